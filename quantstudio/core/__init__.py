@@ -1,0 +1,1 @@
+"""Frozen values every room shares: precision, layers, recipe, statistics, results, events, errors."""

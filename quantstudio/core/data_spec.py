@@ -1,0 +1,132 @@
+"""Where data comes from and what is done to it before the model sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quantstudio.core.errors import DataError
+
+LAYOUTS = ("NCHW", "NHWC", "keep")
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """x -> layout((resize/crop(x) * scale - mean) / std), per channel.
+
+    Attributes:
+        scale: Factor on the raw values, for example 1/255.
+        mean: Subtracted after scaling; one number, or one a channel.
+        std: Divisor after that; one number, or one a channel.
+        layout: NCHW adds or moves the channel axis first, NHWC last; keep leaves arrays as they are.
+        resize: Target (height, width), or None.
+        crop: Centre crop (height, width) after resizing, or None.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: str = "keep"
+    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+
+    @property
+    def text(self) -> str:
+        """The form the command line takes; `parse_transform` reads it back."""
+        parts = []
+        if self.resize:
+            parts.append(f"resize={self.resize[0]}x{self.resize[1]}")
+        if self.crop:
+            parts.append(f"crop={self.crop[0]}x{self.crop[1]}")
+        if self.scale != 1.0:
+            inverse = 1 / self.scale
+            parts.append(f"scale=1/{inverse:.0f}" if inverse == round(inverse) else f"scale={self.scale!r}")
+        if self.mean != (0.0,):
+            parts.append("mean=" + ",".join(repr(v) for v in self.mean))
+        if self.std != (1.0,):
+            parts.append("std=" + ",".join(repr(v) for v in self.std))
+        if self.layout != "keep":
+            parts.append(f"layout={self.layout}")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """A data set by reference.
+
+    Attributes:
+        path: npz file, folder of images (one subfolder a class), or module:callable.
+        transform: What is done to each sample.
+        samples: Use only the first so many samples; 0 means all.
+        trusted: Whether the user agreed to run `module:callable`.
+    """
+
+    path: str
+    transform: Transform = Transform()
+    samples: int = 0
+    trusted: bool = False
+
+
+def parse_transform(text: str) -> Transform:
+    """Read "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW" (also resize=, crop=).
+
+    Raises:
+        DataError: an unknown key, or a value that cannot be read; the message names it.
+    """
+    values: dict[str, str] = {}
+    for part in text.split():
+        key, equals, value = part.partition("=")
+        if not equals or not value:
+            raise DataError(
+                f"transform part {part!r} is not key=value", hint="Example: scale=1/255 layout=NCHW"
+            )
+        if key in values:
+            raise DataError(f"transform gives {key!r} twice")
+        values[key] = value
+    known = {"scale", "mean", "std", "layout", "resize", "crop"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise DataError(
+            f"unknown transform key {unknown[0]!r}", hint=f"Known keys: {', '.join(sorted(known))}"
+        )
+    layout = values.get("layout", "keep")
+    if layout not in LAYOUTS:
+        raise DataError(f"unknown layout {layout!r}", hint=f"Known layouts: {', '.join(LAYOUTS)}")
+    std = _numbers("std", values.get("std", "1"))
+    if any(v == 0 for v in std):
+        raise DataError("transform std is zero", hint="std divides the data")
+    return Transform(
+        scale=_number("scale", values.get("scale", "1")),
+        mean=_numbers("mean", values.get("mean", "0")),
+        std=std,
+        layout=layout,
+        resize=_size("resize", values.get("resize")),
+        crop=_size("crop", values.get("crop")),
+    )
+
+
+def _number(key: str, text: str) -> float:
+    top, slash, bottom = text.partition("/")
+    try:
+        value = float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError):
+        raise DataError(f"transform {key}={text} is not a number", hint="Write 0.5 or 1/255") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise DataError(f"transform {key}={text} is not finite")
+    return value
+
+
+def _numbers(key: str, text: str) -> tuple[float, ...]:
+    return tuple(_number(key, part) for part in text.split(","))
+
+
+def _size(key: str, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    try:
+        size = (int(height), int(width or height))
+    except ValueError:
+        size = (0, 0)
+    if min(size) < 1:
+        raise DataError(f"transform {key}={text} is not a size", hint="Write 224 or 224x192 (height x width)")
+    return size

@@ -1,0 +1,249 @@
+"""The recipe: immutable data that says how every layer is quantized. Undo is the previous recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
+from re import Pattern
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, WeightRange, scheme_name
+
+RECIPE_SCHEMA = "quantstudio.recipe/1"
+
+
+class RangeMethod(StrEnum):
+    """How an activation range is read off its histogram."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    ENTROPY = "entropy"
+
+
+class ActivationScope(StrEnum):
+    """Which tensors static quantization puts on the integer grid.
+
+    ALL quantizes every operator that has an integer kernel (Relu, Add, pools, ... between the layers), which
+    conv nets need to stay integer throughout. WEIGHTED quantizes only around operators that own weights,
+    which transformers and hand-written softmax or norm chains need to stay accurate.
+    """
+
+    ALL = "all"
+    WEIGHTED = "weighted"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRule:
+    """One line of the recipe: the layers it matches get the scheme.
+
+    Attributes:
+        scheme: What matching layers become.
+        names: Exact names or patterns with * and ?; a layer matches if any does. Empty: every name.
+        op_types: Operators; empty: every operator.
+    """
+
+    scheme: LayerScheme
+    names: tuple[str, ...] = ()
+    op_types: tuple[str, ...] = ()
+
+    def matches(self, layer: LayerInfo) -> bool:
+        """Whether the rule speaks about this layer."""
+        if self.op_types and layer.op_type not in self.op_types:
+            return False
+        return not self.names or any(_pattern(name).fullmatch(layer.name) for name in self.names)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the rule lists layers one by one."""
+        return bool(self.names) and not self.op_types and not any("*" in n or "?" in n for n in self.names)
+
+    @property
+    def label(self) -> str:
+        """The rule as one line: "Conv, MatMul in encoder.* -> INT8"."""
+        names = ", ".join(self.names[:3]) + (
+            f" and {len(self.names) - 3} more" if len(self.names) > 3 else ""
+        )
+        parts = [", ".join(self.op_types), f"in {names}" if names and self.op_types else names]
+        return f"{' '.join(p for p in parts if p) or 'every layer'} → {self.scheme.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class RangeOverride:
+    """A range set by hand; wins over calibration.
+
+    Attributes:
+        tensor: Activation tensor, or the layer's name for its weights.
+        low: Smallest value kept.
+        high: Largest value kept.
+    """
+
+    tensor: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """How activation ranges are chosen; `samples` is how many were asked for."""
+
+    method: RangeMethod = RangeMethod.MSE
+    percentile: float = 99.999
+    samples: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a graph becomes a variant.
+
+    Attributes:
+        rules: In order; the last rule that matches a layer decides. A layer no rule matches stays FP32, and
+            so does one whose deciding rule asks for something the layer cannot have, if the rule is a
+            pattern; an exact rule that cannot be met is an error (see `resolve`).
+        calibration: Range settings for every static tensor.
+        activation_scope: Which tensors static quantization covers.
+        activation_ranges: Activation ranges set by hand.
+        weight_ranges: Weight clip ranges set by hand; `tensor` is the layer's name.
+        target: Hardware the integer types are chosen for.
+    """
+
+    rules: tuple[LayerRule, ...] = ()
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    activation_scope: ActivationScope = ActivationScope.ALL
+    activation_ranges: tuple[RangeOverride, ...] = ()
+    weight_ranges: tuple[RangeOverride, ...] = ()
+    target: str = "cpu-x86-vnni"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON; equal recipes have equal digests."""
+        text = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def scheme_for(self, layer: LayerInfo) -> LayerScheme:
+        """The scheme the layer gets, legal or FP32."""
+        asked = self.asked_scheme(layer)
+        return asked if is_legal(layer, asked) else FP32
+
+    def asked_scheme(self, layer: LayerInfo) -> LayerScheme:
+        """The scheme the last matching rule asks for, whether the layer can have it or not."""
+        for rule in reversed(self.rules):
+            if rule.matches(layer):
+                return rule.scheme
+        return FP32
+
+    def resolve(self, layers: Iterable[LayerInfo]) -> dict[str, LayerScheme]:
+        """Scheme of every layer by name.
+
+        Raises:
+            RecipeError: an exact rule names a layer that does not exist, or asks for a precision it cannot
+                have.
+        """
+        listed = {layer.name: layer for layer in layers}
+        for rule in self.rules:
+            if rule.is_exact:
+                self._check_exact(rule, listed)
+        for override in self.weight_ranges:
+            if override.tensor not in listed:
+                raise RecipeError(
+                    f"the recipe clips the weights of layer {override.tensor!r}, which is not in this model",
+                    hint="Remove that weight range or open the model the recipe was made for",
+                )
+        return {name: self.scheme_for(layer) for name, layer in listed.items()}
+
+    @staticmethod
+    def _check_exact(rule: LayerRule, listed: dict[str, LayerInfo]) -> None:
+        for name in rule.names:
+            if name not in listed:
+                raise RecipeError(
+                    f"the recipe names layer {name!r}, which is not in this model",
+                    hint="Run `quantstudio inspect MODEL` for the layer names, or use a pattern with *",
+                )
+            layer = listed[name]
+            if not is_legal(layer, rule.scheme):
+                can = ", ".join(layer.schemes) or "fp32"
+                raise RecipeError(
+                    f"the layer cannot be {rule.scheme.label}"
+                    + (f" ({layer.reason})" if layer.reason else ""),
+                    where=name,
+                    hint=f"It can be: {can}",
+                )
+
+    def assign(self, names: Sequence[str], scheme: LayerScheme) -> Recipe:
+        """The recipe with these layers set to the scheme, and no older exact rule left for them."""
+        chosen = frozenset(names)
+        rules: list[LayerRule] = []
+        for rule in self.rules:
+            if rule.is_exact:
+                kept = tuple(n for n in rule.names if n not in chosen)
+                if not kept:
+                    continue
+                rule = replace(rule, names=kept)
+            rules.append(rule)
+        if rules and rules[-1].is_exact and rules[-1].scheme == scheme:
+            rules[-1] = replace(rules[-1], names=(*rules[-1].names, *names))
+        else:
+            rules.append(LayerRule(scheme, tuple(names)))
+        return replace(self, rules=tuple(rules))
+
+    def with_rule(self, rule: LayerRule) -> Recipe:
+        """The recipe with one more rule at the end."""
+        return replace(self, rules=(*self.rules, rule))
+
+
+def is_legal(layer: LayerInfo, scheme: LayerScheme) -> bool:
+    """Whether the layer can have the scheme; float32 always, others as the layer's list says."""
+    if scheme.weights == FP32.weights and scheme.is_float:
+        return True
+    name = scheme_name(scheme)
+    if name != "custom":
+        return name in layer.schemes
+    # Other bit widths are legal where the 8-bit form of the same kind is: they live in an INT8 container.
+    kind = "static-int8" if scheme.is_static else "dynamic-int8" if scheme.is_dynamic else "weight-int8"
+    return kind in layer.schemes
+
+
+def uniform_recipe(
+    scheme: LayerScheme | str,
+    *,
+    calibration: CalibrationSettings | None = None,
+    activation_scope: ActivationScope = ActivationScope.ALL,
+    weight_range: WeightRange | None = None,
+) -> Recipe:
+    """Every layer that can gets the same scheme.
+
+    Args:
+        scheme: A scheme, or a name from `core.precision.NAMED_SCHEMES`.
+        calibration: Range settings.
+        activation_scope: See `ActivationScope`.
+        weight_range: Overrides the scheme's weight range rule.
+
+    Raises:
+        RecipeError: the name is unknown.
+    """
+    if isinstance(scheme, str):
+        if scheme not in NAMED_SCHEMES:
+            raise RecipeError(
+                f"unknown precision {scheme!r}", hint=f"Choose one of {', '.join(NAMED_SCHEMES)}"
+            )
+        scheme = NAMED_SCHEMES[scheme]
+    if weight_range is not None:
+        scheme = scheme.with_weight_range(weight_range)
+    return Recipe(
+        rules=(LayerRule(scheme),),
+        calibration=calibration or CalibrationSettings(),
+        activation_scope=activation_scope,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _pattern(name: str) -> Pattern[str]:
+    """Only * and ? are special: node names are full of brackets, which glob syntax would eat."""
+    return re.compile("".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in name))

@@ -1,0 +1,247 @@
+"""What came out of calibration, sensitivity, a build, a measurement: plain values with their provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Provenance(StrEnum):
+    """How a figure came about; every figure on the screen or in a file wears one."""
+
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+    SIMULATED = "simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSensitivity:
+    """How much the model suffers when one layer alone is quantized.
+
+    Attributes:
+        name: Layer.
+        kl: Mean KL divergence (nats) from the FP32 output, at the reference scheme.
+        kl_low: Lower end of its 95 % interval.
+        kl_high: Upper end.
+        sqnr_db: SQNR of the layer's own output, dB (shown, never ranked by).
+        accuracy_drop: Points of top-1 lost on the same samples; None where not measured or no labels.
+        by_precision: Mean KL by scheme name.
+        method: "fisher" (predicted) or "exact" (measured).
+    """
+
+    name: str
+    kl: float
+    kl_low: float
+    kl_high: float
+    sqnr_db: float
+    accuracy_drop: float | None = None
+    by_precision: dict[str, float] = field(default_factory=dict)
+    method: str = "fisher"
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyCurve:
+    """Accuracy expected at a given total KL, from logit noise on the FP32 outputs.
+
+    Attributes:
+        kl: Ascending mean KL divergences (nats), starting at 0.
+        accuracy: Expected top-1 (or agreement with FP32, without labels), same length.
+        low: Lower end of the 95 % interval of the accuracy a variant with that KL reaches.
+        high: Upper end.
+        labelled: Whether accuracy is against labels or agreement with FP32.
+    """
+
+    kl: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    labelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityResult:
+    """Sensitivity of every layer over the same samples."""
+
+    method: str
+    samples: int
+    seconds: float
+    reference: str
+    layers: tuple[LayerSensitivity, ...]
+    curve: AccuracyCurve | None = None
+    provenance: Provenance = Provenance.PREDICTED
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """What became of one layer.
+
+    Attributes:
+        name: Layer.
+        weights: Precision value of the weights in the file.
+        activations: Activation precision value.
+        kernel: Kernel of the optimized graph: "QLinearConv", "MatMulNBits", "Conv (float)", ...
+        is_integer_kernel: Whether that kernel multiplies integers.
+        weight_bytes: Bytes of the layer's parameters with their scales in the file.
+        note: Why the layer is not what was asked; empty otherwise.
+    """
+
+    name: str
+    weights: str
+    activations: str
+    kernel: str
+    is_integer_kernel: bool = False
+    weight_bytes: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A variant that was built, inspected and checked.
+
+    Attributes:
+        output: Path of the ONNX file.
+        digest: SHA-256 of the file.
+        variant: Hash of (graph, statistics, recipe): the variant's name.
+        recipe_digest: Digest of the recipe.
+        size_bytes: File size.
+        seconds: Time for building and checking.
+        layers: Every layer.
+        unoptimized_difference: Largest difference between the optimized and the unoptimized run, relative to
+            the largest output.
+        warnings: One sentence each.
+        preset: Which candidate `auto` chose and why; empty for other recipes.
+    """
+
+    output: str
+    digest: str
+    variant: str
+    recipe_digest: str
+    size_bytes: int
+    seconds: float
+    layers: tuple[BuiltLayer, ...]
+    unoptimized_difference: float = 0.0
+    warnings: tuple[str, ...] = ()
+    preset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyResult:
+    """Latency of one model from interleaved runs.
+
+    Attributes:
+        p50: Median, milliseconds.
+        p90: 90th percentile.
+        p99: 99th percentile.
+        mean: Mean.
+        throughput: Samples a second.
+        batch: Batch size.
+        threads: Threads of the runtime.
+        runs: Timed runs.
+        provider: Execution provider it was measured on.
+        samples_ms: Every timed run, for the distribution.
+    """
+
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+    throughput: float
+    batch: int
+    threads: int
+    runs: int
+    provider: str
+    samples_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """Accuracy of one class or segment in base and variant, with the 95 % interval of the variant's."""
+
+    label: str
+    support: int
+    base: float
+    variant: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How close a variant's outputs are to FP32, no labels needed."""
+
+    top1: float
+    kl: float
+    sqnr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a model takes, each figure from a fresh process that loads and runs it once."""
+
+    size_bytes: int
+    weight_bytes: int
+    peak_memory_bytes: int
+    load_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class VariantResult:
+    """Everything measured of one model against the base.
+
+    Attributes:
+        path: Model file.
+        name: Name for the screen.
+        size_bytes: File size.
+        metrics: top1, top5, ... or rmse, mae, r2 for regression; empty without labels.
+        drop: Loss against the base in points (top-1) or relative error, paired on the same samples.
+        drop_method: How the interval was made: "mcnemar", "bootstrap".
+        p_value: Of the paired test; None where there is none.
+        per_class: One a class.
+        segments: One a value of each extra column, label "column=value".
+        agreement: Against the base.
+        latency_ms: Latency.
+        speedup: Base time / variant time, from paired rounds.
+        peak_memory_bytes: Peak memory of a fresh process.
+        footprint: The rest of the footprint.
+        provider: Execution provider.
+        samples: Samples the accuracy was measured on.
+        provenance: MEASURED.
+    """
+
+    path: str
+    name: str
+    size_bytes: int
+    metrics: dict[str, float]
+    drop: Interval | None
+    drop_method: str
+    p_value: float | None
+    per_class: tuple[ClassAccuracy, ...]
+    segments: tuple[ClassAccuracy, ...]
+    agreement: Agreement | None
+    latency_ms: LatencyResult | None
+    speedup: Interval | None
+    peak_memory_bytes: int
+    footprint: Footprint | None
+    provider: str
+    samples: int
+    provenance: Provenance = Provenance.MEASURED
+
+
+@dataclass(frozen=True, slots=True)
+class CompareResult:
+    """The base first, then every variant."""
+
+    variants: tuple[VariantResult, ...]
+    samples: int
+    seconds: float
+    labelled: bool
+    task: str = "classification"

@@ -1,0 +1,1 @@
+"""Everything that computes; imported by the worker and the command line, never by the window."""

@@ -1,0 +1,1 @@
+"""Weight histograms, sensitivity of layers, prediction of what a recipe costs."""

@@ -1,0 +1,1 @@
+"""Streaming activation histograms and the ranges read off them."""

@@ -1,0 +1,1 @@
+"""Data sets, transforms, metrics and segments."""

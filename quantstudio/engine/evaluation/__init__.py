@@ -1,0 +1,1 @@
+"""Accuracy with uncertainty, latency, footprint, and their comparison."""

@@ -1,0 +1,1 @@
+"""The normalised ONNX graph as a differentiable torch module with hooks."""

@@ -1,0 +1,1 @@
+"""The window. Its process imports no torch, onnxruntime or onnx."""

@@ -1,0 +1,1 @@
+"""Run, observe and cancel engine tasks, inline or in the worker process."""
