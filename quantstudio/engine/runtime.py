@@ -1,0 +1,151 @@
+"""ONNX Runtime sessions: the only place that makes them, so threads, optimizers and errors are the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import psutil
+from numpy.typing import NDArray
+
+from quantstudio.core.errors import BuildError, MeasureError, ModelLoadError
+
+ort.set_default_logger_severity(3)
+
+CPU = "CPUExecutionProvider"
+
+# ONNX Runtime 1.31 turns DequantizeLinear -> Conv(float weight) -> QuantizeLinear into an integer Conv at load:
+# a layer asked to be FP32 would silently become INT8.
+SILENT_REQUANTIZERS = ("WeightBiasQuantization",)
+
+Feed = Mapping[str, NDArray[np.generic]]
+
+
+class Optimization(StrEnum):
+    """How far the runtime may rewrite the graph."""
+
+    NONE = "none"
+    BASIC = "basic"
+    ALL = "all"
+
+
+_LEVELS = {
+    Optimization.NONE: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    Optimization.BASIC: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    Optimization.ALL: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+def worker_threads() -> int:
+    """Threads for engine work: physical cores less the one left to the window, at least one."""
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 2
+    return max(1, cores - 1)
+
+
+def available_providers() -> tuple[str, ...]:
+    """Execution providers installed here, CPU last."""
+    return tuple(ort.get_available_providers())
+
+
+def resolve_provider(name: str) -> str:
+    """The full name of an execution provider given by short name ("cpu", "cuda", "openvino").
+
+    Raises:
+        MeasureError: it is not installed here; the message lists what is.
+    """
+    if not name:
+        return CPU
+    for provider in available_providers():
+        if name.lower() in (provider.lower(), provider.removesuffix("ExecutionProvider").lower()):
+            return provider
+    installed = ", ".join(p.removesuffix("ExecutionProvider").lower() for p in available_providers())
+    raise MeasureError(
+        f"execution provider {name!r} is not installed",
+        hint=f"Installed here: {installed}. Others come with other builds of onnxruntime",
+    )
+
+
+def open_session(
+    model: Path | bytes,
+    *,
+    threads: int | None = None,
+    optimization: Optimization = Optimization.ALL,
+    provider: str = CPU,
+    optimized_path: Path | None = None,
+    profile_prefix: Path | None = None,
+    keep_float_layers: bool = True,
+    overrides: Mapping[str, NDArray[np.generic]] | None = None,
+) -> ort.InferenceSession:
+    """A session with explicit threads.
+
+    Args:
+        model: File (preferred: no copy, external data is found) or serialized bytes.
+        threads: Intra-op threads; None for `worker_threads()`.
+        optimization: Graph optimization level.
+        provider: Full provider name; CPU is always the fallback.
+        optimized_path: Where to write the optimized graph.
+        profile_prefix: Turns profiling on; never time with it.
+        keep_float_layers: Disable the optimizers that re-quantize float layers.
+        overrides: Initializers to replace by name. Only honoured below `Optimization.ALL`: full optimization
+            silently ignores an overridden Conv weight (seen in 1.31).
+
+    Raises:
+        BuildError: overrides with full optimization.
+        ModelLoadError: the runtime refuses the model; the message is the runtime's first line.
+    """
+    if overrides and optimization is Optimization.ALL:
+        raise BuildError("initializer overrides are ignored by a fully optimized session")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or worker_threads()
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = _LEVELS[optimization]
+    options.log_severity_level = 3
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
+    kept_alive = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in (overrides or {}).items()}
+    for name, value in kept_alive.items():
+        options.add_initializer(name, value)
+    providers = [provider] if provider == CPU else [provider, CPU]
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return ort.InferenceSession(
+            source,
+            options,
+            providers=providers,
+            disabled_optimizers=list(SILENT_REQUANTIZERS) if keep_float_layers else None,
+        )
+    except Exception as error:  # noqa: BLE001  the runtime's exception classes share no public base
+        raise ModelLoadError(
+            f"ONNX Runtime refuses the model: {first_line(error)}",
+            where="" if isinstance(model, bytes) else str(model),
+            hint="Check the file with onnx.checker, or export it again",
+        ) from error
+
+
+def run(
+    session: ort.InferenceSession, feed: Feed, outputs: Sequence[str] | None = None
+) -> list[NDArray[np.generic]]:
+    """Outputs of one run.
+
+    Raises:
+        MeasureError: the runtime fails; the message is its first line.
+    """
+    try:
+        return list(session.run(list(outputs) if outputs is not None else None, dict(feed)))
+    except Exception as error:  # noqa: BLE001
+        raise MeasureError(
+            f"the model does not run on this data: {first_line(error)}",
+            hint="Compare the model's input names, types and shapes (`quantstudio inspect`) with the data",
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """First line of a runtime's message, without its class prefix."""
+    text = str(error).strip().splitlines()
+    return text[0].removeprefix("[ONNXRuntimeError] : ")[:400] if text else type(error).__name__
