@@ -1,4 +1,4 @@
-"""Fixtures of every test: no display, no thread oversubscription, caches and settings in a temporary place."""
+"""Fixtures of every test: no display, no thread fights, caches and settings in a temporary place."""
 
 import os
 

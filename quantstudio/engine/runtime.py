@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: the only place that makes them, so threads, optimizers and errors are the same everywhere."""
+"""ONNX Runtime sessions: the only place that makes them, so threads, optimizers and errors agree everywhere."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ort.set_default_logger_severity(3)
 
 CPU = "CPUExecutionProvider"
 
-# ONNX Runtime 1.31 turns DequantizeLinear -> Conv(float weight) -> QuantizeLinear into an integer Conv at load:
-# a layer asked to be FP32 would silently become INT8.
+# ONNX Runtime 1.31 turns DequantizeLinear -> Conv(float weight) -> QuantizeLinear into an integer Conv at
+# load: a layer asked to be FP32 would silently become INT8.
 SILENT_REQUANTIZERS = ("WeightBiasQuantization",)
 
 Feed = Mapping[str, NDArray[np.generic]]
@@ -120,7 +120,7 @@ def open_session(
             providers=providers,
             disabled_optimizers=list(SILENT_REQUANTIZERS) if keep_float_layers else None,
         )
-    except Exception as error:  # noqa: BLE001  the runtime's exception classes share no public base
+    except Exception as error:  # the runtime's exception classes share no public base
         raise ModelLoadError(
             f"ONNX Runtime refuses the model: {first_line(error)}",
             where="" if isinstance(model, bytes) else str(model),
@@ -138,7 +138,7 @@ def run(
     """
     try:
         return list(session.run(list(outputs) if outputs is not None else None, dict(feed)))
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise MeasureError(
             f"the model does not run on this data: {first_line(error)}",
             hint="Compare the model's input names, types and shapes (`quantstudio inspect`) with the data",
