@@ -1,0 +1,66 @@
+"""Models and data small enough to check by hand, following the data set's protocol."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+
+def linear_model(path: Path, weight: NDArray[np.float32], repeats: int = 0) -> Path:
+    """output = x @ weight, then `repeats` products with the identity: same values, more work."""
+    width = weight.shape[1]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h0"], name="first")]
+    nodes += [
+        helper.make_node("MatMul", [f"h{i}", f"eye{i}"], [f"h{i + 1}"], name=f"more{i}")
+        for i in range(repeats)
+    ]
+    nodes.append(helper.make_node("Identity", [f"h{repeats}"], ["y"], name="last"))
+    # A runtime may drop a product with a constant identity; a slightly different matrix each keeps them.
+    eyes = [
+        numpy_helper.from_array(np.eye(width, dtype=np.float32) * np.float32(1 + (i + 1) * 1e-6), f"eye{i}")
+        for i in range(repeats)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", weight.shape[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", width])],
+        [numpy_helper.from_array(weight, "w"), *eyes],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, str(path))
+    return path
+
+
+@dataclass(frozen=True)
+class ArrayBatch:
+    """A part of the data."""
+
+    feed: dict[str, NDArray[np.generic]]
+    count: int
+    start: int
+
+
+@dataclass
+class ArrayDataset:
+    """Data in memory for a one-input model."""
+
+    x: NDArray[np.float32]
+    labels: NDArray[np.generic] | None = None
+    class_names: tuple[str, ...] = ()
+    segments: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    digest: str = "test"
+    name: str = "x"
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[ArrayBatch]:
+        end = len(self) if stop is None else stop
+        for first in range(start, end, size):
+            part = self.x[first : min(first + size, end)]
+            yield ArrayBatch({self.name: part}, len(part), first)
