@@ -1,0 +1,364 @@
+"""Data sets as models eat them: opened by reference, checked against the inputs, read batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.errors import DataError
+from quantstudio.core.layers import TensorInfo
+from quantstudio.engine.data.factory import arrays_from_factory, is_factory
+from quantstudio.engine.data.labels import Labels, class_names_from, labels_from
+from quantstudio.engine.data.npz import NpzFile, check_readable
+from quantstudio.engine.data.sources import (
+    ArraySource,
+    ImageSource,
+    Source,
+    content_digest,
+    list_image_folder,
+)
+from quantstudio.engine.data.transform import InputTransform, bind_transform, shape_text
+
+INPUT_NAMES = ("x", "images", "inputs")
+LABEL_NAMES = ("labels", "y")
+CLASS_NAMES = "class_names"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Some samples, ready to run.
+
+    Attributes:
+        feed: Arrays by input name.
+        count: How many samples are valid; a fixed-batch model's last batch is filled up by repeating.
+        start: Index of the first sample in the data set.
+    """
+
+    feed: dict[str, NDArray[Any]]
+    count: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """Samples of one model input with what is done to them."""
+
+    source: Source
+    transform: InputTransform
+
+
+class Dataset:
+    """Samples of a data set for one model.
+
+    Attributes:
+        labels: Class a sample, int64 [N]; or regression targets, float32 [N] or [N, K]; None without labels.
+        class_names: Name of each class; empty when unknown.
+        segments: Other columns by name, each of length N.
+        digest: Stands for content, transform and sample count.
+        fixed_batch: Batch size the model insists on, or None.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Column],
+        constants: Mapping[str, NDArray[Any]],
+        *,
+        labels: Labels | None,
+        class_names: tuple[str, ...],
+        segments: Mapping[str, NDArray[Any]],
+        digest: str,
+        fixed_batch: int | None,
+        samples: int,
+    ) -> None:
+        self._columns = dict(columns)
+        self._constants = dict(constants)
+        self._samples = samples
+        self.labels = labels
+        self.class_names = class_names
+        self.segments = dict(segments)
+        self.digest = digest
+        self.fixed_batch = fixed_batch
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self._samples
+
+    def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Samples start to stop in order.
+
+        Args:
+            size: Samples a batch; a fixed-batch model's own size wins.
+            start: First sample.
+            stop: One past the last; None for all.
+
+        Raises:
+            DataError: a picture does not decode, or a value is not finite or does not fit.
+        """
+        size = self.fixed_batch or max(size, 1)
+        stop = len(self) if stop is None else min(stop, len(self))
+        for first in range(start, stop, size):
+            count = min(size, stop - first)
+            feed = {
+                name: c.transform.apply(c.source.read(first, first + count), first)
+                for name, c in self._columns.items()
+            }
+            if self.fixed_batch is not None and count < size:
+                feed = {name: _filled(array, size) for name, array in feed.items()}
+            yield Batch({**feed, **self._constants}, count, first)
+
+    def raw(self, index: int) -> NDArray[Any]:
+        """Untouched sample of the first input that has pictures, else of the first input, for showing it.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        columns = list(self._columns.values())
+        shown = next((c for c in columns if c.transform.is_picture), columns[0])
+        return np.array(shown.source.read(index, index + 1)[0])
+
+
+def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int | None = None) -> Dataset:
+    """A data set bound to a model's inputs.
+
+    Args:
+        spec: Where the data is and what is done to it. With several inputs the transform is for those with
+            pictures (at least two axes a sample).
+        inputs: The model's inputs.
+        classes: Number of classes the model tells apart, where known: labels are then checked against it.
+
+    Raises:
+        TrustRequiredError: the data is a program and `spec.trusted` is not set.
+        DataError: the data cannot be read or does not fit; the message says what to do.
+    """
+    if is_factory(spec.path):
+        arrays = arrays_from_factory(spec.path, trusted=spec.trusted)
+        return _from_arrays(spec, inputs, _Arrays(arrays, spec.path), classes)
+    path = Path(spec.path)
+    if path.is_dir():
+        return _from_folder(spec, inputs, path, classes)
+    check_readable(path)
+    return _from_arrays(spec, inputs, _Arrays(NpzFile(path), spec.path), classes)
+
+
+class _Arrays:
+    """Named arrays, in a file or in memory."""
+
+    def __init__(self, origin: NpzFile | dict[str, NDArray[Any]], where: str) -> None:
+        self._origin = origin
+        self.where = where
+        self.names = tuple(origin.members if isinstance(origin, NpzFile) else origin)
+
+    def get(self, name: str) -> NDArray[Any]:
+        return self._origin.read(name) if isinstance(self._origin, NpzFile) else self._origin[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return (
+            self._origin.members[name].shape
+            if isinstance(self._origin, NpzFile)
+            else tuple(self._origin[name].shape)
+        )
+
+    def digest(self, names: list[str]) -> str:
+        if isinstance(self._origin, NpzFile):
+            return ";".join(self._origin.members[n].digest for n in names)
+        return content_digest([self._origin[n] for n in names])
+
+    def one_of(self, names: tuple[str, ...], what: str) -> str | None:
+        found = [n for n in names if n in self.names]
+        if len(found) > 1:
+            raise DataError(
+                f"the data holds both {found[0]!r} and {found[1]!r}, so {what} is ambiguous",
+                where=self.where,
+                hint="Keep one of them",
+            )
+        return found[0] if found else None
+
+
+def _from_arrays(
+    spec: DataSpec, inputs: tuple[TensorInfo, ...], arrays: _Arrays, classes: int | None
+) -> Dataset:
+    names = _array_names(inputs, arrays)
+    constants = {
+        info.name: _constant(arrays.get(names[info.name]), info, spec.path)
+        for info in inputs
+        if _is_constant(info, arrays.shape(names[info.name]), inputs, arrays, names)
+    }
+    fed = [info for info in inputs if info.name not in constants]
+    if not fed:
+        raise DataError(
+            "no input of the model has a batch dimension, so there are no samples", where=spec.path
+        )
+    lengths = {names[info.name]: _length(arrays, names[info.name]) for info in fed}
+    total = _agreed_length(lengths, spec.path)
+    columns = {}
+    for info in fed:
+        source = ArraySource(arrays.get(names[info.name]))
+        with_transform = len(inputs) == 1 or len(source.sample_shape) >= 2
+        transform = spec.transform if with_transform else type(spec.transform)()
+        columns[info.name] = Column(source, _bound(transform, source, info, spec.path))
+    label_name = arrays.one_of(LABEL_NAMES, "what the labels are")
+    class_names = (
+        class_names_from(arrays.get(CLASS_NAMES), arrays.where) if CLASS_NAMES in arrays.names else ()
+    )
+    labels = None
+    if label_name is not None and label_name not in names.values():
+        labels = labels_from(
+            arrays.get(label_name), total, class_names=class_names, classes=classes, where=arrays.where
+        )
+    taken = {*names.values(), label_name, CLASS_NAMES}
+    segments = {
+        name: arrays.get(name)
+        for name in arrays.names
+        if name not in taken and arrays.shape(name) == (total,)
+    }
+    used = sorted({*names.values(), *segments, *([label_name] if label_name else [])})
+    return _dataset(spec, columns, constants, labels, class_names, segments, arrays.digest(used), total)
+
+
+def _from_folder(spec: DataSpec, inputs: tuple[TensorInfo, ...], path: Path, classes: int | None) -> Dataset:
+    if len(inputs) != 1:
+        raise DataError(
+            f"the model has {len(inputs)} inputs, but a folder of pictures feeds only one",
+            where=spec.path,
+            hint="Use an .npz file with one array an input",
+        )
+    listing = list_image_folder(path)
+    channels = _picture_channels(inputs[0], spec.transform.layout)
+    source = ImageSource(listing, channels=channels, resize=spec.transform.resize)
+    columns = {inputs[0].name: Column(source, _bound(spec.transform, source, inputs[0], spec.path))}
+    labels: Labels | None = listing.labels
+    if labels is not None:
+        labels = labels_from(
+            labels, len(source), class_names=listing.class_names, classes=classes, where=spec.path
+        )
+    digest = f"{listing.digest}:{channels}"
+    return _dataset(spec, columns, {}, labels, listing.class_names, {}, digest, len(source))
+
+
+def _dataset(
+    spec: DataSpec,
+    columns: dict[str, Column],
+    constants: dict[str, NDArray[Any]],
+    labels: Labels | None,
+    class_names: tuple[str, ...],
+    segments: dict[str, NDArray[Any]],
+    content: str,
+    total: int,
+) -> Dataset:
+    samples = min(spec.samples, total) if spec.samples > 0 else total
+    if samples == 0:
+        raise DataError("the data holds no samples", where=spec.path)
+    fixed = {c.transform.target.name: c.transform.target.shape[0] for c in columns.values()}
+    sizes = sorted({s for s in fixed.values() if isinstance(s, int)})
+    if len(sizes) > 1:
+        raise DataError(f"the model's inputs disagree about the batch size: {fixed}", where=spec.path)
+    text = f"{content}|{spec.transform.text}|{samples}|{','.join(columns)}"
+    return Dataset(
+        columns,
+        constants,
+        labels=None if labels is None else labels[:samples],
+        class_names=class_names,
+        segments={name: values[:samples] for name, values in segments.items()},
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        fixed_batch=sizes[0] if sizes else None,
+        samples=samples,
+    )
+
+
+def _array_names(inputs: tuple[TensorInfo, ...], arrays: _Arrays) -> dict[str, str]:
+    """Array of each input."""
+    if len(inputs) == 1 and inputs[0].name not in arrays.names:
+        name = arrays.one_of(INPUT_NAMES, "what the model reads")
+        if name is not None:
+            return {inputs[0].name: name}
+    missing = [info.name for info in inputs if info.name not in arrays.names]
+    if missing:
+        wanted = f"{missing[0]!r}" + (f" (or {', '.join(INPUT_NAMES)})" if len(inputs) == 1 else "")
+        raise DataError(
+            f"no array named {wanted} for the model's input; the data holds {', '.join(arrays.names)}",
+            where=arrays.where,
+            hint="Name one array after each input of the model",
+        )
+    return {info.name: info.name for info in inputs}
+
+
+def _is_constant(
+    info: TensorInfo,
+    shape: tuple[int, ...],
+    inputs: tuple[TensorInfo, ...],
+    arrays: _Arrays,
+    names: dict[str, str],
+) -> bool:
+    """Whether an input is the same for every sample: a scalar, or a whole tensor beside longer columns."""
+    if not info.shape:
+        return True
+    if shape != info.shape:
+        return False
+    others = [arrays.shape(names[o.name]) for o in inputs if o is not info and o.shape]
+    return any(o and o[0] != shape[0] for o in others)
+
+
+def _constant(array: NDArray[Any], info: TensorInfo, where: str) -> NDArray[Any]:
+    if array.size != int(np.prod([d for d in info.shape if isinstance(d, int)], dtype=np.int64)):
+        raise DataError(
+            f"the model's input {info.name!r} takes one tensor {shape_text(info.shape)} for all samples, "
+            f"but the array is {shape_text(array.shape)}",
+            where=where,
+        )
+    if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        raise DataError(f"array {info.name!r} must hold finite numbers", where=where)
+    return array.reshape([d for d in info.shape if isinstance(d, int)]).astype(info.dtype)
+
+
+def _length(arrays: _Arrays, name: str) -> int:
+    shape = arrays.shape(name)
+    if not shape:
+        raise DataError(
+            f"array {name!r} is a single number, not samples",
+            where=arrays.where,
+            hint="Store one row a sample",
+        )
+    return shape[0]
+
+
+def _agreed_length(lengths: dict[str, int], where: str) -> int:
+    if len(set(lengths.values())) > 1:
+        (first, a), (second, b) = sorted(lengths.items(), key=lambda item: item[1])[:: len(lengths) - 1][:2]
+        raise DataError(
+            f"array {first!r} has {a} samples, but {second!r} has {b}",
+            where=where,
+            hint="Every input needs one row a sample",
+        )
+    return next(iter(lengths.values()))
+
+
+def _bound(transform: Any, source: Source, info: TensorInfo, where: str) -> InputTransform:  # noqa: ANN401
+    try:
+        return bind_transform(transform, source.sample_shape, source.dtype, info)
+    except DataError as error:
+        raise DataError(error.what, where=error.where or where, hint=error.hint) from error
+
+
+def _picture_channels(info: TensorInfo, layout: str) -> int:
+    """1 or 3: what the model's input asks for; colour when it does not say."""
+    if len(info.shape) == 3:
+        return 1
+    sizes = [
+        info.shape[axis]
+        for axis in {"NCHW": (1,), "NHWC": (-1,), "keep": (-1, 1)}[layout]
+        if len(info.shape) == 4
+    ]
+    return 1 if 1 in sizes and 3 not in sizes else 3
+
+
+def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
