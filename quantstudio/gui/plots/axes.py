@@ -1,0 +1,59 @@
+"""Plot axes that write figures as the rest of the window does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pyqtgraph as pg
+from typing_extensions import override
+
+from quantstudio.gui import figures
+
+
+class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
+    """An axis with a true minus sign, thin thousands spaces and no hidden "(x0.001)".
+
+    A logarithmic axis labels whole decades as powers of ten.
+    """
+
+    def __init__(self, orientation: str) -> None:
+        super().__init__(orientation)
+        self.enableAutoSIPrefix(False)
+
+    @override
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        if self.logMode:
+            return [_decade(value) for value in values]
+        digits = max(0, math.ceil(-math.log10(spacing * scale) - 1e-9)) if spacing > 0 else 0
+        if digits > 4:
+            return [figures.significant(value * scale, 2) for value in values]
+        return [figures.number(value * scale, digits) for value in values]
+
+
+class WholeNumberAxis(FigureAxis):
+    """An axis of indices: only whole numbers get a tick."""
+
+    @override
+    def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
+        levels = super().tickSpacing(minVal, maxVal, size)
+        return [(max(1.0, spacing), offset) for spacing, offset in levels if spacing >= 1] or [(1.0, 0.0)]
+
+
+class NamedAxis(FigureAxis):
+    """An axis whose ticks are words at given positions; words that would collide are left out."""
+
+    def __init__(self, orientation: str) -> None:
+        super().__init__(orientation)
+        self._names: dict[float, str] = {}
+
+    def set_names(self, names: dict[float, str]) -> None:
+        """Words by position."""
+        self._names = dict(names)
+        self.setTicks([list(self._names.items())])
+
+
+def _decade(exponent: float) -> str:
+    if abs(exponent - round(exponent)) > 1e-6:
+        return ""
+    return figures.significant(10.0 ** round(exponent), 1)

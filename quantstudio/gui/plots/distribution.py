@@ -1,0 +1,145 @@
+"""What the histogram plot draws, worked out without Qt: bars of the grid, axis limits, clip effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.affine import ClipEffect, IntegerGrid, clip_effect
+from quantstudio.core.channel_clip import channel_clip_effect
+from quantstudio.core.statistics import Histogram
+
+MOST_LEVELS = 4096
+# A bin this much higher than all others is a spike (the zeros behind a ReLU): it may leave the picture.
+SPIKE = 3.0
+LOG_FLOOR = 0.5  # half a count: the foot of the bars on a logarithmic axis
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distribution:
+    """A distribution with the grid it is rounded to.
+
+    Attributes:
+        key: Layer, or activation tensor; what an edited range belongs to.
+        kind: "weights" or "activations".
+        histogram: The values.
+        grid: Integer grid, or None while the layer is not on one.
+        low: Clip range in force, lower end.
+        high: Clip range in force, upper end.
+        is_edited: Whether that range was set by hand.
+        channels: Smallest and largest value a channel where each channel has its own scale, else None.
+        is_grouped: Whether scales are finer than a channel, so that the error shown is an upper bound.
+        note: Where the range comes from, for the reader.
+    """
+
+    key: str
+    kind: str
+    histogram: Histogram
+    grid: IntegerGrid | None
+    low: float
+    high: float
+    is_edited: bool = False
+    channels: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    is_grouped: bool = False
+    note: str = ""
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether both clip lines move together."""
+        return self.grid is not None and self.grid.signed
+
+    def limited(self, low: float, high: float, moved: str) -> tuple[float, float]:
+        """A legal clip range near (low, high), after the line `moved` ("low" or "high") was dragged.
+
+        Signed grids are symmetric; every grid contains 0 because zero must stay exact.
+        """
+        histogram = self.histogram
+        reach = max(abs(histogram.minimum), abs(histogram.maximum)) or 1.0
+        least = reach * 1e-3
+        if self.is_symmetric:
+            edge = abs(low if moved == "low" else high)
+            edge = min(max(edge, least), reach)
+            return -edge, edge
+        low = min(max(low, min(histogram.minimum, 0.0)), 0.0)
+        high = max(min(high, max(histogram.maximum, 0.0)), 0.0)
+        if high - low < least:
+            low, high = (low, low + least) if moved == "high" else (high - least, high)
+        return min(low, 0.0), max(high, 0.0)
+
+    def effect(self, low: float, high: float) -> ClipEffect | None:
+        """What clipping to [low, high] does; None without a grid."""
+        if self.grid is None:
+            return None
+        histogram = self.histogram
+        if self.channels is not None and self.grid.signed:
+            clip = max(-low, high)
+            return channel_clip_effect(histogram.counts, histogram.edges, self.channels, clip, self.grid)
+        return clip_effect(histogram.counts, histogram.edges, low, high, self.grid)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridBars:
+    """The quantized distribution: one bar a level.
+
+    Attributes:
+        centres: Real value of each level, shape [L].
+        density: Values rounded to the level, in values per histogram bin, shape [L].
+        step: Distance between levels.
+    """
+
+    centres: NDArray[np.float64]
+    density: NDArray[np.float64]
+    step: float
+
+
+def grid_bars(histogram: Histogram, effect: ClipEffect, grid: IntegerGrid) -> GridBars:
+    """How many values land on each level, on the scale of the histogram's bins."""
+    edges, counts = histogram.edges, histogram.counts
+    width = float(edges[1] - edges[0])
+    step = effect.scale
+    cumulative = np.concatenate(([0.0], np.cumsum(counts, dtype=np.float64)))
+    levels = np.arange(grid.low, grid.high + 1, dtype=np.float64)[:MOST_LEVELS]
+    centres = (levels - effect.zero_point) * step
+    borders = np.concatenate(([-np.inf], (centres[1:] + centres[:-1]) / 2, [np.inf]))
+    landed = np.diff(np.interp(borders, edges, cumulative))
+    return GridBars(centres, landed * width / step, step)
+
+
+def thinned(bars: GridBars, low: float, high: float, most: int) -> tuple[GridBars, int]:
+    """At most `most` bars between low and high, and how many levels each stands for.
+
+    Neighbouring levels are averaged, so the drawn area stays that of the distribution.
+    """
+    first = int(np.searchsorted(bars.centres, low, side="left"))
+    last = int(np.searchsorted(bars.centres, high, side="right"))
+    centres, density = bars.centres[first:last], bars.density[first:last]
+    every = max(1, -(-len(centres) // max(most, 1)))
+    if every == 1:
+        return GridBars(centres, density, bars.step), 1
+    usable = len(centres) // every * every
+    centres = centres[:usable].reshape(-1, every).mean(axis=1)
+    density = density[:usable].reshape(-1, every).mean(axis=1)
+    return GridBars(centres, density, bars.step * every), every
+
+
+def top_of(counts: NDArray[np.float64]) -> tuple[float, bool]:
+    """Upper end of a linear axis, and whether a spike is cut off by it."""
+    if not len(counts):
+        return 1.0, False
+    highest = np.partition(counts, max(0, len(counts) - 3))[-3:]
+    spike, rest = float(highest.max()), float(highest.min())
+    if rest > 0 and spike > SPIKE * rest:
+        return rest * 1.3, True
+    return max(spike, 1e-12) * 1.08, False
+
+
+def visible_range(histogram: Histogram) -> tuple[float, float]:
+    """Ends of the value axis: the exact extremes with a little air."""
+    low, high = histogram.minimum, histogram.maximum
+    if low == high:
+        reach = abs(low) * 0.5 or 1.0
+        return low - reach, high + reach
+    air = (high - low) * 0.02
+    return low - air, high + air

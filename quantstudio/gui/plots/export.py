@@ -1,0 +1,134 @@
+"""A plot as a file: SVG with text as text, or PNG at twice the screen's resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyqtgraph as pg
+from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QPointF, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QImage, QPainter
+from PySide6.QtSvg import QSvgGenerator
+
+from quantstudio.core.files import write_bytes
+from quantstudio.gui.theme import CAPTION_PX, Theme, ui_font
+
+PNG_SCALE = 2
+HEADER_PX = 34
+_MARGIN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What goes into the file.
+
+    Attributes:
+        view: The plot's graphics view.
+        title: Heading.
+        subtitle: Beside the heading.
+        legend: Pairs (name, colour).
+        summary: The plot in words, for who cannot see it.
+        theme: Colours of paper and text.
+    """
+
+    view: pg.PlotWidget
+    title: str
+    subtitle: str
+    legend: tuple[tuple[str, str], ...]
+    summary: str
+    theme: Theme
+
+    @property
+    def size(self) -> QSize:
+        """Size in device-independent pixels."""
+        return QSize(self.view.width() + 2 * _MARGIN, self.view.height() + HEADER_PX + _MARGIN)
+
+
+def save_picture(picture: Picture, path: Path) -> None:
+    """Write SVG or PNG, as the file's ending says.
+
+    Raises:
+        OutputError: the file cannot be written; an old one is then untouched.
+    """
+    write_bytes(path, svg_of(picture) if path.suffix.lower() == ".svg" else png_of(picture))
+
+
+def svg_of(picture: Picture) -> bytes:
+    """The plot as SVG.
+
+    The generator's resolution must be the screen's logical one, or tick labels are misplaced.
+    """
+    buffer = _open_buffer()
+    generator = QSvgGenerator()
+    generator.setOutputDevice(buffer)
+    generator.setSize(picture.size)
+    generator.setViewBox(QRect(QRect().topLeft(), picture.size))
+    generator.setResolution(picture.view.logicalDpiX())
+    generator.setTitle(picture.title)
+    generator.setDescription(picture.summary)
+    painter = QPainter(generator)
+    try:
+        _paint(picture, painter)
+    finally:
+        painter.end()
+        buffer.close()
+    return bytes(buffer.data().data())
+
+
+def image_of(picture: Picture, scale: float = PNG_SCALE) -> QImage:
+    """The plot as pixels, `scale` times its size on the screen."""
+    image = QImage(picture.size * scale, QImage.Format.Format_ARGB32)
+    image.setDevicePixelRatio(scale)
+    painter = QPainter(image)
+    try:
+        _paint(picture, painter)
+    finally:
+        painter.end()
+    return image
+
+
+def png_of(picture: Picture) -> bytes:
+    """The plot as PNG."""
+    buffer = _open_buffer()
+    image_of(picture).save(buffer, b"PNG")
+    buffer.close()
+    return bytes(buffer.data().data())
+
+
+def _open_buffer() -> QBuffer:
+    buffer = QBuffer()
+    buffer.setData(QByteArray())
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    return buffer
+
+
+def _paint(picture: Picture, painter: QPainter) -> None:
+    theme = picture.theme
+    width = picture.size.width()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.fillRect(QRectF(QPointF(), picture.size.toSizeF()), theme.color("surface"))
+    painter.setFont(ui_font(semibold=True))
+    painter.setPen(theme.color("text"))
+    line = QRectF(_MARGIN, 0, width - 2 * _MARGIN, HEADER_PX)
+    painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, picture.title)
+    left = line.left() + painter.fontMetrics().horizontalAdvance(picture.title) + 10
+    painter.setFont(ui_font(CAPTION_PX))
+    painter.setPen(theme.color("muted"))
+    right = _paint_legend(picture, painter, line)
+    room = QRectF(left, 0, max(0.0, right - left), HEADER_PX)
+    text = painter.fontMetrics().elidedText(picture.subtitle, Qt.TextElideMode.ElideRight, int(room.width()))
+    painter.drawText(room, Qt.AlignmentFlag.AlignVCenter, text)
+    target = QRectF(_MARGIN, HEADER_PX, picture.view.width(), picture.view.height())
+    picture.view.render(painter, target, picture.view.viewport().rect())
+
+
+def _paint_legend(picture: Picture, painter: QPainter, line: QRectF) -> float:
+    """Squares and names from the right; gives the x where they begin."""
+    metrics = painter.fontMetrics()
+    x = line.right()
+    for name, colour in reversed(picture.legend):
+        x -= metrics.horizontalAdvance(name) + 1
+        painter.drawText(QRectF(x, 0, line.right() - x + 1, HEADER_PX), Qt.AlignmentFlag.AlignVCenter, name)
+        painter.fillRect(QRectF(x - 14, HEADER_PX / 2 - 4.5, 9, 9), QColor(colour))
+        x -= 14 + 12
+    return x

@@ -1,0 +1,216 @@
+"""The card every plot stands on: header with legend, axes in the theme, empty state, export, words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyqtgraph as pg
+from PySide6.QtCore import QPoint, Qt, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QStackedWidget, QWidget
+
+from quantstudio.core.errors import OutputError
+from quantstudio.gui.plots.axes import FigureAxis
+from quantstudio.gui.plots.export import Picture, image_of, save_picture
+from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, theme_hub, ui_font
+from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.empty_state import EmptyState
+from quantstudio.gui.widgets.legend import Legend
+
+LEFT_AXIS_PX = 52
+GRID_ALPHA = 0.16
+FILTERS = {"svg": "SVG picture (*.svg)", "png": "PNG picture (*.png)"}
+
+
+class Plot(Card):
+    """A titled plot. Shows an empty state until it has something to show.
+
+    Signals:
+        action_asked(): the button of the empty state was pressed.
+        export_failed(OutputError): a picture could not be written.
+    """
+
+    action_asked = Signal()
+    export_failed = Signal(object)
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        labels: tuple[str, str],
+        *,
+        subtitle: str = "",
+        axes: dict[str, pg.AxisItem] | None = None,
+        empty: str = "",
+        parent: QWidget | None = None,
+    ) -> None:
+        """`name` becomes the object name; `labels` are those of the horizontal and vertical axis."""
+        super().__init__(title, subtitle, parent)
+        self.setObjectName(f"plot.{name}")
+        self.labels = labels
+        self.summary = ""
+        self.legend = Legend()
+        self.legend.setObjectName(f"plot.{name}.legend")
+        self.header.addWidget(self.legend)
+        self.view = pg.PlotWidget(
+            axisItems={"left": FigureAxis("left"), "bottom": FigureAxis("bottom"), **(axes or {})}
+        )
+        self.view.setObjectName(f"plot.{name}.view")
+        self.view.setFrameShape(QFrame.Shape.NoFrame)
+        self.view.setMinimumSize(80, 60)
+        self.item: pg.PlotItem = self.view.getPlotItem()
+        self.empty = EmptyState()
+        self.empty.setObjectName(f"plot.{name}.empty")
+        self.empty.asked.connect(self.action_asked)
+        self.stack = QStackedWidget()
+        self.stack.addWidget(self.view)
+        self.stack.addWidget(self.empty)
+        self.add(self.stack)
+        self._set_up_item()
+        self.show_empty(empty)
+        theme_hub().theme_changed.connect(self._on_theme_changed)
+
+    def _set_up_item(self) -> None:
+        self.item.setMenuEnabled(False)
+        self.item.hideButtons()
+        self.item.layout.setContentsMargins(0, 4, 4, 0)
+        self.item.getViewBox().setMouseEnabled(x=False, y=False)
+        for name in ("left", "bottom"):
+            axis = self.item.getAxis(name)
+            axis.setStyle(tickFont=ui_font(CAPTION_PX), tickLength=0, tickTextOffset=6)
+        self.item.getAxis("left").setWidth(LEFT_AXIS_PX)
+        self.item.showGrid(y=True, alpha=GRID_ALPHA)
+        self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.view.customContextMenuRequested.connect(self._on_context_menu)
+
+    # ------------------------------------------------------------------ states
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the empty state shows."""
+        return self.stack.currentWidget() is self.empty
+
+    def show_empty(self, text: str, action: str = "") -> None:
+        """Show a sentence instead of the plot, with a button where `action` names one."""
+        self.empty.set_message(text, action)
+        self.stack.setCurrentWidget(self.empty)
+        self.legend.hide()
+        self.set_summary(text)
+
+    def show_plot(self, summary: str) -> None:
+        """Show the plot; `summary` says in words what can be seen."""
+        self.stack.setCurrentWidget(self.view)
+        self._set_legend(current_theme())
+        self.set_summary(summary)
+
+    def set_summary(self, text: str) -> None:
+        """The text equivalent, for screen readers and the exported file."""
+        self.summary = text
+        self.view.setAccessibleName(self.title.text())
+        self.view.setAccessibleDescription(text)
+        self.setAccessibleDescription(text)
+
+    # ------------------------------------------------------------------ theme
+
+    def retheme(self) -> None:
+        """Repaint background, axes, legend and items in the current theme."""
+        theme = current_theme()
+        self.view.setBackground(theme.surface)
+        for name, label in zip(("bottom", "left"), self.labels, strict=True):
+            axis = self.item.getAxis(name)
+            axis.setPen(pg.mkPen(theme.border))
+            axis.setTextPen(pg.mkPen(theme.muted))
+            self.item.setLabel(name, label, color=theme.muted, **{"font-size": f"{CAPTION_PX}px"})
+        self._set_legend(theme)
+        self.recolour(theme)
+
+    def set_labels(self, horizontal: str, vertical: str) -> None:
+        """Name the axes."""
+        if self.labels != (horizontal, vertical):
+            self.labels = (horizontal, vertical)
+            self.retheme()
+
+    def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
+        """Pairs (name, colour) for the header."""
+        return ()
+
+    def recolour(self, theme: Theme) -> None:
+        """Give the plot's own items the colours of the theme."""
+
+    def _set_legend(self, theme: Theme) -> None:
+        entries = () if self.is_empty else self.legend_entries(theme)
+        self.legend.set_entries(entries, theme.muted)
+
+    def _on_theme_changed(self, _theme: object) -> None:
+        self.retheme()
+
+    # ------------------------------------------------------------------ view and export
+
+    def reset_view(self) -> None:
+        """Show everything again after zooming."""
+        self.item.getViewBox().autoRange()
+
+    def picture(self) -> Picture:
+        """What an export writes."""
+        theme = current_theme()
+        return Picture(
+            view=self.view,
+            title=self.title.text(),
+            subtitle=self.subtitle.text(),
+            legend=tuple(self.legend.entries),
+            summary=self.summary,
+            theme=theme,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the plot as SVG or PNG; a failure is reported through `export_failed`."""
+        try:
+            save_picture(self.picture(), path)
+        except OutputError as error:
+            self.export_failed.emit(error)
+
+    def context_menu(self) -> QMenu:
+        """The menu of the right mouse button."""
+        menu = QMenu(self)
+        menu.setObjectName(f"{self.objectName()}.menu")
+        for text, slot in (
+            ("Save as SVG…", self._on_save_svg),
+            ("Save as PNG…", self._on_save_png),
+            ("Copy picture", self._on_copy_picture),
+            ("Copy as text", self._on_copy_text),
+            ("Show everything", self.reset_view),
+        ):
+            action = menu.addAction(text)
+            action.triggered.connect(slot)
+        return menu
+
+    def _on_context_menu(self, position: QPoint) -> None:
+        menu = self.context_menu()
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.popup(self.view.mapToGlobal(position))
+
+    def _on_save_svg(self) -> None:
+        self._ask_for_path("svg")
+
+    def _on_save_png(self) -> None:
+        self._ask_for_path("png")
+
+    def _ask_for_path(self, suffix: str) -> None:
+        dialog = QFileDialog(self, f"Save {self.title.text().lower()}")
+        dialog.setObjectName("dialog.save_plot")
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setNameFilter(FILTERS[suffix])
+        dialog.setDefaultSuffix(suffix)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(self._on_path_chosen)
+        dialog.open()
+
+    def _on_path_chosen(self, path: str) -> None:
+        self.save(Path(path))
+
+    def _on_copy_picture(self) -> None:
+        QGuiApplication.clipboard().setImage(image_of(self.picture()))
+
+    def _on_copy_text(self) -> None:
+        QGuiApplication.clipboard().setText(f"{self.title.text()}: {self.summary}")

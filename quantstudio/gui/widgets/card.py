@@ -1,0 +1,49 @@
+"""The white card every part of the window stands on: title, quiet subtitle, controls, content."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+
+from quantstudio.gui.widgets.elided_label import ElidedLabel
+
+MARGINS = (14, 10, 14, 10)
+GAP = 8
+
+
+class Card(QFrame):
+    """A rounded frame with a header row; content goes below it with `add`."""
+
+    def __init__(self, title: str = "", subtitle: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setProperty("card", True)
+        self.body = QVBoxLayout(self)
+        self.body.setContentsMargins(*MARGINS)
+        self.body.setSpacing(4)
+        self.header = QHBoxLayout()
+        self.header.setSpacing(GAP)
+        self.body.addLayout(self.header)
+        self.title = QLabel(title)
+        self.title.setObjectName("card.title")
+        self.title.setProperty("role", "title")
+        self.subtitle = ElidedLabel(subtitle)
+        self.subtitle.setObjectName("card.subtitle")
+        self.subtitle.setProperty("role", "caption")
+        self.title.setVisible(bool(title))
+        self.header.addWidget(self.title)
+        self.header.addWidget(self.subtitle, 1)
+        self.setAccessibleName(title)
+
+    def set_title(self, title: str) -> None:
+        """Show another title, which is also the card's accessible name."""
+        self.title.setText(title)
+        self.title.setVisible(bool(title))
+        self.setAccessibleName(title)
+
+    def add_to_header(self, widget: QWidget) -> None:
+        """Put a control at the right end of the header."""
+        self.header.addWidget(widget, 0, Qt.AlignmentFlag.AlignVCenter)
+
+    def add(self, widget: QWidget, stretch: int = 1) -> None:
+        """Put content below what is already there."""
+        self.body.addWidget(widget, stretch)

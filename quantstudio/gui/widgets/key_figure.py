@@ -1,0 +1,101 @@
+"""One key figure as a card: icon, caption, value, change against FP32, and how the figure came about."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from quantstudio.gui.theme import icon_pixmap, theme_hub
+from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.gui.widgets.tag import Tag
+
+_ICON_PX = 22
+
+
+class Tone(StrEnum):
+    """Whether a change is welcome; the text says so too, colour only repeats it."""
+
+    GOOD = "good"
+    WARN = "warn"
+    BAD = "bad"
+    NEUTRAL = "muted"
+
+
+class KeyFigure(QFrame):
+    """A card with one figure; the whole of it is also its accessible name."""
+
+    def __init__(self, key: str, icon_name: str, caption: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName(f"figure.{key}")
+        self.setProperty("card", True)
+        self._icon_name = icon_name
+        self._icon = QLabel()
+        self._icon.setFixedWidth(_ICON_PX)
+        self.caption = ElidedLabel(caption)
+        self.caption.setProperty("role", "caption")
+        self.tag = Tag()
+        self.tag.setObjectName(f"figure.{key}.tag")
+        self.value = QLabel()
+        self.value.setObjectName(f"figure.{key}.value")
+        self.value.setProperty("role", "kpi")
+        self.delta = ElidedLabel()
+        self.delta.setObjectName(f"figure.{key}.delta")
+        self.delta.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._lay_out()
+        theme_hub().theme_changed.connect(self._on_theme_changed)
+        self._on_theme_changed(None)
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout(self)
+        row.setContentsMargins(14, 8, 12, 8)
+        row.setSpacing(12)
+        row.addWidget(self._icon)
+        column = QVBoxLayout()
+        column.setSpacing(0)
+        row.addLayout(column, 1)
+        top = QHBoxLayout()
+        top.setSpacing(6)
+        top.addWidget(self.caption, 1)
+        top.addWidget(self.tag)
+        column.addLayout(top)
+        bottom = QHBoxLayout()
+        bottom.setSpacing(8)
+        bottom.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
+        bottom.addWidget(self.delta, 1, Qt.AlignmentFlag.AlignBottom)
+        column.addLayout(bottom)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def set_figure(
+        self,
+        value: str,
+        *,
+        delta: str = "",
+        tone: Tone = Tone.NEUTRAL,
+        tag: str = "",
+        detail: str = "",
+    ) -> None:
+        """Show a figure.
+
+        Args:
+            value: The figure with its unit.
+            delta: The change against FP32, with its sign or direction in words.
+            tone: Whether that change is welcome.
+            tag: "measured", "predicted", "out of date" or nothing.
+            detail: Where the figure comes from; shown as tool tip.
+        """
+        self.value.setText(value)
+        self.delta.setText(delta)
+        if self.delta.property("role") != tone.value:
+            self.delta.setProperty("role", tone.value)
+            self.delta.style().unpolish(self.delta)
+            self.delta.style().polish(self.delta)
+        self.tag.set_text(tag, detail=detail)
+        self.setToolTip(detail)
+        parts = (self.caption.text(), value, delta, tag)
+        self.setAccessibleName(", ".join(part for part in parts if part))
+        self.setAccessibleDescription(detail)
+
+    def _on_theme_changed(self, _theme: object) -> None:
+        self._icon.setPixmap(icon_pixmap(self._icon_name, "muted", _ICON_PX, self.devicePixelRatioF()))
