@@ -1,0 +1,117 @@
+"""Job specs for the engine's tasks, made from what the session knows. Nothing here runs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.folders import cache_folder
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.recipe import Recipe
+from quantstudio.jobs.spec import JobSpec, new_job
+
+TASKS = "quantstudio.engine.tasks:"
+
+
+def open_model_job(path: str, *, trust: bool, factory: str, state: str) -> JobSpec:
+    """Open, normalise and list a model."""
+    return new_job(f"{TASKS}open_model", {"path": path, "trust": trust, "factory": factory, "state": state})
+
+
+def data_summary_job(model: ModelSummary, data: DataSpec) -> JobSpec:
+    """Open a data set against the model."""
+    return new_job(f"{TASKS}data_summary", {"graph_path": model.graph_path, "data": to_json(data)})
+
+
+def weights_job(model: ModelSummary) -> JobSpec:
+    """Weight statistics of every layer."""
+    return new_job(f"{TASKS}weight_statistics", {"graph_path": model.graph_path})
+
+
+def calibrate_job(model: ModelSummary, data: DataSpec, samples: int) -> JobSpec:
+    """Activation histograms."""
+    return new_job(
+        f"{TASKS}calibrate",
+        {"graph_path": model.graph_path, "data": to_json(data), "samples": samples},
+    )
+
+
+def sensitivity_job(
+    model: ModelSummary,
+    data: DataSpec,
+    *,
+    method: str,
+    samples: int,
+    statistics: str,
+    layers: Sequence[str] = (),
+) -> JobSpec:
+    """Sensitivity of all layers, or exactly of some."""
+    params: dict[str, Any] = {
+        "graph_path": model.graph_path,
+        "data": to_json(data),
+        "method": method,
+        "samples": samples,
+        "statistics": statistics,
+    }
+    if layers:
+        params["layers"] = list(layers)
+    return new_job(f"{TASKS}sensitivity", params)
+
+
+def costs_job(model: ModelSummary, data: DataSpec | None, statistics: str) -> JobSpec:
+    """Bytes and times for predictions."""
+    params: dict[str, Any] = {"graph_path": model.graph_path, "statistics": statistics}
+    if data is not None:
+        params["data"] = to_json(data)
+    return new_job(f"{TASKS}costs", params)
+
+
+def quantize_job(
+    model: ModelSummary,
+    recipe: Recipe,
+    *,
+    output: Path,
+    statistics: str,
+    data: DataSpec | None,
+    preset: str = "",
+) -> JobSpec:
+    """Build a variant from the recipe, or from a preset that chooses its own."""
+    params: dict[str, Any] = {
+        "graph_path": model.graph_path,
+        "output": str(output),
+        "statistics": statistics,
+    }
+    if data is not None:
+        params["data"] = to_json(data)
+    if preset:
+        params |= {"preset": preset, "calibration": to_json(recipe.calibration)}
+    else:
+        params["recipe"] = to_json(recipe)
+    return new_job(f"{TASKS}quantize", params)
+
+
+def compare_job(
+    model: ModelSummary, data: DataSpec, variants: Sequence[Path], names: Sequence[str], *, threads: int
+) -> JobSpec:
+    """Measure variants against the base."""
+    params: dict[str, Any] = {
+        "base": model.graph_path,
+        "graph_path": model.graph_path,
+        "variants": [str(v) for v in variants],
+        "names": list(names),
+        "data": to_json(data),
+    }
+    if threads > 0:
+        params["threads"] = threads
+    return new_job(f"{TASKS}compare", params)
+
+
+def variant_path(model: ModelSummary, recipe: Recipe, statistics_digest: str, preset: str = "") -> Path:
+    """Where a variant is built: named by what it is made of, so that the same build lands on itself."""
+    folder = cache_folder() / "variants"
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = preset or recipe.digest[:16]
+    return folder / f"{model.digest[:16]}-{statistics_digest[:12] or 'none'}-{kind}.onnx"

@@ -1,0 +1,182 @@
+"""Edits of a recipe with the name undo shows; pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
+from quantstudio.core.recipe import (
+    ActivationScope,
+    CalibrationSettings,
+    LayerRule,
+    RangeMethod,
+    RangeOverride,
+    Recipe,
+    is_legal,
+    uniform_recipe,
+)
+
+
+class PrecisionKey(StrEnum):
+    """What the keys 8, 4, F and 3 ask for; each layer gets the first form it can have."""
+
+    INT8 = "INT8"
+    INT4 = "INT4"
+    FP16 = "FP16"
+    FP32 = "FP32"
+
+
+_FORMS = {
+    PrecisionKey.INT8: ("static-int8", "dynamic-int8", "weight-int8"),
+    PrecisionKey.INT4: ("static-int4", "weight-int4"),
+    PrecisionKey.FP16: ("fp16",),
+    PrecisionKey.FP32: ("fp32",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A new recipe, what to call the change, and the layers that could not follow.
+
+    Attributes:
+        label: Name in the undo menu.
+        recipe: The recipe afterwards.
+        skipped: Layer name and why it stays as it was.
+    """
+
+    label: str
+    recipe: Recipe
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+def default_recipe() -> Recipe:
+    """What a new plan starts from: every layer that can is static INT8."""
+    return uniform_recipe("static-int8")
+
+
+def with_scheme(
+    recipe: Recipe, layers: Iterable[LayerInfo], names: Sequence[str], scheme: LayerScheme
+) -> Edit:
+    """These layers in this scheme; a layer that cannot have it is skipped."""
+    chosen, skipped = _split(layers, names, scheme)
+    label = f"Set {_few(chosen)} to {scheme.label}"
+    return Edit(label, recipe.assign(chosen, scheme) if chosen else recipe, skipped)
+
+
+def with_precision(
+    recipe: Recipe, layers: Iterable[LayerInfo], names: Sequence[str], key: PrecisionKey
+) -> Edit:
+    """These layers in the first form of a precision each can have, as one edit."""
+    listed = {layer.name: layer for layer in layers}
+    groups: dict[str, list[str]] = {}
+    skipped: list[tuple[str, str]] = []
+    for name in names:
+        layer = listed.get(name)
+        if layer is None:
+            continue
+        form = next((f for f in _FORMS[key] if is_legal(layer, NAMED_SCHEMES[f])), None)
+        if form is None:
+            skipped.append((name, layer.reason or f"{layer.op_type} layers have no {key.value} form"))
+        else:
+            groups.setdefault(form, []).append(name)
+    for form, members in groups.items():
+        recipe = recipe.assign(members, NAMED_SCHEMES[form])
+    chosen = [name for members in groups.values() for name in members]
+    return Edit(f"Set {_few(chosen)} to {key.value}", recipe, tuple(skipped))
+
+
+def with_type(recipe: Recipe, op_type: str, scheme: LayerScheme) -> Edit:
+    """Every layer of an operator type in this scheme, also those set one by one before."""
+    kept = tuple(rule for rule in recipe.rules if rule.names or rule.op_types != (op_type,))
+    rule = LayerRule(scheme, op_types=(op_type,))
+    return Edit(f"Set all {op_type} to {scheme.label}", replace(recipe, rules=(*kept, rule)))
+
+
+def with_rule(recipe: Recipe, rule: LayerRule) -> Edit:
+    """One more rule at the end."""
+    return Edit(f"Add rule {rule.label}", recipe.with_rule(rule))
+
+
+def replaced_rule(recipe: Recipe, index: int, rule: LayerRule) -> Edit:
+    """Another rule in the place of one."""
+    rules = list(recipe.rules)
+    rules[index] = rule
+    return Edit(f"Change rule {index + 1}", replace(recipe, rules=tuple(rules)))
+
+
+def without_rule(recipe: Recipe, index: int) -> Edit:
+    """One rule less."""
+    rules = list(recipe.rules)
+    gone = rules.pop(index)
+    return Edit(f"Remove rule {gone.label}", replace(recipe, rules=tuple(rules)))
+
+
+def moved_rule(recipe: Recipe, index: int, to: int) -> Edit:
+    """A rule in another place; later rules win."""
+    rules = list(recipe.rules)
+    rules.insert(to, rules.pop(index))
+    return Edit(f"Move rule {index + 1}", replace(recipe, rules=tuple(rules)))
+
+
+def with_activation_range(recipe: Recipe, tensor: str, low: float, high: float) -> Edit:
+    """An activation range set by hand."""
+    ranges = _put(recipe.activation_ranges, RangeOverride(tensor, low, high))
+    return Edit(f"Clip {tensor} to {low:.4g} … {high:.4g}", replace(recipe, activation_ranges=ranges))
+
+
+def with_weight_range(recipe: Recipe, layer: str, low: float, high: float) -> Edit:
+    """A weight range set by hand."""
+    ranges = _put(recipe.weight_ranges, RangeOverride(layer, low, high))
+    return Edit(f"Clip weights of {layer} to {low:.4g} … {high:.4g}", replace(recipe, weight_ranges=ranges))
+
+
+def without_activation_range(recipe: Recipe, tensor: str) -> Edit:
+    """The range calibration gives."""
+    ranges = tuple(r for r in recipe.activation_ranges if r.tensor != tensor)
+    return Edit(f"Calibrated range for {tensor}", replace(recipe, activation_ranges=ranges))
+
+
+def without_weight_range(recipe: Recipe, layer: str) -> Edit:
+    """The range the scheme's rule gives."""
+    ranges = tuple(r for r in recipe.weight_ranges if r.tensor != layer)
+    return Edit(f"Full weight range for {layer}", replace(recipe, weight_ranges=ranges))
+
+
+def with_calibration(recipe: Recipe, settings: CalibrationSettings) -> Edit:
+    """Other calibration settings."""
+    method = settings.method.value
+    detail = f" {settings.percentile:g}" if settings.method is RangeMethod.PERCENTILE else ""
+    return Edit(f"Calibrate by {method}{detail}", replace(recipe, calibration=settings))
+
+
+def with_activation_scope(recipe: Recipe, scope: ActivationScope) -> Edit:
+    """Another choice of the tensors static quantization covers."""
+    where = "everywhere" if scope is ActivationScope.ALL else "around weights only"
+    return Edit(f"Quantize activations {where}", replace(recipe, activation_scope=scope))
+
+
+def _put(ranges: tuple[RangeOverride, ...], new: RangeOverride) -> tuple[RangeOverride, ...]:
+    return (*(r for r in ranges if r.tensor != new.tensor), new)
+
+
+def _split(
+    layers: Iterable[LayerInfo], names: Sequence[str], scheme: LayerScheme
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    listed = {layer.name: layer for layer in layers}
+    chosen, skipped = [], []
+    for name in names:
+        layer = listed.get(name)
+        if layer is None:
+            continue
+        if is_legal(layer, scheme):
+            chosen.append(name)
+        else:
+            skipped.append((name, layer.reason or f"{layer.op_type} layers cannot be {scheme.label}"))
+    return chosen, tuple(skipped)
+
+
+def _few(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} layers"

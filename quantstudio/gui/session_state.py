@@ -1,0 +1,124 @@
+"""Everything the session knows of the opened model; changed only by the session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.prediction import CostTable
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import AccuracyCurve, BuildResult, LayerSensitivity, VariantResult
+from quantstudio.core.statistics import Statistics, WeightStatistics
+from quantstudio.gui.session_values import Variant
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltVariant:
+    """A build as it is kept: which recipe and statistics it was made of, and what was measured."""
+
+    name: str
+    plan: str
+    recipe: Recipe
+    statistics_digest: str
+    build: BuildResult
+    result: VariantResult | None = None
+
+
+@dataclass
+class SessionState:
+    """What is known of one model.
+
+    Attributes:
+        model: The opened model.
+        trusted: Whether the user agreed to run the source file.
+        factory: What makes the network of a state_dict; empty otherwise.
+        calibration_data: Where activation statistics come from.
+        test_data: What accuracy is measured on.
+        weights: Weight statistics by layer.
+        activations: Activation statistics, once loaded.
+        statistics_path: Their file; what the engine reads.
+        statistics_digest: Their digest.
+        sensitivity: By layer.
+        curve: Accuracy against KL.
+        costs: Bytes and times for predictions.
+        built: Every build, oldest first.
+        base_result: What was measured of the FP32 model, last.
+        selection: Selected layers.
+        current_layer: The layer the inspector shows.
+    """
+
+    model: ModelSummary | None = None
+    trusted: bool = False
+    factory: str = ""
+    calibration_data: DataSpec | None = None
+    test_data: DataSpec | None = None
+    weights: dict[str, WeightStatistics] = field(default_factory=dict)
+    activations: Statistics | None = None
+    statistics_path: str = ""
+    statistics_digest: str = ""
+    sensitivity: dict[str, LayerSensitivity] = field(default_factory=dict)
+    curve: AccuracyCurve | None = None
+    costs: CostTable | None = None
+    built: list[BuiltVariant] = field(default_factory=list)
+    base_result: VariantResult | None = None
+    selection: tuple[str, ...] = ()
+    current_layer: str | None = None
+
+    def variants(self, recipe: Recipe) -> tuple[Variant, ...]:
+        """Base first, then every build, oldest first, as the views see them."""
+        if self.model is None:
+            return ()
+        rows = [self._base(self.model)]
+        rows += [
+            Variant(
+                name=one.name,
+                plan=one.plan,
+                variant_hash=one.build.variant,
+                recipe_digest=one.build.recipe_digest,
+                recipe=one.recipe,
+                build=one.build,
+                result=one.result,
+                is_base=False,
+                is_current=self.is_current(one, recipe),
+                path=one.build.output,
+            )
+            for one in self.built
+        ]
+        return tuple(rows)
+
+    def is_current(self, built: BuiltVariant, recipe: Recipe) -> bool:
+        """Whether a build is what the recipe would give now."""
+        if built.build.recipe_digest != recipe.digest:
+            return False
+        return not self.statistics_digest or built.statistics_digest in ("", self.statistics_digest)
+
+    def keep(self, built: BuiltVariant) -> None:
+        """Add a build, or replace the same one."""
+        self.built = [one for one in self.built if one.build.variant != built.build.variant]
+        self.built.append(built)
+
+    def free_name(self, wanted: str) -> str:
+        """A variant name nobody has yet."""
+        taken: Mapping[str, BuiltVariant] = {one.name: one for one in self.built}
+        if wanted not in taken:
+            return wanted
+        number = 2
+        while f"{wanted} {number}" in taken:
+            number += 1
+        return f"{wanted} {number}"
+
+    def _base(self, model: ModelSummary) -> Variant:
+        return Variant(
+            name="FP32",
+            plan="",
+            variant_hash=model.digest,
+            recipe_digest=Recipe().digest,
+            recipe=Recipe(),
+            build=None,
+            result=self.base_result,
+            is_base=True,
+            is_current=False,
+            path=model.graph_path,
+        )
