@@ -1,176 +1,29 @@
-"""The one state object of the window: what is known, what is selected, what the recipe says."""
+"""The one state object of the window: what is known, and everything the user can do to it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject
 
-from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
-from quantstudio.core.prediction import CostTable, Prediction, predict
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
-from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui import recipe_edits as edits
-from quantstudio.gui.bridge import RunnerFactory, Throttle
-from quantstudio.gui.job_list import JobList
-from quantstudio.gui.plan_book import PlanBook
+from quantstudio.gui.bridge import RunnerFactory
 from quantstudio.gui.recipe_edits import Edit, PrecisionKey
-from quantstudio.gui.session_state import BuiltVariant, SessionState
+from quantstudio.gui.session_base import SessionBase
 from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
+from quantstudio.gui.workflow import Workflow, new_group
 
 __all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "PrecisionKey", "Session", "Variant"]
 
-logger = logging.getLogger(__name__)
 
-REFRESH_MS = 60
-
-
-class Session(QObject):
-    """What the window shows and what its commands do; views read properties and listen to signals.
-
-    Every `*_changed` signal says that the property of that name may be different; streaming results arrive
-    at most about sixteen times a second.
-    """
-
-    model_changed = Signal()
-    data_changed = Signal()
-    weights_changed = Signal()
-    activations_changed = Signal()
-    sensitivity_changed = Signal()
-    recipe_changed = Signal()
-    plans_changed = Signal()
-    variants_changed = Signal()
-    selection_changed = Signal()
-    jobs_changed = Signal()
-    prediction_changed = Signal()
-    notified = Signal(object)
+class Session(SessionBase):
+    """What the window shows and what its commands do; views read properties and listen to signals."""
 
     def __init__(self, runner_factory: RunnerFactory, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self.state = SessionState()
-        self._book = PlanBook(Plan("INT8", edits.default_recipe()))
-        self._prediction: Prediction | None = None
-        self.job_list = JobList(runner_factory, self)
-        self._weights_throttle = self._throttle(self.weights_changed.emit)
-        self._sensitivity_throttle = self._throttle(self._on_sensitivity_due)
-        self._jobs_throttle = self._throttle(self.jobs_changed.emit)
-        self._prediction_throttle = self._throttle(self._predict, 0)
-        self.job_list.changed.connect(self._jobs_throttle.request)
-
-    # What is known.
-
-    @property
-    def model(self) -> ModelSummary | None:
-        """The opened model."""
-        return self.state.model
-
-    @property
-    def layers(self) -> tuple[LayerInfo, ...]:
-        """Layers of the model; empty without one."""
-        return self.state.model.layers if self.state.model else ()
-
-    @property
-    def calibration_data(self) -> DataSpec | None:
-        """Where activation statistics come from."""
-        return self.state.calibration_data
-
-    @property
-    def test_data(self) -> DataSpec | None:
-        """What accuracy is measured on."""
-        return self.state.test_data
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe of the active plan."""
-        return self._book.active_plan.recipe
-
-    @property
-    def plans(self) -> tuple[Plan, ...]:
-        """All named recipes."""
-        return self._book.plans
-
-    @property
-    def active_plan(self) -> str:
-        """Name of the plan that is edited."""
-        return self._book.active
-
-    @property
-    def weights(self) -> Mapping[str, WeightStatistics]:
-        """Weight statistics by layer; grows while they are computed."""
-        return self.state.weights
-
-    @property
-    def activations(self) -> Statistics | None:
-        """Activation statistics."""
-        return self.state.activations
-
-    @property
-    def sensitivity(self) -> Mapping[str, LayerSensitivity]:
-        """Sensitivity by layer; grows and refines while it is computed."""
-        return self.state.sensitivity
-
-    @property
-    def sensitivity_curve(self) -> AccuracyCurve | None:
-        """Accuracy expected at a total KL."""
-        return self.state.curve
-
-    @property
-    def costs(self) -> CostTable | None:
-        """Bytes and times the predictions are made from."""
-        return self.state.costs
-
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        """The base, then every build of this project, oldest first."""
-        return self.state.variants(self.recipe)
-
-    @property
-    def base(self) -> Variant | None:
-        """The FP32 model; None without a model."""
-        return next((v for v in self.variants if v.is_base), None)
-
-    @property
-    def current_variant(self) -> Variant | None:
-        """The build of the recipe as it is now; None if it was not built yet."""
-        return next((v for v in reversed(self.variants) if v.is_current), None)
-
-    @property
-    def selection(self) -> tuple[str, ...]:
-        """Selected layers."""
-        return self.state.selection
-
-    @property
-    def current_layer(self) -> str | None:
-        """The layer the inspector shows."""
-        return self.state.current_layer
-
-    @property
-    def jobs(self) -> tuple[JobRow, ...]:
-        """Every job of this sitting, newest last."""
-        return self.job_list.rows
-
-    @property
-    def prediction(self) -> Prediction | None:
-        """What the recipe will cost; None without a model."""
-        return self._prediction
-
-    # Selection.
-
-    def select(self, names: Sequence[str], current: str | None = None) -> None:
-        """Select layers; `current` (by default the last) is the one the inspector shows."""
-        known = {layer.name for layer in self.layers}
-        chosen = tuple(dict.fromkeys(n for n in names if n in known))
-        shown = current if current in chosen else (chosen[-1] if chosen else None)
-        if (chosen, shown) == (self.state.selection, self.state.current_layer):
-            return
-        self.state.selection, self.state.current_layer = chosen, shown
-        self.selection_changed.emit()
+        super().__init__(runner_factory, parent)
+        self.workflow = Workflow(self)
 
     # Recipe edits: each is one undo step.
 
@@ -284,69 +137,61 @@ class Session(QObject):
         """Bring back the edit taken back last."""
         self._book_changed(self._book.redo())
 
-    # What the engine found; called by the workflow as results come, and by tests.
+    # Engine work; returns at once, results stream in.
 
-    def adopt_model(self, model: ModelSummary | None) -> None:
-        """Show another model, with nothing known of it yet."""
-        self.state = SessionState(model=model)
-        for signal in (
-            self.model_changed,
-            self.data_changed,
-            self.weights_changed,
-            self.activations_changed,
-            self.sensitivity_changed,
-            self.variants_changed,
-        ):
-            signal.emit()
-        self.select(self.layers[:1] and [self.layers[0].name])
-        self._predict()
+    def calibrate(self) -> None:
+        """Run the calibration data through the model again."""
+        self.workflow.calibrate(again=True)
 
-    def adopt_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
-        """Use other data."""
-        self.state.calibration_data, self.state.test_data = calibration, test
-        self.data_changed.emit()
+    def analyze(self) -> None:
+        """Weight statistics and the sensitivity of every layer."""
+        group = new_group()
+        self.workflow.weights(group)
+        self.workflow.calibrate(group)
+        self.workflow.sensitivity(group, again=True)
+        self.workflow.costs(group)
 
-    def adopt_weights(self, rows: Iterable[WeightStatistics]) -> None:
-        """Weight statistics of some or all layers."""
-        self.state.weights.update({row.layer: row for row in rows})
-        self._weights_throttle.request()
+    def exact_sensitivity(self, names: Sequence[str]) -> None:
+        """Measure layers one at a time."""
+        if names:
+            self.workflow.sensitivity(exact=tuple(names))
 
-    def adopt_activations(self, statistics: Statistics | None) -> None:
-        """Activation statistics."""
-        self.state.activations = statistics
-        self.activations_changed.emit()
+    def quantize(self) -> None:
+        """Build the recipe, calibrating first where that is missing."""
+        group = new_group()
+        self._calibrate_if_needed(group)
+        self.workflow.quantize(group)
 
-    def adopt_sensitivity(self, rows: Iterable[LayerSensitivity], curve: AccuracyCurve | None = None) -> None:
-        """Sensitivity of some or all layers, first or refined."""
-        self.state.sensitivity.update({row.name: row for row in rows})
-        if curve is not None:
-            self.state.curve = curve
-        self._sensitivity_throttle.request()
+    def quantize_preset(self, preset: str) -> None:
+        """Let a preset choose the precisions; its recipe becomes the plan's, as one undo step."""
+        group = new_group()
+        self._calibrate_if_needed(group)
+        self.workflow.quantize(group, preset=preset)
 
-    def adopt_costs(self, costs: CostTable) -> None:
-        """Bytes and times for predictions."""
-        self.state.costs = costs
-        self._prediction_throttle.request()
+    def measure(self) -> None:
+        """Measure the recipe as it is, building it first if needed."""
+        group = new_group()
+        self._calibrate_if_needed(group)
+        self.workflow.quantize(group)
+        self.workflow.measure(group)
 
-    def adopt_build(self, built: BuiltVariant) -> None:
-        """A variant that was built."""
-        self.state.keep(built)
-        self.variants_changed.emit()
+    def measure_every(self) -> None:
+        """Measure every variant built so far, interleaved."""
+        self.workflow.measure(every=True)
 
-    def adopt_comparison(self, base: VariantResult, results: Mapping[str, VariantResult]) -> None:
-        """Measurements: of the base, and of variants by the path of their file."""
-        self.state.base_result = base
-        self.state.built = [
-            replace(one, result=results.get(one.build.output, one.result)) for one in self.state.built
-        ]
-        self.variants_changed.emit()
+    def run_all(self) -> None:
+        """Everything from weights to measurement; what is known already is left out."""
+        self.workflow.run_all()
+
+    def cancel(self, job_id: str | None = None) -> None:
+        """Stop one job, or all."""
+        self.job_list.cancel(job_id)
 
     # Inside.
 
-    def notify(self, severity: NoticeLevel, text: str, hint: str = "", where: str = "") -> None:
-        """Tell the user something without stopping them."""
-        logger.info("%s", text)
-        self.notified.emit(Notification(severity, text, hint, where))
+    def _calibrate_if_needed(self, group: str) -> None:
+        if self.calibration_data is not None:
+            self.workflow.calibrate(group)
 
     def _apply(self, edit: Edit) -> None:
         if edit.recipe != self.recipe:
@@ -356,42 +201,6 @@ class Session(QObject):
             more = f" and {len(edit.skipped) - 1} more" if len(edit.skipped) > 1 else ""
             self.notify(NoticeLevel.WARNING, f"{name}{more} unchanged", reason)
 
-    def _book_changed(self, changed: bool) -> None:
-        if not changed:
-            return
-        self.plans_changed.emit()
-        self.recipe_changed.emit()
-        self.variants_changed.emit()
-        self._prediction_throttle.request()
-
-    def _on_sensitivity_due(self) -> None:
-        self.sensitivity_changed.emit()
-        self._prediction_throttle.request()
-
-    def _predict(self) -> None:
-        prediction = None
-        if self.state.model is not None:
-            prediction = predict(
-                self.layers,
-                self.recipe,
-                costs=self.state.costs,
-                sensitivity=self.state.sensitivity,
-                curve=self.state.curve,
-            )
-        if prediction != self._prediction:
-            self._prediction = prediction
-            self.prediction_changed.emit()
-
-    def _throttle(self, slot: Callable[[], None], interval_ms: int = REFRESH_MS) -> Throttle:
-        throttle = Throttle(interval_ms, self)
-        throttle.due.connect(slot)
-        return throttle
-
 
 def _scheme(scheme: LayerScheme | str) -> LayerScheme:
     return NAMED_SCHEMES[scheme] if isinstance(scheme, str) else scheme
-
-
-def model_title(model: ModelSummary) -> str:
-    """File name of a model, for titles."""
-    return Path(model.source_path).name

@@ -40,6 +40,7 @@ class SessionState:
         activations: Activation statistics, once loaded.
         statistics_path: Their file; what the engine reads.
         statistics_digest: Their digest.
+        statistics_asked: Samples that were asked for when they were made.
         sensitivity: By layer.
         curve: Accuracy against KL.
         costs: Bytes and times for predictions.
@@ -58,6 +59,7 @@ class SessionState:
     activations: Statistics | None = None
     statistics_path: str = ""
     statistics_digest: str = ""
+    statistics_asked: int = 0
     sensitivity: dict[str, LayerSensitivity] = field(default_factory=dict)
     curve: AccuracyCurve | None = None
     costs: CostTable | None = None

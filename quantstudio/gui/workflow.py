@@ -1,0 +1,294 @@
+"""What the buttons set off: engine jobs in the right order, their results handed to the session."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantstudio.core.codec import from_json
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.errors import CalibrationError, DataError
+from quantstudio.core.events import LayerFinished
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.prediction import CostTable
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivity, SensitivityResult
+from quantstudio.gui import engine_jobs
+from quantstudio.gui.figures import number, percent, size
+from quantstudio.gui.job_list import Work
+from quantstudio.gui.session_state import BuiltVariant
+from quantstudio.gui.streamed import weights_from_event
+from quantstudio.jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from quantstudio.gui.session import Session
+
+SENSITIVITY_SAMPLES = 512
+
+
+class Workflow:
+    """Queues jobs for a session. A step finds out when its turn comes whether there is anything to do."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.threads = 0
+
+    # Opening.
+
+    def open_model(
+        self,
+        path: str,
+        *,
+        trust: bool,
+        factory: str,
+        state: str,
+        on_opened: Callable[[], None],
+    ) -> None:
+        """Open a model; what is known of the one before is replaced when it succeeds."""
+
+        def opened(result: Mapping[str, Any]) -> str:
+            model = from_json(ModelSummary, result)
+            self._session.adopt_model(model)
+            self._session.state.trusted, self._session.state.factory = trust, factory
+            on_opened()
+            return f"{len(model.layers)} layers, {size(model.file_bytes)}"
+
+        self._session.job_list.abandon()
+        self._add(
+            "open",
+            f"Open {Path(state or path).name}",
+            lambda: engine_jobs.open_model_job(path, trust=trust, factory=factory, state=state),
+            opened,
+        )
+
+    def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> None:
+        """Open a data set in the worker; `on_checked` gets what is in it."""
+
+        def checked(result: Mapping[str, Any]) -> str:
+            on_checked(result)
+            return f"{result.get('samples', 0)} samples"
+
+        model = self._model()
+        self._add(
+            f"data {spec.path}",
+            f"Check {Path(spec.path).name}",
+            lambda: engine_jobs.data_summary_job(model, spec),
+            checked,
+        )
+
+    # Analysis.
+
+    def weights(self, group: str = "") -> None:
+        """Weight statistics, unless every layer has them."""
+
+        def make() -> JobSpec | None:
+            model = self._model()
+            owners = {layer.name for layer in model.layers if layer.weight_name}
+            return engine_jobs.weights_job(model) if owners - set(self._session.weights) else None
+
+        def finished(result: Mapping[str, Any]) -> str:
+            path = str(result["path"])
+            self._session.load_weights(path)
+            return f"{result.get('layers', 0)} layers"
+
+        self._add("weights", "Weight statistics", make, finished, on_layer=self._on_weights, group=group)
+
+    def calibrate(self, group: str = "", *, again: bool = False) -> None:
+        """Activation statistics, unless they are there for this data (or `again`)."""
+
+        def make() -> JobSpec | None:
+            state = self._session.state
+            data = self._needed_data()
+            wanted = self._session.recipe.calibration.samples
+            if state.statistics_path and state.statistics_asked == wanted and not again:
+                return None
+            return engine_jobs.calibrate_job(self._model(), data, wanted)
+
+        def finished(result: Mapping[str, Any]) -> str:
+            self._session.adopt_calibration(
+                str(result["path"]), str(result["digest"]), self._session.recipe.calibration.samples
+            )
+            return f"{result['tensors']} tensors over {result['samples']} samples"
+
+        self._add("calibrate", "Calibrate", make, finished, group=group)
+
+    def sensitivity(self, group: str = "", *, exact: Sequence[str] = (), again: bool = False) -> None:
+        """Sensitivity of every layer by output Fisher, or exactly of some layers."""
+        method = "exact" if exact else "fisher"
+
+        def make() -> JobSpec | None:
+            state = self._session.state
+            if not exact and not again and state.curve is not None:
+                return None
+            return engine_jobs.sensitivity_job(
+                self._model(),
+                self._needed_data(),
+                method=method,
+                samples=SENSITIVITY_SAMPLES,
+                statistics=state.statistics_path,
+                layers=exact,
+            )
+
+        def finished(result: Mapping[str, Any]) -> str:
+            found = from_json(SensitivityResult, result)
+            self._session.adopt_sensitivity(found.layers, found.curve)
+            return f"{len(found.layers)} layers over {found.samples} samples, {found.method}"
+
+        title = f"Exact sensitivity of {_few(exact)}" if exact else "Sensitivity"
+        self._add(f"sensitivity {method}", title, make, finished, on_layer=self._on_sensitivity, group=group)
+
+    def costs(self, group: str = "") -> None:
+        """Bytes and times for the predictions, once for a model."""
+
+        def make() -> JobSpec | None:
+            state = self._session.state
+            if state.costs is not None:
+                return None
+            return engine_jobs.costs_job(self._model(), state.calibration_data, state.statistics_path)
+
+        def finished(result: Mapping[str, Any]) -> str:
+            costs = from_json(CostTable, result)
+            self._session.adopt_costs(costs)
+            return f"FP32 takes {number(costs.fp32_ms, 2)} ms" if costs.fp32_ms else "sizes of every scheme"
+
+        self._add("costs", "Cost tables", make, finished, group=group)
+
+    # Building and measuring.
+
+    def quantize(
+        self, group: str = "", *, preset: str = "", on_built: Callable[[], None] | None = None
+    ) -> None:
+        """Build the recipe as it is when the turn comes, or a preset, which then becomes the recipe."""
+        made: dict[str, Any] = {}
+
+        def make() -> JobSpec | None:
+            session = self._session
+            recipe, plan = session.recipe, session.active_plan
+            if not preset and session.current_variant is not None:
+                if on_built is not None:
+                    on_built()
+                return None
+            recipe.resolve(session.layers)
+            state = session.state
+            digest = state.statistics_digest
+            made.update(recipe=recipe, plan=plan, digest=digest)
+            return engine_jobs.quantize_job(
+                self._model(),
+                recipe,
+                output=engine_jobs.variant_path(self._model(), recipe, digest, preset),
+                statistics=state.statistics_path,
+                data=state.calibration_data,
+                preset=preset,
+            )
+
+        def finished(result: Mapping[str, Any]) -> str:
+            build = from_json(BuildResult, result["build"])
+            recipe = from_json(Recipe, result["recipe"]) if preset else made["recipe"]
+            if preset:
+                self._session.set_recipe(recipe, f"Choose precisions by preset {preset}")
+            self._session.adopt_build(self._named(build, recipe, made["plan"], made["digest"]))
+            if on_built is not None:
+                on_built()
+            return f"{size(build.size_bytes)} in {number(build.seconds, 1)} s"
+
+        title = f"Quantize ({preset})" if preset else "Quantize"
+        self._add(f"quantize {preset}", title, make, finished, group=group)
+
+    def measure(self, group: str = "", *, every: bool = False) -> None:
+        """Measure the current variant, or every variant in one interleaved comparison."""
+
+        def make() -> JobSpec | None:
+            chosen = [v for v in self._session.variants if not v.is_base and (every or v.is_current)]
+            if not chosen:
+                return None
+            data = self._session.test_data or self._needed_data()
+            return engine_jobs.compare_job(
+                self._model(),
+                data,
+                [Path(v.path) for v in chosen],
+                [v.name for v in chosen],
+                threads=self.threads,
+            )
+
+        def finished(result: Mapping[str, Any]) -> str:
+            found = from_json(CompareResult, result)
+            base, *variants = found.variants
+            self._session.adopt_comparison(base, {v.path: v for v in variants})
+            return _measured(found)
+
+        title = "Measure every variant" if every else "Measure"
+        self._add("measure every" if every else "measure", title, make, finished, group=group)
+
+    def run_all(self) -> None:
+        """Everything from weights to measurement, what is already known left out."""
+        group = new_group()
+        self.weights(group)
+        self.calibrate(group)
+        self.quantize(group)
+        self.sensitivity(group)
+        self.measure(group)
+        self.costs(group)
+
+    # Inside.
+
+    def _add(
+        self,
+        key: str,
+        title: str,
+        make: Callable[[], JobSpec | None],
+        on_success: Callable[[Mapping[str, Any]], str],
+        *,
+        on_layer: Callable[[LayerFinished], None] | None = None,
+        group: str = "",
+    ) -> None:
+        self._session.job_list.add(Work(key, title, make, on_success, on_layer, group))
+
+    def _model(self) -> ModelSummary:
+        if self._session.model is None:
+            raise DataError("no model is open", hint="Open a model first")
+        return self._session.model
+
+    def _needed_data(self) -> DataSpec:
+        data = self._session.calibration_data
+        if data is None:
+            raise CalibrationError("there is no data yet", hint="Choose data with Model, Data")
+        return data
+
+    def _named(self, build: BuildResult, recipe: Recipe, plan: str, digest: str) -> BuiltVariant:
+        state = self._session.state
+        same = next((one for one in state.built if one.build.variant == build.variant), None)
+        if same is not None:
+            return replace(same, build=build)
+        return BuiltVariant(state.free_name(plan), plan, recipe, digest, build)
+
+    def _on_weights(self, event: LayerFinished) -> None:
+        row = weights_from_event(event)
+        if row is not None:
+            self._session.adopt_weights([row])
+
+    def _on_sensitivity(self, event: LayerFinished) -> None:
+        self._session.adopt_sensitivity([from_json(LayerSensitivity, event.values)])
+
+
+def new_group() -> str:
+    """A name for work that belongs together."""
+    return uuid.uuid4().hex
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = list(names)
+    return listed[0] if len(listed) == 1 else f"{len(listed)} layers"
+
+
+def _measured(found: CompareResult) -> str:
+    last = found.variants[-1]
+    parts = []
+    if "top1" in last.metrics:
+        parts.append(f"top-1 {percent(last.metrics['top1'])}")
+    if last.speedup is not None:
+        parts.append(f"{number(last.speedup.value, 2)}× the speed of FP32")
+    parts.append(f"{found.samples} samples")
+    return ", ".join(parts)
