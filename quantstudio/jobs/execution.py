@@ -1,0 +1,169 @@
+"""One task, called by name; whatever it does becomes exactly one JobEnded."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import platform
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import quantstudio
+from quantstudio.core.codec import to_json
+from quantstudio.core.errors import JobCancelled, OutputError, QuantStudioError
+from quantstudio.core.events import CancelToken, ErrorInfo, JobEnded, JobState, Reporter
+from quantstudio.core.files import write_text
+from quantstudio.core.folders import config_folder
+from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
+
+REPORTS_KEPT = 50
+
+# How native libraries say that memory is short; none of them raises MemoryError.
+_MEMORY_TEXTS = ("can't allocate memory", "bad_alloc", "bad allocation", "failed to allocate memory")
+_REFUSED_WRITES = {errno.ENOSPC, errno.EROFS, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task ended, with the original error for callers that raise it again."""
+
+    ended: JobEnded
+    error: BaseException | None = None
+
+
+def resolve_task(name: str, prefixes: Sequence[str] = TASK_PREFIXES) -> Callable[..., Any]:
+    """The function a job names.
+
+    Args:
+        name: "package.module:function".
+        prefixes: Modules must start with one of these.
+
+    Raises:
+        QuantStudioError: the module is outside the allowed ones.
+        ImportError: the module cannot be imported.
+        AttributeError: it has no such name.
+        TypeError: the name is not a function's.
+    """
+    module, _, function = name.partition(":")
+    if not any(module.startswith(prefix) for prefix in prefixes) or function.startswith("_"):
+        raise QuantStudioError(
+            f"{name!r} is not a task", hint=f"Tasks live under {', '.join(p.rstrip('.') for p in prefixes)}"
+        )
+    found = getattr(importlib.import_module(module), function)
+    if not callable(found):
+        raise TypeError(f"{name!r} is not a function")
+    task: Callable[..., Any] = found
+    return task
+
+
+def run_task(
+    spec: JobSpec, reporter: Reporter, cancel: CancelToken, *, prefixes: Sequence[str] = TASK_PREFIXES
+) -> Outcome:
+    """Call the task; never raises.
+
+    Args:
+        spec: The job.
+        reporter: Passed to the task.
+        cancel: Passed to the task.
+        prefixes: Where tasks may live.
+
+    Returns:
+        Succeeded with the result as JSON, cancelled, or failed with an ErrorInfo; a fault of ours has its
+        traceback saved in the reports folder.
+    """
+    try:
+        cancel.raise_if_set()
+        task = resolve_task(spec.task, prefixes)
+        result = task(**spec.params, reporter=reporter, cancel=cancel)
+        return Outcome(JobEnded(JobState.SUCCEEDED, result=_as_object(result)))
+    except (JobCancelled, KeyboardInterrupt) as error:
+        return Outcome(JobEnded(JobState.CANCELLED), error)
+    except BaseException as error:  # noqa: BLE001  the task boundary: nothing may pass, SystemExit neither
+        return Outcome(JobEnded(JobState.FAILED, error=error_info(error, spec)), error)
+
+
+def error_info(error: BaseException, spec: JobSpec | None = None) -> ErrorInfo:
+    """What crosses to the window for an error; saves a report if it is a fault of ours."""
+    kind = type(error).__name__
+    if isinstance(error, QuantStudioError):
+        return ErrorInfo(kind, error.what, error.where, error.hint, error.exit_code)
+    if _is_out_of_memory(error):
+        return ErrorInfo(
+            "MemoryError",
+            "there is not enough memory for this job",
+            hint="Close other programs, use fewer samples or a smaller batch",
+        )
+    if isinstance(error, OSError) and error.errno in _REFUSED_WRITES:
+        return ErrorInfo(
+            OutputError.__name__,
+            f"cannot write the file ({(error.strerror or kind).lower()})",
+            where=str(error.filename or ""),
+            hint="Free space on that disk or choose another folder",
+        )
+    text = "".join(traceback.format_exception(error))
+    return ErrorInfo(
+        kind,
+        f"something failed inside QuantStudio ({kind}: {_first_line(error)})",
+        hint="The report says where; please send it",
+        exit_code=1,
+        report_path=save_report(kind, text, spec),
+    )
+
+
+def save_report(kind: str, text: str, spec: JobSpec | None = None) -> str:
+    """Write a report into config_folder()/reports, the newest fifty kept.
+
+    Args:
+        kind: Word for the file's name.
+        text: Traceback or log.
+        spec: The job it happened in.
+
+    Returns:
+        The path, or "" where it cannot be written (the text then goes to standard error).
+    """
+    head = [
+        f"QuantStudio {quantstudio.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    ]
+    if spec is not None:
+        head += [f"job {spec.id}: {spec.title}", f"task {spec.task}", f"params {to_json(spec.params)}"]
+    word = "".join(c for c in kind if c.isalnum()) or "error"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{word}-{secrets.token_hex(3)}.txt"
+    try:
+        folder = config_folder() / "reports"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / name, "\n".join([*head, "", text]))
+        _drop_oldest(folder)
+    except (OSError, OutputError):
+        sys.stderr.write(text)
+        return ""
+    return str(folder / name)
+
+
+def _drop_oldest(folder: Path) -> None:
+    for old in sorted(folder.glob("*.txt"))[:-REPORTS_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _as_object(result: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
+    values = to_json(result)
+    if values is not None and not isinstance(values, dict):
+        raise TypeError(f"a task returned {type(result).__name__}; it must be a dataclass, a dict or None")
+    return values
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MEMORY_TEXTS)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else "no message"

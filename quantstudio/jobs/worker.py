@@ -1,0 +1,216 @@
+"""The worker process: `python -m quantstudio.jobs.worker`.
+
+Commands come on standard input and messages leave on standard output, one JSON line each (see `protocol`).
+Tasks run on the main thread, one at a time. When standard input closes, the program that owned the worker is
+gone, and so, after a grace period for the running task, is the worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from quantstudio.core.events import CancelToken, Event
+from quantstudio.jobs import surroundings
+from quantstudio.jobs.execution import run_task
+from quantstudio.jobs.protocol import (
+    Beat,
+    Cancel,
+    Hello,
+    JobEvent,
+    Ping,
+    Pong,
+    ProtocolError,
+    Run,
+    Shutdown,
+    Started,
+    Warm,
+    WorkerMessage,
+    decode_command,
+    encode,
+)
+from quantstudio.jobs.reporters import PROGRESS_INTERVAL_S, EventReporter
+from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
+
+BEAT_INTERVAL_S = 1.0
+ORPHAN_GRACE_S = 2.0
+_LOOK_AGAIN = ""
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Reads commands on one thread, runs tasks on the calling one, beats on a third.
+
+    Args:
+        commands: Where commands are read.
+        messages: Where messages are written; unbuffered.
+        prefixes: Modules whose functions are tasks.
+        leave: Ends the process at once; called when the owner is gone and the task does not stop.
+        orphan_grace_s: Time a running task gets to stop once the owner is gone.
+    """
+
+    def __init__(
+        self,
+        commands: BinaryIO,
+        messages: BinaryIO,
+        *,
+        prefixes: Sequence[str] = TASK_PREFIXES,
+        leave: Callable[[], None],
+        orphan_grace_s: float = ORPHAN_GRACE_S,
+    ) -> None:
+        self._commands = commands
+        self._messages = messages
+        self._prefixes = tuple(prefixes)
+        self._leave = leave
+        self._orphan_grace_s = orphan_grace_s
+        self._write_lock = threading.Lock()
+        self._tokens: dict[str, CancelToken] = {}
+        self._inbox: queue.SimpleQueue[JobSpec | str | None] = queue.SimpleQueue()
+        self._cold: deque[str] = deque()
+        self._ended = threading.Event()
+        self._reporter: EventReporter | None = None
+        self._job = ""
+
+    def serve(self) -> None:
+        """Run jobs until told to shut down or the owner is gone."""
+        self._send(Hello(os.getpid()))
+        reader = threading.Thread(target=self._read, name="commands", daemon=True)
+        beats = threading.Thread(target=self._beat, name="beats", daemon=True)
+        reader.start()
+        beats.start()
+        while (item := self._next()) is not None:
+            if isinstance(item, JobSpec):
+                self._run(item)
+            else:
+                _import(item)
+        self._ended.set()
+        beats.join()
+
+    def _next(self) -> JobSpec | str | None:
+        """The next job, or a module to warm up with while no job waits; None at the end."""
+        while True:
+            if self._cold and self._inbox.empty():
+                return self._cold.popleft()
+            item = self._inbox.get()
+            if item is not _LOOK_AGAIN:
+                return item
+
+    def _run(self, spec: JobSpec) -> None:
+        reporter = EventReporter(lambda event: self._say(spec.id, event))
+        self._send(Started(spec.id))
+        self._job, self._reporter = spec.id, reporter
+        try:
+            outcome = run_task(spec, reporter, self._tokens[spec.id], prefixes=self._prefixes)
+        finally:
+            self._job, self._reporter = "", None
+        reporter.flush(final=True)
+        self._tokens.pop(spec.id, None)
+        self._say(spec.id, outcome.ended)
+
+    def _read(self) -> None:
+        try:
+            for line in self._commands:
+                if not self._obey(line):
+                    break
+        finally:
+            self._stop()
+
+    def _obey(self, line: bytes) -> bool:
+        """Whether to go on reading."""
+        try:
+            command = decode_command(line)
+        except ProtocolError:
+            logger.exception("The owner sent something that is not a command")
+            return False
+        if isinstance(command, Run):
+            # The token exists before the job is taken up: a cancel right behind the run finds it.
+            self._tokens[command.spec.id] = CancelToken()
+            self._inbox.put(command.spec)
+        elif isinstance(command, Cancel):
+            if token := self._tokens.get(command.job):
+                token.set()
+        elif isinstance(command, Warm):
+            self._cold.extend(command.modules)
+            self._inbox.put(_LOOK_AGAIN)
+        elif isinstance(command, Ping):
+            self._send(Pong(command.number))
+        return not isinstance(command, Shutdown)
+
+    def _stop(self) -> None:
+        """Ask everything to stop; leave when it has, or when the grace period is over."""
+        for token in list(self._tokens.values()):
+            token.set()
+        self._inbox.put(None)
+        if not self._ended.wait(self._orphan_grace_s):
+            self._leave()
+
+    def _beat(self) -> None:
+        next_beat = time.monotonic() + BEAT_INTERVAL_S
+        while not self._ended.wait(PROGRESS_INTERVAL_S if self._job else BEAT_INTERVAL_S / 4):
+            reporter = self._reporter
+            if reporter is not None:
+                reporter.flush()
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + BEAT_INTERVAL_S
+                quiet = reporter.quiet_s if reporter is not None else 0.0
+                self._send(Beat(self._job, quiet, time.process_time()))
+
+    def _say(self, job: str, event: Event) -> None:
+        self._send(JobEvent(job, event))
+
+    def _send(self, message: WorkerMessage) -> None:
+        data = memoryview(encode(message))
+        try:
+            with self._write_lock:
+                while data:
+                    data = data[self._messages.write(data) :]
+        except OSError:
+            # Nobody listens any more; the reading thread sees the same and ends the worker.
+            logger.debug("The owner is gone")
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError):
+        # Warming up is a courtesy: the job that needs the module says what is wrong with it.
+        logger.warning("Cannot import %s ahead of time", module)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Set the process up and serve."""
+    parser = argparse.ArgumentParser(prog="python -m quantstudio.jobs.worker")
+    parser.add_argument("--folder", type=Path, help="temporary files of this worker; removed with it")
+    parser.add_argument("--tasks-under", action="append", default=[], help="more modules that hold tasks")
+    options = parser.parse_args(arguments)
+    commands, messages = surroundings.take_pipes()
+    surroundings.ignore_interrupts()
+    surroundings.set_thread_limits()
+    surroundings.lower_priority()
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.folder is not None:
+        surroundings.use_folder(options.folder)
+    worker = Worker(
+        commands,
+        messages,
+        prefixes=(*TASK_PREFIXES, *options.tasks_under),
+        leave=lambda: surroundings.exit_at_once(options.folder, 3),
+    )
+    worker.serve()
+    surroundings.exit_at_once(options.folder, 0)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

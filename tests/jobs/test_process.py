@@ -1,0 +1,421 @@
+"""Real workers: they succeed, fail, crash, hang and are killed, and the next job always runs."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import quantstudio
+from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Message, Progress, Severity
+from quantstudio.core.folders import cache_folder, config_folder
+from quantstudio.jobs import process as process_module
+from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.spec import JobSpec, new_job
+from quantstudio.jobs.worker_process import exit_text
+from tests.jobs.fake_tasks import PREFIX
+
+WAIT_S = 30.0
+posix_only = pytest.mark.skipif(os.name != "posix", reason="signals end processes on POSIX")
+
+
+class Recorder:
+    """Events of a runner by job, with a way to wait for one."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Event]] = []
+        self.states: list[tuple[str, JobState]] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, job: str, event: Event) -> None:
+        with self._changed:
+            self.events.append((job, event))
+            self._changed.notify_all()
+
+    def note_state(self, job: str, state: JobState) -> None:
+        with self._changed:
+            self.states.append((job, state))
+            self._changed.notify_all()
+
+    def of(self, job: str) -> list[Event]:
+        return [event for name, event in self.events if name == job]
+
+    def ends(self, job: str) -> list[JobEnded]:
+        return [event for event in self.of(job) if isinstance(event, JobEnded)]
+
+    def wait(self, condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, seconds), self.events[-5:]
+
+    def wait_for_end(self, job: str) -> JobEnded:
+        self.wait(lambda: bool(self.ends(job)))
+        return self.ends(job)[0]
+
+    def wait_for_layer(self, job: str) -> None:
+        self.wait(lambda: any(isinstance(event, LayerFinished) for event in self.of(job)))
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def runner(recorder: Recorder) -> Iterator[ProcessRunner]:
+    threads = set(threading.enumerate())
+    made = ProcessRunner(recorder, on_state=recorder.note_state, tasks_under=[PREFIX], cancel_grace_s=0.4)
+    yield made
+    made.close()
+    assert set(threading.enumerate()) <= threads
+    assert not psutil.Process().children(recursive=True)
+    folder = cache_folder() / "workers"
+    assert not folder.exists() or not list(folder.iterdir())
+    gc.collect()
+
+
+def task(name: str, **params: Any) -> JobSpec:
+    return new_job(f"tests.jobs.fake_tasks:{name}", params, name)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_that_a_job_streams_layers_and_ends_with_its_result(
+    runner: ProcessRunner, recorder: Recorder
+) -> None:
+    job = task("count", to=5)
+    runner.submit(job)
+    ended = recorder.wait_for_end(job.id)
+    assert ended == JobEnded(JobState.SUCCEEDED, {"numbers": [0, 1, 2, 3, 4], "mean": 2.0})
+    layers = [event for event in recorder.of(job.id) if isinstance(event, LayerFinished)]
+    assert [event.layer for event in layers] == [f"layer{i}" for i in range(5)]
+    assert layers[3].values == {"kl": 1.5}
+    last = [event for event in recorder.of(job.id) if isinstance(event, Progress)][-1]
+    assert (last.done, last.total, last.unit) == (5, 5, "layers")
+    assert recorder.of(job.id)[-1] is ended
+    assert recorder.states == [(job.id, JobState.RUNNING)]
+
+
+def test_that_jobs_run_in_order_in_one_worker(runner: ProcessRunner, recorder: Recorder) -> None:
+    jobs = [task("describe_process") for _ in range(3)]
+    for job in jobs:
+        runner.submit(job)
+    results = [recorder.wait_for_end(job.id).result or {} for job in jobs]
+    assert len({result["pid"] for result in results}) == 1
+    assert [name for name, event in recorder.events if isinstance(event, JobEnded)] == [j.id for j in jobs]
+
+
+def test_that_the_worker_is_polite_and_light(runner: ProcessRunner, recorder: Recorder) -> None:
+    job = task("describe_process")
+    runner.submit(job)
+    seen = recorder.wait_for_end(job.id).result or {}
+    assert int(seen["threads"]) >= 1
+    assert seen["heavy"] == []
+    # Never the folder the user happens to work in.
+    assert Path(seen["path0"]) == Path(quantstudio.__file__).parents[1]
+    assert Path(seen["temporary"]).parent == cache_folder() / "workers"
+    if seen["nice"] is not None:
+        assert seen["nice"] >= min(19, os.nice(0) + 1)
+
+
+def test_that_prints_and_child_processes_cannot_reach_the_protocol(
+    runner: ProcessRunner, recorder: Recorder
+) -> None:
+    job = task("print_everywhere")
+    runner.submit(job)
+    assert recorder.wait_for_end(job.id) == JobEnded(JobState.SUCCEEDED, {"child": 0})
+    log = config_folder() / "logs" / "worker.log"
+    wait_until(lambda: log.exists() and "child 0" in log.read_text("utf-8"))
+    assert "from Python" in log.read_text("utf-8")
+
+
+def test_that_a_result_larger_than_the_pipe_arrives_whole(runner: ProcessRunner, recorder: Recorder) -> None:
+    job = task("talk_much")
+    runner.submit(job)
+    assert recorder.wait_for_end(job.id).result == {"text": "x" * 3_000_000}
+    assert recorder.of(job.id)[0] == Message(Severity.WARNING, "ä" * 1000)
+
+
+def test_that_params_larger_than_the_pipe_arrive_whole(runner: ProcessRunner, recorder: Recorder) -> None:
+    values = {"names": ["layer " * 10] * 20_000, "n": 3, "none": None}
+    job = task("echo", values=values)
+    runner.submit(job)
+    assert recorder.wait_for_end(job.id).result == values
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGABRT"])
+def test_that_a_crash_is_one_failed_job_and_the_next_runs_in_a_fresh_worker(
+    runner: ProcessRunner, recorder: Recorder, name: str
+) -> None:
+    crash, after = task("die", signal_name=name), task("count", to=2)
+    runner.submit(crash)
+    runner.submit(after)
+    ended = recorder.wait_for_end(crash.id)
+    assert ended.state is JobState.FAILED
+    assert ended.error is not None
+    assert (ended.error.kind, ended.error.exit_code) == ("WorkerDiedError", 1)
+    assert name in ended.error.what
+    if name == "SIGSEGV":
+        assert "Segmentation fault" in Path(ended.error.report_path).read_text("utf-8")
+    assert recorder.wait_for_end(after.id).state is JobState.SUCCEEDED
+    assert len(recorder.ends(crash.id)) == 1
+    assert recorder.of(crash.id)[0] == LayerFinished("first", "sensitivity", {"kl": 1.0})
+
+
+def test_that_a_worker_that_exits_in_a_job_fails_it(runner: ProcessRunner, recorder: Recorder) -> None:
+    job = task("exit_with", code=7)
+    runner.submit(job)
+    error = recorder.wait_for_end(job.id).error
+    assert error is not None
+    assert "exit code 7" in error.what
+
+
+@posix_only
+def test_that_a_worker_killed_while_idle_is_replaced_unseen(
+    runner: ProcessRunner, recorder: Recorder
+) -> None:
+    first, second = task("describe_process"), task("describe_process")
+    runner.submit(first)
+    pid = (recorder.wait_for_end(first.id).result or {})["pid"]
+    os.kill(pid, signal.SIGKILL)
+    runner.submit(second)
+    ended = recorder.wait_for_end(second.id)
+    assert ended.state is JobState.SUCCEEDED
+    assert (ended.result or {})["pid"] != pid
+
+
+def test_that_a_cancelled_job_stops_by_itself_and_keeps_its_layers(
+    runner: ProcessRunner, recorder: Recorder
+) -> None:
+    job, after = task("wait_for_cancel"), task("describe_process")
+    runner.submit(job)
+    recorder.wait_for_layer(job.id)
+    pid = runner.health.pid
+    runner.cancel(job.id)
+    assert recorder.wait_for_end(job.id) == JobEnded(JobState.CANCELLED)
+    runner.submit(after)
+    assert (recorder.wait_for_end(after.id).result or {})["pid"] == pid
+    assert (job.id, JobState.CANCELLING) in recorder.states
+    assert len(recorder.ends(job.id)) == 1
+
+
+def test_that_a_job_deaf_to_cancel_is_ended_and_its_worker_replaced(
+    runner: ProcessRunner, recorder: Recorder
+) -> None:
+    job, after = task("ignore_cancel"), task("describe_process")
+    runner.submit(job)
+    recorder.wait_for_layer(job.id)
+    pid = runner.health.pid
+    begun = time.monotonic()
+    runner.cancel(job.id)
+    runner.cancel(job.id)
+    assert recorder.wait_for_end(job.id) == JobEnded(JobState.CANCELLED)
+    assert time.monotonic() - begun < 0.4 + 1.0
+    runner.submit(after)
+    assert (recorder.wait_for_end(after.id).result or {})["pid"] != pid
+    assert len(recorder.ends(job.id)) == 1
+
+
+@posix_only
+def test_that_a_stopped_worker_is_killed_by_cancel(runner: ProcessRunner, recorder: Recorder) -> None:
+    job = task("wait_for_cancel")
+    runner.submit(job)
+    recorder.wait_for_layer(job.id)
+    pid = runner.health.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    runner.cancel(job.id)
+    assert recorder.wait_for_end(job.id) == JobEnded(JobState.CANCELLED)
+    assert time.monotonic() - begun < 0.4 + 0.2 + 1.0
+
+
+@posix_only
+def test_that_ending_a_worker_ends_the_processes_it_started(
+    runner: ProcessRunner, recorder: Recorder
+) -> None:
+    job = task("start_child_and_hang")
+    runner.submit(job)
+    recorder.wait(lambda: bool(recorder.of(job.id)))
+    message = recorder.of(job.id)[0]
+    assert isinstance(message, Message)
+    runner.cancel(job.id)
+    recorder.wait_for_end(job.id)
+    wait_until(lambda: not psutil.pid_exists(int(message.text)) or _is_zombie(int(message.text)))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_that_a_waiting_job_is_cancelled_without_running(runner: ProcessRunner, recorder: Recorder) -> None:
+    first, second = task("wait_for_cancel"), task("count", to=1)
+    runner.submit(first)
+    runner.submit(second)
+    runner.cancel(second.id)
+    assert recorder.wait_for_end(second.id) == JobEnded(JobState.CANCELLED)
+    assert recorder.of(second.id) == recorder.ends(second.id)
+    runner.cancel("nobody")
+    runner.cancel(first.id)
+    recorder.wait_for_end(first.id)
+
+
+def test_that_errors_arrive_as_errors(runner: ProcessRunner, recorder: Recorder) -> None:
+    user, inside = task("fail_for_user"), task("fail_inside")
+    runner.submit(user)
+    runner.submit(inside)
+    error = recorder.wait_for_end(user.id).error
+    assert error is not None
+    assert (error.kind, error.where, error.hint, error.exit_code) == (
+        "CalibrationError",
+        "/conv/out",
+        "Clip it",
+        2,
+    )
+    error = recorder.wait_for_end(inside.id).error
+    assert error is not None
+    assert error.exit_code == 1
+    assert "fail_inside" in Path(error.report_path).read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["wait_for_cancel", "ignore_cancel"])
+def test_that_close_ends_every_job_once(recorder: Recorder, name: str) -> None:
+    runner = ProcessRunner(recorder, tasks_under=[PREFIX])
+    running, waiting = task(name), task("count", to=1)
+    runner.submit(running)
+    runner.submit(waiting)
+    recorder.wait_for_layer(running.id)
+    begun = time.monotonic()
+    runner.close()
+    assert time.monotonic() - begun < 2.0
+    for job in (running, waiting):
+        assert recorder.ends(job.id) == [JobEnded(JobState.CANCELLED)]
+    late = task("count", to=1)
+    runner.submit(late)
+    assert recorder.ends(late.id) == [JobEnded(JobState.CANCELLED)]
+    runner.close()
+
+
+def test_that_an_unused_runner_starts_no_process(runner: ProcessRunner) -> None:
+    assert runner.health.pid is None
+    assert not psutil.Process().children()
+
+
+def test_that_warming_up_starts_the_worker_and_imports(runner: ProcessRunner, recorder: Recorder) -> None:
+    runner.warm_up(["onnx", "no_such_module"])
+    job = task("describe_process")
+    wait_until(lambda: runner.health.pid is not None)
+    wait_until(lambda: runner.health.cpu_s > 0)
+    runner.submit(job)
+    assert (recorder.wait_for_end(job.id).result or {})["heavy"] == ["onnx"]
+
+
+def test_that_a_failing_receiver_does_not_stop_the_jobs_behind_it(recorder: Recorder) -> None:
+    def receive(job: str, event: Event) -> None:
+        recorder(job, event)
+        if isinstance(event, LayerFinished):
+            raise RuntimeError("broken panel")  # noqa: TRY004
+
+    runner = ProcessRunner(receive, tasks_under=[PREFIX])
+    jobs = [task("count", to=2), task("count", to=1)]
+    for job in jobs:
+        runner.submit(job)
+    assert [recorder.wait_for_end(job.id).state for job in jobs] == [JobState.SUCCEEDED] * 2
+    runner.close()
+
+
+@posix_only
+def test_that_a_silent_worker_is_reported_once(
+    runner: ProcessRunner, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "SILENCE_S", 0.3)
+    job = task("wait_for_cancel")
+    runner.submit(job)
+    recorder.wait_for_layer(job.id)
+    pid = runner.health.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    recorder.wait(lambda: any(isinstance(event, Message) for event in recorder.of(job.id)))
+    assert runner.health.silent_s > 0.3
+    os.kill(pid, signal.SIGCONT)
+    runner.cancel(job.id)
+    recorder.wait_for_end(job.id)
+    assert sum(isinstance(event, Message) for event in recorder.of(job.id)) == 1
+
+
+@posix_only
+def test_that_a_worker_leaves_when_its_owner_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(
+        "import sys, time\n"
+        "from quantstudio.jobs.process import ProcessRunner\n"
+        "from quantstudio.jobs.spec import new_job\n"
+        "runner = ProcessRunner(lambda job, event: print(runner.health.pid, flush=True),"
+        " tasks_under=['tests.jobs.'])\n"
+        "runner.submit(new_job('tests.jobs.fake_tasks:ignore_cancel'))\n"
+        "time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert psutil.pid_exists(pid)
+        owner.kill()
+    wait_until(lambda: not psutil.pid_exists(pid) or _is_zombie(pid), 6)
+    assert not list((cache_folder() / "workers").iterdir())
+
+
+def test_that_a_dead_owners_folder_is_removed_by_the_next(runner: ProcessRunner, recorder: Recorder) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = cache_folder() / "workers" / f"{dead.pid}-left"
+    left.mkdir(parents=True)
+    (left / "big.bin").write_bytes(b"x")
+    job = task("count", to=1)
+    runner.submit(job)
+    recorder.wait_for_end(job.id)
+    assert not left.exists()
+
+
+def test_that_a_worker_that_cannot_start_fails_the_job(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    runner = ProcessRunner(recorder, tasks_under=[PREFIX])
+    job = task("count", to=1)
+    runner.submit(job)
+    error = recorder.wait_for_end(job.id).error
+    assert error is not None
+    assert "cannot be started" in error.what
+    runner.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        pytest.param(-11, "SIGSEGV, a crash in native code", id="signal", marks=posix_only),
+        pytest.param(-63, "signal 63", id="unnamed signal", marks=posix_only),
+        pytest.param(0xC0000005, "0xC0000005, access violation, a crash in native code", id="windows"),
+        pytest.param(7, "exit code 7", id="code"),
+    ],
+)
+def test_that_an_exit_is_named(code: int, text: str) -> None:
+    assert exit_text(code) == text
