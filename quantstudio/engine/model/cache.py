@@ -1,0 +1,216 @@
+"""Normalised graphs on disk, named by their content, and the index from source files to them.
+
+    graphs/DIGEST.onnx       the normalised model; DIGEST is the SHA-256 of this file
+    graphs/DIGEST.json       its summary
+    graphs/DIGEST.bin        weights of models too large for one protocol buffer, named by their own SHA-256
+    sources/DIGEST.vN.json   what a source file became, so that opening it again is a matter of reading
+
+Nothing is believed: a file whose content does not fit its name is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto
+from onnx.external_data_helper import set_external_data, uses_external_data
+
+from quantstudio.core.codec import CodecError, from_json, to_json
+from quantstudio.core.files import file_digest, write_text, written_beside
+from quantstudio.core.folders import cache_folder
+from quantstudio.core.layers import ModelSummary
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.model.protos import all_graphs
+
+# Raised with every change of the normaliser or the layer list, so that old entries are not reused.
+NORMALISER_VERSION = 1
+
+# Protocol buffers end at 2 GiB; the rest is room for the graph itself.
+LARGEST_INLINE_BYTES = 1_900_000_000
+
+# Tensors smaller than this stay inside the file: shapes and axes are read from it by other tools.
+_EXTERNAL_FROM_BYTES = 1024
+
+
+def graphs_folder() -> Path:
+    """Folder of the normalised graphs; made if missing."""
+    folder = cache_folder() / "graphs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def store_graph(model: ModelProto, weight_bytes: int) -> Path:
+    """Write a normalised model under the name of its content.
+
+    Args:
+        model: Normalised model with its weights inside; left as it is.
+        weight_bytes: Bytes of its initializers.
+
+    Returns:
+        Path of the model file; its stem is the digest.
+
+    Raises:
+        OutputError: the cache folder cannot be written.
+    """
+    folder = graphs_folder()
+    if weight_bytes > LARGEST_INLINE_BYTES:
+        model = _with_external_weights(model, folder)
+    content = model.SerializeToString(deterministic=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new") as scratch:
+        written = Path(scratch) / "model.onnx"
+        written.write_bytes(content)
+        target = folder / f"{file_digest(written)}.onnx"
+        if not _is_intact(target):
+            with written_beside(target) as temporary:
+                written.replace(temporary)
+    return target
+
+
+def _with_external_weights(model: ModelProto, folder: Path) -> ModelProto:
+    """A copy whose large initializers lie in one file beside it."""
+    slim = ModelProto()
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new") as scratch:
+        data = Path(scratch) / "weights.bin"
+        places: dict[str, tuple[int, int]] = {}
+        with data.open("wb") as handle:
+            for _scope, graph in all_graphs(model.graph):
+                for tensor in graph.initializer:
+                    if len(tensor.raw_data) >= _EXTERNAL_FROM_BYTES:
+                        places[tensor.name] = (handle.tell(), len(tensor.raw_data))
+                        handle.write(tensor.raw_data)
+        name = f"{file_digest(data)}.bin"
+        if not _is_intact(folder / name):
+            with written_beside(folder / name) as temporary:
+                data.replace(temporary)
+    slim.CopyFrom(model)
+    for _scope, graph in all_graphs(slim.graph):
+        for tensor in graph.initializer:
+            if tensor.name in places:
+                offset, length = places[tensor.name]
+                set_external_data(tensor, name, offset=offset, length=length)
+                tensor.ClearField("raw_data")
+                tensor.data_location = TensorProto.EXTERNAL
+    return slim
+
+
+def _is_intact(path: Path) -> bool:
+    return path.is_file() and file_digest(path) == path.stem
+
+
+def read_graph(path: Path) -> ModelProto | None:
+    """The normalised model of a cache file; None when it or its weights are missing or altered."""
+    if not _is_intact(path):
+        return None
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError):
+        return None
+    for name in _external_files(model):
+        if not _is_intact(path.parent / name):
+            return None
+    onnx.load_external_data_for_model(model, str(path.parent))
+    return model
+
+
+def _external_files(model: ModelProto) -> set[str]:
+    return {
+        entry.value
+        for _scope, graph in all_graphs(model.graph)
+        for tensor in graph.initializer
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+
+
+def write_summary(summary: ModelSummary) -> None:
+    """Write the summary beside its graph.
+
+    Raises:
+        OutputError: the cache folder cannot be written.
+    """
+    write_text(Path(summary.graph_path).with_suffix(".json"), _text(to_json(summary)))
+
+
+def read_summary(graph_path: Path) -> ModelSummary | None:
+    """The summary beside a graph; None when it is missing or does not fit."""
+    summary = _summary(_read_json(graph_path.with_suffix(".json")))
+    if summary is None or summary.digest != graph_path.stem:
+        return None
+    return replace(summary, graph_path=str(graph_path))
+
+
+def remember_source(own_digest: str, external: Mapping[str, str], summary: ModelSummary) -> None:
+    """Note what a source file became.
+
+    Args:
+        own_digest: SHA-256 of the source file.
+        external: SHA-256 of its data files by name.
+        summary: Summary of the normalised graph.
+
+    Raises:
+        OutputError: the cache folder cannot be written.
+    """
+    entry = {"external": dict(external), "summary": to_json(summary)}
+    write_text(_source_entry(own_digest), _text(entry))
+
+
+def recall_source(
+    own_digest: str, path: Path, digest_of: Callable[[Path], str] = file_digest
+) -> Graph | None:
+    """The graph a source file became before, if everything is still as it was.
+
+    Args:
+        own_digest: SHA-256 of the source file.
+        path: The source file, whose data files are checked.
+        digest_of: Digest of a data file.
+    """
+    entry = _read_json(_source_entry(own_digest))
+    if not isinstance(entry, dict) or not isinstance(entry.get("external"), dict):
+        return None
+    for name, digest in entry["external"].items():
+        data = path.parent / name
+        if not data.is_file() or digest_of(data) != digest:
+            return None
+    summary = _summary(entry.get("summary"))
+    if summary is None:
+        return None
+    graph_path = graphs_folder() / f"{summary.digest}.onnx"
+    model = read_graph(graph_path)
+    if model is None:
+        return None
+    summary = replace(summary, source_path=str(path), graph_path=str(graph_path))
+    if read_summary(graph_path) != summary:
+        write_summary(summary)
+    return Graph(model, summary)
+
+
+def _source_entry(own_digest: str) -> Path:
+    folder = cache_folder() / "sources"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{own_digest}.v{NORMALISER_VERSION}.json"
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401  any JSON value
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _summary(value: Any) -> ModelSummary | None:  # noqa: ANN401
+    try:
+        return from_json(ModelSummary, value)
+    except CodecError:
+        return None
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,79 @@
+"""Unique, stable names for nodes and tensors, in the main graph and in every body."""
+
+from __future__ import annotations
+
+from onnx import GraphProto
+
+from quantstudio.engine.model.protos import all_graphs, fresh_name, subgraphs
+
+
+def unique_node_names(graph: GraphProto) -> tuple[int, int]:
+    """Name every node; a name depends only on the operator, its first output and the order of nodes.
+
+    Returns:
+        How many nodes had no name, and how many shared one.
+    """
+    unnamed = repeated = 0
+    # Given names win over made-up ones, so that a made-up name never displaces the author's.
+    taken: set[str] = set()
+    pending = []
+    for _scope, body in all_graphs(graph):
+        for node in body.node:
+            if node.name and node.name not in taken:
+                taken.add(node.name)
+            else:
+                pending.append(node)
+    for node in pending:
+        if node.name:
+            repeated += 1
+            node.name = fresh_name(node.name, taken)
+        else:
+            unnamed += 1
+            first = next((name for name in node.output if name), "unused")
+            node.name = fresh_name(f"{node.op_type}_{first}", taken)
+    return unnamed, repeated
+
+
+def unique_tensor_names(graph: GraphProto) -> int:
+    """Rename tensors inside bodies that repeat a name used elsewhere.
+
+    Sibling bodies may use one name for two tensors; layers and weights are found by name, so each name must
+    mean one tensor.
+
+    Returns:
+        How many were renamed.
+    """
+    taken = {"", *_local_names(graph)}
+    renamed = 0
+    for node in graph.node:
+        for _name, body in subgraphs(node):
+            renamed += _rename_body(body, {}, taken)
+    return renamed
+
+
+def _local_names(graph: GraphProto) -> list[str]:
+    names = [value.name for value in graph.input]
+    names += [tensor.name for tensor in graph.initializer]
+    for node in graph.node:
+        names += [name for name in node.output if name]
+    return names
+
+
+def _rename_body(body: GraphProto, outer: dict[str, str], taken: set[str]) -> int:
+    mapping = dict(outer)
+    renamed = 0
+    for name in dict.fromkeys(_local_names(body)):
+        new = fresh_name(name, taken)
+        mapping[name] = new
+        renamed += new != name
+    for value in (*body.input, *body.output, *body.value_info):
+        value.name = mapping.get(value.name, value.name)
+    for tensor in body.initializer:
+        tensor.name = mapping.get(tensor.name, tensor.name)
+    for node in body.node:
+        for slots in (node.input, node.output):
+            for slot, name in enumerate(slots):
+                slots[slot] = mapping.get(name, name)
+        for _name, inner in subgraphs(node):
+            renamed += _rename_body(inner, mapping, taken)
+    return renamed

@@ -1,0 +1,210 @@
+"""The order in which a model is cleaned, checked, converted, folded and named, and what is said about it."""
+
+from __future__ import annotations
+
+from onnx import GraphProto, ModelProto, ValueInfoProto, inliner
+
+from quantstudio.core.errors import ModelLoadError
+from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.engine.model.batchnorm import fold_batchnorm
+from quantstudio.engine.model.check import check_and_sort, check_initializers, check_operators
+from quantstudio.engine.model.constants import (
+    constant_nodes_to_initializers,
+    dense,
+    fold_constants,
+    fold_shapes,
+)
+from quantstudio.engine.model.names import unique_node_names, unique_tensor_names
+from quantstudio.engine.model.opset import TARGET_OPSET, convert_opset, newest_opset
+from quantstudio.engine.model.patterns import (
+    inline_constant_branches,
+    remove_dead,
+    remove_no_ops,
+    spatial_means_to_pooling,
+)
+from quantstudio.engine.model.protos import all_graphs
+from quantstudio.engine.model.shapes import Shape, infer, shape_of, value_types, write_value_info
+
+# Folding a shape can make another foldable; real models settle after two rounds.
+_MOST_ROUNDS = 8
+
+
+def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> tuple[str, ...]:
+    """Bring a model, in place, to the one form everything downstream relies on (see `graph.Graph`).
+
+    Args:
+        model: A parsed model with its weights inside.
+        cancel: Looked at between passes.
+
+    Returns:
+        What was changed, one sentence each.
+
+    Raises:
+        ModelLoadError: the graph is not whole or contradicts itself.
+        UnsupportedOpError: an operator is unknown or has no equivalent in the target opset.
+    """
+    token = cancel or never_cancelled()
+    notes: list[str] = []
+    declared = _clean(model, notes)
+    graph = model.graph
+    unnamed, repeated = unique_node_names(graph)
+    if unnamed or repeated:
+        notes.append(f"Named {_count(unnamed + repeated, 'node')} that had no name of its own.")
+    check_initializers(graph)
+    if check_and_sort(graph):
+        notes.append("Put the nodes in order of execution.")
+    unique_tensor_names(graph)
+    check_operators(model)
+    token.raise_if_set()
+    _to_target(model, notes)
+    token.raise_if_set()
+    _simplify(model, notes, token)
+    unique_node_names(graph)
+    _drop_unused_domains(model, notes)
+    _finish_shapes(model, declared)
+    return tuple(notes)
+
+
+def _clean(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
+    """Drop what carries no meaning; returns the outputs as the file declared them."""
+    _check_versions(model)
+    if model.functions:
+        notes.append(f"Inlined {_count(len(model.functions), 'model function')}.")
+        model.CopyFrom(inliner.inline_local_functions(model))
+        del model.functions[:]
+    del model.training_info[:]
+    del model.metadata_props[:]
+    model.ClearField("doc_string")
+    graph = model.graph
+    for _scope, body in all_graphs(graph):
+        _strip(body)
+    weights = {tensor.name for tensor in graph.initializer}
+    also_inputs = [i for i, value in enumerate(graph.input) if value.name in weights]
+    for position in reversed(also_inputs):
+        del graph.input[position]
+    if also_inputs:
+        notes.append(f"Took {_count(len(also_inputs), 'weight')} off the list of inputs.")
+    declared = {}
+    for value in graph.output:
+        kept = ValueInfoProto()
+        kept.CopyFrom(value)
+        declared[value.name] = kept
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    return declared
+
+
+def _check_versions(model: ModelProto) -> None:
+    for entry in model.opset_import:
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
+    for _scope, graph in all_graphs(model.graph):
+        for node in graph.node:
+            if node.domain == "ai.onnx":
+                node.domain = ""
+    version = next((int(e.version) for e in model.opset_import if e.domain == ""), None)
+    if version is None:
+        raise ModelLoadError(
+            "the file names no ONNX opset", hint="It is damaged or not an ONNX model; export it again"
+        )
+    if version > newest_opset():
+        raise ModelLoadError(
+            f"opset {version} is newer than {newest_opset()}, the newest known here",
+            hint=f"Export the model with opset {TARGET_OPSET}",
+        )
+
+
+def _strip(graph: GraphProto) -> None:
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    del graph.quantization_annotation[:]
+    graph.ClearField("doc_string")
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(dense(sparse))
+    del graph.sparse_initializer[:]
+    for thing in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        thing.ClearField("doc_string")
+        del thing.metadata_props[:]
+
+
+def _to_target(model: ModelProto, notes: list[str]) -> None:
+    lifted = constant_nodes_to_initializers(model.graph)
+    if lifted:
+        notes.append(f"Moved {_count(lifted, 'constant')} out of nodes.")
+    source = convert_opset(model, _types(model))
+    if source < TARGET_OPSET:
+        notes.append(f"Converted opset {source} to {TARGET_OPSET}.")
+
+
+def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
+    graph = model.graph
+    removed = folded = 0
+    for _round in range(_MOST_ROUNDS):
+        token.raise_if_set()
+        removed += remove_no_ops(graph) + remove_dead(graph)
+        found = fold_shapes(graph, _types(model)) + fold_constants(model) + inline_constant_branches(graph)
+        folded += found
+        if not found:
+            break
+    if folded:
+        notes.append(f"Computed {_count(folded, 'constant expression')} once.")
+    normed = fold_batchnorm(graph, _types(model))
+    if normed:
+        notes.append(
+            f"Folded {_count(normed, 'batch normalization or per-channel shift', 's')} into weights."
+        )
+    pooled = spatial_means_to_pooling(graph, _types(model))
+    if pooled:
+        notes.append(f"Rewrote {_count(pooled, 'spatial mean')} as global average pooling.")
+    removed += remove_no_ops(graph) + remove_dead(graph)
+    if removed:
+        notes.append(f"Removed {_count(removed, 'node')} without effect.")
+
+
+def _drop_unused_domains(model: ModelProto, notes: list[str]) -> None:
+    used = {node.domain for _scope, graph in all_graphs(model.graph) for node in graph.node} | {""}
+    unused = [i for i, entry in enumerate(model.opset_import) if entry.domain not in used]
+    names = [model.opset_import[i].domain for i in unused]
+    for position in reversed(unused):
+        del model.opset_import[position]
+    if names:
+        notes.append(f"Dropped unused operator domains: {', '.join(names)}.")
+
+
+def _finish_shapes(model: ModelProto, declared: dict[str, ValueInfoProto]) -> None:
+    inferred = infer(model)
+    found = {value.name: value for value in inferred.graph.output}
+    for value in model.graph.output:
+        stated = declared[value.name]
+        if not value.type.HasField("tensor_type"):
+            continue
+        shapes = shape_of(stated), shape_of(found[value.name])
+        if _contradict(*shapes):
+            raise ModelLoadError(
+                f"the file says its shape is {_text(shapes[0])}, the graph computes {_text(shapes[1])}",
+                where=f"output {value.name!r}",
+                hint="Correct the declared shape, or export the model again",
+            )
+        value.CopyFrom(stated)
+    write_value_info(model, inferred)
+
+
+def _contradict(stated: Shape | None, computed: Shape | None) -> bool:
+    if stated is None or computed is None:
+        return False
+    if len(stated) != len(computed):
+        return True
+    pairs = zip(stated, computed, strict=True)
+    return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+
+
+def _types(model: ModelProto) -> dict[str, tuple[int, Shape | None]]:
+    return value_types(infer(model))
+
+
+def _text(shape: Shape | None) -> str:
+    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape or ()) + "]"
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"

@@ -1,0 +1,214 @@
+"""A model file into a parsed ONNX model with its weights, or one clear error."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
+
+from quantstudio.core.errors import ModelLoadError
+from quantstudio.core.files import file_digest
+from quantstudio.engine.model.protos import all_graphs, tensor_bytes
+
+_FORMATS = "Give an ONNX file, a .pt2 or TorchScript program, or module:factory"
+
+
+class ModelKind(StrEnum):
+    """What a model file is, by its content."""
+
+    ONNX = "onnx"
+    EXPORTED_PROGRAM = "torch.export program"
+    TORCHSCRIPT = "TorchScript program"
+    WEIGHTS = "weights without a network"
+
+
+def kind_of(path: Path) -> ModelKind:
+    """What the file is; looks at its first bytes and, in archives, at the names inside.
+
+    Raises:
+        ModelLoadError: missing, empty, a folder, unreadable, or clearly something else.
+    """
+    head = _head(path)
+    if head.startswith(b"PK\x03\x04"):
+        return _kind_of_archive(path)
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return ModelKind.WEIGHTS
+    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return ModelKind.WEIGHTS
+    if _is_text(head):
+        raise ModelLoadError("this is a text file, not a model", where=str(path), hint=_FORMATS)
+    return ModelKind.ONNX
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ModelLoadError("this is a folder, not a model file", where=str(path), hint=_FORMATS)
+        if not path.is_file():
+            what = "not a regular file" if path.exists() else "no such file"
+            raise ModelLoadError(what, where=str(path), hint="Check the path")
+        with path.open("rb") as handle:
+            head = handle.read(4096)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelLoadError(
+            f"cannot read the file ({reason})", where=str(path), hint="Check its permissions"
+        ) from error
+    if not head:
+        raise ModelLoadError("the file is empty", where=str(path), hint="Copy or export it again")
+    return head
+
+
+def _kind_of_archive(path: Path) -> ModelKind:
+    try:
+        with ZipFile(path) as archive:
+            names = archive.namelist()
+    except (BadZipFile, OSError, ValueError) as error:
+        raise ModelLoadError(
+            "the archive is truncated or damaged", where=str(path), hint="Copy or export it again"
+        ) from error
+    parts = [name.split("/") for name in names]
+    if any("code" in part[:-1] for part in parts) and any(part[-1] == "data.pkl" for part in parts):
+        return ModelKind.TORCHSCRIPT
+    if any(part[-1] in ("archive_format", "serialized_exported_program.json") for part in parts) or any(
+        "models" in part[:-1] and part[-1].endswith(".json") for part in parts
+    ):
+        return ModelKind.EXPORTED_PROGRAM
+    if any(part[-1] == "data.pkl" for part in parts):
+        return ModelKind.WEIGHTS
+    raise ModelLoadError("this archive holds no model", where=str(path), hint=_FORMATS)
+
+
+def _is_text(head: bytes) -> bool:
+    """Printable throughout: protocol buffers always carry small control bytes as tags and lengths."""
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(character.isprintable() or character in "\r\n\t\f" for character in text)
+
+
+def read_onnx(path: Path) -> ModelProto:
+    """Parse an ONNX file; external data stays where it is (see `load_external`).
+
+    Raises:
+        ModelLoadError: not ONNX, or truncated.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelLoadError(
+            f"cannot read the file ({(error.strerror or str(error)).lower()})",
+            where=str(path),
+            hint="Check its permissions",
+        ) from error
+    return parse(content, str(path))
+
+
+def load_external(model: ModelProto, path: Path) -> None:
+    """Bring external data into the model, in place.
+
+    Raises:
+        ModelLoadError: a data file is missing, too short or outside the model's folder.
+    """
+    for tensor in external_tensors(model):
+        _load_external(tensor, path)
+
+
+def parse(content: bytes, where: str) -> ModelProto:
+    """Parse the bytes of an ONNX model without its external data.
+
+    Raises:
+        ModelLoadError: they are not a whole ONNX model.
+    """
+    model = ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelLoadError(
+            "this is not a whole ONNX file; it is truncated, damaged or of another kind",
+            where=where,
+            hint="Copy or export it again. " + _FORMATS,
+        ) from error
+    if not model.HasField("graph") or not model.opset_import or model.ir_version < 1:
+        raise ModelLoadError("the file holds no ONNX graph", where=where, hint=_FORMATS)
+    return model
+
+
+def external_tensors(model: ModelProto) -> list[TensorProto]:
+    """Tensors whose data lies in other files."""
+    tensors = []
+    for _scope, graph in all_graphs(model.graph):
+        tensors += [tensor for tensor in graph.initializer if uses_external_data(tensor)]
+        for node in graph.node:
+            for attribute in node.attribute:
+                tensors += [
+                    tensor
+                    for tensor in (attribute.t, *attribute.tensors)
+                    if tensor.data_location == TensorProto.EXTERNAL
+                ]
+    return tensors
+
+
+def _load_external(tensor: TensorProto, model_path: Path) -> None:
+    where = f"{model_path}: tensor {tensor.name!r}"
+    info = ExternalDataInfo(tensor)
+    folder = model_path.parent.resolve()
+    target = (folder / info.location).resolve()
+    if not info.location or Path(info.location).is_absolute() or not target.is_relative_to(folder):
+        raise ModelLoadError(
+            f"its data file {info.location!r} lies outside the model's folder",
+            where=where,
+            hint="Refused for safety; put the data file beside the model",
+        )
+    if not target.is_file():
+        raise ModelLoadError(
+            f"its data file {info.location!r} is missing",
+            where=where,
+            hint="Copy it beside the model; the two belong together",
+        )
+    length = tensor_bytes(tensor)
+    start = int(info.offset or 0)
+    if target.stat().st_size < start + length:
+        raise ModelLoadError(
+            f"its data file {info.location!r} is too short", where=where, hint="Copy it again"
+        )
+    try:
+        load_external_data_for_tensor(tensor, str(folder))
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise ModelLoadError(
+            f"its data file {info.location!r} cannot be read ({str(error).splitlines()[0]})",
+            where=where,
+            hint="Put a regular file beside the model",
+        ) from error
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def external_digests(path: Path, model: ModelProto) -> dict[str, str]:
+    """SHA-256 of every data file a model refers to, by its name; empty where one is missing.
+
+    Args:
+        path: The model file.
+        model: The parsed model before its external data was loaded.
+    """
+    names = sorted({ExternalDataInfo(tensor).location for tensor in external_tensors(model)})
+    files = {name: path.parent / name for name in names}
+    return {name: file_digest(file) if file.is_file() else "" for name, file in files.items()}
+
+
+def combined_digest(own: str, external: Mapping[str, str]) -> str:
+    """SHA-256 that names a source: the file's own, or with data files that of all together."""
+    if not external:
+        return own
+    text = "\n".join([own, *(f"{name}:{digest}" for name, digest in sorted(external.items()))])
+    return hashlib.sha256(text.encode()).hexdigest()

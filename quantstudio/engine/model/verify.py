@@ -1,0 +1,265 @@
+"""Proof that a normalised graph computes what the original does, on random input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto, helper
+
+from quantstudio.core.errors import MeasureError, ModelLoadError, QuantStudioError, VerificationError
+from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.engine.model.protos import NATIVE_TYPES, Array, all_graphs
+from quantstudio.engine.model.shapes import Shape, shape_of
+from quantstudio.engine.runtime import Optimization, open_session, run
+
+# Folding a normalization rounds each weight once more (2^-24 relative); a hundred layers of that stay an
+# order of magnitude below this. A wrong fold is off by far more than one part in a thousand.
+TOLERANCE = 1e-4
+# Half precision keeps 11 bits.
+HALF_TOLERANCE = 1e-2
+
+_RANDOM = frozenset(
+    {
+        "RandomNormal",
+        "RandomUniform",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+    }
+)
+_SEEDS = (0, 1)
+# (batch, other dynamic axes) tried in turn until the original runs: text and small axes, then pictures.
+_SIZES = ((2, 8), (2, 32), (2, 64), (2, 224), (1, 8), (1, 32), (1, 224), (1, 1))
+
+Feed = dict[str, Array]
+Model = Path | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Outcome of a verification.
+
+    Attributes:
+        error: Largest output difference relative to the output's largest magnitude; NaN when not verified.
+        notes: What could not be checked, or what the run showed.
+    """
+
+    error: float
+    notes: tuple[str, ...] = ()
+
+
+def verify(
+    original: Model, normalised: Model, model: ModelProto, *, cancel: CancelToken | None = None
+) -> Proof:
+    """Run both on random input and compare every output.
+
+    Args:
+        original: The model as it was.
+        normalised: The same model after normalisation, as it is stored.
+        model: The normalised model in memory, for its inputs.
+        cancel: Looked at before each run.
+
+    Returns:
+        The largest relative difference.
+
+    Raises:
+        ModelLoadError: the original does not run although all its axes but the batch are fixed.
+        VerificationError: the outputs differ; the message names the first node that does.
+    """
+    token = cancel or never_cancelled()
+    reason = _why_not(model)
+    if reason:
+        return Proof(float("nan"), (f"Not verified: {reason}.",))
+    session = open_session(original, optimization=Optimization.NONE)
+    rewritten = open_session(normalised, optimization=Optimization.NONE)
+    size, notes = _working_size(session, model)
+    if size is None:
+        return Proof(float("nan"), notes)
+    outputs = [value.name for value in model.graph.output]
+    error = 0.0
+    for seed in _SEEDS:
+        token.raise_if_set()
+        feed = random_feed(model, size, seed)
+        try:
+            expected = run(session, feed, outputs)
+        except MeasureError:
+            if seed == _SEEDS[0]:
+                raise
+            continue  # larger random integers are no valid input of this model
+        found = run(rewritten, feed, outputs)
+        for name, wanted, got in zip(outputs, expected, found, strict=True):
+            difference = relative_difference(wanted, got)
+            if difference > tolerance_of(wanted):
+                _explain(original, normalised, feed, name, difference, may_tie=wanted.dtype.kind != "f")
+            elif wanted.dtype.kind == "f":
+                error = max(error, difference)
+    return Proof(error, notes)
+
+
+def random_feed(model: ModelProto, size: tuple[int, int], seed: int) -> Feed:
+    """Random values for every input.
+
+    Args:
+        model: Model whose inputs to fill.
+        size: Batch, and length of the other dynamic axes; one symbol has one length everywhere.
+        seed: 0 draws small values (integers 0 and 1, floats from a normal distribution), others larger.
+    """
+    generator = np.random.default_rng(seed)
+    symbols: dict[str, int] = {}
+    feed = {}
+    for value in model.graph.input:
+        shape = _concrete(shape_of(value) or (), size, symbols)
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        feed[value.name] = _random(generator, shape, dtype, seed)
+    return feed
+
+
+def relative_difference(expected: Array, found: Array) -> float:
+    """Largest absolute difference over the largest finite magnitude expected.
+
+    Equal infinities and NaNs agree. Integers and booleans: the share of elements that differ.
+    """
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        return float("inf")
+    if not expected.size:
+        return 0.0
+    if expected.dtype.kind != "f":
+        return float(np.mean(expected != found))
+    a, b = expected.astype(np.float64), found.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same.all():
+        return 0.0
+    if not (np.isfinite(a[~same]).all() and np.isfinite(b[~same]).all()):
+        return float("inf")
+    finite = np.abs(a[np.isfinite(a)])
+    largest = max(float(finite.max()), float(np.finfo(np.float32).eps))
+    return float(np.abs(a[~same] - b[~same]).max()) / largest
+
+
+def tolerance_of(expected: Array) -> float:
+    """Largest accepted relative difference for an output of this type; 0 for integers."""
+    if expected.dtype.kind != "f":
+        return 0.0
+    return HALF_TOLERANCE if expected.dtype == np.float16 else TOLERANCE
+
+
+def _why_not(model: ModelProto) -> str:
+    for value in model.graph.input:
+        kind = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
+        if kind not in NATIVE_TYPES:
+            return f"input {value.name!r} is not a tensor of numbers"
+    for _scope, graph in all_graphs(model.graph):
+        for node in graph.node:
+            if node.op_type in _RANDOM:
+                return f"node {node.name!r} ({node.op_type}) draws random numbers"
+    return ""
+
+
+def _working_size(session: object, model: ModelProto) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
+    shapes = [shape_of(value) or () for value in model.graph.input]
+    has_batch = any(shape and not isinstance(shape[0], int) for shape in shapes)
+    has_other = any(not isinstance(dim, int) for shape in shapes for dim in shape[1:])
+    failure: MeasureError | None = None
+    tried = set()
+    for batch, other in _SIZES:
+        size = (batch if has_batch else 1, other if has_other else 1)
+        if size in tried:
+            continue
+        tried.add(size)
+        try:
+            run(session, random_feed(model, size, _SEEDS[0]))
+        except MeasureError as error:
+            failure = failure or error
+            continue
+        only_one = has_batch and batch == 1
+        return size, ("Runs on single samples only, although its batch axis is dynamic.",) if only_one else ()
+    if failure is not None and not has_other:
+        raise ModelLoadError(
+            f"the model fails on input of its own shape: {failure.what}",
+            hint="A declared shape or a weight is wrong; export the model again",
+        ) from failure
+    what = failure.what if failure else ""
+    return None, (f"Not verified: no input size was found that the model accepts ({what}).",)
+
+
+def _concrete(shape: Shape, size: tuple[int, int], symbols: dict[str, int]) -> tuple[int, ...]:
+    batch, other = size
+    lengths = []
+    for axis, dim in enumerate(shape):
+        if isinstance(dim, int):
+            lengths.append(dim)
+        else:
+            length = batch if axis == 0 else other
+            lengths.append(symbols.setdefault(dim, length) if dim else length)
+    return tuple(lengths)
+
+
+def _random(
+    generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.generic], seed: int
+) -> Array:
+    if dtype.kind == "f":
+        values: NDArray[np.float64] = (
+            generator.standard_normal(shape) if seed == 0 else generator.random(shape)
+        )
+        return np.asarray(values.astype(dtype))
+    if dtype.kind == "b":
+        return np.asarray(generator.integers(0, 2, shape).astype(bool))
+    if dtype == np.uint8:
+        return np.asarray(generator.integers(0, 256, shape).astype(dtype))
+    # Indices, lengths and masks: 0 and 1 are valid in nearly every model.
+    return np.asarray(generator.integers(0, 2 if seed == 0 else 5, shape).astype(dtype))
+
+
+def _explain(
+    original: Model, normalised: Model, feed: Feed, output: str, difference: float, *, may_tie: bool
+) -> None:
+    """Name the first node whose result differs.
+
+    A flipped integer output is no fault when no float tensor before it differs: it is a tie.
+    """
+    node = ""
+    for name, label, wanted, got in _intermediates(original, normalised, feed):
+        if wanted.dtype.kind == "f" and relative_difference(wanted, got) > tolerance_of(wanted):
+            node, output, difference = label, name, relative_difference(wanted, got)
+            break
+    else:
+        if may_tie and difference <= 1.0:
+            return
+    raise VerificationError(
+        f"tensor {output!r} differs from the original by {difference:.1e} of its largest value after "
+        f"normalisation (at most {TOLERANCE:.0e} is accepted)",
+        where=f"node {node!r}" if node else f"output {output!r}",
+        hint="Please report the model; exporting it with opset 21 may avoid the rewrite",
+    )
+
+
+def _intermediates(original: Model, normalised: Model, feed: Feed) -> Iterator[tuple[str, str, Array, Array]]:
+    """Tensors both graphs have, in order of execution: name, node, value before and after."""
+    before, after = _loaded(original), _loaded(normalised)
+    shared = {name for node in before.graph.node for name in node.output if name}
+    makers = {name: node.name for node in after.graph.node for name in node.output if name in shared}
+    names = list(makers)
+    values = []
+    for model in (before, after):
+        present = {value.name for value in model.graph.output}
+        model.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in present)
+        try:
+            session = open_session(model.SerializeToString(), optimization=Optimization.NONE)
+            values.append(run(session, feed, names))
+        except (QuantStudioError, ValueError):
+            return
+    yield from (
+        (name, makers[name], wanted, got)
+        for name, wanted, got in zip(names, values[0], values[1], strict=True)
+        if isinstance(wanted, np.ndarray)
+    )
+
+
+def _loaded(model: Model) -> ModelProto:
+    return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
