@@ -1,1 +1,1 @@
-"""The normalised ONNX graph as a differentiable torch module with hooks."""
+"""The normalised ONNX graph as a differentiable torch module: one mechanism for training and analysis."""

@@ -1,0 +1,338 @@
+"""TorchGraph: an ONNX graph run node by node in torch, with hooks, replay and write-back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import nn
+
+from quantstudio.core.errors import QuantStudioError, UnsupportedOpError
+from quantstudio.engine.torch_graph import (  # noqa: F401  each import registers its operators
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    quantization,
+    recurrent,
+    reduction,
+    resize,
+    shaping,
+)
+from quantstudio.engine.torch_graph.parameters import weight_names
+from quantstudio.engine.torch_graph.registry import (
+    FALLBACK_HINT,
+    OPERATORS,
+    Attributes,
+    Kernel,
+    Result,
+    tensor_from_proto,
+)
+
+Tensor = torch.Tensor
+Value = Tensor | None
+Feed = Mapping[str, Tensor | NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operator of the graph.
+
+    Attributes:
+        index: Position in execution order.
+        name: Unique node name.
+        op_type: ONNX operator.
+        inputs: Tensor names; empty for an operand left out.
+        outputs: Tensor names; empty for an output nobody asked for.
+        attributes: Read once.
+        kernel: The computation.
+    """
+
+    index: int
+    name: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Attributes
+    kernel: Kernel
+
+    def compute(self, *inputs: Value) -> Result:
+        """The node's own computation on these inputs.
+
+        Raises:
+            UnsupportedOpError: a mode the kernel does not have, or tensors torch refuses; names the node.
+        """
+        try:
+            return self.kernel(self.attributes, *inputs)
+        except UnsupportedOpError as error:
+            raise UnsupportedOpError(
+                error.what, where=f"{self.name} ({self.op_type})", hint=error.hint
+            ) from error
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UnsupportedOpError(
+                f"torch cannot compute this node: {reason}",
+                where=f"{self.name} ({self.op_type})",
+                hint=FALLBACK_HINT,
+            ) from error
+
+
+Hook = Callable[[Node, tuple[Value, ...]], Result]
+
+
+def supported_operators() -> frozenset[str]:
+    """ONNX operators that have a torch form."""
+    return frozenset(OPERATORS)
+
+
+class TorchGraph(nn.Module):
+    """A normalised ONNX graph as a torch module.
+
+    Every initializer with the role of a weight is a parameter, reached by its ONNX name through `weights`;
+    all others are constants. `hooks` maps a node's name to a function that runs in its place: it gets the
+    node and its inputs and calls `node.compute` if it wants the original.
+
+    Attributes:
+        nodes: In execution order.
+        input_names: Graph inputs.
+        output_names: Graph outputs.
+        hooks: Replacement by node name; empty for the plain network.
+    """
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        """Build the module.
+
+        Args:
+            proto: Model at opset 13 or later with unique node names (`Graph.proto`).
+
+        Raises:
+            UnsupportedOpError: an operator has no torch form, or runs a sub-graph; names the node.
+        """
+        super().__init__()
+        graph = proto.graph
+        initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self._key: dict[str, str] = {}
+        self._element_type = {name: tensor.data_type for name, tensor in initializers.items()}
+        trainable = set(weight_names(graph))
+        for position, (name, tensor) in enumerate(initializers.items()):
+            self._add_initializer(name, tensor_from_proto(tensor), position, name in trainable)
+        self.input_names = tuple(v.name for v in graph.input if v.name not in initializers)
+        self.output_names = tuple(v.name for v in graph.output)
+        self.nodes = tuple(self._node(i, node) for i, node in enumerate(graph.node))
+        self._by_name = {node.name: node for node in self.nodes}
+        self._producer = {name: node.index for node in self.nodes for name in node.outputs if name}
+        self._last_use = _last_uses(self.nodes)
+        self._freed = self._freed_after(frozenset(self.output_names))
+        self.hooks: dict[str, Hook] = {}
+
+    def _add_initializer(self, name: str, tensor: Tensor, position: int, trainable: bool) -> None:
+        # Module attributes may not contain dots, and names that differ in them only must not meet.
+        key = f"{'weight' if trainable else 'constant'}_{position}"
+        self._key[name] = key
+        if trainable:
+            self.register_parameter(key, nn.Parameter(tensor))
+        else:
+            self.register_buffer(key, tensor, persistent=False)
+
+    def _node(self, index: int, proto: onnx.NodeProto) -> Node:
+        if proto.op_type not in OPERATORS or proto.domain not in ("", "ai.onnx"):
+            raise UnsupportedOpError(
+                f"operator {proto.domain + '.' if proto.domain else ''}{proto.op_type} has no torch form",
+                where=proto.name or f"node {index}",
+                hint=FALLBACK_HINT,
+            )
+        types = {i: self._element_type[n] for i, n in enumerate(proto.input) if n in self._element_type}
+        return Node(
+            index=index,
+            name=proto.name or f"node_{index}",
+            op_type=proto.op_type,
+            inputs=tuple(proto.input),
+            outputs=tuple(proto.output),
+            attributes=Attributes(proto, types),
+            kernel=OPERATORS[proto.op_type],
+        )
+
+    # -- weights -----------------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Trainable tensors by initializer name."""
+        return {name: self._parameters[key] for name, key in self._key.items() if key in self._parameters}  # type: ignore[misc]
+
+    def initializer(self, name: str) -> Tensor:
+        """A weight or constant by its ONNX name.
+
+        Raises:
+            KeyError: no initializer has that name.
+        """
+        key = self._key[name]
+        tensor: Tensor | None = self._parameters.get(key)
+        if tensor is None:
+            tensor = self._buffers[key]
+        assert tensor is not None
+        return tensor
+
+    def has_initializer(self, name: str) -> bool:
+        """Whether this tensor name is an initializer."""
+        return name in self._key
+
+    def to_initializers(self) -> dict[str, NDArray[np.generic]]:
+        """The weights as arrays by initializer name, ready to be written back into the model."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for name, parameter in self.weights.items():
+            tensor = parameter.detach().cpu()
+            if tensor.dtype is torch.bfloat16:
+                tensor = tensor.float()
+            arrays[name] = tensor.numpy().copy()
+        return arrays
+
+    def write_back(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """A copy of the model with its initializers replaced by the current weights."""
+        written = onnx.ModelProto()
+        written.CopyFrom(proto)
+        arrays = self.to_initializers()
+        for tensor in written.graph.initializer:
+            if tensor.name in arrays:
+                kind = tensor.data_type
+                array = arrays[tensor.name]
+                if kind == onnx.TensorProto.BFLOAT16:
+                    array = array.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        return written
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def node(self, name: str) -> Node:
+        """A node by name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._by_name[name]
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Outputs for inputs in the order of `input_names`; a single output comes bare."""
+        results = self.run(dict(zip(self.input_names, inputs, strict=True)))
+        values = tuple(results[name] for name in self.output_names)
+        return values[0] if len(values) == 1 else values
+
+    def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Tensors by name for one feed; each is freed after its last use.
+
+        Args:
+            feed: Arrays or tensors by input name.
+            outputs: Tensor names wanted, inner ones too; the graph outputs by default.
+
+        Raises:
+            UnsupportedOpError: a node cannot be computed.
+        """
+        wanted = tuple(outputs) if outputs is not None else self.output_names
+        freed = self._freed if outputs is None else self._freed_after(frozenset(wanted))
+        values: dict[str, Value] = {name: self._to_tensor(value) for name, value in feed.items()}
+        for node in self.nodes:
+            self._step(node, values)
+            for name in freed[node.index]:
+                values.pop(name, None)
+        return {name: self._lookup(name, values) for name in wanted}
+
+    def record(self, feed: Feed, keep: Collection[str] | None = None) -> dict[str, Tensor]:
+        """All tensors of one run by name (or those of `keep`), for `replay`."""
+        if keep is not None:
+            return self.run(feed, tuple(keep))
+        values: dict[str, Value] = {name: self._to_tensor(value) for name, value in feed.items()}
+        for node in self.nodes:
+            self._step(node, values)
+        return {name: value for name, value in values.items() if value is not None}
+
+    def replay(self, recorded: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+        """Graph outputs with one node run again (through its hook) and everything that depends on it.
+
+        Args:
+            recorded: From `record`; nodes that do not depend on `start` are read from here.
+            start: Name of the first node to run again.
+
+        Raises:
+            KeyError: no node has that name, or a tensor needed was not recorded.
+        """
+        values: dict[str, Value] = {}
+        for index in self.dependents(start):
+            node = self.nodes[index]
+            for name in node.inputs:
+                if name and name not in values and not self.has_initializer(name):
+                    values[name] = recorded[name]
+            self._step(node, values)
+        return {name: self._lookup(name, {**recorded, **values}) for name in self.output_names}
+
+    def dependents(self, start: str) -> tuple[int, ...]:
+        """Indices of a node and of all that depend on it, in execution order."""
+        first = self._by_name[start]
+        dirty = {name for name in first.outputs if name}
+        found = [first.index]
+        for node in self.nodes[first.index + 1 :]:
+            if not dirty.isdisjoint(node.inputs):
+                found.append(node.index)
+                dirty.update(name for name in node.outputs if name)
+        return tuple(found)
+
+    def _step(self, node: Node, values: dict[str, Value]) -> None:
+        inputs = tuple(self._lookup(name, values) if name else None for name in node.inputs)
+        hook = self.hooks.get(node.name)
+        result = node.compute(*inputs) if hook is None else hook(node, inputs)
+        if isinstance(result, torch.Tensor):
+            values[node.outputs[0]] = result
+            return
+        values.update((name, value) for name, value in zip(node.outputs, result, strict=False) if name)
+
+    def _lookup(self, name: str, values: Mapping[str, Value]) -> Tensor:
+        value = values.get(name)
+        if value is not None:
+            return value
+        if name in self._key:
+            return self.initializer(name)
+        raise QuantStudioError(
+            f"the graph reads tensor {name!r}, which no input or node provides",
+            hint="Compare the data's array names with the model's inputs",
+        )
+
+    def _to_tensor(self, value: Tensor | NDArray[np.generic]) -> Tensor:
+        tensor = value if isinstance(value, torch.Tensor) else _tensor_of(value)
+        return tensor.to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        for tensor in (*self._parameters.values(), *self._buffers.values()):
+            if tensor is not None:
+                return tensor.device
+        return torch.device("cpu")
+
+    def _freed_after(self, kept: frozenset[str]) -> tuple[tuple[str, ...], ...]:
+        freed: list[list[str]] = [[] for _ in self.nodes]
+        for name, index in self._last_use.items():
+            if name not in kept and name not in self._key:
+                freed[index].append(name)
+        return tuple(tuple(names) for names in freed)
+
+
+def _last_uses(nodes: Sequence[Node]) -> dict[str, int]:
+    """Node after which a tensor is not read again; the producer itself for one that nobody reads."""
+    last: dict[str, int] = {}
+    for node in nodes:
+        for name in (*node.outputs, *node.inputs):
+            if name:
+                last[name] = node.index
+    return last
+
+
+def _tensor_of(array: NDArray[np.generic]) -> Tensor:
+    array = np.ascontiguousarray(array) if array.ndim else np.array(array)
+    # torch warns about read-only memory (memory-mapped data); a kernel never writes into its inputs, but a
+    # hook might.
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
