@@ -28,7 +28,7 @@ class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
         digits = max(0, math.ceil(-math.log10(spacing * scale) - 1e-9)) if spacing > 0 else 0
         if digits > 4:
             return [figures.significant(value * scale, 2) for value in values]
-        return [figures.number(value * scale, digits) for value in values]
+        return [figures.number(value * scale, digits) if value else "0" for value in values]
 
 
 class WholeNumberAxis(FigureAxis):

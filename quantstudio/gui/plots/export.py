@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyqtgraph as pg
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QPointF, QRect, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QImage, QPainter
+from PySide6.QtGui import QColor, QImage, QImageWriter, QPainter
 from PySide6.QtSvg import QSvgGenerator
 
 from quantstudio.core.files import write_bytes
@@ -90,7 +90,7 @@ def image_of(picture: Picture, scale: float = PNG_SCALE) -> QImage:
 def png_of(picture: Picture) -> bytes:
     """The plot as PNG."""
     buffer = _open_buffer()
-    image_of(picture).save(buffer, b"PNG")
+    QImageWriter(buffer, QByteArray(b"PNG")).write(image_of(picture))
     buffer.close()
     return bytes(buffer.data().data())
 

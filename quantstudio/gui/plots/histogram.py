@@ -59,12 +59,12 @@ class HistogramPlot(Plot):
         self._add_items()
         self._add_footer(name)
         self.item.getViewBox().setMouseEnabled(x=True, y=False)
-        self.item.getViewBox().sigXRangeChanged.connect(self._on_view_changed)
+        self.item.getViewBox().sigRangeChanged.connect(self._on_view_changed)
         self.item.scene().sigMouseClicked.connect(self._on_clicked)
         self.retheme()
 
     def _add_items(self) -> None:
-        self._curve = pg.PlotCurveItem(stepMode="center", fillLevel=0, antialias=False)
+        self._curve = pg.PlotCurveItem([0.0, 1.0], [0.0], stepMode="center", fillLevel=0, antialias=False)
         self._columns = pg.BarGraphItem(x=[], height=[], width=1.0, pen=pg.mkPen(None))
         self.item.addItem(self._curve)
         self.item.addItem(self._columns)
@@ -256,7 +256,7 @@ class HistogramPlot(Plot):
         error = figures.significant(math.sqrt(max(effect.mean_squared_error, 0.0)), 2)
         return (
             f"clipped {figures.percent(effect.clipped_share)}  ·  "
-            f"SQNR {bound}{figures.decibels(effect.sqnr_db)}  ·  RMS error {error}"
+            f"SQNR {bound}{figures.decibels(effect.sqnr_db)}  ·  error {error}"
         )
 
     def _words(self) -> str:

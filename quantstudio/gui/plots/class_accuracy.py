@@ -1,0 +1,125 @@
+"""Accuracy class by class, FP32 beside a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtWidgets import QWidget
+from typing_extensions import override
+
+from quantstudio.core.results import ClassAccuracy
+from quantstudio.gui import figures
+from quantstudio.gui.plots.axes import NamedAxis
+from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.theme import Theme, current_theme
+
+MOST_CLASSES = 24
+_BAR = 0.36
+
+
+class ClassAccuracyPlot(Plot):
+    """Two bars a class and the 95 % interval of the variant's; with many classes, those that lose most."""
+
+    def __init__(self, name: str = "class_accuracy", parent: QWidget | None = None) -> None:
+        super().__init__(
+            name,
+            "Accuracy by class",
+            ("Class", "Accuracy (%)"),
+            axes={"bottom": NamedAxis("bottom")},
+            empty="Measure a variant on labelled data to see every class.",
+            parent=parent,
+        )
+        self._classes: tuple[ClassAccuracy, ...] = ()
+        self._variant = ""
+        self._bars = [pg.BarGraphItem(x=[], height=[], width=_BAR, pen=None) for _ in range(2)]
+        for bars in self._bars:
+            self.item.addItem(bars)
+        nothing = np.zeros(0)
+        self._errors = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing, beam=0.12)
+        self.item.addItem(self._errors)
+        self.item.scene().sigMouseMoved.connect(self._on_moved)
+        self.retheme()
+
+    @property
+    def classes(self) -> tuple[ClassAccuracy, ...]:
+        """What is drawn, from left to right."""
+        return self._classes
+
+    def show_classes(self, classes: Sequence[ClassAccuracy], variant: str) -> None:
+        """Draw the classes of a variant's result."""
+        self._variant = variant
+        self._classes = tuple(classes)
+        note = "bars show the 95 % interval"
+        if len(classes) > MOST_CLASSES:
+            worst = sorted(classes, key=lambda c: c.variant - c.base)[:MOST_CLASSES]
+            self._classes = tuple(worst)
+            note = f"the {MOST_CLASSES} of {len(classes)} classes that lose most"
+        self.subtitle.setText(f"FP32 against {variant}  ·  {note}")
+        axis: NamedAxis = self.item.getAxis("bottom")
+        axis.set_names({float(i): _short(c.label) for i, c in enumerate(self._classes)})
+        self._draw()
+        self.reset_view()
+        self.show_plot(self._words())
+
+    def _draw(self) -> None:
+        x = np.arange(len(self._classes), dtype=np.float64)
+        base = np.asarray([c.base for c in self._classes]) * 100
+        variant = np.asarray([c.variant for c in self._classes]) * 100
+        low = np.asarray([c.low for c in self._classes]) * 100
+        high = np.asarray([c.high for c in self._classes]) * 100
+        for bars, heights, side in zip(self._bars, (base, variant), (-1, 1), strict=True):
+            bars.setOpts(x=x + side * _BAR / 2, height=heights, width=_BAR)
+        self._errors.setData(
+            x=x + _BAR / 2,
+            y=variant,
+            top=np.maximum(high - variant, 0),
+            bottom=np.maximum(variant - low, 0),
+        )
+
+    @override
+    def reset_view(self) -> None:
+        lowest = min((min(c.base, c.variant, c.low) for c in self._classes), default=0.0) * 100
+        # Accuracies lie close together: start the axis below the lowest, unless that is near zero.
+        start = max(0.0, 5 * np.floor((lowest - 2) / 5)) if lowest > 30 else 0.0
+        self.item.getViewBox().setRange(
+            xRange=(-0.6, max(len(self._classes) - 0.4, 0.6)), yRange=(float(start), 101.0), padding=0
+        )
+
+    def _words(self) -> str:
+        worst = sorted(self._classes, key=lambda c: c.variant - c.base)[:3]
+        parts = [
+            f"{c.label} {figures.points((c.variant - c.base) * 100)} "
+            f"({figures.percent(c.base, 1)} to {figures.percent(c.variant, 1)})"
+            for c in worst
+        ]
+        return (
+            f"{len(self._classes)} classes, FP32 against {self._variant}; largest losses: {', '.join(parts)}."
+        )
+
+    def _on_moved(self, position: object) -> None:
+        place = round(self.item.getViewBox().mapSceneToView(position).x())
+        if self.is_empty or not 0 <= place < len(self._classes):
+            self.view.setToolTip("")
+            return
+        c = self._classes[place]
+        self.view.setToolTip(
+            f"{c.label}  ({figures.count(c.support)} samples)\n"
+            f"FP32 {figures.percent(c.base)}\n{self._variant} {figures.percent(c.variant)}  "
+            f"[{figures.percent(c.low)}, {figures.percent(c.high)}]"
+        )
+
+    @override
+    def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
+        return (("FP32", theme.fp), (self._variant, theme.q))
+
+    @override
+    def recolour(self, theme: Theme) -> None:
+        for bars, colour in zip(self._bars, (theme.fp, theme.q), strict=True):
+            bars.setOpts(brush=pg.mkBrush(colour), pen=None)
+        self._errors.setOpts(pen=pg.mkPen(current_theme().text, width=1))
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 11 else label[:10] + "…"

@@ -1,0 +1,140 @@
+"""How long the runs took, model by model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor
+from PySide6.QtWidgets import QWidget
+from typing_extensions import override
+
+from quantstudio.core.results import LatencyResult
+from quantstudio.gui import figures
+from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.theme import Theme, current_theme, ui_font
+
+BINS = 72
+_TAIL_PERCENTILE = 99.0  # slower runs are counted in the last bin
+
+
+class LatencyPlot(Plot):
+    """A step histogram of the timed runs of each model, with its median as a dashed line."""
+
+    def __init__(self, name: str = "latency", parent: QWidget | None = None) -> None:
+        super().__init__(
+            name,
+            "Latency distribution",
+            ("Latency (ms)", "Runs"),
+            empty="Measure a variant to see its latency.",
+            parent=parent,
+        )
+        self._models: tuple[tuple[str, LatencyResult], ...] = ()
+        self._curves: list[pg.PlotCurveItem] = []
+        self._medians: list[pg.InfiniteLine] = []
+        self._texts: list[pg.TextItem] = []
+        self.item.getViewBox().setMouseEnabled(x=True, y=False)
+        self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
+        self.retheme()
+
+    def show_models(self, models: Sequence[tuple[str, LatencyResult]]) -> None:
+        """Draw the runs of these models, the base first."""
+        self._models = tuple((name, result) for name, result in models if result.samples_ms)
+        if not self._models:
+            self.show_empty("Measure a variant to see its latency.")
+            return
+        first = self._models[0][1]
+        runs = min(result.runs for _, result in self._models)
+        self.subtitle.setText(
+            f"{runs} interleaved runs, batch {first.batch}, {first.threads} threads, {first.provider}"
+        )
+        self._draw(current_theme())
+        self.reset_view()
+        self.show_plot(self._words())
+
+    def _edges(self) -> np.typing.NDArray[np.float64]:
+        samples = [np.asarray(result.samples_ms) for _, result in self._models]
+        low = min(float(s.min()) for s in samples)
+        high = max(float(np.percentile(s, _TAIL_PERCENTILE)) for s in samples)
+        air = (high - low) * 0.04 or max(low * 0.05, 1e-3)
+        return np.linspace(max(0.0, low - air), high + air, BINS + 1)
+
+    def _draw(self, theme: Theme) -> None:
+        edges = self._edges()
+        self._grow(len(self._models))
+        for i, curve in enumerate(self._curves):
+            is_used = i < len(self._models)
+            for part in (curve, self._medians[i], self._texts[i]):
+                part.setVisible(is_used)
+            if not is_used:
+                continue
+            colour = theme.series[i % len(theme.series)]
+            samples = np.minimum(np.asarray(self._models[i][1].samples_ms), edges[-1])
+            fill = QColor(colour)
+            fill.setAlpha(90)
+            curve.setData(edges, np.histogram(samples, edges)[0].astype(np.float64), stepMode="center")
+            curve.setPen(pg.mkPen(colour, width=1.2))
+            curve.setBrush(fill)
+            p50 = self._models[i][1].p50
+            self._medians[i].setValue(p50)
+            self._medians[i].setPen(pg.mkPen(colour, width=1.4, style=Qt.PenStyle.DashLine))
+            self._texts[i].setText(f"p50 {figures.milliseconds(p50)}")
+            self._texts[i].setColor(colour)
+        self._place_texts()
+
+    def _grow(self, size: int) -> None:
+        while len(self._curves) < size:
+            curve = pg.PlotCurveItem([0.0, 1.0], [0.0], stepMode="center", fillLevel=0, antialias=False)
+            median = pg.InfiniteLine(0.0)
+            text = pg.TextItem("", anchor=(0.0, 0.0))
+            text.setFont(ui_font(11))
+            self._curves.append(curve)
+            self._medians.append(median)
+            self._texts.append(text)
+            self.item.addItem(curve)
+            self.item.addItem(median, ignoreBounds=True)
+            self.item.addItem(text, ignoreBounds=True)
+
+    def _place_texts(self) -> None:
+        """Beside the medians, each one line lower than the one before, so that near medians stay legible."""
+        view = self.item.getViewBox()
+        (left, right), (_, top) = view.viewRange()
+        line = 14 * view.viewPixelSize()[1]
+        for i, (_, result) in enumerate(self._models):
+            is_right = result.p50 > left + (right - left) * 0.75
+            self._texts[i].setAnchor((1.05 if is_right else -0.05, 0.0))
+            self._texts[i].setPos(result.p50, top - i * line)
+
+    @override
+    def reset_view(self) -> None:
+        if not self._models:
+            return
+        edges = self._edges()
+        peak = 1.0
+        for _, result in self._models:
+            counts = np.histogram(np.minimum(np.asarray(result.samples_ms), edges[-1]), edges)[0]
+            peak = max(peak, float(counts.max()))
+        view = self.item.getViewBox()
+        view.setRange(xRange=(float(edges[0]), float(edges[-1])), yRange=(0, peak * 1.12), padding=0)
+
+    def _words(self) -> str:
+        return "; ".join(
+            f"{name}: p50 {figures.milliseconds(r.p50)}, p90 {figures.milliseconds(r.p90)}, "
+            f"p99 {figures.milliseconds(r.p99)}"
+            for name, r in self._models
+        )
+
+    def _on_range_changed(self, *_args: object) -> None:
+        self._place_texts()
+
+    @override
+    def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
+        names = enumerate(name for name, _ in self._models)
+        return [(name, theme.series[i % len(theme.series)]) for i, name in names]
+
+    @override
+    def recolour(self, theme: Theme) -> None:
+        if self._models:
+            self._draw(theme)
