@@ -23,6 +23,7 @@ from quantstudio.engine.model.patterns import (
     spatial_means_to_pooling,
 )
 from quantstudio.engine.model.protos import all_graphs
+from quantstudio.engine.model.shape_values import cast_like_to_cast, freeze_reshape_targets
 from quantstudio.engine.model.shapes import Shape, infer, shape_of, value_types, write_value_info
 
 # Folding a shape can make another foldable; real models settle after two rounds.
@@ -142,7 +143,10 @@ def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
     for _round in range(_MOST_ROUNDS):
         token.raise_if_set()
         removed += remove_no_ops(graph) + remove_dead(graph)
-        found = fold_shapes(graph, _types(model)) + fold_constants(model) + inline_constant_branches(graph)
+        types = _types(model)
+        found = fold_shapes(graph, types) + cast_like_to_cast(graph, types)
+        found += freeze_reshape_targets(graph, types)
+        found += fold_constants(model) + inline_constant_branches(graph)
         folded += found
         if not found:
             break
