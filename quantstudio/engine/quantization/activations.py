@@ -1,0 +1,93 @@
+"""Scale and zero point of activations on the unsigned 8-bit grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.affine import IntegerGrid, affine_qparams
+from quantstudio.core.errors import CalibrationError
+from quantstudio.core.recipe import CalibrationSettings
+from quantstudio.core.statistics import Histogram
+from quantstudio.engine.calibration.ranges import activation_range
+
+ACTIVATION_GRID = IntegerGrid(bits=8, signed=False)
+# A tensor that is always zero has no range; any scale holds it, and one far from zero keeps the int32 bias
+# scale (input scale times weight scale) out of the denormals.
+NARROWEST_RANGE = 1e-20
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationParams:
+    """real = scale * (q - zero_point), q in 0..255."""
+
+    scale: np.float32
+    zero_point: int
+
+
+def range_params(
+    histogram: Histogram | None, settings: CalibrationSettings, override: tuple[float, float] | None
+) -> ActivationParams:
+    """Scale and zero point from a histogram, or from a range set by hand.
+
+    Args:
+        histogram: Distribution; may be None with an override.
+        settings: How the range is read off the histogram.
+        override: Range set by hand (low, high); wins.
+
+    Raises:
+        CalibrationError: the range is not finite or reversed, or there is neither histogram nor override.
+    """
+    if override is not None:
+        low, high = override
+    elif histogram is not None:
+        low, high = activation_range(histogram, settings, ACTIVATION_GRID)
+    else:
+        raise CalibrationError("there is neither a histogram nor a range")
+    try:
+        scale, zero_point = affine_qparams(low, high, ACTIVATION_GRID)
+    except ValueError as error:
+        raise CalibrationError(str(error), hint="Give a finite range with low below high") from error
+    if max(high, 0.0) - min(low, 0.0) < NARROWEST_RANGE:
+        return ActivationParams(np.float32(1.0), 0)
+    return ActivationParams(scale, zero_point)
+
+
+def range_of_constant(value: NDArray[np.float32]) -> ActivationParams:
+    """Scale and zero point that hold every value of a constant operand."""
+    low, high = min(float(value.min()), 0.0), max(float(value.max()), 0.0)
+    if high - low < NARROWEST_RANGE:
+        return ActivationParams(np.float32(1.0), 0)
+    return ActivationParams(*affine_qparams(low, high, ACTIVATION_GRID))
+
+
+def clamped_params(params: ActivationParams, low: float, high: float) -> ActivationParams:
+    """Params that represent nothing outside [low, high].
+
+    A Relu or Clip with these limits is then redundant; ONNX Runtime drops it only under that condition.
+
+    Args:
+        params: From the tensor's own range.
+        low: Lower limit, <= 0.
+        high: Upper limit, > 0.
+    """
+    steps = ACTIVATION_GRID.steps
+    zero_point = 0 if low == 0 else params.zero_point
+    top = float(params.scale) * (steps - params.zero_point)
+    scale = np.float32(top / steps) if low == 0 else params.scale
+    if math.isfinite(high) and zero_point < steps:
+        scale = min(scale, _at_most(high, steps - zero_point))
+    if math.isfinite(low) and zero_point > 0:
+        scale = min(scale, _at_most(-low, zero_point))
+    return ActivationParams(np.float32(scale), zero_point)
+
+
+def _at_most(limit: float, count: int) -> np.float32:
+    """Largest float32 whose float32 product with `count` does not exceed the limit."""
+    scale = np.float32(limit / count)
+    while scale * np.float32(count) > np.float32(limit):
+        scale = np.nextafter(scale, np.float32(0))
+    return scale

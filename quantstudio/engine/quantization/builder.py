@@ -1,0 +1,132 @@
+"""Collects the nodes and constants of a variant, with unique names and shared constants."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from quantstudio.engine.quantization.graph_view import bodies
+
+
+class NameSource:
+    """Names nothing else in the model has; the same requests in the same order give the same names."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._taken: set[str] = set()
+        self._reserve(model.graph)
+
+    def _reserve(self, graph: onnx.GraphProto) -> None:
+        self._taken.update(t.name for t in graph.initializer)
+        self._taken.update(value.name for value in (*graph.input, *graph.output))
+        for node in graph.node:
+            self._taken.add(node.name)
+            self._taken.update(node.output)
+            for body in bodies(node):
+                self._reserve(body)
+
+    def fresh(self, name: str) -> str:
+        """`name`, or with a number where it is taken."""
+        candidate, number = name, 2
+        while candidate in self._taken:
+            candidate, number = f"{name}_{number}", number + 1
+        self._taken.add(candidate)
+        return candidate
+
+
+class Constants:
+    """New initializers of the main graph; bodies read them from there, as ONNX scoping allows."""
+
+    def __init__(self, names: NameSource) -> None:
+        self._names = names
+        self._shared: dict[Hashable, tuple[str, ...]] = {}
+        self.protos: list[TensorProto] = []
+
+    def add(self, name: str, value: NDArray[Any] | np.generic) -> str:
+        """A new initializer; its final name."""
+        final = self._names.fresh(name)
+        self.protos.append(numpy_helper.from_array(np.asarray(value), final))
+        return final
+
+    def add_int4(self, name: str, values: NDArray[np.int8]) -> str:
+        """A new INT4 initializer of integers in -8..7, two a byte, low nibble first; its final name."""
+        final = self._names.fresh(name)
+        flat = values.reshape(-1)
+        if flat.size % 2:
+            flat = np.append(flat, np.int8(0))
+        nibbles = flat.astype(np.uint8) & np.uint8(15)
+        packed = nibbles[0::2] | (nibbles[1::2] << np.uint8(4))
+        self.protos.append(
+            TensorProto(name=final, data_type=TensorProto.INT4, dims=values.shape, raw_data=packed.tobytes())
+        )
+        return final
+
+    def shared(self, key: Hashable) -> tuple[str, ...] | None:
+        """Names kept under a key by `share`, or None."""
+        return self._shared.get(key)
+
+    def share(self, key: Hashable, names: Sequence[str]) -> tuple[str, ...]:
+        """Keep names, so that a second layer with the same need uses the same constants."""
+        self._shared[key] = tuple(names)
+        return self._shared[key]
+
+
+class NodeList:
+    """The nodes of one graph or body as they are written, in order."""
+
+    def __init__(self, names: NameSource, constants: Constants) -> None:
+        self.names = names
+        self.constants = constants
+        self.nodes: list[onnx.NodeProto] = []
+        self._made: dict[Hashable, str] = {}
+
+    def append(self, node: onnx.NodeProto) -> None:
+        """A node as it is."""
+        self.nodes.append(node)
+
+    def add(
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        name: str,
+        *,
+        outputs: Sequence[str] | None = None,
+        own_name: bool = False,
+        **attributes: Any,  # noqa: ANN401  ONNX attributes
+    ) -> str:
+        """A new node of the default domain; the name of its first output.
+
+        Args:
+            op_type: Operator.
+            inputs: Tensors it reads.
+            name: Node name, made unique unless `own_name` says that this node takes the place of the old one.
+            outputs: Tensors it writes; None makes one up.
+            own_name: Keep the name as it is.
+            attributes: ONNX attributes.
+        """
+        final = name if own_name else self.names.fresh(name)
+        outputs = list(outputs) if outputs is not None else [self.names.fresh(f"{final}_output")]
+        self.nodes.append(helper.make_node(op_type, list(inputs), outputs, name=final, **attributes))
+        return outputs[0]
+
+    def made(self, key: Hashable) -> str | None:
+        """Tensor kept under a key by `keep` in this graph, or None."""
+        return self._made.get(key)
+
+    def keep(self, key: Hashable, tensor: str) -> str:
+        """Remember a tensor computed here, so that a second reader uses the same nodes."""
+        self._made[key] = tensor
+        return tensor
+
+
+def used_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every name read in a graph and its bodies, its outputs included."""
+    for node in graph.node:
+        yield from node.input
+        for body in bodies(node):
+            yield from used_names(body)
+    yield from (value.name for value in graph.output)

@@ -1,0 +1,221 @@
+"""Writes a variant: a pure function of graph, statistics and recipe that gives the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import FP32, LayerScheme, Precision
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.statistics import Statistics
+from quantstudio.core.statistics_file import statistics_digest
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.quantization.activations import ActivationParams
+from quantstudio.engine.quantization.builder import Constants, NameSource, NodeList, used_names
+from quantstudio.engine.quantization.dynamic import write_dynamic
+from quantstudio.engine.quantization.float16 import write_float16
+from quantstudio.engine.quantization.graph_view import GraphView, Scope, bodies
+from quantstudio.engine.quantization.layer_node import LayerNode
+from quantstudio.engine.quantization.plan import Plan, activation_inputs, make_plan
+from quantstudio.engine.quantization.qdq import add_pair, add_quantized_constant, write_static
+from quantstudio.engine.quantization.weight_only import write_weight_only
+
+PRODUCER = "QuantStudio"
+RECIPE_KEY = "quantstudio.recipe"
+VARIANT_KEY = "quantstudio.variant"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Emission:
+    """A written variant and the plan behind it."""
+
+    model: onnx.ModelProto
+    plan: Plan
+    variant: str
+
+
+def emit(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> onnx.ModelProto:
+    """The variant a recipe describes.
+
+    Args:
+        graph: Normalised model.
+        statistics: Activation statistics; only static layers need them.
+        recipe: What every layer becomes.
+
+    Raises:
+        RecipeError: the recipe names a layer that is not there or a precision it cannot have.
+        CalibrationError: a static layer has no statistics.
+    """
+    return emit_with_plan(graph, statistics, recipe).model
+
+
+def emit_with_plan(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> Emission:
+    """As `emit`, with what was decided on the way."""
+    view = GraphView(graph.proto)
+    plan = make_plan(graph, view, statistics, recipe)
+    variant = variant_name(graph, statistics if plan.integer else None, recipe)
+    model = _Emitter(graph, view, plan, recipe).model()
+    for key, value in ((RECIPE_KEY, recipe.digest), (VARIANT_KEY, variant)):
+        model.metadata_props.add(key=key, value=value)
+    return Emission(model, plan, variant)
+
+
+def variant_name(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> str:
+    """Hash of all a variant is made from; statistics are None where the recipe reads none."""
+    digest = hashlib.sha256()
+    for part in (graph.digest, statistics_digest(statistics) if statistics else "", recipe.digest):
+        digest.update(part.encode() + b"\n")
+    return digest.hexdigest()
+
+
+class _Emitter:
+    def __init__(self, graph: Graph, view: GraphView, plan: Plan, recipe: Recipe) -> None:
+        self.graph = graph
+        self.view = view
+        self.plan = plan
+        self.names = NameSource(graph.proto)
+        self.constants = Constants(self.names)
+        self.layers: dict[str, LayerInfo] = {layer.name: layer for layer in graph.layers}
+        self.clips = {o.tensor: (o.low, o.high) for o in recipe.weight_ranges}
+        # A tensor the file must offer under its own name (outputs, what bodies read) keeps that name on the
+        # float side; the name before the Q/DQ pair is then another one.
+        public = view.outputs | view.captured
+        self.raw: dict[str, str] = {}
+        self.real: dict[str, str] = {}
+        for tensor in plan.quantized:
+            if self._is_integer(tensor) and tensor in public:
+                self.raw[tensor], self.real[tensor] = self.names.fresh(f"{tensor}_raw"), tensor
+            else:
+                self.raw[tensor], self.real[tensor] = tensor, self.names.fresh(f"{tensor}_dequantized")
+
+    def model(self) -> onnx.ModelProto:
+        source = self.graph.proto
+        model = onnx.ModelProto(
+            ir_version=source.ir_version,
+            opset_import=source.opset_import,
+            producer_name=PRODUCER,
+            functions=source.functions,
+        )
+        main = model.graph
+        main.name = source.graph.name
+        main.input.extend(source.graph.input)
+        main.output.extend(source.graph.output)
+        nodes = NodeList(self.names, self.constants)
+        for tensor in source.graph.input:
+            self._add_pair(tensor.name, nodes)
+        for node in self.view.nodes:
+            self._write(node, self.view.main, nodes)
+            for tensor_name in node.output:
+                self._add_pair(tensor_name, nodes)
+        main.node.extend(nodes.nodes)
+        main.initializer.extend(self.constants.protos)
+        used = set(used_names(main))
+        main.initializer.extend(t for t in source.graph.initializer if t.name in used)
+        main.sparse_initializer.extend(source.graph.sparse_initializer)
+        return model
+
+    def _is_integer(self, tensor: str) -> bool:
+        node = self.view.producer.get(tensor)
+        return node is not None and node.name in self.plan.integer
+
+    def _add_pair(self, tensor: str, nodes: NodeList) -> None:
+        params = self.plan.quantized.get(tensor)
+        if params is not None:
+            add_pair(nodes, tensor, self.raw[tensor], self.real[tensor], params)
+
+    def _write(self, original: onnx.NodeProto, scope: Scope, nodes: NodeList) -> None:
+        """Write one node of the main graph or of a body."""
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        inputs: dict[int, ActivationParams] = {}
+        if scope.parent is None:
+            inputs = self._rename(original, node, nodes)
+        for body in bodies(node):
+            self._write_body(body, scope)
+        layer = self.layers.get(original.name)
+        scheme = self.plan.schemes.get(original.name, FP32)
+        if layer is None or scheme == FP32:
+            nodes.append(node)
+            return
+        shape = self.view.shapes.get(original.input[1]) if len(original.input) > 1 else None
+        _write_layer(
+            LayerNode(
+                node=node,
+                layer=layer,
+                scheme=scheme,
+                scope=scope,
+                nodes=nodes,
+                clip=self.clips.get(layer.name),
+                inputs=inputs,
+                index_rank=None if shape is None else len(shape),
+            )
+        )
+
+    def _write_body(self, body: onnx.GraphProto, parent: Scope) -> None:
+        """Write the nodes of a body (already a copy) in place."""
+        scope = Scope(body, parent, {t.name: t for t in body.initializer})
+        nodes = NodeList(self.names, self.constants)
+        for node in list(body.node):
+            self._write(node, scope, nodes)
+        del body.node[:]
+        body.node.extend(nodes.nodes)
+        used = set(used_names(body))
+        kept = [t for t in body.initializer if t.name in used]
+        if len(kept) < len(body.initializer):
+            del body.initializer[:]
+            body.initializer.extend(kept)
+
+    def _rename(
+        self, original: onnx.NodeProto, node: onnx.NodeProto, nodes: NodeList
+    ) -> dict[int, ActivationParams]:
+        """Point a main-graph node at the right side of each Q/DQ pair; params of the inputs on integers."""
+        quantized = self.plan.quantized
+        is_integer = original.name in self.plan.integer
+        inputs = {}
+        data = dict(activation_inputs(original, self.view))
+        for index, name in enumerate(original.input):
+            if name in quantized:
+                if is_integer and index in data:
+                    node.input[index] = self.real[name]
+                    inputs[index] = quantized[name]
+                elif self._is_integer(name):
+                    node.input[index] = self.real[name]
+            elif is_integer and original.name not in self.layers and self._is_operand(original, index):
+                value = np.asarray(self.view.array(name), dtype=np.float32)
+                node.input[index] = add_quantized_constant(nodes, name, value)
+        for index, name in enumerate(original.output):
+            node.output[index] = self.raw.get(name, name)
+        for index in range(len(original.input)):
+            if (original.name, index) in self.plan.barriers:
+                node.input[index] = self._barrier(node.input[index], nodes)
+        return inputs
+
+    def _is_operand(self, node: onnx.NodeProto, index: int) -> bool:
+        return node.op_type in ("Add", "Mul", "Concat") and self.view.is_constant(node.input[index])
+
+    def _barrier(self, tensor: str, nodes: NodeList) -> str:
+        """A copy that no optimizer removes.
+
+        Max of one tensor is that tensor. Behind it ONNX Runtime no longer sees the DequantizeLinear that
+        would make it run a float layer on integers; Identity would be removed before.
+        """
+        made = nodes.made(("barrier", tensor))
+        if made is None:
+            made = nodes.keep(("barrier", tensor), nodes.add("Max", [tensor], f"{tensor}_keep_float"))
+        return made
+
+
+def _write_layer(layer: LayerNode) -> None:
+    scheme: LayerScheme = layer.scheme
+    if scheme.is_static:
+        write_static(layer)
+    elif scheme.is_dynamic:
+        write_dynamic(layer)
+    elif scheme.weights is Precision.FP16:
+        write_float16(layer)
+    else:
+        write_weight_only(layer)

@@ -1,0 +1,29 @@
+"""FP16 storage: half the bytes in the file, float32 arithmetic (x86 has no faster half-precision kernels)."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from quantstudio.engine.quantization.layer_node import LayerNode
+
+# Largest finite half; beyond it a weight would become infinite.
+LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+def write_float16(layer: LayerNode) -> None:
+    """Write a layer whose weights are float16 constants behind a Cast, which the runtime folds at load."""
+    nodes = layer.nodes
+    for index in layer.weight_indices():
+        name = layer.input(index)
+        made = nodes.made(("float16", name))
+        if made is None:
+            half = np.clip(layer.weight(index), -LARGEST_HALF, LARGEST_HALF).astype(np.float16)
+            kept = nodes.constants.shared(("float16", name)) or nodes.constants.share(
+                ("float16", name), (nodes.constants.add(f"{name}_float16", half),)
+            )
+            output = nodes.names.fresh(f"{name}_float32")
+            nodes.add("Cast", kept, f"{name}_Cast", outputs=[output], to=TensorProto.FLOAT)
+            made = nodes.keep(("float16", name), output)
+        layer.node.input[index] = made
+    nodes.append(layer.node)

@@ -1,0 +1,356 @@
+"""Which tensors go on the integer grid: the decision, apart from writing it down.
+
+A node is *integer* when it runs on integers in the optimized graph: layers with a static scheme, and
+operators between them that have an integer kernel. A tensor is *quantized* when the file holds a Q/DQ pair for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+
+from quantstudio.core.errors import CalibrationError
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import LayerScheme, Precision
+from quantstudio.core.recipe import ActivationScope, Recipe
+from quantstudio.core.statistics import Statistics
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.quantization.activations import ActivationParams, clamped_params, range_params
+from quantstudio.engine.quantization.graph_view import GraphView, attribute
+
+# Operators that only move values: integer in, the same integers out, with the scale of their input.
+SAME_SCALE = frozenset({"Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+# Operators with an integer kernel of their own that gives its output another scale.
+RESCALING = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
+# Operators that disappear into the QuantizeLinear behind them when its range says what they say.
+FOLDING = frozenset({"Relu", "Clip"})
+# Layers whose integer kernel can write float32, so that nothing is rounded at their output.
+FLOAT_OUTPUT = frozenset({"Gemm", "MatMul"})
+# Operators that ONNX Runtime turns into an integer kernel whenever Q/DQ nodes surround them.
+RECOGNIZED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Operators the runtime moves Q and DQ nodes across.
+TRANSPARENT = SAME_SCALE | FOLDING
+# Tensors beyond this are masks or overflow, not signal: their step would swallow everything else.
+LARGEST_MAGNITUDE = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the emitter writes down.
+
+    Attributes:
+        schemes: Scheme of every layer by name, as far as it can be met.
+        notes: Why a layer has not the scheme that was asked, by layer.
+        integer: Names of main-graph nodes that run on integers.
+        quantized: Scale and zero point of every tensor with a Q/DQ pair.
+        folded: Names of Relu and Clip nodes that disappear into the QuantizeLinear behind them.
+        barriers: Node inputs (node name, index) the runtime must not see a DequantizeLinear at.
+    """
+
+    schemes: dict[str, LayerScheme]
+    notes: dict[str, str]
+    integer: frozenset[str] = frozenset()
+    quantized: dict[str, ActivationParams] = field(default_factory=dict)
+    folded: frozenset[str] = frozenset()
+    barriers: frozenset[tuple[str, int]] = frozenset()
+
+
+def make_plan(graph: Graph, view: GraphView, statistics: Statistics | None, recipe: Recipe) -> Plan:
+    """The plan for a recipe.
+
+    Raises:
+        RecipeError: a rule cannot be met.
+        CalibrationError: a layer is static and there are no statistics for what it reads.
+    """
+    schemes = recipe.resolve(graph.layers)
+    notes = {layer.name: _refusal(layer, recipe) for layer in graph.layers}
+    layers = {layer.name: layer for layer in graph.layers}
+    _apply_scope(layers, schemes, notes, recipe)
+    nodes = {node.name: node for node in view.nodes}
+    for name, scheme in schemes.items():
+        if name in nodes and not scheme.is_float:
+            reason = _unmet(nodes[name], scheme, view)
+            if reason:
+                schemes[name], notes[name] = LayerScheme(), reason
+    static = [node for node in view.nodes if node.name in schemes and schemes[node.name].is_static]
+    notes = {name: note for name, note in notes.items() if note}
+    if not static:
+        return Plan(schemes, notes)
+    if statistics is None:
+        raise CalibrationError(
+            "static quantization needs activation ranges and there are none",
+            where=static[0].name,
+            hint="Calibrate first, or choose a dynamic or weight-only precision",
+        )
+    planner = _StaticPlanner(view, statistics, recipe, schemes, static)
+    return replace(planner.plan(), notes=notes)
+
+
+def activation_inputs(node: onnx.NodeProto, view: GraphView) -> Iterator[tuple[int, str]]:
+    """Index and name of the data tensors an operator reads that are not constants."""
+    count = {"Add": 2, "Mul": 2, "MatMul": 2, "Concat": len(node.input)}.get(node.op_type, 1)
+    for index, name in enumerate(node.input[:count]):
+        if name and not view.is_constant(name):
+            yield index, name
+
+
+def _refusal(layer: LayerInfo, recipe: Recipe) -> str:
+    asked, given = recipe.asked_scheme(layer), recipe.scheme_for(layer)
+    if asked == given:
+        return ""
+    return f"{asked.label} asked; stays FP32: {layer.reason or f'no {asked.label} form of {layer.op_type}'}"
+
+
+def _apply_scope(
+    layers: Mapping[str, LayerInfo],
+    schemes: dict[str, LayerScheme],
+    notes: dict[str, str],
+    recipe: Recipe,
+) -> None:
+    """Products of two activations stay float under WEIGHTED, unless a rule names them one by one."""
+    if recipe.activation_scope is not ActivationScope.WEIGHTED:
+        return
+    named = {name for rule in recipe.rules if rule.is_exact for name in rule.names}
+    for name, layer in layers.items():
+        if not layer.weight_name and schemes[name].is_static and name not in named:
+            schemes[name] = LayerScheme()
+            notes[name] = "stays FP32: only layers with weights are quantized in this recipe"
+
+
+def _unmet(node: onnx.NodeProto, scheme: LayerScheme, view: GraphView) -> str:
+    """Why an operator cannot have an integer scheme although operators of its type can; empty if it can."""
+    if scheme.is_weight_only:
+        return ""
+    if node.op_type == "Gemm" and attribute(node, "transA", 0):
+        return "stays FP32: integer kernels do not take a transposed input (transA)"
+    if node.op_type in ("Gemm", "MatMul") and view.is_constant(node.input[0]):
+        return "stays FP32: integer kernels take the weight as the second operand, here it is the first"
+    if (
+        node.op_type == "Conv"
+        and len(node.input) > 2
+        and node.input[2]
+        and not view.is_constant(node.input[2])
+    ):
+        return "stays FP32: its bias is computed while the model runs"
+    return ""
+
+
+class _StaticPlanner:
+    def __init__(
+        self,
+        view: GraphView,
+        statistics: Statistics,
+        recipe: Recipe,
+        schemes: dict[str, LayerScheme],
+        static: list[onnx.NodeProto],
+    ) -> None:
+        self.view = view
+        self.statistics = statistics
+        self.recipe = recipe
+        self.schemes = schemes
+        self.layers = {node.name for node in static}
+        self.integer = set(self.layers)
+        self.params: dict[str, ActivationParams] = {}
+        self.overrides = {o.tensor: (o.low, o.high) for o in recipe.activation_ranges}
+
+    def plan(self) -> Plan:
+        for node in self.view.nodes:
+            if node.name in self.layers:
+                self._require_statistics(node)
+        self._grow()
+        quantized = self._quantized_tensors()
+        folded = {node.name for node in self.view.nodes if self._folds(node)}
+        return Plan(
+            schemes=self.schemes,
+            notes={},
+            integer=frozenset(self.integer),
+            quantized=quantized,
+            folded=frozenset(folded),
+            barriers=frozenset(self._barriers(quantized)),
+        )
+
+    def _require_statistics(self, node: onnx.NodeProto) -> None:
+        for _, name in activation_inputs(node, self.view):
+            if name not in self.statistics.tensors and name not in self.overrides:
+                raise CalibrationError(
+                    f"there are no activation statistics for tensor {name!r}",
+                    where=node.name,
+                    hint="Calibrate this model again",
+                )
+
+    # Operators between the layers: the largest set in which each is fed by integers and read by integers.
+
+    def _grow(self) -> None:
+        kinds = SAME_SCALE | FOLDING
+        if self.recipe.activation_scope is ActivationScope.ALL:
+            kinds = kinds | RESCALING
+        candidates = [n for n in self.view.nodes if n.op_type in kinds and self._has_integer_form(n)]
+        self.integer |= {node.name for node in candidates}
+        changed = True
+        while changed:
+            changed = False
+            for node in candidates:
+                if node.name in self.integer and not (self._fed(node) and self._wanted(node)):
+                    self.integer.discard(node.name)
+                    changed = True
+
+    def _has_integer_form(self, node: onnx.NodeProto) -> bool:
+        inputs = [name for _, name in activation_inputs(node, self.view)]
+        tensors = [*inputs, node.output[0]]
+        if not inputs or not all(self._is_signal(name) for name in tensors):
+            return False
+        if node.op_type == "Clip":
+            return self._clip_limits(node) is not None
+        if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
+            return False
+        if node.op_type == "Mul" and len(set(node.input)) < 2:
+            return False
+        constants = [name for name in node.input if name and self.view.is_constant(name)]
+        if node.op_type in ("Add", "Mul", "Concat"):
+            return all(self._is_plain_constant(name) for name in constants)
+        return True
+
+    def _is_plain_constant(self, name: str) -> bool:
+        array = self.view.array(name)
+        if array is None or array.dtype != np.float32 or not array.size:
+            return False
+        return bool(np.isfinite(array).all() and np.abs(array).max() < LARGEST_MAGNITUDE)
+
+    def _fed(self, node: onnx.NodeProto) -> bool:
+        """Whether everything the operator reads comes on integers."""
+        for _, name in activation_inputs(node, self.view):
+            if name in self.view.inputs:
+                if node.op_type not in SAME_SCALE:
+                    return False
+            elif not self.is_integer_tensor(name):
+                return False
+        return True
+
+    def _folds(self, node: onnx.NodeProto) -> bool:
+        """Whether a Relu or Clip goes into the kernel before it; a value someone else reads must exist."""
+        source = node.input[0]
+        producer = self.view.producer.get(source)
+        return (
+            node.op_type in FOLDING
+            and node.name in self.integer
+            and producer is not None
+            and (producer.name in self.layers or producer.op_type in RESCALING)
+            and len(self.view.consumers[source]) == 1
+            and source not in self.view.outputs
+        )
+
+    def _wanted(self, node: onnx.NodeProto) -> bool:
+        """Whether being integer saves a conversion for a reader, or for a layer that must write integers."""
+        if node.op_type in FOLDING and self._must_quantize(self.view.producer.get(node.input[0])):
+            return True
+        return any(reader.name in self.integer for reader in self.view.consumers[node.output[0]])
+
+    def _must_quantize(self, node: onnx.NodeProto | None) -> bool:
+        return node is not None and node.name in self.layers and node.op_type not in FLOAT_OUTPUT
+
+    def is_integer_tensor(self, name: str) -> bool:
+        """Whether an integer node writes the tensor."""
+        node = self.view.producer.get(name)
+        return node is not None and node.name in self.integer
+
+    # Ranges.
+
+    def _is_signal(self, name: str) -> bool:
+        """Whether a tensor has a range that an operator between layers may be quantized with."""
+        if name in self.overrides:
+            return True
+        histogram = self.statistics.tensors.get(name)
+        return histogram is not None and max(-histogram.minimum, histogram.maximum) < LARGEST_MAGNITUDE
+
+    def _own_params(self, name: str) -> ActivationParams:
+        """Scale and zero point from a tensor's own range."""
+        if name not in self.params:
+            histogram, override = self.statistics.tensors.get(name), self.overrides.get(name)
+            if histogram is None and override is None:
+                raise CalibrationError(
+                    f"there are no activation statistics for tensor {name!r}",
+                    hint="Calibrate this model again",
+                )
+            self.params[name] = range_params(histogram, self.recipe.calibration, override)
+        return self.params[name]
+
+    def _clip_limits(self, node: onnx.NodeProto) -> tuple[float, float] | None:
+        """Constant limits around zero of a Relu or Clip, or None."""
+        if node.op_type == "Relu":
+            return 0.0, np.inf
+        limits = [-np.inf, np.inf]
+        for index in (1, 2):
+            name = node.input[index] if len(node.input) > index else ""
+            if name:
+                array = self.view.array(name)
+                if array is None:
+                    return None
+                limits[index - 1] = float(array.reshape(-1)[0])
+        low, high = limits
+        return (low, high) if low <= 0 < high else None
+
+    def _params(self, name: str) -> ActivationParams:
+        """Scale and zero point a tensor gets: its input's behind operators that only move values."""
+        node = self.view.producer.get(name)
+        if node is None or node.name not in self.integer:
+            return self._own_params(name)
+        if node.op_type in SAME_SCALE:
+            return self._params(node.input[0])
+        limits = self._clip_limits(node) if node.op_type in FOLDING else None
+        return self._own_params(name) if limits is None else clamped_params(self._own_params(name), *limits)
+
+    def _quantized_tensors(self) -> dict[str, ActivationParams]:
+        names: list[str] = []
+        for node in self.view.nodes:
+            if node.name not in self.integer:
+                continue
+            names.extend(name for _, name in activation_inputs(node, self.view))
+            if self._must_quantize(node) or node.op_type not in FLOAT_OUTPUT:
+                names.append(node.output[0])
+        inner = {node.input[0] for node in self.view.nodes if self._folds(node)}
+        return {name: self._params(name) for name in dict.fromkeys(names) if name not in inner}
+
+    # Float layers among integers.
+
+    def _barriers(self, quantized: Mapping[str, ActivationParams]) -> Iterator[tuple[str, int]]:
+        for node in self.view.nodes:
+            if node.op_type not in RECOGNIZED or node.name in self.integer:
+                continue
+            scheme = self.schemes.get(node.name, LayerScheme())
+            if scheme.is_dynamic:
+                continue
+            reads = [
+                index
+                for index, name in activation_inputs(node, self.view)
+                if name in quantized and self.is_integer_tensor(name)
+            ]
+            if reads and self._would_be_fused(node, scheme, quantized, len(reads)):
+                yield node.name, reads[0]
+
+    def _would_be_fused(
+        self,
+        node: onnx.NodeProto,
+        scheme: LayerScheme,
+        quantized: Mapping[str, ActivationParams],
+        integer_inputs: int,
+    ) -> bool:
+        """Whether ONNX Runtime 1.31 would run this float layer on integers.
+
+        A product fuses when both operands are dequantized, whatever follows; Conv, ConvTranspose and Gemm
+        when a QuantizeLinear follows, even with a float weight (WeightBiasQuantization).
+        """
+        if node.op_type in FLOAT_OUTPUT and (scheme.weights is not Precision.FP32 or integer_inputs > 1):
+            return True
+        return node.op_type != "MatMul" and self._meets_quantize(node.output[0], quantized)
+
+    def _meets_quantize(self, name: str, quantized: Mapping[str, ActivationParams]) -> bool:
+        if name in quantized:
+            return True
+        return any(
+            self._meets_quantize(reader.output[0], quantized)
+            for reader in self.view.consumers[name]
+            if reader.op_type in TRANSPARENT
+        )

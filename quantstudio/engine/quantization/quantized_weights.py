@@ -1,0 +1,151 @@
+"""Writes a layer's integer weights into a variant: constants, and the nodes that bring them back to float."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.affine import IntegerGrid
+from quantstudio.core.precision import Granularity, LayerScheme
+from quantstudio.engine.quantization.builder import NodeList
+from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight
+
+FloatArray = NDArray[np.float32]
+LARGEST_BIAS = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSource:
+    """One weight of a layer and how it is to be quantized.
+
+    Attributes:
+        name: Initializer it comes from.
+        value: The float values, already scaled or transposed where the layer needs that.
+        form: What was done to the values, so that layers sharing an initializer share its quantized form only
+            if it is the same.
+        scheme: Scheme of the layer.
+        channel_axis: Axis of the output channels of `value`; None for one scale.
+        clip: Range set by hand, or None.
+    """
+
+    name: str
+    value: FloatArray
+    form: str
+    scheme: LayerScheme
+    channel_axis: int | None
+    clip: tuple[float, float] | None
+
+    @property
+    def key(self) -> Hashable:
+        """Equal keys give equal integers."""
+        return (self.name, self.form, self.scheme, self.channel_axis, self.clip)
+
+    def quantized(self) -> QuantizedWeight:
+        """The integers."""
+        return quantize_weight(self.value, self.scheme, self.channel_axis, self.clip)
+
+
+def without_groups(scheme: LayerScheme) -> LayerScheme:
+    """The scheme as integer kernels take it: one scale a channel where groups were asked."""
+    if scheme.granularity is Granularity.PER_GROUP:
+        return replace(scheme, granularity=Granularity.PER_CHANNEL)
+    return scheme
+
+
+def with_room_for_bias(
+    source: WeightSource, weight: QuantizedWeight, bias: FloatArray | None, input_scale: np.float32
+) -> tuple[QuantizedWeight, bool]:
+    """The weight, with scales enlarged where the int32 bias would overflow, and whether any was.
+
+    The bias has the scale input scale times weight scale, so a channel with (nearly) no weights and a real
+    bias needs a weight scale that leaves the bias room; its weights are then rounded on the coarser grid.
+    """
+    if bias is None:
+        return weight, False
+    needed = np.abs(bias).astype(np.float64) / (float(input_scale) * LARGEST_BIAS)
+    if weight.axis is None:
+        needed = needed.max(initial=0.0)
+    smallest = np.float64(np.finfo(np.float32).tiny) * 2**10 / float(input_scale)
+    scales = np.maximum(weight.scales, np.maximum(needed, smallest)).astype(np.float32)
+    if np.array_equal(scales, weight.scales):
+        return weight, False
+    shape = [1] * source.value.ndim
+    if weight.axis is not None:
+        shape[weight.axis] = -1
+    spread = scales.reshape(shape)
+    high = IntegerGrid(source.scheme.weights.bits, signed=True).high
+    values = np.clip(np.rint(weight.dequantized / spread), -high, high).astype(np.int8)
+    changed = replace(weight, values=values, scales=scales, dequantized=values * spread)
+    return changed, True
+
+
+def add_dequantized(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable) -> str:
+    """INT8 constants and a DequantizeLinear; the name of its output."""
+    made = nodes.made(("dequantized", key))
+    if made is not None:
+        return made
+    values, scales, zeros = int8_constants(nodes, weight, name, key)
+    attributes: dict[str, Any] = {} if weight.axis is None else {"axis": weight.axis}
+    if weight.group_size:
+        attributes["block_size"] = weight.group_size
+    output = nodes.add(
+        "DequantizeLinear",
+        [values, scales, zeros],
+        f"{name}_DequantizeLinear",
+        outputs=[nodes.names.fresh(f"{name}_dequantized")],
+        **attributes,
+    )
+    return nodes.keep(("dequantized", key), output)
+
+
+def int8_constants(
+    nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable
+) -> tuple[str, str, str]:
+    """Names of the INT8 values, their scales and their zero points."""
+    constants = nodes.constants
+    kept = constants.shared(("int8", key))
+    if kept is None:
+        kept = constants.share(
+            ("int8", key),
+            (
+                constants.add(f"{name}_quantized", weight.values),
+                constants.add(f"{name}_scale", weight.scales),
+                constants.add(f"{name}_zero_point", np.zeros(weight.scales.shape, np.int8)),
+            ),
+        )
+    return kept[0], kept[1], kept[2]
+
+
+def add_dequantized_int4(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable) -> str:
+    """Packed INT4 constants and a DequantizeLinear; the name of its output."""
+    made = nodes.made(("int4", key))
+    if made is not None:
+        return made
+    constants = nodes.constants
+    kept = constants.shared(("int4", key)) or constants.share(
+        ("int4", key),
+        (
+            constants.add_int4(f"{name}_quantized", weight.values),
+            constants.add(f"{name}_scale", weight.scales),
+        ),
+    )
+    attributes: dict[str, Any] = {} if weight.axis is None else {"axis": weight.axis}
+    if weight.group_size:
+        attributes["block_size"] = weight.group_size
+    output = nodes.add(
+        "DequantizeLinear",
+        list(kept),
+        f"{name}_DequantizeLinear",
+        outputs=[nodes.names.fresh(f"{name}_dequantized")],
+        **attributes,
+    )
+    return nodes.keep(("int4", key), output)
+
+
+def fits_int4(scheme: LayerScheme) -> bool:
+    """Whether integers of the scheme fit a nibble."""
+    return scheme.weights.bits <= 4

@@ -1,0 +1,136 @@
+"""Weight-only INT8 and INT4: integers in the file, float activations.
+
+A MatMul behind a DequantizeLinear of its weight becomes one MatMulNBits kernel in ONNX Runtime; Gemm does
+not, so it is written as MatMul and Add. Convolutions dequantize their weights on every run: they get smaller, not
+faster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from quantstudio.engine.quantization.layer_node import LayerNode
+from quantstudio.engine.quantization.quantized_weights import (
+    WeightSource,
+    add_dequantized,
+    add_dequantized_int4,
+    fits_int4,
+)
+from quantstudio.engine.quantization.weights import QuantizedWeight
+
+
+def write_weight_only(layer: LayerNode) -> None:
+    """Write a layer with integer weights and float activations."""
+    op_type = layer.node.op_type
+    if op_type == "Gather" and layer.attribute("axis", 0) == 0 and _write_gather(layer):
+        return
+    if op_type == "Gemm" and 1 in layer.weight_indices() and not layer.attribute("transA", 0):
+        _write_gemm(layer)
+        return
+    for index in layer.weight_indices():
+        layer.node.input[index] = _dequantized(layer, layer.source(index, layer.scheme))
+    layer.nodes.append(layer.node)
+
+
+def _dequantized(layer: LayerNode, source: WeightSource) -> str:
+    add = add_dequantized_int4 if fits_int4(layer.scheme) else add_dequantized
+    return add(layer.nodes, source.quantized(), source.name, source.key)
+
+
+def _write_gemm(layer: LayerNode) -> None:
+    weight = _dequantized(layer, layer.product_source(layer.scheme))
+    output = layer.node.output[0]
+    if not layer.input(2):
+        layer.nodes.add("MatMul", [layer.input(0), weight], layer.name, outputs=[output], own_name=True)
+        return
+    product = layer.nodes.names.fresh(f"{layer.name}_product")
+    layer.nodes.add("MatMul", [layer.input(0), weight], layer.name, outputs=[product], own_name=True)
+    layer.add_gemm_bias(product, output)
+
+
+def _write_gather(layer: LayerNode) -> bool:
+    """Rows are picked as integers and dequantized afterwards: the table itself never becomes float.
+
+    Returns:
+        False where the rows cannot be put back together (a rank that is not recorded).
+    """
+    source = layer.source(0, layer.scheme)
+    if source.value.ndim != 2 or source.channel_axis != 0:
+        return False
+    weight = source.quantized()
+    if fits_int4(layer.scheme):
+        return _gather_nibbles(layer, source, weight)
+    if weight.group_size:
+        return False
+    constants = layer.nodes.constants
+    scales = weight.scales.reshape(-1, 1) if weight.axis is not None else weight.scales
+    kept = constants.shared(("rows", source.key)) or constants.share(
+        ("rows", source.key),
+        (
+            constants.add(f"{source.name}_quantized", weight.values),
+            constants.add(f"{source.name}_scale", scales),
+        ),
+    )
+    rows = _gather(layer, kept[0], layer.name, own_name=True)
+    real = layer.nodes.add("Cast", [rows], f"{layer.name}_Cast", to=TensorProto.FLOAT)
+    scale = _gather(layer, kept[1], f"{layer.name}_scale") if weight.axis is not None else kept[1]
+    layer.nodes.add("Mul", [real, scale], f"{layer.name}_Mul", outputs=[layer.node.output[0]])
+    return True
+
+
+def _gather_nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWeight) -> bool:
+    """Two integers a byte: gather bytes, split them into low and high halves, scale each group."""
+    rank = layer.index_rank
+    size = weight.group_size or source.value.shape[1]
+    if rank is None or size % 2 or weight.axis is None:
+        return False
+    nodes, constants, name = layer.nodes, layer.nodes.constants, layer.name
+    kept = constants.shared(("nibbles", source.key)) or constants.share(
+        ("nibbles", source.key),
+        (
+            constants.add(f"{source.name}_quantized", _packed_rows(weight.values, size)),
+            constants.add(f"{source.name}_scale", weight.scales.reshape(len(weight.values), -1, 1)),
+        ),
+    )
+    packed = _gather(layer, kept[0], name, own_name=True)
+    mask = constants.add(f"{name}_nibble_mask", np.uint8(15))
+    shift = constants.add(f"{name}_nibble_shift", np.uint8(4))
+    low = nodes.add("BitwiseAnd", [packed, mask], f"{name}_BitwiseAnd")
+    high = nodes.add("BitShift", [packed, shift], f"{name}_BitShift", direction="RIGHT")
+    both = nodes.add("Concat", [low, high], f"{name}_Concat", axis=-1)
+    real = nodes.add("Cast", [both], f"{name}_Cast", to=TensorProto.FLOAT)
+    centred = nodes.add("Sub", [real, constants.add(f"{name}_centre", np.float32(8))], f"{name}_Sub")
+    scaled = nodes.add("Mul", [centred, _gather(layer, kept[1], f"{name}_scale")], f"{name}_Mul")
+    groups = -(-source.value.shape[1] // size)
+    whole = groups * size == source.value.shape[1]
+    shape = constants.add(f"{name}_shape", np.array([0] * rank + [groups * size], np.int64))
+    output = [layer.node.output[0]]
+    joined = nodes.add("Reshape", [scaled, shape], f"{name}_Reshape", outputs=output if whole else None)
+    if not whole:
+        limits = [
+            constants.add(f"{name}_{what}", np.array([value], np.int64))
+            for what, value in (("start", 0), ("end", source.value.shape[1]), ("axis", -1))
+        ]
+        nodes.add("Slice", [joined, *limits], f"{name}_Slice", outputs=output)
+    return True
+
+
+def _packed_rows(values: NDArray[np.int8], size: int) -> NDArray[np.uint8]:
+    """[V, D] integers in -7..7 as [V, groups, size / 2] bytes: first half of a group in the low nibbles."""
+    rows, columns = values.shape
+    groups = -(-columns // size)
+    padded = np.zeros((rows, groups * size), dtype=np.int8)
+    padded[:, :columns] = values
+    shifted = (padded.reshape(rows, groups, size) + 8).astype(np.uint8)
+    half = size // 2
+    return np.asarray(shifted[..., :half] | (shifted[..., half:] << np.uint8(4)))
+
+
+def _gather(layer: LayerNode, table: str, name: str, *, own_name: bool = False) -> str:
+    options: dict[str, Any] = {"own_name": True} if own_name else {}
+    output = layer.nodes.names.fresh(f"{name}_rows")
+    return layer.nodes.add("Gather", [table, layer.input(1)], name, outputs=[output], axis=0, **options)
