@@ -9,7 +9,9 @@ MINUS = "\u2212"
 TIMES = "\u00d7"
 NOTHING = "\u2014"  # what stands where there is no figure
 
-_SUPERSCRIPT = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+_SUPERSCRIPT = str.maketrans(
+    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 

@@ -45,11 +45,13 @@ class Edit:
         label: Name in the undo menu.
         recipe: The recipe afterwards.
         skipped: Layer name and why it stays as it was.
+        merge_key: Edits in a row with the same key are one undo step: a drag is one step.
     """
 
     label: str
     recipe: Recipe
     skipped: tuple[tuple[str, str], ...] = ()
+    merge_key: str = ""
 
 
 def default_recipe() -> Recipe:
@@ -124,13 +126,21 @@ def moved_rule(recipe: Recipe, index: int, to: int) -> Edit:
 def with_activation_range(recipe: Recipe, tensor: str, low: float, high: float) -> Edit:
     """An activation range set by hand."""
     ranges = _put(recipe.activation_ranges, RangeOverride(tensor, low, high))
-    return Edit(f"Clip {tensor} to {low:.4g} … {high:.4g}", replace(recipe, activation_ranges=ranges))
+    return Edit(
+        f"Clip {tensor} to {low:.4g} … {high:.4g}",
+        replace(recipe, activation_ranges=ranges),
+        merge_key=f"activation {tensor}",
+    )
 
 
 def with_weight_range(recipe: Recipe, layer: str, low: float, high: float) -> Edit:
     """A weight range set by hand."""
     ranges = _put(recipe.weight_ranges, RangeOverride(layer, low, high))
-    return Edit(f"Clip weights of {layer} to {low:.4g} … {high:.4g}", replace(recipe, weight_ranges=ranges))
+    return Edit(
+        f"Clip weights of {layer} to {low:.4g} … {high:.4g}",
+        replace(recipe, weight_ranges=ranges),
+        merge_key=f"weights {layer}",
+    )
 
 
 def without_activation_range(recipe: Recipe, tensor: str) -> Edit:

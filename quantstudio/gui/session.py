@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from PySide6.QtCore import QObject
 
@@ -14,6 +15,7 @@ from quantstudio.gui.recipe_edits import Edit, PrecisionKey
 from quantstudio.gui.session_base import SessionBase
 from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
 from quantstudio.gui.workflow import Workflow, new_group
+from quantstudio.project.store import Project
 
 __all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "PrecisionKey", "Session", "Variant"]
 
@@ -21,8 +23,14 @@ __all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "PrecisionKey", "Ses
 class Session(SessionBase):
     """What the window shows and what its commands do; views read properties and listen to signals."""
 
-    def __init__(self, runner_factory: RunnerFactory, parent: QObject | None = None) -> None:
-        super().__init__(runner_factory, parent)
+    def __init__(
+        self,
+        runner_factory: RunnerFactory,
+        parent: QObject | None = None,
+        *,
+        project: Project | None = None,
+    ) -> None:
+        super().__init__(runner_factory, parent, project=project)
         self.workflow = Workflow(self)
 
     # Recipe edits: each is one undo step.
@@ -91,51 +99,63 @@ class Session(SessionBase):
 
     def add_plan(self, name: str = "") -> None:
         """A new plan with the default recipe, made active."""
-        self._book_changed(self._book.add(name or "Plan", edits.default_recipe()))
+        state = self._project.state
+        free = _free_name(name.strip() or "Plan", [p.name for p in state.plans])
+        plan = Plan(free, edits.default_recipe())
+        self._edit(lambda: self._project.edit(state.with_plan(plan), f"Add plan {free}"))
 
     def duplicate_plan(self, name: str) -> None:
         """A copy of a plan, made active."""
-        self._book_changed(self._book.duplicate(name))
+        state = self._project.state
+        free = _free_name(f"{name} copy", [p.name for p in state.plans])
+        self._edit(
+            lambda: self._project.edit(
+                state.with_plan(replace(state.plan(name), name=free)), f"Duplicate plan {name}"
+            )
+        )
 
     def rename_plan(self, name: str, new_name: str) -> None:
         """Another name for a plan."""
-        self._book_changed(self._book.rename(name, new_name))
+        state = self._project.state
+        self._edit(lambda: self._project.edit(state.renamed(name, new_name.strip()), f"Rename plan {name}"))
 
     def delete_plan(self, name: str) -> None:
         """Delete a plan; the last one stays."""
-        self._book_changed(self._book.delete(name))
+        state = self._project.state
+        self._edit(lambda: self._project.edit(state.without_plan(name), f"Delete plan {name}"))
 
     def activate_plan(self, name: str) -> None:
         """Edit another plan."""
-        self._book_changed(self._book.activate(name))
+        state = self._project.state
+        self._edit(lambda: self._project.edit(state.activated(name), f"Switch to plan {name}"))
 
     @property
     def can_undo(self) -> bool:
         """Whether there is an edit to take back."""
-        return self._book.can_undo
+        return bool(self._project.undo_label)
 
     @property
     def can_redo(self) -> bool:
         """Whether there is an edit to bring back."""
-        return self._book.can_redo
+        return bool(self._project.redo_label)
 
     @property
     def undo_text(self) -> str:
         """Name of the edit undo takes back; empty if there is none."""
-        return self._book.undo_text
+        return self._project.undo_label
 
     @property
     def redo_text(self) -> str:
         """Name of the edit redo brings back; empty if there is none."""
-        return self._book.redo_text
+        return self._project.redo_label
 
     def undo(self) -> None:
         """Take back the last edit."""
-        self._book_changed(self._book.undo())
+        self._edit(self._project.undo)
 
     def redo(self) -> None:
         """Bring back the edit taken back last."""
-        self._book_changed(self._book.redo())
+        self._edit(self._project.redo)
 
     # Engine work; returns at once, results stream in.
 
@@ -195,11 +215,18 @@ class Session(SessionBase):
 
     def _apply(self, edit: Edit) -> None:
         if edit.recipe != self.recipe:
-            self._book_changed(self._book.edit(edit.label, edit.recipe))
+            state = self._project.state.with_recipe(edit.recipe)
+            self._edit(lambda: self._project.edit(state, edit.label, merge_key=edit.merge_key))
         if edit.skipped:
             name, reason = edit.skipped[0]
             more = f" and {len(edit.skipped) - 1} more" if len(edit.skipped) > 1 else ""
             self.notify(NoticeLevel.WARNING, f"{name}{more} unchanged", reason)
+
+
+def _free_name(wanted: str, taken: Sequence[str]) -> str:
+    if wanted not in taken:
+        return wanted
+    return next(name for i in range(2, len(taken) + 3) if (name := f"{wanted} {i}") not in taken)
 
 
 def _scheme(scheme: LayerScheme | str) -> LayerScheme:

@@ -10,6 +10,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.prediction import CostTable, Prediction, predict
 from quantstudio.core.recipe import Recipe
@@ -17,14 +18,17 @@ from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantRes
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
 from quantstudio.gui.job_list import JobList
-from quantstudio.gui.plan_book import PlanBook
+from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.recipe_edits import default_recipe
 from quantstudio.gui.session_state import BuiltVariant, SessionState
 from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
+from quantstudio.project.state import ProjectState
+from quantstudio.project.store import Project
 
 logger = logging.getLogger(__name__)
 
 REFRESH_MS = 60
+START_PLAN = "INT8"
 
 
 class SessionBase(QObject):
@@ -45,12 +49,22 @@ class SessionBase(QObject):
     selection_changed = Signal()
     jobs_changed = Signal()
     prediction_changed = Signal()
+    project_changed = Signal()
     notified = Signal(object)
 
-    def __init__(self, runner_factory: RunnerFactory, parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        runner_factory: RunnerFactory,
+        parent: QObject | None = None,
+        *,
+        project: Project | None = None,
+    ) -> None:
         super().__init__(parent)
         self.state = SessionState()
-        self._book = PlanBook(Plan("INT8", default_recipe()))
+        self._project = project or Project.temporary(restore=False)
+        self._keeper = Keeper(self._project)
+        self._start_plan()
+        self._unsaved_sensitivity: dict[str, LayerSensitivity] = {}
         self._prediction: Prediction | None = None
         self.job_list = JobList(runner_factory, self)
         self.background = Background(self)
@@ -86,17 +100,17 @@ class SessionBase(QObject):
     @property
     def recipe(self) -> Recipe:
         """The recipe of the active plan."""
-        return self._book.active_plan.recipe
+        return self._project.state.recipe
 
     @property
     def plans(self) -> tuple[Plan, ...]:
         """All named recipes."""
-        return self._book.plans
+        return self._project.state.plans
 
     @property
     def active_plan(self) -> str:
         """Name of the plan that is edited."""
-        return self._book.active
+        return self._project.state.active
 
     @property
     def weights(self) -> Mapping[str, WeightStatistics]:
@@ -158,6 +172,11 @@ class SessionBase(QObject):
         """What the recipe will cost; None without a model."""
         return self._prediction
 
+    @property
+    def project(self) -> Project:
+        """The file everything is kept in."""
+        return self._project
+
     # Selection.
 
     def select(self, names: Sequence[str], current: str | None = None) -> None:
@@ -172,30 +191,77 @@ class SessionBase(QObject):
 
     # What the engine found; called by the workflow as results come, and by tests.
 
-    def adopt_model(self, model: ModelSummary | None) -> None:
-        """Show another model, with nothing known of it yet."""
-        self.state = SessionState(model=model)
-        for signal in (
-            self.model_changed,
-            self.data_changed,
-            self.weights_changed,
-            self.activations_changed,
-            self.sensitivity_changed,
-            self.variants_changed,
-        ):
-            signal.emit()
-        self.select([layer.name for layer in self.layers[:1]])
-        self._predict()
+    def adopt_model(
+        self, model: ModelSummary | None, *, trusted: bool = False, factory: str = "", state_path: str = ""
+    ) -> None:
+        """Show a model: another one begins a new project, the same one keeps what is known of it."""
+        known = self._project.model
+        if model is None or (known is not None and known.summary.digest != model.digest):
+            self.attach_project(Project.temporary(restore=False))
+        if model is None:
+            return
+        self._keep(lambda: self._keeper.keep_model(model, factory=factory, state_path=state_path))
+        self.state.model, self.state.trusted = model, trusted
+        self.state.factory, self.state.state_path = factory, state_path
+        self._tell_everything()
+
+    def attach_project(self, project: Project) -> None:
+        """Go on in another project, with everything it knows.
+
+        Raises:
+            ProjectError: a value in the file cannot be read; the present project stays.
+        """
+        keeper = Keeper(project)
+        state = keeper.load()
+        self.job_list.abandon()
+        old, self._project = self._project, project
+        if old is not project:
+            old.close()
+        self._keeper, self.state = keeper, state
+        self._unsaved_sensitivity.clear()
+        self._start_plan()
+        self.project_changed.emit()
+        self._tell_everything()
+        if state.weights_path:
+            self.load_weights(state.weights_path)
+        if state.statistics_path:
+            self.load_activations(state.statistics_path)
 
     def adopt_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
-        """Use other data."""
-        self.state.calibration_data, self.state.test_data = calibration, test
+        """Use other data; what was found with the data before is forgotten."""
+        state = self.state
+        model = state.model
+        if calibration != state.calibration_data:
+            state.activations, state.curve = None, None
+            state.statistics_path = state.statistics_digest = ""
+            state.sensitivity = {}
+            if model is not None:
+                self._keep(lambda: self._keeper.forget_calibration(model))
+            self.activations_changed.emit()
+            self.sensitivity_changed.emit()
+        if test != state.test_data:
+            if model is not None:
+                self._keep(lambda: self._keeper.forget_measurements(model, state.built))
+            state.base_result = None
+            state.built = [replace(one, result=None) for one in state.built]
+        state.calibration_data, state.test_data = calibration, test
+        self._keep(lambda: self._keeper.keep_data(calibration, test))
         self.data_changed.emit()
+        self.variants_changed.emit()
+        self._prediction_throttle.request()
 
     def adopt_weights(self, rows: Iterable[WeightStatistics]) -> None:
         """Weight statistics of some or all layers."""
         self.state.weights.update({row.layer: row for row in rows})
         self._weights_throttle.request()
+
+    def adopt_weights_file(self, path: str) -> None:
+        """Weight statistics of every layer that lie in a file."""
+        model = self.state.model
+        self.state.weights_path = path
+        if model is not None:
+            self._keep(lambda: self._keeper.keep_weights(model, path))
+        self.load_weights(path)
 
     def adopt_activations(self, statistics: Statistics | None) -> None:
         """Activation statistics."""
@@ -206,32 +272,47 @@ class SessionBase(QObject):
         """Activation statistics that lie in a file; builds made with others are out of date."""
         state = self.state
         state.statistics_path, state.statistics_digest, state.statistics_asked = path, digest, samples_asked
+        model = state.model
+        if model is not None:
+            self._keep(lambda: self._keeper.keep_calibration(model, path, digest, samples_asked))
         self.load_activations(path)
         self.variants_changed.emit()
 
     def adopt_sensitivity(self, rows: Iterable[LayerSensitivity], curve: AccuracyCurve | None = None) -> None:
         """Sensitivity of some or all layers, first or refined."""
-        self.state.sensitivity.update({row.name: row for row in rows})
+        found = {row.name: row for row in rows}
+        self.state.sensitivity.update(found)
+        self._unsaved_sensitivity.update(found)
         if curve is not None:
             self.state.curve = curve
+            self._save_sensitivity()
         self._sensitivity_throttle.request()
 
     def adopt_costs(self, costs: CostTable) -> None:
         """Bytes and times for predictions."""
         self.state.costs = costs
+        model = self.state.model
+        if model is not None:
+            self._keep(lambda: self._keeper.keep_costs(model, costs))
         self._prediction_throttle.request()
 
     def adopt_build(self, built: BuiltVariant) -> None:
         """A variant that was built."""
         self.state.keep(built)
+        self._keep(lambda: self._keeper.keep_built(built))
         self.variants_changed.emit()
 
     def adopt_comparison(self, base: VariantResult, results: Mapping[str, VariantResult]) -> None:
         """Measurements: of the base, and of variants by the path of their file."""
         self.state.base_result = base
-        self.state.built = [
-            replace(one, result=results.get(one.build.output, one.result)) for one in self.state.built
-        ]
+        model = self.state.model
+        if model is not None:
+            self._keep(lambda: self._keeper.keep_base(model, base))
+        for index, one in enumerate(self.state.built):
+            result = results.get(one.build.output)
+            if result is not None:
+                self.state.built[index] = measured = replace(one, result=result)
+                self._keep(lambda measured=measured: self._keeper.keep_built(measured))  # type: ignore[misc]
         self.variants_changed.emit()
 
     def load_weights(self, path: str) -> None:
@@ -269,7 +350,47 @@ class SessionBase(QObject):
     def _on_job_failed(self, row: JobRow) -> None:
         self.notify(NoticeLevel.ERROR, f"{row.title} failed: {row.outcome}", row.hint)
 
-    def _book_changed(self, changed: bool) -> None:
+    def _start_plan(self) -> None:
+        """A fresh project starts from INT8 everywhere instead of an empty recipe."""
+        if self._project.state == ProjectState() and not self._project.undo_label:
+            start = ProjectState((Plan(START_PLAN, default_recipe()),), START_PLAN)
+            self._project.edit(start, f"Start with {START_PLAN}")
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except ProjectError as error:
+            self.notify(NoticeLevel.ERROR, f"Not saved: {error.what}", error.hint, error.where)
+
+    def _save_sensitivity(self) -> None:
+        model, rows = self.state.model, tuple(self._unsaved_sensitivity.values())
+        self._unsaved_sensitivity.clear()
+        if model is not None and (rows or self.state.curve is not None):
+            curve = self.state.curve
+            self._keep(lambda: self._keeper.keep_sensitivity(model, rows, curve))
+
+    def _tell_everything(self) -> None:
+        for signal in (
+            self.model_changed,
+            self.data_changed,
+            self.weights_changed,
+            self.activations_changed,
+            self.sensitivity_changed,
+            self.plans_changed,
+            self.recipe_changed,
+            self.variants_changed,
+        ):
+            signal.emit()
+        self.select([layer.name for layer in self.layers[:1]])
+        self._predict()
+
+    def _edit(self, change: Callable[[], bool]) -> None:
+        """Make an edit of the plans; tell the views if it changed anything, the user if it could not."""
+        try:
+            changed = change()
+        except QuantStudioError as error:
+            self.notify(NoticeLevel.ERROR, error.what, error.hint, error.where)
+            return
         if not changed:
             return
         self.plans_changed.emit()
@@ -278,6 +399,7 @@ class SessionBase(QObject):
         self._prediction_throttle.request()
 
     def _on_sensitivity_due(self) -> None:
+        self._save_sensitivity()
         self.sensitivity_changed.emit()
         self._prediction_throttle.request()
 

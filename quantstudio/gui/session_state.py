@@ -34,9 +34,11 @@ class SessionState:
         model: The opened model.
         trusted: Whether the user agreed to run the source file.
         factory: What makes the network of a state_dict; empty otherwise.
+        state_path: The state_dict that was put onto it.
         calibration_data: Where activation statistics come from.
         test_data: What accuracy is measured on.
         weights: Weight statistics by layer.
+        weights_path: Their file.
         activations: Activation statistics, once loaded.
         statistics_path: Their file; what the engine reads.
         statistics_digest: Their digest.
@@ -53,9 +55,11 @@ class SessionState:
     model: ModelSummary | None = None
     trusted: bool = False
     factory: str = ""
+    state_path: str = ""
     calibration_data: DataSpec | None = None
     test_data: DataSpec | None = None
     weights: dict[str, WeightStatistics] = field(default_factory=dict)
+    weights_path: str = ""
     activations: Statistics | None = None
     statistics_path: str = ""
     statistics_digest: str = ""

@@ -8,6 +8,17 @@ from enum import StrEnum
 from quantstudio.core.events import JobState
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, VariantResult
+from quantstudio.project.state import Plan
+
+__all__ = [
+    "JobRow",
+    "LogLine",
+    "NoticeLevel",
+    "Notification",
+    "Plan",
+    "TrustRequest",
+    "Variant",
+]
 
 
 class NoticeLevel(StrEnum):
@@ -34,14 +45,6 @@ class Notification:
     text: str
     hint: str = ""
     where: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A named recipe; several stand side by side in one project."""
-
-    name: str
-    recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True)

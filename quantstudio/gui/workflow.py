@@ -51,8 +51,7 @@ class Workflow:
 
         def opened(result: Mapping[str, Any]) -> str:
             model = from_json(ModelSummary, result)
-            self._session.adopt_model(model)
-            self._session.state.trusted, self._session.state.factory = trust, factory
+            self._session.adopt_model(model, trusted=trust, factory=factory, state_path=state)
             on_opened()
             return f"{len(model.layers)} layers, {size(model.file_bytes)}"
 
@@ -90,8 +89,7 @@ class Workflow:
             return engine_jobs.weights_job(model) if owners - set(self._session.weights) else None
 
         def finished(result: Mapping[str, Any]) -> str:
-            path = str(result["path"])
-            self._session.load_weights(path)
+            self._session.adopt_weights_file(str(result["path"]))
             return f"{result.get('layers', 0)} layers"
 
         self._add("weights", "Weight statistics", make, finished, on_layer=self._on_weights, group=group)
