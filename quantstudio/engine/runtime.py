@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from quantstudio.core.errors import BuildError, MeasureError, ModelLoadError
 
-ort.set_default_logger_severity(3)
+# Failures are raised; without this the runtime prints each of them on standard error as well.
+ort.set_default_logger_severity(4)
 
 CPU = "CPUExecutionProvider"
 
@@ -102,7 +103,7 @@ def open_session(
     options.intra_op_num_threads = threads or worker_threads()
     options.inter_op_num_threads = 1
     options.graph_optimization_level = _LEVELS[optimization]
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
     if profile_prefix is not None:

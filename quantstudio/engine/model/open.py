@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from onnx import ModelProto, ValueInfoProto
 
-from quantstudio.core.errors import ModelLoadError, QuantStudioError
+from quantstudio.core.errors import JobCancelled, ModelLoadError, OutputError, QuantStudioError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.files import file_digest
 from quantstudio.core.layers import ModelSummary, TensorInfo
@@ -34,6 +35,16 @@ from quantstudio.engine.model.reading import (
     read_onnx,
 )
 from quantstudio.engine.model.shapes import shape_of
+from quantstudio.engine.model.torch_export import export_to_onnx
+from quantstudio.engine.model.torch_source import (
+    TorchSource,
+    is_factory,
+    load_exported_program,
+    load_factory,
+    load_torchscript,
+    load_weights,
+    require_trust,
+)
 from quantstudio.engine.model.verify import Proof, verify
 
 _STEPS = ("Reading", "Normalising", "Verifying", "Listing layers")
@@ -93,19 +104,36 @@ def open_model(
         JobCancelled: `cancel` was set.
     """
     token = cancel or never_cancelled()
+    shown = str(path)
+    reporter.progress(0, len(_STEPS), "steps", f"{_STEPS[0]} {Path(shown).name}")
+    if is_factory(shown):
+        return _open_factory(shown, state, trust, reporter, token)
     file = Path(path)
-    reporter.progress(0, len(_STEPS), "steps", f"{_STEPS[0]} {file.name}")
     kind = kind_of(file)
+    if kind is ModelKind.WEIGHTS:
+        if not factory:
+            raise ModelLoadError(
+                "this file holds weights but no network",
+                where=shown,
+                hint="Give the code that makes the network with --factory module:callable, or export to ONNX",
+            )
+        return _open_factory(factory, shown, trust, reporter, token)
+    if factory or state:
+        raise ModelLoadError(
+            f"a {kind.value} holds its own network and weights",
+            where=shown,
+            hint="Leave out --factory and --state, or give a file of weights",
+        )
     if kind is not ModelKind.ONNX:
-        raise ModelLoadError(f"{kind.value} cannot be opened", where=str(file))
+        require_trust(shown, kind.value, trust=trust)
     own = file_digest(file)
     known = recall_source(own, file)
     if known is not None:
         return known
-    try:
-        return _open_onnx(_Source(str(file), file, own), reporter, token)
-    except QuantStudioError as error:
-        raise _with_file(error, file) from error
+    if kind is ModelKind.ONNX:
+        return _open_onnx(_Source(shown, file, own), reporter, token)
+    load = load_exported_program if kind is ModelKind.EXPORTED_PROGRAM else load_torchscript
+    return _open_torch(load(file), _Source(shown, file, own), reporter, token)
 
 
 def load_graph(graph_path: str | Path) -> Graph:
@@ -131,7 +159,45 @@ def load_graph(graph_path: str | Path) -> Graph:
     return Graph(model, summary)
 
 
+def _open_factory(factory: str, state: str, trust: bool, reporter: Reporter, token: CancelToken) -> Graph:
+    require_trust(factory, "Python factory", trust=trust)
+    if state and kind_of(Path(state)) is not ModelKind.WEIGHTS:
+        raise ModelLoadError(
+            "this is no file of weights", where=state, hint="Give a state_dict (.pt) or a .safetensors file"
+        )
+    made = load_factory(factory)
+    if state:
+        load_weights(made.network, Path(state))
+    shown = f"{factory} with {state}" if state else factory
+    # The code behind a factory may change without any file named here changing: never reused.
+    source = _Source(
+        shown, Path(state or factory), file_digest(Path(state)) if state else "", remembered=False
+    )
+    return _open_torch(made, source, reporter, token)
+
+
+def _open_torch(made: TorchSource, source: _Source, reporter: Reporter, token: CancelToken) -> Graph:
+    token.raise_if_set()
+    reporter.progress(0, len(_STEPS), "steps", "Exporting to ONNX")
+    with TemporaryDirectory(prefix="quantstudio-") as scratch:
+        target = Path(scratch) / "exported.onnx"
+        notes = export_to_onnx(made, target, source.shown)
+        digest = source.digest or file_digest(target)
+        exported = replace(source, path=target, digest=digest, notes=notes)
+        return _open_onnx(exported, reporter, token)
+
+
 def _open_onnx(source: _Source, reporter: Reporter, token: CancelToken) -> Graph:
+    """Everything from an ONNX file to the stored, proven graph; errors name what the user gave."""
+    try:
+        return _normalised(source, reporter, token)
+    except (JobCancelled, OutputError):
+        raise
+    except QuantStudioError as error:
+        raise _named(error, source) from error
+
+
+def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Graph:
     model = read_onnx(source.path)
     source.external = external_digests(source.path, model)
     load_external(model, source.path)
@@ -181,9 +247,8 @@ def _tensor_info(value: ValueInfoProto) -> TensorInfo:
     return TensorInfo(value.name, type_name(value.type.tensor_type.elem_type), shape_of(value) or ())
 
 
-def _with_file(error: QuantStudioError, file: Path) -> QuantStudioError:
-    """The same error with the file in front of the node it names."""
-    if str(file) in error.where:
-        return error
-    where = f"{file}: {error.where}" if error.where else str(file)
+def _named(error: QuantStudioError, source: _Source) -> QuantStudioError:
+    """The same error with the user's file in front of the node it names."""
+    inner = error.where.removeprefix(str(source.path)).removeprefix(": ")
+    where = f"{source.shown}: {inner}" if inner else source.shown
     return type(error)(error.what, where=where, hint=error.hint)
