@@ -23,7 +23,7 @@ class CodecError(ValueError):
     """A JSON value does not fit the type; the message starts with its path."""
 
 
-def to_json(value: Any) -> Any:  # noqa: ANN401  any value of core, any JSON
+def to_json(value: Any) -> Any:  # noqa: ANN401, C901  any value of core, any JSON
     """Plain JSON values for a frozen dataclass, enum, path, numpy scalar or nest of them."""
     if isinstance(value, Enum):
         return value.value
@@ -41,7 +41,10 @@ def to_json(value: Any) -> Any:  # noqa: ANN401  any value of core, any JSON
         return to_json(value.tolist())
     if isinstance(value, np.generic):
         return to_json(value.item())
-    if isinstance(value, Sequence | set | frozenset):
+    if isinstance(value, set | frozenset):
+        # The order of a set differs from process to process.
+        return sorted((to_json(item) for item in value), key=repr)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return [to_json(item) for item in value]
     raise CodecError(f"cannot write a {type(value).__name__} as JSON")
 
@@ -84,7 +87,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401, C901, PLR0
         if value is None:
             return math.nan
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise CodecError(f"{where}: the number is too large") from None
         raise CodecError(f"{where}: expected a number, found {_name(value)}")
     if kind in (int, str, bool):
         if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):

@@ -89,6 +89,11 @@ class RangeOverride:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        # 0 and 0.0 are equal but differ in JSON: the digest must not tell them apart.
+        object.__setattr__(self, "low", float(self.low) + 0.0)
+        object.__setattr__(self, "high", float(self.high) + 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSettings:
@@ -97,6 +102,9 @@ class CalibrationSettings:
     method: RangeMethod = RangeMethod.MSE
     percentile: float = 99.999
     samples: int = 512
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "percentile", float(self.percentile) + 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +186,9 @@ class Recipe:
 
     def assign(self, names: Sequence[str], scheme: LayerScheme) -> Recipe:
         """The recipe with these layers set to the scheme, and no older exact rule left for them."""
+        if not names:
+            # A rule without names would speak about every layer.
+            return self
         chosen = frozenset(names)
         rules: list[LayerRule] = []
         for rule in self.rules:
@@ -246,4 +257,6 @@ def uniform_recipe(
 @lru_cache(maxsize=4096)
 def _pattern(name: str) -> Pattern[str]:
     """Only * and ? are special: node names are full of brackets, which glob syntax would eat."""
-    return re.compile("".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in name))
+    return re.compile(
+        "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in name), re.DOTALL
+    )

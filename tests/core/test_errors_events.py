@@ -1,0 +1,75 @@
+"""Error messages in one line, the cancel token, the states of a job."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from quantstudio.core import errors
+from quantstudio.core.errors import (
+    DataError,
+    JobCancelled,
+    ModelLoadError,
+    QuantStudioError,
+    WorkerDiedError,
+)
+from quantstudio.core.events import NULL_REPORTER, CancelToken, JobState, Severity, never_cancelled
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        pytest.param(QuantStudioError("it broke"), "it broke.", id="what"),
+        pytest.param(
+            ModelLoadError("it is empty", where="m.onnx", hint="Export it again"),
+            "m.onnx: it is empty. Export it again.",
+            id="all parts",
+        ),
+        pytest.param(DataError("no labels.", hint="Add labels."), "no labels. Add labels.", id="full stops"),
+        pytest.param(DataError("two\n  lines", where="a\tb"), "a b: two lines.", id="line breaks"),
+    ],
+)
+def test_that_a_message_is_one_line_of_its_parts(error: QuantStudioError, line: str) -> None:
+    assert error.one_line == line
+    assert str(error) == line
+
+
+def test_that_every_error_has_one_root_and_a_fitting_exit_code() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) >= 13
+    assert all(issubclass(kind, QuantStudioError) for kind in kinds)
+    codes = {kind.__name__: kind.exit_code for kind in kinds if kind.exit_code != 2}
+    assert codes == {"WorkerDiedError": 1, "JobCancelled": 130}
+
+
+def test_that_a_cancelled_job_needs_no_words() -> None:
+    assert JobCancelled().one_line == "cancelled."
+    assert WorkerDiedError("gone", where="job").where == "job"
+
+
+def test_that_a_token_set_elsewhere_stops_the_work_here() -> None:
+    token = CancelToken()
+    token.raise_if_set()
+    assert not token.is_set()
+    thread = threading.Thread(target=token.set)
+    thread.start()
+    thread.join()
+    assert token.is_set()
+    with pytest.raises(JobCancelled):
+        token.raise_if_set()
+    assert not never_cancelled().is_set()
+
+
+def test_that_three_states_are_final() -> None:
+    assert {state for state in JobState if state.is_final} == {
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+    }
+
+
+def test_that_the_null_reporter_takes_everything() -> None:
+    NULL_REPORTER.progress(1, 2, "layers", "x")
+    NULL_REPORTER.layer_finished("a", "weights", {})
+    NULL_REPORTER.message("x", Severity.WARNING)
