@@ -1,0 +1,223 @@
+"""A recipe on disk: what `quantstudio run` needs to make the same bytes again. JSON, one line a rule."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import quantstudio
+from quantstudio.core.codec import CodecError, from_json, to_json
+from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.errors import DataError, RecipeError
+from quantstudio.core.files import write_text
+from quantstudio.core.recipe import RECIPE_SCHEMA, Recipe
+from quantstudio.project.references import is_callable_name
+
+# Lists of which every entry gets a line of its own.
+_LINE_LISTS = frozenset({"rules", "activation_ranges", "weight_ranges"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """The model a recipe was made for: path, and SHA-256 of the file (empty: not checked)."""
+
+    path: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """The calibration data.
+
+    Attributes:
+        path: npz file, folder of images, or module:callable.
+        transform: As the command line takes it.
+        samples: Samples used; 0 means all.
+        digest: Digest of what was read; empty: not checked.
+    """
+
+    path: str
+    transform: str = ""
+    samples: int = 0
+    digest: str = ""
+
+    @property
+    def spec(self) -> DataSpec:
+        """The data set, never trusted by itself.
+
+        Raises:
+            DataError: the transform cannot be read.
+        """
+        return DataSpec(self.path, parse_transform(self.transform), self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSource:
+    """The variant that was built: file name, and SHA-256 of the file (empty: not checked)."""
+
+    name: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFile:
+    """A recipe with all that reproduces its variant.
+
+    Attributes:
+        recipe: The recipe.
+        model: Model; None in a recipe written by hand for any model.
+        data: Calibration data; None where nothing is static, or written by hand.
+        output: What it gave.
+        quantstudio: Version that wrote it.
+        schema: Always "quantstudio.recipe/1".
+    """
+
+    recipe: Recipe
+    model: ModelSource | None = None
+    data: DataSource | None = None
+    output: OutputSource | None = None
+    quantstudio: str = field(default_factory=lambda: quantstudio.__version__)
+    schema: str = RECIPE_SCHEMA
+
+
+def write_recipe_file(path: Path, file: RecipeFile) -> None:
+    """Write a recipe file; paths of files in its folder or below are written relative to it.
+
+    Equal values give equal bytes.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    folder = Path(path).resolve().parent
+    model = file.model and replace(file.model, path=_relative(file.model.path, folder))
+    data = file.data and replace(file.data, path=_relative(file.data.path, folder))
+    write_text(Path(path), recipe_text(replace(file, model=model, data=data)))
+
+
+def recipe_text(file: RecipeFile) -> str:
+    """The JSON of a recipe file, paths as they are."""
+    values = to_json(file)
+    order = ("schema", "quantstudio", "model", "data", "output", "recipe")
+    return _pretty({key: values[key] for key in order}) + "\n"
+
+
+def read_recipe_file(path: Path) -> RecipeFile:
+    """A recipe file, its relative paths resolved against its folder.
+
+    Raises:
+        RecipeError: it cannot be read; the message names the file and the field.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RecipeError(f"the recipe cannot be read ({reason})", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise _not_a_recipe(path, "it is not text") from error
+    file = parse_recipe(text, str(path))
+    folder = path.resolve().parent
+    model = file.model and replace(file.model, path=_resolved(file.model.path, folder))
+    data = file.data and replace(file.data, path=_resolved(file.data.path, folder))
+    return replace(file, model=model, data=data)
+
+
+def parse_recipe(text: str, where: str) -> RecipeFile:
+    """A recipe file from its text, paths as they are.
+
+    Args:
+        text: JSON.
+        where: What errors name: the file.
+
+    Raises:
+        RecipeError: not a recipe, of a newer version, or with a field that is wrong.
+    """
+    try:
+        values = json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError as error:
+        raise _not_a_recipe(where, "it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise _not_a_recipe(where, f"line {error.lineno}: {error.msg.lower()}") from error
+    except ValueError as error:
+        raise _not_a_recipe(where, str(error)) from error
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema != RECIPE_SCHEMA:
+        name, _, _ = RECIPE_SCHEMA.partition("/")
+        if isinstance(schema, str) and schema.startswith(f"{name}/"):
+            raise RecipeError(f"the recipe is of version {schema!r}", where=where, hint="Update QuantStudio")
+        raise _not_a_recipe(where, f'its "schema" is {schema!r}, not "{RECIPE_SCHEMA}"')
+    try:
+        file = from_json(RecipeFile, values)
+    except CodecError as error:
+        raise RecipeError(
+            f"the recipe has a wrong field: {str(error).removeprefix('$.')}",
+            where=where,
+            hint="Correct that field, or export the recipe again",
+        ) from error
+    _check(file, where)
+    return file
+
+
+def _check(file: RecipeFile, where: str) -> None:
+    if file.data is None:
+        return
+    try:
+        parse_transform(file.data.transform)
+    except DataError as error:
+        raise RecipeError(f"data.transform: {error.what}", where=where, hint=error.hint) from error
+    if file.data.samples < 0:
+        raise RecipeError(f"data.samples: {file.data.samples} is negative", where=where)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the field {twice!r} is there twice")
+    return values
+
+
+def _not_a_recipe(where: str | Path, why: str) -> RecipeError:
+    return RecipeError(
+        f"the file is not a QuantStudio recipe ({why})",
+        where=str(where),
+        hint="Recipes are the JSON files that `quantize` and Export write",
+    )
+
+
+def _relative(path: str, folder: Path) -> str:
+    if is_callable_name(path):
+        return path
+    absolute = Path(path).resolve()
+    try:
+        return absolute.relative_to(folder).as_posix()
+    except ValueError:
+        return str(absolute)
+
+
+def _resolved(path: str, folder: Path) -> str:
+    """The path on this system; one written elsewhere and absolute there stays as it is."""
+    if is_callable_name(path) or PureWindowsPath(path).is_absolute() or PurePosixPath(path).is_absolute():
+        return path
+    return str(folder / path)
+
+
+def _pretty(value: Any, indent: int = 0, key: str = "") -> str:  # noqa: ANN401
+    """JSON a person can read and compare line by line: short objects stay on one line."""
+    inner = " " * (indent + 2)
+    if isinstance(value, dict) and value and indent < 4:
+        lines = [f"{inner}{json.dumps(k)}: {_pretty(v, indent + 2, k)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(lines) + "\n" + " " * indent + "}"
+    if isinstance(value, list) and value and key in _LINE_LISTS:
+        lines = [f"{inner}{_line(item)}" for item in value]
+        return "[\n" + ",\n".join(lines) + "\n" + " " * indent + "]"
+    return _line(value)
+
+
+def _line(value: Any) -> str:  # noqa: ANN401
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # A file name that is not valid Unicode can only be written escaped.
+    return text if text.isprintable() else json.dumps(value, allow_nan=False)

@@ -1,0 +1,359 @@
+"""A project: one SQLite file in which every edit is durable the moment it happens, undo history included."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.errors import ProjectError
+from quantstudio.core.events import Message
+from quantstudio.core.folders import config_folder
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.results import VariantResult
+from quantstudio.project.database import Database, create_database
+from quantstudio.project.history import History
+from quantstudio.project.references import (
+    DataReference,
+    MissingFile,
+    ModelReference,
+    ReferenceKind,
+    check_same,
+    content_digest,
+    find_missing,
+)
+from quantstudio.project.results import LoggedMessage, ResultStore, Variant
+from quantstudio.project.state import HistoryStep, ProjectState
+from quantstudio.project.values import dump, read
+
+SUFFIX = ".qstudio"
+
+
+class Project:
+    """An open project; made by `create`, `open` or `temporary`.
+
+    There is nothing to save: each call that changes something is a transaction that is on disk when it
+    returns, in a millisecond or so. Any thread may call. Opening runs no code of the project's: the file
+    holds plain text, and the answer to a trust question is not in it.
+    """
+
+    def __init__(self, database: Database, *, is_temporary: bool = False) -> None:
+        self._is_temporary = is_temporary
+        self._attach(database)
+
+    # Opening and closing.
+
+    @classmethod
+    def create(cls, path: Path) -> Project:
+        """A new project in a new file.
+
+        Raises:
+            ProjectError: there is a file already, or it cannot be written.
+        """
+        create_database(Path(path))
+        return cls(Database(Path(path)))
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Project:
+        """The project in a file; one of an older version is converted in place.
+
+        Args:
+            path: The file.
+            read_only: Look only; possible while another window has it open.
+
+        Raises:
+            ProjectError: missing, not a project, of a newer version, damaged, read-only or open elsewhere.
+        """
+        path = Path(path)
+        is_session = path.resolve().parent == _session_folder().resolve()
+        return cls(Database(path, read_only=read_only), is_temporary=is_session)
+
+    @classmethod
+    def temporary(cls, *, restore: bool = True) -> Project:
+        """The unsaved project of the session: the one left by the last session, or a new one.
+
+        Args:
+            restore: False always makes a new one.
+
+        Raises:
+            ProjectError: the settings folder cannot be written.
+        """
+        for path in reversed(cls.sessions()) if restore else ():
+            try:
+                return cls.open(path)
+            except ProjectError:
+                # In use by another window, or damaged: either way not ours to touch.
+                continue
+        name = f"session-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}{SUFFIX}"
+        path = _session_folder() / name
+        create_database(path)
+        return cls(Database(path), is_temporary=True)
+
+    @staticmethod
+    def sessions() -> tuple[Path, ...]:
+        """Files of unsaved projects, the last used last."""
+        return tuple(sorted(_session_folder().glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime))
+
+    def save_as(self, path: Path) -> None:
+        """Copy everything into another file and go on there; an unsaved session's own file is removed.
+
+        A file of that name is replaced, whole or not at all.
+
+        Raises:
+            ProjectError: it cannot be written, or is open elsewhere; the project stays where it was.
+        """
+        path = Path(path)
+        if path.resolve() == self.path.resolve():
+            return
+        self._database.copy_to(path)
+        old, was_temporary = self._database, self.is_temporary
+        self._attach(Database(path))
+        old.close()
+        if was_temporary:
+            old.path.unlink(missing_ok=True)
+        self._is_temporary = False
+
+    def save_copy(self, path: Path) -> None:
+        """Copy everything into another file and stay here.
+
+        Raises:
+            ProjectError: it cannot be written, or is open elsewhere.
+        """
+        if Path(path).resolve() != self.path.resolve():
+            self._database.copy_to(Path(path))
+
+    def discard(self) -> None:
+        """Close an unsaved session's project and remove its file.
+
+        Raises:
+            ProjectError: the project is the user's own file.
+        """
+        if not self.is_temporary:
+            raise ProjectError("only an unsaved project can be discarded", where=str(self.path))
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the file; safe to call twice."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._database.path
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the user has not given it a name yet."""
+        return self._is_temporary
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it was opened to look only."""
+        return self._database.is_read_only
+
+    # Plans, undo, redo.
+
+    @property
+    def state(self) -> ProjectState:
+        """The plans as they are now."""
+        return self._history.state
+
+    @property
+    def undo_label(self) -> str:
+        """What undo would take back; empty when there is nothing."""
+        return self._history.undo_label
+
+    @property
+    def redo_label(self) -> str:
+        """What redo would do again; empty when there is nothing."""
+        return self._history.redo_label
+
+    def history(self) -> tuple[HistoryStep, ...]:
+        """Every step, the oldest first."""
+        return self._history.steps()
+
+    def edit(self, state: ProjectState, label: str, *, merge_key: str = "") -> bool:
+        """Replace the plans, as one step that undo takes back; what could be redone is gone.
+
+        Args:
+            state: The plans from now on.
+            label: What the edit does, for the menu: "Set 3 layers to INT4".
+            merge_key: Steps in a row with the same key become one: a drag is one step.
+
+        Returns:
+            False if nothing changes; then there is no step.
+        """
+        return self._history.edit(state, label, merge_key)
+
+    def undo(self) -> bool:
+        """Take the last step back; False if there is none."""
+        return self._history.undo()
+
+    def redo(self) -> bool:
+        """Do the next step again; False if there is none."""
+        return self._history.redo()
+
+    # Model and data.
+
+    @property
+    def model(self) -> ModelReference | None:
+        """The model, or None."""
+        rows = self._database.rows("SELECT path, digest, summary, factory, state FROM model")
+        if not rows:
+            return None
+        path, digest, summary, factory, state = rows[0]
+        return ModelReference(path, digest, read(ModelSummary, summary, str(self.path)), factory, state)
+
+    def set_model(self, summary: ModelSummary, *, path: str = "", factory: str = "", state: str = "") -> None:
+        """Point to a model (`path` defaults to the summary's); trust given to it is not kept."""
+        values = (path or summary.source_path, summary.source_digest, factory, state, dump(summary))
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO model VALUES (1, ?, ?, ?, ?, ?)", values)
+
+    def data(self, kind: ReferenceKind | str) -> DataReference | None:
+        """The calibration or test data, or None."""
+        rows = self._database.rows("SELECT digest, spec FROM data WHERE kind = ?", ReferenceKind(kind).value)
+        return DataReference(read(DataSpec, rows[0][1], str(self.path)), rows[0][0]) if rows else None
+
+    def set_data(self, kind: ReferenceKind | str, spec: DataSpec, digest: str = "") -> None:
+        """Point to calibration or test data; trust given to it is not kept.
+
+        Args:
+            kind: "calibration" or "test".
+            spec: Path, transform, samples.
+            digest: `content_digest` of the path, to know the data again after a move.
+        """
+        kind = ReferenceKind(kind)
+        if kind is ReferenceKind.MODEL:
+            raise ValueError("a model is not data")
+        values = (kind.value, spec.path, digest, dump(replace(spec, trusted=False)))
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO data VALUES (?, ?, ?, ?)", values)
+
+    def missing(self) -> tuple[MissingFile, ...]:
+        """What the project points to and is not there."""
+        rows = self._database.rows(
+            "SELECT 'model', path FROM model UNION ALL SELECT kind, path FROM data ORDER BY 1"
+        )
+        found = [find_missing(ReferenceKind(kind), path, self.path.parent) for kind, path in rows]
+        return tuple(item for item in found if item is not None)
+
+    def relocate(self, kind: ReferenceKind | str, new_path: Path, *, digest: str | None = None) -> None:
+        """Point to the same file at another place.
+
+        Args:
+            kind: Which reference.
+            new_path: Where it is now.
+            digest: Its `content_digest` if already known; computing it reads the file.
+
+        Raises:
+            ProjectError: the project has no such reference, the file cannot be read, or is another.
+        """
+        kind = ReferenceKind(kind)
+        path = str(new_path)
+        found = digest if digest is not None else content_digest(Path(new_path))
+        model = self.model
+        if kind is ReferenceKind.MODEL and model is not None:
+            check_same(Path(new_path), found, model.digest)
+            self.set_model(replace(model.summary, source_path=path), factory=model.factory, state=model.state)
+            return
+        data = self.data(kind)
+        if data is None:
+            raise ProjectError(f"the project has no {kind.value} to relocate", where=str(self.path))
+        check_same(Path(new_path), found, data.digest)
+        self.set_data(kind, replace(data.spec, path=path), data.digest or found)
+
+    # Results: see `ResultStore`, whose methods these are.
+
+    def put_result(self, kind: str, key: str, value: Any) -> None:  # noqa: ANN401
+        """Keep a result (JSON or a value of core); an older one of that kind and key is replaced."""
+        self._results.put_result(kind, key, value)
+
+    def result(self, kind: str, key: str) -> Any | None:  # noqa: ANN401
+        """JSON values of one result, or None."""
+        return self._results.result(kind, key)
+
+    def results(self, kind: str) -> dict[str, Any]:
+        """JSON values by key, the oldest first."""
+        return self._results.results(kind)
+
+    def put_layer_result(self, kind: str, key: str, layer: str, value: Any) -> None:  # noqa: ANN401
+        """Keep one layer's result; it stays whatever happens to the job it came from."""
+        self._results.put_layer_results(kind, key, {layer: value})
+
+    def put_layer_results(self, kind: str, key: str, values: Mapping[str, Any]) -> None:
+        """Keep results of several layers at once."""
+        self._results.put_layer_results(kind, key, values)
+
+    def layer_results(self, kind: str, key: str) -> dict[str, Any]:
+        """JSON values by layer."""
+        return self._results.layer_results(kind, key)
+
+    def drop_results(self, kind: str, key: str | None = None) -> None:
+        """Forget results and layer results of a kind, or of one key."""
+        self._results.drop_results(kind, key)
+
+    def put_variant(self, variant: Variant) -> None:
+        """Keep a variant; one of the same hash keeps its place in time and is otherwise replaced."""
+        self._results.put_variant(variant)
+
+    def set_variant_result(self, variant: str, result: VariantResult) -> None:
+        """Keep what measuring a variant gave."""
+        self._results.set_variant_result(variant, result)
+
+    def rename_variant(self, variant: str, name: str) -> None:
+        """Give a variant another name on the screen."""
+        self._results.rename_variant(variant, name)
+
+    def remove_variant(self, variant: str) -> None:
+        """Forget a variant; its file stays."""
+        self._results.remove_variant(variant)
+
+    def variants(self) -> tuple[Variant, ...]:
+        """Every variant, the oldest first."""
+        return self._results.variants()
+
+    def add_message(self, *messages: Message) -> None:
+        """Append to the log."""
+        self._results.add_messages(messages)
+
+    def messages(self, limit: int = 1000) -> tuple[LoggedMessage, ...]:
+        """The newest lines of the log, the oldest of them first."""
+        return self._results.messages(limit)
+
+    def put_setting(self, key: str, value: Any) -> None:  # noqa: ANN401
+        """Keep a setting of this project."""
+        self._results.put_setting(key, value)
+
+    def setting(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
+        """JSON values of a setting, or the default."""
+        return self._results.setting(key, default)
+
+    def _attach(self, database: Database) -> None:
+        try:
+            self._history = History(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        self._results = ResultStore(database)
+
+
+def _session_folder() -> Path:
+    folder = config_folder() / "sessions"
+    folder.mkdir(exist_ok=True)
+    return folder
