@@ -1,0 +1,47 @@
+"""What every painted cell has in common: the row's own background, and a painter left as it was found."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRectF
+from PySide6.QtGui import QPainter
+from PySide6.QtWidgets import QApplication, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+from typing_extensions import override
+
+Index = QModelIndex | QPersistentModelIndex
+PADDING = 8
+
+
+class CellDelegate(QStyledItemDelegate):
+    """Paints selection and stripes as the style does, then the cell's own picture."""
+
+    @override
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
+        own = QStyleOptionViewItem(option)
+        self.initStyleOption(own, index)
+        own.text = ""
+        own.state &= ~QStyle.StateFlag.State_HasFocus
+        widget = option.widget
+        style = widget.style() if widget is not None else QApplication.style()
+        style.drawControl(QStyle.ControlElement.CE_ItemViewItem, own, painter, widget)
+        # An exception in the middle must not leave the painter saved: every later cell would suffer.
+        painter.save()
+        try:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            self.paint_cell(painter, QRectF(option.rect), own, index)
+        finally:
+            painter.restore()
+
+    @abstractmethod
+    def paint_cell(self, painter: QPainter, rect: QRectF, option: QStyleOptionViewItem, index: Index) -> None:
+        """Draw the cell's own picture into `rect`."""
+
+
+class PlainDelegate(QStyledItemDelegate):
+    """Text cells without the dotted focus frame: the selected row shows where the keyboard is."""
+
+    @override
+    def initStyleOption(self, option: QStyleOptionViewItem, index: Index) -> None:
+        super().initStyleOption(option, index)
+        option.state &= ~QStyle.StateFlag.State_HasFocus

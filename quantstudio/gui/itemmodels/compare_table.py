@@ -1,0 +1,199 @@
+"""A few measured variants side by side: metrics as rows, models as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtGui import QFont
+from typing_extensions import override
+
+from quantstudio.core.results import VariantResult
+from quantstudio.gui import figures
+from quantstudio.gui.itemmodels.variant_facts import METRIC_NAMES, change_text, metric_text, speedup_text
+from quantstudio.gui.itemmodels.variant_table import side_of
+from quantstudio.gui.session import Variant
+from quantstudio.gui.theme import current_theme, ui_font
+
+Index = QModelIndex | QPersistentModelIndex
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """One row of the comparison: its name and how a variant's cell reads."""
+
+    name: str
+    read: Callable[[Variant, VariantResult], str]
+
+
+def _dash(value: str | None) -> str:
+    return figures.NOTHING if value is None else value
+
+
+def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
+    keys = dict.fromkeys(key for result in results for key in result.metrics)
+    rows = [
+        _Metric(
+            METRIC_NAMES.get(key, key),
+            lambda _v, r, key=key: _dash(metric_text(key, r.metrics[key]) if key in r.metrics else None),  # type: ignore[misc]
+        )
+        for key in keys
+    ]
+    if any(r.drop is not None for r in results):
+        rows.append(_Metric("Change  [95 %]", lambda v, r: figures.NOTHING if v.is_base else change_text(r)))
+    if any(r.p_value is not None for r in results):
+        rows.append(
+            _Metric(
+                "p, paired test",
+                lambda v, r: (
+                    figures.NOTHING
+                    if v.is_base or r.p_value is None
+                    else f"{figures.significant(r.p_value, 2)}  {r.drop_method}"
+                ),
+            )
+        )
+    return rows
+
+
+def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
+    if not any(r.agreement is not None for r in results):
+        return []
+
+    def cell(read: Callable[[VariantResult], str]) -> Callable[[Variant, VariantResult], str]:
+        return lambda v, r: figures.NOTHING if v.is_base or r.agreement is None else read(r)
+
+    return [
+        _Metric(
+            "Agreement with FP32", cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))
+        ),
+        _Metric("KL from FP32", cell(lambda r: figures.significant(r.agreement.kl if r.agreement else 0))),
+        _Metric("Output SQNR", cell(lambda r: figures.decibels(r.agreement.sqnr_db if r.agreement else 0))),
+    ]
+
+
+def _cost_rows(results: Sequence[VariantResult]) -> list[_Metric]:
+    rows = [_Metric("Model size", lambda _v, r: figures.size(r.size_bytes))]
+    if any(r.latency_ms is not None for r in results):
+        for name, key in (("Latency p50", "p50"), ("Latency p90", "p90"), ("Latency p99", "p99")):
+            rows.append(
+                _Metric(
+                    name,
+                    lambda _v, r, key=key: (
+                        figures.NOTHING  # type: ignore[misc]
+                        if r.latency_ms is None
+                        else figures.milliseconds(getattr(r.latency_ms, key))
+                    ),
+                )
+            )
+        rows.append(
+            _Metric(
+                "Throughput",
+                lambda _v, r: (
+                    figures.NOTHING
+                    if r.latency_ms is None
+                    else f"{figures.number(r.latency_ms.throughput, 0)}{figures.THIN_SPACE}samples/s"
+                ),
+            )
+        )
+        rows.append(
+            _Metric(
+                "Speed-up  [95 %]", lambda v, r: figures.NOTHING if v.is_base else speedup_text(r.speedup)
+            )
+        )
+    if any(r.peak_memory_bytes for r in results):
+        rows.append(
+            _Metric(
+                "Peak memory",
+                lambda _v, r: figures.size(r.peak_memory_bytes) if r.peak_memory_bytes else figures.NOTHING,
+            )
+        )
+    if any(r.footprint is not None for r in results):
+        rows.append(
+            _Metric(
+                "Load time",
+                lambda _v, r: (
+                    figures.NOTHING if r.footprint is None else figures.milliseconds(r.footprint.load_ms)
+                ),
+            )
+        )
+    return rows
+
+
+class CompareTableModel(QAbstractTableModel):
+    """Metrics as rows, measured variants as columns, the FP32 model first."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._variants: tuple[Variant, ...] = ()
+        self._cells: list[tuple[str, ...]] = []
+
+    def set_variants(self, variants: Sequence[Variant]) -> None:
+        """Compare these; variants without a measurement are left out."""
+        self.beginResetModel()
+        self._variants = tuple(v for v in variants if v.result is not None)
+        results = [v.result for v in self._variants if v.result is not None]
+        rows = [*_metric_rows(results), *_agreement_rows(results), *_cost_rows(results)] if results else []
+        self._cells = [
+            (row.name, *(row.read(v, v.result) for v in self._variants if v.result is not None))
+            for row in rows
+        ]
+        if results:
+            self._cells.append(("Integer kernels", *(_kernels(v) for v in self._variants)))
+            self._cells.append(("Samples", *(figures.count(r.samples) for r in results)))
+        self.endResetModel()
+
+    @override
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
+        return 0 if parent.isValid() else len(self._cells)
+
+    @override
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self._variants) + 1
+
+    @override
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        if orientation != Qt.Orientation.Horizontal or not 0 <= section <= len(self._variants):
+            return None
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+            return "Metric" if section == 0 else self._variants[section - 1].name
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return side_of(is_right=section > 0)
+        return None
+
+    @override
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if not index.isValid():
+            return None
+        text = self._cells[index.row()][index.column()]
+        match role:
+            case Qt.ItemDataRole.DisplayRole | Qt.ItemDataRole.ToolTipRole:
+                return text
+            case Qt.ItemDataRole.TextAlignmentRole:
+                return side_of(is_right=index.column() > 0)
+            case Qt.ItemDataRole.ForegroundRole if index.column() == 0:
+                return current_theme().color("muted")
+            case Qt.ItemDataRole.FontRole if index.column() > 0 and self._is_current(index.column()):
+                return _semibold()
+            case Qt.ItemDataRole.AccessibleTextRole:
+                name = self.headerData(index.column(), Qt.Orientation.Horizontal)
+                return f"{self._cells[index.row()][0]}, {name}: {text}"
+            case _:
+                return None
+
+    def _is_current(self, column: int) -> bool:
+        return self._variants[column - 1].is_current
+
+
+def _kernels(variant: Variant) -> str:
+    if variant.build is None:
+        return figures.NOTHING
+    integer = sum(layer.is_integer_kernel for layer in variant.build.layers)
+    return f"{integer} of {len(variant.build.layers)}"
+
+
+def _semibold() -> QFont:
+    return ui_font(semibold=True)

@@ -1,0 +1,133 @@
+"""What a view says about one layer, worked out from plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.affine import IntegerGrid
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import Granularity, LayerScheme, scheme_name
+from quantstudio.core.recipe import CalibrationSettings, RangeMethod, RangeOverride
+from quantstudio.core.statistics import Histogram, WeightStatistics
+from quantstudio.gui import figures
+from quantstudio.gui.plots.distribution import Distribution
+
+SPARK_BINS = 30
+SPARK_REACH = 5.0  # standard deviations either side; beyond lie a few outliers that would flatten the rest
+ACTIVATION_GRID = IntegerGrid(8, signed=False)
+
+
+def override_for(ranges: Iterable[RangeOverride], key: str) -> RangeOverride | None:
+    """The range set by hand for a layer or tensor."""
+    return next((r for r in ranges if r.tensor == key), None)
+
+
+def weight_distribution(
+    statistics: WeightStatistics, scheme: LayerScheme, override: RangeOverride | None
+) -> Distribution:
+    """A layer's weights with the grid of its scheme and the clip range in force."""
+    histogram = statistics.histogram
+    reach = max(abs(histogram.minimum), abs(histogram.maximum))
+    low, high = (override.low, override.high) if override else (-reach, reach)
+    is_per_tensor = scheme.granularity is Granularity.PER_TENSOR or not len(statistics.channel_low)
+    return Distribution(
+        key=statistics.layer,
+        kind="weights",
+        histogram=histogram,
+        grid=IntegerGrid(scheme.weights.bits, signed=True) if scheme.weights.is_integer else None,
+        low=low,
+        high=high,
+        is_edited=override is not None,
+        channels=None if is_per_tensor else (statistics.channel_low, statistics.channel_high),
+        is_grouped=scheme.granularity is Granularity.PER_GROUP,
+        note=f"{scheme.label}, {scheme.granularity.value}" if scheme.weights.is_integer else "",
+    )
+
+
+def activation_distribution(
+    tensor: str,
+    histogram: Histogram,
+    scheme: LayerScheme,
+    override: RangeOverride | None,
+    settings: CalibrationSettings,
+) -> Distribution:
+    """A tensor's values with the unsigned 8-bit grid of static quantization.
+
+    Without a range set by hand the lines stand at the exact extremes or, with the percentile method, at the
+    percentile; the other methods choose a range inside them when the model is built.
+    """
+    low, high, note = _calibrated_range(histogram, settings)
+    if override is not None:
+        low, high, note = override.low, override.high, ""
+    return Distribution(
+        key=tensor,
+        kind="activations",
+        histogram=histogram,
+        grid=ACTIVATION_GRID if scheme.is_static else None,
+        low=low,
+        high=high,
+        is_edited=override is not None,
+        note=note if scheme.is_static else "",
+    )
+
+
+def _calibrated_range(histogram: Histogram, settings: CalibrationSettings) -> tuple[float, float, str]:
+    low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
+    if settings.method is RangeMethod.PERCENTILE:
+        tail = (1 - settings.percentile / 100) / 2
+        cumulative = np.concatenate(([0.0], np.cumsum(histogram.counts, dtype=np.float64)))
+        ends = np.interp(np.asarray([tail, 1 - tail]) * cumulative[-1], cumulative, histogram.edges)
+        return min(max(float(ends[0]), low), 0.0), max(min(float(ends[1]), high), 0.0), "percentile range"
+    if settings.method is RangeMethod.MINMAX:
+        return low, high, "min–max range"
+    return low, high, f"min–max shown, {settings.method.value.upper()} range is set when building"
+
+
+def weight_sqnr_db(
+    statistics: WeightStatistics | None, scheme: LayerScheme, override: RangeOverride | None
+) -> float | None:
+    """SQNR of a layer's weights in its scheme; None where nothing is known or nothing is lost."""
+    if statistics is None or not scheme.weights.is_integer:
+        return None
+    if override is None:
+        return statistics.sqnr_db.get(scheme_name(scheme))
+    effect = weight_distribution(statistics, scheme, override).effect(override.low, override.high)
+    return None if effect is None else effect.sqnr_db
+
+
+def sparkline(histogram: Histogram, mean: float, std: float) -> NDArray[np.float64]:
+    """The bulk of a histogram as `SPARK_BINS` heights from 0 to 1, on a square-root scale."""
+    low = max(histogram.low, mean - SPARK_REACH * std)
+    high = min(histogram.high, mean + SPARK_REACH * std)
+    if not high > low:
+        low, high = histogram.low, histogram.high
+    cumulative = np.concatenate(([0.0], np.cumsum(histogram.counts, dtype=np.float64)))
+    borders = np.linspace(low, high, SPARK_BINS + 1)
+    counts = np.diff(np.interp(borders, histogram.edges, cumulative))
+    top = float(counts.max(initial=0.0))
+    return np.asarray(np.sqrt(counts / top)) if top > 0 else np.zeros(SPARK_BINS)
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A weight shape: "64×3×7×7"."""
+    return figures.TIMES.join(str(size) for size in shape)
+
+
+def layer_tip(layer: LayerInfo, statistics: WeightStatistics | None) -> str:
+    """Tool tip of a layer: what it is, how large, and why it cannot be quantized if so."""
+    lines = [layer.name, f"{layer.op_type}  {shape_text(layer.weight_shape)}".rstrip()]
+    if layer.parameters:
+        share = figures.percent(layer.share, 1)
+        lines.append(f"{figures.count(layer.parameters)} parameters, {share} of the model")
+    if layer.macs is not None:
+        lines.append(f"{figures.compact_count(layer.macs)} multiply-accumulates a sample")
+    if statistics is not None and math.isfinite(statistics.kurtosis):
+        outliers = figures.percent(statistics.outlier_share)
+        lines.append(f"kurtosis {figures.number(statistics.kurtosis, 1)}, {outliers} beyond 4 σ")
+    if layer.reason:
+        lines.append(f"not quantizable: {layer.reason}")
+    return "\n".join(lines)

@@ -1,0 +1,369 @@
+"""The layer table: one row a layer, everything known of it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt
+from PySide6.QtWidgets import QWidget
+from typing_extensions import override
+
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, scheme_name
+from quantstudio.core.results import BuiltLayer, LayerSensitivity
+from quantstudio.gui import figures
+from quantstudio.gui.itemmodels.layer_facts import (
+    layer_tip,
+    override_for,
+    sparkline,
+    weight_sqnr_db,
+)
+from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, scale_for
+from quantstudio.gui.session import Session
+
+Index = QModelIndex | QPersistentModelIndex
+
+
+class LayerColumn(IntEnum):
+    """Columns from left to right."""
+
+    NUMBER = 0
+    NAME = 1
+    TYPE = 2
+    WEIGHTS = 3
+    PRECISION = 4
+    SQNR = 5
+    SENSITIVITY = 6
+    PARAMETERS = 7
+    KERNEL = 8
+
+
+HEADERS = ("#", "Layer", "Type", "Weights", "Precision", "SQNR", "Sensitivity", "Params", "Kernel")
+HEADER_TIPS = (
+    "Position in the order of execution",
+    "Name of the node in the model",
+    "Operator",
+    "Distribution of the weights (square-root scale)",
+    "How the layer is stored and run; click to change",
+    "Signal to quantization noise of the weights in that precision",
+    "KL divergence of the model's output when this layer alone is quantized",
+    "Weights and biases",
+    "What ONNX Runtime runs in the build of this recipe",
+)
+_RIGHT = (LayerColumn.NUMBER, LayerColumn.SQNR, LayerColumn.PARAMETERS)
+
+SORT_ROLE = Qt.ItemDataRole.UserRole
+LAYER_ROLE = Qt.ItemDataRole.UserRole + 1
+SPARK_ROLE = Qt.ItemDataRole.UserRole + 2
+SCHEME_ROLE = Qt.ItemDataRole.UserRole + 3
+SENSITIVITY_ROLE = Qt.ItemDataRole.UserRole + 4
+SCALE_ROLE = Qt.ItemDataRole.UserRole + 5
+CHOICES_ROLE = Qt.ItemDataRole.UserRole + 6
+STALE_ROLE = Qt.ItemDataRole.UserRole + 7
+
+_UNKNOWN = -1e300  # sorts below every figure
+
+
+class LayerTableModel(QAbstractTableModel):
+    """Layers of the session's model; setting the precision goes through the session as one undo step."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._layers: tuple[LayerInfo, ...] = ()
+        self._rows: dict[str, int] = {}
+        self._schemes: dict[str, LayerScheme] = {}
+        self._built: dict[str, BuiltLayer] = {}
+        self._is_stale = False
+        self._sparks: dict[str, tuple[object, NDArray[np.float64]]] = {}
+        self._scale: SensitivityScale | None = None
+        session.model_changed.connect(self._on_model_changed)
+        session.weights_changed.connect(self._on_weights_changed)
+        session.sensitivity_changed.connect(self._on_sensitivity_changed)
+        session.recipe_changed.connect(self._on_recipe_changed)
+        session.variants_changed.connect(self._on_variants_changed)
+        self._on_model_changed()
+
+    # ------------------------------------------------------------------ shape
+
+    @override
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
+        return 0 if parent.isValid() else len(self._layers)
+
+    @override
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(HEADERS)
+
+    def layer_at(self, row: int) -> LayerInfo:
+        """The layer of a row."""
+        return self._layers[row]
+
+    def row_of(self, name: str) -> int | None:
+        """The row of a layer."""
+        return self._rows.get(name)
+
+    def scheme_of(self, name: str) -> LayerScheme:
+        """The scheme a layer has in the recipe."""
+        return self._schemes.get(name, FP32)
+
+    @property
+    def op_types(self) -> tuple[str, ...]:
+        """Operator types in the model, in order of first appearance."""
+        return tuple(dict.fromkeys(layer.op_type for layer in self._layers))
+
+    @property
+    def scale(self) -> SensitivityScale | None:
+        """From which KL on a layer is marked; None before anything is known."""
+        return self._scale
+
+    # ------------------------------------------------------------------ data
+
+    @override
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        if orientation != Qt.Orientation.Horizontal or not 0 <= section < len(HEADERS):
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return HEADERS[section]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return HEADER_TIPS[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _alignment(section)
+        return None
+
+    @override
+    def flags(self, index: Index) -> Qt.ItemFlag:
+        flags = super().flags(index)
+        if index.isValid() and index.column() == LayerColumn.PRECISION:
+            layer = self._layers[index.row()]
+            if layer.schemes:
+                flags |= Qt.ItemFlag.ItemIsEditable
+        return flags
+
+    @override
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if not index.isValid():
+            return None
+        layer, column = self._layers[index.row()], index.column()
+        match role:
+            case Qt.ItemDataRole.DisplayRole:
+                return self._text(index.row(), layer, column)
+            case Qt.ItemDataRole.EditRole if column == LayerColumn.PRECISION:
+                return scheme_name(self.scheme_of(layer.name))
+            case Qt.ItemDataRole.TextAlignmentRole:
+                return _alignment(column)
+            case Qt.ItemDataRole.ToolTipRole:
+                return self._tip(layer, column)
+            case Qt.ItemDataRole.AccessibleTextRole:
+                return self._spoken(index.row(), layer, column)
+            case _:
+                return self._own_role(index.row(), layer, column, role)
+
+    @override
+    def setData(self, index: Index, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
+        """Put the layer in a scheme by name; with the row selected, every selected layer that can have it."""
+        if role != Qt.ItemDataRole.EditRole or index.column() != LayerColumn.PRECISION:
+            return False
+        layer = self._layers[index.row()]
+        if value not in NAMED_SCHEMES or not self._can(layer, str(value)):
+            return False
+        selection = self._session.selection
+        names = selection if layer.name in selection else (layer.name,)
+        chosen = [n for n in names if self._can(self._layers[self._rows[n]], str(value))]
+        self._session.set_scheme(chosen, NAMED_SCHEMES[str(value)])
+        return True
+
+    @staticmethod
+    def _can(layer: LayerInfo, name: str) -> bool:
+        return name == "fp32" or name in layer.schemes
+
+    def _own_role(self, row: int, layer: LayerInfo, column: int, role: int) -> object:
+        match role:
+            case _ if role == SORT_ROLE:
+                return self._sort_key(row, layer, column)
+            case _ if role == LAYER_ROLE:
+                return layer
+            case _ if role == SPARK_ROLE:
+                return self._spark(layer)
+            case _ if role == SCHEME_ROLE:
+                return self.scheme_of(layer.name)
+            case _ if role == SENSITIVITY_ROLE:
+                return self._session.sensitivity.get(layer.name)
+            case _ if role == SCALE_ROLE:
+                return self._scale
+            case _ if role == CHOICES_ROLE:
+                return [name for name in NAMED_SCHEMES if self._can(layer, name)]
+            case _ if role == STALE_ROLE:
+                return column == LayerColumn.KERNEL and self._is_stale and layer.name in self._built
+            case _:
+                return None
+
+    def _text(self, row: int, layer: LayerInfo, column: int) -> str | None:
+        match column:
+            case LayerColumn.NUMBER:
+                return str(row)
+            case LayerColumn.NAME:
+                return layer.name
+            case LayerColumn.TYPE:
+                return layer.op_type
+            case LayerColumn.PRECISION:
+                return self.scheme_of(layer.name).label
+            case LayerColumn.SQNR:
+                sqnr = self._sqnr(layer)
+                return figures.NOTHING if sqnr is None else figures.decibels(sqnr)
+            case LayerColumn.SENSITIVITY:
+                found = self._session.sensitivity.get(layer.name)
+                return figures.NOTHING if found is None else figures.significant(found.kl, 2)
+            case LayerColumn.PARAMETERS:
+                return figures.compact_count(layer.parameters) if layer.parameters else figures.NOTHING
+            case LayerColumn.KERNEL:
+                built = self._built.get(layer.name)
+                return built.kernel if built is not None and built.kernel else figures.NOTHING
+            case _:
+                return None
+
+    def _sort_key(self, row: int, layer: LayerInfo, column: int) -> object:
+        match column:
+            case LayerColumn.NUMBER:
+                return row
+            case LayerColumn.WEIGHTS | LayerColumn.PARAMETERS:
+                return layer.parameters
+            case LayerColumn.PRECISION:
+                scheme = self.scheme_of(layer.name)
+                return scheme.weights.bits * 4 + (0 if scheme.is_static else 1 if scheme.is_dynamic else 2)
+            case LayerColumn.SQNR:
+                sqnr = self._sqnr(layer)
+                return _UNKNOWN if sqnr is None else sqnr
+            case LayerColumn.SENSITIVITY:
+                found = self._session.sensitivity.get(layer.name)
+                return _UNKNOWN if found is None else found.kl
+            case _:
+                return self._text(row, layer, column)
+
+    def _tip(self, layer: LayerInfo, column: int) -> str:
+        match column:
+            case LayerColumn.PRECISION if not layer.schemes:
+                return layer.reason or "This layer stays in floating point"
+            case LayerColumn.PRECISION:
+                return self._precision_tip(layer)
+            case LayerColumn.SENSITIVITY:
+                return self._sensitivity_tip(layer)
+            case LayerColumn.KERNEL:
+                return self._kernel_tip(layer)
+            case _:
+                return layer_tip(layer, self._session.weights.get(layer.name))
+
+    def _precision_tip(self, layer: LayerInfo) -> str:
+        scheme = self.scheme_of(layer.name)
+        lines = [
+            f"weights {scheme.weights.value}, activations {scheme.activations.value}, "
+            f"{scheme.granularity.value} scales"
+        ]
+        if override_for(self._session.recipe.weight_ranges, layer.name) is not None:
+            lines.append("weight range set by hand")
+        return "\n".join([*lines, "Click to change; keys 8, 4, F and 3 set the selection"])
+
+    def _sensitivity_tip(self, layer: LayerInfo) -> str:
+        found = self._session.sensitivity.get(layer.name)
+        if found is None:
+            return "Not analysed yet"
+        how = "measured, one layer at a time" if found.method == "exact" else "predicted from output Fisher"
+        lines = [
+            f"KL {figures.significant(found.kl)} nats "
+            f"[{figures.significant(found.kl_low)}, {figures.significant(found.kl_high)}]",
+            how,
+        ]
+        if found.accuracy_drop is not None:
+            lines.append(f"accuracy {figures.points(-found.accuracy_drop)}")
+        lines += [f"{name}: {figures.significant(kl)}" for name, kl in found.by_precision.items()]
+        return "\n".join(lines)
+
+    def _kernel_tip(self, layer: LayerInfo) -> str:
+        built = self._built.get(layer.name)
+        if built is None:
+            return "Quantize to see which kernel runs"
+        lines = [built.kernel, "multiplies integers" if built.is_integer_kernel else "multiplies floats"]
+        lines += [built.note] if built.note else []
+        lines += ["out of date: the recipe has changed since"] if self._is_stale else []
+        return "\n".join(lines)
+
+    def _spoken(self, row: int, layer: LayerInfo, column: int) -> str:
+        name, text = HEADERS[column], self._text(row, layer, column)
+        if column == LayerColumn.WEIGHTS:
+            text = layer_tip(layer, self._session.weights.get(layer.name)).replace("\n", ", ")
+        if column == LayerColumn.SENSITIVITY:
+            text = self._sensitivity_tip(layer).replace("\n", ", ")
+        return f"{layer.name}, {name}: {text}"
+
+    def _sqnr(self, layer: LayerInfo) -> float | None:
+        override = override_for(self._session.recipe.weight_ranges, layer.name)
+        return weight_sqnr_db(self._session.weights.get(layer.name), self.scheme_of(layer.name), override)
+
+    def _spark(self, layer: LayerInfo) -> NDArray[np.float64] | None:
+        statistics = self._session.weights.get(layer.name)
+        if statistics is None:
+            return None
+        cached = self._sparks.get(layer.name)
+        if cached is None or cached[0] is not statistics:
+            cached = (statistics, sparkline(statistics.histogram, statistics.mean, statistics.std))
+            self._sparks[layer.name] = cached
+        return cached[1]
+
+    # ------------------------------------------------------------------ changes
+
+    def _on_model_changed(self) -> None:
+        self.beginResetModel()
+        model = self._session.model
+        self._layers = model.layers if model is not None else ()
+        self._rows = {layer.name: row for row, layer in enumerate(self._layers)}
+        self._sparks.clear()
+        self._read_recipe()
+        self._read_build()
+        self._read_scale()
+        self.endResetModel()
+
+    def _on_weights_changed(self) -> None:
+        self._changed(LayerColumn.WEIGHTS, LayerColumn.SQNR)
+
+    def _on_sensitivity_changed(self) -> None:
+        self._read_scale()
+        self._changed(LayerColumn.SENSITIVITY, LayerColumn.SENSITIVITY)
+
+    def _on_recipe_changed(self) -> None:
+        self._read_recipe()
+        self._read_build()
+        self._changed(LayerColumn.PRECISION, LayerColumn.KERNEL)
+
+    def _on_variants_changed(self) -> None:
+        self._read_build()
+        self._changed(LayerColumn.KERNEL, LayerColumn.KERNEL)
+
+    def _changed(self, first: LayerColumn, last: LayerColumn) -> None:
+        if self._layers:
+            self.dataChanged.emit(self.index(0, first), self.index(len(self._layers) - 1, last))
+
+    def _read_recipe(self) -> None:
+        recipe = self._session.recipe
+        self._schemes = {layer.name: recipe.scheme_for(layer) for layer in self._layers}
+
+    def _read_build(self) -> None:
+        variant = self._session.current_variant
+        if variant is None or variant.build is None:
+            built = [v for v in self._session.variants if v.build is not None]
+            variant = built[-1] if built else None
+        build = variant.build if variant is not None else None
+        self._built = {b.name: b for b in build.layers} if build is not None else {}
+        self._is_stale = variant is not None and not variant.is_current
+
+    def _read_scale(self) -> None:
+        rows: list[LayerSensitivity] = list(self._session.sensitivity.values())
+        self._scale = scale_for([row.kl for row in rows], self._session.sensitivity_curve)
+
+
+def _alignment(column: int) -> Qt.AlignmentFlag:
+    side = Qt.AlignmentFlag.AlignRight if column in _RIGHT else Qt.AlignmentFlag.AlignLeft
+    return side | Qt.AlignmentFlag.AlignVCenter
