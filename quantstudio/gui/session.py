@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from PySide6.QtCore import QObject
@@ -11,6 +11,7 @@ from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.gui import recipe_edits as edits
 from quantstudio.gui.bridge import RunnerFactory
+from quantstudio.gui.documents import Documents
 from quantstudio.gui.recipe_edits import Edit, PrecisionKey
 from quantstudio.gui.session_base import SessionBase
 from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
@@ -32,6 +33,25 @@ class Session(SessionBase):
     ) -> None:
         super().__init__(runner_factory, parent, project=project)
         self.workflow = Workflow(self)
+        self.documents = Documents(self)
+
+    # Files; see `Documents`.
+
+    def open_path(self, path: str) -> None:
+        """Open a project, model, data set or recipe, whichever it is."""
+        self.documents.open_path(path)
+
+    def open_sample(self, name: str) -> None:
+        """Open a bundled sample and analyse it."""
+        self.documents.open_sample(name)
+
+    def export(self, path: str) -> None:
+        """Write the current variant and its recipe, building it first where needed."""
+        self.documents.export(path)
+
+    def export_recipe(self, path: str) -> None:
+        """Write the recipe alone."""
+        self.documents.export_recipe(path)
 
     # Recipe edits: each is one undo step.
 
@@ -176,11 +196,11 @@ class Session(SessionBase):
         if names:
             self.workflow.sensitivity(exact=tuple(names))
 
-    def quantize(self) -> None:
+    def quantize(self, *, on_built: Callable[[], None] | None = None) -> None:
         """Build the recipe, calibrating first where that is missing."""
         group = new_group()
         self._calibrate_if_needed(group)
-        self.workflow.quantize(group)
+        self.workflow.quantize(group, on_built=on_built)
 
     def quantize_preset(self, preset: str) -> None:
         """Let a preset choose the precisions; its recipe becomes the plan's, as one undo step."""

@@ -207,7 +207,7 @@ class Workflow:
                 self._model(),
                 data,
                 [Path(v.path) for v in chosen],
-                [v.name for v in chosen],
+                ["FP32", *(v.name for v in chosen)],
                 threads=self.threads,
             )
 

@@ -1,0 +1,248 @@
+"""Opening and writing files: projects, models, data, recipes, exports."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, Signal
+
+from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.errors import BuildError, QuantStudioError
+from quantstudio.core.files import written_beside
+from quantstudio.core.samples import DEFAULT_SAMPLE, sample
+from quantstudio.gui.session_values import NoticeLevel, TrustRequest, Variant
+from quantstudio.project.recipe_file import (
+    DataSource,
+    ModelSource,
+    OutputSource,
+    RecipeFile,
+    read_recipe_file,
+    write_recipe_file,
+)
+from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
+from quantstudio.project.store import SUFFIX, Project
+
+if TYPE_CHECKING:
+    from quantstudio.gui.session import Session
+
+PROGRAM_SUFFIXES = {
+    ".pt2": "A .pt2 file is a program: loading it can run commands that are hidden in it.",
+    ".pt": "A .pt file can be TorchScript, which is a program.",
+    ".pth": "A .pth file can be TorchScript, which is a program.",
+    ".ts": "TorchScript is a program.",
+    ".torchscript": "TorchScript is a program.",
+}
+STATE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
+
+class Documents(QObject):
+    """What File does. Emits what only the user can answer, and `opened(path)` for the recent files."""
+
+    trust_requested = Signal(object)
+    data_offered = Signal(str)
+    opened = Signal(str)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+
+    def open_path(self, path: str) -> None:
+        """Open whatever it is: project, model, data, recipe."""
+        suffix = Path(path).suffix.lower()
+        if is_callable_name(path):
+            self.trust_requested.emit(TrustRequest(path, "model", "This calls a Python function of yours."))
+        elif not Path(path).exists():
+            self._session.notify(
+                NoticeLevel.ERROR, f"{path} does not exist", "It may have been moved or renamed"
+            )
+        elif suffix == SUFFIX:
+            self.open_project(path)
+        elif suffix == ".json":
+            self.import_recipe(path)
+        elif suffix == ".npz" or Path(path).is_dir():
+            self._offer_data(path)
+        elif suffix in PROGRAM_SUFFIXES:
+            self.trust_requested.emit(TrustRequest(path, "model", PROGRAM_SUFFIXES[suffix]))
+        elif suffix == ".safetensors":
+            self.trust_requested.emit(
+                TrustRequest(path, "model", "Weights alone: a Python function of yours makes the network.")
+            )
+        else:
+            self.open_model(path)
+
+    def open_model(self, path: str, *, trust: bool = False, factory: str = "") -> None:
+        """Open a model; weights are put onto what `factory` (module:callable) makes."""
+        source, state = (factory, path) if factory else (path, "")
+        self._session.workflow.open_model(
+            source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
+        )
+
+    def open_sample(self, name: str = DEFAULT_SAMPLE) -> None:
+        """Open a bundled sample and run the whole analysis on it."""
+        try:
+            chosen = sample(name)
+        except QuantStudioError as error:
+            self._say(error)
+            return
+
+        def opened() -> None:
+            transform = parse_transform(chosen.transform)
+            self._session.adopt_data(
+                DataSpec(str(chosen.train), transform), DataSpec(str(chosen.test), transform)
+            )
+            self._session.run_all()
+
+        self._session.workflow.open_model(
+            str(chosen.model), trust=False, factory="", state="", on_opened=opened
+        )
+
+    # Projects.
+
+    def new_project(self) -> None:
+        """An empty project; the present one is on disk already."""
+        self._attach(lambda: Project.temporary(restore=False))
+
+    def open_project(self, path: str) -> None:
+        """Open a project file."""
+        if self._attach(lambda: Project.open(Path(path))):
+            self.opened.emit(path)
+            for gone in self._session.project.missing():
+                found = f"There is a file of that name at {gone.candidate}. " if gone.candidate else ""
+                self._session.notify(
+                    NoticeLevel.WARNING,
+                    f"The {gone.kind.value} file {Path(gone.path).name} is not where it was",
+                    f"{found}Use File, Locate missing files",
+                )
+
+    def save_as(self, path: str) -> None:
+        """Copy the project into another file and go on there."""
+        target = Path(path) if path.endswith(SUFFIX) else Path(path + SUFFIX)
+        try:
+            self._session.project.save_as(target)
+        except QuantStudioError as error:
+            self._say(error)
+            return
+        self._session.project_changed.emit()
+        self.opened.emit(str(target))
+        self._session.notify(
+            NoticeLevel.SUCCESS, f"Saved as {target.name}", "From now on every change is kept there at once"
+        )
+
+    def locate(self, kind: ReferenceKind, path: str) -> None:
+        """Point a missing reference to where the file is now."""
+        project = self._session.project
+
+        def done(digest: str) -> None:
+            try:
+                project.relocate(kind, Path(path), digest=digest)
+                self._session.attach_project(project)
+            except QuantStudioError as error:
+                self._say(error)
+
+        self._session.background.run(lambda: content_digest(Path(path)), done, self._say)
+
+    # Recipes, exports, reports.
+
+    def import_recipe(self, path: str) -> None:
+        """Make the recipe of a file the active plan's."""
+        try:
+            recipe = read_recipe_file(Path(path)).recipe
+            if self._session.model is not None:
+                recipe.resolve(self._session.layers)
+        except QuantStudioError as error:
+            self._say(error)
+            return
+        self._session.set_recipe(recipe, f"Import {Path(path).name}")
+
+    def export_recipe(self, path: str) -> None:
+        """Write the recipe with everything that reproduces its variant."""
+        try:
+            write_recipe_file(Path(path), self._recipe_file(self._session.current_variant))
+        except QuantStudioError as error:
+            self._say(error)
+            return
+        self._session.notify(NoticeLevel.SUCCESS, f"Wrote {Path(path).name}")
+
+    def export(self, path: str, *, with_recipe: bool = True) -> None:
+        """Write the variant of the recipe as it is, building it first where needed."""
+        target = Path(path)
+        variant = self._session.current_variant
+        if variant is None or not Path(variant.path).is_file():
+            self._session.quantize(on_built=lambda: self.export(path, with_recipe=with_recipe))
+            return
+        source, file = Path(variant.path), self._recipe_file(variant)
+        file = replace(file, output=OutputSource(target.name, variant.build.digest if variant.build else ""))
+
+        def write() -> int:
+            if not target.parent.is_dir():
+                raise BuildError("the folder does not exist", where=str(target.parent), hint="Make it first")
+            with written_beside(target) as temporary:
+                shutil.copyfile(source, temporary)
+            if with_recipe:
+                write_recipe_file(target.with_suffix(".recipe.json"), file)
+            return target.stat().st_size
+
+        def done(_size: int) -> None:
+            also = f" and {target.with_suffix('.recipe.json').name}" if with_recipe else ""
+            self._session.notify(NoticeLevel.SUCCESS, f"Exported {target.name}{also}")
+
+        self._session.background.run(write, done, self._say)
+
+    # Inside.
+
+    def _recipe_file(self, variant: Variant | None) -> RecipeFile:
+        session = self._session
+        model, data = session.model, session.calibration_data
+        activations = session.activations
+        source = (
+            DataSource(
+                path=data.path,
+                transform=data.transform.text,
+                samples=data.samples,
+                digest=activations.data_digest if activations is not None else "",
+            )
+            if data is not None
+            else None
+        )
+        return RecipeFile(
+            recipe=variant.recipe if variant is not None else session.recipe,
+            model=ModelSource(model.source_path, model.source_digest) if model is not None else None,
+            data=source,
+        )
+
+    def _opened_model(self, path: str) -> None:
+        self.opened.emit(path)
+        self._session.workflow.weights()
+        if self._session.calibration_data is None:
+            self._session.notify(
+                NoticeLevel.INFO,
+                "Model opened; choose data next",
+                "Calibration, sensitivity and accuracy need samples: Model, Data",
+            )
+
+    def _offer_data(self, path: str) -> None:
+        if self._session.model is None:
+            self._session.notify(
+                NoticeLevel.WARNING, "Open a model before its data", "Data is read to fit it"
+            )
+            return
+        self.data_offered.emit(path)
+
+    def _attach(self, make: Callable[[], Project]) -> bool:
+        try:
+            self._session.attach_project(make())
+        except QuantStudioError as error:
+            self._say(error)
+            return False
+        return True
+
+    def _say(self, error: Exception) -> None:
+        if isinstance(error, QuantStudioError):
+            where = f"{Path(error.where).name}: " if error.where else ""
+            self._session.notify(NoticeLevel.ERROR, f"{where}{error.what}", error.hint, error.where)
+        else:
+            self._session.notify(NoticeLevel.ERROR, str(error))
