@@ -93,9 +93,12 @@ class Statistics:
         samples: Samples seen.
         graph_digest: Digest of the graph.
         data_digest: Digest of data and transform.
+        masked: Tensors that also hold mask values (magnitude from 1e30 on), which their histograms leave
+            out. Putting one on an integer grid would switch the mask off: keep it float.
     """
 
     tensors: dict[str, Histogram]
     samples: int
     graph_digest: str
     data_digest: str
+    masked: tuple[str, ...] = ()
