@@ -125,6 +125,7 @@ def _export_script(source: TorchSource, target: Path) -> None:
         dynamo=False,
         opset_version=_LEGACY_OPSET,
         input_names=names,
+        output_names=["output"],
         dynamic_axes={
             name: {axis: "batch" if axis == 0 else f"axis{axis}" for axis in source.dynamic_axes}
             for name, value in zip(names, tensors, strict=True)

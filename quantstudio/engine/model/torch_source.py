@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 from quantstudio.core.errors import ModelLoadError, TrustRequiredError
 
@@ -84,22 +85,36 @@ def load_exported_program(path: Path) -> TorchSource:
 
 
 def load_torchscript(path: Path) -> TorchSource:
-    """A TorchScript program with the inputs it was traced on.
+    """A TorchScript program with inputs of the shapes it was traced on.
 
     Raises:
-        ModelLoadError: the archive is damaged, or it was scripted and carries no example input.
+        ModelLoadError: the archive is damaged, or it was scripted and no input could be guessed.
     """
     import torch
 
     try:
-        script = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        traced = script._c._retrieve_traced_inputs()
+        with ZipFile(path) as archive:
+            traced = any(name.endswith("traced_inputs.pkl") for name in archive.namelist())
+        script = torch.jit.load(str(path), "cpu", _restore_shapes=traced)  # type: ignore[no-untyped-call]
+        script = script.eval()
+        args = [_like(value.type()) for value in list(script.forward.graph.inputs())[1:]]
     except Exception as error:  # the archive is a program: anything may be raised
         raise _failed("torch cannot load the TorchScript program", str(path), error) from error
-    args = tuple(traced.get("forward", ()))
-    if args:
-        return TorchSource(script.eval(), args)
-    return _with_guess(script.eval(), str(path))
+    known = [value for value in args if value is not None]
+    if args and len(known) == len(args):
+        return TorchSource(script, tuple(known))
+    return _with_guess(script, str(path))
+
+
+def _like(kind: Any) -> torch.Tensor | None:  # noqa: ANN401  torch's types have no public class
+    """A tensor of a traced type, or None where the type is no tensor or has no shape."""
+    import torch
+
+    sizes = kind.sizes() if kind.kind() == "TensorType" else None
+    if sizes is None:
+        return None
+    dtype = kind.dtype() or torch.float32
+    return torch.randn(sizes).to(dtype) if dtype.is_floating_point else torch.zeros(sizes, dtype=dtype)
 
 
 def load_factory(text: str) -> TorchSource:
@@ -278,8 +293,9 @@ def _candidates(network: torch.nn.Module) -> list[tuple[torch.Tensor, tuple[int,
     return []
 
 
-def _owner(network: torch.nn.Module, weight_name: str) -> torch.nn.Module:
-    return network.get_submodule(weight_name.rpartition(".")[0])
+def _owner(network: torch.nn.Module, weight_name: str) -> torch.nn.Module | None:
+    # Script modules refuse get_submodule.
+    return dict(network.named_modules()).get(weight_name.rpartition(".")[0])
 
 
 def _failed(what: str, where: str, error: BaseException) -> ModelLoadError:
