@@ -76,17 +76,30 @@ class Constants:
 
 
 class NodeList:
-    """The nodes of one graph or body as they are written, in order."""
+    """The nodes of one graph or body as they are written, in order.
+
+    Attributes:
+        nodes: What was written.
+        owner: Layer being written; empty between layers.
+        owned: Names of the nodes written for each layer.
+    """
 
     def __init__(self, names: NameSource, constants: Constants) -> None:
         self.names = names
         self.constants = constants
         self.nodes: list[onnx.NodeProto] = []
+        self.owner = ""
+        self.owned: dict[str, list[str]] = {}
         self._made: dict[Hashable, str] = {}
 
     def append(self, node: onnx.NodeProto) -> None:
         """A node as it is."""
         self.nodes.append(node)
+        self._own(node.name)
+
+    def _own(self, name: str) -> None:
+        if self.owner:
+            self.owned.setdefault(self.owner, []).append(name)
 
     def add(
         self,
@@ -111,6 +124,7 @@ class NodeList:
         final = name if own_name else self.names.fresh(name)
         outputs = list(outputs) if outputs is not None else [self.names.fresh(f"{final}_output")]
         self.nodes.append(helper.make_node(op_type, list(inputs), outputs, name=final, **attributes))
+        self._own(final)
         return outputs[0]
 
     def made(self, key: Hashable) -> str | None:

@@ -31,11 +31,19 @@ VARIANT_KEY = "quantstudio.variant"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Emission:
-    """A written variant and the plan behind it."""
+    """A written variant and the plan behind it.
+
+    Attributes:
+        model: The variant.
+        plan: What was decided.
+        variant: Its name.
+        parts: Names of the nodes each layer became.
+    """
 
     model: onnx.ModelProto
     plan: Plan
     variant: str
+    parts: dict[str, tuple[str, ...]]
 
 
 def emit(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> onnx.ModelProto:
@@ -58,10 +66,11 @@ def emit_with_plan(graph: Graph, statistics: Statistics | None, recipe: Recipe) 
     view = GraphView(graph.proto)
     plan = make_plan(graph, view, statistics, recipe)
     variant = variant_name(graph, statistics if plan.integer else None, recipe)
-    model = _Emitter(graph, view, plan, recipe).model()
+    emitter = _Emitter(graph, view, plan, recipe)
+    model = emitter.model()
     for key, value in ((RECIPE_KEY, recipe.digest), (VARIANT_KEY, variant)):
         model.metadata_props.add(key=key, value=value)
-    return Emission(model, plan, variant)
+    return Emission(model, plan, variant, {name: tuple(nodes) for name, nodes in emitter.parts.items()})
 
 
 def variant_name(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> str:
@@ -80,6 +89,7 @@ class _Emitter:
         self.names = NameSource(graph.proto)
         self.constants = Constants(self.names)
         self.layers: dict[str, LayerInfo] = {layer.name: layer for layer in graph.layers}
+        self.parts: dict[str, list[str]] = {}
         self.clips = {o.tensor: (o.low, o.high) for o in recipe.weight_ranges}
         # A tensor the file must offer under its own name (outputs, what bodies read) keeps that name on the
         # float side; the name before the Q/DQ pair is then another one.
@@ -112,6 +122,7 @@ class _Emitter:
             for tensor_name in node.output:
                 self._add_pair(tensor_name, nodes)
         main.node.extend(nodes.nodes)
+        self.parts.update(nodes.owned)
         main.initializer.extend(self.constants.protos)
         used = set(used_names(main))
         main.initializer.extend(t for t in source.graph.initializer if t.name in used)
@@ -138,9 +149,26 @@ class _Emitter:
             self._write_body(body, scope)
         layer = self.layers.get(original.name)
         scheme = self.plan.schemes.get(original.name, FP32)
-        if layer is None or scheme == FP32:
+        if layer is None:
             nodes.append(node)
             return
+        nodes.owner = layer.name
+        if scheme == FP32:
+            nodes.append(node)
+        else:
+            self._write_layer(layer, scheme, node, original, scope, nodes, inputs)
+        nodes.owner = ""
+
+    def _write_layer(
+        self,
+        layer: LayerInfo,
+        scheme: LayerScheme,
+        node: onnx.NodeProto,
+        original: onnx.NodeProto,
+        scope: Scope,
+        nodes: NodeList,
+        inputs: dict[int, ActivationParams],
+    ) -> None:
         shape = self.view.shapes.get(original.input[1]) if len(original.input) > 1 else None
         _write_layer(
             LayerNode(
@@ -161,6 +189,7 @@ class _Emitter:
         nodes = NodeList(self.names, self.constants)
         for node in list(body.node):
             self._write(node, scope, nodes)
+        self.parts.update(nodes.owned)
         del body.node[:]
         body.node.extend(nodes.nodes)
         used = set(used_names(body))

@@ -17,11 +17,11 @@ from quantstudio.engine.quantization.builder import NodeList
 from quantstudio.engine.quantization.graph_view import Scope, attribute
 from quantstudio.engine.quantization.quantized_weights import FloatArray, WeightSource
 
-# Which inputs hold weights; MatMul and Einsum hold theirs wherever the constant is.
+# Which inputs may hold weights; MatMul and Einsum hold theirs wherever the constant is.
 _WEIGHT_INPUTS = {
     "Conv": (1,),
     "ConvTranspose": (1,),
-    "Gemm": (1,),
+    "Gemm": (0, 1),
     "Gather": (0,),
     "LSTM": (1, 2),
     "GRU": (1, 2),
@@ -93,8 +93,10 @@ class LayerNode:
         match self.node.op_type:
             case "MatMul":
                 return rank - 1 if index == 1 else rank - 2
-            case "Gemm":
+            case "Gemm" if index == 1:
                 return 0 if self.attribute("transB", 0) else 1
+            case "Gemm":
+                return 1 if self.attribute("transA", 0) else 0
             case "Conv":
                 return 0
             case "ConvTranspose" | "LSTM" | "GRU" | "RNN":

@@ -1,7 +1,8 @@
 """Which tensors go on the integer grid: the decision, apart from writing it down.
 
 A node is *integer* when it runs on integers in the optimized graph: layers with a static scheme, and
-operators between them that have an integer kernel. A tensor is *quantized* when the file holds a Q/DQ pair for it.
+operators between them that have an integer kernel. A tensor is *quantized* when the file holds a Q/DQ pair
+for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Weight-only INT8 and INT4: integers in the file, float activations.
 
 A MatMul behind a DequantizeLinear of its weight becomes one MatMulNBits kernel in ONNX Runtime; Gemm does
-not, so it is written as MatMul and Add. Convolutions dequantize their weights on every run: they get smaller, not
-faster.
+not, so it is written as MatMul and Add. Convolutions dequantize their weights on every run: they get smaller,
+not faster.
 """
 
 from __future__ import annotations

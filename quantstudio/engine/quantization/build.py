@@ -1,0 +1,173 @@
+"""Builds a variant: write it, read off the kernels it runs on, compare it with its unoptimized self."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import onnx
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+
+from quantstudio.core.errors import BuildError, MeasureError
+from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
+from quantstudio.core.files import file_digest, written_beside
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import BuildResult, BuiltLayer
+from quantstudio.core.statistics import Statistics
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.model.verify import relative_difference
+from quantstudio.engine.quantization.emit import Emission, emit_with_plan
+from quantstudio.engine.quantization.kernels import built_layers, map_kernels
+from quantstudio.engine.quantization.probe import probe_feeds
+from quantstudio.engine.runtime import Optimization, open_session, run
+
+# Integer kernels round differently from dequantized float arithmetic, by a few steps of a 255-step grid a
+# layer; the reference networks differ by 0.003 to 0.012 of the largest output. A wrong fusion is off by about
+# the whole output.
+LARGEST_DIFFERENCE = 0.1
+_STAGES = 4
+
+
+def build_variant(
+    graph: Graph,
+    statistics: Statistics | None,
+    recipe: Recipe,
+    output: Path,
+    *,
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> BuildResult:
+    """Write the variant a recipe describes and prove what it is.
+
+    Args:
+        graph: Normalised model.
+        statistics: Activation statistics; only static layers need them.
+        recipe: What every layer becomes.
+        output: Where the ONNX file goes; an existing file is replaced only when all checks pass.
+        reporter: Told of every stage, and of every layer (kind "built").
+        cancel: Looked at before every stage.
+
+    Raises:
+        RecipeError: the recipe does not fit the model.
+        CalibrationError: a static layer has no statistics.
+        BuildError: the runtime runs a layer on integers that was asked to be float.
+        ModelLoadError: the runtime refuses the variant.
+        OutputError: the file cannot be written.
+        JobCancelled: `cancel` was set.
+    """
+    started = perf_counter()
+    token = cancel or never_cancelled()
+    output = Path(output)
+
+    def stage(done: int, label: str) -> None:
+        token.raise_if_set()
+        reporter.progress(done, _STAGES, "stages", label)
+
+    stage(0, "Writing the variant")
+    emission = emit_with_plan(graph, statistics, recipe)
+    content = _serialized(emission.model)
+    with written_beside(output) as temporary:
+        temporary.write_bytes(content)
+        stage(1, "Reading off the kernels")
+        layers = _inspected(graph, emission, temporary)
+        stage(2, "Comparing with the unoptimized run")
+        checked = _compared(graph, statistics, temporary)
+        stage(3, "Saving")
+        digest = file_digest(temporary)
+    warnings = (*_warnings(graph, emission, layers), *checked.warnings)
+    for layer in layers:
+        reporter.layer_finished(layer.name, "built", {"kernel": layer.kernel, "note": layer.note})
+    for text in warnings:
+        reporter.message(text, Severity.WARNING)
+    reporter.progress(_STAGES, _STAGES, "stages", "Built")
+    return BuildResult(
+        output=str(output),
+        digest=digest,
+        variant=emission.variant,
+        recipe_digest=recipe.digest,
+        size_bytes=len(content),
+        seconds=perf_counter() - started,
+        layers=layers,
+        unoptimized_difference=checked.difference,
+        warnings=warnings,
+    )
+
+
+def _serialized(model: onnx.ModelProto) -> bytes:
+    try:
+        return bytes(model.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError) as error:
+        raise BuildError(
+            "the variant is larger than one ONNX file can be (2 GiB)",
+            hint="Quantize more layers, so that the weights fit",
+        ) from error
+
+
+def _inspected(graph: Graph, emission: Emission, path: Path) -> tuple[BuiltLayer, ...]:
+    """Every layer with its kernel, as a runtime with its default optimizers runs the file."""
+    with tempfile.TemporaryDirectory(prefix="quantstudio-") as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        # Default optimizers on purpose: whoever gets the file runs it with them.
+        open_session(path, threads=1, optimized_path=optimized, keep_float_layers=False)
+        kernels = map_kernels(graph.layers, emission, onnx.load(optimized).graph)
+    for layer in graph.layers:
+        scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
+        if scheme.is_float and kernel.is_integer:
+            raise BuildError(
+                f"the layer is to stay {scheme.label}, but the runtime runs it as {kernel.label}",
+                where=layer.name,
+                hint="Keep its neighbours float too, or give it an integer precision",
+            )
+    return built_layers(graph.layers, emission, kernels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    difference: float
+    warnings: tuple[str, ...] = ()
+
+
+def _compared(graph: Graph, statistics: Statistics | None, path: Path) -> _Comparison:
+    """Largest relative difference between the optimized and the unoptimized run of a file."""
+    plain = open_session(path, threads=1, optimization=Optimization.NONE)
+    failure = "no input was found that it accepts"
+    for feed in probe_feeds(graph.proto, statistics):
+        try:
+            expected = run(plain, feed)
+        except MeasureError as error:
+            failure = error.what
+            continue
+        found = run(open_session(path, threads=1), feed)
+        difference = max(
+            (relative_difference(a, b) for a, b in zip(expected, found, strict=True) if a.dtype.kind == "f"),
+            default=0.0,
+        )
+        if difference <= LARGEST_DIFFERENCE:
+            return _Comparison(difference)
+        return _Comparison(
+            difference,
+            (
+                f"The optimized run differs from the unoptimized one by {difference:.1%} of the largest "
+                f"output (up to {LARGEST_DIFFERENCE:.0%} is usual); measure before you trust this variant.",
+            ),
+        )
+    return _Comparison(0.0, (f"The variant was not compared with its unoptimized run: {failure}.",))
+
+
+def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) -> tuple[str, ...]:
+    warnings = []
+    able = {layer.name for layer in graph.layers if layer.quantizable}
+    missed = [layer for layer in layers if layer.note and layer.name in able]
+    if missed:
+        names = ", ".join(layer.name for layer in missed[:3]) + (", ..." if len(missed) > 3 else "")
+        warnings.append(f"{len(missed)} of {len(layers)} layers are not what was asked ({names}).")
+    static = [n for n in layers if emission.plan.schemes[n.name].is_static]
+    float_convolutions = [n for n in layers if n.kernel.startswith("Conv (") and not n.is_integer_kernel]
+    if any(n.kernel == "QLinearConv" for n in static) and float_convolutions:
+        warnings.append(
+            f"{len(float_convolutions)} convolutions among the integer ones run in float; each costs two "
+            "conversions."
+        )
+    return tuple(warnings)

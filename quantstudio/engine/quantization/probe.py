@@ -1,0 +1,48 @@
+"""Input for the checks of a build: what calibration saw where it saw something, random values elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from quantstudio.core.statistics import Histogram, Statistics
+from quantstudio.engine.model.verify import Feed, random_feed
+
+# (batch, other dynamic axes) to try in turn until the model runs: text and small axes, then pictures.
+_SIZES = ((2, 8), (2, 32), (2, 64), (2, 224), (1, 8), (1, 32), (1, 224), (1, 1))
+
+
+def probe_feeds(model: ModelProto, statistics: Statistics | None) -> Iterator[Feed]:
+    """Feeds to try until the model runs; the same every time.
+
+    Float inputs are drawn from their histogram where there is one, so that no value lies outside the ranges
+    the variant was built for.
+    """
+    tried: set[tuple[tuple[int, ...], ...]] = set()
+    generator = np.random.default_rng(0)
+    for size in _SIZES:
+        feed = random_feed(model, size, seed=0)
+        shapes = tuple(value.shape for value in feed.values())
+        if shapes in tried:
+            continue
+        tried.add(shapes)
+        for name, value in feed.items():
+            histogram = statistics.tensors.get(name) if statistics is not None else None
+            if histogram is not None and value.dtype.kind == "f":
+                feed[name] = _drawn(histogram, value.shape, generator).astype(value.dtype)
+        yield feed
+
+
+def _drawn(
+    histogram: Histogram, shape: tuple[int, ...], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    counts = histogram.counts.astype(np.float64)
+    if not counts.sum():
+        return generator.uniform(histogram.minimum, histogram.maximum, shape)
+    edges = histogram.edges
+    bins = generator.choice(len(counts), size=shape, p=counts / counts.sum())
+    values = edges[bins] + generator.random(shape) * np.diff(edges)[bins]
+    return np.asarray(np.clip(values, histogram.minimum, histogram.maximum))
