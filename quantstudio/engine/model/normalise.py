@@ -46,6 +46,30 @@ def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> tuple[
     """
     token = cancel or never_cancelled()
     notes: list[str] = []
+    declared = _repair(model, notes)
+    token.raise_if_set()
+    _to_target(model, notes)
+    token.raise_if_set()
+    _simplify(model, notes, token)
+    unique_node_names(model.graph)
+    _drop_unused_domains(model, notes)
+    _finish_shapes(model, declared)
+    return tuple(notes)
+
+
+def repair(model: ModelProto) -> None:
+    """Only what changes no operator: unique names, order of nodes, no contradictions beside the graph.
+
+    For files the runtime refuses as they are, such as ones with two nodes of one name.
+
+    Raises:
+        ModelLoadError: the graph is not whole.
+        UnsupportedOpError: an operator is unknown.
+    """
+    _repair(model, [])
+
+
+def _repair(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
     declared = _clean(model, notes)
     graph = model.graph
     unnamed, repeated = unique_node_names(graph)
@@ -56,14 +80,7 @@ def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> tuple[
         notes.append("Put the nodes in order of execution.")
     unique_tensor_names(graph)
     check_operators(model)
-    token.raise_if_set()
-    _to_target(model, notes)
-    token.raise_if_set()
-    _simplify(model, notes, token)
-    unique_node_names(graph)
-    _drop_unused_domains(model, notes)
-    _finish_shapes(model, declared)
-    return tuple(notes)
+    return declared
 
 
 def _clean(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +25,7 @@ from quantstudio.engine.model.cache import (
 )
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.layers import list_layers
-from quantstudio.engine.model.normalise import normalise
+from quantstudio.engine.model.normalise import normalise, repair
 from quantstudio.engine.model.protos import type_name
 from quantstudio.engine.model.reading import (
     ModelKind,
@@ -207,7 +208,7 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
     weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     graph_path = store_graph(model, weight_bytes)
     reporter.progress(2, len(_STEPS), "steps", _STEPS[2])
-    proof = verify(source.path, graph_path, model, cancel=token)
+    proof = verify(source.path, graph_path, model, repaired=partial(_repaired, source.path), cancel=token)
     token.raise_if_set()
     reporter.progress(3, len(_STEPS), "steps", _STEPS[3])
     summary = _summarise(model, graph_path, source, proof, notes)
@@ -216,6 +217,13 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
         remember_source(source.digest, source.external, summary)
     reporter.progress(len(_STEPS), len(_STEPS), "steps", "Opened")
     return Graph(model, summary)
+
+
+def _repaired(path: Path) -> bytes:
+    model = read_onnx(path)
+    load_external(model, path)
+    repair(model)
+    return bytes(model.SerializeToString())
 
 
 def _summarise(

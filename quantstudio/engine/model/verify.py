@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
@@ -55,7 +56,12 @@ class Proof:
 
 
 def verify(
-    original: Model, normalised: Model, model: ModelProto, *, cancel: CancelToken | None = None
+    original: Model,
+    normalised: Model,
+    model: ModelProto,
+    *,
+    repaired: Callable[[], bytes] | None = None,
+    cancel: CancelToken | None = None,
 ) -> Proof:
     """Run both on random input and compare every output.
 
@@ -63,6 +69,7 @@ def verify(
         original: The model as it was.
         normalised: The same model after normalisation, as it is stored.
         model: The normalised model in memory, for its inputs.
+        repaired: Makes a form of the original the runtime accepts, for when it refuses the file as it is.
         cancel: Looked at before each run.
 
     Returns:
@@ -76,30 +83,46 @@ def verify(
     reason = _why_not(model)
     if reason:
         return Proof(float("nan"), (f"Not verified: {reason}.",))
-    session = open_session(original, optimization=Optimization.NONE)
-    rewritten = open_session(normalised, optimization=Optimization.NONE)
-    size, notes = _working_size(session, model)
+    try:
+        before = open_session(original, optimization=Optimization.NONE)
+    except ModelLoadError:
+        if repaired is None:
+            raise
+        original = repaired()
+        before = open_session(original, optimization=Optimization.NONE)
+    after = open_session(normalised, optimization=Optimization.NONE)
+    size, notes = _working_size(before, model)
     if size is None:
         return Proof(float("nan"), notes)
-    outputs = [value.name for value in model.graph.output]
     error = 0.0
     for seed in _SEEDS:
         token.raise_if_set()
         feed = random_feed(model, size, seed)
         try:
-            expected = run(session, feed, outputs)
+            results = _both(before, after, feed, [value.name for value in model.graph.output])
         except MeasureError:
             if seed == _SEEDS[0]:
                 raise
             continue  # larger random integers are no valid input of this model
-        found = run(rewritten, feed, outputs)
-        for name, wanted, got in zip(outputs, expected, found, strict=True):
+        for name, wanted, got in results:
             difference = relative_difference(wanted, got)
             if difference > tolerance_of(wanted):
                 _explain(original, normalised, feed, name, difference, may_tie=wanted.dtype.kind != "f")
             elif wanted.dtype.kind == "f":
                 error = max(error, difference)
     return Proof(error, notes)
+
+
+def _both(
+    before: ort.InferenceSession, after: ort.InferenceSession, feed: Feed, outputs: list[str]
+) -> list[tuple[str, Array, Array]]:
+    """Name, original and normalised value of each output that is a tensor."""
+    expected, found = run(before, feed, outputs), run(after, feed, outputs)
+    return [
+        (name, wanted, got)
+        for name, wanted, got in zip(outputs, expected, found, strict=True)
+        if isinstance(wanted, np.ndarray) and isinstance(got, np.ndarray)
+    ]
 
 
 def random_feed(model: ModelProto, size: tuple[int, int], seed: int) -> Feed:
@@ -161,7 +184,9 @@ def _why_not(model: ModelProto) -> str:
     return ""
 
 
-def _working_size(session: object, model: ModelProto) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
+def _working_size(
+    session: ort.InferenceSession, model: ModelProto
+) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
     shapes = [shape_of(value) or () for value in model.graph.input]
     has_batch = any(shape and not isinstance(shape[0], int) for shape in shapes)
     has_other = any(not isinstance(dim, int) for shape in shapes for dim in shape[1:])
