@@ -185,12 +185,21 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a model takes, each figure from a fresh process that loads and runs it once."""
+    """What a model takes, each figure from a fresh process that loads and runs it once.
+
+    Attributes:
+        size_bytes: File with its external data.
+        weight_bytes: All constant tensors.
+        peak_memory_bytes: Largest resident memory of the whole process.
+        load_ms: Time to open the session, optimization included.
+        runtime_memory_bytes: Part of the peak that was there before the model: interpreter and runtime.
+    """
 
     size_bytes: int
     weight_bytes: int
     peak_memory_bytes: int
     load_ms: float
+    runtime_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +211,8 @@ class VariantResult:
         name: Name for the screen.
         size_bytes: File size.
         metrics: top1, top5, ... or rmse, mae, r2 for regression; empty without labels.
-        drop: Loss against the base in points (top-1) or relative error, paired on the same samples.
+        drop: Loss against the base, paired on the same samples: points of top-1, or for regression by how
+            many percent the RMSE grew.
         drop_method: How the interval was made: "mcnemar", "bootstrap".
         p_value: Of the paired test; None where there is none.
         per_class: One a class.
@@ -215,6 +225,9 @@ class VariantResult:
         provider: Execution provider.
         samples: Samples the accuracy was measured on.
         provenance: MEASURED.
+        flipped: Samples (by index, the first few hundred) the base gets right and this model wrong; without
+            labels, those where the two disagree.
+        flipped_to: Class this model chooses for each of them.
     """
 
     path: str
@@ -234,6 +247,8 @@ class VariantResult:
     provider: str
     samples: int
     provenance: Provenance = Provenance.MEASURED
+    flipped: tuple[int, ...] = ()
+    flipped_to: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,183 @@
+"""What variants cost against a base: every figure from the same samples, the same rounds, fresh processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.errors import MeasureError, ModelLoadError
+from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter
+from quantstudio.core.results import CompareResult, VariantResult
+from quantstudio.engine.evaluation.footprint import file_bytes
+from quantstudio.engine.evaluation.footprint import footprint as footprint_of
+from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
+from quantstudio.engine.evaluation.scoring import DatasetLike, Score, score_models
+from quantstudio.engine.runtime import Feed, worker_threads
+
+COMPARE_SCHEMA = "quantstudio.compare/1"
+
+
+def compare(
+    base: Path,
+    variants: Sequence[Path],
+    dataset: DatasetLike,
+    *,
+    names: Sequence[str] | None = None,
+    threads: int | None = None,
+    provider: str = "cpu",
+    latency: bool = True,
+    footprint: bool = True,
+    batch: int = 1,
+    latency_budget: LatencyBudget | None = None,
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> CompareResult:
+    """Measure a base and its variants.
+
+    One pass over the data runs every model on each batch, so accuracy is paired sample by sample; then all
+    are timed in interleaved rounds; then each is loaded in a fresh process.
+
+    Args:
+        base: The model to compare against, usually FP32.
+        variants: The others.
+        dataset: Samples; without labels only agreement with the base is measured.
+        names: Names for the screen, base first; file names by default.
+        threads: Intra-op threads; None for `worker_threads()`.
+        provider: Execution provider, short or full name.
+        latency: Whether to time.
+        footprint: Whether to measure memory and load time.
+        batch: Samples a timed run; a fixed-batch model's own size wins.
+        latency_budget: How long to time.
+        reporter: Told of batches, rounds and models.
+        cancel: Looked at before every run.
+
+    Returns:
+        Base first, then the variants in order.
+
+    Raises:
+        MeasureError: a model does not run on the data, or outputs do not fit the labels or each other.
+        ModelLoadError: the runtime refuses a model.
+        JobCancelled: `cancel` was set.
+    """
+    started = perf_counter()
+    paths = [Path(base), *map(Path, variants)]
+    if names is not None and len(names) != len(paths):
+        raise MeasureError(
+            f"{len(names)} names for {len(paths)} models", hint="Name the base first, then each"
+        )
+    threads = threads or worker_threads()
+    for path in paths:
+        if not path.is_file():
+            raise ModelLoadError("no such file", where=str(path), hint="Check the path")
+    scores, form = score_models(
+        paths, dataset, threads=threads, provider=provider, reporter=reporter, cancel=cancel
+    )
+    labels = names or _distinct_names(paths)
+    results = [
+        _result(path, name, score, len(dataset))
+        for path, name, score in zip(paths, labels, scores, strict=True)
+    ]
+    if latency:
+        feed, count = _first_samples(dataset, batch)
+        timed = interleaved_latency(
+            paths,
+            feed,
+            threads=threads,
+            provider=provider,
+            batch=count,
+            budget=latency_budget,
+            reporter=reporter,
+            cancel=cancel,
+        )
+        results = [
+            replace(result, latency_ms=one, speedup=ratio)
+            for result, one, ratio in zip(results, timed.results, timed.speedups, strict=True)
+        ]
+    if footprint:
+        results = _with_footprint(results, dataset, threads, provider, reporter, cancel)
+    return CompareResult(
+        variants=tuple(results),
+        samples=len(dataset),
+        seconds=perf_counter() - started,
+        labelled=dataset.labels is not None,
+        task="classification" if form.is_classification else "regression",
+    )
+
+
+def compare_json(result: CompareResult) -> dict[str, Any]:
+    """The comparison as the command line writes it; field names are fixed, see the design's contracts."""
+    document: dict[str, Any] = {
+        "schema": COMPARE_SCHEMA,
+        "task": result.task,
+        "labelled": result.labelled,
+        "samples": result.samples,
+        "seconds": result.seconds,
+        "variants": [],
+    }
+    for variant in result.variants:
+        row: dict[str, Any] = to_json(variant)
+        agreement = variant.agreement
+        row["agreement"] = to_json(agreement.top1) if agreement else None
+        row["output_kl"] = to_json(agreement.kl) if agreement else None
+        row["output_sqnr_db"] = to_json(agreement.sqnr_db) if agreement else None
+        document["variants"].append(row)
+    return document
+
+
+def _result(path: Path, name: str, score: Score, samples: int) -> VariantResult:
+    return VariantResult(
+        path=str(path),
+        name=name,
+        size_bytes=file_bytes(path)[0],
+        metrics=score.metrics,
+        drop=score.drop,
+        drop_method=score.drop_method,
+        p_value=score.p_value,
+        per_class=score.per_class,
+        segments=score.segments,
+        agreement=score.agreement,
+        latency_ms=None,
+        speedup=None,
+        peak_memory_bytes=0,
+        footprint=None,
+        provider=score.provider,
+        samples=samples,
+        flipped=score.flipped,
+        flipped_to=score.flipped_to,
+    )
+
+
+def _with_footprint(
+    results: Sequence[VariantResult],
+    dataset: DatasetLike,
+    threads: int,
+    provider: str,
+    reporter: Reporter,
+    cancel: CancelToken | None,
+) -> list[VariantResult]:
+    feed, _ = _first_samples(dataset, 1)
+    measured = []
+    for done, result in enumerate(results):
+        reporter.progress(done, len(results), "models", "Measuring memory")
+        found = footprint_of(Path(result.path), feed, threads=threads, provider=provider, cancel=cancel)
+        measured.append(replace(result, footprint=found, peak_memory_bytes=found.peak_memory_bytes))
+    reporter.progress(len(results), len(results), "models", "Measuring memory")
+    return measured
+
+
+def _first_samples(dataset: DatasetLike, batch: int) -> tuple[Feed, int]:
+    """A feed of `batch` samples (fewer if there are not that many), and how many it runs."""
+    first = next(iter(dataset.batches(max(batch, 1), stop=max(batch, 1))))
+    sizes = {len(array) for array in first.feed.values() if array.ndim}
+    # A fixed-batch model runs its whole batch, filled up or not.
+    return first.feed, max(first.count, max(sizes, default=1) if len(sizes) == 1 else first.count)
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """File names; with the folder where two files have the same."""
+    names = [path.name for path in paths]
+    return [n if names.count(n) == 1 else f"{p.parent.name}/{n}" for n, p in zip(names, paths, strict=True)]
