@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +41,7 @@ def linear_model(path: Path, weight: NDArray[np.float32], repeats: int = 0) -> P
 class ArrayBatch:
     """A part of the data."""
 
-    feed: dict[str, NDArray[np.generic]]
+    feed: dict[str, NDArray[Any]]
     count: int
     start: int
 
@@ -50,9 +51,9 @@ class ArrayDataset:
     """Data in memory for a one-input model."""
 
     x: NDArray[np.float32]
-    labels: NDArray[np.generic] | None = None
+    labels: NDArray[np.int64] | NDArray[np.float32] | None = None
     class_names: tuple[str, ...] = ()
-    segments: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    segments: dict[str, NDArray[Any]] = field(default_factory=dict)
     digest: str = "test"
     name: str = "x"
 
