@@ -1,8 +1,8 @@
 """Which kernel each layer really runs on: read off the graph as ONNX Runtime has optimized it.
 
 The runtime renames nodes while it fuses them (seen in 1.31): `_nchwc` behind the name of the output tensor
-for blocked convolutions, `_token_N` behind the node's name for integer ones, `/MatMulAddFusion` and the like for
-others. Where no name is left, the weights (themselves or with `_T` when they were transposed) and the output
+for blocked convolutions, `_token_N` behind the node's name for integer ones, `/MatMulAddFusion` and the like
+for others. Where no name is left, the weights (themselves or with `_T` when they were transposed) and the output
 tensor tell.
 """
 

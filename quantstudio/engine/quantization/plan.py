@@ -271,6 +271,11 @@ class _StaticPlanner:
         if name not in self.params:
             histogram, override = self.statistics.tensors.get(name), self.overrides.get(name)
             if histogram is None and override is None:
+                # Calibration leaves out what only a Relu or Clip reads. Whatever that cuts off need not be
+                # represented, so the range behind it will do.
+                readers = self.view.consumers[name]
+                if len(readers) == 1 and readers[0].op_type in FOLDING:
+                    return self._own_params(readers[0].output[0])
                 raise CalibrationError(
                     f"there are no activation statistics for tensor {name!r}",
                     hint="Calibrate this model again",

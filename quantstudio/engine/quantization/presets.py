@@ -1,0 +1,336 @@
+"""Recipes by one word, and `auto`, which builds several and keeps what measures best."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.errors import DataError, RecipeError
+from quantstudio.core.events import NULL_REPORTER, CancelToken, NullReporter, Reporter, never_cancelled
+from quantstudio.core.precision import DYNAMIC_INT8, FP32, STATIC_INT8, WEIGHT_INT8
+from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe, uniform_recipe
+from quantstudio.core.results import BuildResult, VariantResult
+from quantstudio.core.statistics import Statistics
+from quantstudio.engine.calibration.observer import calibrate
+from quantstudio.engine.data.dataset import Batch, Dataset
+from quantstudio.engine.evaluation.compare import compare
+from quantstudio.engine.evaluation.latency import LatencyBudget
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.quantization.build import build_variant
+
+AUTO = "auto"
+# Preset -> named scheme of every layer that can have it.
+UNIFORM_PRESETS = {
+    "static-int8": "static-int8",
+    "dynamic-int8": "dynamic-int8",
+    "weight-int8": "weight-int8",
+    "weight-int4": "weight-int4",
+    "float16": "fp16",
+}
+PRESETS = (*UNIFORM_PRESETS, AUTO)
+
+# Samples `auto` judges accuracy on: KL of the outputs is known to a few percent with this many.
+JUDGED_SAMPLES = 512
+TIMING = LatencyBudget(seconds=3.0, min_rounds=25, max_rounds=200)
+# A mean KL below this (nats) moves accuracy by less than the reference networks' own uncertainty on 10,000
+# images: candidates below it count as equally accurate.
+NEGLIGIBLE_KL = 2e-3
+# The same for outputs that are no class scores: noise power relative to the signal (35 dB).
+NEGLIGIBLE_NOISE = 3e-4
+# How much worse than the best a candidate may be and still count as within the noise.
+LOSS_RATIO = 1.5
+# Points of accuracy a candidate may lose against the best candidate on the judged samples.
+DROP_MARGIN_POINTS = 0.5
+# Points of accuracy against FP32 beyond which a candidate is no result, unless the samples cannot tell.
+LARGEST_DROP_POINTS = 1.0
+# Share of predictions that may change where there are no labels.
+LARGEST_DISAGREEMENT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One recipe `auto` tries."""
+
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate with what was measured of it."""
+
+    candidate: Candidate
+    result: VariantResult
+
+    @property
+    def loss(self) -> float:
+        """Mean KL from FP32 where outputs are classes, else noise power relative to the signal."""
+        agreement = self.result.agreement
+        if agreement is None:
+            return math.inf
+        if not math.isnan(agreement.kl):
+            return agreement.kl
+        return 10 ** (-agreement.sqnr_db / 10)
+
+    @property
+    def has_kl(self) -> bool:
+        """Whether `loss` is a KL divergence."""
+        return self.result.agreement is not None and not math.isnan(self.result.agreement.kl)
+
+    @property
+    def speedup(self) -> float:
+        """Times faster than FP32."""
+        return self.result.speedup.value if self.result.speedup is not None else 0.0
+
+    @property
+    def drop_points(self) -> float:
+        """Points of accuracy lost; without class labels, points of predictions that changed."""
+        result = self.result
+        if result.drop is not None and result.drop_method == "mcnemar":
+            return result.drop.value
+        if result.agreement is not None and not math.isnan(result.agreement.top1):
+            return 100 * (1 - result.agreement.top1)
+        return 0.0
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it loses more than anyone would accept."""
+        result = self.result
+        if result.drop is not None and result.drop_method == "mcnemar":
+            return result.drop.value > LARGEST_DROP_POINTS and result.drop.low > 0
+        if result.agreement is not None and not math.isnan(result.agreement.top1):
+            return result.agreement.top1 < 1 - LARGEST_DISAGREEMENT
+        return False
+
+    @property
+    def text(self) -> str:
+        """Its figures in a few words."""
+        parts = [f"{self.speedup:.2f}x FP32"]
+        result = self.result
+        if result.drop is not None and result.drop_method == "mcnemar":
+            parts.append(f"{result.drop.value:+.2f} points lost")
+        agreement = result.agreement
+        if agreement is not None and not math.isnan(agreement.top1):
+            parts.append(f"{agreement.top1:.1%} agreement")
+        if agreement is not None:
+            parts.append(
+                f"KL {agreement.kl:.1e}" if not math.isnan(agreement.kl) else f"{agreement.sqnr_db:.1f} dB"
+            )
+        return f"{self.candidate.name} ({', '.join(parts)})"
+
+
+def build_preset(
+    graph: Graph,
+    dataset: Dataset | None,
+    statistics: Statistics | None,
+    preset: str,
+    output: Path,
+    *,
+    calibration: CalibrationSettings | None = None,
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> tuple[Recipe, BuildResult]:
+    """Build the variant a preset stands for.
+
+    `auto` measures static INT8 everywhere, static INT8 around weighted layers only, dynamic INT8 and a mix of
+    both, drops what is slower than FP32 or plainly less accurate, and keeps the most accurate, or the fastest
+    of those whose difference is within the noise. Where nothing is left it stores the weights as INT8 and says
+    so.
+
+    Args:
+        graph: Normalised model.
+        dataset: Samples to calibrate with and, for `auto`, to judge by.
+        statistics: Activation statistics; None calibrates where they are needed.
+        preset: One of `PRESETS`.
+        output: Where the ONNX file goes.
+        calibration: Range settings.
+        reporter: Told of every stage.
+        cancel: Looked at before every stage and batch.
+
+    Returns:
+        The recipe, and what was built.
+
+    Raises:
+        RecipeError: there is no such preset.
+        DataError: the preset needs data and there is none.
+    """
+    settings = calibration or CalibrationSettings()
+    if preset not in PRESETS:
+        raise RecipeError(f"unknown preset {preset!r}", hint=f"Choose one of {', '.join(PRESETS)}")
+    if preset == AUTO:
+        if dataset is None:
+            raise DataError("preset auto measures candidates and needs data", hint="Give --data FILE.npz")
+        return _build_auto(graph, dataset, statistics, output, settings, reporter, cancel)
+    recipe = uniform_recipe(UNIFORM_PRESETS[preset], calibration=settings)
+    if statistics is None and any(scheme.is_static for scheme in recipe.resolve(graph.layers).values()):
+        statistics = _calibrated(graph, dataset, settings, reporter, cancel)
+    return recipe, build_variant(graph, statistics, recipe, output, reporter=reporter, cancel=cancel)
+
+
+def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Candidate, ...]:
+    """What `auto` tries for a graph: only what differs from the others there."""
+    layers = [layer for layer in graph.layers if layer.quantizable]
+    static = [layer for layer in layers if "static-int8" in layer.schemes]
+    dynamic = [layer for layer in layers if "dynamic-int8" in layer.schemes]
+    candidates = []
+    if static:
+        candidates.append(Candidate("static", uniform_recipe(STATIC_INT8, calibration=calibration)))
+        candidates.append(
+            Candidate(
+                "static on weighted layers",
+                uniform_recipe(
+                    STATIC_INT8, calibration=calibration, activation_scope=ActivationScope.WEIGHTED
+                ),
+            )
+        )
+    if dynamic:
+        candidates.append(Candidate("dynamic", uniform_recipe(DYNAMIC_INT8, calibration=calibration)))
+    if dynamic and any(layer.op_type == "Conv" for layer in static):
+        rules = (
+            LayerRule(STATIC_INT8, op_types=("Conv",)),
+            LayerRule(DYNAMIC_INT8, op_types=("Gemm", "MatMul")),
+        )
+        recipe = Recipe(rules, calibration, ActivationScope.ALL)
+        candidates.append(Candidate("static convolutions, dynamic products", recipe))
+    return tuple(candidates)
+
+
+def choose(judged: list[Judged]) -> Judged | None:
+    """The most accurate candidate that is not slower than FP32; of those within the noise of it the fastest."""
+    able = [one for one in judged if one.speedup >= 1.0 and not one.is_broken and math.isfinite(one.loss)]
+    if not able:
+        return None
+    best = min(able, key=lambda one: one.loss)
+    negligible = NEGLIGIBLE_KL if best.has_kl else NEGLIGIBLE_NOISE
+    limit = max(LOSS_RATIO * best.loss, negligible)
+    close = [
+        one for one in able if one.loss <= limit and one.drop_points <= best.drop_points + DROP_MARGIN_POINTS
+    ]
+    return max(close or [best], key=lambda one: one.speedup)
+
+
+def _build_auto(
+    graph: Graph,
+    dataset: Dataset,
+    statistics: Statistics | None,
+    output: Path,
+    calibration: CalibrationSettings,
+    reporter: Reporter,
+    cancel: CancelToken | None,
+) -> tuple[Recipe, BuildResult]:
+    token = cancel or never_cancelled()
+    candidates = auto_candidates(graph, calibration)
+    if statistics is None and any("static-int8" in layer.schemes for layer in graph.layers):
+        statistics = _calibrated(graph, dataset, calibration, reporter, cancel)
+    with tempfile.TemporaryDirectory(prefix="quantstudio-auto-") as folder:
+        paths = []
+        for index, candidate in enumerate(candidates):
+            token.raise_if_set()
+            reporter.progress(index, len(candidates), "candidates", f"Trying {candidate.name}")
+            path = Path(folder) / f"candidate{index}.onnx"
+            build_variant(graph, statistics, candidate.recipe, path, cancel=token)
+            paths.append(path)
+        judged = _judged(graph, dataset, candidates, paths, calibration, reporter, token)
+    chosen = choose(judged)
+    recipe = chosen.candidate.recipe if chosen else uniform_recipe(WEIGHT_INT8, calibration=calibration)
+    built = build_variant(graph, statistics, recipe, output, reporter=reporter, cancel=token)
+    return recipe, replace(built, preset=_explained(judged, chosen, min(len(dataset), JUDGED_SAMPLES)))
+
+
+def _judged(
+    graph: Graph,
+    dataset: Dataset,
+    candidates: tuple[Candidate, ...],
+    paths: list[Path],
+    calibration: CalibrationSettings,
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> list[Judged]:
+    if not paths:
+        return []
+    measured = compare(
+        Path(graph.summary.graph_path),
+        paths,
+        FirstSamples(dataset, JUDGED_SAMPLES),
+        names=["FP32", *(candidate.name for candidate in candidates)],
+        latency_budget=TIMING,
+        footprint=False,
+        reporter=_Quiet(reporter),
+        cancel=cancel,
+    )
+    results = measured.variants[1:]
+    return [Judged(candidate, result) for candidate, result in zip(candidates, results, strict=True)]
+
+
+def _explained(judged: list[Judged], chosen: Judged | None, samples: int) -> str:
+    if not judged:
+        return "No layer has an integer form that computes on integers; weights are stored as INT8."
+    tried = "; ".join(one.text for one in judged)
+    if chosen is None:
+        why = "None is faster than FP32 without losing accuracy, so only the weights are stored as INT8."
+    else:
+        why = f"Chose {chosen.candidate.name}."
+    return f"{why} Measured on {samples} calibration samples: {tried}."
+
+
+def _calibrated(
+    graph: Graph,
+    dataset: Dataset | None,
+    calibration: CalibrationSettings,
+    reporter: Reporter,
+    cancel: CancelToken | None,
+) -> Statistics:
+    if dataset is None:
+        raise DataError("static quantization needs calibration data", hint="Give --data FILE.npz")
+    return calibrate(graph, dataset, samples=calibration.samples, reporter=reporter, cancel=cancel)
+
+
+class FirstSamples:
+    """The first samples of a data set, as a data set of their own."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        self._dataset = dataset
+        self._count = min(count, len(dataset))
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self._count
+
+    @property
+    def labels(self) -> NDArray[np.int64] | NDArray[np.float32] | None:
+        """Labels of these samples."""
+        labels = self._dataset.labels
+        return None if labels is None else labels[: self._count]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self._dataset.class_names
+
+    @property
+    def segments(self) -> Mapping[str, NDArray[Any]]:
+        """None: nothing is judged by segment here."""
+        return {}
+
+    def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Samples in order."""
+        last = self._count if stop is None else min(stop, self._count)
+        return self._dataset.batches(size, start=start, stop=last)
+
+
+class _Quiet(NullReporter):
+    """Passes progress on and keeps the candidates' warnings out of the log."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def progress(self, done: int, total: int, unit: str, label: str) -> None:
+        """Pass on."""
+        self._reporter.progress(done, total, unit, label)
