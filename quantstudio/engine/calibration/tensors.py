@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
 
 from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.model.protos import subgraphs
 
-# Operators whose tensors static quantization may put on an integer grid (ONNX Runtime has an integer kernel
-# for them, or moves values through them unchanged).
-INTEGER_OPS = frozenset(
+# Layers with an integer kernel, and operators that stay on integers when they lie between such layers. The
+# emitter quantizes a part of these, never more.
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+BETWEEN = frozenset(
     {
         "Add",
         "AveragePool",
         "Clip",
         "Concat",
-        "Conv",
-        "ConvTranspose",
-        "Div",
-        "Gemm",
+        "Flatten",
         "GlobalAveragePool",
-        "GlobalMaxPool",
-        "HardSigmoid",
-        "HardSwish",
         "LeakyRelu",
-        "MatMul",
         "MaxPool",
         "Mul",
-        "Pad",
         "Relu",
-        "Resize",
+        "Reshape",
         "Sigmoid",
         "Slice",
-        "Softmax",
-        "Split",
-        "Sub",
-        "Tanh",
-        "Where",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
     }
 )
+# Operators all of whose inputs carry data; of the others only the first does.
+MANY_INPUTS = frozenset({"Add", "Concat", "MatMul", "Mul"})
 # The output holds exactly the input's values in another order or shape, so it has the input's histogram.
-SAME_VALUES_OPS = frozenset(
+SAME_VALUES = frozenset(
     {
         "DepthToSpace",
         "Dropout",
@@ -55,10 +50,10 @@ SAME_VALUES_OPS = frozenset(
         "Unsqueeze",
     }
 )
-# Absorbed by the operator in front: its integer form writes the clamped values at once, and nobody reads the
-# ones before. Observing those would also undo the float kernel's own fusion and cost a second pass.
-ABSORBED_OPS = frozenset({"Relu", "Clip"})
-ABSORBING_OPS = frozenset({"Add", "Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Absorbed by the operator in front: its integer kernel writes the clamped values at once, and nobody else can
+# tell those from the ones before. Observing both would also undo the float kernel's fusion.
+ABSORBED = frozenset({"Relu", "Clip"})
+ABSORBING = PRODUCTS | {"Add"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,8 @@ class CalibrationPlan:
 
     Attributes:
         observed: Tensors to look at, in graph order.
-        aliases: Other tensors that hold exactly the values of an observed one: name to observed name.
+        aliases: Other tensors with the histogram of an observed one (name to observed name): they hold the
+            same values, or are read by nothing but a Relu or Clip that writes it.
     """
 
     observed: tuple[str, ...]
@@ -81,41 +77,101 @@ def calibration_tensors(graph: Graph) -> tuple[str, ...]:
 
 
 def plan_calibration(graph: Graph) -> CalibrationPlan:
-    """Float activations of the main graph that static quantization may need.
+    """Float activations of the main graph that static quantization may need, whatever the recipe.
 
-    Inputs and outputs of `INTEGER_OPS`, what listed layers read, and float graph inputs; except the value
-    between an operator and the Relu or Clip it absorbs. Tensors inside If, Loop and Scan bodies cannot be
-    observed: the runtime does not give them out.
+    What layers read; what they write if that can stay on integers; what lies between them; and float graph
+    inputs. Tensors inside If, Loop and Scan bodies cannot be observed: the runtime does not give them out.
     """
-    proto = graph.proto.graph
-    producer = {name: node for node in proto.node for name in node.output if name}
-    order = {name: i for i, name in enumerate([*(v.name for v in proto.input), *producer])}
-    float_tensors = order.keys() - _other_types(proto) - _absorbed(graph)
+    flow = _Flow(graph.proto.graph)
     observed: set[str] = set()
     aliases: dict[str, str] = {}
-    for name in _wanted(graph):
-        source = name
-        while source in producer and producer[source].op_type in SAME_VALUES_OPS:
-            source = producer[source].input[0]
-        if name not in float_tensors or source not in order:  # an initializer in other clothes
+    for name in _wanted(graph, flow):
+        source = flow.source(name)
+        if name not in flow.floats or source not in flow.floats:
             continue
         observed.add(source)
         if source != name:
             aliases[name] = source
+    order = {name: i for i, name in enumerate(flow.order)}
     return CalibrationPlan(tuple(sorted(observed, key=order.__getitem__)), aliases)
 
 
-def _wanted(graph: Graph) -> dict[str, None]:
-    """Names to consider, in order: not all of them tensors, not all of them float."""
-    proto = graph.proto.graph
-    wanted = {v.name: None for v in proto.input}
-    for node in proto.node:
-        if node.op_type in INTEGER_OPS or node.op_type in SAME_VALUES_OPS:
-            wanted.update(dict.fromkeys((*node.input, *node.output)))
+class _Flow:
+    """Who writes and reads the tensors of the main graph."""
+
+    def __init__(self, proto: onnx.GraphProto) -> None:
+        self.nodes = list(proto.node)
+        self.inputs = [v.name for v in proto.input]
+        self.given_out = {v.name for v in proto.output}
+        self.producer = {name: node for node in self.nodes for name in node.output if name}
+        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in {*node.input, *_captured(node)}:
+                self.readers[name].append(node)
+        self.order = [*self.inputs, *self.producer]
+        self.floats = set(self.order) - _other_types(proto)
+
+    def data_inputs(self, node: onnx.NodeProto) -> list[str]:
+        """Activations a node computes with: no constants, no shapes."""
+        names = node.input if node.op_type in MANY_INPUTS else node.input[:1]
+        return [n for n in names if n in self.floats]
+
+    def absorbed_by(self, name: str) -> onnx.NodeProto | None:
+        """The Relu or Clip that alone reads the output of an operator that can absorb it."""
+        producer, readers = self.producer.get(name), self.readers[name]
+        if producer is None or producer.op_type not in ABSORBING or name in self.given_out:
+            return None
+        if len(readers) == 1 and readers[0].op_type in ABSORBED and readers[0].input[0] == name:
+            return readers[0]
+        return None
+
+    def source(self, name: str) -> str:
+        """The tensor whose histogram this one shares."""
+        while name in self.producer and self.producer[name].op_type in SAME_VALUES:
+            name = self.producer[name].input[0]
+        reader = self.absorbed_by(name)
+        return name if reader is None else reader.output[0]
+
+    def integer_nodes(self) -> set[str]:
+        """Names of nodes that can run on integers if every layer does.
+
+        The largest set of operators between layers each of which reads integers only, and writes for one.
+        """
+        integer = {n.name for n in self.nodes if n.op_type in PRODUCTS or n.op_type in BETWEEN}
+        changed = True
+        while changed:
+            changed = False
+            for node in self.nodes:
+                if node.name not in integer or node.op_type in PRODUCTS:
+                    continue
+                fed = all(
+                    name in self.inputs or self.producer[name].name in integer
+                    for name in self.data_inputs(node)
+                )
+                read = any(r.name in integer for r in self.readers[node.output[0]])
+                if not fed or not (read or self._ends_a_layer(node)):
+                    integer.discard(node.name)
+                    changed = True
+        return integer
+
+    def _ends_a_layer(self, node: onnx.NodeProto) -> bool:
+        return node.op_type in ABSORBED and self.absorbed_by(node.input[0]) is node
+
+
+def _wanted(graph: Graph, flow: _Flow) -> Iterator[str]:
+    integer = flow.integer_nodes()
+    yield from flow.inputs
+    for node in flow.nodes:
+        if node.name in integer:
+            yield from flow.data_inputs(node)
+            # Gemm and MatMul can write floats; every other integer operator writes integers.
+            if node.op_type not in ("Gemm", "MatMul") or any(
+                r.name in integer for r in flow.readers[node.output[0]]
+            ):
+                yield node.output[0]
     for layer in graph.layers:
         if not layer.scope:
-            wanted.update(dict.fromkeys(layer.inputs))
-    return wanted
+            yield from layer.inputs
 
 
 def _other_types(proto: onnx.GraphProto) -> set[str]:
@@ -131,31 +187,9 @@ def _other_types(proto: onnx.GraphProto) -> set[str]:
     }
 
 
-def _absorbed(graph: Graph) -> set[str]:
-    """Tensors between an operator and the Relu or Clip it absorbs."""
-    proto = graph.proto.graph
-    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-    for node in proto.node:
-        for name in {*node.input, *_captured(node)}:
-            readers[name].append(node)
-    given_out = {v.name for v in proto.output}
-    return {
-        node.output[0]
-        for node in proto.node
-        if node.op_type in ABSORBING_OPS
-        and node.output[0] not in given_out
-        and [r.op_type in ABSORBED_OPS and r.input[0] == node.output[0] for r in readers[node.output[0]]]
-        == [True]
-    }
-
-
-def _captured(node: onnx.NodeProto) -> set[str]:
+def _captured(node: onnx.NodeProto) -> Iterator[str]:
     """Outer tensors that bodies of a control-flow node may read."""
-    names: set[str] = set()
-    for attribute in node.attribute:
-        bodies = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-        for body in bodies:
-            for inner in body.node:
-                names.update(inner.input)
-                names.update(_captured(inner))
-    return names
+    for _, body in subgraphs(node):
+        for inner in body.node:
+            yield from inner.input
+            yield from _captured(inner)
