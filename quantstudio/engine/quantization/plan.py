@@ -264,7 +264,9 @@ class _StaticPlanner:
         if name in self.overrides:
             return True
         histogram = self.statistics.tensors.get(name)
-        return histogram is not None and max(-histogram.minimum, histogram.maximum) < LARGEST_MAGNITUDE
+        if histogram is None or name in self.statistics.masked:
+            return False
+        return max(-histogram.minimum, histogram.maximum) < LARGEST_MAGNITUDE
 
     def _own_params(self, name: str) -> ActivationParams:
         """Scale and zero point from a tensor's own range."""
