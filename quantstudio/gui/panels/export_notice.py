@@ -1,0 +1,12 @@
+"""How the window says that a picture could not be written."""
+
+from __future__ import annotations
+
+from quantstudio.core.errors import QuantStudioError
+from quantstudio.gui.session import NoticeLevel, Session
+
+
+def tell_export_failed(session: Session, error: object) -> None:
+    """Notify the user of a failed export of a plot."""
+    if isinstance(error, QuantStudioError):
+        session.notify(NoticeLevel.ERROR, error.what, error.hint, error.where)

@@ -1,0 +1,241 @@
+"""The row of key figures: is this recipe good? Predicted while it changes, measured once it was run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from PySide6.QtWidgets import QHBoxLayout, QWidget
+
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.results import Interval
+from quantstudio.gui import figures
+from quantstudio.gui.itemmodels.variant_facts import Quality, latency_of, quality_of, size_of
+from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
+from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
+
+BAD_POINTS = 1.0  # a significant loss of more than one point is more than something to look at
+NO_MODEL = "Open a model"
+
+
+class KeyFiguresPanel(QWidget):
+    """Four cards: model size, accuracy, latency, layers quantized."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("panel.key_figures")
+        self.setAccessibleName("Key figures")
+        self._session = session
+        self.size_card = KeyFigure("size", "size", "Model size")
+        self.quality_card = KeyFigure("accuracy", "accuracy", "Top-1 accuracy")
+        self.latency_card = KeyFigure("latency", "latency", "Latency p50")
+        self.layers_card = KeyFigure("layers", "layers", "Layers quantized")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(8)
+        for card in (self.size_card, self.quality_card, self.latency_card, self.layers_card):
+            row.addWidget(card, 1)
+        for signal in (
+            session.model_changed,
+            session.recipe_changed,
+            session.variants_changed,
+            session.prediction_changed,
+        ):
+            signal.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the session's figures."""
+        current = self._session.current_variant
+        stale = _newest_measured(self._session.variants)
+        self._show_size(current)
+        self._show_quality(current, stale)
+        self._show_latency(current, stale)
+        self._show_layers()
+
+    # ------------------------------------------------------------------ size
+
+    def _show_size(self, current: Variant | None) -> None:
+        model, prediction = self._session.model, self._session.prediction
+        if model is None:
+            self.size_card.set_figure(figures.NOTHING, detail=NO_MODEL)
+            return
+        base = model.file_bytes
+        if current is not None and (current.build is not None or current.result is not None):
+            value, tag, detail = size_of(current, base), MEASURED, f"File of {current.name}"
+        elif prediction is not None and prediction.size_bytes is not None:
+            value, tag, detail = prediction.size_bytes, PREDICTED, "From the bytes of each layer's scheme"
+        else:
+            self.size_card.set_figure(figures.size(base), delta="FP32", detail="Size of the FP32 model")
+            return
+        delta, tone = _times(base, value, "smaller", "larger")
+        detail = f"{detail}; the FP32 model takes {figures.size(base)}"
+        self.size_card.set_figure(figures.size(value), delta=delta, tone=tone, tag=tag, detail=detail)
+
+    # ------------------------------------------------------------------ accuracy
+
+    def _show_quality(self, current: Variant | None, stale: Variant | None) -> None:
+        base = quality_of(self._session.base) if self._session.base is not None else None
+        self._name_quality(base)
+        measured = quality_of(current) if current is not None else None
+        if current is not None and measured is not None:
+            self._show_measured_quality(measured, base, current, MEASURED)
+            return
+        prediction = self._session.prediction
+        if prediction is not None and prediction.accuracy is not None:
+            self._show_predicted_quality(prediction.accuracy, base)
+            return
+        old = quality_of(stale) if stale is not None else None
+        if stale is not None and old is not None:
+            self._show_measured_quality(old, base, stale, OUT_OF_DATE)
+            return
+        if base is not None:
+            self.quality_card.set_figure(
+                figures.percent(base.value.value), delta="FP32", tag=MEASURED, detail="Of the FP32 model"
+            )
+            return
+        hint = (
+            NO_MODEL if self._session.model is None else "Run Sensitivity to predict it, Measure to know it"
+        )
+        self.quality_card.set_figure(figures.NOTHING, detail=hint)
+
+    def _name_quality(self, base: Quality | None) -> None:
+        curve = self._session.sensitivity_curve
+        if base is not None:
+            name = base.name
+        elif curve is not None and not curve.labelled:
+            name = "Agreement with FP32"
+        else:
+            name = "Top-1 accuracy"
+        self.quality_card.caption.setText(name)
+
+    def _show_measured_quality(
+        self, quality: Quality, base: Quality | None, variant: Variant, tag: str
+    ) -> None:
+        value = quality.value
+        delta, tone, detail = "", Tone.NEUTRAL, f"{variant.name}"
+        if variant.result is not None:
+            detail += f", {figures.count(variant.result.samples)} samples"
+        if base is not None:
+            change = (value.value - base.value.value) * 100
+            delta = figures.points(change)
+            is_within_noise = quality.has_interval and value.low <= base.value.value <= value.high
+            tone = _quality_tone(change, is_certain=not is_within_noise)
+            detail += f"; FP32 has {figures.percent(base.value.value)}"
+        if quality.has_interval:
+            detail += f"; 95 % interval {figures.percent(value.low)} to {figures.percent(value.high)}"
+        self.quality_card.set_figure(
+            figures.percent(value.value), delta=delta, tone=tone, tag=tag, detail=detail
+        )
+
+    def _show_predicted_quality(self, accuracy: Interval, base: Quality | None) -> None:
+        curve = self._session.sensitivity_curve
+        reference = base.value.value if base is not None else (curve.accuracy[0] if curve else None)
+        delta, tone = "", Tone.NEUTRAL
+        if reference is not None:
+            change = (accuracy.value - reference) * 100
+            delta, tone = figures.points(change), _quality_tone(change, is_certain=True)
+        detail = f"95 % interval {figures.percent(accuracy.low)} to {figures.percent(accuracy.high)}"
+        self.quality_card.set_figure(
+            figures.percent(accuracy.value), delta=delta, tone=tone, tag=PREDICTED, detail=detail
+        )
+
+    # ------------------------------------------------------------------ latency
+
+    def _show_latency(self, current: Variant | None, stale: Variant | None) -> None:
+        base = self._session.base
+        reference = latency_of(base, None) if base is not None else None
+        prediction = self._session.prediction
+        measured = latency_of(current, base) if current is not None else None
+        if current is not None and measured is not None:
+            self._set_latency(measured.value, reference, MEASURED, _latency_detail(current))
+        elif prediction is not None and prediction.latency_ms is not None:
+            costs = self._session.costs
+            fp32 = Interval(costs.fp32_ms, costs.fp32_ms, costs.fp32_ms) if costs is not None else reference
+            self._set_latency(prediction.latency_ms, fp32, PREDICTED, "From the time of each layer")
+        elif stale is not None and (old := latency_of(stale, base)) is not None:
+            self._set_latency(old.value, reference, OUT_OF_DATE, _latency_detail(stale))
+        elif reference is not None and base is not None:
+            self.latency_card.set_figure(
+                figures.milliseconds(reference.value),
+                delta="FP32",
+                tag=MEASURED,
+                detail=_latency_detail(base),
+            )
+        else:
+            hint = NO_MODEL if self._session.model is None else "Measure to know it"
+            self.latency_card.set_figure(figures.NOTHING, detail=hint)
+
+    def _set_latency(self, value_ms: float, reference: Interval | None, tag: str, detail: str) -> None:
+        delta, tone = "", Tone.NEUTRAL
+        if reference is not None:
+            delta, tone = _times(reference.value, value_ms, "faster", "slower")
+            detail += f"; FP32 takes {figures.milliseconds(reference.value)}"
+        self.latency_card.set_figure(
+            figures.milliseconds(value_ms), delta=delta, tone=tone, tag=tag, detail=detail
+        )
+
+    # ------------------------------------------------------------------ layers
+
+    def _show_layers(self) -> None:
+        session = self._session
+        if session.model is None:
+            self.layers_card.set_figure(figures.NOTHING, detail=NO_MODEL)
+            return
+        schemes = [session.recipe.scheme_for(layer) for layer in session.layers]
+        integer = [scheme for scheme in schemes if not scheme.is_float]
+        can = sum(layer.quantizable for layer in session.layers)
+        labels = Counter(scheme.label for scheme in schemes)
+        detail = ", ".join(f"{n} at {label}" for label, n in labels.most_common())
+        detail += f"; {can} of {len(schemes)} can be quantized"
+        self.layers_card.set_figure(
+            f"{figures.count(len(integer))}{figures.THIN_SPACE}/{figures.THIN_SPACE}{figures.count(len(schemes))}",
+            delta=_odd_ones(integer),
+            tone=Tone.GOOD,
+            detail=detail,
+        )
+
+
+def _odd_ones(schemes: list[LayerScheme]) -> str:
+    """What stands out among the quantized layers: "73 at W4A8"; the only precision if there is one."""
+    labels = Counter(scheme.label for scheme in schemes).most_common()
+    if not labels:
+        return ""
+    if len(labels) == 1:
+        return f"all {labels[0][0]}"
+    label, number = labels[1]
+    return f"{figures.count(number)} at {label}"
+
+
+def _newest_measured(variants: tuple[Variant, ...]) -> Variant | None:
+    return next((v for v in reversed(variants) if not v.is_base and v.result is not None), None)
+
+
+def _latency_detail(variant: Variant) -> str:
+    latency = variant.result.latency_ms if variant.result is not None else None
+    if latency is None:
+        return variant.name
+    return (
+        f"{variant.name}, {latency.runs} runs, batch {latency.batch}, {latency.threads} threads, "
+        f"{latency.provider}"
+    )
+
+
+def _quality_tone(change: float, *, is_certain: bool) -> Tone:
+    if change >= 0:
+        return Tone.GOOD
+    if not is_certain:
+        return Tone.NEUTRAL
+    return Tone.BAD if change < -BAD_POINTS else Tone.WARN
+
+
+def _times(base: float, value: float, better: str, worse: str) -> tuple[str, Tone]:
+    """How many times better or worse, in words; "same" where the digits shown are equal."""
+    if value <= 0 or base <= 0:
+        return "", Tone.NEUTRAL
+    ratio = base / value
+    if figures.ratio(ratio) == figures.ratio(1.0):
+        return f"{figures.ratio(1.0)} same", Tone.NEUTRAL
+    if ratio > 1:
+        return f"{figures.ratio(ratio)} {better}", Tone.GOOD
+    return f"{figures.ratio(1 / ratio)} {worse}", Tone.WARN
