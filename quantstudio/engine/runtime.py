@@ -1,7 +1,8 @@
-"""ONNX Runtime sessions: the only place that makes them, so threads, optimizers and errors agree everywhere."""
+"""ONNX Runtime sessions: the only place that makes them, so threads and errors agree everywhere."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,9 @@ CPU = "CPUExecutionProvider"
 # ONNX Runtime 1.31 turns DequantizeLinear -> Conv(float weight) -> QuantizeLinear into an integer Conv at
 # load: a layer asked to be FP32 would silently become INT8.
 SILENT_REQUANTIZERS = ("WeightBiasQuantization",)
+
+# "[ONNXRuntimeError] : 1 : FAIL : " says nothing to a person.
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -149,4 +153,4 @@ def run(
 def first_line(error: BaseException) -> str:
     """First line of a runtime's message, without its class prefix."""
     text = str(error).strip().splitlines()
-    return text[0].removeprefix("[ONNXRuntimeError] : ")[:400] if text else type(error).__name__
+    return _CODE.sub("", text[0])[:400] if text else type(error).__name__

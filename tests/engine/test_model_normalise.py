@@ -461,7 +461,10 @@ def test_that_half_precision_weights_are_kept(tmp_path):
 
 
 def test_that_a_quantized_file_is_listed_as_such(tmp_path):
-    weights = {"q": np.array([[1, -2], [3, 4]], np.int8), "s": np.array(0.1, np.float32)}
+    weights: dict[str, NDArray[Any]] = {
+        "q": np.array([[1, -2], [3, 4]], np.int8),
+        "s": np.array(0.1, np.float32),
+    }
     nodes = [node("DequantizeLinear", ["q", "s"], ["w"]), node("MatMul", ["x", "w"], ["y"], "product")]
     made = model(nodes, [value("x", ["N", 2])], [value("y", ["N", 2])], weights)
     result = opened(made, tmp_path, {"x": random(3, 2)})

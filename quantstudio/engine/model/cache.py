@@ -104,6 +104,12 @@ def _is_intact(path: Path) -> bool:
     return path.is_file() and file_digest(path) == path.stem
 
 
+def forget_graph(graph_path: Path) -> None:
+    """Remove a stored graph that has no summary yet: it was not proven."""
+    if not graph_path.with_suffix(".json").exists():
+        graph_path.unlink(missing_ok=True)
+
+
 def read_graph(path: Path) -> ModelProto | None:
     """The normalised model of a cache file; None when it or its weights are missing or altered."""
     if not _is_intact(path):

@@ -16,6 +16,7 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_
 from quantstudio.core.files import file_digest
 from quantstudio.core.layers import ModelSummary, TensorInfo
 from quantstudio.engine.model.cache import (
+    forget_graph,
     read_graph,
     read_summary,
     recall_source,
@@ -121,7 +122,7 @@ def open_model(
         return _open_factory(factory, shown, trust, reporter, token)
     if factory or state:
         raise ModelLoadError(
-            f"a {kind.value} holds its own network and weights",
+            f"this {kind.value} holds its own network and weights",
             where=shown,
             hint="Leave out --factory and --state, or give a file of weights",
         )
@@ -208,8 +209,11 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
     weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     graph_path = store_graph(model, weight_bytes)
     reporter.progress(2, len(_STEPS), "steps", _STEPS[2])
-    proof = verify(source.path, graph_path, model, repaired=partial(_repaired, source.path), cancel=token)
-    token.raise_if_set()
+    try:
+        proof = verify(source.path, graph_path, model, repaired=partial(_repaired, source.path), cancel=token)
+    except QuantStudioError:
+        forget_graph(graph_path)
+        raise
     reporter.progress(3, len(_STEPS), "steps", _STEPS[3])
     summary = _summarise(model, graph_path, source, proof, notes)
     write_summary(summary)

@@ -23,7 +23,7 @@ _FORMATS = "Give an ONNX file, a .pt2 or TorchScript program, or module:factory"
 class ModelKind(StrEnum):
     """What a model file is, by its content."""
 
-    ONNX = "onnx"
+    ONNX = "ONNX model"
     EXPORTED_PROGRAM = "torch.export program"
     TORCHSCRIPT = "TorchScript program"
     WEIGHTS = "weights without a network"

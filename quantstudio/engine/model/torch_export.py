@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ import onnx
 from onnx import ModelProto
 
 from quantstudio.core.errors import ModelLoadError, VerificationError
-from quantstudio.engine.model.torch_source import TorchSource, input_names
+from quantstudio.engine.model.torch_source import TorchSource, input_names, quiet_torch
 from quantstudio.engine.model.verify import relative_difference
 from quantstudio.engine.runtime import Optimization, first_line, open_session, run
 
@@ -44,7 +40,7 @@ def export_to_onnx(source: TorchSource, target: Path, where: str) -> tuple[str, 
 
     is_script = isinstance(source.network, torch.jit.ScriptModule)
     try:
-        with _quiet():
+        with quiet_torch():
             if is_script:
                 _export_script(source, target)
             else:
@@ -178,17 +174,3 @@ def _flat(values: Any) -> list[np.ndarray[Any, Any]]:  # noqa: ANN401
     from torch.utils._pytree import tree_leaves
 
     return [value.numpy() for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about packages and deprecations, which help no user here."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import logging
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +80,8 @@ def load_exported_program(path: Path) -> TorchSource:
     import torch
 
     try:
-        program = torch.export.load(path)
+        with quiet_torch():
+            program = torch.export.load(path)
     except Exception as error:  # the archive is a program: anything may be raised
         raise _failed("torch cannot load the exported program", str(path), error) from error
     args, kwargs = program.example_inputs or ((), {})
@@ -95,7 +99,8 @@ def load_torchscript(path: Path) -> TorchSource:
     try:
         with ZipFile(path) as archive:
             traced = any(name.endswith("traced_inputs.pkl") for name in archive.namelist())
-        script = torch.jit.load(str(path), "cpu", _restore_shapes=traced)  # type: ignore[no-untyped-call]
+        with quiet_torch():
+            script = torch.jit.load(str(path), "cpu", _restore_shapes=traced)  # type: ignore[no-untyped-call]
         script = script.eval()
         args = [_like(value.type()) for value in list(script.forward.graph.inputs())[1:]]
     except Exception as error:  # the archive is a program: anything may be raised
@@ -310,3 +315,19 @@ def input_names(network: torch.nn.Module) -> list[str]:
     """Names of forward's parameters, for the inputs of an exported graph."""
     parameters = inspect.signature(network.forward).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Without torch's remarks about packages, deprecations and its own tracebacks: no help to a user."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch.onnx")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
