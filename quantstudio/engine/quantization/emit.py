@@ -15,6 +15,7 @@ from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.activations import ActivationParams
+from quantstudio.engine.quantization.biases import with_biases_joined
 from quantstudio.engine.quantization.builder import Constants, NameSource, NodeList, used_names
 from quantstudio.engine.quantization.dynamic import write_dynamic
 from quantstudio.engine.quantization.float16 import write_float16
@@ -63,7 +64,9 @@ def emit(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> onnx.Mo
 
 def emit_with_plan(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> Emission:
     """As `emit`, with what was decided on the way."""
-    view = GraphView(graph.proto)
+    schemes = recipe.resolve(graph.layers)
+    static = {name for name, scheme in schemes.items() if scheme.is_static}
+    view = with_biases_joined(GraphView(graph.proto), static)
     plan = make_plan(graph, view, statistics, recipe)
     variant = variant_name(graph, statistics if plan.integer else None, recipe)
     emitter = _Emitter(graph, view, plan, recipe)

@@ -39,12 +39,17 @@ class Scope:
 
 
 class GraphView:
-    """Lookups over the main graph of a model; reads only."""
+    """Lookups over the main graph of a model; reads only.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    Args:
+        model: The model.
+        nodes: Nodes to use in place of the main graph's own.
+    """
+
+    def __init__(self, model: onnx.ModelProto, nodes: list[onnx.NodeProto] | None = None) -> None:
         self.model = model
         self.graph = model.graph
-        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node) if nodes is None else nodes
         self.inputs = frozenset(value.name for value in model.graph.input)
         self.outputs = frozenset(value.name for value in model.graph.output)
         self.main = Scope(model.graph, None, {t.name: t for t in model.graph.initializer})

@@ -2,8 +2,8 @@
 
 The runtime renames nodes while it fuses them (seen in 1.31): `_nchwc` behind the name of the output tensor
 for blocked convolutions, `_token_N` behind the node's name for integer ones, `/MatMulAddFusion` and the like
-for others. Where no name is left, the weights (themselves or with `_T` when they were transposed) and the output
-tensor tell.
+for others. Where no name is left, the weights (themselves or with `_T` when they were transposed) and the
+output tensor tell.
 """
 
 from __future__ import annotations
@@ -64,10 +64,12 @@ class Kernel:
     Attributes:
         op_type: Its operator.
         is_integer: Whether it multiplies integers.
+        node: Name of its node in the optimized graph; empty for folded layers.
     """
 
     op_type: str
     is_integer: bool
+    node: str = ""
 
     @property
     def label(self) -> str:
@@ -98,7 +100,7 @@ def built_layers(
     layers: Sequence[LayerInfo], emission: Emission, kernels: dict[str, Kernel]
 ) -> tuple[BuiltLayer, ...]:
     """What became of every layer, with a note where it is not what was asked."""
-    sizes = _weight_bytes(layers, emission)
+    sizes = weight_bytes_by_layer(layers, emission)
     built = []
     for layer in layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
@@ -137,7 +139,10 @@ class _Mapper:
         kernels = {}
         for name in self.layers:
             node = self.found.get(name)
-            kernels[name] = Kernel(FOLDED, False) if node is None else Kernel(node.op_type, _is_integer(node))
+            found = Kernel(FOLDED, False)
+            if node is not None:
+                found = Kernel(node.op_type, _is_integer(node), node.name)
+            kernels[name] = found
         return kernels
 
     def _assign(self, names: Sequence[str], node: onnx.NodeProto) -> bool:
@@ -211,7 +216,7 @@ def _constants_behind(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto])
             yield name
 
 
-def _weight_bytes(layers: Sequence[LayerInfo], emission: Emission) -> dict[str, int]:
+def weight_bytes_by_layer(layers: Sequence[LayerInfo], emission: Emission) -> dict[str, int]:
     """Bytes of each layer's constants; what two layers share counts at the first."""
     written = {node.name: node for node in _all_nodes(emission.model.graph)}
     producer = {o: n for n in written.values() for o in n.output if o}

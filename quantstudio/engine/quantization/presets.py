@@ -44,6 +44,10 @@ TIMING = LatencyBudget(seconds=3.0, min_rounds=25, max_rounds=200)
 NEGLIGIBLE_KL = 2e-3
 # The same for outputs that are no class scores: noise power relative to the signal (35 dB).
 NEGLIGIBLE_NOISE = 3e-4
+# Speeds this close to the fastest are the same on a machine with other work.
+SAME_SPEED = 0.97
+# Convolutions with fewer channels than a vector register holds run slower on integers than in float.
+FEWEST_CHANNELS = 16
 # How much worse than the best a candidate may be and still count as within the noise.
 LOSS_RATIO = 1.5
 # Points of accuracy a candidate may lose against the best candidate on the judged samples.
@@ -141,8 +145,8 @@ def build_preset(
 
     `auto` measures static INT8 everywhere, static INT8 around weighted layers only, dynamic INT8 and a mix of
     both, drops what is slower than FP32 or plainly less accurate, and keeps the most accurate, or the fastest
-    of those whose difference is within the noise. Where nothing is left it stores the weights as INT8 and says
-    so.
+    of those whose difference is within the noise. Where nothing is left it stores the weights as INT8 and
+    says so.
 
     Args:
         graph: Normalised model.
@@ -190,6 +194,10 @@ def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Can
                 ),
             )
         )
+        narrow = _narrow_convolutions(graph)
+        if narrow and len(narrow) < len(static):
+            recipe = uniform_recipe(STATIC_INT8, calibration=calibration).assign(narrow, FP32)
+            candidates.append(Candidate("static, narrow convolutions float", recipe))
     if dynamic:
         candidates.append(Candidate("dynamic", uniform_recipe(DYNAMIC_INT8, calibration=calibration)))
     if dynamic and any(layer.op_type == "Conv" for layer in static):
@@ -202,8 +210,23 @@ def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Can
     return tuple(candidates)
 
 
+def _narrow_convolutions(graph: Graph) -> list[str]:
+    """Convolutions that read the model's input or have few channels."""
+    inputs = {tensor.name for tensor in graph.summary.inputs}
+    return [
+        layer.name
+        for layer in graph.layers
+        if layer.op_type == "Conv"
+        and "static-int8" in layer.schemes
+        and (layer.weight_shape[0] < FEWEST_CHANNELS or inputs.intersection(layer.inputs))
+    ]
+
+
 def choose(judged: list[Judged]) -> Judged | None:
-    """The most accurate candidate that is not slower than FP32; of those within the noise of it the fastest."""
+    """The most accurate candidate not slower than FP32, or the fastest of those within the noise of it.
+
+    Of equally fast ones the first listed wins.
+    """
     able = [one for one in judged if one.speedup >= 1.0 and not one.is_broken and math.isfinite(one.loss)]
     if not able:
         return None
@@ -213,7 +236,8 @@ def choose(judged: list[Judged]) -> Judged | None:
     close = [
         one for one in able if one.loss <= limit and one.drop_points <= best.drop_points + DROP_MARGIN_POINTS
     ]
-    return max(close or [best], key=lambda one: one.speedup)
+    fastest = max(one.speedup for one in close or [best])
+    return next(one for one in close or [best] if one.speedup >= SAME_SPEED * fastest)
 
 
 def _build_auto(
