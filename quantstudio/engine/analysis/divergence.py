@@ -1,0 +1,150 @@
+"""How far a network's outputs moved: KL divergence for classifiers, normalised squared error for the rest.
+
+Both are a KL divergence between output distributions: of the class probabilities, or of Gaussians with unit
+variance around outputs that were divided by their standard deviation over the data (1/2 * squared distance).
+So sensitivities of any network are in nats, add up over layers, and have one second-order form: the output's
+Gauss-Newton matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantstudio.core.errors import MeasureError
+from quantstudio.engine.model.graph import Graph
+
+Array = NDArray[np.generic]
+Scores = NDArray[np.float64]
+
+_FLOAT_TYPES = ("float32", "float64", "float16", "bfloat16")
+
+# Below this a probability is rounding noise of a float32 softmax.
+_SMALLEST_PROBABILITY = 1e-12
+
+
+class OutputKind(StrEnum):
+    """What a network's outputs mean."""
+
+    CLASSES = "classes"
+    VALUES = "values"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Which outputs are compared, and how.
+
+    Attributes:
+        kind: Class scores, or plain values.
+        outputs: Graph outputs compared.
+        tensors: The tensor of each output that carries logits or values; the input of a last Softmax where
+            there is one, so that it can be differentiated without dividing by tiny probabilities.
+        is_probability: Whether the graph output itself is a probability (behind a Softmax).
+        class_axis: Axis of the classes in a class output, counted from the end.
+    """
+
+    kind: OutputKind
+    outputs: tuple[str, ...]
+    tensors: tuple[str, ...]
+    is_probability: bool = False
+    class_axis: int = -1
+
+
+def objective_of(graph: Graph, labels: NDArray[np.int64] | NDArray[np.float32] | None) -> Objective:
+    """What to compare for this graph.
+
+    Class scores when the labels are classes, a Softmax comes last, or (without labels) the only float output
+    has at least two values on its last axis; otherwise values, all float outputs together. With class labels
+    and several outputs the first float output counts. Scores of rank 4 and more are taken as
+    [N, classes, H, W], others as [..., classes].
+
+    Raises:
+        MeasureError: no output holds float numbers.
+    """
+    floats = [output for output in graph.summary.outputs if output.dtype in _FLOAT_TYPES]
+    if not floats:
+        raise MeasureError(
+            "no output of the model holds float numbers, so there is nothing to compare",
+            hint="Export the model without its final ArgMax or Cast",
+        )
+    producers = {name: node for node in graph.proto.graph.node for name in node.output}
+    first = floats[0]
+    softmax = producers.get(first.name)
+    if softmax is not None and softmax.op_type != "Softmax":
+        softmax = None
+    has_classes = labels is not None and np.issubdtype(labels.dtype, np.integer)
+    last = first.shape[-1] if first.shape else None
+    looks_like_scores = len(floats) == 1 and isinstance(last, int) and last >= 2
+    if softmax is not None or has_classes or (labels is None and looks_like_scores):
+        rank = len(first.shape)
+        axis = _softmax_axis(softmax, rank) if softmax is not None else (1 - rank if rank >= 4 else -1)
+        tensor = softmax.input[0] if softmax is not None else first.name
+        return Objective(OutputKind.CLASSES, (first.name,), (tensor,), softmax is not None, axis)
+    names = tuple(output.name for output in floats)
+    return Objective(OutputKind.VALUES, names, names)
+
+
+def _softmax_axis(node: onnx.NodeProto, rank: int) -> int:
+    axis = next((int(a.i) for a in node.attribute if a.name == "axis"), -1)
+    return axis if axis < 0 else axis - rank
+
+
+def log_probabilities(scores: Array, objective: Objective) -> Scores:
+    """Log-probabilities with the classes last, float64.
+
+    Args:
+        scores: A class output of the graph: logits, or probabilities.
+        objective: Says which, and the class axis.
+    """
+    moved = np.moveaxis(np.asarray(scores, dtype=np.float64), objective.class_axis, -1)
+    if objective.is_probability:
+        return np.log(np.maximum(moved, _SMALLEST_PROBABILITY))
+    shifted = moved - moved.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def output_deviations(outputs: Sequence[Array]) -> tuple[float, ...]:
+    """Standard deviation of each value output over the data; 1 for a constant one."""
+    found = (float(np.std(np.asarray(output, dtype=np.float64))) for output in outputs)
+    return tuple(deviation if deviation > 0 else 1.0 for deviation in found)
+
+
+def divergence(
+    base: Sequence[Array], other: Sequence[Array], objective: Objective, deviations: Sequence[float] = ()
+) -> Scores:
+    """Divergence of each sample's outputs, nats, [N]; the mean over positions for outputs that have several.
+
+    Args:
+        base: FP32 outputs, samples first.
+        other: Outputs of the changed network, same shapes.
+        objective: What the outputs are.
+        deviations: From `output_deviations` of the base; only for values.
+
+    Returns:
+        KL(base || other) of the class probabilities, or half the squared distance in standard deviations,
+        averaged over the values of a sample and summed over outputs.
+    """
+    if objective.kind is OutputKind.CLASSES:
+        p, q = log_probabilities(base[0], objective), log_probabilities(other[0], objective)
+        per_position = (np.exp(p) * (p - q)).sum(axis=-1)
+        return np.asarray(per_position.reshape(len(per_position), -1).mean(axis=1))
+    total = np.zeros(len(base[0]))
+    for a, b, deviation in zip(base, other, deviations, strict=True):
+        distance = (np.asarray(b, np.float64) - np.asarray(a, np.float64)) / deviation
+        total += 0.5 * np.square(distance).reshape(len(distance), -1).mean(axis=1)
+    return total
+
+
+def predicted_classes(scores: Array, objective: Objective) -> NDArray[np.int64]:
+    """Class with the highest score, per sample and position."""
+    return np.asarray(np.asarray(scores).argmax(axis=objective.class_axis), dtype=np.int64)
+
+
+def named_outputs(outputs: Mapping[str, Array], objective: Objective) -> list[Array]:
+    """The compared outputs out of a run's."""
+    return [outputs[name] for name in objective.outputs]

@@ -1,0 +1,394 @@
+"""Output Fisher: what quantizing each layer does to the output, from one forward and one backward pass.
+
+For a small output error e of a layer the divergence from FP32 is 1/2 e' J' H J e, with J the Jacobian from
+the layer's output to the network's and H the Hessian of the divergence there (Fisher matrix of the softmax,
+or the identity over variances). With H = A A' and random signs v, the vector g = J' A v has
+E[(g . e)^2] = e' J' H J e: one backward pass, started from A v, serves every layer, bit width and scheme. No
+labels are needed, and signs vary far less than labels drawn from the softmax, which hit the rare, heavy
+classes once in hundreds of samples.
+
+Source: Martens 2020, arXiv:1412.1193, section 9 (Fisher and Gauss-Newton); Hutchinson 1990 for the signs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quantstudio.core.affine import IntegerGrid, affine_qparams, sqnr_db
+from quantstudio.core.layers import LayerInfo
+from quantstudio.engine.analysis.contraction import (
+    BatchLayout,
+    dot_per_sample,
+    output_errors,
+    weight_effects,
+)
+from quantstudio.engine.analysis.divergence import Objective, OutputKind, output_deviations
+from quantstudio.engine.torch_graph.module import Node, TorchGraph
+
+Tensor = torch.Tensor
+Value = Tensor | None
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerProbe:
+    """What is asked about one layer.
+
+    Attributes:
+        layer: The layer.
+        slot: Position of the weight among the node's inputs; None without one.
+        weight_errors: Quantized minus float weight, by precision.
+        activation_grids: Integer grid by activation precision.
+        reference: Precision the layer's headline figures are for.
+    """
+
+    layer: LayerInfo
+    slot: int | None
+    weight_errors: dict[str, Tensor]
+    activation_grids: dict[str, IntegerGrid]
+    reference: str
+
+
+@dataclass(slots=True, eq=False)
+class _Tap:
+    """What one layer read and wrote in the current pass."""
+
+    node: Node
+    inputs: tuple[Value, ...]
+    activations: dict[int, Tensor] = field(default_factory=dict)
+    outputs: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchEffects:
+    """What one batch says.
+
+    Attributes:
+        effects: (g . e)^2 / 2 by layer and precision, one a sample.
+        outputs: The compared tensors (logits or values).
+        sqnr: Signal and noise power of each layer's output at its reference; empty unless asked for.
+        unreachable: Layers without a gradient path or whose samples cannot be told apart.
+    """
+
+    effects: dict[str, dict[str, NDArray[np.float64]]]
+    outputs: tuple[Array, ...]
+    sqnr: dict[str, float]
+    unreachable: tuple[str, ...]
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch limited to so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TapGradients:
+    """Gradients at a layer, by output and by input position."""
+
+    outputs: dict[int, Tensor]
+    activations: dict[int, Tensor]
+
+
+class _Recorder:
+    """Hook that keeps what a layer reads and writes, with its own handle on each activation.
+
+    The handle is a view: its gradient is what flows through this layer alone, although other layers read the
+    same tensor. <that gradient, activation error> is the effect of quantizing the activation, without running
+    the layer again.
+    """
+
+    def __init__(self, probe: LayerProbe, taps: dict[str, _Tap]) -> None:
+        self._probe = probe
+        self._taps = taps
+
+    def __call__(self, node: Node, inputs: tuple[Value, ...]) -> Tensor | tuple[Tensor, ...]:
+        tap = _Tap(node, inputs)
+        operands = list(inputs)
+        if self._probe.activation_grids:
+            for i, x in enumerate(inputs):
+                if x is None or not x.is_floating_point() or node.inputs[i] not in self._probe.layer.inputs:
+                    continue
+                handle = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+                operands[i] = tap.activations[i] = handle
+        result = node.compute(*operands)
+        outputs = (result,) if isinstance(result, torch.Tensor) else result
+        # The first layer of a network without activation handles, and embeddings: the graph starts here.
+        outputs = tuple(
+            y.detach().requires_grad_() if y.is_floating_point() and not y.requires_grad else y
+            for y in outputs
+        )
+        tap.outputs = outputs
+        self._taps[node.name] = tap
+        return outputs[0] if isinstance(result, torch.Tensor) else outputs
+
+
+class FisherPass:
+    """Forward and backward passes over one graph with all its probes.
+
+    Args:
+        module: The network; its weights are frozen.
+        probes: The layers.
+        objective: What the outputs mean.
+        ranges: Range by activation tensor and precision; tensors that are not in it get the range of what
+            has been seen so far.
+        seed: Of the signs.
+    """
+
+    def __init__(
+        self,
+        module: TorchGraph,
+        probes: Sequence[LayerProbe],
+        objective: Objective,
+        *,
+        ranges: Mapping[tuple[str, str], tuple[float, float]],
+        seed: int = 0,
+    ) -> None:
+        self._module = module.eval()
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        self._probes = {probe.layer.name: probe for probe in probes}
+        self._objective = objective
+        self._ranges = dict(ranges)
+        self._seen_ranges: dict[str, tuple[float, float]] = {}
+        self._layouts: dict[str, BatchLayout | None] = {}
+        self._signs = np.random.default_rng(seed)
+        self._deviations = (1.0,) * len(objective.tensors)
+        self._errors_of_tensor: dict[tuple[str, str], Tensor] = {}
+        # Bytes a sample takes while the backward pass waits; known after `find_layouts`.
+        self.bytes_per_sample = 0
+
+    # -- where the samples are -------------------------------------------------------------------------
+
+    def find_layouts(self, two: Mapping[str, Array], three: Mapping[str, Array]) -> None:
+        """Find each tensor's sample axis by running two and three samples and looking at what grew."""
+        small, large = self._shapes(two), self._shapes(three)
+        self._layouts = {name: _grown_axis(small[name], large[name]) for name in small}
+        self.bytes_per_sample = 4 * sum(math.prod(large[n]) - math.prod(small[n]) for n in small)
+
+    def assume_layouts(self, feed: Mapping[str, Array], batch: int) -> None:
+        """Take the first axis as the samples', where nothing can grow because the batch size is fixed."""
+        shapes = self._shapes(feed)
+        self._layouts = {name: _fixed_layout(shape, batch) for name, shape in shapes.items()}
+        self.bytes_per_sample = 4 * sum(math.prod(shape) for shape in shapes.values()) // batch
+
+    def _shapes(self, feed: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+        with torch.no_grad():
+            return {name: tuple(t.shape) for name, t in self._module.record(feed).items()}
+
+    def set_deviations(self, feed: Mapping[str, Array], count: int) -> None:
+        """Take the spread that value outputs are divided by from these samples."""
+        with torch.no_grad():
+            found = self._module.run(feed, self._objective.tensors)
+        self._deviations = output_deviations([found[n][:count].numpy() for n in self._objective.tensors])
+
+    # -- one batch -------------------------------------------------------------------------------------
+
+    def run(
+        self, feed: Mapping[str, Array], count: int, size: int, *, with_sqnr: bool = False
+    ) -> BatchEffects:
+        """Effects of every layer and precision on the samples of one batch.
+
+        Args:
+            feed: Arrays by input name.
+            count: Valid samples; the rest is padding.
+            size: Samples in the feed.
+            with_sqnr: Also run each layer on its reference error.
+
+        Raises:
+            UnsupportedOpError: torch cannot compute a node on this data.
+        """
+        taps: dict[str, _Tap] = {}
+        self._module.hooks = {name: _Recorder(probe, taps) for name, probe in self._probes.items()}
+        try:
+            found = self._module.run(feed, self._objective.tensors)
+        finally:
+            self._module.hooks = {}
+        outputs = tuple(found[name] for name in self._objective.tensors)
+        seeds = [self._seed(i, output.detach(), count / size) for i, output in enumerate(outputs)]
+        gradients = _gradients(taps, outputs, seeds)
+        self._errors_of_tensor.clear()
+        effects: dict[str, dict[str, NDArray[np.float64]]] = {}
+        unreachable = []
+        sqnr = {}
+        with torch.no_grad():
+            for name, tap in taps.items():
+                probe = self._probes[name]
+                layer_effects = self._layer_effects(probe, tap, gradients[name])
+                if layer_effects is None:
+                    unreachable.append(name)
+                    continue
+                effects[name] = {
+                    precision: values[:count].double().square().numpy() / 2
+                    for precision, values in layer_effects.items()
+                }
+                if with_sqnr:
+                    sqnr[name] = self._output_sqnr(probe, tap)
+        self._errors_of_tensor.clear()
+        arrays = tuple(output.detach()[: len(output) * count // size].numpy() for output in outputs)
+        return BatchEffects(effects, arrays, sqnr, tuple(unreachable))
+
+    def output_sqnr(self, feed: Mapping[str, Array]) -> dict[str, float]:
+        """SQNR in dB of each layer's own output at its reference precision, without gradients."""
+        taps: dict[str, _Tap] = {}
+        self._module.hooks = {name: _Recorder(probe, taps) for name, probe in self._probes.items()}
+        try:
+            with torch.no_grad():
+                self._module.run(feed, self._objective.tensors)
+                return {name: self._output_sqnr(self._probes[name], tap) for name, tap in taps.items()}
+        finally:
+            self._module.hooks = {}
+            self._errors_of_tensor.clear()
+
+    def _seed(self, position: int, output: Tensor, valid: float) -> Tensor:
+        """Start of the backward pass, A v; zero for padding."""
+        if self._objective.kind is OutputKind.VALUES:
+            values = output[0].numel()
+            seed: Tensor = self._draw(output) / (self._deviations[position] * values**0.5)
+        else:
+            scores = output.movedim(self._objective.class_axis, -1)
+            p = torch.softmax(scores, -1)
+            root = p.sqrt()
+            signs = self._draw(scores)
+            seed = root * signs - p * (root * signs).sum(-1, keepdim=True)
+            positions = max(scores[0, ..., 0].numel(), 1)
+            seed = (seed / positions**0.5).movedim(-1, self._objective.class_axis)
+        seed[round(len(seed) * valid) :] = 0
+        return seed
+
+    def _draw(self, like: Tensor) -> Tensor:
+        """Signs, the same for a sample whatever the batch size."""
+        # random() takes one draw an element in order; integers() buffers bits over calls.
+        negative = torch.from_numpy(self._signs.random(tuple(like.shape)) < 0.5)
+        return torch.where(negative, -torch.ones_like(like), torch.ones_like(like))
+
+    # -- one layer -------------------------------------------------------------------------------------
+
+    def _layer_effects(
+        self, probe: LayerProbe, tap: _Tap, gradients: _TapGradients
+    ) -> dict[str, Tensor] | None:
+        found: dict[str, Tensor] = {}
+        if probe.slot is not None and probe.weight_errors:
+            located = []
+            for i, gradient in gradients.outputs.items():
+                layout = self._layouts.get(tap.node.outputs[i])
+                if layout is None:
+                    return None
+                located.append((i, gradient, layout))
+            if not located:
+                return None
+            errors = list(probe.weight_errors.values())
+            columns = weight_effects(tap.node, tap.inputs, probe.slot, errors, located)
+            found.update(zip(probe.weight_errors, columns.unbind(1), strict=True))
+        for precision, grid in probe.activation_grids.items():
+            total: Tensor | None = None
+            for position, gradient in gradients.activations.items():
+                name = tap.node.inputs[position]
+                layout = self._layouts.get(name)
+                if layout is None:
+                    return None
+                error = self._activation_error(name, precision, tap.activations[position].detach(), grid)
+                part = dot_per_sample(gradient, error, layout)
+                total = part if total is None else total + part
+            if total is not None:
+                found[precision] = total
+        return found or None
+
+    def _activation_error(self, name: str, precision: str, x: Tensor, grid: IntegerGrid) -> Tensor:
+        """Quantized minus float activation; shared by all layers that read the tensor."""
+        key = (name, precision)
+        if key not in self._errors_of_tensor:
+            low, high = self._ranges.get(key) or self._seen_range(name, x)
+            scale, zero_point = affine_qparams(low, high, grid)
+            quantized: Tensor = torch.fake_quantize_per_tensor_affine(
+                x, float(scale), zero_point, grid.low, grid.high
+            )
+            self._errors_of_tensor[key] = quantized.sub_(x)
+        return self._errors_of_tensor[key]
+
+    def _seen_range(self, name: str, x: Tensor) -> tuple[float, float]:
+        """Smallest and largest value of a tensor in all batches so far."""
+        smallest, largest = torch.aminmax(x)
+        low, high = float(smallest), float(largest)
+        known = self._seen_ranges.get(name, (low, high))
+        self._seen_ranges[name] = (min(low, known[0]), max(high, known[1]))
+        return self._seen_ranges[name]
+
+    def _output_sqnr(self, probe: LayerProbe, tap: _Tap) -> float:
+        """SQNR of the layer's own first output at the reference precision, dB."""
+        signal = tap.outputs[0].detach()
+        if probe.reference in probe.weight_errors and probe.slot is not None:
+            inputs = tuple(None if x is None else x.detach() for x in tap.inputs)
+            noise = output_errors(tap.node, inputs, probe.slot, probe.weight_errors[probe.reference])[0]
+        elif probe.reference in probe.activation_grids:
+            operands = [None if x is None else x.detach() for x in tap.inputs]
+            grid = probe.activation_grids[probe.reference]
+            for position, x in tap.activations.items():
+                error = self._activation_error(tap.node.inputs[position], probe.reference, x.detach(), grid)
+                operands[position] = x.detach() + error
+            result = tap.node.compute(*operands)
+            noise = (result if isinstance(result, torch.Tensor) else result[0]) - signal
+        else:
+            return float("nan")
+        return sqnr_db(float(signal.double().square().sum()), float(noise.double().square().sum()))
+
+
+def _gradients(
+    taps: Mapping[str, _Tap], outputs: Sequence[Tensor], seeds: Sequence[Tensor]
+) -> dict[str, _TapGradients]:
+    keys: list[tuple[str, bool, int]] = []
+    wanted: list[Tensor] = []
+    for name, tap in taps.items():
+        for i, y in enumerate(tap.outputs):
+            if y.requires_grad:
+                keys.append((name, True, i))
+                wanted.append(y)
+        for i, x in tap.activations.items():
+            keys.append((name, False, i))
+            wanted.append(x)
+    ends = [(y, s) for y, s in zip(outputs, seeds, strict=True) if y.requires_grad]
+    found: Sequence[Tensor | None] = [None] * len(wanted)
+    if ends and wanted:
+        found = torch.autograd.grad(
+            [y for y, _ in ends], wanted, grad_outputs=[s for _, s in ends], allow_unused=True
+        )
+    result = {name: _TapGradients({}, {}) for name in taps}
+    for (name, is_output, i), gradient in zip(keys, found, strict=True):
+        if gradient is not None:
+            (result[name].outputs if is_output else result[name].activations)[i] = gradient
+    return result
+
+
+def _grown_axis(two: tuple[int, ...], three: tuple[int, ...]) -> BatchLayout | None:
+    """The axis that is 2k long for two samples and 3k for three, if there is exactly one."""
+    if len(two) != len(three):
+        return None
+    changed = [i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
+    if len(changed) != 1:
+        return None
+    axis = changed[0]
+    fold, rest = divmod(two[axis], 2)
+    if rest or three[axis] != 3 * fold:
+        return None
+    return BatchLayout(axis, fold)
+
+
+def _fixed_layout(shape: tuple[int, ...], batch: int) -> BatchLayout | None:
+    """With a fixed batch nothing can grow: the first axis, if it can hold the samples."""
+    if batch == 1:
+        return BatchLayout(0, shape[0]) if shape else None
+    if not shape or shape[0] % batch:
+        return None
+    return BatchLayout(0, shape[0] // batch)
