@@ -31,7 +31,7 @@ class ActionSpec:
 
     name: str
     text: str
-    slot: Callable[..., None]
+    slot: Callable[..., object]
     icon: str = ""
     keys: str = ""
     tip: str = ""
@@ -139,7 +139,7 @@ class Actions(QObject):
             self._set_keys(self._specs[name])
 
 
-def _without_argument(slot: Callable[..., None]) -> Callable[[], None]:
+def _without_argument(slot: Callable[..., object]) -> Callable[[], None]:
     def call() -> None:
         slot()
 

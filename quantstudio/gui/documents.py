@@ -49,6 +49,7 @@ class Documents(QObject):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._session = session
+        self._waiting_data: tuple[DataSpec | None, DataSpec | None] = (None, None)
 
     def open_path(self, path: str) -> None:
         """Open whatever it is: project, model, data, recipe."""
@@ -81,6 +82,18 @@ class Documents(QObject):
             source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
         )
 
+    def reopen(self) -> None:
+        """Open the model of the project again; what runs code is asked for again."""
+        state = self._session.state
+        if state.model is None:
+            return
+        path = state.state_path or state.model.source_path
+        if state.factory or Path(path).suffix.lower() in PROGRAM_SUFFIXES:
+            reason = PROGRAM_SUFFIXES.get(Path(path).suffix.lower(), "A Python function makes this network.")
+            self.trust_requested.emit(TrustRequest(path, "model", reason, state.factory))
+        else:
+            self.open_model(path)
+
     def open_sample(self, name: str = DEFAULT_SAMPLE) -> None:
         """Open a bundled sample and run the whole analysis on it."""
         try:
@@ -100,6 +113,32 @@ class Documents(QObject):
             str(chosen.model), trust=False, factory="", state="", on_opened=opened
         )
 
+    def choose_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
+        """Use other data and analyse the model with it; asks first where that runs code."""
+        specs = (calibration, test)
+        program = next(
+            (s for s in specs if s is not None and is_callable_name(s.path) and not s.trusted), None
+        )
+        if program is not None:
+            self._waiting_data = specs
+            reason = "The samples come from a Python function of yours."
+            self.trust_requested.emit(TrustRequest(program.path, "data", reason))
+            return
+        self._session.adopt_data(calibration, test)
+        if calibration is not None:
+            self._session.analyze()
+
+    def trust(self, request: TrustRequest, factory: str = "") -> None:
+        """The user agreed to run what was asked about."""
+        if request.purpose == "model":
+            self.open_model(request.path, trust=True, factory=factory)
+            return
+        calibration, test = (
+            replace(spec, trusted=True) if spec is not None and is_callable_name(spec.path) else spec
+            for spec in self._waiting_data
+        )
+        self.choose_data(calibration, test)
+
     # Projects.
 
     def new_project(self) -> None:
@@ -110,6 +149,7 @@ class Documents(QObject):
         """Open a project file."""
         if self._attach(lambda: Project.open(Path(path))):
             self.opened.emit(path)
+            self._session.resume()
             for gone in self._session.project.missing():
                 found = f"There is a file of that name at {gone.candidate}. " if gone.candidate else ""
                 self._session.notify(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from PySide6.QtCore import QObject
 
+from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.gui import recipe_edits as edits
@@ -44,6 +46,14 @@ class Session(SessionBase):
     def open_sample(self, name: str) -> None:
         """Open a bundled sample and analyse it."""
         self.documents.open_sample(name)
+
+    def choose_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
+        """Use other data and analyse the model with it."""
+        self.documents.choose_data(calibration, test)
+
+    def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> None:
+        """Open a data set in the worker and hand what is in it to a callback."""
+        self.workflow.check_data(spec, on_checked)
 
     def export(self, path: str) -> None:
         """Write the current variant and its recipe, building it first where needed."""
@@ -223,9 +233,19 @@ class Session(SessionBase):
         """Everything from weights to measurement; what is known already is left out."""
         self.workflow.run_all()
 
+    def resume(self) -> None:
+        """After a project was opened: find again what the cache no longer holds."""
+        self.workflow.resume()
+
     def cancel(self, job_id: str | None = None) -> None:
         """Stop one job, or all."""
         self.job_list.cancel(job_id)
+
+    def close(self) -> None:
+        """End the worker and let go of the project; nothing is lost."""
+        self.job_list.close()
+        self.background.wait()
+        self._project.close()
 
     # Inside.
 

@@ -220,6 +220,17 @@ class Workflow:
         title = "Measure every variant" if every else "Measure"
         self._add("measure every" if every else "measure", title, make, finished, group=group)
 
+    def resume(self) -> None:
+        """Open the source again if the normalised graph is gone from the cache, then the cheap statistics."""
+        state = self._session.state
+        model = state.model
+        if model is None:
+            return
+        if not Path(model.graph_path).is_file():
+            self._session.documents.reopen()
+        else:
+            self.weights()
+
     def run_all(self) -> None:
         """Everything from weights to measurement, what is already known left out."""
         group = new_group()

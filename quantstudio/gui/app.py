@@ -1,0 +1,122 @@
+"""The composition root: makes the application, the worker, the session and the window, and runs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+os.environ.setdefault("PYQTGRAPH_QT_LIB", "PySide6")
+
+from PySide6.QtCore import QObject, QTimer
+from PySide6.QtGui import QGuiApplication, QIcon
+from PySide6.QtWidgets import QApplication
+
+from quantstudio import __version__
+from quantstudio.core.errors import ProjectError, QuantStudioError
+from quantstudio.core.samples import DEFAULT_SAMPLE
+from quantstudio.gui.dialogs.help_dialogs import FaultDialog
+from quantstudio.gui.faults import Faults
+from quantstudio.gui.icons import pixmap
+from quantstudio.gui.main_window import MainWindow
+from quantstudio.gui.session import Session
+from quantstudio.gui.settings import Settings
+from quantstudio.gui.theme import apply_theme, resolve_choice, ui_font
+from quantstudio.jobs.process import ProcessRunner
+from quantstudio.project.store import Project
+
+GUARD_CALLS = 1000
+
+
+def main(path: str = "", demo: str = "") -> int:
+    """Open the window and stay until it is closed.
+
+    Args:
+        path: Project, model, data or recipe to open; empty for the last project or the sample.
+        demo: Bundled sample to open instead.
+
+    Returns:
+        What the process exits with.
+
+    Raises:
+        QuantStudioError: this PySide6 corrupts Python, or there is no screen to draw on.
+    """
+    check_reference_counts()
+    # Qt's loop never returns to Python for Ctrl+C; everything is on disk at any moment.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    app = make_application(sys.argv[:1])
+    faults = Faults()
+    faults.install()
+    try:
+        settings = Settings()
+        apply_theme(app, resolve_choice(settings.theme, app.styleHints().colorScheme()))
+        session = Session(ProcessRunner, project=first_project(settings))
+        window = MainWindow(session, settings, app)
+        faults.failed.connect(lambda what, details: FaultDialog(what, details, window).open())
+        window.show()
+        QTimer.singleShot(0, lambda: open_first(session, path, demo))
+        return app.exec()
+    finally:
+        faults.uninstall()
+
+
+def make_application(arguments: list[str]) -> QApplication:
+    """The application with its style, font and icon."""
+    existing = QApplication.instance()
+    app = existing if isinstance(existing, QApplication) else QApplication(arguments)
+    app.setApplicationName("QuantStudio")
+    app.setApplicationDisplayName("QuantStudio")
+    app.setApplicationVersion(__version__)
+    app.setOrganizationName("QuantStudio")
+    QGuiApplication.setDesktopFileName("quantstudio")
+    app.setStyle("Fusion")
+    app.setFont(ui_font())
+    icon = QIcon()
+    for edge in (16, 32, 64, 128):
+        icon.addPixmap(pixmap("app", "#000000", edge))
+    app.setWindowIcon(icon)
+    return app
+
+
+def first_project(settings: Settings) -> Project:
+    """The project of the last sitting, or the unsaved one that was left."""
+    last = settings.last_project
+    if last:
+        try:
+            return Project.open(Path(last))
+        except ProjectError:
+            # Open elsewhere or damaged: the window says so when the user opens it by hand.
+            settings.last_project = ""
+    return Project.temporary()
+
+
+def open_first(session: Session, path: str, demo: str) -> None:
+    """What the window shows first: what was asked for, else what was there last, else the sample."""
+    if demo:
+        session.open_sample(demo)
+    elif path:
+        session.open_path(path)
+    elif session.project.model is not None:
+        session.attach_project(session.project)
+        session.resume()
+    else:
+        session.open_sample(DEFAULT_SAMPLE)
+
+
+def check_reference_counts() -> None:
+    """Refuse a PySide6 that loses references: PySide6 6.12 on Python 3.11 aborts within minutes.
+
+    Raises:
+        QuantStudioError: calls that return nothing change the count of None.
+    """
+    target = QObject()
+    before = sys.getrefcount(None)
+    for _ in range(GUARD_CALLS):
+        target.setObjectName("guard")
+    lost = before - sys.getrefcount(None)
+    if abs(lost) > GUARD_CALLS // 2:
+        raise QuantStudioError(
+            "this version of PySide6 corrupts this version of Python",
+            hint="Install PySide6-Essentials 6.10.3 and shiboken6 6.10.3",
+        )

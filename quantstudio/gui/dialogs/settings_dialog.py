@@ -1,0 +1,163 @@
+"""Theme, threads and keys; every choice takes effect at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeySequence
+from PySide6.QtWidgets import (
+    QComboBox,
+    QDialogButtonBox,
+    QFormLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QKeySequenceEdit,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from quantstudio.gui.actions import Actions
+from quantstudio.gui.dialogs.dialog import Dialog
+from quantstudio.gui.settings import Settings
+from quantstudio.gui.theme import ThemeChoice
+
+MOST_THREADS = 256
+_THEMES = {
+    ThemeChoice.SYSTEM: "Like the system",
+    ThemeChoice.LIGHT: "Light",
+    ThemeChoice.DARK: "Dark",
+}
+
+
+class SettingsDialog(Dialog):
+    """Settings of the window."""
+
+    def __init__(self, settings: Settings, actions: Actions, parent: QWidget) -> None:
+        super().__init__("settings", "Settings", "", parent)
+        self._settings = settings
+        self._actions = actions
+        self.theme = QComboBox(self)
+        self.theme.setObjectName("settings.theme")
+        self.theme.setAccessibleName("Theme")
+        for choice, text in _THEMES.items():
+            self.theme.addItem(text, choice)
+        self.theme.setCurrentIndex(self.theme.findData(settings.theme))
+        self.theme.currentIndexChanged.connect(self._on_theme)
+        self.threads = QSpinBox(self)
+        self.threads.setObjectName("settings.threads")
+        self.threads.setAccessibleName("Threads when measuring")
+        self.threads.setRange(0, MOST_THREADS)
+        self.threads.setSpecialValueText("all cores but one")
+        self.threads.setValue(settings.threads)
+        self.threads.valueChanged.connect(self._on_threads)
+        form = QFormLayout()
+        form.setHorizontalSpacing(16)
+        form.setVerticalSpacing(8)
+        form.addRow(self._label("Theme", self.theme), self.theme)
+        form.addRow(self._label("Threads when measuring", self.threads), self.threads)
+        self.body.addLayout(form)
+        self.body.addLayout(self._key_header())
+        self.table = self._make_table()
+        self.body.addWidget(self.table, 1)
+        self.conflict = QLabel("", self)
+        self.conflict.setObjectName("settings.conflict")
+        self.conflict.setProperty("role", "caption")
+        self.body.addWidget(self.conflict)
+        self.add_button("close", "Close", QDialogButtonBox.ButtonRole.RejectRole, is_default=True)
+        self.resize(560, 620)
+        self._filter("")
+
+    def _label(self, text: str, buddy: QWidget) -> QLabel:
+        label = QLabel(text, self)
+        label.setObjectName(f"{buddy.objectName()}.label")
+        label.setBuddy(buddy)
+        return label
+
+    def _key_header(self) -> QHBoxLayout:
+        title = QLabel("Keys", self)
+        title.setObjectName("settings.keys.title")
+        title.setProperty("role", "title")
+        self.search = QLineEdit(self)
+        self.search.setObjectName("settings.keys.search")
+        self.search.setAccessibleName("Filter commands")
+        self.search.setPlaceholderText("Filter commands")
+        self.search.textChanged.connect(self._filter)
+        self.reset = QPushButton("Reset all", self)
+        self.reset.setObjectName("settings.keys.reset")
+        self.reset.setAccessibleName("Reset all keys")
+        self.reset.setAutoDefault(False)
+        self.reset.clicked.connect(self._on_reset)
+        row = QHBoxLayout()
+        row.addWidget(title)
+        row.addStretch(1)
+        row.addWidget(self.search)
+        row.addWidget(self.reset)
+        return row
+
+    def _make_table(self) -> QTableWidget:
+        specs = self._actions.specs
+        table = QTableWidget(len(specs), 2, self)
+        table.setObjectName("settings.keys")
+        table.setAccessibleName("Commands and their keys")
+        table.setHorizontalHeaderLabels(["Command", "Key"])
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(36)
+        table.setShowGrid(False)
+        table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
+        header = table.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
+        header.resizeSection(1, 170)
+        for row, spec in enumerate(specs):
+            item = QTableWidgetItem(f"{spec.menu}: {spec.plain_text}")
+            item.setFlags(Qt.ItemFlag.ItemIsEnabled)
+            table.setItem(row, 0, item)
+            edit = QKeySequenceEdit(self._actions[spec.name].shortcut(), table)
+            edit.setObjectName(f"settings.key.{spec.name}")
+            edit.setAccessibleName(f"Key for {spec.plain_text}")
+            edit.setMaximumSequenceLength(1)
+            edit.setClearButtonEnabled(True)
+            edit.editingFinished.connect(self._key_setter(spec.name, edit))
+            table.setCellWidget(row, 1, edit)
+        return table
+
+    def _key_setter(self, name: str, edit: QKeySequenceEdit) -> Callable[[], None]:
+        def set_key() -> None:
+            keys = edit.keySequence().toString(QKeySequence.SequenceFormat.PortableText)
+            if keys == self._actions[name].shortcut().toString(QKeySequence.SequenceFormat.PortableText):
+                return
+            taken = self._actions.shortcut_conflicts(name, keys)
+            if taken:
+                other = self._actions.spec(taken[0]).plain_text
+                self.conflict.setText(f"{keys} belongs to {other}; give that another key first.")
+                edit.setKeySequence(self._actions[name].shortcut())
+                return
+            self.conflict.setText("")
+            self._settings.set_shortcut(name, keys)
+
+        return set_key
+
+    def _filter(self, text: str) -> None:
+        for row, spec in enumerate(self._actions.specs):
+            shown = text.lower() in f"{spec.menu} {spec.plain_text}".lower()
+            self.table.setRowHidden(row, not shown)
+
+    def _on_theme(self) -> None:
+        self._settings.theme = ThemeChoice(self.theme.currentData())
+
+    def _on_threads(self, count: int) -> None:
+        self._settings.threads = count
+
+    def _on_reset(self) -> None:
+        for row, spec in enumerate(self._actions.specs):
+            self._settings.set_shortcut(spec.name, None)
+            edit = self.table.cellWidget(row, 1)
+            if isinstance(edit, QKeySequenceEdit):
+                edit.setKeySequence(self._actions[spec.name].shortcut())

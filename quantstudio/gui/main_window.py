@@ -1,0 +1,361 @@
+"""The window: layers on the left, key figures and tabs on the right, plans, jobs and log below."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
+from PySide6.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QMainWindow,
+    QSplitter,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from quantstudio.gui.actions import Actions
+from quantstudio.gui.commands import Commands
+from quantstudio.gui.menus import Menus, ToolBar
+from quantstudio.gui.panels.jobs_panel import JobsPanel
+from quantstudio.gui.panels.key_figures_panel import KeyFiguresPanel
+from quantstudio.gui.panels.layers_panel import LayersPanel
+from quantstudio.gui.panels.log_panel import LogPanel
+from quantstudio.gui.panels.plans_panel import PlansPanel
+from quantstudio.gui.session import Session
+from quantstudio.gui.session_values import LogLine, NoticeLevel, Notification
+from quantstudio.gui.settings import Settings
+from quantstudio.gui.status_line import StatusLine
+from quantstudio.gui.theme import apply_theme, current_theme, icon, resolve_choice, theme_hub
+from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.command_palette import CommandPalette
+from quantstudio.gui.widgets.toast import ToastStack
+
+MARGIN = 12
+GAP = 8
+DOCK_SHARE = 0.43
+STATE_VERSION = 1
+
+
+class MainWindow(QMainWindow):
+    """The one window of the program. Emits `plots_shown` when the tabs are filled, after the first paint."""
+
+    plots_shown = Signal()
+
+    def __init__(self, session: Session, settings: Settings, application: QApplication) -> None:
+        super().__init__()
+        self._application = application
+        self.session = session
+        self.settings = settings
+        self.setObjectName("window")
+        self.setAcceptDrops(True)
+        self.setDockNestingEnabled(False)
+        self.toasts = ToastStack(self, self.statusBar())
+        self.palette_dialog = CommandPalette(self)
+        self.actions_list = Actions(settings, self)
+        self.commands = Commands(self)
+        for spec in self.commands.specs():
+            self.actions_list.add(spec)
+        self.layers_panel = LayersPanel(session)
+        self._build_centre()
+        self._build_docks()
+        self.menus = Menus(self, session, settings, self.actions_list)
+        self._add_view_switches()
+        self.tool_bar = ToolBar(self, self.actions_list, self.menus.plan)
+        self.addToolBar(self.tool_bar)
+        self.status_line = StatusLine(self.statusBar(), session)
+        self.status_line.jobs_asked.connect(self._show_jobs)
+        self._connect()
+        self._refresh_actions()
+        self._refresh_title()
+        self._retheme()
+        self._restore_layout()
+        self._are_plots_shown = False
+
+    # Building.
+
+    def _build_centre(self) -> None:
+        centre = QWidget(self)
+        centre.setObjectName("centre")
+        column = QVBoxLayout(centre)
+        column.setContentsMargins(0, MARGIN - 2, MARGIN, GAP)
+        column.setSpacing(GAP)
+        self.key_figures = KeyFiguresPanel(self.session)
+        column.addWidget(self.key_figures)
+        self.tabs = QTabWidget(centre)
+        self.tabs.setObjectName("tabs")
+        self.tabs.setAccessibleName("Views")
+        self.tabs.setDocumentMode(True)
+        self.tabs.addTab(self._page("inspect"), "Inspect")
+        self.tabs.addTab(self._page("tradeoff"), "Trade-off")
+        self.tabs.addTab(self._page("compare"), "Compare")
+        column.addWidget(self.tabs, 1)
+        self.setCentralWidget(centre)
+
+    def _page(self, name: str) -> QWidget:
+        page = QWidget()
+        page.setObjectName(f"tab.{name}")
+        layout = QVBoxLayout(page)
+        layout.setContentsMargins(0, GAP, 0, 0)
+        layout.setSpacing(GAP)
+        layout.addWidget(Card())
+        return page
+
+    def _build_docks(self) -> None:
+        holder = QWidget()
+        column = QVBoxLayout(holder)
+        column.setContentsMargins(MARGIN, MARGIN - 2, 0, GAP)
+        column.addWidget(self.layers_panel)
+        self.layers_dock = self._dock("layers", "Layers", holder, Qt.DockWidgetArea.LeftDockWidgetArea)
+        self.layers_dock.setTitleBarWidget(QWidget())
+        self.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
+        self.below = QTabWidget()
+        self.below.setObjectName("below")
+        self.below.setAccessibleName("Plans, jobs and log")
+        self.below.setDocumentMode(True)
+        self.plans_panel = PlansPanel(self.session)
+        self.jobs_panel = JobsPanel(self.session)
+        self.log_panel = LogPanel(self.session)
+        for panel, title in ((self.plans_panel, "Plans"), (self.jobs_panel, "Jobs"), (self.log_panel, "Log")):
+            self.below.addTab(panel, title)
+        card = Card()
+        card.body.setContentsMargins(6, 2, 6, 6)
+        card.add(self.below)
+        below_holder = QWidget()
+        below_column = QVBoxLayout(below_holder)
+        below_column.setContentsMargins(MARGIN, 0, MARGIN, GAP)
+        below_column.addWidget(card)
+        self.below_dock = self._dock(
+            "below", "Plans, jobs, log", below_holder, Qt.DockWidgetArea.BottomDockWidgetArea
+        )
+        self.below_dock.setTitleBarWidget(QWidget())
+        self.below_dock.hide()
+
+    def _dock(self, name: str, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        dock = QDockWidget(title, self)
+        dock.setObjectName(f"dock.{name}")
+        dock.setAccessibleName(title)
+        dock.setFeatures(QDockWidget.DockWidgetFeature.DockWidgetClosable)
+        dock.setWidget(widget)
+        self.addDockWidget(area, dock)
+        return dock
+
+    def _add_view_switches(self) -> None:
+        menu = self.menus.view
+        menu.addSeparator()
+        for index, name in enumerate(("Inspect", "Trade-off", "Compare")):
+            action = menu.addAction(name)
+            action.setObjectName(f"action.view.tab{index + 1}")
+            action.setShortcut(f"Ctrl+{index + 1}")
+            action.triggered.connect(lambda _=False, i=index: self.tabs.setCurrentIndex(i))
+        menu.addSeparator()
+        for panel, name, keys in (
+            (self.plans_panel, "Plans", "Ctrl+4"),
+            (self.jobs_panel, "Jobs", "Ctrl+5"),
+            (self.log_panel, "Log", "Ctrl+6"),
+        ):
+            action = menu.addAction(name)
+            action.setObjectName(f"action.view.{name.lower()}")
+            action.setShortcut(keys)
+            action.triggered.connect(lambda _=False, p=panel: self._toggle_below(p))
+        layers = self.layers_dock.toggleViewAction()
+        layers.setText("Layers")
+        layers.setObjectName("action.view.layers")
+        menu.addAction(layers)
+
+    def _connect(self) -> None:
+        session = self.session
+        session.notified.connect(self._on_notified)
+        for signal in (
+            session.plans_changed,
+            session.recipe_changed,
+            session.model_changed,
+            session.data_changed,
+            session.selection_changed,
+            session.variants_changed,
+            session.jobs_changed,
+        ):
+            signal.connect(self._refresh_actions)
+        session.model_changed.connect(self._refresh_title)
+        session.project_changed.connect(self._refresh_title)
+        session.project_changed.connect(self._remember_project)
+        self.settings.changed.connect(self._on_setting_changed)
+        QGuiApplication.styleHints().colorSchemeChanged.connect(self._follow_theme)
+        theme_hub().theme_changed.connect(self._retheme)
+        self.layers_panel.open_asked.connect(self.commands.open_file)
+        session.workflow.threads = self.settings.threads
+
+    # The plots, after the first paint.
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Fills the tabs once the window is on the screen: importing the plots takes a third of a second."""
+        super().showEvent(event)
+        QTimer.singleShot(0, self._size_docks)
+        if not self._are_plots_shown:
+            self._are_plots_shown = True
+            QTimer.singleShot(30, self.show_plots)
+
+    def show_plots(self) -> None:
+        """Put the views that draw into the tabs."""
+        from quantstudio.gui.panels.compare_panel import ComparePanel
+        from quantstudio.gui.panels.inspect_panel import InspectPanel
+        from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
+        from quantstudio.gui.panels.tradeoff_panel import TradeoffPanel
+
+        self.inspect_panel = InspectPanel(self.session)
+        self.sensitivity_panel = SensitivityPanel(self.session)
+        inspect = QSplitter(Qt.Orientation.Vertical)
+        inspect.setObjectName("tab.inspect.splitter")
+        inspect.setHandleWidth(GAP)
+        inspect.setChildrenCollapsible(False)
+        inspect.addWidget(self.inspect_panel)
+        inspect.addWidget(self.sensitivity_panel)
+        inspect.setStretchFactor(0, 3)
+        inspect.setStretchFactor(1, 2)
+        self.tradeoff_panel = TradeoffPanel(self.session)
+        self.compare_panel = ComparePanel(self.session)
+        for index, widget in enumerate((inspect, self.tradeoff_panel, self.compare_panel)):
+            self._fill_page(index, widget)
+        self.plots_shown.emit()
+
+    def _fill_page(self, index: int, widget: QWidget) -> None:
+        page = self.tabs.widget(index)
+        layout = page.layout() if page is not None else None
+        if layout is None:
+            return
+        old = layout.takeAt(0)
+        placeholder = old.widget() if old is not None else None
+        if placeholder is not None:
+            placeholder.deleteLater()
+        layout.addWidget(widget)
+
+    # What the commands use.
+
+    def focus_filter(self) -> None:
+        """Put the cursor into the filter of the layer table."""
+        self.layers_dock.show()
+        self.layers_panel.focus_search()
+
+    def show_notes(self, notes: Sequence[str]) -> None:
+        """Write notes into the log and show it."""
+        for note in notes:
+            self.session.job_list.logged.emit(LogLine(time.time(), NoticeLevel.INFO, note))
+        self._show_below(self.log_panel)
+
+    def _show_jobs(self) -> None:
+        self._toggle_below(self.jobs_panel)
+
+    def _toggle_below(self, panel: QWidget) -> None:
+        if self.below_dock.isVisible() and self.below.currentWidget() is panel:
+            self.below_dock.hide()
+        else:
+            self._show_below(panel)
+
+    def _show_below(self, panel: QWidget) -> None:
+        self.below.setCurrentWidget(panel)
+        if not self.below_dock.isVisible():
+            self.below_dock.show()
+            self.resizeDocks([self.below_dock], [max(190, self.height() // 5)], Qt.Orientation.Vertical)
+
+    # Keeping up.
+
+    def _refresh_actions(self) -> None:
+        session, actions = self.session, self.actions_list
+        has_model, has_data = session.model is not None, session.calibration_data is not None
+        has_selection = bool(session.selection)
+        busy = session.job_list.is_busy
+        enabled = {
+            "edit.undo": session.can_undo,
+            "edit.redo": session.can_redo,
+            "edit.rules": has_model,
+            "edit.find": has_model,
+            "model.data": has_model,
+            "model.notes": has_model,
+            "file.export": has_model,
+            "file.export_recipe": has_model,
+            "file.save": has_model,
+            "file.save_as": has_model,
+            "run.all": has_model and has_data,
+            "run.calibrate": has_model and has_data,
+            "run.sensitivity": has_model and has_data,
+            "run.exact": has_data and has_selection,
+            "run.measure": has_model and has_data,
+            "run.measure_every": has_data and len(session.variants) > 1,
+            "run.quantize": has_model,
+            "run.stop": busy,
+            "plan.delete": len(session.plans) > 1,
+        }
+        for spec in actions.specs:
+            if spec.name in enabled:
+                actions[spec.name].setEnabled(enabled[spec.name])
+            elif spec.name.startswith("run.preset."):
+                actions[spec.name].setEnabled(has_model and has_data)
+            elif spec.name in ("edit.int8", "edit.int4", "edit.fp16", "edit.fp32"):
+                actions[spec.name].setEnabled(has_selection)
+        actions["edit.undo"].setText(f"&Undo {session.undo_text}".rstrip())
+        actions["edit.redo"].setText(f"&Redo {session.redo_text}".rstrip())
+        self.tool_bar.plan.setText(session.active_plan)
+
+    def _refresh_title(self) -> None:
+        model, project = self.session.model, self.session.project
+        name = "" if project.is_temporary else project.path.stem
+        parts = [name, Path(model.source_path).name if model else "", "QuantStudio"]
+        self.setWindowTitle(" — ".join(part for part in parts if part))
+
+    def _remember_project(self) -> None:
+        project = self.session.project
+        self.settings.last_project = "" if project.is_temporary else str(project.path.resolve())
+
+    def _on_notified(self, notice: Notification) -> None:
+        text = f"{Path(notice.where).name}: {notice.text}" if notice.where else notice.text
+        self.toasts.show(notice.severity.value, text, notice.hint)
+        self.log_panel.add(LogLine(time.time(), notice.severity, f"{text} {notice.hint}".strip()))
+
+    def _on_setting_changed(self, key: str) -> None:
+        if key == "theme":
+            self._follow_theme()
+        elif key == "threads":
+            self.session.workflow.threads = self.settings.threads
+
+    def _follow_theme(self) -> None:
+        theme = resolve_choice(self.settings.theme, QGuiApplication.styleHints().colorScheme())
+        if theme is not current_theme():
+            apply_theme(self._application, theme)
+
+    def _retheme(self) -> None:
+        self.actions_list.set_icon("view.theme", "sun" if current_theme().is_dark else "moon")
+        self.tool_bar.plan.setIcon(icon("plan"))
+
+    # Layout and leaving.
+
+    def _size_docks(self) -> None:
+        width = min(690, round(self.width() * DOCK_SHARE))
+        self.resizeDocks([self.layers_dock], [width], Qt.Orientation.Horizontal)
+
+    def _restore_layout(self) -> None:
+        geometry: QByteArray = self.settings.layout("geometry")
+        if geometry.isEmpty() or not self.restoreGeometry(geometry):
+            screen = self.screen().availableGeometry()
+            self.resize(min(1600, screen.width()), min(1000, screen.height()))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Files may be dropped anywhere."""
+        if any(url.isLocalFile() for url in event.mimeData().urls()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open what was dropped."""
+        for url in event.mimeData().urls():
+            if url.isLocalFile():
+                self.session.open_path(url.toLocalFile())
+        event.acceptProposedAction()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Nothing to ask: everything is on disk. Ends the worker."""
+        self.settings.save_layout("geometry", self.saveGeometry())
+        self.session.close()
+        super().closeEvent(event)

@@ -1,0 +1,173 @@
+"""The named plans side by side, each with what it would cost; double-click to rename."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from quantstudio.core.prediction import Prediction, predict
+from quantstudio.gui.figures import NOTHING, milliseconds, percent, size
+from quantstudio.gui.session import Session
+from quantstudio.gui.session_values import Plan, Variant
+from quantstudio.gui.theme import icon, theme_hub
+
+_COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
+_ICONS = {"add": "plus", "duplicate": "copy", "delete": "delete"}
+
+
+class PlansPanel(QWidget):
+    """A table of plans; selecting a row makes that plan the one being edited."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("plans")
+        self.setAccessibleName("Plans")
+        self._session = session
+        self._is_filling = False
+        self.table = self._make_table()
+        self.buttons = {
+            "add": self._button("add", "New plan", lambda: session.add_plan()),
+            "duplicate": self._button("duplicate", "Duplicate plan", self._on_duplicate),
+            "delete": self._button("delete", "Delete plan", self._on_delete),
+        }
+        row = QVBoxLayout()
+        row.setSpacing(4)
+        for button in self.buttons.values():
+            row.addWidget(button)
+        row.addStretch(1)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(8, 4, 12, 8)
+        layout.setSpacing(8)
+        layout.addWidget(self.table, 1)
+        layout.addLayout(row)
+        for signal in (
+            session.plans_changed,
+            session.model_changed,
+            session.prediction_changed,
+            session.variants_changed,
+        ):
+            signal.connect(self._refresh)
+        theme_hub().theme_changed.connect(self._retheme)
+        self._retheme()
+        self._refresh()
+
+    def _make_table(self) -> QTableWidget:
+        table = QTableWidget(0, len(_COLUMNS), self)
+        table.setObjectName("plans.table")
+        table.setAccessibleName("Plans with their figures")
+        table.setHorizontalHeaderLabels(list(_COLUMNS))
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(28)
+        table.setShowGrid(False)
+        table.setAlternatingRowColors(True)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        header = table.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setHighlightSections(False)
+        table.currentCellChanged.connect(self._on_current_changed)
+        table.itemChanged.connect(self._on_renamed)
+        return table
+
+    def _button(self, name: str, text: str, slot: object) -> QToolButton:
+        button = QToolButton(self)
+        button.setObjectName(f"plans.{name}")
+        button.setAccessibleName(text)
+        button.setToolTip(text)
+        button.setAutoRaise(True)
+        button.setIconSize(QSize(16, 16))
+        button.clicked.connect(slot)
+        return button
+
+    def _refresh(self) -> None:
+        self._is_filling = True
+        plans = self._session.plans
+        self.table.setRowCount(len(plans))
+        for row, plan in enumerate(plans):
+            for column, text in enumerate((plan.name, *self._figures(plan))):
+                item = QTableWidgetItem(text)
+                flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
+                item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column == 0 else flags)
+                self.table.setItem(row, column, item)
+            if plan.name == self._session.active_plan:
+                self.table.setCurrentCell(row, 0)
+        self.buttons["delete"].setEnabled(len(plans) > 1)
+        self._is_filling = False
+
+    def _figures(self, plan: Plan) -> tuple[str, ...]:
+        session = self._session
+        if session.model is None:
+            return ("", "", "", "", "")
+        predicted = predict(
+            session.layers,
+            plan.recipe,
+            costs=session.costs,
+            sensitivity=session.sensitivity,
+            curve=session.sensitivity_curve,
+        )
+        quantized = f"{predicted.quantized} of {len(session.layers)}"
+        digest = plan.recipe.digest
+        measured = next(
+            (
+                v
+                for v in reversed(session.variants)
+                if v.recipe_digest == digest and not v.is_base and v.result is not None
+            ),
+            None,
+        )
+        if measured is not None:
+            return (quantized, *_measured(measured), "measured")
+        return (quantized, *_predicted(predicted), "predicted")
+
+    def _on_current_changed(self, row: int) -> None:
+        if not self._is_filling and 0 <= row < len(self._session.plans):
+            self._session.activate_plan(self._session.plans[row].name)
+
+    def _on_renamed(self, item: QTableWidgetItem) -> None:
+        if self._is_filling or item.column() != 0:
+            return
+        name = self._session.plans[item.row()].name
+        if item.text() != name:
+            self._session.rename_plan(name, item.text())
+            self._refresh()
+
+    def _on_duplicate(self) -> None:
+        self._session.duplicate_plan(self._session.active_plan)
+
+    def _on_delete(self) -> None:
+        self._session.delete_plan(self._session.active_plan)
+
+    def _retheme(self) -> None:
+        for name, button in self.buttons.items():
+            button.setIcon(icon(_ICONS[name], "muted", 16))
+
+
+def _measured(variant: Variant) -> tuple[str, str, str]:
+    result = variant.result
+    if result is None:
+        return (NOTHING, NOTHING, NOTHING)
+    top1 = result.metrics.get("top1")
+    latency = result.latency_ms
+    return (
+        size(result.size_bytes),
+        NOTHING if top1 is None else percent(top1),
+        NOTHING if latency is None else milliseconds(latency.p50),
+    )
+
+
+def _predicted(prediction: Prediction) -> tuple[str, str, str]:
+    return (
+        NOTHING if prediction.size_bytes is None else size(prediction.size_bytes),
+        NOTHING if prediction.accuracy is None else percent(prediction.accuracy.value),
+        NOTHING if prediction.latency_ms is None else milliseconds(prediction.latency_ms),
+    )
