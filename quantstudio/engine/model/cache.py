@@ -23,6 +23,7 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import set_external_data, uses_external_data
 
 from quantstudio.core.codec import CodecError, from_json, to_json
+from quantstudio.core.errors import OutputError
 from quantstudio.core.files import file_digest, write_text, written_beside
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
@@ -59,10 +60,20 @@ def store_graph(model: ModelProto, weight_bytes: int) -> Path:
     Raises:
         OutputError: the cache folder cannot be written.
     """
-    folder = graphs_folder()
-    if weight_bytes > LARGEST_INLINE_BYTES:
-        model = _with_external_weights(model, folder)
-    content = model.SerializeToString(deterministic=True)
+    try:
+        folder = graphs_folder()
+        if weight_bytes > LARGEST_INLINE_BYTES:
+            model = _with_external_weights(model, folder)
+        return _store(model.SerializeToString(deterministic=True), folder)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to the cache folder ({(error.strerror or str(error)).lower()})",
+            where=str(cache_folder()),
+            hint="Free some space, or set QUANTSTUDIO_CACHE to a folder you can write to",
+        ) from error
+
+
+def _store(content: bytes, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new") as scratch:
         written = Path(scratch) / "model.onnx"
         written.write_bytes(content)
@@ -122,6 +133,10 @@ def read_graph(path: Path) -> ModelProto | None:
         if not _is_intact(path.parent / name):
             return None
     onnx.load_external_data_for_model(model, str(path.parent))
+    for _scope, graph in all_graphs(model.graph):
+        for tensor in graph.initializer:
+            # An explicit default would make the same model other bytes.
+            tensor.ClearField("data_location")
     return model
 
 

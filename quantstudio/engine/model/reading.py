@@ -190,7 +190,7 @@ def _load_external(tensor: TensorProto, model_path: Path) -> None:
             where=where,
             hint="Put a regular file beside the model",
         ) from error
-    tensor.data_location = TensorProto.DEFAULT
+    tensor.ClearField("data_location")
     del tensor.external_data[:]
 
 
