@@ -35,12 +35,14 @@ class CostTable:
     Attributes:
         layers: Cost by layer name.
         structure_bytes: File bytes that no scheme changes: graph, names, other initializers.
+        overhead_bytes: Bytes of extra nodes and names a layer brings, by scheme name: a mean over layers.
         fp32_ms: Median FP32 latency in milliseconds; 0 where not measured.
         provider: Execution provider of the times.
     """
 
     layers: Mapping[str, LayerCost]
     structure_bytes: int
+    overhead_bytes: Mapping[str, int] = field(default_factory=dict)
     fp32_ms: float = 0.0
     provider: str = ""
 
@@ -94,7 +96,9 @@ def predict(
     known = kl if sensitivity and unpriced == 0 else None
     weight_bytes = _weight_bytes(schemes, costs)
     return Prediction(
-        size_bytes=None if weight_bytes is None or costs is None else weight_bytes + costs.structure_bytes,
+        size_bytes=None
+        if weight_bytes is None or costs is None
+        else weight_bytes + costs.structure_bytes + _overhead_bytes(schemes, costs),
         weight_bytes=weight_bytes,
         kl=known,
         accuracy=None if known is None or curve is None else accuracy_at(curve, known),
@@ -163,6 +167,10 @@ def _weight_bytes(schemes: Mapping[str, LayerScheme], costs: CostTable | None) -
             return None
         total += known
     return total
+
+
+def _overhead_bytes(schemes: Mapping[str, LayerScheme], costs: CostTable) -> int:
+    return sum(costs.overhead_bytes.get(scheme_name(scheme), 0) for scheme in schemes.values())
 
 
 def _latency_ms(schemes: Mapping[str, LayerScheme], costs: CostTable | None) -> float | None:

@@ -1,0 +1,51 @@
+"""`quantstudio calibrate`: activation histograms in one pass."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quantstudio.cli.execution import run_task
+from quantstudio.cli.options import (
+    DataOption,
+    FactoryOption,
+    JsonOption,
+    ModelArgument,
+    SamplesOption,
+    TransformOption,
+    TrustOption,
+    checked_output,
+    data_json,
+    split_model,
+)
+from quantstudio.cli.output import console_for, write_json
+from quantstudio.core.codec import to_json
+
+
+def command(
+    model: ModelArgument,
+    data: DataOption,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="STATS.npz", help="File to write.")],
+    samples: SamplesOption = 512,
+    transform: TransformOption = "",
+    trust: TrustOption = False,
+    factory: FactoryOption = "",
+    json: JsonOption = "",
+) -> None:
+    """Collect activation histograms and write them to a file that every range method reads."""
+    from quantstudio.engine import tasks
+
+    target = checked_output(output)
+    spec = data_json(data, transform, trust=trust)
+    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    result = run_task(
+        tasks.calibrate, graph_path=summary.graph_path, data=spec, samples=samples, output=str(target)
+    )
+    if json:
+        write_json("calibrate", to_json(result), json)
+    if json != "-":
+        console_for(json).print(
+            f"{result.tensors} tensors, {result.samples} samples, {result.seconds:.2f} s: {result.path}",
+            markup=False,
+        )

@@ -1,0 +1,83 @@
+"""`quantstudio compare`: what each variant costs against the base."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quantstudio.cli.execution import run_task
+from quantstudio.cli.options import DataOption, JsonOption, TransformOption, TrustOption, data_json
+from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
+from quantstudio.core.results import CompareResult, VariantResult
+
+
+def command(
+    base: Annotated[str, typer.Argument(metavar="BASE.onnx", help="The model to compare against.")],
+    variants: Annotated[list[str], typer.Argument(metavar="VARIANT.onnx...", help="Models to compare.")],
+    data: DataOption,
+    samples: Annotated[int, typer.Option("--samples", min=0, help="Samples to use; 0 means all.")] = 0,
+    transform: TransformOption = "",
+    provider: Annotated[
+        str, typer.Option("--provider", help="Execution provider: cpu, cuda, openvino, ...")
+    ] = "cpu",
+    threads: Annotated[int, typer.Option("--threads", min=0, help="Threads; 0 leaves one core free.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size of the latency runs.")] = 1,
+    latency: Annotated[bool, typer.Option(help="Time the models.")] = True,
+    trust: TrustOption = False,
+    json: JsonOption = "",
+) -> None:
+    """Accuracy, per class, agreement, latency, size and memory, on the same samples."""
+    from quantstudio.engine import tasks
+    from quantstudio.engine.evaluation.compare import compare_json
+
+    result = run_task(
+        tasks.compare,
+        base=base,
+        variants=variants,
+        data=data_json(data, transform, samples=samples, trust=trust),
+        provider=provider,
+        threads=threads or None,
+        batch=batch,
+        latency=latency,
+    )
+    if json:
+        write_json("compare", compare_json(result), json)
+    if json != "-":
+        print_comparison(result)
+
+
+def print_comparison(result: CompareResult) -> None:
+    """The table of a comparison on standard output."""
+    rows = [_row(v, is_base=index == 0) for index, v in enumerate(result.variants)]
+    columns = (
+        "model",
+        "size",
+        "metrics",
+        "drop [95 %]",
+        "agreement",
+        "p50 ms",
+        "speed-up [95 %]",
+        "peak memory",
+    )
+    title = f"measured on {result.samples} samples, {result.variants[0].provider}"
+    print_table(console_for(""), title, columns, rows, right=(1, 5, 7))
+
+
+def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
+    drop = "—"
+    if v.drop is not None and not is_base:
+        drop = f"{v.drop.value:+.2f} [{v.drop.low:+.2f}, {v.drop.high:+.2f}]"
+    speed = "—"
+    if v.speedup is not None and not is_base:
+        speed = f"{v.speedup.value:.2f}× [{v.speedup.low:.2f}, {v.speedup.high:.2f}]"
+    return (
+        v.name,
+        format_bytes(v.size_bytes),
+        "  ".join(f"{name} {value:.4f}" for name, value in v.metrics.items()) or "no labels",
+        drop,
+        "—" if v.agreement is None or is_base else f"{v.agreement.top1:.2%}, {v.agreement.sqnr_db:.1f} dB",
+        "—" if v.latency_ms is None else f"{v.latency_ms.p50:.3f}",
+        speed,
+        format_bytes(v.peak_memory_bytes) if v.peak_memory_bytes else "—",
+    )

@@ -1,0 +1,63 @@
+"""Progress on a terminal; silence everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from quantstudio.core.events import Severity
+
+
+class TerminalReporter:
+    """A reporter that draws one progress bar on standard error, and prints warnings there.
+
+    Use as a context manager: the bar is removed at the end, also after an error.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        console = Console(stderr=True)
+        self._console = console
+        self._quiet = quiet
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TerminalReporter:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+    def progress(self, done: int, total: int, unit: str, label: str) -> None:
+        """Move the bar of this label."""
+        text = f"{label} ({unit})" if unit else label
+        if label not in self._bars:
+            for bar in self._bars.values():
+                self._progress.update(bar, visible=False)
+            self._bars[label] = self._progress.add_task(text, total=total or None)
+        self._progress.update(self._bars[label], completed=done, total=total or None, visible=True)
+
+    def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:
+        """Layers are shown in the table at the end."""
+
+    def message(self, text: str, severity: Severity = Severity.INFO) -> None:
+        """Warnings are printed; information is for the log of the window."""
+        if severity is Severity.WARNING and not self._quiet:
+            self._console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)

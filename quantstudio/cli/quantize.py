@@ -1,0 +1,172 @@
+"""`quantstudio quantize`: build a variant from a preset or a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quantstudio.cli.execution import run_task
+from quantstudio.cli.options import (
+    DataOption,
+    FactoryOption,
+    JsonOption,
+    ModelArgument,
+    SamplesOption,
+    TransformOption,
+    TrustOption,
+    checked_output,
+    data_json,
+    split_model,
+)
+from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
+from quantstudio.core.codec import to_json
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.files import file_digest
+from quantstudio.core.precision import NAMED_SCHEMES
+from quantstudio.core.recipe import CalibrationSettings, LayerRule, RangeMethod, Recipe, uniform_recipe
+from quantstudio.core.results import BuildResult
+from quantstudio.project.recipe_file import (
+    DataSource,
+    ModelSource,
+    OutputSource,
+    RecipeFile,
+    read_recipe_file,
+    write_recipe_file,
+)
+
+TARGETS = ("cpu-x86-vnni",)
+PRESETS = ("static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4", "float16", "auto")
+
+
+def command(
+    model: ModelArgument,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT.onnx", help="File to write.")],
+    data: DataOption = "",
+    preset: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "",
+    recipe: Annotated[str, typer.Option("--recipe", metavar="R.json", help="Recipe file.")] = "",
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATTERN=SCHEME", help="Scheme of matching layers; the last match wins."
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option("--range-method", help="minmax, percentile, mse or entropy.")] = "",
+    target: Annotated[str, typer.Option("--target", help="Hardware to quantize for.")] = TARGETS[0],
+    samples: SamplesOption = 512,
+    transform: TransformOption = "",
+    trust: TrustOption = False,
+    factory: FactoryOption = "",
+    json: JsonOption = "",
+) -> None:
+    """Quantize a model; the recipe that reproduces it is written beside it."""
+    from quantstudio.engine import tasks
+
+    destination = checked_output(output)
+    chosen = _recipe(recipe, preset, rules or [], target)
+    settings = _calibration(method, samples)
+    spec = data_json(data, transform, trust=trust) if data else None
+    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    if chosen is not None and not recipe:
+        chosen = replace(chosen, calibration=settings)
+    result = run_task(
+        tasks.quantize,
+        graph_path=summary.graph_path,
+        recipe=to_json(chosen) if chosen is not None else None,
+        preset="" if chosen is not None else preset or "auto",
+        data=spec,
+        calibration=to_json(settings),
+        output=str(destination),
+    )
+    used = result.recipe.calibration.samples
+    file = RecipeFile(
+        recipe=result.recipe,
+        model=_source(factory or model),
+        data=DataSource(str(data), transform, samples=used, digest=result.data_digest) if data else None,
+        output=OutputSource(destination.name, result.build.digest),
+    )
+    beside = destination.with_suffix(".recipe.json")
+    write_recipe_file(beside, file)
+    if json:
+        write_json("quantize", quantize_json(result.build, to_json(file), beside), json)
+    if json != "-":
+        print_build(result.build, beside)
+
+
+def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | None:
+    """The recipe the options describe, or None for a preset that must be measured first.
+
+    Raises:
+        RecipeError: options contradict each other or name what is not known.
+    """
+    if target not in TARGETS:
+        raise RecipeError(f"unknown target {target!r}", hint=f"Known targets: {', '.join(TARGETS)}")
+    if path and preset:
+        raise RecipeError("both a recipe and a preset", hint="Give --recipe or --preset, not both")
+    if preset and preset not in PRESETS:
+        raise RecipeError(f"unknown preset {preset!r}", hint=f"Choose one of {', '.join(PRESETS)}")
+    chosen = read_recipe_file(Path(path)).recipe if path else None
+    if not rules:
+        return chosen
+    if chosen is None:
+        if preset in ("", "auto", "float16"):
+            raise RecipeError("--set needs a recipe or a preset of one precision to start from")
+        chosen = uniform_recipe(preset)
+    for text in rules:
+        chosen = chosen.with_rule(_rule(text))
+    return chosen
+
+
+def _rule(text: str) -> LayerRule:
+    pattern, equals, name = text.rpartition("=")
+    if not equals or name not in NAMED_SCHEMES:
+        raise RecipeError(
+            f"--set {text!r} is not PATTERN=SCHEME", hint=f"Schemes: {', '.join(NAMED_SCHEMES)}"
+        )
+    return LayerRule(NAMED_SCHEMES[name], (pattern,))
+
+
+def _calibration(method: str, samples: int) -> CalibrationSettings:
+    if not method:
+        return CalibrationSettings(samples=samples)
+    try:
+        return CalibrationSettings(RangeMethod(method), samples=samples)
+    except ValueError:
+        raise RecipeError(
+            f"unknown range method {method!r}", hint=f"Choose one of {', '.join(RangeMethod)}"
+        ) from None
+
+
+def _source(model: str) -> ModelSource:
+    path = Path(model)
+    return ModelSource(model, file_digest(path) if path.is_file() else "")
+
+
+def quantize_json(build: BuildResult, file: Any, recipe_path: Path) -> dict[str, Any]:  # noqa: ANN401
+    """The document `quantize --json` and `run --json` write; `recipe` can be saved and run as it is."""
+    return {**to_json(build), "recipe": file, "recipe_path": str(recipe_path)}
+
+
+def print_build(build: BuildResult, recipe_path: Path) -> None:
+    """The table of a build."""
+    rows = [
+        (
+            row.name,
+            row.weights,
+            row.activations,
+            row.kernel,
+            "integer" if row.is_integer_kernel else "float",
+            format_bytes(row.weight_bytes),
+            row.note,
+        )
+        for row in build.layers
+    ]
+    console = console_for("")
+    columns = ("layer", "weights", "activations", "kernel", "runs in", "bytes", "note")
+    print_table(console, f"{build.output}  {format_bytes(build.size_bytes)}", columns, rows, right=(5,))
+    for line in (build.preset, *build.warnings):
+        if line:
+            console.print(line, markup=False)
+    console.print(f"recipe: {recipe_path}", markup=False)

@@ -1,0 +1,76 @@
+"""`quantstudio sensitivity`: which layer matters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quantstudio.cli.execution import run_task
+from quantstudio.cli.options import (
+    DataOption,
+    FactoryOption,
+    JsonOption,
+    ModelArgument,
+    SamplesOption,
+    TransformOption,
+    TrustOption,
+    data_json,
+    split_model,
+)
+from quantstudio.cli.output import console_for, print_table, write_json
+from quantstudio.core.codec import to_json
+from quantstudio.core.results import SensitivityResult
+
+
+def command(
+    model: ModelArgument,
+    data: DataOption,
+    samples: SamplesOption = 512,
+    method: Annotated[
+        str, typer.Option("--method", help="fisher (one pass), exact (one layer at a time) or auto.")
+    ] = "auto",
+    reference: Annotated[str, typer.Option("--reference", help="Precision the headline KL is for.")] = "int4",
+    transform: TransformOption = "",
+    trust: TrustOption = False,
+    factory: FactoryOption = "",
+    json: JsonOption = "",
+) -> None:
+    """Rank the layers by how much the output changes when each alone is quantized."""
+    from quantstudio.engine import tasks
+
+    spec = data_json(data, transform, trust=trust)
+    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    result = run_task(
+        tasks.sensitivity,
+        graph_path=summary.graph_path,
+        data=spec,
+        samples=samples,
+        method=method,
+        reference=reference,
+    )
+    if json:
+        write_json("sensitivity", to_json(result), json)
+    if json != "-":
+        _print(result)
+
+
+def _print(result: SensitivityResult) -> None:
+    ranked = sorted(result.layers, key=lambda row: -row.kl)
+    rows = [
+        (
+            row.name,
+            f"{row.kl:.3g}",
+            f"{row.kl_low:.2g} – {row.kl_high:.2g}",
+            f"{row.sqnr_db:.1f}",
+            "—" if row.accuracy_drop is None else f"{row.accuracy_drop:+.2f}",
+            "  ".join(f"{name} {kl:.2g}" for name, kl in row.by_precision.items()),
+        )
+        for row in ranked
+    ]
+    title = (
+        f"KL at {result.reference}, {result.method}, {result.samples} samples, "
+        f"{result.seconds:.2f} s ({result.provenance.value})"
+    )
+    columns = ("layer", "KL (nats)", "95 %", "SQNR dB", "drop, points", "KL by precision")
+    print_table(console_for(""), title, columns, rows, right=(1, 2, 3, 4))

@@ -1,0 +1,349 @@
+"""Entry points that jobs and the command line may name: JSON values in, frozen values out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quantstudio.core.codec import CodecError, from_json
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.errors import DataError, RecipeError
+from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.folders import cache_folder
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.prediction import CostTable
+from quantstudio.core.recipe import CalibrationSettings, Recipe
+from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
+from quantstudio.core.statistics_file import (
+    load_statistics,
+    save_statistics,
+    save_weight_statistics,
+    statistics_digest,
+)
+from quantstudio.engine.analysis.costs import cost_table
+from quantstudio.engine.analysis.weights import weight_statistics as weight_statistics_of
+from quantstudio.engine.calibration.observer import calibrate as observe
+from quantstudio.engine.data.dataset import Dataset, open_dataset
+from quantstudio.engine.evaluation.compare import compare as compare_models
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.model.open import load_graph
+from quantstudio.engine.model.open import open_model as open_graph
+from quantstudio.engine.quantization.build import build_variant
+from quantstudio.engine.quantization.presets import build_preset
+
+DEFAULT_SAMPLES = 512
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """Where the weight statistics of a graph lie."""
+
+    path: str
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationFile:
+    """Where the activation statistics of a graph lie.
+
+    Attributes:
+        path: The npz file.
+        digest: Digest of the statistics.
+        samples: Samples seen.
+        tensors: Tensors observed.
+        seconds: Time it took.
+    """
+
+    path: str
+    digest: str
+    samples: int
+    tensors: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataSummary:
+    """What a data set holds, for the dialog that chooses it."""
+
+    samples: int
+    labelled: bool
+    class_names: tuple[str, ...]
+    segments: tuple[str, ...]
+    digest: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeResult:
+    """A build with the recipe that made it (a preset chooses its own) and the digest of the data used."""
+
+    build: BuildResult
+    recipe: Recipe
+    data_digest: str = ""
+
+
+def open_model(
+    *,
+    path: str,
+    trust: bool = False,
+    factory: str = "",
+    state: str = "",
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> ModelSummary:
+    """Open a model file, normalise it into the cache, prove it, list its layers."""
+    return open_graph(
+        path, trust=trust, factory=factory, state=state, reporter=reporter, cancel=cancel or never_cancelled()
+    ).summary
+
+
+def data_summary(
+    *,
+    graph_path: str,
+    data: Mapping[str, Any],
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> DataSummary:
+    """Open a data set against a model and say what is in it."""
+    del reporter
+    dataset = _dataset(load_graph(graph_path), data)
+    (cancel or never_cancelled()).raise_if_set()
+    first = next(iter(dataset.batches(1)))
+    return DataSummary(
+        samples=len(dataset),
+        labelled=dataset.labels is not None,
+        class_names=tuple(dataset.class_names),
+        segments=tuple(dataset.segments),
+        digest=dataset.digest,
+        shapes={name: tuple(int(n) for n in array.shape[1:]) for name, array in first.feed.items()},
+    )
+
+
+def weight_statistics(
+    *,
+    graph_path: str,
+    output: str = "",
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> WeightFile:
+    """Weight histograms of every layer, written to an npz file; layers stream as "weights"."""
+    graph = load_graph(graph_path)
+    rows = weight_statistics_of(graph, reporter=reporter, cancel=cancel or never_cancelled())
+    path = Path(output) if output else _cached("statistics", f"{graph.digest[:32]}-weights.npz")
+    save_weight_statistics(path, rows)
+    return WeightFile(str(path), len(rows))
+
+
+def calibrate(
+    *,
+    graph_path: str,
+    data: Mapping[str, Any],
+    samples: int = DEFAULT_SAMPLES,
+    output: str = "",
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> CalibrationFile:
+    """Activation histograms of every tensor in one streaming pass, written to an npz file."""
+    started = time.perf_counter()
+    graph = load_graph(graph_path)
+    dataset = _dataset(graph, data)
+    statistics = observe(
+        graph, dataset, samples=samples, reporter=reporter, cancel=cancel or never_cancelled()
+    )
+    name = f"{graph.digest[:16]}-{dataset.digest[:16]}-{statistics.samples}.npz"
+    path = Path(output) if output else _cached("statistics", name)
+    save_statistics(path, statistics)
+    return CalibrationFile(
+        path=str(path),
+        digest=statistics_digest(statistics),
+        samples=statistics.samples,
+        tensors=len(statistics.tensors),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def sensitivity(
+    *,
+    graph_path: str,
+    data: Mapping[str, Any],
+    method: str = "auto",
+    samples: int = DEFAULT_SAMPLES,
+    precisions: Sequence[str] = ("int8", "int4", "int8-activations"),
+    reference: str = "int4",
+    layers: Sequence[str] | None = None,
+    statistics: str = "",
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> SensitivityResult:
+    """Sensitivity of every layer; layers stream as "sensitivity".
+
+    `method` is "fisher" (one pass, predicted), "exact" (one layer at a time, measured) or "auto" (fisher,
+    which itself replays exactly what has no gradient).
+
+    Raises:
+        RecipeError: the method is unknown.
+    """
+    from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity  # imports torch
+
+    methods: dict[str, Callable[..., SensitivityResult]] = {
+        "fisher": fisher_sensitivity,
+        "auto": fisher_sensitivity,
+        "exact": exact_sensitivity,
+    }
+    if method not in methods:
+        raise RecipeError(f"unknown sensitivity method {method!r}", hint="Choose fisher, exact or auto")
+    graph = load_graph(graph_path)
+    options: dict[str, Any] = {"layers": tuple(layers)} if layers and method == "exact" else {}
+    return methods[method](
+        graph,
+        _dataset(graph, data),
+        samples=samples,
+        precisions=tuple(precisions),
+        reference=reference,
+        statistics=load_statistics(Path(statistics)) if statistics else None,
+        reporter=reporter,
+        cancel=cancel or never_cancelled(),
+        **options,
+    )
+
+
+def costs(
+    *,
+    graph_path: str,
+    data: Mapping[str, Any] | None = None,
+    statistics: str = "",
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> CostTable:
+    """Bytes and measured times of every layer in every scheme, for predictions."""
+    graph = load_graph(graph_path)
+    return cost_table(
+        graph,
+        load_statistics(Path(statistics)) if statistics else None,
+        _dataset(graph, data) if data else None,
+        reporter=reporter,
+        cancel=cancel or never_cancelled(),
+    )
+
+
+def quantize(
+    *,
+    graph_path: str,
+    output: str,
+    recipe: Mapping[str, Any] | None = None,
+    preset: str = "",
+    statistics: str = "",
+    data: Mapping[str, Any] | None = None,
+    data_digest: str = "",
+    calibration: Mapping[str, Any] | None = None,
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> QuantizeResult:
+    """Build a variant from a recipe or a preset, calibrating first where statistics are needed and not given.
+
+    Raises:
+        RecipeError: neither recipe nor preset, or the recipe cannot be read.
+        DataError: static quantization without statistics and without data, or data that is not what
+            `data_digest` names.
+    """
+    token = cancel or never_cancelled()
+    graph = load_graph(graph_path)
+    chosen = _read(Recipe, recipe, "recipe") if recipe is not None else None
+    settings = (
+        _read(CalibrationSettings, calibration, "calibration") if calibration else CalibrationSettings()
+    )
+    if chosen is None and not preset:
+        raise RecipeError("nothing to build", hint="Give a recipe or a preset")
+    dataset = _dataset(graph, data) if data else None
+    if dataset is not None and data_digest not in ("", dataset.digest):
+        raise DataError(
+            "the data is not what the recipe was made with",
+            where=str((data or {}).get("path", "")),
+            hint="Put the original data back, or quantize again with this data",
+        )
+    observed = load_statistics(Path(statistics)) if statistics else None
+    if observed is None and _needs_statistics(graph, chosen, preset):
+        if dataset is None:
+            raise DataError(
+                "static quantization needs calibration data", hint="Give --data FILE.npz or a folder"
+            )
+        wanted = chosen.calibration.samples if chosen is not None else settings.samples
+        observed = observe(graph, dataset, samples=wanted, reporter=reporter, cancel=token)
+    if chosen is not None:
+        built = build_variant(graph, observed, chosen, Path(output), reporter=reporter, cancel=token)
+    else:
+        chosen, built = build_preset(
+            graph,
+            dataset,
+            observed,
+            preset,
+            Path(output),
+            calibration=settings,
+            reporter=reporter,
+            cancel=token,
+        )
+    return QuantizeResult(built, chosen, dataset.digest if dataset else "")
+
+
+def compare(
+    *,
+    base: str,
+    variants: Sequence[str],
+    data: Mapping[str, Any],
+    graph_path: str = "",
+    names: Sequence[str] | None = None,
+    threads: int | None = None,
+    provider: str = "cpu",
+    batch: int = 1,
+    latency: bool = True,
+    footprint: bool = True,
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> CompareResult:
+    """Accuracy, agreement, latency and footprint of variants against a base, on the same samples.
+
+    `graph_path` names the normalised graph that tells the input names; without it `base` itself is opened.
+    """
+    token = cancel or never_cancelled()
+    graph = load_graph(graph_path) if graph_path else open_graph(base, cancel=token)
+    return compare_models(
+        Path(base),
+        [Path(v) for v in variants],
+        _dataset(graph, data),
+        names=tuple(names) if names else None,
+        threads=threads,
+        provider=provider,
+        batch=batch,
+        latency=latency,
+        footprint=footprint,
+        reporter=reporter,
+        cancel=token,
+    )
+
+
+def _needs_statistics(graph: Graph, recipe: Recipe | None, preset: str) -> bool:
+    if recipe is None:
+        return preset in ("static-int8", "static-int4", "auto")
+    return any(scheme.is_static for scheme in recipe.resolve(graph.layers).values())
+
+
+def _dataset(graph: Graph, data: Mapping[str, Any]) -> Dataset:
+    return open_dataset(_read(DataSpec, data, "data"), graph.summary.inputs)
+
+
+def _read(kind: type[T], value: Mapping[str, Any], where: str) -> T:
+    try:
+        return from_json(kind, value, where)
+    except CodecError as error:
+        raise RecipeError(str(error), hint="Check the file against one written by this version") from error
+
+
+def _cached(folder: str, name: str) -> Path:
+    path = cache_folder() / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

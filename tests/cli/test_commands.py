@@ -1,0 +1,206 @@
+"""The command line on a bundled network: documents, files, exit codes."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from quantstudio import __version__
+from quantstudio.cli.main import invoke
+from quantstudio.core.samples import sample
+
+SAMPLE = sample("digits_resnet")
+DATA = ["--data", str(SAMPLE.train), "--transform", SAMPLE.transform]
+
+
+@pytest.fixture(scope="module")
+def _module_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(_module_cache, monkeypatch):
+    """Normalising the same model once is enough."""
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_module_cache))
+
+
+def read_json(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_that_version_prints_the_version(capsys):
+    assert invoke(["--version"]) == 0
+    assert capsys.readouterr().out == f"quantstudio {__version__}\n"
+
+
+def test_that_inspect_lists_every_layer_with_the_fixed_names(capsys):
+    assert invoke(["inspect", str(SAMPLE.model), "--json", "-"]) == 0
+    document = read_json(capsys)
+    assert document["schema"] == "quantstudio.inspect/1"
+    model = onnx.load(SAMPLE.model)
+    weights = sum(node.op_type in ("Conv", "Gemm", "MatMul") for node in model.graph.node)
+    assert len(document["layers"]) == weights
+    fields = {"name", "op_type", "weight_shape", "parameters", "weight_bytes", "quantizable", "reason"}
+    assert fields <= set(document["layers"][0])
+
+
+def test_that_quantize_writes_a_model_and_a_recipe_that_reproduces_it(tmp_path, capsys):
+    first = tmp_path / "first.onnx"
+    arguments = ["quantize", str(SAMPLE.model), *DATA, "--samples", "128", "--preset", "static-int8"]
+    assert invoke([*arguments, "-o", str(first), "--json", "-"]) == 0
+    document = read_json(capsys)
+    assert document["size_bytes"] == first.stat().st_size
+    assert all(row["kernel"] for row in document["layers"])
+    assert {"output", "size_bytes", "seconds", "recipe", "layers"} <= set(document)
+    again = tmp_path / "again.onnx"
+    assert invoke(["run", document["recipe_path"], "-o", str(again)]) == 0
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_that_the_recipe_in_the_json_can_be_saved_and_run(tmp_path, capsys):
+    made = tmp_path / "made.onnx"
+    arguments = ["quantize", str(SAMPLE.model), *DATA, "--samples", "64", "--preset", "static-int8"]
+    assert invoke([*arguments, "-o", str(made), "--json", "-"]) == 0
+    recipe = tmp_path / "elsewhere" / "recipe.json"
+    recipe.parent.mkdir()
+    recipe.write_text(json.dumps(read_json(capsys)["recipe"]))
+    assert invoke(["run", str(recipe)]) == 0
+    assert (recipe.parent / "made.onnx").read_bytes() == made.read_bytes()
+
+
+def test_that_set_keeps_a_layer_in_float(tmp_path, capsys):
+    assert invoke(["inspect", str(SAMPLE.model), "--json", "-"]) == 0
+    name = read_json(capsys)["layers"][1]["name"]
+    arguments = ["quantize", str(SAMPLE.model), *DATA, "--samples", "64", "--preset", "static-int8"]
+    out = str(tmp_path / "m.onnx")
+    assert invoke([*arguments, "--set", f"{name}=fp32", "-o", out, "--json", "-"]) == 0
+    layers = {row["name"]: row for row in read_json(capsys)["layers"]}
+    assert not layers[name]["is_integer_kernel"]
+    assert sum(row["is_integer_kernel"] for row in layers.values()) == len(layers) - 1
+
+
+def test_that_calibrate_writes_statistics(tmp_path, capsys):
+    out = tmp_path / "stats.npz"
+    assert (
+        invoke(["calibrate", str(SAMPLE.model), *DATA, "--samples", "64", "-o", str(out), "--json", "-"]) == 0
+    )
+    document = read_json(capsys)
+    assert document["samples"] == 64
+    assert document["tensors"] > 5
+    with np.load(out, allow_pickle=False) as stored:
+        assert stored.files
+
+
+def test_that_sensitivity_ranks_every_quantizable_layer(capsys):
+    assert invoke(["sensitivity", str(SAMPLE.model), *DATA, "--samples", "64", "--json", "-"]) == 0
+    document = read_json(capsys)
+    assert document["method"] == "fisher"
+    model = onnx.load(SAMPLE.model)
+    assert len(document["layers"]) == sum(node.op_type in ("Conv", "Gemm") for node in model.graph.node)
+    for row in document["layers"]:
+        assert row["kl_low"] <= row["kl"] <= row["kl_high"]
+        assert {"int8", "int4"} <= set(row["by_precision"])
+
+
+def test_that_compare_measures_a_variant_against_its_base(tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    arguments = ["quantize", str(SAMPLE.model), *DATA, "--samples", "128", "--preset", "static-int8"]
+    assert invoke([*arguments, "-o", str(out)]) == 0
+    capsys.readouterr()
+    test_data = ["--data", str(SAMPLE.test), "--transform", SAMPLE.transform, "--samples", "200"]
+    assert invoke(["compare", str(SAMPLE.model), str(out), *test_data, "--json", "-"]) == 0
+    base, variant = read_json(capsys)["variants"]
+    assert base["metrics"]["top1"] > 0.97
+    assert abs(variant["drop"]["value"]) < 2
+    assert variant["size_bytes"] < base["size_bytes"] / 3
+    assert {"p50", "p90", "p99", "mean"} <= set(variant["latency_ms"])
+    assert {"label", "support", "base", "variant"} <= set(variant["per_class"][0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["inspect", "missing.onnx"], "missing.onnx", id="missing model"),
+        pytest.param(["inspect"], "MODEL", id="missing argument"),
+        pytest.param(
+            ["quantize", str(SAMPLE.model), "-o", "/no/such/folder/m.onnx"], "/no/such/folder", id="no folder"
+        ),
+        pytest.param(
+            ["quantize", str(SAMPLE.model), "-o", "m.onnx", "--preset", "int7"], "int7", id="unknown preset"
+        ),
+        pytest.param(
+            ["quantize", str(SAMPLE.model), "-o", "m.onnx", "--target", "abacus"],
+            "abacus",
+            id="unknown target",
+        ),
+        pytest.param(
+            ["quantize", str(SAMPLE.model), "-o", "m.onnx", "--preset", "static-int8"],
+            "calibration data",
+            id="static without data",
+        ),
+        pytest.param(
+            ["sensitivity", str(SAMPLE.model), *DATA[:2], "--transform", "scale=nought"],
+            "nought",
+            id="bad transform",
+        ),
+        pytest.param(["run", "missing.json"], "missing.json", id="missing recipe"),
+    ],
+)
+def test_that_a_mistake_is_one_line_and_exit_2(arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert invoke(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("quantstudio: ")
+    assert captured.err.count("\n") == 1
+    assert says in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_that_run_refuses_a_changed_model(tmp_path, capsys):
+    model = tmp_path / "net.onnx"
+    model.write_bytes(SAMPLE.model.read_bytes())
+    out = str(tmp_path / "m.onnx")
+    assert invoke(["quantize", str(model), "--preset", "weight-int8", "-o", out]) == 0
+    changed = onnx.load(model)
+    changed.producer_name = "somebody else"
+    onnx.save(changed, model)
+    assert invoke(["run", str(tmp_path / "m.recipe.json")]) == 2
+    assert "not the one the recipe was made for" in capsys.readouterr().err
+
+
+def test_that_run_refuses_other_data(tmp_path, capsys):
+    data = tmp_path / "train.npz"
+    data.write_bytes(SAMPLE.train.read_bytes())
+    out = str(tmp_path / "m.onnx")
+    arguments = ["quantize", str(SAMPLE.model), "--data", str(data), "--transform", SAMPLE.transform]
+    assert invoke([*arguments, "--samples", "64", "--preset", "static-int8", "-o", out]) == 0
+    with np.load(SAMPLE.train) as stored:
+        arrays = {"images": stored["images"][::-1], "labels": stored["labels"][::-1]}
+    np.savez(data, **arrays)
+    assert invoke(["run", str(tmp_path / "m.recipe.json")]) == 2
+    assert "not what the recipe was made with" in capsys.readouterr().err
+
+
+def test_that_an_internal_fault_exits_1_and_saves_a_report(monkeypatch, capsys):
+    def broken(**_):
+        raise ZeroDivisionError("nobody's mistake but ours")
+
+    monkeypatch.setattr("quantstudio.engine.tasks.open_model", broken)
+    assert invoke(["inspect", str(SAMPLE.model)]) == 1
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    path = message.rsplit(" ", 1)[-1].strip()
+    with open(path, encoding="utf-8") as report:  # noqa: PTH123
+        assert "nobody's mistake but ours" in report.read()
+
+
+def test_that_ctrl_c_exits_130(monkeypatch, capsys):
+    def interrupted(*, cancel, **_):
+        cancel.set()
+        cancel.raise_if_set()
+
+    monkeypatch.setattr("quantstudio.engine.tasks.open_model", interrupted)
+    assert invoke(["inspect", str(SAMPLE.model)]) == 130
+    assert "cancelled" in capsys.readouterr().err
