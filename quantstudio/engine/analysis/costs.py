@@ -22,7 +22,7 @@ from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.quantization.probe import probe_feeds
 from quantstudio.engine.runtime import Feed, resolve_provider, worker_threads
 
-SECONDS_PER_SCHEME = 0.4
+SECONDS_PER_SCHEME = 0.25
 
 
 @dataclass(slots=True)
