@@ -38,8 +38,10 @@ class Transform:
         if self.crop:
             parts.append(f"crop={self.crop[0]}x{self.crop[1]}")
         if self.scale != 1.0:
-            inverse = 1 / self.scale
-            parts.append(f"scale=1/{inverse:.0f}" if inverse == round(inverse) else f"scale={self.scale!r}")
+            # A fraction only where it reads back as the very same number; 1/255 does.
+            inverse = round(1 / self.scale) if abs(self.scale) > 1e-9 else 0
+            is_fraction = inverse != 0 and 1 / inverse == self.scale
+            parts.append(f"scale=1/{inverse}" if is_fraction else f"scale={self.scale!r}")
         if self.mean != (0.0,):
             parts.append("mean=" + ",".join(repr(v) for v in self.mean))
         if self.std != (1.0,):

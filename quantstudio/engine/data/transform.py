@@ -287,10 +287,9 @@ def _shape_hint(
                 if len(size) != 2 or not all(isinstance(d, int) for d in size):
                     continue
                 changed = replace(changed, resize=(int(size[0] or 0), int(size[1] or 0)), crop=None)
-            if any(
-                shapes_agree(o.shape, target.shape[1:])
-                for o in _bound_forms(changed, sample_shape, dtype, target)
-            ):
+            forms = list(_bound_forms(changed, sample_shape, dtype, target))
+            # A new size makes any reading of the axes fit somehow: only the likeliest counts.
+            if any(shapes_agree(o.shape, target.shape[1:]) for o in forms[: 1 if with_size else None]):
                 parts = (
                     [f"resize={changed.resize[0]}x{changed.resize[1]}"]
                     if with_size and changed.resize
