@@ -43,7 +43,7 @@ _RANDOM = frozenset(
 )
 _SEEDS = (0, 1)
 # (batch, other dynamic axes) tried in turn until the original runs: text and small axes, then pictures.
-_SIZES = ((2, 8), (2, 32), (2, 64), (2, 224), (1, 8), (1, 32), (1, 224), (1, 1))
+_SIZES = ((2, 8), (2, 32), (2, 64), (2, 224), (2, 1), (1, 8), (1, 32), (1, 224), (1, 1))
 
 # How ONNX Runtime 1.31 says that it lacks an operator or the kernel of one.
 _MISSING_KERNEL = re.compile(r"(\w+)\(-?\d+\) is not a registered|find an implementation for (\w+)\(")

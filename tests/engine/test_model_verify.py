@@ -1,0 +1,211 @@
+"""The proof finds a wrong rewrite, names its node, and knows what it cannot prove."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from quantstudio.core.errors import ModelLoadError, VerificationError
+from quantstudio.engine.model import normalise as normaliser
+from quantstudio.engine.model.batchnorm import fold_batchnorm
+from quantstudio.engine.model.open import open_model
+from quantstudio.engine.model.verify import random_feed, relative_difference, verify
+from tests.engine.builders import INT64, conv_net, mlp, model, node, random, save, value
+
+
+def changed(made: ModelProto, name: str, factor: float) -> bytes:
+    """The model with one weight scaled."""
+    other = ModelProto()
+    other.CopyFrom(made)
+    for tensor in other.graph.initializer:
+        if tensor.name == name:
+            values = numpy_helper.to_array(tensor) * np.float32(factor)
+            tensor.CopyFrom(numpy_helper.from_array(values, name))
+    return bytes(other.SerializeToString())
+
+
+def test_that_equal_models_have_no_error():
+    made = conv_net()
+    content = made.SerializeToString()
+    assert verify(content, content, made).error == 0.0
+
+
+def test_that_a_wrong_weight_names_the_first_node_that_differs():
+    made = conv_net()
+    with pytest.raises(VerificationError, match="'conv'") as caught:
+        verify(made.SerializeToString(), changed(made, "conv.weight", 1.001), made)
+    assert "'c'" in caught.value.what
+    with pytest.raises(VerificationError, match="'fc'"):
+        verify(made.SerializeToString(), changed(made, "fc.bias", 1.1), made)
+
+
+def test_that_rounding_is_accepted_and_reported():
+    made = conv_net()
+    proof = verify(made.SerializeToString(), changed(made, "conv.weight", 1 + 1e-6), made)
+    assert 0 < proof.error < 1e-5
+
+
+def test_that_a_model_hard_wired_to_one_sample_is_proven_with_one():
+    weights = {"shape": np.array([1, 32])}
+    made = model(
+        [node("Reshape", ["x", "shape"], ["y"], "view")],
+        [value("x", ["N", 4, 8])],
+        [value("y", None)],
+        weights,
+    )
+    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    assert proof.error == 0.0
+    assert "single samples" in proof.notes[0]
+
+
+def test_that_dynamic_axes_are_tried_until_one_fits():
+    weights = {"w": random(2, 3, 9, 9)}
+    made = model(
+        [node("Conv", ["x", "w"], ["y"], "conv")],
+        [value("x", ["N", 3, "H", "W"])],
+        [value("y", None)],
+        weights,
+    )
+    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    assert proof.error == 0.0
+    assert not proof.notes
+
+
+def test_that_no_fitting_size_is_said_and_not_hidden():
+    weights = {"w": random(10, 2)}
+    made = model(
+        [node("MatMul", ["x", "w"], ["y"], "product")],
+        [value("x", ["N", "L"])],
+        [value("y", None)],
+        weights,
+    )
+    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    assert np.isnan(proof.error)
+    assert "Not verified" in proof.notes[0]
+
+
+def test_that_a_model_failing_on_its_own_shape_is_refused():
+    made = model(
+        [node("Reshape", ["x", "shape"], ["y"], "view")],
+        [value("x", [2, 4])],
+        [value("y", None)],
+        {"shape": np.array([3, 5])},
+    )
+    with pytest.raises(ModelLoadError):
+        verify(made.SerializeToString(), made.SerializeToString(), made)
+
+
+def test_that_random_operators_are_not_compared(tmp_path):
+    made = model(
+        [node("RandomNormalLike", ["x"], ["r"], "noise"), node("Add", ["x", "r"], ["y"], "add")],
+        [value("x", ["N", 4])],
+        [value("y", ["N", 4])],
+    )
+    result = open_model(save(made, tmp_path))
+    assert any("draws random numbers" in note for note in result.summary.notes)
+
+
+def test_that_a_flipped_argmax_without_a_differing_tensor_is_a_tie():
+    made = model(
+        [
+            node("MatMul", ["x", "w"], ["p"], "product"),
+            node("ArgMax", ["p"], ["y"], "best", axis=1, keepdims=0),
+        ],
+        [value("x", ["N", 4])],
+        [value("y", ["N"], INT64)],
+        {"w": np.ones((4, 4), np.float32)},
+    )
+    tilted = np.ones((4, 4), np.float32)
+    tilted[:, 2] += np.float32(1e-6)
+    other = ModelProto()
+    other.CopyFrom(made)
+    other.graph.initializer[0].CopyFrom(numpy_helper.from_array(tilted, "w"))
+    assert verify(made.SerializeToString(), other.SerializeToString(), made).error == 0.0
+
+
+def test_that_a_flipped_argmax_behind_a_differing_tensor_is_an_error():
+    made = model(
+        [
+            node("MatMul", ["x", "w"], ["p"], "product"),
+            node("ArgMax", ["p"], ["y"], "best", axis=1, keepdims=0),
+        ],
+        [value("x", [8, 4])],
+        [value("y", [8], INT64)],
+        {"w": random(4, 4)},
+    )
+    with pytest.raises(VerificationError, match="product"):
+        verify(made.SerializeToString(), changed(made, "w", -1.0), made)
+
+
+def test_that_a_wrong_fold_refuses_the_file(tmp_path, monkeypatch):
+    """The whole way: a bug in a pass must end in a refusal that names the node."""
+    original = fold_batchnorm
+
+    def buggy(graph, types):
+        count = original(graph, types)
+        for tensor in graph.initializer:
+            if tensor.name == "conv.weight":
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name))
+        return count
+
+    monkeypatch.setattr(normaliser, "fold_batchnorm", buggy)
+    with pytest.raises(VerificationError, match="conv") as caught:
+        open_model(save(conv_net(batchnorm=True), tmp_path))
+    assert "model.onnx" in caught.value.where
+
+
+def test_that_a_normalised_graph_that_fails_to_run_is_an_error():
+    made = model([node("Relu", ["x"], ["y"], "r")], [value("x", [2, 4])], [value("y", None)])
+    broken = model(
+        [node("Reshape", ["x", "s"], ["y"], "r")],
+        [value("x", [2, 4])],
+        [value("y", None)],
+        {"s": np.array([3])},
+    )
+    with pytest.raises(VerificationError, match="fails where the original runs"):
+        verify(made.SerializeToString(), broken.SerializeToString(), made)
+
+
+def test_that_differences_are_relative_to_the_largest_magnitude():
+    a = np.array([100.0, 1.0], np.float32)
+    assert relative_difference(a, np.array([100.0, 1.5], np.float32)) == pytest.approx(0.005)
+    assert relative_difference(a, a) == 0.0
+
+
+def test_that_infinities_and_nans_agree_only_with_themselves():
+    a = np.array([np.inf, np.nan, 1.0], np.float32)
+    assert relative_difference(a, a.copy()) == 0.0
+    assert relative_difference(a, np.array([1.0, np.nan, 1.0], np.float32)) == np.inf
+    lowest = np.array([np.finfo(np.float32).min, 1.0], np.float32)
+    assert relative_difference(lowest, lowest.copy()) == 0.0
+
+
+def test_that_shapes_and_types_must_agree():
+    assert relative_difference(np.zeros(3), np.zeros(4)) == np.inf
+    assert relative_difference(np.zeros(3), np.zeros(3, np.float32)) == np.inf
+    assert relative_difference(np.zeros((0, 2)), np.zeros((0, 2))) == 0.0
+
+
+def test_that_random_input_respects_types_and_shared_axes():
+    inputs = [
+        value("f", ["N", "L"], TensorProto.FLOAT16),
+        value("i", ["N", "L"], INT64),
+        value("b", [3], TensorProto.BOOL),
+        value("u", ["N", 5], TensorProto.UINT8),
+        value("s", [], TensorProto.DOUBLE),
+    ]
+    made = helper.make_model(helper.make_graph([], "g", inputs, []))
+    feed = random_feed(made, (2, 7), 0)
+    assert {name: (array.dtype.name, array.shape) for name, array in feed.items()} == {
+        "f": ("float16", (2, 7)),
+        "i": ("int64", (2, 7)),
+        "b": ("bool", (3,)),
+        "u": ("uint8", (2, 5)),
+        "s": ("float64", ()),
+    }
+    assert set(np.unique(feed["i"])) <= {0, 1}
+
+
+def test_that_the_proof_runs_on_the_mlp(tmp_path):
+    assert open_model(save(mlp(), tmp_path)).summary.verified_error < 1e-6
