@@ -1,0 +1,297 @@
+"""The pictures of a report. Meaning is never in colour alone: every mark has a name or a figure beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from quantstudio.core.results import (
+    ClassAccuracy,
+    CompareResult,
+    LatencyResult,
+    SensitivityResult,
+    VariantResult,
+)
+from quantstudio.report.figures import interval, milliseconds, number, percent, significant, size
+from quantstudio.report.svg import (
+    Drawing,
+    Scale,
+    horizontal_axis,
+    shortened,
+    spread_labels,
+    vertical_axis,
+)
+
+HALF_WIDTH = 520.0
+FULL_WIDTH = 1080.0
+NAME_WIDTH = 128.0
+NAME_CHARACTERS = 20
+MAX_CLASSES = 30
+# Names of single layers still fit below the bars up to here.
+MAX_NAMED_BARS = 24
+LETTER_WIDTH = 6.4
+
+
+def drop_chart(comparison: CompareResult) -> Markup | None:
+    """Accuracy lost by every variant with its 95 % interval; None without labels."""
+    drops = [(v, v.drop) for v in comparison.variants[1:] if v.drop is not None]
+    if not drops:
+        return None
+    low = min(0.0, *(d.low for _, d in drops))
+    high = max(0.0, *(d.high for _, d in drops))
+    unit = "points of top-1" if comparison.task == "classification" else "% more error (RMSE)"
+    margin = max((high - low) * 0.08, 0.05)
+    drawing = _rows(len(drops), f"Loss against FP32 in {unit}: ", drops_text(comparison))
+    scale = Scale(low - margin, high + margin, NAME_WIDTH + 12, HALF_WIDTH - 90)
+    bottom = drawing.height - 40
+    horizontal_axis(drawing, scale, 6, bottom, f"loss, {unit}")
+    drawing.line(scale(0), 6, scale(0), bottom, "zero")
+    for row, (variant, drop) in enumerate(drops):
+        y = _row_y(row)
+        tip = f"{variant.name}: {number(drop.value, 2, signed=True)} ({interval(drop, signed=True)})"
+        drawing.text(NAME_WIDTH, y + 4, shortened(variant.name, NAME_CHARACTERS), "name", "end")
+        _whisker(drawing, scale(drop.low), scale(drop.high), y, "q-line", tip)
+        drawing.circle(scale(drop.value), y, 5, "q", tip)
+        drawing.text(
+            HALF_WIDTH - 2, y + 4, f"{number(drop.value, 2, signed=True)} {_unit(comparison)}", "value", "end"
+        )
+    return drawing.render()
+
+
+def drops_text(comparison: CompareResult) -> str:
+    """The losses as one sentence."""
+    return "; ".join(
+        f"{v.name} {number(v.drop.value, 2, signed=True)}, 95 % interval {interval(v.drop, signed=True)}"
+        for v in comparison.variants[1:]
+        if v.drop is not None
+    )
+
+
+def size_chart(comparison: CompareResult) -> Markup:
+    """File size of every model."""
+    variants = comparison.variants
+    spoken = "; ".join(f"{v.name} {size(v.size_bytes)}" for v in variants)
+    drawing = _rows(len(variants), "File size: ", spoken, axis=False)
+    largest = max(v.size_bytes for v in variants)
+    room = HALF_WIDTH - NAME_WIDTH - 92
+    for row, variant in enumerate(variants):
+        y = _row_y(row)
+        length = room * variant.size_bytes / max(largest, 1)
+        drawing.text(NAME_WIDTH, y + 4, shortened(variant.name, NAME_CHARACTERS), "name", "end")
+        drawing.rect(NAME_WIDTH + 12, y - 8, room, 16, "track")
+        drawing.rect(NAME_WIDTH + 12, y - 8, length, 16, "fp" if row == 0 else "q", variant.name)
+        drawing.text(HALF_WIDTH - 2, y + 4, size(variant.size_bytes), "value", "end")
+    return drawing.render()
+
+
+def latency_chart(comparison: CompareResult) -> Markup | None:
+    """Distribution of the timed rounds of every model; None where nothing was timed."""
+    timed = [(i, v, v.latency_ms) for i, v in enumerate(comparison.variants) if v.latency_ms is not None]
+    timed = [(i, v, t) for i, v, t in timed if t.samples_ms]
+    if not timed:
+        return None
+    spoken = "; ".join(
+        f"{v.name} median {milliseconds(t.p50)}, 99th percentile {milliseconds(t.p99)}" for _, v, t in timed
+    )
+    drawing = _rows(len(timed), "Latency: ", spoken, row_height=44)
+    # The slowest hundredth is the machine's, not the model's: it would squeeze the rest.
+    low = min(min(t.samples_ms) for _, _, t in timed)
+    high = max(t.p99 for _, _, t in timed) * 1.02
+    is_log = high / low > 12
+    start = low * 0.9 if is_log else 0.0
+    scale = Scale(start, max(high, start * 1.1 + 1e-9), NAME_WIDTH + 12, HALF_WIDTH - 74, is_log)
+    bottom = drawing.height - 40
+    axis = "milliseconds a run" + (", logarithmic" if is_log else "")
+    horizontal_axis(drawing, scale, 6, bottom, axis)
+    for row, (index, variant, times) in enumerate(timed):
+        y = _row_y(row, 44) + 8
+        kind = "fp" if index == 0 else "q"
+        tip = (
+            f"{variant.name}: p50 {milliseconds(times.p50)}, p90 {milliseconds(times.p90)}, "
+            f"p99 {milliseconds(times.p99)}"
+        )
+        drawing.text(NAME_WIDTH, y + 2, shortened(variant.name, NAME_CHARACTERS), "name", "end")
+        _density(drawing, scale, times, y + 6, kind, tip)
+        _whisker(drawing, scale(times.p50), scale(times.p99), y + 10, f"{kind}-line", tip)
+        drawing.line(scale(times.p50), y - 22, scale(times.p50), y + 14, "median", tip)
+        drawing.text(HALF_WIDTH - 2, y + 2, milliseconds(times.p50), "value", "end")
+    return drawing.render()
+
+
+def tradeoff_chart(comparison: CompareResult) -> Markup | None:
+    """Accuracy against latency (size where nothing was timed); None without labels."""
+    rated = [v for v in comparison.variants if "top1" in v.metrics and v.drop is not None]
+    if len(rated) < 2:
+        return None
+    has_times = all(v.latency_ms is not None for v in rated)
+    across = [v.latency_ms.p50 if v.latency_ms else v.size_bytes / 1e6 for v in rated]
+    base = 100 * rated[0].metrics["top1"]
+    bounds = [(base - v.drop.high, base - v.drop.low) for v in rated if v.drop is not None]
+    low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+    margin = max((high - low) * 0.12, 0.1)
+    title = "p50 latency, ms" if has_times else "size, MB"
+    spoken = "; ".join(
+        f"{v.name} {percent(v.metrics['top1'])} at {significant(a)}"
+        for v, a in zip(rated, across, strict=True)
+    )
+    drawing = Drawing(HALF_WIDTH, 252, f"Top-1 accuracy against {title}: {spoken}")
+    x = Scale(0.0, max(across) * 1.18, 56, HALF_WIDTH - 14)
+    y = Scale(low - margin, min(high + margin, 100 + margin), 208, 12)
+    vertical_axis(drawing, y, 56, HALF_WIDTH - 14)
+    horizontal_axis(drawing, x, 208, 208, title)
+    names = [shortened(v.name, 26) for v in rated]
+    is_right = [x(value) > HALF_WIDTH * 0.62 for value in across]
+    heights = _label_heights(
+        [x(value) for value in across], [y(100 * v.metrics["top1"]) for v in rated], names, is_right
+    )
+    for index, (variant, value, (bottom, top)) in enumerate(zip(rated, across, bounds, strict=True)):
+        kind = "fp" if index == 0 else "q"
+        px, py = x(value), y(100 * variant.metrics["top1"])
+        tip = f"{variant.name}: {percent(variant.metrics['top1'])}, {significant(value)} ({title})"
+        if index:
+            drawing.line(px, y(bottom), px, y(top), f"{kind}-line", tip)
+        drawing.circle(px, py, 6, kind, tip)
+        side, anchor = (-11, "end") if is_right[index] else (11, "start")
+        drawing.text(px + side, heights[index] + 4, names[index], "name", anchor)
+    return drawing.render()
+
+
+def _label_heights(
+    xs: Sequence[float], ys: Sequence[float], names: Sequence[str], is_right: Sequence[bool]
+) -> list[float]:
+    """Heights of the names beside the dots: names that would lie on each other move apart."""
+    spans = [
+        (x - 11 - LETTER_WIDTH * len(n), x - 4) if right else (x + 4, x + 11 + LETTER_WIDTH * len(n))
+        for x, n, right in zip(xs, names, is_right, strict=True)
+    ]
+    heights = list(ys)
+    grouped: set[int] = set()
+    for first in range(len(xs)):
+        if first in grouped:
+            continue
+        group = [
+            i
+            for i in range(len(xs))
+            if i not in grouped and spans[i][0] < spans[first][1] and spans[first][0] < spans[i][1]
+        ]
+        grouped.update(group)
+        for i, place in zip(group, spread_labels([ys[i] for i in group], 15.0), strict=True):
+            heights[i] = place
+    return heights
+
+
+def class_chart(variant: VariantResult, width: float = HALF_WIDTH) -> Markup | None:
+    """Base and variant accuracy of the classes that lost most; None without classes."""
+    rows = worst_classes(variant.per_class)
+    if not rows:
+        return None
+    spoken = "; ".join(f"{r.label} {percent(r.base, 1)} to {percent(r.variant, 1)}" for r in rows)
+    drawing = _rows(
+        len(rows), f"Accuracy by class, FP32 and {variant.name}: ", spoken, row_height=22, width=width
+    )
+    low = min(min(r.low, r.base) for r in rows)
+    scale = Scale(max(0.0, 100 * low - 2), 100.0 + 1e-9, NAME_WIDTH + 12, width - 74)
+    horizontal_axis(drawing, scale, 4, drawing.height - 40, "accuracy of the class, %")
+    for row, entry in enumerate(rows):
+        y = _row_y(row, 22)
+        tip = (
+            f"{entry.label}: {percent(entry.base, 1)} → {percent(entry.variant, 1)} "
+            f"(95 % interval {percent(entry.low, 1)} to {percent(entry.high, 1)}, {entry.support} samples)"
+        )
+        change = 100 * (entry.variant - entry.base)
+        drawing.text(NAME_WIDTH, y + 4, shortened(entry.label, NAME_CHARACTERS), "name", "end")
+        _whisker(drawing, scale(100 * entry.low), scale(100 * entry.high), y, "q-line", tip)
+        drawing.circle(scale(100 * entry.variant), y, 4.5, "q", tip)
+        drawing.circle(scale(100 * entry.base), y, 4, "fp-ring", tip)
+        drawing.text(width - 2, y + 4, f"{number(change, 1, signed=True)} pp", "value", "end")
+    return drawing.render()
+
+
+def worst_classes(rows: Sequence[ClassAccuracy]) -> list[ClassAccuracy]:
+    """The classes that lost most first, as many as a picture holds."""
+    return sorted(rows, key=lambda r: (r.variant - r.base, r.label))[:MAX_CLASSES]
+
+
+def sensitivity_chart(sensitivity: SensitivityResult) -> Markup | None:
+    """KL divergence each layer causes alone, with 95 % intervals; None without layers."""
+    layers = sensitivity.layers
+    if not layers:
+        return None
+    order = sorted(layers, key=lambda layer: -layer.kl)
+    spoken = "; ".join(f"{layer.name} {significant(layer.kl, 2)}" for layer in order[:5])
+    has_names = len(layers) <= MAX_NAMED_BARS
+    height = 276.0 if has_names else 230.0
+    drawing = Drawing(FULL_WIDTH, height, f"Sensitivity by layer, largest first: {spoken}")
+    floor = 190.0
+    ends = [layer.kl_high if math.isfinite(layer.kl_high) else layer.kl for layer in layers]
+    y = Scale(0.0, max(*ends, 1e-12) * 1.05, floor, 10)
+    vertical_axis(drawing, y, 70, FULL_WIDTH - 6)
+    slot = (FULL_WIDTH - 76) / len(layers)
+    width = min(max(slot * 0.7, 1), 26)
+    loud = order[max(len(order) // 5, 1) - 1].kl
+    for index, layer in enumerate(layers):
+        centre = 70 + slot * (index + 0.5)
+        top = y(layer.kl)
+        reach = f"{significant(layer.kl_low)} to {significant(layer.kl_high)}"
+        tip = f"{layer.name}: KL {significant(layer.kl)} ({reach})"
+        drawing.rect(
+            centre - width / 2, top, width, floor - top, "loud" if layer.kl >= loud else "fp", tip, 1
+        )
+        if math.isfinite(layer.kl_low) and math.isfinite(layer.kl_high):
+            drawing.line(centre, y(layer.kl_low), centre, y(layer.kl_high), "whisker", tip)
+        if has_names:
+            drawing.slanted_text(centre + 4, floor + 12, shortened(layer.name, 18))
+    if not has_names:
+        drawing.text(FULL_WIDTH / 2, floor + 28, "layer, in execution order", "axis", "middle")
+    return drawing.render()
+
+
+def _density(drawing: Drawing, scale: Scale, times: LatencyResult, floor: float, kind: str, tip: str) -> None:
+    """The shape of the distribution, 24 pixels high, on the pixels of the axis."""
+    pixels = np.array([scale(t) for t in times.samples_ms if t <= scale.high])
+    grid, height = _smoothed(pixels, scale.start, scale.end)
+    points = [(float(x), floor - 24 * float(h)) for x, h in zip(grid, height, strict=True) if h > 0.01]
+    if len(points) > 1:
+        drawing.area([(points[0][0], floor), *points, (points[-1][0], floor)], f"{kind}-soft", tip)
+
+
+def _smoothed(
+    pixels: NDArray[np.float64], start: float, end: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gaussian kernel density on every second pixel, its peak at 1 (bandwidth: Silverman's rule)."""
+    grid = np.arange(start, end + 1, 2.0)
+    spread = min(float(pixels.std()), float(np.subtract(*np.percentile(pixels, (75, 25)))) / 1.34)
+    bandwidth = max(0.9 * spread * len(pixels) ** -0.2, 1.5)
+    density = np.exp(-0.5 * ((grid[:, None] - pixels[None, :]) / bandwidth) ** 2).sum(axis=1)
+    return grid, density / max(float(density.max()), 1e-12)
+
+
+def _rows(
+    count: int,
+    heading: str,
+    spoken: str,
+    *,
+    axis: bool = True,
+    row_height: float = 30,
+    width: float = HALF_WIDTH,
+) -> Drawing:
+    height = 12 + count * row_height + (44 if axis else 0)
+    return Drawing(width, height, heading + spoken)
+
+
+def _row_y(row: int, row_height: float = 30) -> float:
+    return 8 + row_height * (row + 0.5)
+
+
+def _whisker(drawing: Drawing, x1: float, x2: float, y: float, kind: str, tip: str) -> None:
+    drawing.line(x1, y, x2, y, kind, tip)
+    for x in (x1, x2):
+        drawing.line(x, y - 4, x, y + 4, kind)
+
+
+def _unit(comparison: CompareResult) -> str:
+    return "pp" if comparison.task == "classification" else "%"

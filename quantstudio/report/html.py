@@ -1,0 +1,380 @@
+"""A report as one self-contained HTML file: no script, no network, light and dark, ready to print."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.files import write_text
+from quantstudio.core.results import Interval, VariantResult
+from quantstudio.report import charts, figures
+from quantstudio.report.data import ReportData
+from quantstudio.report.rows import LayerRow, layer_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A key figure with what changed against FP32.
+
+    Attributes:
+        title: What it is.
+        value: The figure.
+        change: What changed; empty where nothing is compared.
+        tone: "ok", "warn", "bad" or "plain".
+        tag: Provenance and backend: "measured · CPU".
+        detail: Interval or conditions, small.
+    """
+
+    title: str
+    value: str
+    change: str = ""
+    tone: str = "plain"
+    tag: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture with its heading.
+
+    Attributes:
+        title: Heading.
+        text: What is drawn, one line.
+        tag: Provenance and backend.
+        picture: SVG.
+        is_wide: Whether it takes the whole width.
+        is_compared: Whether it shows FP32 beside a variant, and so needs the key to the two colours.
+    """
+
+    title: str
+    text: str
+    tag: str
+    picture: Markup
+    is_wide: bool = False
+    is_compared: bool = True
+
+
+def write_html(data: ReportData, path: Path) -> None:
+    """Write the report.
+
+    Raises:
+        OutputError: the folder is missing, read-only or full.
+    """
+    write_text(path, render_html(data))
+
+
+def render_html(data: ReportData) -> str:
+    """The report as text; the same data give the same bytes."""
+    rows = layer_rows(data)
+    return _template().render(
+        data=data,
+        cards=cards(data),
+        verdict=verdict(data),
+        figures=pictures(data),
+        variants=_variants(data),
+        headline=data.headline_variant,
+        layers=rows,
+        largest_kl=max((r.kl for r in rows if r.kl is not None), default=0.0),
+        sensitivity_tag=_sensitivity_tag(data),
+        origin=_origin(data),
+        recipe=_recipe_text(data),
+        number=figures.number,
+    )
+
+
+def cards(data: ReportData) -> list[Card]:
+    """Size, accuracy, latency and layers of the headline variant."""
+    variant, base = data.headline_variant, data.base
+    if variant is None or base is None:
+        return [
+            Card("Model size", figures.size(data.model.file_bytes), tag="measured"),
+            Card("Parameters", f"{data.model.parameters:,}".replace(",", figures.THIN)),
+            Card("Layers", str(len(data.model.layers))),
+        ]
+    found = [_size_card(variant, base), _quality_card(variant, base), _latency_card(variant)]
+    build = data.headline_build
+    if build is not None:
+        integer = sum(layer.is_integer_kernel for layer in build.layers)
+        found.append(
+            Card(
+                "Integer layers",
+                f"{integer} / {len(build.layers)}",
+                tag="read off the optimized graph",
+                detail="layers whose kernel multiplies integers",
+            )
+        )
+    return [card for card in found if card is not None]
+
+
+def verdict(data: ReportData) -> str:
+    """The result in two or three plain sentences; empty where nothing was compared."""
+    variant, base = data.headline_variant, data.base
+    if variant is None or base is None:
+        return ""
+    parts = []
+    if variant.size_bytes and base.size_bytes:
+        parts.append(f"{variant.name} is {_times(base.size_bytes / variant.size_bytes, 'smaller', 'larger')}")
+    if variant.speedup is not None:
+        speed = variant.speedup
+        if speed.low <= 1 <= speed.high:
+            parts.append("as fast as FP32 within the uncertainty of the measurement")
+        else:
+            parts.append(_times(speed.value, "faster", "slower"))
+    sentences = [" and ".join(parts) + "."] if parts else []
+    if variant.drop is not None:
+        sentences.append(_loss_sentence(variant, data))
+    elif variant.agreement is not None and variant.metrics == {}:
+        sentences.append(
+            f"Without labels, it decides as FP32 does on {figures.percent(variant.agreement.top1)} of "
+            f"{variant.samples} samples."
+        )
+    return " ".join(sentences)
+
+
+def pictures(data: ReportData) -> list[Figure]:
+    """Every picture there are figures for."""
+    found: list[Figure] = []
+    comparison, variant = data.comparison, data.headline_variant
+    if comparison is not None and variant is not None:
+        tag = _tag(variant)
+        timed = variant.latency_ms
+        how = f"{timed.threads} thread{'s'[: timed.threads != 1]}, batch {timed.batch}" if timed else ""
+        offered = (
+            (
+                "Loss of accuracy",
+                f"against FP32, paired on the same {variant.samples} samples, 95 % intervals",
+                charts.drop_chart(comparison),
+            ),
+            ("File size", "with external data", charts.size_chart(comparison)),
+            (
+                "Latency",
+                f"interleaved rounds, line from median to 99th percentile, {how}",
+                charts.latency_chart(comparison),
+            ),
+            ("Trade-off", "up and left is better", charts.tradeoff_chart(comparison)),
+        )
+        found += [Figure(title, text, tag, svg) for title, text, svg in offered if svg is not None]
+        # The classes fill the half that is left over, or a row of their own.
+        is_wide = len(found) % 2 == 0
+        classes = charts.class_chart(variant, charts.FULL_WIDTH if is_wide else charts.HALF_WIDTH)
+        if classes is not None:
+            text = f"{variant.name}, largest loss first, 95 % intervals"
+            found.append(Figure("Accuracy by class", text, tag, classes, is_wide))
+    if data.sensitivity is not None:
+        svg = charts.sensitivity_chart(data.sensitivity)
+        if svg is not None:
+            text = (
+                f"KL divergence from FP32 when one layer alone is {data.sensitivity.reference}, "
+                f"{data.sensitivity.samples} samples"
+            )
+            found.append(Figure("Layer sensitivity", text, _sensitivity_tag(data), svg, True, False))
+    return found
+
+
+def _size_card(variant: VariantResult, base: VariantResult) -> Card:
+    ratio = base.size_bytes / max(variant.size_bytes, 1)
+    return Card(
+        "Model size",
+        figures.size(variant.size_bytes),
+        _times(ratio, "smaller", "larger"),
+        "ok" if ratio >= 1 else "bad",
+        "measured",
+        f"FP32 {figures.size(base.size_bytes)}",
+    )
+
+
+def _quality_card(variant: VariantResult, base: VariantResult) -> Card | None:
+    name = "top1" if "top1" in variant.metrics else "rmse"
+    if name in variant.metrics:
+        is_top1 = name == "top1"
+        value, before = variant.metrics[name], base.metrics.get(name, float("nan"))
+        show = figures.percent if is_top1 else figures.significant
+        drop = variant.drop
+        change = "" if drop is None else _change_text(drop, is_top1=is_top1)
+        detail = f"FP32 {show(before)}"
+        if drop is not None:
+            better = Interval(-drop.value, -drop.high, -drop.low) if is_top1 else drop
+            detail += f" · 95 % {figures.interval(better, signed=True)}"
+        title = "Top-1 accuracy" if is_top1 else "RMSE"
+        return Card(title, show(value), change, _drop_tone(drop), _tag(variant), detail)
+    if variant.agreement is None:
+        return None
+    close = variant.agreement
+    return Card(
+        "Agreement with FP32",
+        figures.percent(close.top1),
+        "",
+        "plain",
+        _tag(variant),
+        f"output SQNR {figures.number(close.sqnr_db, 1)} dB, no labels",
+    )
+
+
+def _latency_card(variant: VariantResult) -> Card | None:
+    if variant.latency_ms is None:
+        return None
+    speed = variant.speedup
+    tone = "plain" if speed is None else "ok" if speed.low > 1 else "bad" if speed.high < 1 else "warn"
+    return Card(
+        "Latency p50",
+        figures.milliseconds(variant.latency_ms.p50),
+        "" if speed is None else _times(speed.value, "faster", "slower"),
+        tone,
+        f"measured · {figures.provider(variant.latency_ms.provider)}, {variant.latency_ms.threads} thr.",
+        "" if speed is None else f"speed-up 95 % {figures.interval(speed)}",
+    )
+
+
+def _change_text(drop: Interval, *, is_top1: bool) -> str:
+    if is_top1:
+        return f"{figures.number(-drop.value, 2, signed=True)} pp"
+    return f"{figures.number(drop.value, 1, signed=True)} %"
+
+
+def _drop_tone(drop: Interval | None) -> str:
+    if drop is None:
+        return "plain"
+    if drop.low <= 0:
+        return "ok"
+    return "warn" if drop.value < 1 else "bad"
+
+
+def _loss_sentence(variant: VariantResult, data: ReportData) -> str:
+    assert variant.drop is not None
+    drop = variant.drop
+    is_top1 = data.comparison is not None and data.comparison.task == "classification"
+    what = "points of top-1 accuracy" if is_top1 else "% in RMSE"
+    amount = figures.number(abs(drop.value), 2)
+    ends = f"95 % interval {figures.interval(drop, signed=True)}"
+    if drop.low <= 0 <= drop.high:
+        return (
+            f"A loss cannot be told from zero on {variant.samples} samples: measured "
+            f"{figures.number(drop.value, 2, signed=True)} {what}, {ends}."
+        )
+    verb = "loses" if drop.value > 0 else "gains"
+    return f"It {verb} {amount} {what} on {variant.samples} samples ({ends})."
+
+
+def _times(ratio: float, more: str, less: str) -> str:
+    if 0.995 <= ratio < 1.005:
+        return f"not {more}"
+    return f"{figures.factor(ratio)} {more}" if ratio > 1 else f"{figures.factor(1 / ratio)} {less}"
+
+
+def _tag(variant: VariantResult) -> str:
+    return f"{variant.provenance.value} · {figures.provider(variant.provider)}"
+
+
+def _sensitivity_tag(data: ReportData) -> str:
+    if data.sensitivity is None:
+        return ""
+    return f"{data.sensitivity.provenance.value} · {data.sensitivity.method}"
+
+
+def _variants(data: ReportData) -> list[dict[str, Any]]:
+    """Cells of the table of variants, as text."""
+    if data.comparison is None:
+        return []
+    is_top1 = data.comparison.task == "classification"
+    rows = []
+    for index, v in enumerate(data.comparison.variants):
+        times, close = v.latency_ms, v.agreement
+        quality = v.metrics.get("top1" if is_top1 else "rmse")
+        show = figures.percent if is_top1 else figures.significant
+        rows.append(
+            {
+                "name": v.name,
+                "size": figures.size(v.size_bytes),
+                "quality": figures.NOTHING if quality is None else show(quality),
+                "drop": _with_ends(v.drop if index else None, signed=True),
+                "agreement": figures.percent(close.top1) if close and index else figures.NOTHING,
+                "sqnr": f"{figures.number(close.sqnr_db, 1)} dB" if close and index else figures.NOTHING,
+                "p50": figures.milliseconds(times.p50) if times else figures.NOTHING,
+                "p99": figures.milliseconds(times.p99) if times else figures.NOTHING,
+                "speedup": _with_ends(v.speedup if index else None, suffix="×"),
+                "memory": figures.size(v.peak_memory_bytes) if v.peak_memory_bytes else figures.NOTHING,
+                "load": figures.milliseconds(v.footprint.load_ms) if v.footprint else figures.NOTHING,
+                "provider": figures.provider(v.provider),
+                "tag": v.provenance.value,
+            }
+        )
+    return rows
+
+
+def _with_ends(value: Interval | None, *, signed: bool = False, suffix: str = "") -> tuple[str, str]:
+    if value is None:
+        return figures.NOTHING, ""
+    shown = figures.number(value.value, 2, signed=signed) + suffix
+    return shown, figures.interval(value, signed=signed)
+
+
+def _origin(data: ReportData) -> list[tuple[str, str]]:
+    """How the figures came about: pairs of a name and a text."""
+    model = data.model
+    found = [
+        ("Model", model.source_path),
+        ("Network", f"{len(model.layers)} layers, {model.parameters:,} parameters, opset {model.opset}"),
+        ("Normalised graph", f"SHA-256 {model.digest}"),
+    ]
+    found += [("Measured on", _data_text(data.data))] if data.data else []
+    found += [("Calibrated on", _data_text(data.calibration))] if data.calibration else []
+    if data.recipe is not None:
+        settings = data.recipe.calibration
+        found.append(("Calibration", f"{settings.method.value}, {settings.samples} samples"))
+        found.append(("Target", data.recipe.target))
+    build = data.headline_build
+    if build is not None:
+        found.append(("Variant", build.variant))
+        difference = figures.significant(build.unoptimized_difference, 2)
+        found.append(("Optimized against unoptimized run", f"largest relative difference {difference}"))
+        if build.preset:
+            found.append(("Choice", build.preset))
+    found += list(data.machine)
+    if data.version:
+        found.append(("QuantStudio", data.version))
+    return found
+
+
+def _data_text(spec: DataSpec) -> str:
+    parts = [spec.path, spec.transform.text, f"first {spec.samples} samples" if spec.samples else ""]
+    return " · ".join(part for part in parts if part)
+
+
+def _recipe_text(data: ReportData) -> str:
+    return json.dumps(to_json(data.recipe), indent=2, ensure_ascii=False) if data.recipe else ""
+
+
+def _chip(row: LayerRow) -> str:
+    """Style of a precision chip."""
+    if row.precision == "FP16":
+        return "half"
+    if row.precision in ("", "FP32"):
+        return "full"
+    return "int8" if "8" in row.precision and not row.precision.startswith("W") else "low"
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("quantstudio.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        size=figures.size,
+        percent=figures.percent,
+        significant=figures.significant,
+        count=lambda n: f"{n:,}".replace(",", figures.THIN),
+        chip=_chip,
+    )
+    return environment.get_template("template.html")

@@ -1,0 +1,83 @@
+"""Rows of the report's tables, shared by every format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quantstudio.core.precision import ActivationPrecision, LayerScheme, Precision
+from quantstudio.core.results import BuiltLayer
+from quantstudio.report.data import ReportData
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer with what became of it and how much it matters.
+
+    Attributes:
+        index: Position in execution order, from 1.
+        name: Layer.
+        op_type: Operator.
+        shape: Weight shape, "48×48×3×3"; empty without weights.
+        parameters: Number of parameters.
+        weight_bytes: Bytes in the built file, or in the model where nothing was built.
+        precision: "INT8", "W4", ..., "FP32"; empty where nothing was built.
+        kernel: Kernel it runs on; empty where nothing was built.
+        is_integer: Whether that kernel multiplies integers.
+        kl: KL divergence the layer causes alone; None where not analysed.
+        kl_low: Lower end of its interval.
+        kl_high: Upper end.
+        sqnr_db: SQNR of the layer's own output; None where not analysed.
+        note: Why the layer is not what was asked, or cannot be quantized.
+    """
+
+    index: int
+    name: str
+    op_type: str
+    shape: str
+    parameters: int
+    weight_bytes: int
+    precision: str = ""
+    kernel: str = ""
+    is_integer: bool = False
+    kl: float | None = None
+    kl_low: float | None = None
+    kl_high: float | None = None
+    sqnr_db: float | None = None
+    note: str = ""
+
+
+def layer_rows(data: ReportData) -> list[LayerRow]:
+    """Every layer of the model, in execution order, as the headline variant has it."""
+    build = data.headline_build
+    built = {layer.name: layer for layer in build.layers} if build else {}
+    scores = {layer.name: layer for layer in data.sensitivity.layers} if data.sensitivity else {}
+    rows = []
+    for index, layer in enumerate(data.model.layers, start=1):
+        became, score = built.get(layer.name), scores.get(layer.name)
+        rows.append(
+            LayerRow(
+                index=index,
+                name=layer.name,
+                op_type=layer.op_type,
+                shape="×".join(str(n) for n in layer.weight_shape),
+                parameters=layer.parameters,
+                weight_bytes=became.weight_bytes if became else layer.weight_bytes,
+                precision=precision_label(became) if became else "",
+                kernel=became.kernel if became else "",
+                is_integer=became.is_integer_kernel if became else False,
+                kl=score.kl if score else None,
+                kl_low=score.kl_low if score else None,
+                kl_high=score.kl_high if score else None,
+                sqnr_db=score.sqnr_db if score else None,
+                note=(became.note if became and became.note else layer.reason),
+            )
+        )
+    return rows
+
+
+def precision_label(layer: BuiltLayer) -> str:
+    """Short name of what a layer became: "INT8", "W4A8", "FP32"."""
+    try:
+        return LayerScheme(Precision(layer.weights), ActivationPrecision(layer.activations)).label
+    except ValueError:
+        return layer.weights.upper()
