@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sqlite3
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from quantstudio.core.errors import ProjectError
-from quantstudio.project.database import Database, create_database, in_words
+from quantstudio.project.database import Database, create_database
 from quantstudio.project.store import Project
 
 # Referenced tables first.
@@ -24,6 +28,14 @@ _TABLES = (
     "setting",
 )
 
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    columns: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
 
 def salvage(damaged: Path, target: Path) -> dict[str, int]:
     """Copy every readable row of a damaged project into a new project; the damaged file is not touched.
@@ -38,20 +50,19 @@ def salvage(damaged: Path, target: Path) -> dict[str, int]:
     Raises:
         ProjectError: nothing can be read, or the target exists or cannot be written.
     """
-    try:
-        source = sqlite3.connect(f"{Path(damaged).resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-    except sqlite3.Error as error:
-        raise in_words(error, Path(damaged)) from error
-    try:
-        found = {table: _readable_rows(source, table) for table in _TABLES}
-    finally:
-        source.close()
-    if not any(found.values()):
+    damaged, target = Path(damaged), Path(target)
+    if not damaged.exists():
+        raise ProjectError("there is no such project file", where=str(damaged))
+    if target.exists():
+        raise ProjectError("the file exists already", where=str(target), hint="Choose another name")
+    with tempfile.TemporaryDirectory() as folder:
+        found = _read_copy(damaged, Path(folder))
+    if not any(found[table].rows for table in _TABLES):
         raise ProjectError(
             "nothing can be read of the damaged project", where=str(damaged), hint="Restore a backup"
         )
-    create_database(Path(target))
-    database = Database(Path(target))
+    create_database(target)
+    database = Database(target)
     try:
         rescued = {table: _insert(database, table, rows) for table, rows in found.items()}
         _drop_broken_history(database)
@@ -61,25 +72,46 @@ def salvage(damaged: Path, target: Path) -> dict[str, int]:
     return rescued
 
 
-def _readable_rows(source: sqlite3.Connection, table: str) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
+def _read_copy(damaged: Path, folder: Path) -> dict[str, _Rows]:
+    """Rows by table, read from a copy: reading a database with its journal writes to it."""
+    copy = folder / "copy.db"
     try:
-        for row in source.execute(f"SELECT * FROM {table}"):
+        for suffix in ("", "-wal"):
+            part = damaged.with_name(damaged.name + suffix)
+            if part.exists():
+                shutil.copyfile(part, copy.with_name(copy.name + suffix))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ProjectError(f"the project cannot be read ({reason})", where=str(damaged)) from error
+    source = sqlite3.connect(copy)
+    try:
+        return {table: _readable_rows(source, table) for table in _TABLES}
+    finally:
+        source.close()
+
+
+def _readable_rows(source: sqlite3.Connection, table: str) -> _Rows:
+    rows: list[tuple[object, ...]] = []
+    columns: tuple[str, ...] = ()
+    try:
+        cursor = source.execute(f"SELECT * FROM {table}")
+        columns = tuple(column[0] for column in cursor.description)
+        for row in cursor:
             rows.append(row)  # noqa: PERF402  rows before the fault are kept
-    except sqlite3.Error:
-        return rows
-    return rows
+    except sqlite3.Error as error:
+        logger.info("Table %s is damaged after %d rows: %s", table, len(rows), error)
+    return _Rows(columns, rows)
 
 
-def _insert(database: Database, table: str, rows: list[tuple[object, ...]]) -> int:
+def _insert(database: Database, table: str, found: _Rows) -> int:
     with database.transaction() as connection:
         # Rows whose partner is lost are sorted out afterwards.
         connection.execute("PRAGMA defer_foreign_keys = ON")
         count = 0
-        for row in rows:
-            marks = ", ".join("?" * len(row))
+        names, marks = ", ".join(found.columns), ", ".join("?" * len(found.columns))
+        for row in found.rows:
             try:
-                connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+                connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)
             except sqlite3.IntegrityError:
                 continue
             count += 1

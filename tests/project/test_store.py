@@ -1,0 +1,466 @@
+"""The project file: what goes in comes out, also in the next process; nothing else is opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quantstudio.core.data_spec import DataSpec, Transform
+from quantstudio.core.errors import ProjectError
+from quantstudio.core.events import Message, Severity
+from quantstudio.core.folders import config_folder
+from quantstudio.core.results import LayerSensitivity
+from quantstudio.project import migrations
+from quantstudio.project.migrations import APPLICATION_ID
+from quantstudio.project.references import MissingFile, ReferenceKind, content_digest
+from quantstudio.project.store import Project
+from tests.project.examples import BUILD, MEASURED, RECIPE, VARIANT, summary_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "net.qstudio"
+
+
+def files_beside(path: Path) -> set[str]:
+    return {item.name for item in path.parent.iterdir()}
+
+
+def test_that_a_new_project_is_one_file_once_closed(path: Path) -> None:
+    with Project.create(path) as project:
+        assert project.state.active == "Plan 1"
+        assert not project.is_temporary
+        assert not project.is_read_only
+    project.close()
+    assert files_beside(path) == {"net.qstudio"}
+    header = path.read_bytes()[:100]
+    assert int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    assert int.from_bytes(header[60:64], "big") == len(migrations.MIGRATIONS)
+
+
+def test_that_everything_is_there_after_reopening(path: Path, tmp_path: Path) -> None:
+    model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
+    model.write_bytes(b"model")
+    data.write_bytes(b"data")
+    spec = DataSpec(str(data), Transform(1 / 255, (0.2860,), (0.3530,), "NCHW", (8, 8)), 512, trusted=True)
+    with Project.create(path) as project:
+        project.set_model(summary_of(model), factory="nets:make", state="weights.pt")
+        project.set_data("calibration", spec, content_digest(data))
+        project.edit(project.state.with_recipe(RECIPE), "Set INT8")
+        project.put_result("sensitivity", "key", {"method": "fisher"})
+        project.put_result("sensitivity", "key", {"method": "exact", "kl": float("nan")})
+        project.put_layer_result("weights", "key", "conv1", LayerSensitivity("conv1", 1, 0, 2, 30.0))
+        project.put_layer_results("weights", "key", {"conv2": {"a": 1}, "conv3": {"a": 2}})
+        project.put_variant(VARIANT)
+        project.add_message(Message(Severity.INFO, "opened"), Message(Severity.WARNING, "slow"))
+        project.put_setting("theme", {"dark": True})
+    with Project.open(path) as project:
+        assert project.state.recipe == RECIPE
+        reference = project.model
+        assert reference is not None
+        assert reference.summary == summary_of(model)
+        assert (reference.path, reference.factory, reference.state) == (str(model), "nets:make", "weights.pt")
+        stored = project.data(ReferenceKind.CALIBRATION)
+        assert stored is not None
+        # Whether the user agreed to run code is asked again.
+        assert stored.spec == replace(spec, trusted=False)
+        assert stored.digest == content_digest(data)
+        assert project.data("test") is None
+        assert project.results("sensitivity") == {"key": {"method": "exact", "kl": None}}
+        assert project.result("sensitivity", "other") is None
+        layers = project.layer_results("weights", "key")
+        assert layers["conv1"]["sqnr_db"] == 30.0
+        assert layers["conv3"] == {"a": 2}
+        assert project.variants() == (VARIANT,)
+        assert [line.message.text for line in project.messages()] == ["opened", "slow"]
+        assert [line.message.severity for line in project.messages(1)] == [Severity.WARNING]
+        assert project.setting("theme") == {"dark": True}
+        assert project.setting("other", 3) == 3
+
+
+def test_that_variants_are_measured_renamed_and_removed(path: Path) -> None:
+    with Project.create(path) as project:
+        project.put_variant(VARIANT)
+        project.put_variant(replace(VARIANT, variant="later", created=9.0))
+        project.set_variant_result("hash", MEASURED)
+        project.rename_variant("hash", "Best")
+        first = project.variants()[0]
+        assert (first.name, first.result, first.build) == ("Best", MEASURED, BUILD)
+        project.put_variant(replace(VARIANT, name="Again", created=99.0))
+        assert [v.name for v in project.variants()] == ["Again", "INT8"]
+        project.remove_variant("hash")
+        assert [v.variant for v in project.variants()] == ["later"]
+        with pytest.raises(ProjectError, match="no such variant"):
+            project.set_variant_result("hash", MEASURED)
+
+
+def test_that_results_of_a_kind_can_be_dropped(path: Path) -> None:
+    with Project.create(path) as project:
+        for key in ("a", "b"):
+            project.put_result("sensitivity", key, 1)
+            project.put_layer_result("sensitivity", key, "conv", 2)
+        project.drop_results("sensitivity", "a")
+        assert project.results("sensitivity") == {"b": 1}
+        assert project.layer_results("sensitivity", "a") == {}
+        project.drop_results("sensitivity")
+        assert project.results("sensitivity") == {}
+        assert project.layer_results("sensitivity", "b") == {}
+
+
+def test_that_any_thread_may_write(path: Path) -> None:
+    with Project.create(path) as project:
+
+        def write(key: str) -> None:
+            for i in range(20):
+                project.put_layer_result("k", key, f"l{i}", i)
+
+        threads = [threading.Thread(target=write, args=(f"{t}",)) for t in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(len(project.layer_results("k", f"{t}")) == 20 for t in range(4))
+
+
+def test_that_a_name_sqlite_cannot_hold_is_refused_whole(path: Path) -> None:
+    with Project.create(path) as project:
+        with pytest.raises(ProjectError, match="not valid text"):
+            project.put_layer_results("k", "k", {"fine": 1, "bad\udc80": 2})
+        assert project.layer_results("k", "k") == {}
+        project.put_result("k", "k", {"path": "bad\udc80"})
+        assert project.result("k", "k") == {"path": "bad\udc80"}
+
+
+# What is not opened.
+
+
+def test_that_a_project_open_elsewhere_is_refused_but_can_be_looked_at(path: Path) -> None:
+    with Project.create(path) as project:
+        project.put_setting("a", 1)
+        with pytest.raises(ProjectError, match="open in another window"):
+            Project.open(path)
+        with Project.open(path, read_only=True) as reader:
+            assert reader.setting("a") == 1
+            assert reader.is_read_only
+            with pytest.raises(ProjectError, match="reading only"):
+                reader.put_setting("a", 2)
+        project.put_setting("a", 3)
+    with Project.open(path) as project:
+        assert project.setting("a") == 3
+
+
+def test_that_another_process_is_kept_out_until_it_is_killed(path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from quantstudio.project.store import Project\n"
+        "p = Project.create(Path(sys.argv[1])); p.put_setting('a', 1); print('open', flush=True)\n"
+        "time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, env=environment
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(ProjectError, match="open in another window"):
+            Project.open(path)
+        other.kill()
+    with Project.open(path) as project:
+        assert project.setting("a") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "there is no such project", id="missing"),
+        pytest.param(b"", "not a QuantStudio project", id="empty"),
+        pytest.param(b"just text", "not a QuantStudio project", id="text"),
+        pytest.param(os.urandom(5000), "not a QuantStudio project", id="random"),
+    ],
+)
+def test_that_a_file_that_is_no_project_is_refused_and_not_touched(
+    path: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        path.write_bytes(content)
+    for read_only in (False, True):
+        with pytest.raises(ProjectError, match=message) as caught:
+            Project.open(path, read_only=read_only)
+        assert caught.value.where == str(path)
+    assert files_beside(path) == (set() if content is None else {"net.qstudio"})
+    if content is not None:
+        assert path.read_bytes() == content
+
+
+def test_that_a_folder_is_no_project(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="cannot be read"):
+        Project.open(tmp_path)
+
+
+def test_that_another_programs_database_is_refused_and_not_touched(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ProjectError, match="not a QuantStudio project"):
+        Project.open(path)
+    assert path.read_bytes() == before
+
+
+def test_that_a_newer_project_is_refused_and_not_touched(path: Path) -> None:
+    Project.create(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ProjectError, match=r"newer version \(format 99.*Update QuantStudio"):
+        Project.open(path)
+    assert path.read_bytes() == before
+
+
+def test_that_an_older_project_is_converted_in_one_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Project.create(path) as project:
+        project.put_setting("a", 1)
+    old = migrations.MIGRATIONS
+    new = (*old, ("CREATE TABLE note (text TEXT)", "INSERT INTO note VALUES ('from 2')"))
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*new, ("CREATE TABLE note (twice TEXT)",)))
+    with pytest.raises(ProjectError, match="note"):
+        Project.open(path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", new)
+    with pytest.raises(ProjectError, match="older version"):
+        Project.open(path, read_only=True)
+    with Project.open(path) as project:
+        assert project.setting("a") == 1
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT text FROM note").fetchall() == [("from 2",)]
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(new),)
+    connection.close()
+    monkeypatch.setattr(migrations, "MIGRATIONS", old)
+    with pytest.raises(ProjectError, match="newer version"):
+        Project.open(path)
+
+
+def test_that_a_project_with_triggers_is_refused(path: Path) -> None:
+    Project.create(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TRIGGER t AFTER INSERT ON setting BEGIN DELETE FROM history; END")
+    connection.commit()
+    connection.close()
+    with pytest.raises(ProjectError, match="holds 't'"):
+        Project.open(path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write anything")
+def test_that_a_read_only_file_is_refused_for_writing(path: Path) -> None:
+    Project.create(path).close()
+    path.chmod(0o444)
+    with pytest.raises(ProjectError, match="read-only"):
+        Project.open(path)
+
+
+def test_that_a_file_the_system_does_not_let_us_write_is_named_read_only(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Project.create(path).close()
+    monkeypatch.setattr("quantstudio.project.database._is_writable", lambda path: False)
+    with pytest.raises(ProjectError, match=r"the project file is read-only.*Copy it"):
+        Project.open(path)
+    with Project.open(path, read_only=True) as project:
+        assert project.state.active == "Plan 1"
+
+
+def test_that_an_existing_file_is_not_created_over(path: Path) -> None:
+    path.write_bytes(b"mine")
+    with pytest.raises(ProjectError, match="exists already"):
+        Project.create(path)
+    assert path.read_bytes() == b"mine"
+    with pytest.raises(ProjectError, match="cannot write"):
+        Project.create(path.parent / "no" / "net.qstudio")
+
+
+def test_that_a_value_of_the_wrong_shape_is_a_clear_error(path: Path) -> None:
+    with Project.create(path) as project:
+        project.put_variant(VARIANT)
+        project.put_setting("a", 1)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE variant SET recipe = '{\"rulez\": []}'")
+    connection.execute("UPDATE setting SET value = 'oops'")
+    connection.commit()
+    connection.close()
+    with Project.open(path) as project:
+        with pytest.raises(ProjectError, match="unknown field 'rulez'"):
+            project.variants()
+        with pytest.raises(ProjectError, match="cannot be read"):
+            project.setting("a")
+
+
+def test_that_a_closed_project_says_so(path: Path) -> None:
+    project = Project.create(path)
+    project.close()
+    with pytest.raises(ProjectError, match="closed"):
+        project.put_setting("a", 1)
+    with pytest.raises(ProjectError, match="closed"):
+        project.setting("a")
+
+
+# References.
+
+
+def test_that_moved_files_are_missed_and_found_again(path: Path, tmp_path: Path) -> None:
+    model, data, elsewhere = tmp_path / "a" / "m.onnx", tmp_path / "a" / "pictures", tmp_path / "b"
+    data.mkdir(parents=True)
+    (data / "cat").mkdir()
+    (data / "cat" / "1.png").write_bytes(b"cat")
+    model.write_bytes(b"model")
+    with Project.create(path) as project:
+        project.set_model(summary_of(model))
+        project.set_data("test", DataSpec(str(data), samples=3), content_digest(data))
+        project.set_data("calibration", DataSpec("package.module:make"))
+        assert project.missing() == ()
+        (tmp_path / "a").rename(elsewhere)
+        assert project.missing() == (
+            MissingFile(ReferenceKind.MODEL, str(model)),
+            MissingFile(ReferenceKind.TEST, str(data)),
+        )
+        (tmp_path / "m.onnx").write_bytes(b"another model")
+        assert project.missing()[0].candidate == str(tmp_path / "m.onnx")
+        with pytest.raises(ProjectError, match="not the same file"):
+            project.relocate("model", tmp_path / "m.onnx")
+        with pytest.raises(ProjectError, match="cannot be read"):
+            project.relocate("model", tmp_path / "nowhere.onnx")
+        project.relocate("model", elsewhere / "m.onnx")
+        project.relocate("test", elsewhere / "pictures")
+        assert project.missing() == ()
+        assert project.model is not None
+        assert project.model.path == project.model.summary.source_path == str(elsewhere / "m.onnx")
+        reference = project.data("test")
+        assert reference is not None
+        assert (reference.spec.path, reference.spec.samples) == (str(elsewhere / "pictures"), 3)
+
+
+def test_that_a_reference_that_is_not_there_cannot_be_relocated(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"x")
+    with Project.create(path) as project:
+        for kind in ("calibration", "model"):
+            with pytest.raises(ProjectError, match=f"no {kind} to relocate"):
+                project.relocate(kind, tmp_path / "x.npz")
+        with pytest.raises(ValueError, match="not data"):
+            project.set_data("model", DataSpec("x"))
+
+
+def test_that_a_folders_digest_sees_names_and_sizes(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(b"abc")
+    first = content_digest(folder)
+    assert content_digest(folder) == first
+    (folder / "2.png").write_bytes(b"")
+    assert content_digest(folder) != first
+
+
+# Saving elsewhere.
+
+
+def test_that_save_as_goes_on_in_the_new_file(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copy.qstudio"
+    with Project.create(path) as project:
+        project.edit(project.state.with_recipe(RECIPE), "Set INT8")
+        project.save_as(target)
+        assert project.path == target
+        project.put_setting("only", "in the copy")
+        project.save_as(target)
+        assert project.undo_label == "Set INT8"
+        with Project.open(path) as original:
+            assert original.state == project.state
+            assert original.setting("only") is None
+    with Project.open(target) as copy:
+        assert copy.setting("only") == "in the copy"
+
+
+def test_that_save_as_replaces_a_file_with_a_journal_cleanly(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "old.qstudio"
+    left = Project.create(target)
+    left.put_setting("who", "old")
+    # A killed process leaves its journal behind: copy it aside and put it back.
+    journal = target.with_name("old.qstudio-wal")
+    content = journal.read_bytes()
+    left.close()
+    journal.write_bytes(content)
+    with Project.create(path) as project:
+        project.put_setting("who", "new")
+        project.save_as(target)
+    with Project.open(target) as project:
+        assert project.setting("who") == "new"
+
+
+def test_that_save_as_onto_an_open_project_changes_nothing(path: Path, tmp_path: Path) -> None:
+    with Project.create(path) as project, Project.create(tmp_path / "b.qstudio") as other:
+        other.put_setting("a", 1)
+        with pytest.raises(ProjectError, match="open in another window"):
+            project.save_as(other.path)
+        assert project.path == path
+        with pytest.raises(ProjectError, match="cannot write"):
+            project.save_as(tmp_path / "no" / "x.qstudio")
+        project.put_setting("still", "works")
+        assert other.setting("a") == 1
+
+
+def test_that_a_copy_is_complete_and_the_project_stays(path: Path, tmp_path: Path) -> None:
+    with Project.create(path) as project:
+        project.put_setting("a", 1)
+        project.save_copy(tmp_path / "copy.qstudio")
+        project.save_copy(path)
+        assert project.path == path
+        with Project.open(tmp_path / "copy.qstudio") as copy:
+            assert copy.setting("a") == 1
+
+
+def test_that_an_unsaved_project_is_restored_at_the_next_start() -> None:
+    with Project.temporary() as project:
+        assert project.is_temporary
+        assert project.path.parent == config_folder() / "sessions"
+        project.edit(project.state.with_recipe(RECIPE), "Set INT8")
+    with Project.temporary() as project:
+        assert project.state.recipe == RECIPE
+        with Project.temporary() as second:
+            assert second.path != project.path
+            assert second.state.recipe != RECIPE
+            second.discard()
+        with Project.temporary(restore=False) as third:
+            assert third.undo_label == ""
+    assert len(Project.sessions()) == 2
+
+
+def test_that_a_damaged_session_does_not_stop_the_start() -> None:
+    broken = config_folder() / "sessions" / "session-broken.qstudio"
+    broken.parent.mkdir()
+    broken.write_bytes(b"rubbish")
+    with Project.temporary() as project:
+        assert project.path != broken
+    assert broken.read_bytes() == b"rubbish"
+
+
+def test_that_saving_an_unsaved_project_ends_its_session(tmp_path: Path) -> None:
+    with Project.temporary() as project:
+        project.put_setting("a", 1)
+        project.save_as(tmp_path / "mine.qstudio")
+        assert not project.is_temporary
+        assert Project.sessions() == ()
+        with pytest.raises(ProjectError, match="only an unsaved"):
+            project.discard()
+        assert project.setting("a") == 1
+
+
+def test_that_an_edit_takes_a_few_milliseconds(path: Path) -> None:
+    with Project.create(path) as project:
+        begun = time.perf_counter()
+        for i in range(200):
+            project.put_layer_result("k", "k", f"layer{i}", {"kl": i})
+        assert (time.perf_counter() - begun) / 200 < 0.02
