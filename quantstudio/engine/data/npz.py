@@ -199,7 +199,7 @@ def _clear_errors(path: Path, array: str = "") -> Iterator[None]:
 
 
 def _member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo, path: Path) -> Member:
-    with archive.open(info) as stream:
+    with _clear_errors(path, name), archive.open(info) as stream:
         shape, _, dtype = _read_header(stream)
         expected = stream.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if not dtype.hasobject and expected != info.file_size:
