@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from quantstudio.core.results import VariantResult
 from quantstudio.gui import figures
-from quantstudio.gui.itemmodels.variant_facts import METRIC_NAMES, change_text, metric_text, speedup_text
+from quantstudio.gui.itemmodels.variant_facts import METRIC_NAMES, metric_text
 from quantstudio.gui.itemmodels.variant_table import side_of
 from quantstudio.gui.session import Variant
 from quantstudio.gui.theme import current_theme, ui_font
@@ -42,19 +42,52 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
         for key in keys
     ]
     if any(r.drop is not None for r in results):
-        rows.append(_Metric("Change  [95 %]", lambda v, r: figures.NOTHING if v.is_base else change_text(r)))
-    if any(r.p_value is not None for r in results):
-        rows.append(
-            _Metric(
-                "p, paired test",
-                lambda v, r: (
-                    figures.NOTHING
-                    if v.is_base or r.p_value is None
-                    else f"{figures.significant(r.p_value, 2)}  {r.drop_method}"
-                ),
-            )
-        )
+        unit = "pp" if "top1" in keys else "%"
+        rows.append(_Metric("Change", _against_base(_change)))
+        rows.append(_Metric(f"95 % interval ({unit})", _against_base(_change_interval)))
+    methods = {r.drop_method for r in results if r.p_value is not None}
+    if methods:
+        name = "McNemar" if methods == {"mcnemar"} else ", ".join(sorted(methods))
+        rows.append(_Metric(f"p, {name}", _against_base(_p_value)))
     return rows
+
+
+def _against_base(read: Callable[[VariantResult], str]) -> Callable[[Variant, VariantResult], str]:
+    """A cell that says nothing of the base itself."""
+    return lambda variant, result: figures.NOTHING if variant.is_base else read(result)
+
+
+def _change(result: VariantResult) -> str:
+    if result.drop is None:
+        return figures.NOTHING
+    if "top1" in result.metrics:
+        return figures.points(-result.drop.value)
+    return f"{figures.number(-result.drop.value, 2, signed=True)}{figures.THIN_SPACE}%"
+
+
+def _change_interval(result: VariantResult) -> str:
+    if result.drop is None:
+        return figures.NOTHING
+    return range_text(-result.drop.high, -result.drop.low)
+
+
+def _p_value(result: VariantResult) -> str:
+    return figures.NOTHING if result.p_value is None else figures.significant(result.p_value, 2)
+
+
+def _speedup(result: VariantResult) -> str:
+    return figures.NOTHING if result.speedup is None else figures.ratio(result.speedup.value)
+
+
+def _speedup_interval(result: VariantResult) -> str:
+    if result.speedup is None:
+        return figures.NOTHING
+    return f"{figures.number(result.speedup.low, 2)}…{figures.number(result.speedup.high, 2)}"
+
+
+def range_text(low: float, high: float) -> str:
+    """Two signed figures with an ellipsis between: "−0.43…−0.10"."""
+    return f"{figures.number(low, 2, signed=True)}…{figures.number(high, 2, signed=True)}"
 
 
 def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
@@ -97,11 +130,8 @@ def _cost_rows(results: Sequence[VariantResult]) -> list[_Metric]:
                 ),
             )
         )
-        rows.append(
-            _Metric(
-                "Speed-up  [95 %]", lambda v, r: figures.NOTHING if v.is_base else speedup_text(r.speedup)
-            )
-        )
+        rows.append(_Metric("Speed-up", _against_base(_speedup)))
+        rows.append(_Metric("95 % interval (×)", _against_base(_speedup_interval)))
     if any(r.peak_memory_bytes for r in results):
         rows.append(
             _Metric(

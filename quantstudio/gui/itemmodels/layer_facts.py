@@ -112,6 +112,11 @@ def sparkline(histogram: Histogram, mean: float, std: float) -> NDArray[np.float
     return np.asarray(np.sqrt(counts / top)) if top > 0 else np.zeros(SPARK_BINS)
 
 
+def type_text(op_type: str) -> str:
+    """An operator's name short enough for a column: "LayerNorm"."""
+    return op_type.replace("Normalization", "Norm")
+
+
 def shape_text(shape: tuple[int, ...]) -> str:
     """A weight shape: "64×3×7×7"."""
     return figures.TIMES.join(str(size) for size in shape)

@@ -19,6 +19,7 @@ from quantstudio.gui.itemmodels.layer_facts import (
     layer_tip,
     override_for,
     sparkline,
+    type_text,
     weight_sqnr_db,
 )
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, scale_for
@@ -209,7 +210,7 @@ class LayerTableModel(QAbstractTableModel):
             case LayerColumn.NAME:
                 return layer.name
             case LayerColumn.TYPE:
-                return layer.op_type
+                return type_text(layer.op_type)
             case LayerColumn.PRECISION:
                 return self.scheme_of(layer.name).label
             case LayerColumn.SQNR:

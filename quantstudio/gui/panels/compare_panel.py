@@ -27,6 +27,7 @@ from quantstudio.gui.plots.class_accuracy import ClassAccuracyPlot
 from quantstudio.gui.plots.latency import LatencyPlot
 from quantstudio.gui.plots.size_bars import SizeBarsPlot
 from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.segmented import Segmented
@@ -36,7 +37,8 @@ FLIPS = "flips"
 GAP = 8
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
-METRIC_PX = 132
+METRIC_PX = 128
+COLUMN_LEAST_PX = 108
 
 
 class ComparePanel(QWidget):
@@ -70,6 +72,7 @@ class ComparePanel(QWidget):
         self.choose.setObjectName("compare.choose")
         self.choose.setText("Variants")
         self.choose.setAccessibleName("Choose the variants compared")
+        self.choose.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.choose.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.menu = QMenu(self.choose)
         self.menu.setObjectName("compare.menu")
@@ -82,6 +85,7 @@ class ComparePanel(QWidget):
         self.card.add_to_header(self.choose)
         self.table = _table("compare.table", "Comparison of the variants")
         self.table.setModel(self.model)
+        self.table.horizontalHeader().setMinimumSectionSize(COLUMN_LEAST_PX)
         self.empty = EmptyState("compare")
         self.empty.setObjectName("compare.empty")
         self.stack = QStackedWidget()
@@ -133,8 +137,8 @@ class ComparePanel(QWidget):
         grid.addWidget(self.classes, 0, 1)
         grid.addWidget(self.latency, 1, 0)
         grid.addWidget(self.below, 1, 1)
-        for i in (0, 1):
-            grid.setColumnStretch(i, 1)
+        grid.setColumnStretch(0, 11)
+        grid.setColumnStretch(1, 10)
         grid.setRowStretch(0, 6)
         grid.setRowStretch(1, 5)
 
@@ -143,6 +147,8 @@ class ComparePanel(QWidget):
         session.variants_changed.connect(self._on_variants_changed)
         session.model_changed.connect(self._on_variants_changed)
         self.variant.activated.connect(self._on_variant_chosen)
+        theme_hub().theme_changed.connect(self._on_theme_changed)
+        self._on_theme_changed(None)
         self.again.clicked.connect(session.measure_every)
         self.empty.asked.connect(session.measure)
         for plot in (self.classes, self.latency, self.sizes):
@@ -153,8 +159,9 @@ class ComparePanel(QWidget):
 
     @property
     def shown(self) -> tuple[Variant, ...]:
-        """Measured variants that are not hidden, the base first."""
-        return tuple(v for v in self._measured() if v.variant_hash not in self._hidden)
+        """Measured variants that are not hidden: the base, the recipe as it is, then the newest."""
+        seen = [v for v in self._measured() if v.variant_hash not in self._hidden]
+        return tuple(sorted(reversed(seen), key=lambda v: (not v.is_base, not v.is_current)))
 
     def set_class_names(self, names: tuple[str, ...]) -> None:
         """Names of the classes, for the changed answers."""
@@ -263,7 +270,7 @@ class ComparePanel(QWidget):
 
     def _show_sizes(self) -> None:
         model = self._session.model
-        shown = [v for v in self._session.variants if v.variant_hash not in self._hidden]
+        shown = list(self.shown)
         if model is None or len(shown) < 2:
             self.sizes.show_empty("Build a variant to see its size beside FP32.")
             return
@@ -294,6 +301,9 @@ class ComparePanel(QWidget):
 
     def _on_variant_chosen(self, _index: int) -> None:
         self._show_variant()
+
+    def _on_theme_changed(self, _theme: object) -> None:
+        self.choose.setIcon(icon("chevron-down", "muted", 14))
 
     def _on_export_failed(self, error: object) -> None:
         tell_export_failed(self._session, error)

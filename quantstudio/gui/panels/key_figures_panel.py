@@ -16,6 +16,7 @@ from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
 
 BAD_POINTS = 1.0  # a significant loss of more than one point is more than something to look at
 NO_MODEL = "Open a model"
+_HAIR = "\u200a"
 
 
 class KeyFiguresPanel(QWidget):
@@ -70,7 +71,9 @@ class KeyFiguresPanel(QWidget):
             return
         delta, tone = _times(base, value, "smaller", "larger")
         detail = f"{detail}; the FP32 model takes {figures.size(base)}"
-        self.size_card.set_figure(figures.size(value), delta=delta, tone=tone, tag=tag, detail=detail)
+        self.size_card.set_figure(
+            figures.size(value), delta=delta, short_delta=_short(delta), tone=tone, tag=tag, detail=detail
+        )
 
     # ------------------------------------------------------------------ accuracy
 
@@ -172,7 +175,12 @@ class KeyFiguresPanel(QWidget):
             delta, tone = _times(reference.value, value_ms, "faster", "slower")
             detail += f"; FP32 takes {figures.milliseconds(reference.value)}"
         self.latency_card.set_figure(
-            figures.milliseconds(value_ms), delta=delta, tone=tone, tag=tag, detail=detail
+            figures.milliseconds(value_ms),
+            delta=delta,
+            short_delta=_short(delta),
+            tone=tone,
+            tag=tag,
+            detail=detail,
         )
 
     # ------------------------------------------------------------------ layers
@@ -189,8 +197,9 @@ class KeyFiguresPanel(QWidget):
         detail = ", ".join(f"{n} at {label}" for label, n in labels.most_common())
         detail += f"; {can} of {len(schemes)} can be quantized"
         self.layers_card.set_figure(
-            f"{figures.count(len(integer))}{figures.THIN_SPACE}/{figures.THIN_SPACE}{figures.count(len(schemes))}",
+            f"{figures.count(len(integer))}{_HAIR}/{_HAIR}{figures.count(len(schemes))}",
             delta=_odd_ones(integer),
+            short_delta=_odd_ones(integer).replace(" at ", " "),
             tone=Tone.GOOD,
             detail=detail,
         )
@@ -219,6 +228,13 @@ def _latency_detail(variant: Variant) -> str:
         f"{variant.name}, {latency.runs} runs, batch {latency.batch}, {latency.threads} threads, "
         f"{latency.provider}"
     )
+
+
+def _short(delta: str) -> str:
+    """A comparison with an arrow for its word: "2.7× ↓"."""
+    for word, arrow in (("smaller", "↓"), ("larger", "↑"), ("faster", "↓"), ("slower", "↑")):
+        delta = delta.replace(word, arrow)
+    return delta
 
 
 def _quality_tone(change: float, *, is_certain: bool) -> Tone:

@@ -19,14 +19,16 @@ ROW_PX = 28
 NAME_LEAST_PX = 132
 WIDTHS = {
     LayerColumn.NUMBER: 46,
-    LayerColumn.TYPE: 84,
+    LayerColumn.TYPE: 88,
     LayerColumn.WEIGHTS: 84,
     LayerColumn.PRECISION: 84,
-    LayerColumn.SQNR: 76,
+    LayerColumn.SQNR: 72,
     LayerColumn.SENSITIVITY: 124,
     LayerColumn.PARAMETERS: 72,
     LayerColumn.KERNEL: 132,
 }
+SENSITIVITY_NARROW_PX = 100
+NAME_COMFORT_PX = 190
 # The first to go where there is no room.
 GIVING_WAY = (
     LayerColumn.KERNEL,
@@ -62,6 +64,8 @@ class LayerTableView(QTableView):
         self.setAlternatingRowColors(True)
         self.setShowGrid(False)
         self.setWordWrap(False)
+        # Names differ at their end: keep both ends.
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSortingEnabled(True)
         self.sortByColumn(LayerColumn.NUMBER, Qt.SortOrder.AscendingOrder)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -121,6 +125,10 @@ class LayerTableView(QTableView):
                 shown[column] = False
         for column, is_shown in shown.items():
             self.setColumnHidden(column, not is_shown)
+        used = sum(WIDTHS[c] for c, is_shown in shown.items() if is_shown)
+        is_tight = self.viewport().width() - used < NAME_COMFORT_PX
+        narrow = SENSITIVITY_NARROW_PX if is_tight else WIDTHS[LayerColumn.SENSITIVITY]
+        self.setColumnWidth(LayerColumn.SENSITIVITY, narrow)
 
     def choose_column(self, column: LayerColumn, *, is_shown: bool) -> None:
         """Show or hide a column, whatever the width."""

@@ -18,7 +18,8 @@ from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.empty_state import EmptyState
 
 RESORT_MS = 500
-SEARCH_PX = 172
+SEARCH_PX = 190
+TYPES_LIST_PX = 170
 _STREAMED = (LayerColumn.WEIGHTS, LayerColumn.SQNR, LayerColumn.SENSITIVITY)
 
 
@@ -60,8 +61,9 @@ class LayersPanel(QWidget):
         self.types = QComboBox()
         self.types.setObjectName("layers.types")
         self.types.setAccessibleName("Type of the layers shown")
-        self.types.setMinimumWidth(64)
-        self.types.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        self.types.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.types.setMinimumContentsLength(7)
+        self.types.view().setMinimumWidth(TYPES_LIST_PX)
         self.search = QLineEdit()
         self.search.setObjectName("layers.search")
         self.search.setAccessibleName("Filter layers")

@@ -19,6 +19,7 @@ from quantstudio.gui.widgets.tag import MEASURED, PREDICTED, Tag
 
 BY_ORDER = "order"
 BY_SIZE = "size"
+_LIST_PX = 150
 
 
 class SensitivityPanel(QWidget):
@@ -34,7 +35,9 @@ class SensitivityPanel(QWidget):
         self.precision = QComboBox()
         self.precision.setObjectName("sensitivity.precision")
         self.precision.setAccessibleName("Precision the layers are judged at")
-        self.precision.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        self.precision.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.precision.setMinimumContentsLength(8)
+        self.precision.view().setMinimumWidth(_LIST_PX)
         self.order = Segmented(((BY_ORDER, "In order"), (BY_SIZE, "Sorted")), "Order of the bars", pixels=11)
         self.order.setObjectName("sensitivity.order")
         self.log = SmallButton("sensitivity.log", "Log", "Logarithmic scale")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
@@ -12,6 +13,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from typing_extensions import override
 
 from quantstudio.core.results import Interval
 from quantstudio.gui import figures
@@ -28,9 +30,11 @@ SIZE = "size"
 LATENCY = "latency"
 PREDICTED_KEY = "predicted"
 ROW_PX = 30
+NAME_LEAST_PX = 110
+_GIVING_WAY = (VariantColumn.STATE, VariantColumn.SPEEDUP)
 _WIDTHS = {
-    VariantColumn.QUALITY: 88,
-    VariantColumn.CHANGE: 176,
+    VariantColumn.QUALITY: 80,
+    VariantColumn.CHANGE: 194,
     VariantColumn.SIZE: 84,
     VariantColumn.LATENCY: 96,
     VariantColumn.SPEEDUP: 140,
@@ -67,6 +71,8 @@ class TradeoffPanel(QWidget):
         table.setItemDelegate(PlainDelegate(table))
         table.setAlternatingRowColors(True)
         table.setShowGrid(False)
+        table.setWordWrap(False)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         table.setSortingEnabled(True)
         table.horizontalHeader().setSortIndicatorClearable(True)
         table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
@@ -101,8 +107,9 @@ class TradeoffPanel(QWidget):
         splitter.setChildrenCollapsible(False)
         splitter.addWidget(self.plot)
         splitter.addWidget(self.card)
+        splitter.setSizes([320, 210])
         splitter.setStretchFactor(0, 3)
-        splitter.setStretchFactor(1, 2)
+        splitter.setStretchFactor(1, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(splitter)
@@ -120,6 +127,17 @@ class TradeoffPanel(QWidget):
         self.table.selectionModel().currentRowChanged.connect(self._on_row_changed)
         self.load.clicked.connect(self._on_load)
         self.measure_all.clicked.connect(session.measure_every)
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        room = event.size().width() - NAME_LEAST_PX - 14
+        shown = dict(_WIDTHS)
+        for column in _GIVING_WAY:
+            if sum(shown.values()) > room:
+                shown.pop(column)
+        for column in _WIDTHS:
+            self.table.setColumnHidden(column, column not in shown)
 
     # ------------------------------------------------------------------ content
 

@@ -6,9 +6,13 @@ import math
 from collections.abc import Sequence
 
 import pyqtgraph as pg
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontMetrics, QPainter
 from typing_extensions import override
 
 from quantstudio.gui import figures
+
+_GAP_PX = 4
 
 
 class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
@@ -41,7 +45,7 @@ class WholeNumberAxis(FigureAxis):
 
 
 class NamedAxis(FigureAxis):
-    """An axis whose ticks are words at given positions; words that would collide are left out."""
+    """An axis whose ticks are words at given positions, elided where they would collide."""
 
     def __init__(self, orientation: str) -> None:
         super().__init__(orientation)
@@ -51,6 +55,24 @@ class NamedAxis(FigureAxis):
         """Words by position."""
         self._names = dict(names)
         self.setTicks([list(self._names.items())])
+
+    @override
+    def generateDrawSpecs(self, p: QPainter) -> object:
+        """Elides the words to the room between two ticks before they are laid out."""
+        low, high = self.range
+        per_unit = self.size().width() / (high - low) if high > low else 0.0
+        metrics = QFontMetrics(self.style["tickFont"] or self.font())
+        widest = max((metrics.horizontalAdvance(name) for name in self._names.values()), default=0)
+        # Every second word a line lower doubles the room.
+        rows = 2 if widest > per_unit - _GAP_PX else 1
+        room = int(per_unit * rows - _GAP_PX)
+        self._tickLevels = [
+            [
+                (at, "\n" * (i % rows) + metrics.elidedText(name, Qt.TextElideMode.ElideRight, room))
+                for i, (at, name) in enumerate(self._names.items())
+            ]
+        ]
+        return super().generateDrawSpecs(p)
 
 
 def _decade(exponent: float) -> str:

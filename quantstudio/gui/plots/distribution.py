@@ -14,6 +14,7 @@ from quantstudio.core.statistics import Histogram
 MOST_LEVELS = 4096
 # A bin this much higher than all others is a spike (the zeros behind a ReLU): it may leave the picture.
 SPIKE = 3.0
+SPIKE_AIR = 1.3  # what is drawn of it, in heights of the rest
 LOG_FLOOR = 0.5  # half a count: the foot of the bars on a logarithmic axis
 
 
@@ -131,7 +132,7 @@ def top_of(counts: NDArray[np.float64]) -> tuple[float, bool]:
     highest = np.partition(counts, max(0, len(counts) - 3))[-3:]
     spike, rest = float(highest.max()), float(highest.min())
     if rest > 0 and spike > SPIKE * rest:
-        return rest * 1.3, True
+        return rest * SPIKE_AIR, True
     return max(spike, 1e-12) * 1.08, False
 
 

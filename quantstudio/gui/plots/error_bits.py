@@ -165,7 +165,7 @@ class ErrorBitsPlot(Plot):
     def _value_text(self, index: int) -> str:
         value = self._values()[index]
         if self._costs[index].name in _FLOATS and (value is None or not math.isfinite(value)):
-            return "exact" if self._costs[index].name == "fp32" else "≈ exact"
+            return "exact" if self._costs[index].name == "fp32" else "≈"
         if value is None:
             return figures.NOTHING
         return figures.significant(value, 2) if self.measure.current == KL else figures.number(value, 1)

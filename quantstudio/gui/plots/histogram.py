@@ -16,6 +16,7 @@ from quantstudio.core.affine import ClipEffect
 from quantstudio.gui import figures
 from quantstudio.gui.plots.distribution import (
     LOG_FLOOR,
+    SPIKE_AIR,
     Distribution,
     GridBars,
     grid_bars,
@@ -31,6 +32,7 @@ from quantstudio.gui.widgets.tag import SIMULATED, Tag
 
 BAR_PITCH_PX = 5
 BAR_SHARE = 0.42
+WIDEST_BAR_PX = 7
 
 
 class HistogramPlot(Plot):
@@ -60,6 +62,7 @@ class HistogramPlot(Plot):
         self._add_footer(name)
         self.item.getViewBox().setMouseEnabled(x=True, y=False)
         self.item.getViewBox().sigRangeChanged.connect(self._on_view_changed)
+        self.item.getViewBox().sigResized.connect(self._on_view_changed)
         self.item.scene().sigMouseClicked.connect(self._on_clicked)
         self.retheme()
 
@@ -184,7 +187,8 @@ class HistogramPlot(Plot):
     def _draw_curve(self) -> None:
         assert self._shown is not None
         counts = self._shown.histogram.counts.astype(np.float64)
-        self._peak = max(float(counts.max(initial=0.0)), 1.0)
+        top, is_cut = top_of(counts)
+        self._peak = top / SPIKE_AIR if is_cut else max(float(counts.max(initial=0.0)), 1.0)
         self._curve.setData(self._shown.histogram.edges, self._heights(counts), stepMode="center")
         self._curve.setFillLevel(math.log10(LOG_FLOOR) if self._is_log else 0.0)
 
@@ -240,7 +244,7 @@ class HistogramPlot(Plot):
             y0=np.full(len(heights), foot),
             y1=heights,
             height=None,
-            width=drawn.step * BAR_SHARE,
+            width=min(drawn.step * BAR_SHARE, WIDEST_BAR_PX * self.item.getViewBox().viewPixelSize()[0]),
         )
 
     def _place_caption(self) -> None:
@@ -253,11 +257,9 @@ class HistogramPlot(Plot):
         if effect is None:
             return ""
         bound = "≥ " if self._shown.is_grouped else ""
+        clipped = figures.percent(effect.clipped_share, 2 if effect.clipped_share else 0)
         error = figures.significant(math.sqrt(max(effect.mean_squared_error, 0.0)), 2)
-        return (
-            f"clipped {figures.percent(effect.clipped_share)}  ·  "
-            f"SQNR {bound}{figures.decibels(effect.sqnr_db)}  ·  error {error}"
-        )
+        return f"clipped {clipped} · SQNR {bound}{figures.decibels(effect.sqnr_db)} · error {error}"
 
     def _words(self) -> str:
         assert self._shown is not None
@@ -271,7 +273,7 @@ class HistogramPlot(Plot):
         low, high = self._range
         return (
             f"{text}; kept from {figures.significant(low)} to {figures.significant(high)}, "
-            f"{self._readout_text().replace('  ·  ', ', ')}."
+            f"{self._readout_text().replace(' · ', ', ')}."
         )
 
     def _drag(self, end: str) -> None:

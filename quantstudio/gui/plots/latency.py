@@ -37,6 +37,7 @@ class LatencyPlot(Plot):
         self._texts: list[pg.TextItem] = []
         self.item.getViewBox().setMouseEnabled(x=True, y=False)
         self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
+        self.item.getViewBox().sigResized.connect(self._on_range_changed)
         self.retheme()
 
     def show_models(self, models: Sequence[tuple[str, LatencyResult]]) -> None:

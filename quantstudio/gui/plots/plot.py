@@ -59,6 +59,7 @@ class Plot(Card):
         self.view.setObjectName(f"plot.{name}.view")
         self.view.setFrameShape(QFrame.Shape.NoFrame)
         self.view.setMinimumSize(80, 60)
+        self.view.setAntialiasing(True)
         self.item: pg.PlotItem = self.view.getPlotItem()
         self.empty = EmptyState()
         self.empty.setObjectName(f"plot.{name}.empty")

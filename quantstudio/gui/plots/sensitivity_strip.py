@@ -65,10 +65,12 @@ class SensitivityStrip(Plot):
         nothing = np.zeros(0)
         self._whiskers = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing, beam=0.0)
         self.item.addItem(self._whiskers)
-        self._threshold = pg.InfiniteLine(
-            0.0, angle=0, label="", labelOpts={"position": 0.97, "anchors": [(1.0, 1.0), (1.0, 1.0)]}
-        )
-        self._threshold.label.setFont(ui_font(11))
+        self._threshold = pg.InfiniteLine(0.0, angle=0)
+        self._threshold_name = pg.TextItem("", anchor=(1.0, 1.0))
+        self._threshold_name.setFont(ui_font(11))
+        self.item.addItem(self._threshold_name, ignoreBounds=True)
+        self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
+        self.item.getViewBox().sigResized.connect(self._on_range_changed)
         self.item.addItem(self._threshold, ignoreBounds=True)
 
     # ------------------------------------------------------------------ content
@@ -178,13 +180,23 @@ class SensitivityStrip(Plot):
     def _draw_threshold(self) -> None:
         low, high = self._vertical_range()
         self._threshold.setVisible(False)
+        self._threshold_name.setVisible(False)
         if self._scale is None:
             return
         at = float(self._y(np.asarray([self._scale.bad]))[0])
         if low < at < high:
             self._threshold.setValue(at)
-            self._threshold.label.setFormat(self._scale.label)
+            self._threshold_name.setText(self._scale.label)
             self._threshold.setVisible(True)
+            self._threshold_name.setVisible(True)
+            self._place_threshold_name()
+
+    def _place_threshold_name(self) -> None:
+        (_, right), _ = self.item.getViewBox().viewRange()
+        self._threshold_name.setPos(right, self._threshold.value())
+
+    def _on_range_changed(self, *_args: object) -> None:
+        self._place_threshold_name()
 
     def _draw_band(self) -> None:
         places = np.asarray(
@@ -248,7 +260,7 @@ class SensitivityStrip(Plot):
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
         if self._scale is None:
             return ()
-        return ((f"above {self._scale.label}", theme.bad), ("near it", theme.warn), ("below", theme.fp))
+        return ((f"above {self._scale.label}", theme.bad), ("near it", theme.warn))
 
     @override
     def recolour(self, theme: Theme) -> None:
@@ -261,4 +273,4 @@ class SensitivityStrip(Plot):
         band.setAlpha(60)
         self._band.setOpts(brush=pg.mkBrush(band), pen=pg.mkPen(theme.accent, width=1))
         self._threshold.setPen(pg.mkPen(theme.bad, width=1, style=Qt.PenStyle.DashLine))
-        self._threshold.label.setColor(theme.bad)
+        self._threshold_name.setColor(theme.bad)

@@ -85,12 +85,13 @@ class TradeOffPlot(Plot):
         self.item.scene().sigMouseClicked.connect(self._on_clicked)
         self.item.scene().sigMouseMoved.connect(self._on_moved)
         self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
+        self.item.getViewBox().sigResized.connect(self._on_range_changed)
         self.retheme()
 
     def _add_items(self) -> None:
         nothing = np.zeros(0)
         self._errors = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing, beam=0.0)
-        self._front = pg.PlotCurveItem([], [])
+        self._front = pg.PlotCurveItem([], [], antialias=True)
         self._ring = pg.ScatterPlotItem(size=RING_PX, brush=pg.mkBrush(None))
         self._dots = pg.ScatterPlotItem(size=DOT_PX, hoverable=True, hoverSize=DOT_PX + 4)
         for part in (self._errors, self._front, self._ring, self._dots):
@@ -159,7 +160,7 @@ class TradeOffPlot(Plot):
         self._place_names()
 
     def _place_names(self) -> None:
-        """Beside the dot, on the side where there is room, a line lower where two would collide."""
+        """Above the dot, on the side where there is room, a line higher where two would collide."""
         view = self.item.getViewBox()
         (left, right), _ = view.viewRange()
         per_px = view.viewPixelSize()
@@ -168,15 +169,16 @@ class TradeOffPlot(Plot):
             if not text.isVisible():
                 continue
             is_right = point.cost.value > (left + right) / 2
-            text.setAnchor((1.0, 0.5) if is_right else (0.0, 0.5))
-            offset = (RING_PX / 2 + 3) * per_px[0] * (-1 if is_right else 1)
+            text.setAnchor((1.0, 1.0) if is_right else (0.0, 1.0))
+            beside = RING_PX / 2 + 3 if point.is_current else DOT_PX
+            offset = beside * per_px[0] * (-1 if is_right else 1)
             width = text.boundingRect().width() * per_px[0]
             x = point.cost.value + offset
             start = x - width if is_right else x
-            y = point.quality.value
+            y = point.quality.value + 2 * per_px[1]
             height = 14 * per_px[1]
             while any(s < start + width and start < e and abs(t - y) < height for s, e, t in taken):
-                y -= height
+                y += height
             taken.append((start, start + width, y))
             text.setPos(x, y)
 

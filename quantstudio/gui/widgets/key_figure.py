@@ -5,13 +5,16 @@ from __future__ import annotations
 from enum import StrEnum
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from typing_extensions import override
 
 from quantstudio.gui.theme import icon_pixmap, theme_hub
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.tag import Tag
 
-_ICON_PX = 22
+_ICON_PX = 20
+_ICON_ROOM_PX = 206  # a narrower card gives the icon's place to the figure
 
 
 class Tone(StrEnum):
@@ -31,6 +34,7 @@ class KeyFigure(QFrame):
         self.setObjectName(f"figure.{key}")
         self.setProperty("card", True)
         self._icon_name = icon_name
+        self._deltas = ("", "")
         self._icon = QLabel()
         self._icon.setFixedWidth(_ICON_PX)
         self.caption = ElidedLabel(caption)
@@ -49,8 +53,8 @@ class KeyFigure(QFrame):
 
     def _lay_out(self) -> None:
         row = QHBoxLayout(self)
-        row.setContentsMargins(14, 8, 12, 8)
-        row.setSpacing(12)
+        row.setContentsMargins(12, 8, 10, 8)
+        row.setSpacing(10)
         row.addWidget(self._icon)
         column = QVBoxLayout()
         column.setSpacing(0)
@@ -61,7 +65,7 @@ class KeyFigure(QFrame):
         top.addWidget(self.tag)
         column.addLayout(top)
         bottom = QHBoxLayout()
-        bottom.setSpacing(8)
+        bottom.setSpacing(6)
         bottom.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
         bottom.addWidget(self.delta, 1, Qt.AlignmentFlag.AlignBottom)
         column.addLayout(bottom)
@@ -72,6 +76,7 @@ class KeyFigure(QFrame):
         value: str,
         *,
         delta: str = "",
+        short_delta: str = "",
         tone: Tone = Tone.NEUTRAL,
         tag: str = "",
         detail: str = "",
@@ -81,12 +86,14 @@ class KeyFigure(QFrame):
         Args:
             value: The figure with its unit.
             delta: The change against FP32, with its sign or direction in words.
+            short_delta: The same for a card too narrow for it.
             tone: Whether that change is welcome.
             tag: "measured", "predicted", "out of date" or nothing.
             detail: Where the figure comes from; shown as tool tip.
         """
         self.value.setText(value)
-        self.delta.setText(delta)
+        self._deltas = (delta, short_delta or delta)
+        self._choose_delta()
         if self.delta.property("role") != tone.value:
             self.delta.setProperty("role", tone.value)
             self.delta.style().unpolish(self.delta)
@@ -96,6 +103,20 @@ class KeyFigure(QFrame):
         parts = (self.caption.text(), value, delta, tag)
         self.setAccessibleName(", ".join(part for part in parts if part))
         self.setAccessibleDescription(detail)
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._icon.setVisible(event.size().width() >= _ICON_ROOM_PX)
+        self._choose_delta()
+
+    def _choose_delta(self) -> None:
+        """The full wording where it fits, the short one elsewhere."""
+        icon = _ICON_PX + 10 if self.width() >= _ICON_ROOM_PX else 0
+        room = self.width() - 22 - icon - self.value.sizeHint().width() - 6
+        full, short = self._deltas
+        fits = self.delta.fontMetrics().horizontalAdvance(full) <= room
+        self.delta.setText(full if fits else short)
 
     def _on_theme_changed(self, _theme: object) -> None:
         self._icon.setPixmap(icon_pixmap(self._icon_name, "muted", _ICON_PX, self.devicePixelRatioF()))
