@@ -103,6 +103,15 @@ class Commands(QObject):
                 "Write the quantized ONNX model and its recipe",
                 short="Export",
             ),
+            ActionSpec(
+                "file.report",
+                "Re&port…",
+                self.report,
+                "report",
+                "Ctrl+P",
+                "Write everything known as one HTML file",
+                short="Report",
+            ),
             ActionSpec("file.quit", "&Quit", self._window.close, keys="Ctrl+Q"),
         )
 
@@ -288,6 +297,11 @@ class Commands(QObject):
         """Open the export dialog."""
         folder = self._settings.folder or str(Path.home())
         ExportDialog(self._session, str(Path(folder) / f"{self._stem()}.int8.onnx"), self._window).open()
+
+    def report(self) -> None:
+        """Ask for a file and write the report there."""
+        name = f"{self._stem()}.report.html"
+        self._ask_for_target("file.report", "Write report", name, "HTML (*.html)", self._session.write_report)
 
     # Edit, view, model.
 

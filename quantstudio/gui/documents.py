@@ -14,6 +14,7 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
+from quantstudio.gui.report_data import report_data
 from quantstudio.gui.session_values import NoticeLevel, TrustRequest, Variant
 from quantstudio.project.recipe_file import (
     DataSource,
@@ -45,6 +46,7 @@ class Documents(QObject):
     trust_requested = Signal(object)
     data_offered = Signal(str)
     opened = Signal(str)
+    report_written = Signal(str)
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -229,6 +231,26 @@ class Documents(QObject):
         def done(_size: int) -> None:
             also = f" and {target.with_suffix('.recipe.json').name}" if with_recipe else ""
             self._session.notify(NoticeLevel.SUCCESS, f"Exported {target.name}{also}")
+
+        self._session.background.run(write, done, self._say)
+
+    def write_report(self, path: str) -> None:
+        """Write an HTML report of everything known now."""
+        target = Path(path)
+        try:
+            data = report_data(self._session)
+        except QuantStudioError as error:
+            self._say(error)
+            return
+
+        def write() -> None:
+            from quantstudio.report.html import write_html  # brings the template engine
+
+            write_html(data, target)
+
+        def done(_nothing: None) -> None:
+            self._session.notify(NoticeLevel.SUCCESS, f"Wrote {target.name}", str(target.parent))
+            self.report_written.emit(str(target))
 
         self._session.background.run(write, done, self._say)
 

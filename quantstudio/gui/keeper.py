@@ -10,7 +10,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import ProjectError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.prediction import CostTable
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
+from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.gui.session_state import BuiltVariant, SessionState
 from quantstudio.project.references import ReferenceKind
 from quantstudio.project.results import Variant as StoredVariant
@@ -20,6 +20,7 @@ SENSITIVITY = "sensitivity"
 CALIBRATION = "calibration"
 WEIGHTS = "weights"
 CURVE = "curve"
+RUN = "sensitivity-run"
 COSTS = "costs"
 BASE = "base"
 BUILT_WITH = "built-with"
@@ -71,6 +72,8 @@ class Keeper:
         state.sensitivity = {name: from_json(LayerSensitivity, row) for name, row in rows.items()}
         if (curve := project.result(CURVE, key)) is not None:
             state.curve = from_json(AccuracyCurve, curve)
+        if (run := project.result(RUN, key)) is not None:
+            state.sensitivity_run = from_json(SensitivityResult, run)
         if (costs := project.result(COSTS, key)) is not None:
             state.costs = from_json(CostTable, costs)
         if (base := project.result(BASE, key)) is not None:
@@ -117,6 +120,10 @@ class Keeper:
         if curve is not None:
             self.project.put_result(CURVE, model.digest, curve)
 
+    def keep_sensitivity_run(self, model: ModelSummary, found: SensitivityResult) -> None:
+        """How the sensitivity was made; its layers are kept one by one."""
+        self.project.put_result(RUN, model.digest, replace(found, layers=(), curve=None))
+
     def keep_costs(self, model: ModelSummary, costs: CostTable) -> None:
         """Cost table."""
         self.project.put_result(COSTS, model.digest, costs)
@@ -137,7 +144,7 @@ class Keeper:
 
     def forget_calibration(self, model: ModelSummary) -> None:
         """Everything that depends on the calibration data."""
-        for kind in (CALIBRATION, SENSITIVITY, CURVE):
+        for kind in (CALIBRATION, SENSITIVITY, CURVE, RUN):
             self.project.drop_results(kind, model.digest)
 
     def forget_measurements(self, model: ModelSummary, built: Iterable[BuiltVariant]) -> None:

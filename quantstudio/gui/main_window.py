@@ -6,14 +6,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
 from PySide6.QtWidgets import (
     QApplication,
     QDockWidget,
+    QFrame,
     QMainWindow,
-    QSplitter,
     QTabWidget,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -122,9 +123,19 @@ class MainWindow(QMainWindow):
         self.log_panel = LogPanel(self.session)
         for panel, title in ((self.plans_panel, "Plans"), (self.jobs_panel, "Jobs"), (self.log_panel, "Log")):
             self.below.addTab(panel, title)
-        card = Card()
-        card.body.setContentsMargins(6, 2, 6, 6)
-        card.add(self.below)
+        self.below_close = QToolButton()
+        self.below_close.setObjectName("below.close")
+        self.below_close.setAccessibleName("Hide plans, jobs and log")
+        self.below_close.setToolTip("Hide this panel")
+        self.below_close.setAutoRaise(True)
+        self.below_close.setIconSize(QSize(14, 14))
+        self.below_close.clicked.connect(self._hide_below)
+        self.below.setCornerWidget(self.below_close)
+        card = QFrame()
+        card.setProperty("card", True)
+        card_column = QVBoxLayout(card)
+        card_column.setContentsMargins(6, 2, 6, 4)
+        card_column.addWidget(self.below)
         below_holder = QWidget()
         below_column = QVBoxLayout(below_holder)
         below_column.setContentsMargins(MARGIN, 0, MARGIN, GAP)
@@ -203,22 +214,12 @@ class MainWindow(QMainWindow):
         """Put the views that draw into the tabs."""
         from quantstudio.gui.panels.compare_panel import ComparePanel
         from quantstudio.gui.panels.inspect_panel import InspectPanel
-        from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
         from quantstudio.gui.panels.tradeoff_panel import TradeoffPanel
 
         self.inspect_panel = InspectPanel(self.session)
-        self.sensitivity_panel = SensitivityPanel(self.session)
-        inspect = QSplitter(Qt.Orientation.Vertical)
-        inspect.setObjectName("tab.inspect.splitter")
-        inspect.setHandleWidth(GAP)
-        inspect.setChildrenCollapsible(False)
-        inspect.addWidget(self.inspect_panel)
-        inspect.addWidget(self.sensitivity_panel)
-        inspect.setStretchFactor(0, 3)
-        inspect.setStretchFactor(1, 2)
         self.tradeoff_panel = TradeoffPanel(self.session)
         self.compare_panel = ComparePanel(self.session)
-        for index, widget in enumerate((inspect, self.tradeoff_panel, self.compare_panel)):
+        for index, widget in enumerate((self.inspect_panel, self.tradeoff_panel, self.compare_panel)):
             self._fill_page(index, widget)
         self.plots_shown.emit()
 
@@ -255,6 +256,9 @@ class MainWindow(QMainWindow):
         else:
             self._show_below(panel)
 
+    def _hide_below(self) -> None:
+        self.below_dock.hide()
+
     def _show_below(self, panel: QWidget) -> None:
         self.below.setCurrentWidget(panel)
         if not self.below_dock.isVisible():
@@ -276,6 +280,7 @@ class MainWindow(QMainWindow):
             "model.data": has_model,
             "model.notes": has_model,
             "file.export": has_model,
+            "file.report": has_model,
             "file.export_recipe": has_model,
             "file.save": has_model,
             "file.save_as": has_model,
@@ -329,6 +334,7 @@ class MainWindow(QMainWindow):
     def _retheme(self) -> None:
         self.actions_list.set_icon("view.theme", "sun" if current_theme().is_dark else "moon")
         self.tool_bar.plan.setIcon(icon("plan"))
+        self.below_close.setIcon(icon("close", "muted", 14))
 
     # Layout and leaving.
 

@@ -57,9 +57,7 @@ class Menus(QObject):
         self._filled(menu, "file.samples", "Open sa&mple", self._fill_samples)
         self._add(menu, "-", "file.save", "file.save_as", "file.locate", "-")
         self._add(menu, "file.import_recipe", "file.export_recipe", "-", "file.export")
-        if "file.report" in {spec.name for spec in self._actions.specs}:
-            self._add(menu, "file.report")
-        self._add(menu, "-", "file.quit")
+        self._add(menu, "file.report", "-", "file.quit")
 
     def _build_edit(self) -> None:
         menu = self._menu("edit", "&Edit")
@@ -216,8 +214,7 @@ class ToolBar(QToolBar):
         space = QWidget(self)
         space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.addWidget(space)
-        names = {spec.name for spec in actions.specs}
-        self._put(*(name for name in ("file.report", "file.export", "view.theme") if name in names))
+        self._put("file.report", "file.export", "view.theme")
 
     def _put(self, *names: str) -> None:
         for name in names:

@@ -63,6 +63,10 @@ class Session(SessionBase):
         """Write the recipe alone."""
         self.documents.export_recipe(path)
 
+    def write_report(self, path: str) -> None:
+        """Write an HTML report of everything known now."""
+        self.documents.write_report(path)
+
     # Recipe edits: each is one undo step.
 
     def set_scheme(self, names: Sequence[str], scheme: LayerScheme | str) -> None:

@@ -14,7 +14,7 @@ from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.prediction import CostTable, Prediction, predict
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
+from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
 from quantstudio.gui.job_list import JobList
@@ -232,7 +232,7 @@ class SessionBase(QObject):
         state = self.state
         model = state.model
         if calibration != state.calibration_data:
-            state.activations, state.curve = None, None
+            state.activations = state.curve = state.sensitivity_run = None
             state.statistics_path = state.statistics_digest = ""
             state.sensitivity = {}
             if model is not None:
@@ -287,6 +287,15 @@ class SessionBase(QObject):
             self.state.curve = curve
             self._save_sensitivity()
         self._sensitivity_throttle.request()
+
+    def adopt_sensitivity_run(self, found: SensitivityResult) -> None:
+        """A finished run: all its layers, its curve, and how it was made."""
+        model = self.state.model
+        if found.method != "exact" or self.state.sensitivity_run is None:
+            self.state.sensitivity_run = found
+            if model is not None:
+                self._keep(lambda: self._keeper.keep_sensitivity_run(model, found))
+        self.adopt_sensitivity(found.layers, found.curve)
 
     def adopt_costs(self, costs: CostTable) -> None:
         """Bytes and times for predictions."""

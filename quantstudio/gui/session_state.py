@@ -9,7 +9,13 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.results import AccuracyCurve, BuildResult, LayerSensitivity, VariantResult
+from quantstudio.core.results import (
+    AccuracyCurve,
+    BuildResult,
+    LayerSensitivity,
+    SensitivityResult,
+    VariantResult,
+)
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.session_values import Variant
 
@@ -44,6 +50,7 @@ class SessionState:
         statistics_digest: Their digest.
         statistics_asked: Samples that were asked for when they were made.
         sensitivity: By layer.
+        sensitivity_run: The last finished run over all layers: method, samples, reference.
         curve: Accuracy against KL.
         costs: Bytes and times for predictions.
         built: Every build, oldest first.
@@ -65,6 +72,7 @@ class SessionState:
     statistics_digest: str = ""
     statistics_asked: int = 0
     sensitivity: dict[str, LayerSensitivity] = field(default_factory=dict)
+    sensitivity_run: SensitivityResult | None = None
     curve: AccuracyCurve | None = None
     costs: CostTable | None = None
     built: list[BuiltVariant] = field(default_factory=list)

@@ -53,6 +53,9 @@ QTableView::item { padding-left: 6px; padding-right: 6px; }
 QListView::item { padding: 6px 8px; border-radius: 4px; }
 QListView::item:hover { background: @hover; }
 QListView::item:selected { background: @accent_soft; color: @text; }
+QDialog QListView, QDialog QTableView { border: 1px solid @border; border-radius: 6px; }
+QDialog#palette { background: @surface; border: 1px solid @border; }
+QDialog#palette QListView { border: 0; }
 QHeaderView { background: @surface; }
 QHeaderView::section { background: @surface; color: @muted; border: 0; border-bottom: 1px solid @border;
     padding: 6px 8px; font-weight: 600; font-size: 11px; }
@@ -66,6 +69,10 @@ QPlainTextEdit[flat="true"], QTextBrowser[flat="true"] { border: 0; }
 QLineEdit:focus, QComboBox:focus, QAbstractSpinBox:focus, QPlainTextEdit:focus { border-color: @accent; }
 QLineEdit:disabled, QComboBox:disabled, QAbstractSpinBox:disabled { color: @faint; background: @window; }
 QLineEdit[invalid="true"] { border-color: @bad; }
+QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { border: 0; background: transparent;
+    width: 20px; }
+QAbstractSpinBox::up-arrow { image: url(@chevron-up); width: 12px; height: 12px; }
+QAbstractSpinBox::down-arrow { image: url(@chevron); width: 12px; height: 12px; }
 QComboBox::drop-down { border: 0; width: 22px; }
 QComboBox::down-arrow { image: url(@chevron); width: 14px; height: 14px; }
 QComboBox QAbstractItemView { background: @surface; border: 1px solid @border; padding: 4px;

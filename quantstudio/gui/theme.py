@@ -259,7 +259,8 @@ def palette(theme: Theme) -> QPalette:
 def style_sheet(theme: Theme) -> str:
     """Borders, radii and padding; every colour comes from the theme."""
     values = {name: getattr(theme, name) for name in Theme.__slots__ if name not in ("name", "series")}
-    text = STYLE.replace("@chevron", _recoloured("chevron-down", theme))
+    text = STYLE.replace("@chevron-up", _recoloured("chevron-up", theme))
+    text = text.replace("@chevron", _recoloured("chevron-down", theme))
     text = text.replace("@check", _recoloured("check", theme, "on_accent"))
     for name in sorted(values, key=len, reverse=True):
         text = text.replace(f"@{name}", values[name])

@@ -132,7 +132,7 @@ class Workflow:
 
         def finished(result: Mapping[str, Any]) -> str:
             found = from_json(SensitivityResult, result)
-            self._session.adopt_sensitivity(found.layers, found.curve)
+            self._session.adopt_sensitivity_run(found)
             return f"{len(found.layers)} layers over {found.samples} samples, {found.method}"
 
         title = f"Exact sensitivity of {_few(exact)}" if exact else "Sensitivity"

@@ -165,6 +165,7 @@ class DataDialog(Dialog):
         self.calibration = DataFields("calibration", "Calibration", calibration, self)
         self.test = DataFields("test", "Test", test, self)
         self.body.addWidget(self.calibration)
+        self.body.addSpacing(8)
         self.body.addWidget(self.test)
         self.found = QLabel("", self)
         self.found.setObjectName("data.found")

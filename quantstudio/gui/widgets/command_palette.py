@@ -101,7 +101,7 @@ class CommandPalette(QDialog):
         self._entries = tuple(entries)
         self.search.clear()
         self._filter("")
-        self.setFixedSize(WIDTH, ROW_HEIGHT * ROWS_SHOWN + 64)
+        self.setFixedSize(WIDTH, ROW_HEIGHT * ROWS_SHOWN + 66)
         corner = self._window.mapToGlobal(self._window.rect().topLeft())
         left = corner.x() + (self._window.width() - WIDTH) // 2
         self.move(left, corner.y() + max(48, self._window.height() // 8))

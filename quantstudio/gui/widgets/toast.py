@@ -135,8 +135,8 @@ class ToastStack(QObject):
     def _place(self) -> None:
         bottom = self._window.height() - MARGIN - (self._above.height() if self._above else 0)
         for toast in reversed(self._toasts):
-            toast.adjustSize()
-            height = max(toast.sizeHint().height(), toast.heightForWidth(WIDTH))
+            layout = toast.layout()
+            height = layout.totalHeightForWidth(WIDTH) if layout is not None else toast.sizeHint().height()
             toast.setFixedHeight(height)
             bottom -= height
             toast.move(self._window.width() - WIDTH - MARGIN, bottom)
