@@ -58,7 +58,9 @@ class LayerRule:
         """Whether the rule speaks about this layer."""
         if self.op_types and layer.op_type not in self.op_types:
             return False
-        return not self.names or any(_pattern(name).fullmatch(layer.name) for name in self.names)
+        if not self.names or layer.name in self.names:
+            return True
+        return any(_pattern(n).fullmatch(layer.name) for n in self.names if "*" in n or "?" in n)
 
     @property
     def is_exact(self) -> bool:
@@ -198,11 +200,15 @@ class Recipe:
                     continue
                 rule = replace(rule, names=kept)
             rules.append(rule)
-        if rules and rules[-1].is_exact and rules[-1].scheme == scheme:
-            rules[-1] = replace(rules[-1], names=(*rules[-1].names, *names))
-        else:
-            rules.append(LayerRule(scheme, tuple(names)))
-        return replace(self, rules=tuple(rules))
+        # Exact rules never name the same layer twice, so among those at the end order does not matter: one
+        # line a scheme stays, however often single layers are set.
+        for index in range(len(rules) - 1, -1, -1):
+            if not rules[index].is_exact:
+                break
+            if rules[index].scheme == scheme:
+                rules[index] = replace(rules[index], names=(*rules[index].names, *names))
+                return replace(self, rules=tuple(rules))
+        return replace(self, rules=(*rules, LayerRule(scheme, tuple(names))))
 
     def with_rule(self, rule: LayerRule) -> Recipe:
         """The recipe with one more rule at the end."""
