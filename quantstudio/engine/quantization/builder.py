@@ -39,7 +39,7 @@ class NameSource:
 
 
 class Constants:
-    """New initializers of the main graph; bodies read them from there, as ONNX scoping allows."""
+    """New initializers of one graph or body."""
 
     def __init__(self, names: NameSource) -> None:
         self._names = names

@@ -189,7 +189,9 @@ class _Emitter:
     def _write_body(self, body: onnx.GraphProto, parent: Scope) -> None:
         """Write the nodes of a body (already a copy) in place."""
         scope = Scope(body, parent, {t.name: t for t in body.initializer})
-        nodes = NodeList(self.names, self.constants)
+        # Constants of their own: the runtime fuses a product only with weights of the same graph, and 1.31
+        # fails to load where they are in the graph around it.
+        nodes = NodeList(self.names, Constants(self.names))
         for node in list(body.node):
             self._write(node, scope, nodes)
         self.parts.update(nodes.owned)
@@ -197,9 +199,8 @@ class _Emitter:
         body.node.extend(nodes.nodes)
         used = set(used_names(body))
         kept = [t for t in body.initializer if t.name in used]
-        if len(kept) < len(body.initializer):
-            del body.initializer[:]
-            body.initializer.extend(kept)
+        del body.initializer[:]
+        body.initializer.extend([*nodes.constants.protos, *kept])
 
     def _rename(
         self, original: onnx.NodeProto, node: onnx.NodeProto, nodes: NodeList

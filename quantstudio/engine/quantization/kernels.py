@@ -53,7 +53,20 @@ _AUXILIARY = frozenset(
 _SUFFIXES = re.compile(r"(_nchwc|_nhwc|_token_\d+|/(MatMulAddFusion|duplicated)[^/]*)+$")
 # What may follow a layer inside its fused kernel.
 _ACTIVATIONS = frozenset(
-    {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Add", "Mul", "Cast", "QuantizeLinear"}
+    {
+        "Add",
+        "Cast",
+        "Clip",
+        "Div",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Mul",
+        "QuantizeLinear",
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "Transpose",
+    }
 )
 
 

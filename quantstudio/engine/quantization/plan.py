@@ -245,7 +245,9 @@ class _StaticPlanner:
 
     def _wanted(self, node: onnx.NodeProto) -> bool:
         """Whether being integer saves a conversion for a reader, or for a layer that must write integers."""
-        if node.op_type in FOLDING and self._must_quantize(self.view.producer.get(node.input[0])):
+        if self._folds(node) and self.view.producer[node.input[0]].name in self.layers:
+            # Also behind a product, which could write float: with a float Relu in between the runtime does
+            # not recognise the pattern at all.
             return True
         return any(reader.name in self.integer for reader in self.view.consumers[node.output[0]])
 

@@ -94,6 +94,11 @@ class Judged:
         return self.result.speedup.value if self.result.speedup is not None else 0.0
 
     @property
+    def may_be_as_fast(self) -> bool:
+        """Whether the interval of the speed-up holds 1."""
+        return self.result.speedup is not None and self.result.speedup.high >= 1.0
+
+    @property
     def drop_points(self) -> float:
         """Points of accuracy lost; without class labels, points of predictions that changed."""
         result = self.result
@@ -227,7 +232,9 @@ def choose(judged: list[Judged]) -> Judged | None:
 
     Of equally fast ones the first listed wins.
     """
-    able = [one for one in judged if one.speedup >= 1.0 and not one.is_broken and math.isfinite(one.loss)]
+    sound = [one for one in judged if not one.is_broken and math.isfinite(one.loss)]
+    # On a busy machine a candidate can measure slower by chance: what is not proven slower is second choice.
+    able = [one for one in sound if one.speedup >= 1.0] or [one for one in sound if one.may_be_as_fast]
     if not able:
         return None
     best = min(able, key=lambda one: one.loss)
