@@ -144,38 +144,50 @@ def tradeoff_chart(comparison: CompareResult) -> Markup | None:
     vertical_axis(drawing, y, 56, HALF_WIDTH - 14)
     horizontal_axis(drawing, x, 208, 208, title)
     names = [shortened(v.name, 26) for v in rated]
-    is_right = [x(value) > HALF_WIDTH * 0.62 for value in across]
-    heights = _label_heights(
-        [x(value) for value in across], [y(100 * v.metrics["top1"]) for v in rated], names, is_right
-    )
+    dots = [(x(a), y(100 * v.metrics["top1"])) for v, a in zip(rated, across, strict=True)]
+    is_left = [_goes_left(i, dots, names[i]) for i in range(len(dots))]
+    heights = _label_heights(dots, names, is_left)
     for index, (variant, value, (bottom, top)) in enumerate(zip(rated, across, bounds, strict=True)):
         kind = "fp" if index == 0 else "q"
-        px, py = x(value), y(100 * variant.metrics["top1"])
+        px, py = dots[index]
         tip = f"{variant.name}: {percent(variant.metrics['top1'])}, {significant(value)} ({title})"
         if index:
             drawing.line(px, y(bottom), px, y(top), f"{kind}-line", tip)
         drawing.circle(px, py, 6, kind, tip)
-        side, anchor = (-11, "end") if is_right[index] else (11, "start")
+        side, anchor = (-11, "end") if is_left[index] else (11, "start")
         drawing.text(px + side, heights[index] + 4, names[index], "name", anchor)
     return drawing.render()
 
 
+def _goes_left(index: int, dots: Sequence[tuple[float, float]], name: str) -> bool:
+    """Whether a name stands left of its dot: no room on the right, or another dot there."""
+    x, y = dots[index]
+    length = 14 + LETTER_WIDTH * len(name)
+    if x + length > HALF_WIDTH - 8:
+        return True
+    others = [dot for i, dot in enumerate(dots) if i != index and abs(dot[1] - y) < 14]
+    is_taken = any(x < other[0] < x + length for other in others)
+    is_free = x - length > 60 and not any(x - length < other[0] < x for other in others)
+    return is_taken and is_free
+
+
 def _label_heights(
-    xs: Sequence[float], ys: Sequence[float], names: Sequence[str], is_right: Sequence[bool]
+    dots: Sequence[tuple[float, float]], names: Sequence[str], is_left: Sequence[bool]
 ) -> list[float]:
     """Heights of the names beside the dots: names that would lie on each other move apart."""
     spans = [
-        (x - 11 - LETTER_WIDTH * len(n), x - 4) if right else (x + 4, x + 11 + LETTER_WIDTH * len(n))
-        for x, n, right in zip(xs, names, is_right, strict=True)
+        (x - 11 - LETTER_WIDTH * len(n), x - 4) if left else (x + 4, x + 11 + LETTER_WIDTH * len(n))
+        for (x, _), n, left in zip(dots, names, is_left, strict=True)
     ]
+    ys = [y for _, y in dots]
     heights = list(ys)
     grouped: set[int] = set()
-    for first in range(len(xs)):
+    for first in range(len(dots)):
         if first in grouped:
             continue
         group = [
             i
-            for i in range(len(xs))
+            for i in range(len(dots))
             if i not in grouped and spans[i][0] < spans[first][1] and spans[first][0] < spans[i][1]
         ]
         grouped.update(group)

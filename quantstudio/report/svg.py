@@ -125,7 +125,7 @@ def tick_texts(values: list[float]) -> list[str]:
     steps = [abs(b - a) for a, b in pairwise(values)]
     step = min((s for s in steps if s > 0), default=abs(values[0]) if values and values[0] else 1.0)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    if digits and round(step * 10**digits) * 10.0**-digits - step < -1e-9 * step:
+    if abs(round(step, digits) - step) > 1e-6 * step:
         digits += 1  # a step of 2.5 needs one more
     if digits > 3 or max((abs(v) for v in values), default=0) >= 1e6:
         return [significant(v, 2) if abs(v) > step / 2 else "0" for v in values]

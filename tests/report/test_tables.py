@@ -1,0 +1,128 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from quantstudio.core.errors import DataError, OutputError
+from quantstudio.core.results import BuiltLayer, Interval
+from quantstudio.report import figures
+from quantstudio.report.csv import table_text, write_csv
+from quantstudio.report.data import ReportData
+from quantstudio.report.json import read_json, report_json, write_json
+from quantstudio.report.rows import layer_rows, precision_label
+from tests.report.report_data import EVIL, full_report
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_that_csv_holds_variants_classes_and_layers(tmp_path: Path) -> None:
+    written = write_csv(full_report(), tmp_path)
+    assert [p.name for p in written] == ["variants.csv", "classes.csv", "layers.csv"]
+    variants = _read(tmp_path / "variants.csv")
+    assert [float(v["top1"]) for v in variants] == [0.91, 0.9]
+    assert (variants[1]["drop"], variants[1]["drop_low"], variants[1]["drop_high"]) == ("1.0", "0.2", "1.8")
+    assert variants[0]["output_sqnr_db"] == ""  # infinite: not a number a spreadsheet knows
+    assert variants[1]["provider"] == "CPUExecutionProvider"
+    classes = _read(tmp_path / "classes.csv")
+    assert [(c["group"], c["support"]) for c in classes] == [
+        ("class", "100"),
+        ("class", "100"),
+        ("segment", "50"),
+    ]
+    layers = _read(tmp_path / "layers.csv")
+    assert [(r["layer"], r["precision"], r["integer_kernel"]) for r in layers] == [
+        ("conv<1>", "INT8", "yes"),
+        ("fc", "FP32", "no"),
+    ]
+
+
+def test_that_a_name_is_never_a_formula(tmp_path: Path) -> None:
+    write_csv(full_report(), tmp_path)
+    assert _read(tmp_path / "classes.csv")[1]["label"] == f"'{EVIL}"
+    assert table_text(("a",), [("@x",), (-1.5,), ("plain",)]) == "a\n'@x\n-1.5\nplain\n"
+
+
+def test_that_csv_of_a_model_alone_is_its_layers(tmp_path: Path) -> None:
+    bare = ReportData("Net", "today", full_report().model)
+    assert [p.name for p in write_csv(bare, tmp_path)] == ["layers.csv"]
+    with pytest.raises(OutputError):
+        write_csv(bare, tmp_path / "nowhere")
+
+
+def test_that_json_reads_back_into_the_same_report(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_json(full_report(), path)
+    assert json.loads(path.read_text(encoding="utf-8"))["schema"] == "quantstudio.report/1"
+    again = read_json(path)
+    assert report_json(again) == report_json(full_report())
+    assert again.recipe == full_report().recipe
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("not json", "not a readable JSON file", id="text"),
+        pytest.param("[1]", "not a QuantStudio report", id="list"),
+        pytest.param('{"schema": "other/1"}', "not a QuantStudio report", id="schema"),
+        pytest.param('{"schema": "quantstudio.report/1", "title": 3}', "title", id="field"),
+    ],
+)
+def test_that_another_file_is_refused_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_json(path)
+
+
+def test_that_a_layer_row_joins_model_build_and_sensitivity() -> None:
+    first, second = layer_rows(full_report())
+    assert (first.shape, first.precision, first.kernel, first.weight_bytes) == (
+        "8×1×3×3",
+        "INT8",
+        "QLinearConv",
+        90,
+    )
+    assert (first.kl, first.kl_low, first.kl_high, first.sqnr_db) == (0.02, 0.01, 0.03, 22.5)
+    assert second.note == "kept by the recipe"
+
+
+def test_that_a_precision_has_its_short_name() -> None:
+    def label(weights: str, activations: str) -> str:
+        return precision_label(BuiltLayer("l", weights, activations, "k"))
+
+    assert label("int8", "int8") == "INT8"
+    assert label("int4", "fp32") == "W4"
+    assert label("int8", "int8-dynamic") == "INT8 dyn"
+    assert label("odd", "fp32") == "ODD"
+
+
+def test_that_figures_read_as_people_write_them() -> None:
+    def plain(text: str) -> str:
+        return text.replace("\u202f", " ")
+
+    assert plain(figures.size(999)) == "999 B"
+    assert plain(figures.size(245_068)) == "245 kB"
+    assert plain(figures.size(24_890_000)) == "24.9 MB"
+    assert plain(figures.size(999_600)) == "1.0 MB"
+    assert plain(figures.milliseconds(0.0432)) == "43.2 µs"
+    assert plain(figures.milliseconds(6.913)) == "6.91 ms"
+    assert plain(figures.milliseconds(1240)) == "1.24 s"
+    assert figures.milliseconds(math.nan) == "—"
+    assert plain(figures.percent(0.99834)) == "99.83 %"
+    assert figures.percent(math.nan) == "—"
+    assert figures.number(-0.001, 2) == "0.00"
+    assert figures.number(-0.25, 2) == "−0.25"
+    assert figures.number(math.inf, 1) == "∞"
+    assert figures.significant(0.0000123) == "1.23e−5"
+    assert figures.significant(2.5e10) == "2.50e10"
+    assert figures.significant(0.03125) == "0.0312"
+    assert figures.significant(0) == "0"
+    assert figures.factor(3.94) == "3.9×"
+    assert figures.factor(math.inf) == "—"
+    assert figures.interval(Interval(1, -0.5, 2), signed=True) == "−0.50 to +2.00"
+    assert figures.provider("CUDAExecutionProvider") == "CUDA"
