@@ -112,14 +112,14 @@ def fold_shapes(graph: GraphProto, types: dict[str, tuple[int, Shape | None]]) -
             if node.op_type not in ("Shape", "Size") or node.domain:
                 continue
             _kind, shape = types.get(node.input[0], (0, None))
-            if shape is None or not all(isinstance(dim, int) for dim in shape):
+            if shape is None:
+                continue
+            if node.op_type == "Shape":
+                shape = shape[int_attribute(node, "start", 0) : int_attribute(node, "end", len(shape))]
+            if not all(isinstance(dim, int) for dim in shape):
                 continue
             dims = np.array(shape, dtype=np.int64)
-            if node.op_type == "Size":
-                value = np.array(dims.prod(), dtype=np.int64)
-            else:
-                start, end = int_attribute(node, "start", 0), int_attribute(node, "end", len(dims))
-                value = dims[slice(start, end)]
+            value = dims if node.op_type == "Shape" else np.array(dims.prod(), dtype=np.int64)
             body.initializer.append(as_tensor(node.output[0], value))
             doomed.append(node)
         delete_nodes(body, doomed)

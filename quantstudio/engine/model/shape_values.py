@@ -7,12 +7,13 @@ chain is a number or one dimension of a tensor; a target with one dynamic elemen
 from __future__ import annotations
 
 import numpy as np
-from onnx import GraphProto, NodeProto, helper
+from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from quantstudio.engine.model.protos import (
     Index,
     all_graphs,
     as_tensor,
+    delete_nodes,
     fresh_name,
     index,
     int_attribute,
@@ -28,21 +29,26 @@ _MOST_ELEMENTS = 16
 
 
 def freeze_reshape_targets(graph: GraphProto, types: Types) -> int:
-    """Give Reshape nodes a constant target where it can be told.
+    """Give Reshape nodes a constant target where it can be told, and fold parts of shapes that are numbers.
 
     Returns:
-        How many were changed.
+        How many nodes were changed.
     """
     made = index(graph)
     taken = made.names()
     values: dict[str, list[Element]] = {}
     count = 0
     for _scope, body in all_graphs(graph):
+        known = []
         for node in body.node:
             if node.domain:
                 continue
             _follow(node, made, types, values)
-            if node.op_type == "Reshape" and node.input[1] not in made.constants:
+            constant = _as_constant(node, types, values)
+            if constant is not None and not made.outputs[node.output[0]]:
+                body.initializer.append(constant)
+                known.append(node)
+            elif node.op_type == "Reshape" and node.input[1] not in made.constants:
                 target = _constant_target(node, values.get(node.input[1]), types)
                 if target is not None:
                     name = fresh_name(f"{node.name}.target", taken)
@@ -50,7 +56,22 @@ def freeze_reshape_targets(graph: GraphProto, types: Types) -> int:
                     node.input[1] = name
                     remove_attribute(node, "allowzero")
                     count += 1
+        delete_nodes(body, known)
+        count += len(known)
     return count
+
+
+def _as_constant(node: NodeProto, types: Types, values: dict[str, list[Element]]) -> TensorProto | None:
+    """The node's output as an initializer when every element is a number."""
+    elements = values.get(node.output[0]) if node.output else None
+    kind, shape = types.get(node.output[0], (0, None)) if elements else (0, None)
+    numbers = [element for element in elements or [] if isinstance(element, int)]
+    if not elements or len(numbers) < len(elements) or shape is None or len(shape) > 1:
+        return None
+    if kind not in (TensorProto.INT64, TensorProto.INT32):
+        return None
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    return as_tensor(node.output[0], np.array(numbers, dtype=dtype).reshape([len(numbers)] * len(shape)))
 
 
 def cast_like_to_cast(graph: GraphProto, types: Types) -> int:
@@ -101,6 +122,8 @@ def _follow(node: NodeProto, made: Index, types: Types, values: dict[str, list[E
             found = _gathered(node, made, values)
         case "Slice":
             found = _sliced(node, made, values)
+        case "Mul" | "Add" | "Sub":
+            found = _arithmetic(node, made, values)
         case "Concat":
             parts = [_elements(name, made, values) for name in node.input]
             known = [part for part in parts if part is not None]
@@ -127,6 +150,24 @@ def _shape_elements(node: NodeProto, types: Types) -> list[Element] | None:
     elements = [f"{node.input[0]}@{axis}" if dim is None else dim for axis, dim in enumerate(shape)]
     start, end = int_attribute(node, "start", 0), int_attribute(node, "end", len(shape))
     return list(elements[slice(start, end)])
+
+
+def _arithmetic(node: NodeProto, made: Index, values: dict[str, list[Element]]) -> list[Element] | None:
+    first, second = (_elements(name, made, values) for name in node.input)
+    if not first or not second or not (node.input[0] in values or node.input[1] in values):
+        return None
+    count = max(len(first), len(second))
+    if len(first) not in (1, count) or len(second) not in (1, count):
+        return None
+    pairs = zip(first * (count // len(first)), second * (count // len(second)), strict=True)
+    result: list[Element] = []
+    for position, (a, b) in enumerate(pairs):
+        if isinstance(a, int) and isinstance(b, int):
+            result.append({"Mul": a * b, "Add": a + b}.get(node.op_type, a - b))
+        else:
+            # Some new dynamic number.
+            result.append(f"{node.output[0]}#{position}")
+    return result
 
 
 def _gathered(node: NodeProto, made: Index, values: dict[str, list[Element]]) -> list[Element] | None:

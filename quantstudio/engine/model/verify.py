@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from quantstudio.core.errors import (
     MeasureError,
@@ -21,7 +22,7 @@ from quantstudio.core.errors import (
     VerificationError,
 )
 from quantstudio.core.events import CancelToken, never_cancelled
-from quantstudio.engine.model.protos import NATIVE_TYPES, Array, all_graphs
+from quantstudio.engine.model.protos import NATIVE_TYPES, Array, all_graphs, as_array
 from quantstudio.engine.model.shapes import Shape, shape_of
 from quantstudio.engine.runtime import Optimization, first_line, open_session, run
 
@@ -42,8 +43,11 @@ _RANDOM = frozenset(
     }
 )
 _SEEDS = (0, 1)
-# (batch, other dynamic axes) tried in turn until the original runs: text and small axes, then pictures.
-_SIZES = ((2, 8), (2, 32), (2, 64), (2, 224), (2, 1), (1, 8), (1, 32), (1, 224), (1, 1))
+# Lengths of dynamic axes tried in turn until the original runs: text and small axes, then pictures.
+_LENGTHS = (8, 32, 64, 224, 1)
+# A graph exported with one input baked in accepts only its lengths: those in its shape constants are tried too.
+_MOST_BAKED_LENGTHS = 24
+_LONGEST_BAKED = 1024
 
 # How ONNX Runtime 1.31 says that it lacks an operator or the kernel of one.
 _MISSING_KERNEL = re.compile(r"(\w+)\(-?\d+\) is not a registered|find an implementation for (\w+)\(")
@@ -228,18 +232,13 @@ def _working_size(
     has_batch = any(shape and not isinstance(shape[0], int) for shape in shapes)
     has_other = any(not isinstance(dim, int) for shape in shapes for dim in shape[1:])
     failure: MeasureError | None = None
-    tried = set()
-    for batch, other in _SIZES:
-        size = (batch if has_batch else 1, other if has_other else 1)
-        if size in tried:
-            continue
-        tried.add(size)
+    for size in _candidate_sizes(model, has_batch, has_other):
         try:
             run(session, random_feed(model, size, _SEEDS[0]))
         except MeasureError as error:
             failure = failure or error
             continue
-        only_one = has_batch and batch == 1
+        only_one = has_batch and size[0] == 1
         return size, ("Runs on single samples only, although its batch axis is dynamic.",) if only_one else ()
     if failure is not None and not has_other:
         raise ModelLoadError(
@@ -248,6 +247,24 @@ def _working_size(
         ) from failure
     what = failure.what if failure else ""
     return None, (f"Not verified: no input size was found that the model accepts ({what}).",)
+
+
+def _candidate_sizes(model: ModelProto, has_batch: bool, has_other: bool) -> Iterator[tuple[int, int]]:
+    baked = _baked_lengths(model)
+    lengths = list(dict.fromkeys([*_LENGTHS, *baked])) if has_other else [1]
+    batches = list(dict.fromkeys([2, 1, *baked[:4]])) if has_batch else [1]
+    for batch in batches:
+        yield from ((batch, length) for length in lengths)
+
+
+def _baked_lengths(model: ModelProto) -> list[int]:
+    """Numbers in the graph's shape constants, the most frequent first."""
+    counts: Counter[int] = Counter()
+    for _scope, graph in all_graphs(model.graph):
+        for tensor in graph.initializer:
+            if tensor.data_type == TensorProto.INT64 and len(tensor.dims) == 1 and tensor.dims[0] <= 8:
+                counts.update(int(v) for v in as_array(tensor) if 1 < v <= _LONGEST_BAKED)
+    return [length for length, _count in counts.most_common(_MOST_BAKED_LENGTHS)]
 
 
 def _concrete(shape: Shape, size: tuple[int, int], symbols: dict[str, int]) -> tuple[int, ...]:
