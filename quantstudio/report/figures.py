@@ -30,9 +30,8 @@ def significant(value: float, digits: int = 3) -> str:
     exponent = math.floor(math.log10(abs(value)))
     if -4 <= exponent < 6:
         return number(value, max(0, digits - 1 - exponent))
-    return (
-        f"{value:.{digits - 1}e}".replace("e-0", f"e{MINUS}").replace("e-", f"e{MINUS}").replace("e+0", "e")
-    )
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.replace('-', MINUS)}e{str(int(power)).replace('-', MINUS)}"
 
 
 def size(value_bytes: float) -> str:

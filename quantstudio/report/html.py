@@ -86,6 +86,7 @@ def render_html(data: ReportData) -> str:
         sensitivity_tag=_sensitivity_tag(data),
         origin=_origin(data),
         recipe=_recipe_text(data),
+        notes=_notes(data),
         number=figures.number,
     )
 
@@ -341,6 +342,12 @@ def _origin(data: ReportData) -> list[tuple[str, str]]:
     if data.version:
         found.append(("QuantStudio", data.version))
     return found
+
+
+def _notes(data: ReportData) -> list[str]:
+    """Every note once: the report's, the model's, the warnings of the build."""
+    build = data.headline_build
+    return list(dict.fromkeys((*data.notes, *data.model.notes, *(build.warnings if build else ()))))
 
 
 def _data_text(spec: DataSpec) -> str:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def _outline(data: ReportData) -> Outline:
     return outline
 
 
-def _with_variant(changed: VariantResult, **of_result: object) -> ReportData:
+def _with_variant(changed: VariantResult, **of_result: Any) -> ReportData:
     data = full_report()
     assert data.comparison is not None
     comparison = replace(data.comparison, variants=(data.comparison.variants[0], changed), **of_result)
@@ -151,14 +152,23 @@ def test_that_a_model_alone_makes_a_report() -> None:
     assert cards(bare)[0].title == "Model size"
 
 
+def test_that_a_note_is_told_once_and_warnings_of_the_build_too() -> None:
+    data = full_report()
+    text = _outline(replace(data, notes=("a note", *data.model.notes))).text
+    assert text.count("BatchNormalization folded") == 1
+    assert text.count("a note") == 1
+    assert text.count("one warning") == 1
+
+
 def test_that_the_headline_is_the_one_asked_for() -> None:
     data = full_report()
     assert data.comparison is not None
     other = variant("other", "/out/other.onnx", 500, 0.9, Interval(0.5, 0.1, 0.9), 3.0)
+    first = data.comparison.variants[1]
     data = replace(data, comparison=replace(data.comparison, variants=(*data.comparison.variants, other)))
-    assert data.headline_variant is data.comparison.variants[1]
+    assert data.headline_variant is first
     assert replace(data, headline="/out/other.onnx").headline_variant is other
-    assert replace(data, builds=()).headline_variant is data.comparison.variants[1]
+    assert replace(data, builds=()).headline_variant is first
     assert replace(data, headline="/out/other.onnx").headline_build is None
 
 
@@ -194,7 +204,8 @@ def test_that_a_failed_write_names_the_folder(tmp_path: Path) -> None:
 def test_that_writing_a_report_loads_no_runtime() -> None:
     code = (
         "import sys, quantstudio.report.html, quantstudio.report.csv, quantstudio.report.json;"
-        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'PySide6', 'quantstudio.engine') if m in sys.modules])"
+        "heavy = ('torch', 'onnx', 'onnxruntime', 'PySide6', 'quantstudio.engine');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
