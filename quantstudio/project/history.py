@@ -67,11 +67,13 @@ class History:
             (last_key,) = connection.execute(
                 "SELECT merge_key FROM history WHERE id = ?", (present,)
             ).fetchone()
-            if merge_key and merge_key == last_key and not dropped:
+            merges = bool(merge_key) and merge_key == last_key and not dropped
+            if merges:
                 _replace(connection, present, state, label)
             else:
                 _append(connection, state, label, merge_key)
-            connection.execute("DELETE FROM recipe WHERE digest NOT IN (SELECT recipe FROM history_plan)")
+            if dropped or merges:
+                connection.execute("DELETE FROM recipe WHERE digest NOT IN (SELECT recipe FROM history_plan)")
         self._state = state
         return True
 
