@@ -1,5 +1,7 @@
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -91,8 +93,20 @@ def test_that_a_probe_that_dies_is_an_error_not_a_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = linear_model(tmp_path / "small.onnx", np.ones((16, 16), dtype=np.float32))
-    monkeypatch.setattr("sys.executable", "/bin/false" if Path("/bin/false").exists() else "false")
-    with pytest.raises(MeasureError, match="ended with code 1"):
+    start = subprocess.Popen
+
+    def dying(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return start([command[0], "-c", "import sys; sys.exit(7)"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", dying)
+    with pytest.raises(MeasureError, match="ended with code 7"):
+        footprint(model, _feed(16), threads=1, probes=1)
+
+
+def test_that_a_process_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = linear_model(tmp_path / "small.onnx", np.ones((16, 16), dtype=np.float32))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "nowhere"))
+    with pytest.raises(MeasureError, match="cannot start a process"):
         footprint(model, _feed(16), threads=1, probes=1)
 
 

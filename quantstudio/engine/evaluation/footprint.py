@@ -143,14 +143,21 @@ def _probed(argument: str, model: Path, cancel: CancelToken | None) -> dict[str,
     environment = dict(os.environ)
     root = str(Path(quantstudio.__file__).resolve().parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "quantstudio.engine.evaluation.footprint_probe", argument],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "quantstudio.engine.evaluation.footprint_probe", argument],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except OSError as error:
+        raise MeasureError(
+            f"cannot start a process to measure memory ({error.strerror})",
+            where=str(model),
+            hint="Measure without the footprint",
+        ) from error
     with process:
         try:
             output, errors = _finished(process, cancel)
