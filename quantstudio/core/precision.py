@@ -142,9 +142,11 @@ NAMED_SCHEMES: dict[str, LayerScheme] = {
 }
 
 
+_SCHEME_NAMES = {
+    scheme.with_weight_range(rule): name for name, scheme in NAMED_SCHEMES.items() for rule in WeightRange
+}
+
+
 def scheme_name(scheme: LayerScheme) -> str:
     """The one-word name of a scheme, whatever its weight range rule; "custom" if it has none."""
-    for name, named in NAMED_SCHEMES.items():
-        if replace(named, weight_range=scheme.weight_range) == scheme:
-            return name
-    return "custom"
+    return _SCHEME_NAMES.get(scheme, "custom")

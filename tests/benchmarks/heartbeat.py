@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.heartbeat [MODEL TRAIN TEST TRANSFORM]` opens the window on a model, runs
 calibrate, sensitivity, quantize, compare and a few edits, and prints the gaps between two turns of a 5 ms
-timer, by what was going on. The bundled sample is used without arguments. Run it under a real or virtual display, or offscreen.
+timer, by what was going on. The bundled sample is used without arguments. Run it under a real or virtual
+display, or offscreen.
 """
 
 import os
