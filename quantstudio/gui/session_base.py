@@ -66,6 +66,7 @@ class SessionBase(QObject):
         self._start_plan()
         self._unsaved_sensitivity: dict[str, LayerSensitivity] = {}
         self._prediction: Prediction | None = None
+        self._shown_variants: tuple[Recipe, tuple[Variant, ...]] | None = None
         self.job_list = JobList(runner_factory, self)
         self.background = Background(self)
         self._weights_throttle = self._throttle(self.weights_changed.emit)
@@ -140,7 +141,10 @@ class SessionBase(QObject):
     @property
     def variants(self) -> tuple[Variant, ...]:
         """The base, then every build of this project, oldest first."""
-        return self.state.variants(self.recipe)
+        recipe = self.recipe
+        if self._shown_variants is None or self._shown_variants[0] is not recipe:
+            self._shown_variants = (recipe, self.state.variants(recipe))
+        return self._shown_variants[1]
 
     @property
     def base(self) -> Variant | None:
@@ -247,7 +251,7 @@ class SessionBase(QObject):
         state.calibration_data, state.test_data = calibration, test
         self._keep(lambda: self._keeper.keep_data(calibration, test))
         self.data_changed.emit()
-        self.variants_changed.emit()
+        self._touch_variants()
         self._prediction_throttle.request()
 
     def adopt_weights(self, rows: Iterable[WeightStatistics]) -> None:
@@ -276,7 +280,7 @@ class SessionBase(QObject):
         if model is not None:
             self._keep(lambda: self._keeper.keep_calibration(model, path, digest, samples_asked))
         self.load_activations(path)
-        self.variants_changed.emit()
+        self._touch_variants()
 
     def adopt_sensitivity(self, rows: Iterable[LayerSensitivity], curve: AccuracyCurve | None = None) -> None:
         """Sensitivity of some or all layers, first or refined."""
@@ -309,7 +313,7 @@ class SessionBase(QObject):
         """A variant that was built."""
         self.state.keep(built)
         self._keep(lambda: self._keeper.keep_built(built))
-        self.variants_changed.emit()
+        self._touch_variants()
 
     def adopt_comparison(self, base: VariantResult, results: Mapping[str, VariantResult]) -> None:
         """Measurements: of the base, and of variants by the path of their file."""
@@ -322,7 +326,7 @@ class SessionBase(QObject):
             if result is not None:
                 self.state.built[index] = measured = replace(one, result=result)
                 self._keep(lambda measured=measured: self._keeper.keep_built(measured))  # type: ignore[misc]
-        self.variants_changed.emit()
+        self._touch_variants()
 
     def load_weights(self, path: str) -> None:
         """Read weight statistics from a file without holding up the window."""
@@ -359,6 +363,10 @@ class SessionBase(QObject):
     def _on_job_failed(self, row: JobRow) -> None:
         self.notify(NoticeLevel.ERROR, f"{row.title} failed: {row.outcome}", row.hint)
 
+    def _touch_variants(self) -> None:
+        self._shown_variants = None
+        self.variants_changed.emit()
+
     def _start_plan(self) -> None:
         """A fresh project starts from INT8 everywhere instead of an empty recipe."""
         if self._project.state == ProjectState() and not self._project.undo_label:
@@ -379,6 +387,7 @@ class SessionBase(QObject):
             self._keep(lambda: self._keeper.keep_sensitivity(model, rows, curve))
 
     def _tell_everything(self) -> None:
+        self._shown_variants = None
         for signal in (
             self.model_changed,
             self.data_changed,
@@ -387,9 +396,9 @@ class SessionBase(QObject):
             self.sensitivity_changed,
             self.plans_changed,
             self.recipe_changed,
-            self.variants_changed,
         ):
             signal.emit()
+        self._touch_variants()
         self.select([layer.name for layer in self.layers[:1]])
         self._predict()
 
@@ -404,7 +413,7 @@ class SessionBase(QObject):
             return
         self.plans_changed.emit()
         self.recipe_changed.emit()
-        self.variants_changed.emit()
+        self._touch_variants()
         self._prediction_throttle.request()
 
     def _on_sensitivity_due(self) -> None:

@@ -85,6 +85,7 @@ class SessionState:
         if self.model is None:
             return ()
         rows = [self._base(self.model)]
+        digest = recipe.digest
         rows += [
             Variant(
                 name=one.name,
@@ -95,16 +96,16 @@ class SessionState:
                 build=one.build,
                 result=one.result,
                 is_base=False,
-                is_current=self.is_current(one, recipe),
+                is_current=self.is_current(one, digest),
                 path=one.build.output,
             )
             for one in self.built
         ]
         return tuple(rows)
 
-    def is_current(self, built: BuiltVariant, recipe: Recipe) -> bool:
-        """Whether a build is what the recipe would give now."""
-        if built.build.recipe_digest != recipe.digest:
+    def is_current(self, built: BuiltVariant, recipe_digest: str) -> bool:
+        """Whether a build is what the recipe of that digest would give now."""
+        if built.build.recipe_digest != recipe_digest:
             return False
         return not self.statistics_digest or built.statistics_digest in ("", self.statistics_digest)
 

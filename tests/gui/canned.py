@@ -1,0 +1,203 @@
+"""What an engine would answer, written down: for tests of the shell, without a worker."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Progress
+from quantstudio.core.prediction import CostTable, LayerCost
+from quantstudio.core.recipe import Recipe, uniform_recipe
+from quantstudio.core.results import (
+    AccuracyCurve,
+    BuildResult,
+    BuiltLayer,
+    CompareResult,
+    SensitivityResult,
+)
+from quantstudio.core.statistics_file import save_statistics, save_weight_statistics, statistics_digest
+from quantstudio.jobs.spec import EventCallback, JobSpec
+from tests.gui.sample_session import (
+    activations,
+    model_summary,
+    sensitivity,
+    variant_result,
+    weight_statistics,
+)
+
+LAYERS = 12
+Answer = Callable[[dict[str, Any]], list[Event]]
+
+
+class ReplayRunner:
+    """Answers each job by its task's name with canned events; `hold` keeps jobs waiting until `release`."""
+
+    def __init__(self) -> None:
+        self.submitted: list[JobSpec] = []
+        self.cancelled: list[str] = []
+        self.is_holding = False
+        self.answers: dict[str, Answer] = dict(ANSWERS)
+        self._held: deque[JobSpec] = deque()
+        self._on_event: EventCallback | None = None
+
+    def attach(self, on_event: EventCallback) -> ReplayRunner:
+        self._on_event = on_event
+        return self
+
+    @property
+    def tasks(self) -> list[str]:
+        return [spec.task.partition(":")[2] for spec in self.submitted]
+
+    def submit(self, spec: JobSpec) -> None:
+        self.submitted.append(spec)
+        self._held.append(spec)
+        if not self.is_holding:
+            self.release()
+
+    def release(self) -> None:
+        while self._held:
+            spec = self._held.popleft()
+            for event in self.answers[spec.task.partition(":")[2]](dict(spec.params)):
+                self.emit(spec.id, event)
+
+    def emit(self, job_id: str, event: Event) -> None:
+        assert self._on_event is not None
+        self._on_event(job_id, event)
+
+    def cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+        for spec in [s for s in self._held if s.id == job_id]:
+            self._held.remove(spec)
+            self.emit(spec.id, JobEnded(JobState.CANCELLED))
+
+    def close(self) -> None:
+        self._held.clear()
+
+
+def succeeded(result: Any) -> JobEnded:
+    return JobEnded(JobState.SUCCEEDED, result=to_json(result))
+
+
+def _open(params: dict[str, Any]) -> list[Event]:
+    path = params["state"] or params["path"]
+    model = to_json(model_summary(LAYERS))
+    model |= {"source_path": path, "digest": f"digest of {Path(path).name}"}
+    return [Progress(1, 2, "steps", "reading"), succeeded(model)]
+
+
+def _data(params: dict[str, Any]) -> list[Event]:
+    return [
+        succeeded(
+            {
+                "samples": 1797,
+                "labelled": True,
+                "class_names": [str(i) for i in range(10)],
+                "segments": [],
+                "digest": "d",
+                "shapes": {"x": [3, 32, 32]},
+            }
+        )
+    ]
+
+
+def _statistics_folder() -> Path:
+    from quantstudio.core.folders import cache_folder
+
+    folder = cache_folder() / "statistics"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _weights(params: dict[str, Any]) -> list[Event]:
+    model = model_summary(LAYERS)
+    rows = [weight_statistics(layer, i) for i, layer in enumerate(model.layers)]
+    path = _statistics_folder() / "weights.npz"
+    save_weight_statistics(path, rows)
+    events: list[Event] = [LayerFinished(row.layer, "weights", to_json(row)) for row in rows]
+    return [*events, succeeded({"path": str(path), "layers": len(rows)})]
+
+
+def _calibrate(params: dict[str, Any]) -> list[Event]:
+    statistics = activations(model_summary(LAYERS))
+    path = _statistics_folder() / "activations.npz"
+    save_statistics(path, statistics)
+    return [
+        Progress(4, 8, "batches", "calibrating", 2.0),
+        succeeded(
+            {
+                "path": str(path),
+                "digest": statistics_digest(statistics),
+                "samples": 512,
+                "tensors": len(statistics.tensors),
+                "seconds": 0.1,
+            }
+        ),
+    ]
+
+
+def _sensitivity(params: dict[str, Any]) -> list[Event]:
+    names = params.get("layers")
+    rows = [
+        sensitivity(layer, i)
+        for i, layer in enumerate(model_summary(LAYERS).layers)
+        if not names or layer.name in names
+    ]
+    curve = AccuracyCurve((0.0, 0.1), (0.92, 0.88), (0.91, 0.86), (0.93, 0.9), labelled=True)
+    found = SensitivityResult(params["method"], 512, 0.2, "int4", tuple(rows), None if names else curve)
+    return [*(LayerFinished(row.name, "sensitivity", to_json(row)) for row in rows), succeeded(found)]
+
+
+def _costs(params: dict[str, Any]) -> list[Event]:
+    names = ("fp32", "fp16", "static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4")
+    bytes_of = dict(zip(names, (4000, 2000, 1000, 1000, 1000, 600, 1000), strict=True))
+    layers = {
+        layer.name: LayerCost(bytes_of, 1 / LAYERS, dict.fromkeys(names, 0.5))
+        for layer in model_summary(LAYERS).layers
+    }
+    return [succeeded(CostTable(layers, structure_bytes=500, fp32_ms=2.0, provider="cpu"))]
+
+
+def _quantize(params: dict[str, Any]) -> list[Event]:
+    from quantstudio.core.codec import from_json
+
+    recipe = from_json(Recipe, params["recipe"]) if "recipe" in params else uniform_recipe("dynamic-int8")
+    output = Path(params["output"])
+    output.write_bytes(b"onnx")
+    layers = tuple(
+        BuiltLayer(layer.name, "int8", "int8", "QLinearConv", is_integer_kernel=True, weight_bytes=1000)
+        for layer in model_summary(LAYERS).layers
+    )
+    build = BuildResult(
+        str(output),
+        "f" * 64,
+        f"variant {recipe.digest[:8]} {params['statistics']}",
+        recipe.digest,
+        4,
+        0.1,
+        layers,
+    )
+    return [succeeded({"build": to_json(build), "recipe": to_json(recipe)})]
+
+
+def _compare(params: dict[str, Any]) -> list[Event]:
+    paths = [params["base"], *params["variants"]]
+    results = tuple(
+        variant_result(name, path, 0.924 - 0.002 * i, 4000 - 1000 * i, 10.0 / (i + 1), is_base=i == 0)
+        for i, (path, name) in enumerate(zip(paths, params["names"], strict=True))
+    )
+    return [succeeded(CompareResult(results, 600, 1.0, labelled=True))]
+
+
+ANSWERS: dict[str, Answer] = {
+    "open_model": _open,
+    "data_summary": _data,
+    "weight_statistics": _weights,
+    "calibrate": _calibrate,
+    "sensitivity": _sensitivity,
+    "costs": _costs,
+    "quantize": _quantize,
+    "compare": _compare,
+}
