@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,10 @@ from quantstudio.project.migrations import APPLICATION_ID, migrate, present_vers
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
 BUSY_TIMEOUT_S = 2.0
+CHECKPOINT_EVERY = 200
 _APPLICATION_ID_OFFSET = 68
+
+logger = logging.getLogger(__name__)
 
 
 class Lock:
@@ -68,6 +72,8 @@ class Database:
         self.path = path
         self.is_read_only = read_only
         self._guard = threading.RLock()
+        self._commits = 0
+        self._checkpoint: threading.Thread | None = None
         # The lock first: closing a second handle of a file drops the locks its first user holds on POSIX.
         self._lock = None if read_only else Lock(path)
         try:
@@ -100,6 +106,7 @@ class Database:
                 try:
                     yield self._connection
                     self._connection.execute("COMMIT")
+                    self._count_commit()
                 except BaseException:
                     # A full disk ends the transaction by itself.
                     if self._connection.in_transaction:
@@ -150,10 +157,20 @@ class Database:
 
     def close(self) -> None:
         """Merge the journal into the file and let go of it; safe to call twice."""
+        if self._checkpoint is not None:
+            self._checkpoint.join()
         with self._guard:
             self._connection.close()
             if self._lock is not None:
                 self._lock.release()
+
+    def _count_commit(self) -> None:
+        """Now and then merge the journal on a thread: the disk may take longer than a window may wait."""
+        self._commits += 1
+        if self._commits % CHECKPOINT_EVERY or (self._checkpoint and self._checkpoint.is_alive()):
+            return
+        self._checkpoint = threading.Thread(target=_merge, args=(self.path,), name="checkpoint", daemon=True)
+        self._checkpoint.start()
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -190,6 +207,7 @@ class Database:
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
             # In this mode a commit survives the death of the process without waiting for the disk.
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
         migrate(connection)
 
 
@@ -290,6 +308,18 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return sqlite3.connect(
         uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
+
+
+def _merge(path: Path) -> None:
+    """Merge what can be merged without waiting for anyone; the rest is for the next time."""
+    try:
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        logger.exception("Cannot merge the journal of %s now", path)
 
 
 def _is_writable(path: Path) -> bool:

@@ -97,7 +97,7 @@ class Project:
     @staticmethod
     def sessions() -> tuple[Path, ...]:
         """Files of unsaved projects, the last used last."""
-        return tuple(sorted(_session_folder().glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime))
+        return tuple(sorted(_session_folder().glob(f"*{SUFFIX}"), key=_last_written))
 
     def save_as(self, path: Path) -> None:
         """Copy everything into another file and go on there; an unsaved session's own file is removed.
@@ -351,6 +351,12 @@ class Project:
             raise
         self._database = database
         self._results = ResultStore(database)
+
+
+def _last_written(path: Path) -> float:
+    """A killed process leaves its last edits in the journal: that counts too."""
+    journal = path.with_name(path.name + "-wal")
+    return max(part.stat().st_mtime for part in (path, journal) if part.exists())
 
 
 def _session_folder() -> Path:

@@ -458,6 +458,19 @@ def test_that_saving_an_unsaved_project_ends_its_session(tmp_path: Path) -> None
         assert project.setting("a") == 1
 
 
+def test_that_the_journal_stays_small_in_a_long_session(path: Path) -> None:
+    with Project.create(path) as project:
+        for i in range(1000):
+            project.put_result("k", f"{i % 10}", "x" * 20_000)
+            if i % 100 == 99:
+                # Writers come in bursts; the thread that merges gets its turn between them.
+                time.sleep(0.05)
+        # 1,000 values of 20 kB are 20 MB of journal without merging.
+        assert path.with_name(path.name + "-wal").stat().st_size < 15e6
+    assert files_beside(path) == {"net.qstudio"}
+    assert not any(thread.name == "checkpoint" for thread in threading.enumerate())
+
+
 def test_that_an_edit_takes_a_few_milliseconds(path: Path) -> None:
     with Project.create(path) as project:
         begun = time.perf_counter()
