@@ -21,6 +21,7 @@ from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.calibration.histogram import TensorObserver
 from quantstudio.engine.calibration.tensors import CalibrationPlan, plan_calibration
 from quantstudio.engine.data.dataset import Batch, Dataset
+from quantstudio.engine.model.cache import LARGEST_INLINE_BYTES
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.runtime import Optimization, open_session, run, worker_threads
 
@@ -157,13 +158,14 @@ def _merged(graph: Graph, extra: onnx.ModelProto) -> Iterator[Path | bytes]:
 
     Two serialized protobuf messages one after the other parse as one, with repeated fields joined.
     """
-    content = graph.proto.SerializeToString() + extra.SerializeToString()
-    if not any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.proto.graph.initializer):
-        yield content
+    added = extra.SerializeToString()
+    if graph.summary.weight_bytes <= LARGEST_INLINE_BYTES:
+        yield graph.proto.SerializeToString() + added
         return
-    folder = Path(graph.summary.graph_path).parent  # weights in other files are found beside the model only
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".onnx", delete=False) as handle:
-        handle.write(content)
+    # Beyond what one message can hold, weights lie beside the cached model and are found only from there.
+    path = Path(graph.summary.graph_path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".onnx", delete=False) as handle:
+        handle.write(path.read_bytes() + added)
     try:
         yield Path(handle.name)
     finally:

@@ -15,10 +15,10 @@ from quantstudio.core.statistics import Histogram
 
 FEWEST_BITS, MOST_BITS = 2, 16
 # Shrinking by up to 2^10: a single outlier a thousand times the rest can still be clipped away.
-_COARSE_RATIOS = np.concatenate([np.linspace(1.0, 0.5, 11), np.geomspace(0.45, 2.0**-10, 16)])
-_FINE_STEPS = np.linspace(-1.0, 1.0, 9)
+_COARSE_RATIOS = np.concatenate([np.linspace(1.0, 0.4, 9), np.geomspace(0.32, 2.0**-10, 12)])
+_FINE_STEPS = np.array([-1.0, -0.67, -0.33, 0.33, 0.67, 1.0])
 # Above so many levels a level is narrower than a bin, and rounding errors are those of uniform values.
-_MOST_EXACT_LEVELS = 1 << 10
+_MOST_EXACT_LEVELS = 1 << 9
 _ENTROPY_CANDIDATES = 96
 
 FloatArray = NDArray[np.float64]
@@ -172,21 +172,29 @@ def _least_squares_range(
     histogram: Histogram, grid: IntegerGrid, full: tuple[float, float]
 ) -> tuple[float, float]:
     moments = _Moments.of(histogram)
-    low, high = full
-    lows, highs = low * _COARSE_RATIOS, high * _COARSE_RATIOS
-    best = int(np.argmin(_squared_errors(moments, lows, highs, grid)))
-    low, high = float(lows[best]), float(highs[best])
-    spread = 0.15
-    for _ in range(3):
-        # One end at a time, then finer: the two ends hardly interact beyond their common step.
+    errors = _squared_errors(moments, full[0] * _COARSE_RATIOS, full[1] * _COARSE_RATIOS, grid)
+    best = _COARSE_RATIOS[int(np.argmin(errors))]
+    low, high = float(full[0] * best), float(full[1] * best)
+    least = float(errors.min())
+    two_sided = full[0] < 0 < full[1]
+    # First both ends together, then each over its whole extent (an outlier has one side), then ever finer
+    # around the best. Only less error moves an end, so that nothing is cut for free.
+    for spread in (None, 0.2, 0.06, 0.02) if two_sided else (0.2, 0.06, 0.02):
         if full[1] > 0:
-            highs = np.clip(high * (1 + spread * _FINE_STEPS), 0, full[1])
-            high = _better(moments, np.full_like(highs, low), highs, grid, highs, high)
+            highs = _candidates(full[1], high, spread)
+            high, least = _better(moments, np.full_like(highs, low), highs, grid, highs, (high, least))
         if full[0] < 0:
-            lows = np.clip(low * (1 + spread * _FINE_STEPS), full[0], 0)
-            low = _better(moments, lows, np.full_like(lows, high), grid, lows, low)
-        spread /= 3
+            lows = _candidates(full[0], low, spread)
+            low, least = _better(moments, lows, np.full_like(lows, high), grid, lows, (low, least))
     return low, high
+
+
+def _candidates(extreme: float, present: float, spread: float | None) -> FloatArray:
+    """Places for one end of the range: over its whole extent, or within a part of where it is."""
+    if spread is None:
+        return extreme * _COARSE_RATIOS
+    moved = present * (1 + spread * _FINE_STEPS)
+    return np.asarray(np.clip(moved, min(extreme, 0.0), max(extreme, 0.0)))
 
 
 def _better(
@@ -195,13 +203,12 @@ def _better(
     highs: FloatArray,
     grid: IntegerGrid,
     candidates: FloatArray,
-    present: float,
-) -> float:
-    """The candidate with the least error; the present one on a tie, so that nothing is cut for free."""
+    present: tuple[float, float],
+) -> tuple[float, float]:
+    """The candidate with the least error and that error; the present ones on a tie."""
     errors = _squared_errors(moments, lows, highs, grid)
-    now = errors[np.argmin(np.abs(candidates - present))]
     best = int(np.argmin(errors))
-    return float(candidates[best]) if errors[best] < now else present
+    return (float(candidates[best]), float(errors[best])) if errors[best] < present[1] else present
 
 
 def _entropy_range(histogram: Histogram, grid: IntegerGrid, full: tuple[float, float]) -> tuple[float, float]:
