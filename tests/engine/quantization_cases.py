@@ -161,5 +161,32 @@ def attention_net(width: int = 32):
     return net.model({"x": ["batch", 6, width]}, [y])
 
 
+def branch_model():
+    """Two MatMuls inside the branches of an If, weights inside one body and outside the other."""
+    net = NetBuilder()
+    net.weight("outer.w", 16, 8)
+
+    def body(name, weight, initializers):
+        node = helper.make_node("MatMul", ["h", weight], [f"{name}_y"], name=name)
+        out = helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)
+        return helper.make_graph([node], name, [], [out], initializers)
+
+    inner = numpy_helper.from_array(net.rng.normal(size=(16, 8)).astype(np.float32), "inner.w")
+    hidden = net.op("Relu", net.matmul("x", "first", 16, 16), name="relu")
+    net.nodes[-1].output[0] = "h"
+    del hidden
+    net.nodes.append(
+        helper.make_node(
+            "If",
+            ["flag"],
+            ["y"],
+            name="branch",
+            then_branch=body("yes", "outer.w", []),
+            else_branch=body("no", "inner.w", [inner]),
+        )
+    )
+    return net.model({"x": ["n", 16], "flag": ([], TensorProto.BOOL)}, ["y"])
+
+
 def normal(*shape, seed: int = 7) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

@@ -15,6 +15,7 @@ from quantstudio.engine.quantization.probe import probe_feeds
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
+    branch_model,
     normal,
     opened,
     residual_net,
@@ -81,7 +82,7 @@ def test_that_layers_kept_float_are_reported_float_and_counted_in_a_warning(resi
     result = build_variant(graph, statistics, recipe, tmp_path / "v.onnx")
     floats = {layer.name: layer.kernel for layer in result.layers if not layer.is_integer_kernel}
     assert floats == {"block1": "Conv (float)", "point": "Conv (float)", "head": "Gemm (float)"}
-    assert any("2 convolutions" in text for text in result.warnings)
+    assert any("2 of 5 convolutions" in text for text in result.warnings)
 
 
 def test_that_fused_sums_of_float_convolutions_are_told_apart(residual, tmp_path):
@@ -106,6 +107,26 @@ def test_that_a_transformer_block_names_its_kernels(tmp_path):
     assert kernels["up"].weights == "int4"
     # 32 x 64 nibbles, one scale a group of 32 rows and column, 64 biases are an Add of their own.
     assert kernels["up"].weight_bytes == 1024 + 64 * 4
+
+
+def test_that_layers_inside_control_flow_name_their_kernels(tmp_path):
+    graph = opened(branch_model(), tmp_path)
+    result = build_variant(graph, None, uniform_recipe(WEIGHT_INT8), tmp_path / "v.onnx")
+    assert {layer.name: layer.kernel for layer in result.layers} == dict.fromkeys(
+        ("first", "yes", "no"), "MatMulNBits"
+    )
+    assert result.warnings == ()
+
+
+def test_that_recurrent_and_transposed_layers_are_float_kernels_with_small_weights(tmp_path):
+    net = NetBuilder()
+    inputs = [net.weight("w", 1, 32, 6, scale=0.4), net.weight("r", 1, 32, 8, scale=0.4)]
+    y = net.op("LSTM", "x", *inputs, name="lstm", hidden_size=8)
+    graph = opened(net.model({"x": [5, 2, 6]}, [y]), tmp_path)
+    layer = build_variant(graph, None, uniform_recipe(WEIGHT_INT8), tmp_path / "v.onnx").layers[0]
+    assert (layer.kernel, layer.weights, layer.note) == ("LSTM (float)", "int8", "")
+    # 14 values, a scale and a zero point for each of 32 gate rows; W and R have scales of their own.
+    assert layer.weight_bytes == 32 * 14 + 2 * 32 * 5
 
 
 def test_that_a_layer_that_is_not_what_was_asked_says_why(tmp_path):
@@ -174,7 +195,7 @@ def test_that_a_model_with_a_dynamic_length_is_compared(tmp_path):
     result = build_variant(graph, None, uniform_recipe(WEIGHT_INT8), tmp_path / "v.onnx")
     assert result.warnings == ()
     assert {layer.name: layer.kernel for layer in result.layers} == {
-        "embed": "Gather (float)",
+        "embed": "Gather",
         "mm": "MatMulNBits",
     }
 

@@ -34,6 +34,7 @@ from quantstudio.engine.quantization.emit import RECIPE_KEY, VARIANT_KEY, emit, 
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
+    branch_model,
     normal,
     opened,
     optimized_ops,
@@ -178,7 +179,7 @@ def test_that_a_float_product_between_integer_ones_stays_float(tmp_path):
     statistics = statistics_of(graph, feed)
     for scheme, kernel in (
         (FP32, "Gemm"),
-        (WEIGHT_INT8, "Gemm"),
+        (WEIGHT_INT8, "MatMulNBits"),
         (DYNAMIC_INT8, "DynamicQuantizeMatMul"),
     ):
         model = emit(graph, statistics, STATIC.assign(["second"], scheme))
@@ -411,6 +412,22 @@ def test_that_an_embedding_gathers_small_rows(tmp_path, scheme, columns):
     )
 
 
+@pytest.mark.parametrize("scheme", ["weight-int8", "weight-int4"])
+def test_that_products_before_a_relu_never_unpack_the_whole_weight(tmp_path, scheme):
+    net = NetBuilder()
+    hidden = net.op("Relu", net.gemm("x", "fc", 64, 48), name="relu")
+    hidden = net.op("Relu", net.matmul(hidden, "mm", 48, 32), name="bare")
+    added = net.op("Add", net.matmul(hidden, "biased", 32, 32), net.weight("b", 32), name="add")
+    y = net.matmul(net.op("Relu", added, name="last"), "out", 32, 8)
+    graph = opened(net.model({"x": ["n", 64]}, [y]), tmp_path)
+    feed = {"x": normal(8, 64)}
+    model = emit(graph, None, uniform_recipe(scheme))
+    ops = Counter(optimized_ops(model, tmp_path))
+    assert ops["MatMulNBits"] == 4
+    assert not ops["DequantizeLinear"]
+    assert error_of(graph, model, feed) < (0.2 if scheme == "weight-int4" else 0.03)
+
+
 def test_that_a_tied_table_is_stored_once_a_form(tmp_path):
     net = NetBuilder()
     table = net.weight("table", 48, 32, scale=1.0)
@@ -517,6 +534,36 @@ def test_that_operators_with_constants_and_activations_of_other_kinds_fuse(tmp_p
     assert error_of(graph, model, feed) < 0.05
 
 
+def test_that_split_resize_and_slice_stay_on_integers(tmp_path):
+    net = NetBuilder()
+    for name, value in (("none", np.zeros(0, np.float32)), ("twice", np.array([1, 1, 2, 2], np.float32))):
+        net.constant(name, value)
+    for name, index in (("start", 0), ("end", 6), ("axis", 2)):
+        net.constant(name, np.array([index], np.int64))
+    first = net.conv("x", "a", 3, 8)
+    net.nodes.append(
+        onnx.helper.make_node("Split", [first], ["left", "right"], name="split", axis=1, num_outputs=2)
+    )
+    both = net.op("Add", net.conv("left", "b", 4, 4), "right", name="sum")
+    large = net.op("Resize", both, "none", "twice", name="resize", mode="nearest")
+    cut = net.op("Slice", large, "start", "end", "axis", name="cut")
+    graph = opened(net.model({"x": ["n", 3, 8, 8]}, [net.conv(cut, "c", 4, 4)]), tmp_path)
+    feed = {"x": normal(8, 3, 8, 8)}
+    model = emit(graph, statistics_of(graph, feed), STATIC)
+    ops = Counter(optimized_ops(model, tmp_path))
+    assert ops["QLinearConv"] == 3
+    assert ops["QLinearAdd"] == 1
+    assert ops["DequantizeLinear"] == 1
+    assert error_of(graph, model, feed) < 0.05
+
+
+def test_that_a_range_of_an_unknown_tensor_is_refused(residual):
+    graph, statistics, _ = residual
+    recipe = Recipe(STATIC.rules, MINMAX, activation_ranges=(RangeOverride("ghost", -1, 1),))
+    with pytest.raises(RecipeError, match="ghost"):
+        emit(graph, statistics, recipe)
+
+
 def test_that_an_output_in_the_middle_keeps_its_name_and_values(tmp_path):
     net = NetBuilder()
     inner = net.op("Relu", net.conv("x", "a", 3, 8), name="relu")
@@ -527,34 +574,6 @@ def test_that_an_output_in_the_middle_keeps_its_name_and_values(tmp_path):
     for expected, found in zip(outputs_of(graph.proto, feed), outputs_of(model, feed), strict=True):
         assert relative_error(expected, found) < 0.03
     assert Counter(optimized_ops(model, tmp_path))["QLinearConv"] == 2
-
-
-def branch_model():
-    """Two MatMuls inside the branches of an If, weights inside one body and outside the other."""
-    net = NetBuilder()
-    net.weight("outer.w", 16, 8)
-    helper = onnx.helper
-
-    def body(name, weight, initializers):
-        node = helper.make_node("MatMul", ["h", weight], [f"{name}_y"], name=name)
-        out = helper.make_tensor_value_info(f"{name}_y", onnx.TensorProto.FLOAT, None)
-        return helper.make_graph([node], name, [], [out], initializers)
-
-    inner = onnx.numpy_helper.from_array(net.rng.normal(size=(16, 8)).astype(np.float32), "inner.w")
-    hidden = net.op("Relu", net.matmul("x", "first", 16, 16), name="relu")
-    net.nodes[-1].output[0] = "h"
-    del hidden
-    net.nodes.append(
-        helper.make_node(
-            "If",
-            ["flag"],
-            ["y"],
-            name="branch",
-            then_branch=body("yes", "outer.w", []),
-            else_branch=body("no", "inner.w", [inner]),
-        )
-    )
-    return net.model({"x": ["n", 16], "flag": ([], onnx.TensorProto.BOOL)}, ["y"])
 
 
 @pytest.mark.parametrize("scheme", ["weight-int8", "weight-int4", "fp16", "dynamic-int8"])

@@ -163,11 +163,11 @@ def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) 
     if missed:
         names = ", ".join(layer.name for layer in missed[:3]) + (", ..." if len(missed) > 3 else "")
         warnings.append(f"{len(missed)} of {len(layers)} layers are not what was asked ({names}).")
-    static = [n for n in layers if emission.plan.schemes[n.name].is_static]
-    float_convolutions = [n for n in layers if n.kernel.startswith("Conv (") and not n.is_integer_kernel]
-    if any(n.kernel == "QLinearConv" for n in static) and float_convolutions:
+    integer = sum(layer.kernel == "QLinearConv" for layer in layers)
+    float_convolutions = [layer for layer in layers if layer.kernel.startswith("Conv (")]
+    if integer and float_convolutions:
         warnings.append(
-            f"{len(float_convolutions)} convolutions among the integer ones run in float; each costs two "
-            "conversions."
+            f"{len(float_convolutions)} of {len(float_convolutions) + integer} convolutions run in float "
+            "among integer ones; each costs two conversions."
         )
     return tuple(warnings)

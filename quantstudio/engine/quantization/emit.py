@@ -153,7 +153,10 @@ class _Emitter:
         layer = self.layers.get(original.name)
         scheme = self.plan.schemes.get(original.name, FP32)
         if layer is None:
-            nodes.append(node)
+            if scope.parent is None and self._is_relu_of_small_weights(original):
+                self._write_relu_as_max(node, nodes)
+            else:
+                nodes.append(node)
             return
         nodes.owner = layer.name
         if scheme == FP32:
@@ -185,6 +188,29 @@ class _Emitter:
                 index_rank=None if shape is None else len(shape),
             )
         )
+
+    def _is_relu_of_small_weights(self, node: onnx.NodeProto) -> bool:
+        """Whether a float Relu follows a weight-only product, with or without a bias in between."""
+        if node.op_type != "Relu" or node.name in self.plan.integer:
+            return False
+        producer = self.view.producer.get(node.input[0])
+        if producer is not None and producer.op_type == "Add":
+            makers = [self.view.producer.get(name) for name in producer.input]
+            producer = next((maker for maker in makers if maker is not None), None)
+        if producer is None or producer.op_type not in ("Gemm", "MatMul"):
+            return False
+        return self.plan.schemes.get(producer.name, FP32).is_weight_only
+
+    def _write_relu_as_max(self, node: onnx.NodeProto, nodes: NodeList) -> None:
+        """Relu as Max(x, 0).
+
+        With a Relu behind it ONNX Runtime 1.31 does not make MatMulNBits of a product and dequantizes the
+        whole weight on every run.
+        """
+        zero = nodes.constants.shared("zero") or nodes.constants.share(
+            "zero", (nodes.constants.add("zero", np.float32(0)),)
+        )
+        nodes.add("Max", [node.input[0], *zero], node.name, outputs=list(node.output), own_name=True)
 
     def _write_body(self, body: onnx.GraphProto, parent: Scope) -> None:
         """Write the nodes of a body (already a copy) in place."""

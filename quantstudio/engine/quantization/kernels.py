@@ -33,6 +33,8 @@ INTEGER_KERNELS = frozenset(
     }
 )
 FOLDED = "folded"
+# Kernels of which "float" says nothing: they pick rows, or unpack integers themselves.
+_PLAIN = frozenset({FOLDED, "Gather", "MatMulNBits"})
 # Kernels that only prepare or carry data: never what a layer "runs on" while another candidate is there.
 _AUXILIARY = frozenset(
     {
@@ -87,7 +89,7 @@ class Kernel:
     @property
     def label(self) -> str:
         """What the table shows."""
-        if self.is_integer or self.op_type in ("MatMulNBits", FOLDED):
+        if self.is_integer or self.op_type in _PLAIN:
             return self.op_type
         plain = self.op_type.removeprefix("Fused") or self.op_type
         return f"{plain} (float)"

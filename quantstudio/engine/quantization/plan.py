@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from quantstudio.core.errors import CalibrationError
+from quantstudio.core.errors import CalibrationError, RecipeError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import ActivationScope, Recipe
@@ -23,7 +23,9 @@ from quantstudio.engine.quantization.activations import ActivationParams, clampe
 from quantstudio.engine.quantization.graph_view import GraphView, attribute
 
 # Operators that only move values: integer in, the same integers out, with the scale of their input.
-SAME_SCALE = frozenset({"Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+SAME_SCALE = frozenset(
+    {"Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)
 # Operators with an integer kernel of their own that gives its output another scale.
 RESCALING = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
 # Operators that disappear into the QuantizeLinear behind them when its range says what they say.
@@ -67,6 +69,7 @@ def make_plan(graph: Graph, view: GraphView, statistics: Statistics | None, reci
         CalibrationError: a layer is static and there are no statistics for what it reads.
     """
     schemes = recipe.resolve(graph.layers)
+    _check_ranges(view, recipe)
     notes = {layer.name: _refusal(layer, recipe) for layer in graph.layers}
     layers = {layer.name: layer for layer in graph.layers}
     _apply_scope(layers, schemes, notes, recipe)
@@ -88,6 +91,16 @@ def make_plan(graph: Graph, view: GraphView, statistics: Statistics | None, reci
         )
     planner = _StaticPlanner(view, statistics, recipe, schemes, static)
     return replace(planner.plan(), notes=notes)
+
+
+def _check_ranges(view: GraphView, recipe: Recipe) -> None:
+    known = view.inputs.union(view.producer)
+    for override in recipe.activation_ranges:
+        if override.tensor not in known:
+            raise RecipeError(
+                f"the recipe sets the range of tensor {override.tensor!r}, which is not in this model",
+                hint="Remove that range or open the model the recipe was made for",
+            )
 
 
 def activation_inputs(node: onnx.NodeProto, view: GraphView) -> Iterator[tuple[int, str]]:
@@ -200,12 +213,15 @@ class _StaticPlanner:
 
     def _has_integer_form(self, node: onnx.NodeProto) -> bool:
         inputs = [name for _, name in activation_inputs(node, self.view)]
-        tensors = [*inputs, node.output[0]]
-        if not inputs or not all(self._is_signal(name) for name in tensors):
+        if not inputs or not all(self._is_signal(name) for name in (*inputs, *node.output)):
             return False
         if node.op_type == "Clip":
             return self._clip_limits(node) is not None
-        if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
+        if node.op_type == "MaxPool" and len(node.output) > 1:
+            return False
+        if node.op_type == "Resize" and attribute(node, "mode", b"nearest") != b"nearest":
+            return False
+        if node.op_type == "Split" and not all(self.view.consumers[name] for name in node.output):
             return False
         if node.op_type == "Mul" and len(set(node.input)) < 2:
             return False
@@ -249,7 +265,9 @@ class _StaticPlanner:
             # Also behind a product, which could write float: with a float Relu in between the runtime does
             # not recognise the pattern at all.
             return True
-        return any(reader.name in self.integer for reader in self.view.consumers[node.output[0]])
+        return any(
+            reader.name in self.integer for name in node.output for reader in self.view.consumers[name]
+        )
 
     def _must_quantize(self, node: onnx.NodeProto | None) -> bool:
         return node is not None and node.name in self.layers and node.op_type not in FLOAT_OUTPUT
@@ -319,7 +337,7 @@ class _StaticPlanner:
                 continue
             names.extend(name for _, name in activation_inputs(node, self.view))
             if self._must_quantize(node) or node.op_type not in FLOAT_OUTPUT:
-                names.append(node.output[0])
+                names.extend(node.output)
         inner = {node.input[0] for node in self.view.nodes if self._folds(node)}
         return {name: self._params(name) for name in dict.fromkeys(names) if name not in inner}
 
