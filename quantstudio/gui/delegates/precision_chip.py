@@ -55,10 +55,16 @@ class PrecisionCombo(QComboBox):
         self._opening.start(0)
 
     @override
-    def hidePopup(self) -> None:
-        super().hidePopup()
-        # `activated` comes after this: closing at once would lose the choice.
-        self._closing.start(0)
+    def showPopup(self) -> None:
+        super().showPopup()
+        self.view().window().installEventFilter(self)
+
+    @override
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Hide:
+            # `activated` comes after this: closing at once would lose the choice.
+            self._closing.start(0)
+        return super().eventFilter(watched, event)
 
 
 class PrecisionChipDelegate(CellDelegate):
@@ -147,7 +153,7 @@ def chip_colours(role: str, theme: Theme) -> tuple[QColor, QColor]:
     fill.setAlpha(52 if theme.is_dark else 34)
     if role == "faint":
         return fill, theme.color("muted")
-    return fill, colour if theme.is_dark else colour.darker(118)
+    return fill, colour if theme.is_dark else colour.darker(125)
 
 
 def _paint_arrow(painter: QPainter, left: QPointF, ink: QColor) -> None:

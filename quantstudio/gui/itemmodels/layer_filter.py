@@ -31,13 +31,15 @@ class LayerFilterModel(QSortFilterProxyModel):
 
     def set_text(self, text: str) -> None:
         """Show layers whose name or type contains every word."""
+        self.beginFilterChange()
         self._words = tuple(text.lower().split())
-        self.invalidateFilter()
+        self.endFilterChange()
 
     def set_op_type(self, op_type: str) -> None:
         """Show one operator type, or all with an empty name."""
+        self.beginFilterChange()
         self._op_type = op_type
-        self.invalidateFilter()
+        self.endFilterChange()
 
     @override
     def filterAcceptsRow(self, source_row: int, source_parent: QModelIndex | QPersistentModelIndex) -> bool:

@@ -38,6 +38,7 @@ GAP = 8
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
 METRIC_PX = 128
+SAMPLE_PX = 92
 COLUMN_LEAST_PX = 108
 
 
@@ -105,6 +106,7 @@ class ComparePanel(QWidget):
         self.flip_table.setSortingEnabled(True)
         self.flip_table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self.flip_table.horizontalHeader().setStretchLastSection(True)
+        self.flip_table.setColumnWidth(0, SAMPLE_PX)
         self.flip_empty = EmptyState("success")
         self.flip_empty.setObjectName("compare.flips.empty")
         self.flip_stack = QStackedWidget()
@@ -160,8 +162,8 @@ class ComparePanel(QWidget):
     @property
     def shown(self) -> tuple[Variant, ...]:
         """Measured variants that are not hidden: the base, the recipe as it is, then the newest."""
-        seen = [v for v in self._measured() if v.variant_hash not in self._hidden]
-        return tuple(sorted(reversed(seen), key=lambda v: (not v.is_base, not v.is_current)))
+        seen = [v for v in reversed(self._measured()) if v.variant_hash not in self._hidden]
+        return tuple(sorted(seen, key=lambda v: (not v.is_base, not v.is_current)))
 
     def set_class_names(self, names: tuple[str, ...]) -> None:
         """Names of the classes, for the changed answers."""

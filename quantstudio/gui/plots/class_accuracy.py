@@ -26,7 +26,7 @@ class ClassAccuracyPlot(Plot):
         super().__init__(
             name,
             "Accuracy by class",
-            ("Class", "Accuracy (%)"),
+            ("", "Accuracy (%)"),
             axes={"bottom": NamedAxis("bottom")},
             empty="Measure a variant on labelled data to see every class.",
             parent=parent,

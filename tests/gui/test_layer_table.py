@@ -1,0 +1,263 @@
+"""Item models: layers, their filter, variants, comparison, changed answers."""
+
+from __future__ import annotations
+
+import pytest
+from PySide6.QtCore import Qt
+
+from quantstudio.core.precision import STATIC_INT4
+from quantstudio.gui.figures import NOTHING, THIN_SPACE
+from quantstudio.gui.itemmodels.compare_table import CompareTableModel
+from quantstudio.gui.itemmodels.flip_table import FlipTableModel
+from quantstudio.gui.itemmodels.layer_facts import (
+    activation_distribution,
+    sparkline,
+    weight_distribution,
+)
+from quantstudio.gui.itemmodels.layer_filter import LayerFilterModel
+from quantstudio.gui.itemmodels.layer_table import (
+    CHOICES_ROLE,
+    SORT_ROLE,
+    SPARK_ROLE,
+    STALE_ROLE,
+    LayerColumn,
+    LayerTableModel,
+)
+from quantstudio.gui.itemmodels.variant_table import VARIANT_ROLE, VariantColumn, VariantTableModel
+from quantstudio.gui.session import Session
+from tests.gui.sample_session import (
+    IdleRunner,
+    activations,
+    analysed_session,
+    measured_session,
+    model_summary,
+    weight_statistics,
+)
+
+CONV, EMBED, NORM = 0, 3, 5  # rows of the sample by type
+
+
+@pytest.fixture
+def session(qapp):
+    return analysed_session()
+
+
+@pytest.fixture
+def model(session):
+    return LayerTableModel(session)
+
+
+def text(model, row, column):
+    return model.index(row, column).data()
+
+
+def test_that_the_layer_model_keeps_the_rules_of_item_models(model, qtmodeltester):
+    qtmodeltester.check(model)
+
+
+def test_that_the_filter_model_keeps_the_rules_of_item_models(model, qtmodeltester):
+    qtmodeltester.check(LayerFilterModel(model))
+
+
+def test_that_a_row_shows_what_is_known_of_its_layer(session, model):
+    layer = session.layers[CONV]
+    assert text(model, CONV, LayerColumn.NAME) == layer.name
+    assert text(model, CONV, LayerColumn.PRECISION) == "INT8"
+    expected = session.weights[layer.name].sqnr_db["static-int8"]
+    assert text(model, CONV, LayerColumn.SQNR) == f"{expected:.1f}{THIN_SPACE}dB"
+    assert text(model, CONV, LayerColumn.KERNEL) == NOTHING
+    assert text(model, NORM, LayerColumn.TYPE) == "LayerNorm"
+    assert text(model, NORM, LayerColumn.SQNR) == NOTHING
+    assert len(model.index(CONV, LayerColumn.WEIGHTS).data(SPARK_ROLE)) == 30
+
+
+def test_that_only_layers_with_schemes_can_be_edited(model):
+    assert model.index(CONV, LayerColumn.PRECISION).flags() & Qt.ItemFlag.ItemIsEditable
+    assert not model.index(NORM, LayerColumn.PRECISION).flags() & Qt.ItemFlag.ItemIsEditable
+    assert not model.index(CONV, LayerColumn.NAME).flags() & Qt.ItemFlag.ItemIsEditable
+    assert model.index(EMBED, LayerColumn.PRECISION).data(CHOICES_ROLE) == ["fp32", "fp16", "weight-int8"]
+    assert "norm is too small" in model.index(NORM, LayerColumn.PRECISION).data(Qt.ItemDataRole.ToolTipRole)
+
+
+def test_that_setting_one_row_of_a_selection_sets_every_row_that_can_as_one_step(session, model):
+    names = [session.layers[i].name for i in (0, 1, EMBED, 4)]
+    session.select(names)
+    index = model.index(0, LayerColumn.PRECISION)
+    before = session.undo_text
+    assert model.setData(index, "static-int4")
+    assert [model.scheme_of(n).label for n in names] == ["W4A8", "W4A8", "FP32", "W4A8"]
+    assert session.undo_text == "Set 3 layers to W4A8"
+    session.undo()
+    assert model.scheme_of(names[0]).label == "INT8"
+    assert session.undo_text == before
+
+
+def test_that_an_illegal_precision_is_refused(session, model):
+    before = session.undo_text
+    assert not model.setData(model.index(EMBED, LayerColumn.PRECISION), "static-int4")
+    assert not model.setData(model.index(CONV, LayerColumn.PRECISION), "int5")
+    assert session.undo_text == before
+
+
+def test_that_every_cell_has_a_spoken_text(model):
+    for column in LayerColumn:
+        spoken = model.index(CONV, column).data(Qt.ItemDataRole.AccessibleTextRole)
+        assert spoken.startswith(text(model, CONV, LayerColumn.NAME))
+    spoken = model.index(CONV, LayerColumn.SENSITIVITY).data(Qt.ItemDataRole.AccessibleTextRole)
+    assert "KL" in spoken
+    assert "int8" in spoken
+
+
+def test_that_figures_sort_as_figures(session, model):
+    proxy = LayerFilterModel(model)
+    proxy.sort(LayerColumn.SENSITIVITY, Qt.SortOrder.DescendingOrder)
+    keys = [proxy.index(row, LayerColumn.SENSITIVITY).data(SORT_ROLE) for row in range(proxy.rowCount())]
+    assert keys == sorted(keys, reverse=True)
+    worst = max(session.sensitivity.values(), key=lambda s: s.kl).name
+    assert proxy.index(0, LayerColumn.NAME).data() == worst
+    for column in LayerColumn:
+        proxy.sort(column, Qt.SortOrder.AscendingOrder)
+
+
+def test_that_the_filter_takes_words_and_a_type(model):
+    proxy = LayerFilterModel(model)
+    proxy.set_text("stage1 CONV")
+    assert proxy.rowCount() == 3
+    proxy.set_text("")
+    proxy.set_op_type("MatMul")
+    assert {proxy.index(r, LayerColumn.TYPE).data() for r in range(proxy.rowCount())} == {"MatMul"}
+    proxy.set_op_type("")
+    assert proxy.rowCount() == model.rowCount()
+
+
+def test_that_a_weight_range_set_by_hand_changes_the_sqnr(session, model):
+    name = session.layers[CONV].name
+    before = text(model, CONV, LayerColumn.SQNR)
+    session.set_weight_range(name, -0.02, 0.02)
+    assert text(model, CONV, LayerColumn.SQNR) != before
+    assert "by hand" in model.index(CONV, LayerColumn.PRECISION).data(Qt.ItemDataRole.ToolTipRole)
+
+
+def test_that_kernels_are_marked_out_of_date_when_the_recipe_moves_on(qapp):
+    session = measured_session()
+    model = LayerTableModel(session)
+    index = model.index(CONV, LayerColumn.KERNEL)
+    assert index.data() == "QLinearConv"
+    assert not index.data(STALE_ROLE)
+    session.set_scheme([session.layers[CONV].name], STATIC_INT4)
+    assert index.data(STALE_ROLE)
+    assert "out of date" in index.data(Qt.ItemDataRole.ToolTipRole)
+
+
+def test_that_streamed_results_announce_their_columns(qtbot, session, model):
+    with qtbot.waitSignal(model.dataChanged) as changed:
+        session.adopt_weights([weight_statistics(session.layers[2], 77)])
+    assert (changed.args[0].column(), changed.args[1].column()) == (LayerColumn.WEIGHTS, LayerColumn.SQNR)
+
+
+def test_that_another_model_resets_the_table(session, model, qtbot):
+    with qtbot.waitSignal(model.modelReset):
+        session.adopt_model(model_summary(7))
+    assert model.rowCount() == 7
+    assert model.index(0, LayerColumn.WEIGHTS).data(SPARK_ROLE) is None
+    assert text(model, 0, LayerColumn.SENSITIVITY) == NOTHING
+
+
+def test_that_an_empty_session_has_an_empty_table(qapp):
+    model = LayerTableModel(Session(IdleRunner))
+    assert model.rowCount() == 0
+    assert model.op_types == ()
+
+
+# ---------------------------------------------------------------------- facts
+
+
+def test_that_a_sparkline_is_highest_at_the_mode():
+    statistics = weight_statistics(model_summary().layers[0])
+    heights = sparkline(statistics.histogram, statistics.mean, statistics.std)
+    assert heights.max() == 1.0
+    assert abs(int(heights.argmax()) - 15) <= 2
+
+
+def test_that_weights_per_group_show_a_bound(session):
+    from quantstudio.core.precision import WEIGHT_INT4
+
+    statistics = session.weights[session.layers[0].name]
+    distribution = weight_distribution(statistics, WEIGHT_INT4, None)
+    assert distribution.is_grouped
+    assert distribution.grid is not None
+    assert distribution.grid.bits == 4
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+def test_that_activation_ranges_hold_zero_and_say_where_they_come_from(method):
+    from quantstudio.core.precision import STATIC_INT8
+    from quantstudio.core.recipe import CalibrationSettings, RangeMethod
+
+    model = model_summary()
+    histogram = activations(model).tensors[model.layers[0].inputs[0]]
+    settings = CalibrationSettings(RangeMethod(method), percentile=99.0)
+    distribution = activation_distribution("x", histogram, STATIC_INT8, None, settings)
+    assert distribution.low == 0.0
+    assert 0 < distribution.high <= histogram.maximum
+    assert (distribution.high < histogram.maximum * 0.95) == (method == "percentile")
+    assert distribution.note
+
+
+# ---------------------------------------------------------------------- variants
+
+
+def test_that_variants_are_rows_with_intervals(qapp, qtmodeltester):
+    session = measured_session()
+    model = VariantTableModel(session)
+    qtmodeltester.check(model)
+    names = [model.index(r, 0).data() for r in range(model.rowCount())]
+    assert names == ["FP32", "INT4 mixed", "Dynamic", "INT8"]
+    change = model.index(3, VariantColumn.CHANGE).data()
+    assert change == f"−0.25{THIN_SPACE}pp  [−0.43, −0.10]"
+    assert model.index(0, VariantColumn.CHANGE).data() == NOTHING
+    assert "current recipe" in model.index(3, VariantColumn.STATE).data()
+    assert model.index(3, 0).data(VARIANT_ROLE).name == "INT8"
+    assert "integer kernels" in model.index(3, 0).data(Qt.ItemDataRole.ToolTipRole)
+    for column in VariantColumn:
+        assert model.index(3, column).data(SORT_ROLE) is not None
+
+
+def test_that_a_new_variant_becomes_a_row(qapp):
+    session = measured_session()
+    model = VariantTableModel(session)
+    session.set_scheme([session.layers[0].name], "fp32")
+    assert "current recipe" not in model.index(3, VariantColumn.STATE).data()
+    session.adopt_model(model_summary(4))
+    assert model.rowCount() == 1
+    assert model.index(0, VariantColumn.QUALITY).data() == NOTHING
+
+
+def test_that_the_comparison_has_variants_as_columns(qapp, qtmodeltester):
+    session = measured_session()
+    model = CompareTableModel()
+    model.set_variants(session.variants)
+    qtmodeltester.check(model)
+    cells = {model.index(r, 0).data(): r for r in range(model.rowCount())}
+    assert model.index(cells["Top-1 accuracy"], 4).data() == f"92.15{THIN_SPACE}%"
+    assert model.index(cells["95 % interval (pp)"], 4).data() == "−0.43…−0.10"
+    assert model.index(cells["Change"], 1).data() == NOTHING
+    assert model.index(cells["Speed-up"], 4).data() == "2.7×"
+    assert model.index(cells["p, McNemar"], 4).data() == "0.012"
+    assert model.index(cells["Integer kernels"], 4).data().endswith("of 24")
+    assert model.headerData(4, Qt.Orientation.Horizontal) == "INT8"
+    model.set_variants([])
+    assert (model.rowCount(), model.columnCount()) == (0, 1)
+
+
+def test_that_changed_answers_name_their_class(qapp, qtmodeltester):
+    session = measured_session()
+    model = FlipTableModel()
+    model.set_result(session.variants[3].result, ("zero", "one", "two", "three"))
+    qtmodeltester.check(model)
+    assert model.rowCount() == 4
+    assert [model.index(0, c).data() for c in (0, 1)] == ["12", "three (3)"]
+    assert model.index(2, 1).data() == "6"
+    assert model.index(2, 0).data(SORT_ROLE) == 4711
+    model.set_result(None, ())
+    assert model.rowCount() == 0
