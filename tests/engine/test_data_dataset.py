@@ -145,6 +145,9 @@ def test_that_float_labels_are_targets_unless_the_model_classifies(tmp_path: Pat
     several = opened(tmp_path, {"x": X, "y": np.ones((10, 2))}).labels
     assert several is not None
     assert several.shape == (10, 2)
+    each = opened(tmp_path, {"x": X, "y": np.ones((10, 3))}, classes=3).labels
+    assert each is not None
+    assert each.shape == (10, 3)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantstudio.core.errors import DataError
+from quantstudio.core.errors import DataError, OutputError
 from quantstudio.core.folders import cache_folder
 from quantstudio.engine.data.npz import NpzFile, check_readable, prune_cache
 
@@ -177,6 +177,16 @@ def test_that_missing_files_and_folders_are_named(tmp_path: Path) -> None:
         check_readable(tmp_path)
     with pytest.raises(DataError, match="cannot read"):
         check_readable(tmp_path / ("n" * 5000))
+
+
+def test_that_a_cache_that_cannot_be_made_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "d.npz", x=LARGE)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="QUANTSTUDIO_CACHE"):
+        NpzFile(tmp_path / "d.npz").read("x")
 
 
 def test_that_the_cache_forgets_what_was_used_longest_ago(tmp_path: Path) -> None:

@@ -394,6 +394,20 @@ def test_that_recurrent_layers_store_both_weights_small(tmp_path, op_type, schem
     assert not {"w", "r"} & {t.name for t in model.graph.initializer}
 
 
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_that_a_dynamic_lstm_multiplies_integers(tmp_path, direction):
+    net = NetBuilder()
+    count = 2 if direction == "bidirectional" else 1
+    inputs = [net.weight("w", count, 32, 6, scale=0.4), net.weight("r", count, 32, 8, scale=0.4)]
+    inputs.append(net.weight("b", count, 64, scale=0.1))
+    y = net.op("LSTM", "x", *inputs, name="rnn", hidden_size=8, direction=direction)
+    graph = opened(net.model({"x": [5, 2, 6]}, [y]), tmp_path)
+    feed = {"x": normal(5, 2, 6)}
+    model = emit(graph, None, uniform_recipe(DYNAMIC_INT8))
+    assert optimized_ops(model, tmp_path) == ["DynamicQuantizeLSTM"]
+    assert error_of(graph, model, feed) < 0.05
+
+
 @pytest.mark.parametrize("columns", [64, 40])
 @pytest.mark.parametrize("scheme", ["weight-int8", "weight-int4", "fp16"])
 def test_that_an_embedding_gathers_small_rows(tmp_path, scheme, columns):

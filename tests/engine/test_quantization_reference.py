@@ -83,8 +83,8 @@ def test_that_three_layers_kept_float_are_the_only_float_ones(tmp_path):
 
 
 def test_that_auto_holds_a_transformer(tmp_path, monkeypatch):
-    monkeypatch.setattr(presets, "TIMING", LatencyBudget(seconds=1.0, min_rounds=10, max_rounds=100))
-    graph, dataset, statistics = calibrated(MODELS / "fmnist_vit.onnx", samples=256)
+    monkeypatch.setattr(presets, "TIMING", LatencyBudget(seconds=0.5, min_rounds=10, max_rounds=50))
+    graph, dataset, statistics = calibrated(MODELS / "fmnist_vit.onnx", samples=128)
     path = tmp_path / "v.onnx"
     _, built = build_preset(graph, dataset, statistics, "auto", path)
     drop = accuracy_points(graph.summary.graph_path, graph) - accuracy_points(path, graph)

@@ -144,3 +144,11 @@ def used_names(graph: onnx.GraphProto) -> Iterator[str]:
         for body in bodies(node):
             yield from used_names(body)
     yield from (value.name for value in graph.output)
+
+
+def used_domains(graph: onnx.GraphProto) -> Iterator[str]:
+    """Operator domains of a graph and its bodies."""
+    for node in graph.node:
+        yield node.domain
+        for body in bodies(node):
+            yield from used_domains(body)

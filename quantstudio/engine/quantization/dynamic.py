@@ -1,22 +1,32 @@
 """Dynamic INT8: the activation range is measured on every run, weights are S8 per channel.
 
 DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul, which ONNX Runtime fuses to DynamicQuantizeMatMul, or
-to MatMulIntegerToFloat where several layers read the same quantized input.
+to MatMulIntegerToFloat where several layers read the same quantized input. LSTM has a kernel of its own in
+ONNX Runtime, DynamicQuantizeLSTM, and no form in standard ONNX.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from quantstudio.core.precision import Granularity
 from quantstudio.engine.quantization.layer_node import LayerNode
 from quantstudio.engine.quantization.quantized_weights import int8_constants, without_groups
+from quantstudio.engine.quantization.weights import quantize_weight
+
+CONTRIB_DOMAIN = "com.microsoft"
 
 
 def write_dynamic(layer: LayerNode) -> None:
-    """Write a Gemm or MatMul with a constant second operand."""
+    """Write a Gemm or MatMul with a constant second operand, or an LSTM."""
+    if layer.node.op_type == "LSTM":
+        _write_lstm(layer)
+        return
     nodes, name = layer.nodes, layer.name
     source = layer.product_source(without_groups(layer.scheme))
     if source.value.ndim != 2:
@@ -38,6 +48,36 @@ def write_dynamic(layer: LayerNode) -> None:
         layer.add_gemm_bias(product, output)
     else:
         nodes.add("Mul", [real, scale], f"{name}_Mul", outputs=[output])
+
+
+def _write_lstm(layer: LayerNode) -> None:
+    """DynamicQuantizeLSTM; it takes both weights with the gates along the last axis."""
+    inputs = [layer.input(index) for index in range(8)]
+    for index, key in ((1, "w"), (2, "r")):
+        values, scales = _lstm_weight(layer, index)
+        constants = layer.nodes.constants
+        inputs[index] = constants.add(f"{layer.name}_{key}_quantized", values)
+        inputs.append(constants.add(f"{layer.name}_{key}_scale", scales))
+        inputs.append(constants.add(f"{layer.name}_{key}_zero_point", np.zeros(scales.shape, np.int8)))
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in layer.node.attribute}
+    layer.nodes.add(
+        "DynamicQuantizeLSTM",
+        inputs,
+        layer.name,
+        outputs=list(layer.node.output),
+        own_name=True,
+        domain=CONTRIB_DOMAIN,
+        **attributes,
+    )
+
+
+def _lstm_weight(layer: LayerNode, index: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Integers [directions, columns, 4 * hidden] and scales [directions, 4 * hidden]."""
+    scheme = without_groups(layer.scheme)
+    each = [quantize_weight(part, scheme, 0, layer.clip) for part in layer.weight(index)]
+    gates = layer.weight(index).shape[1]
+    values = np.ascontiguousarray(np.stack([one.values.T for one in each]))
+    return values, np.stack([np.broadcast_to(one.scales, (gates,)) for one in each])
 
 
 def _quantized_input(layer: LayerNode) -> tuple[str, str, str]:

@@ -16,8 +16,14 @@ from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.activations import ActivationParams
 from quantstudio.engine.quantization.biases import with_biases_joined
-from quantstudio.engine.quantization.builder import Constants, NameSource, NodeList, used_names
-from quantstudio.engine.quantization.dynamic import write_dynamic
+from quantstudio.engine.quantization.builder import (
+    Constants,
+    NameSource,
+    NodeList,
+    used_domains,
+    used_names,
+)
+from quantstudio.engine.quantization.dynamic import CONTRIB_DOMAIN, write_dynamic
 from quantstudio.engine.quantization.float16 import write_float16
 from quantstudio.engine.quantization.graph_view import GraphView, Scope, bodies
 from quantstudio.engine.quantization.layer_node import LayerNode
@@ -130,6 +136,9 @@ class _Emitter:
         used = set(used_names(main))
         main.initializer.extend(t for t in source.graph.initializer if t.name in used)
         main.sparse_initializer.extend(source.graph.sparse_initializer)
+        imported = {opset.domain for opset in model.opset_import}
+        if CONTRIB_DOMAIN in set(used_domains(main)) - imported:
+            model.opset_import.add(domain=CONTRIB_DOMAIN, version=1)
         return model
 
     def _is_integer(self, tensor: str) -> bool:

@@ -35,6 +35,8 @@ _PRODUCTS = (
 _CONVOLUTIONS = ("fp32", "fp16", "static-int8", "weight-int8", "weight-int4", "static-int4")
 # ConvTranspose has no integer kernel on the CPU of ONNX Runtime 1.31: weights alone.
 _STORED = ("fp32", "fp16", "weight-int8")
+# Of the recurrent layers only LSTM has an integer kernel (DynamicQuantizeLSTM).
+_LSTM = ("fp32", "fp16", "dynamic-int8", "weight-int8")
 _TABLES = ("fp32", "fp16", "weight-int8", "weight-int4")
 
 _BY_OP: dict[str, tuple[str, ...]] = {
@@ -44,7 +46,7 @@ _BY_OP: dict[str, tuple[str, ...]] = {
     "ConvTranspose": _STORED,
     "Gather": _TABLES,
     "Einsum": _STORED,
-    "LSTM": _STORED,
+    "LSTM": _LSTM,
     "GRU": _STORED,
     "RNN": _STORED,
 }
