@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from quantstudio import __version__
 from quantstudio.cli.compare import print_comparison
 from quantstudio.cli.execution import run_task
 from quantstudio.cli.options import JsonOption, data_json
 from quantstudio.cli.output import console_for, write_json
+from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import OutputError
-from quantstudio.core.samples import DEFAULT_SAMPLE, sample
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
+from quantstudio.core.samples import DEFAULT_SAMPLE, Sample, sample
+from quantstudio.gui.report_data import machine
+from quantstudio.project.recipe_file import (
+    DataSource,
+    ModelSource,
+    OutputSource,
+    RecipeFile,
+    write_recipe_file,
+)
+from quantstudio.report.data import ReportData
+from quantstudio.report.html import write_html
 
 
 def command(
@@ -47,9 +63,21 @@ def command(
         tasks.compare,
         base=graph,
         variants=[str(variant)],
-        names=[f"{chosen.name} FP32", f"{chosen.name} INT8"],
+        names=["FP32", "INT8"],
         data=test,
         graph_path=graph,
+    )
+    write_html(
+        _report(chosen, summary, quantized.recipe, quantized.build, result, ranked), folder / "report.html"
+    )
+    write_recipe_file(
+        variant.with_suffix(".recipe.json"),
+        RecipeFile(
+            recipe=quantized.recipe,
+            model=ModelSource(str(chosen.model), summary.source_digest),
+            data=DataSource(str(chosen.train), chosen.transform, digest=quantized.data_digest),
+            output=OutputSource(variant.name, quantized.build.digest),
+        ),
     )
     if json:
         write_json("demo", compare_json(result), json)
@@ -58,10 +86,37 @@ def command(
         console = console_for(json)
         most = max(ranked.layers, key=lambda row: row.kl)
         console.print(
-            f"most sensitive layer: {most.name} (KL {most.kl:.2g} at {ranked.reference})", markup=False
+            f"most sensitive layer: {most.name}, KL {most.kl:.2g} at {ranked.reference} "
+            f"({ranked.provenance.value}, {ranked.samples} samples)",
+            markup=False,
         )
         console.print(quantized.build.preset, markup=False)
-        console.print(f"wrote {variant}", markup=False)
+        console.print(f"wrote {variant}, its recipe and {folder / 'report.html'}", markup=False)
+
+
+def _report(
+    chosen: Sample,
+    summary: ModelSummary,
+    recipe: Recipe,
+    build: BuildResult,
+    result: CompareResult,
+    ranked: SensitivityResult,
+) -> ReportData:
+    return ReportData(
+        title=chosen.title,
+        created=time.strftime("%Y-%m-%d %H:%M"),
+        model=summary,
+        version=__version__,
+        data=DataSpec(str(chosen.test), parse_transform(chosen.transform)),
+        calibration=DataSpec(str(chosen.train), parse_transform(chosen.transform)),
+        recipe=recipe,
+        builds=(build,),
+        comparison=result,
+        sensitivity=ranked,
+        machine=machine(result.variants[0]),
+        headline=build.output,
+        notes=(*summary.notes, build.preset) if build.preset else summary.notes,
+    )
 
 
 def _made(folder: Path) -> Path:

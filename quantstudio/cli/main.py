@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from quantstudio import __version__
-from quantstudio.cli import calibrate, compare, demo, gui, inspect, quantize, run, sensitivity
+from quantstudio.cli import calibrate, compare, demo, gui, inspect, quantize, report, run, sensitivity
 from quantstudio.cli.execution import exit_code_of
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "quantize": quantize.command,
     "compare": compare.command,
     "run": run.command,
+    "report": report.command,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

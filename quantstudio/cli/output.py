@@ -22,7 +22,7 @@ def write_json(schema: str, content: Mapping[str, Any], target: str) -> None:
         OutputError: the file cannot be written.
     """
     text = (
-        json.dumps({"schema": f"quantstudio.{schema}/1", **to_json(content)}, indent=2, allow_nan=False)
+        json.dumps({**to_json(content), "schema": f"quantstudio.{schema}/1"}, indent=2, allow_nan=False)
         + "\n"
     )
     if target == "-":

@@ -14,7 +14,7 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
-from quantstudio.gui.report_data import report_data
+from quantstudio.gui.report_data import session_report
 from quantstudio.gui.session_values import NoticeLevel, TrustRequest, Variant
 from quantstudio.project.recipe_file import (
     DataSource,
@@ -238,7 +238,7 @@ class Documents(QObject):
         """Write an HTML report of everything known now."""
         target = Path(path)
         try:
-            data = report_data(self._session)
+            data = session_report(self._session.state, self._session.project)
         except QuantStudioError as error:
             self._say(error)
             return

@@ -1,4 +1,4 @@
-"""What the session knows, as a report takes it."""
+"""What a sitting or a project file knows, as a report takes it. Needs no Qt: the command line reports too."""
 
 from __future__ import annotations
 
@@ -9,77 +9,102 @@ from pathlib import Path
 
 from quantstudio import __version__
 from quantstudio.core.errors import MeasureError
-from quantstudio.core.results import CompareResult, SensitivityResult
-from quantstudio.gui.session_base import SessionBase
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import CompareResult, SensitivityResult, VariantResult
+from quantstudio.gui.keeper import Keeper
+from quantstudio.gui.session_state import SessionState
+from quantstudio.project.store import Project
 from quantstudio.report.data import ReportData
 
 
-def report_data(session: SessionBase) -> ReportData:
+def project_report(project: Project) -> ReportData:
+    """Everything a project file knows, with the active plan's variant as the headline.
+
+    Raises:
+        MeasureError: the project has no model.
+        ProjectError: a value in the file cannot be read.
+    """
+    return report_of(Keeper(project).load(), _active_recipe(project), _title(project))
+
+
+def session_report(state: SessionState, project: Project) -> ReportData:
     """Everything known now, with the current variant as the headline.
 
     Raises:
         MeasureError: no model is open.
     """
-    model = session.model
+    return report_of(state, _active_recipe(project), _title(project))
+
+
+def report_of(state: SessionState, recipe: Recipe, title: str) -> ReportData:
+    """A report of what is known of one model.
+
+    Args:
+        state: What is known.
+        recipe: The active recipe.
+        title: Heading; empty for the model's name.
+
+    Raises:
+        MeasureError: there is no model.
+    """
+    model = state.model
     if model is None:
         raise MeasureError("there is nothing to report", hint="Open a model first")
-    current = session.current_variant
-    project = session.project
-    name = Path(model.source_path).stem if project.is_temporary else project.path.stem
+    variants = state.variants(recipe)
+    current = next((v for v in reversed(variants) if v.is_current), None)
     return ReportData(
-        title=name,
+        title=title or Path(model.source_path).stem,
         created=time.strftime("%Y-%m-%d %H:%M"),
         model=model,
         version=__version__,
-        data=session.test_data or session.calibration_data,
-        calibration=session.calibration_data,
-        recipe=current.recipe if current is not None else session.recipe,
-        builds=tuple(v.build for v in session.variants if v.build is not None),
-        comparison=_comparison(session),
-        sensitivity=_sensitivity(session),
-        machine=_machine(session),
+        data=state.test_data or state.calibration_data,
+        calibration=state.calibration_data,
+        recipe=current.recipe if current is not None else recipe,
+        builds=tuple(v.build for v in variants if v.build is not None),
+        comparison=_comparison(state.base_result, [v.result for v in variants if v.result is not None]),
+        sensitivity=_sensitivity(state),
+        machine=machine(state.base_result),
         headline=current.path if current is not None and current.result is not None else "",
         notes=model.notes,
     )
 
 
-def _comparison(session: SessionBase) -> CompareResult | None:
-    measured = [v.result for v in session.variants if v.result is not None]
-    base = session.base
-    if base is None or base.result is None or len(measured) < 2:
-        return None
-    metrics = base.result.metrics
-    return CompareResult(
-        variants=tuple(measured),
-        samples=base.result.samples,
-        seconds=0.0,
-        labelled=bool(metrics),
-        task="classification" if "top1" in metrics or not metrics else "regression",
-    )
-
-
-def _sensitivity(session: SessionBase) -> SensitivityResult | None:
-    run = session.state.sensitivity_run
-    rows = session.sensitivity
-    if run is None or not rows:
-        return None
-    in_order = tuple(rows[layer.name] for layer in session.layers if layer.name in rows)
-    return SensitivityResult(
-        run.method,
-        run.samples,
-        run.seconds,
-        run.reference,
-        in_order,
-        session.sensitivity_curve,
-        run.provenance,
-    )
-
-
-def _machine(session: SessionBase) -> tuple[tuple[str, str], ...]:
+def machine(base: VariantResult | None) -> tuple[tuple[str, str], ...]:
+    """What the figures were measured on, as pairs of a name and a text."""
     rows = [("System", platform.platform()), ("Processor", platform.processor() or platform.machine())]
     rows.append(("Cores", str(os.cpu_count() or 1)))
-    base = session.base
-    if base is not None and base.result is not None and base.result.latency_ms is not None:
-        latency = base.result.latency_ms
+    if base is not None and base.latency_ms is not None:
+        latency = base.latency_ms
         rows.append(("Measured on", f"{latency.provider}, {latency.threads} threads, batch {latency.batch}"))
     return tuple(rows)
+
+
+def _title(project: Project) -> str:
+    return "" if project.is_temporary else project.path.stem
+
+
+def _active_recipe(project: Project) -> Recipe:
+    state = project.state
+    return state.plan(state.active).recipe
+
+
+def _comparison(base: VariantResult | None, measured: list[VariantResult]) -> CompareResult | None:
+    if base is None or len(measured) < 2:
+        return None
+    return CompareResult(
+        variants=tuple(measured),
+        samples=base.samples,
+        seconds=0.0,
+        labelled=bool(base.metrics),
+        task="classification" if "top1" in base.metrics or not base.metrics else "regression",
+    )
+
+
+def _sensitivity(state: SessionState) -> SensitivityResult | None:
+    run, rows = state.sensitivity_run, state.sensitivity
+    if run is None or not rows or state.model is None:
+        return None
+    in_order = tuple(rows[layer.name] for layer in state.model.layers if layer.name in rows)
+    return SensitivityResult(
+        run.method, run.samples, run.seconds, run.reference, in_order, state.curve, run.provenance
+    )

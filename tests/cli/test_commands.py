@@ -9,6 +9,8 @@ import pytest
 from quantstudio import __version__
 from quantstudio.cli.main import invoke
 from quantstudio.core.samples import sample
+from quantstudio.engine.tasks import open_model
+from quantstudio.project.store import Project
 
 SAMPLE = sample("digits_resnet")
 DATA = ["--data", str(SAMPLE.train), "--transform", SAMPLE.transform]
@@ -204,3 +206,35 @@ def test_that_ctrl_c_exits_130(monkeypatch, capsys):
     monkeypatch.setattr("quantstudio.engine.tasks.open_model", interrupted)
     assert invoke(["inspect", str(SAMPLE.model)]) == 130
     assert "cancelled" in capsys.readouterr().err
+
+
+def test_that_demo_writes_report_model_and_a_recipe_that_reproduces_it(tmp_path, capsys):
+    folder = tmp_path / "demo"
+    assert invoke(["demo", "--out", str(folder)]) == 0
+    table = capsys.readouterr().out
+    assert "FP32" in table
+    assert "INT8" in table
+    model = folder / "digits_resnet.int8.onnx"
+    assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    again = tmp_path / "again.onnx"
+    assert invoke(["run", str(folder / "digits_resnet.int8.recipe.json"), "-o", str(again)]) == 0
+    assert again.read_bytes() == model.read_bytes()
+
+
+def test_that_report_writes_what_a_project_knows(tmp_path, capsys):
+    project_path, out = tmp_path / "net.qstudio", tmp_path / "report.html"
+    with Project.create(project_path) as project:
+        project.set_model(open_model(path=str(SAMPLE.model)))
+    assert invoke(["report", str(project_path), "-o", str(out), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"].startswith("quantstudio.report/")
+    assert "net" in out.read_text(encoding="utf-8")
+
+
+def test_that_report_refuses_a_project_without_a_model_and_a_format_it_cannot_write(tmp_path, capsys):
+    project_path = tmp_path / "empty.qstudio"
+    Project.create(project_path).close()
+    assert invoke(["report", str(project_path), "-o", str(tmp_path / "r.html")]) == 2
+    assert "nothing to report" in capsys.readouterr().err
+    assert invoke(["report", str(project_path), "-o", str(tmp_path / "r.pdf")]) == 2
+    assert "HTML" in capsys.readouterr().err
+    assert not list(tmp_path.glob("r.*"))

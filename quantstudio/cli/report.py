@@ -1,0 +1,38 @@
+"""`quantstudio report`: a project's results in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantstudio.cli.options import JsonOption, checked_output
+from quantstudio.cli.output import console_for, write_json
+from quantstudio.core.errors import OutputError
+from quantstudio.gui.report_data import project_report
+from quantstudio.project.store import Project
+from quantstudio.report.html import write_html
+from quantstudio.report.json import report_json
+
+
+def command(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Project file (.qstudio).")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="report.html", help="File to write.")],
+    json: JsonOption = "",
+) -> None:
+    """Write everything a project knows as one self-contained HTML file."""
+    target = checked_output(output)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(
+            "reports are HTML",
+            where=output,
+            hint="Name it .html; a browser prints it to PDF with its own layout",
+        )
+    with Project.open(Path(project), read_only=True) as opened:
+        data = project_report(opened)
+    write_html(data, target)
+    if json:
+        write_json("report", report_json(data), json)
+    if json != "-":
+        console_for(json).print(f"wrote {target}", markup=False)
