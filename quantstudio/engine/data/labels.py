@@ -100,7 +100,8 @@ def class_names_from(array: NDArray[Any], where: str = "") -> tuple[str, ...]:
 def _float_labels(array: NDArray[Any], classes: int | None, where: str) -> Labels:
     if not np.isfinite(array).all():
         raise DataError("labels hold NaN or infinity", where=where, hint="Remove those samples")
-    if classes is None or classes <= 1:
+    # As many columns as the model has outputs are targets for each of them.
+    if classes is None or classes <= 1 or (array.ndim == 2 and array.shape[1] == classes):
         return array.astype(np.float32)
     fractional = array != np.rint(array)
     if array.ndim != 1 or fractional.any():

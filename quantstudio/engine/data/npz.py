@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import DataError
+from quantstudio.core.errors import DataError, OutputError
 from quantstudio.core.files import written_beside
 from quantstudio.core.folders import cache_folder
 
@@ -88,7 +88,7 @@ class NpzFile:
 
         Raises:
             DataError: an object array, or its bytes are damaged.
-            OutputError: there is no space to unpack a compressed array.
+            OutputError: a compressed array cannot be unpacked into the cache folder.
         """
         member, info = self.members[name], self._infos[name]
         if member.dtype.hasobject:
@@ -132,8 +132,7 @@ class NpzFile:
             )
 
     def _map_unpacked(self, info: zipfile.ZipInfo, member: Member) -> NDArray[Any]:
-        folder = cache_folder() / "data"
-        folder.mkdir(exist_ok=True)
+        folder = _unpacked_folder()
         key = hashlib.sha256(f"{member.digest}/{self.path.stat().st_mtime_ns}".encode()).hexdigest()
         target = folder / f"{key[:40]}.npy"
         if target.exists() and target.stat().st_size == info.file_size:
@@ -147,6 +146,19 @@ class NpzFile:
                 shutil.copyfileobj(stream, sink, COPY_BLOCK_BYTES)
             prune_cache(folder, keep=target)
         return np.asanyarray(np.load(target, mmap_mode="r", allow_pickle=False))
+
+
+def _unpacked_folder() -> Path:
+    try:
+        folder = cache_folder() / "data"
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the cache folder for unpacked arrays ({error.strerror})",
+            where=str(error.filename or ""),
+            hint="Set QUANTSTUDIO_CACHE to a folder you can write to",
+        ) from error
+    return folder
 
 
 def prune_cache(folder: Path, *, keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
