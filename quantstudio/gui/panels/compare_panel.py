@@ -323,5 +323,9 @@ def _table(name: str, accessible_name: str) -> QTableView:
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.verticalHeader().hide()
     table.verticalHeader().setDefaultSectionSize(ROW_PX)
-    table.horizontalHeader().setHighlightSections(False)
+    table.verticalHeader().setObjectName(f"{name}.rows")
+    header = table.horizontalHeader()
+    header.setHighlightSections(False)
+    header.setObjectName(f"{name}.header")
+    header.setAccessibleName(f"Columns of {accessible_name.lower()}")
     return table

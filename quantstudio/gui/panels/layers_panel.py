@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QGuiApplication
-from PySide6.QtWidgets import QComboBox, QLabel, QLineEdit, QMenu, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QStackedWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from quantstudio.core.precision import NAMED_SCHEMES
 from quantstudio.gui import figures
@@ -73,6 +82,9 @@ class LayersPanel(QWidget):
         self.search.setMinimumWidth(96)
         self._search_icon = QAction(self)
         self.search.addAction(self._search_icon, QLineEdit.ActionPosition.LeadingPosition)
+        for button, name in zip(self.search.findChildren(QToolButton), ("clear", "search"), strict=False):
+            button.setObjectName(f"layers.search.{name}")
+            button.setAccessibleName(f"{name.capitalize()} the filter")
         header = self.card.header
         header.addWidget(self.count)
         header.addStretch(1)
@@ -135,12 +147,21 @@ class LayersPanel(QWidget):
         self.count.setAccessibleName(f"{text} layers")
 
     def _on_text_changed(self, text: str) -> None:
-        self.filter.set_text(text)
+        # A filter hides rows; it must not deselect layers.
+        self._is_syncing = True
+        try:
+            self.filter.set_text(text)
+        finally:
+            self._is_syncing = False
         self._show_count()
         self._on_session_selection()
 
     def _on_type_chosen(self, _index: int) -> None:
-        self.filter.set_op_type(self.types.currentData())
+        self._is_syncing = True
+        try:
+            self.filter.set_op_type(self.types.currentData())
+        finally:
+            self._is_syncing = False
         self._show_count()
         self._on_session_selection()
 
@@ -166,9 +187,6 @@ class LayersPanel(QWidget):
         names = [self.model.layer_at(self.filter.mapToSource(index).row()).name for index in rows]
         current = self.table.currentIndex()
         now = self.model.layer_at(self.filter.mapToSource(current).row()).name if current.isValid() else None
-        hidden = [n for n in self._session.selection if not self._index_of(n).isValid()]
-        if not names and hidden:
-            return  # the filter hid the selected rows; the selection itself stands
         self._is_syncing = True
         try:
             self._session.select(names, now)

@@ -83,6 +83,8 @@ class TradeoffPanel(QWidget):
         table.verticalHeader().setDefaultSectionSize(ROW_PX)
         header = table.horizontalHeader()
         header.setHighlightSections(False)
+        header.setObjectName("tradeoff.header")
+        header.setAccessibleName("Columns of the variants")
         header.setSectionResizeMode(VariantColumn.NAME, QHeaderView.ResizeMode.Stretch)
         for column, width in _WIDTHS.items():
             table.setColumnWidth(column, width)

@@ -1,0 +1,470 @@
+"""The panels on a filled session: one selection, real clicks, honest empty states."""
+
+from __future__ import annotations
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QAbstractButton, QAbstractItemView, QComboBox, QLineEdit
+
+from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
+from quantstudio.core.recipe import RangeOverride
+from quantstudio.gui.itemmodels.layer_table import LayerColumn
+from quantstudio.gui.panels.compare_panel import ComparePanel
+from quantstudio.gui.panels.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPanel
+from quantstudio.gui.panels.key_figures_panel import KeyFiguresPanel
+from quantstudio.gui.panels.layers_panel import LayersPanel
+from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
+from quantstudio.gui.panels.tradeoff_panel import LATENCY, TradeoffPanel
+from quantstudio.gui.session import Session
+from quantstudio.gui.theme import DARK, LIGHT, apply_theme
+from tests.gui.plot_mouse import click, double_click, move, press, release, shown
+from tests.gui.sample_session import (
+    IdleRunner,
+    analysed_session,
+    measured_session,
+    model_summary,
+    sensitivity,
+    variant_result,
+)
+
+LEFT = Qt.MouseButton.LeftButton
+NONE = Qt.KeyboardModifier.NoModifier
+
+
+def settle(qtbot, session) -> None:
+    """Let the throttled signals of a fresh session arrive."""
+    qtbot.waitUntil(lambda: session.prediction is not None and session.prediction.kl is not None)
+
+
+@pytest.fixture
+def session(qtbot):
+    made = analysed_session()
+    settle(qtbot, made)
+    return made
+
+
+@pytest.fixture
+def measured(qtbot):
+    made = measured_session()
+    settle(qtbot, made)
+    return made
+
+
+@pytest.fixture
+def empty(qapp):
+    return Session(IdleRunner)
+
+
+def click_row(table, row, column=LayerColumn.NAME, modifier=NONE) -> None:
+    rect = table.visualRect(table.model().index(row, column))
+    QTest.mouseClick(table.viewport(), LEFT, modifier, rect.center())
+
+
+# ---------------------------------------------------------------------- layers
+
+
+def test_that_clicked_rows_are_the_selection_of_the_session(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 700, 500)
+    click_row(panel.table, 2)
+    assert session.selection == (session.layers[2].name,)
+    click_row(panel.table, 4, modifier=Qt.KeyboardModifier.ControlModifier)
+    assert set(session.selection) == {session.layers[2].name, session.layers[4].name}
+    assert session.current_layer == session.layers[4].name
+
+
+def test_that_a_selection_made_elsewhere_shows_in_the_table(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 700, 300)
+    names = [session.layers[i].name for i in (20, 21)]
+    session.select(names)
+    rows = sorted(index.row() for index in panel.table.selectionModel().selectedRows())
+    assert rows == [20, 21]
+    assert panel.table.visualRect(panel.filter.index(21, 0)).intersects(panel.table.viewport().rect())
+
+
+def test_that_keys_set_the_precision_of_the_selection(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 700, 500)
+    session.select([session.layers[i].name for i in (0, 1)])
+    panel.table.setFocus()
+    QTest.keyClick(panel.table, Qt.Key.Key_4)
+    assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT4
+    QTest.keyClick(panel.table, Qt.Key.Key_3)
+    assert session.recipe.scheme_for(session.layers[1]).label == "FP32"
+    QTest.keyClick(panel.table, Qt.Key.Key_8)
+    assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT8
+    session.undo()
+    session.undo()
+    assert session.recipe.scheme_for(session.layers[0]) == STATIC_INT4
+
+
+def test_that_typing_filters_and_counts(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 700, 500)
+    assert panel.count.text() == "24"
+    QTest.keyClicks(panel.search, "qkv")
+    assert panel.filter.rowCount() == 4
+    assert panel.count.text() == "4 of 24"
+
+
+def test_that_hiding_the_selected_row_does_not_lose_the_selection(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 700, 500)
+    session.select([session.layers[0].name])
+    panel.search.setText("qkv")
+    assert session.selection == (session.layers[0].name,)
+    panel.search.clear()
+    assert [i.row() for i in panel.table.selectionModel().selectedRows()] == [0]
+
+
+def test_that_the_type_list_filters(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 700, 500)
+    panel.types.setCurrentIndex(panel.types.findData("MatMul"))
+    panel.types.activated.emit(panel.types.currentIndex())
+    assert panel.filter.rowCount() == 4
+
+
+def test_that_the_context_menu_sets_selects_and_copies(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 700, 500)
+    session.select([session.layers[0].name])
+    menu = panel.context_menu()
+    by_text = {action.text(): action for action in menu.actions()}
+    by_text["Select every Conv"].trigger()
+    assert len(session.selection) == sum(layer.op_type == "Conv" for layer in session.layers)
+    menu = panel.context_menu()
+    submenu = menu.findChild(type(menu), "layers.menu.selection")
+    next(a for a in submenu.actions() if a.data()[1] == "static-int4").trigger()
+    assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT4
+    submenu = menu.findChild(type(menu), "layers.menu.type")
+    next(a for a in submenu.actions() if a.data()[1] == "fp32").trigger()
+    assert session.recipe.scheme_for(session.layers[0]).label == "FP32"
+    {action.text(): action for action in menu.actions()}["Copy names"].trigger()
+    assert session.layers[0].name in QGuiApplication.clipboard().text()
+    exact = {action.text(): action for action in menu.actions()}["Exact sensitivity of selection"]
+    assert exact.isEnabled()
+    exact.trigger()
+    assert len(session.jobs) == 1
+
+
+def test_that_rows_sorted_by_sensitivity_follow_the_stream_after_a_while(qtbot, session):
+    panel = shown(qtbot, LayersPanel(session), 800, 500)
+    panel.table.sortByColumn(LayerColumn.SENSITIVITY, Qt.SortOrder.DescendingOrder)
+    worst = session.layers[7]
+    found = sensitivity(worst, 1)
+    from dataclasses import replace
+
+    session.adopt_sensitivity([replace(found, kl=5.0)])
+    qtbot.waitUntil(lambda: panel.filter.index(0, LayerColumn.NAME).data() == worst.name)
+
+
+def test_that_without_a_model_the_table_says_what_to_do(qtbot, empty):
+    panel = shown(qtbot, LayersPanel(empty), 500, 400)
+    assert panel.stack.currentWidget() is panel.empty
+    with qtbot.waitSignal(panel.open_asked):
+        panel.empty.button.click()
+    empty.adopt_model(model_summary(6))
+    assert panel.stack.currentWidget() is panel.table
+    panel.focus_search()
+
+
+# ---------------------------------------------------------------------- inspector
+
+
+def test_that_the_inspector_follows_the_selection(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 760, 620)
+    session.select([session.layers[4].name])
+    assert panel.histogram.distribution is not None
+    assert panel.histogram.distribution.key == session.layers[4].name
+    assert session.layers[4].name in panel.channels.summary
+    assert session.layers[4].name in panel.bits.summary
+
+
+def test_that_a_dragged_clip_line_is_one_undo_step(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 900, 640)
+    layer = session.layers[0]
+    session.select([layer.name])
+    panel.grab()
+    before = session.undo_text
+    reach = panel.histogram.clip_range[1]
+    press(panel.histogram, reach, 0.5)
+    move(panel.histogram, reach * 0.75, 0.5)
+    move(panel.histogram, reach * 0.5, 0.5)
+    release(panel.histogram, reach * 0.5, 0.5)
+    override = session.recipe.weight_ranges[0]
+    assert override.tensor == layer.name
+    assert override.high == pytest.approx(reach * 0.5, rel=0.05)
+    assert override.low == -override.high
+    session.undo()
+    assert session.recipe.weight_ranges == ()
+    assert session.undo_text == before
+    assert panel.histogram.clip_range[1] == pytest.approx(reach)
+
+
+def test_that_a_double_click_takes_the_range_back(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 900, 640)
+    layer = session.layers[0]
+    session.select([layer.name])
+    session.set_weight_range(layer.name, -0.02, 0.02)
+    panel.grab()
+    assert panel.histogram.reset_button.isVisible()
+    double_click(panel.histogram, 0.0, 0.5)
+    assert session.recipe.weight_ranges == ()
+
+
+def test_that_activations_have_their_own_range(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 900, 640)
+    layer = session.layers[1]
+    session.select([layer.name])
+    panel.kind.button(ACTIVATIONS).click()
+    shown_now = panel.histogram.distribution
+    assert shown_now is not None
+    assert shown_now.key == layer.inputs[0]
+    assert len(shown_now.histogram.counts) == 4096
+    panel.histogram.range_edited.emit(layer.inputs[0], 0.0, 2.0)
+    assert session.recipe.activation_ranges == (RangeOverride(layer.inputs[0], 0.0, 2.0),)
+    panel.histogram.range_reset.emit(layer.inputs[0])
+    assert session.recipe.activation_ranges == ()
+    panel.show_kind(WEIGHTS)
+    assert panel.histogram.distribution is not None
+    assert panel.histogram.distribution.kind == "weights"
+
+
+def test_that_a_click_on_a_bit_width_sets_the_layer(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 760, 640)
+    session.select([session.layers[0].name])
+    panel.show_right("bits")
+    panel.grab()
+    click(panel.bits, *panel.bits.column_centre("static-int4"))
+    assert session.recipe.scheme_for(session.layers[0]) == STATIC_INT4
+
+
+def test_that_a_wide_inspector_shows_both_right_plots(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 1200, 640)
+    assert panel.bits.isVisible()
+    assert panel.channels.isVisible()
+    panel.resize(760, 640)
+    panel.grab()
+    qtbot.waitUntil(lambda: not panel.bits.isVisible())
+    panel._switches[0].button("bits").click()
+    assert panel.bits.isVisible()
+
+
+def test_that_the_inspector_says_what_is_missing(qtbot, empty):
+    panel = shown(qtbot, InspectPanel(empty), 760, 640)
+    assert "Open a model" in panel.histogram.summary
+    empty.adopt_model(model_summary(6))
+    assert panel.histogram.empty.button.text() == "Analyze"
+    panel.show_kind(ACTIVATIONS)
+    assert "Choose calibration data" in panel.histogram.summary
+    empty.adopt_model(model_summary(7))
+    empty.select([empty.layers[5].name])
+    assert "norm is too small" in panel.bits.summary
+
+
+def test_that_the_button_of_an_empty_histogram_starts_the_analysis(qtbot, empty):
+    from quantstudio.core.data_spec import DataSpec
+
+    empty.adopt_model(model_summary(6))
+    empty.state.calibration_data = DataSpec("train.npz")
+    panel = shown(qtbot, InspectPanel(empty), 760, 640)
+    panel.histogram.empty.button.click()
+    assert empty.jobs
+
+
+# ---------------------------------------------------------------------- sensitivity
+
+
+def test_that_a_click_on_the_strip_selects_the_layer(qtbot, session):
+    panel = shown(qtbot, SensitivityPanel(session), 900, 280)
+    click(panel.strip, *panel.strip.bar_centre(session.layers[9].name))
+    assert session.selection == (session.layers[9].name,)
+
+
+def test_that_the_precision_list_changes_the_bars(qtbot, session):
+    panel = shown(qtbot, SensitivityPanel(session), 900, 280)
+    reference = panel.strip.rows[0].kl
+    panel.precision.setCurrentIndex(panel.precision.findData("int8"))
+    panel.precision.activated.emit(panel.precision.currentIndex())
+    assert panel.strip.rows[0].kl == pytest.approx(reference / 200)
+    panel.order.button("size").click()
+    assert panel.strip.labels[0].startswith("Layers, most sensitive")
+    panel.log.click()
+    assert panel.tag.text == "predicted"
+
+
+def test_that_exact_results_are_tagged_measured(qtbot, session):
+    from dataclasses import replace
+
+    panel = shown(qtbot, SensitivityPanel(session), 900, 280)
+    session.adopt_sensitivity([replace(s, method="exact") for s in session.sensitivity.values()])
+    qtbot.waitUntil(lambda: panel.tag.text == "measured")
+
+
+# ---------------------------------------------------------------------- key figures
+
+
+def test_that_figures_are_predicted_until_they_are_measured(qtbot, session):
+    panel = shown(qtbot, KeyFiguresPanel(session), 900, 70)
+    assert panel.size_card.tag.text == "predicted"
+    assert "smaller" in panel.size_card.delta.text()
+    assert panel.quality_card.tag.text == "predicted"
+    assert panel.quality_card.value.text().endswith("%")
+    assert panel.latency_card.tag.text == "predicted"
+    before = panel.size_card.value.text()
+    session.set_scheme([layer.name for layer in session.layers], "static-int4")
+    qtbot.waitUntil(
+        lambda: panel.quality_card.delta.property("role") == "bad" or panel.size_card.value.text() != ""
+    )
+    assert panel.layers_card.delta.text() in ("all W4A8", "4 at W8", "4 W8")
+    assert panel.size_card.value.text() == before  # the sample packs both in a byte
+
+
+def test_that_measured_figures_carry_sign_tone_and_interval(qtbot, measured):
+    panel = shown(qtbot, KeyFiguresPanel(measured), 900, 70)
+    assert panel.quality_card.tag.text == "measured"
+    assert panel.quality_card.delta.text() == "−0.25\u2009pp"
+    assert panel.quality_card.delta.property("role") == "warn"
+    assert "95 % interval" in panel.quality_card.toolTip()
+    assert "2.7× faster" in panel.latency_card.accessibleName()
+    assert panel.size_card.delta.property("role") == "good"
+
+
+def test_that_a_changed_recipe_never_shows_a_stale_figure_as_current(qtbot, measured):
+    panel = shown(qtbot, KeyFiguresPanel(measured), 900, 70)
+    measured.state.curve = None
+    measured.state.costs = None
+    measured.set_scheme([measured.layers[0].name], "fp32")
+    qtbot.waitUntil(lambda: panel.quality_card.tag.text == "out of date")
+    assert panel.latency_card.tag.text == "out of date"
+    assert panel.size_card.delta.text() == "FP32"
+    measured.undo()
+    qtbot.waitUntil(lambda: panel.quality_card.tag.text == "measured")
+
+
+def test_that_without_a_model_no_figure_is_invented(qtbot, empty):
+    panel = shown(qtbot, KeyFiguresPanel(empty), 900, 70)
+    cards = (panel.size_card, panel.quality_card, panel.latency_card, panel.layers_card)
+    assert {card.value.text() for card in cards} == {"—"}
+    assert {card.tag.text for card in cards} == {""}
+
+
+def test_that_a_slower_variant_says_slower(qtbot, measured):
+    panel = shown(qtbot, KeyFiguresPanel(measured), 900, 70)
+    base = measured.base.result
+    slow = variant_result("INT8", "INT8.onnx", 0.93, measured.model.file_bytes // 4, 40.0)
+    measured.adopt_comparison(base, {"INT8.onnx": slow})
+    assert "slower" in panel.latency_card.accessibleName()
+    assert panel.quality_card.delta.property("role") == "good"
+
+
+# ---------------------------------------------------------------------- trade-off
+
+
+def test_that_a_click_on_a_dot_loads_the_recipe_of_the_variant(qtbot, measured):
+    panel = shown(qtbot, TradeoffPanel(measured), 760, 640)
+    mixed = measured.variants[1]
+    dot = next(p for p in panel.plot.points if p.name == mixed.name)
+    click(panel.plot, dot.cost.value, dot.quality.value)
+    assert measured.recipe == mixed.recipe
+    assert measured.undo_text == "Load INT4 mixed"
+
+
+def test_that_the_table_loads_a_recipe_too(qtbot, measured):
+    panel = shown(qtbot, TradeoffPanel(measured), 1000, 640)
+    rect = panel.table.visualRect(panel.table.model().index(2, 0))
+    QTest.mouseClick(panel.table.viewport(), LEFT, NONE, rect.center())
+    assert panel.load.isEnabled()
+    QTest.mouseClick(panel.load, LEFT)
+    assert measured.recipe == measured.variants[2].recipe
+    qtbot.waitUntil(lambda: not panel.load.isEnabled())
+
+
+def test_that_the_cost_axis_can_be_latency_with_its_interval(qtbot, measured):
+    panel = shown(qtbot, TradeoffPanel(measured), 760, 640)
+    panel.cost.button(LATENCY).click()
+    dot = next(p for p in panel.plot.points if p.name == "INT8")
+    assert dot.cost.value == pytest.approx(6.9)
+    assert dot.cost.low < 6.9 < dot.cost.high
+    assert panel.plot.title.text() == "Top-1 accuracy against latency"
+
+
+def test_that_an_unmeasured_recipe_is_a_hollow_prediction(qtbot, measured):
+    panel = shown(qtbot, TradeoffPanel(measured), 760, 640)
+    assert not any(p.is_predicted for p in panel.plot.points)
+    measured.set_scheme([measured.layers[0].name], "fp32")
+    qtbot.waitUntil(lambda: any(p.is_predicted for p in panel.plot.points))
+
+
+def test_that_nothing_measured_offers_to_measure(qtbot, session):
+    panel = shown(qtbot, TradeoffPanel(session), 760, 640)
+    assert panel.plot.is_empty
+    assert panel.plot.empty.button.text() == "Measure"
+    panel.plot.empty.button.click()
+    assert session.jobs
+
+
+# ---------------------------------------------------------------------- compare
+
+
+def test_that_the_comparison_shows_base_then_current(qtbot, measured):
+    panel = shown(qtbot, ComparePanel(measured), 1100, 700)
+    assert [v.name for v in panel.shown] == ["FP32", "INT8", "Dynamic", "INT4 mixed"]
+    assert panel.classes.classes
+    assert "INT8" in panel.latency.summary
+    assert not panel.sizes.is_empty
+    panel.show_lower("flips")
+    assert panel.flip_table.model().rowCount() == 4
+    panel.set_class_names(("a", "b", "c", "d"))
+    assert panel.flip_table.model().index(0, 1).data() == "d (3)"
+
+
+def test_that_variants_can_be_left_out(qtbot, measured):
+    panel = shown(qtbot, ComparePanel(measured), 1100, 700)
+    next(a for a in panel.menu.actions() if a.text() == "Dynamic").trigger()
+    assert [v.name for v in panel.shown] == ["FP32", "INT8", "INT4 mixed"]
+    assert "Dynamic" not in panel.latency.summary
+
+
+def test_that_the_class_plot_can_show_another_variant(qtbot, measured):
+    panel = shown(qtbot, ComparePanel(measured), 1100, 700)
+    panel.variant.setCurrentIndex(0)
+    panel.variant.activated.emit(0)
+    assert "INT4 mixed" in panel.classes.summary
+
+
+def test_that_nothing_to_compare_offers_to_measure(qtbot, session):
+    panel = shown(qtbot, ComparePanel(session), 1100, 700)
+    assert panel.stack.currentWidget() is panel.empty
+    panel.empty.button.click()
+    assert session.jobs
+
+
+# ---------------------------------------------------------------------- every panel
+
+
+PANELS = (LayersPanel, InspectPanel, SensitivityPanel, KeyFiguresPanel, TradeoffPanel, ComparePanel)
+
+
+@pytest.mark.parametrize("kind", PANELS, ids=lambda k: k.__name__)
+def test_that_every_control_has_a_name_for_people_and_for_tests(qtbot, measured, kind):
+    panel = shown(qtbot, kind(measured), 900, 600)
+    assert panel.objectName()
+    for control_type in (QAbstractButton, QLineEdit, QComboBox, QAbstractItemView):
+        for control in panel.findChildren(control_type):
+            if not control.isVisible() or control.objectName().startswith("qt_"):
+                continue
+            assert control.objectName() or control.parent().objectName().startswith("qt_"), control
+            text = control.text() if isinstance(control, QAbstractButton) else ""
+            inside = isinstance(control.parent(), QLineEdit | QAbstractItemView)
+            assert control.accessibleName() or text or inside, control.objectName()
+
+
+@pytest.mark.parametrize("kind", PANELS, ids=lambda k: k.__name__)
+@pytest.mark.parametrize("width", [520, 1200], ids=["narrow", "wide"])
+def test_that_every_panel_paints_in_both_themes(qapp, qtbot, measured, kind, width):
+    panel = shown(qtbot, kind(measured), width, 600)
+    try:
+        for theme in (DARK, LIGHT):
+            apply_theme(qapp, theme)
+            image = panel.grab().toImage()
+            assert not image.isNull()
+    finally:
+        apply_theme(qapp, LIGHT)
