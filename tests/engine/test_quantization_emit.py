@@ -30,6 +30,7 @@ from quantstudio.core.recipe import (
     Recipe,
     uniform_recipe,
 )
+from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.emit import RECIPE_KEY, VARIANT_KEY, emit, emit_with_plan
 from tests.engine.quantization_cases import (
     NetBuilder,
@@ -400,12 +401,25 @@ def test_that_a_dynamic_lstm_multiplies_integers(tmp_path, direction):
     count = 2 if direction == "bidirectional" else 1
     inputs = [net.weight("w", count, 32, 6, scale=0.4), net.weight("r", count, 32, 8, scale=0.4)]
     inputs.append(net.weight("b", count, 64, scale=0.1))
-    y = net.op("LSTM", "x", *inputs, name="rnn", hidden_size=8, direction=direction)
+    y = net.op("LSTM", "x", *inputs, name="rnn", hidden_size=8, direction=direction, layout=0)
     graph = opened(net.model({"x": [5, 2, 6]}, [y]), tmp_path)
     feed = {"x": normal(5, 2, 6)}
     model = emit(graph, None, uniform_recipe(DYNAMIC_INT8))
     assert optimized_ops(model, tmp_path) == ["DynamicQuantizeLSTM"]
     assert error_of(graph, model, feed) < 0.05
+
+
+def test_that_a_batch_first_lstm_stays_float_with_the_reason(tmp_path):
+    net = NetBuilder()
+    inputs = [net.weight("w", 1, 32, 6, scale=0.4), net.weight("r", 1, 32, 8, scale=0.4)]
+    y = net.op("LSTM", "x", *inputs, name="rnn", hidden_size=8)
+    graph = opened(net.model({"x": [5, 2, 6]}, [y]), tmp_path)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    proto.graph.node[0].attribute.append(onnx.helper.make_attribute("layout", 1))
+    plan = emit_with_plan(Graph(proto, graph.summary), None, uniform_recipe(DYNAMIC_INT8)).plan
+    assert "batch-first" in plan.notes["rnn"]
+    assert plan.schemes["rnn"] == FP32
 
 
 @pytest.mark.parametrize("columns", [64, 40])

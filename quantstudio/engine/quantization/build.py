@@ -162,7 +162,11 @@ def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) 
     missed = [layer for layer in layers if layer.note and layer.name in able]
     if missed:
         names = ", ".join(layer.name for layer in missed[:3]) + (", ..." if len(missed) > 3 else "")
-        warnings.append(f"{len(missed)} of {len(layers)} layers are not what was asked ({names}).")
+        stays = all(emission.plan.schemes[layer.name].is_float for layer in missed)
+        what = (
+            "stay float, as the precision asked has no form for them" if stays else "are not what was asked"
+        )
+        warnings.append(f"{len(missed)} of {len(layers)} layers {what} ({names}).")
     integer = sum(layer.kernel == "QLinearConv" for layer in layers)
     float_convolutions = [layer for layer in layers if layer.kernel.startswith("Conv (")]
     if integer and float_convolutions:

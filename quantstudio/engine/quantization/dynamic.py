@@ -59,7 +59,12 @@ def _write_lstm(layer: LayerNode) -> None:
         inputs[index] = constants.add(f"{layer.name}_{key}_quantized", values)
         inputs.append(constants.add(f"{layer.name}_{key}_scale", scales))
         inputs.append(constants.add(f"{layer.name}_{key}_zero_point", np.zeros(scales.shape, np.int8)))
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in layer.node.attribute}
+    # The kernel knows no `layout`; the planner lets only the default one through.
+    attributes = {
+        item.name: onnx.helper.get_attribute_value(item)
+        for item in layer.node.attribute
+        if item.name != "layout"
+    }
     layer.nodes.add(
         "DynamicQuantizeLSTM",
         inputs,

@@ -138,6 +138,8 @@ def _unmet(node: onnx.NodeProto, scheme: LayerScheme, view: GraphView) -> str:
     """Why an operator cannot have an integer scheme although operators of its type can; empty if it can."""
     if scheme.is_weight_only:
         return ""
+    if node.op_type == "LSTM" and attribute(node, "layout", 0):
+        return "stays FP32: the integer kernel takes no batch-first layout"
     if node.op_type == "Gemm" and attribute(node, "transA", 0):
         return "stays FP32: integer kernels do not take a transposed input (transA)"
     if node.op_type in ("Gemm", "MatMul") and view.is_constant(node.input[0]):
