@@ -36,7 +36,8 @@ from quantstudio.engine.runtime import Optimization, open_session, run, worker_t
 
 # Feeds up to this size stay in memory over all layers; larger data sets are read again for each.
 _FEEDS_KEPT_BYTES = 512 * 2**20
-_BATCH = 128
+# A run cannot be interrupted: batches stay small so that a cancelled job ends soon.
+_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

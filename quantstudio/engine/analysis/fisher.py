@@ -32,6 +32,10 @@ from quantstudio.engine.analysis.contraction import (
 from quantstudio.engine.analysis.divergence import Objective, OutputKind, output_deviations
 from quantstudio.engine.torch_graph.module import Node, TorchGraph
 
+# Share of a uniform distribution mixed into the softmax. One that is saturated to the last bit has no
+# curvature left and would call every error harmless, also those that cross a decision boundary.
+_SMOOTHING = 1e-5
+
 Tensor = torch.Tensor
 Value = Tensor | None
 Array = NDArray[np.generic]
@@ -259,7 +263,7 @@ class FisherPass:
             seed: Tensor = self._draw(output) / (self._deviations[position] * values**0.5)
         else:
             scores = output.movedim(self._objective.class_axis, -1)
-            p = torch.softmax(scores, -1)
+            p = torch.softmax(scores, -1) * (1 - _SMOOTHING) + _SMOOTHING / scores.shape[-1]
             root = p.sqrt()
             signs = self._draw(scores)
             seed = root * signs - p * (root * signs).sum(-1, keepdim=True)
@@ -312,10 +316,10 @@ class FisherPass:
         if key not in self._errors_of_tensor:
             low, high = self._ranges.get(key) or self._seen_range(name, x)
             scale, zero_point = affine_qparams(low, high, grid)
-            quantized: Tensor = torch.fake_quantize_per_tensor_affine(
-                x, float(scale), zero_point, grid.low, grid.high
-            )
-            self._errors_of_tensor[key] = quantized.sub_(x)
+            # Four vectorised passes: torch.fake_quantize_per_tensor_affine takes ten times as long.
+            steps = x / float(scale)
+            error = torch.round(steps).clamp_(grid.low - zero_point, grid.high - zero_point)
+            self._errors_of_tensor[key] = error.sub_(steps).mul_(float(scale))
         return self._errors_of_tensor[key]
 
     def _seen_range(self, name: str, x: Tensor) -> tuple[float, float]:

@@ -9,35 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.codec import to_json
-from quantstudio.core.errors import DataError, RecipeError, UnsupportedOpError
-from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
+from quantstudio.core.errors import RecipeError, UnsupportedOpError
+from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import LayerScheme, Precision, WeightRange
-from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, Provenance, SensitivityResult
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.accuracy_curve import accuracy_curve
 from quantstudio.engine.analysis.divergence import (
     Array,
-    Objective,
     OutputKind,
     log_probabilities,
-    objective_of,
 )
-from quantstudio.engine.analysis.exact import ExactScorer, check_override, initializer_arrays
+from quantstudio.engine.analysis.exact import ExactScorer, Measured, check_override
 from quantstudio.engine.analysis.fisher import FisherPass, LayerProbe, torch_threads
-from quantstudio.engine.calibration.ranges import activation_range
+from quantstudio.engine.analysis.sensitivity_job import SensitivityJob, reads_floats
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.quantization.weights import quantize_weight
 from quantstudio.engine.runtime import worker_threads
 from quantstudio.engine.torch_graph.module import TorchGraph
 
@@ -45,7 +39,6 @@ DEFAULT_PRECISIONS = ("int8", "int4", "int8-activations")
 DEFAULT_REFERENCE = "int4"
 KIND = "sensitivity"
 
-_ACTIVATIONS = "-activations"
 _SEED = 0
 _Z95 = 1.96
 
@@ -94,7 +87,7 @@ def fisher_sensitivity(
     Source: see `fisher`.
     """
     started = time.perf_counter()
-    job = _Job.prepare(graph, dataset, samples, precisions, reference, statistics, reporter, cancel)
+    job = SensitivityJob.prepare(graph, dataset, samples, precisions, reference, statistics, reporter, cancel)
     job.cancel.raise_if_set()
     try:
         module = TorchGraph(graph.proto)
@@ -149,7 +142,7 @@ def exact_sensitivity(
         JobCancelled: the token was set; results of finished layers were reported.
     """
     started = time.perf_counter()
-    job = _Job.prepare(graph, dataset, samples, precisions, reference, statistics, reporter, cancel)
+    job = SensitivityJob.prepare(graph, dataset, samples, precisions, reference, statistics, reporter, cancel)
     chosen = job.layers
     if layers is not None:
         unknown = sorted(set(layers) - {layer.name for layer in chosen})
@@ -162,139 +155,11 @@ def exact_sensitivity(
     return _measured_result(job, chosen, started)
 
 
-# -- the job ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """Everything both methods start from."""
-
-    graph: Graph
-    dataset: Dataset
-    objective: Objective
-    layers: tuple[LayerInfo, ...]
-    weights: dict[str, NDArray[np.float32]]
-    weight_precisions: tuple[str, ...]
-    grids: dict[str, IntegerGrid]
-    reference: str
-    samples: int
-    statistics: Statistics | None
-    reporter: Reporter
-    cancel: CancelToken
-
-    @classmethod
-    def prepare(
-        cls,
-        graph: Graph,
-        dataset: Dataset,
-        samples: int,
-        precisions: Sequence[str],
-        reference: str,
-        statistics: Statistics | None,
-        reporter: Reporter,
-        cancel: CancelToken | None,
-    ) -> _Job:
-        asked = tuple(dict.fromkeys((*precisions, reference)))
-        grids = {name: grid for name in asked if (grid := _activation_grid(name)) is not None}
-        weight_precisions = tuple(name for name in asked if _weight_scheme(name) is not None)
-        layers = tuple(
-            layer
-            for layer in graph.layers
-            if layer.quantizable
-            and ((layer.weight_name and weight_precisions) or (grids and _reads_floats(layer)))
-        )
-        count = min(samples, len(dataset))
-        if count < 1:
-            raise DataError("sensitivity needs at least one sample", hint="Ask for more samples")
-        return cls(
-            graph=graph,
-            dataset=dataset,
-            objective=objective_of(graph, dataset.labels),
-            layers=layers,
-            weights=initializer_arrays(graph.proto, {layer.weight_name for layer in layers} - {""}),
-            weight_precisions=weight_precisions,
-            grids=grids,
-            reference=reference,
-            samples=count,
-            statistics=statistics,
-            reporter=reporter,
-            cancel=cancel or never_cancelled(),
-        )
-
-    def grids_of(self, layer: LayerInfo) -> dict[str, IntegerGrid]:
-        """Activation precisions this layer can have."""
-        return self.grids if _reads_floats(layer) else {}
-
-    def dequantized(self, layer: LayerInfo, precision: str) -> NDArray[np.float32]:
-        """The layer's weights rounded to a precision."""
-        scheme = _weight_scheme(precision)
-        assert scheme is not None
-        weight = self.weights[layer.weight_name]
-        return quantize_weight(weight, scheme, layer.channel_axis).dequantized
-
-    def headline(self, layer: LayerInfo, available: Collection[str]) -> str:
-        """The reference precision, or the first one this layer can have."""
-        if self.reference in available:
-            return self.reference
-        return next(iter(available), self.reference)
-
-    def known_ranges(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """Calibrated range by tensor and precision."""
-        if self.statistics is None:
-            return {}
-        wanted = {name for layer in self.layers if _reads_floats(layer) for name in layer.inputs}
-        tensors = self.statistics.tensors
-        return {
-            (name, precision): activation_range(tensors[name], CalibrationSettings(), grid)
-            for name in sorted(wanted & set(tensors))
-            for precision, grid in self.grids.items()
-        }
-
-
-def _reads_floats(layer: LayerInfo) -> bool:
-    """Whether there is an activation to quantize; an embedding reads indices."""
-    return layer.op_type != "Gather" and bool(layer.inputs)
-
-
-def _weight_scheme(name: str) -> LayerScheme | None:
-    """The weight scheme of a precision, None for one of activations.
-
-    Raises:
-        RecipeError: it is neither.
-    """
-    if name.endswith(_ACTIVATIONS):
-        _activation_grid(name)
-        return None
-    known = [p.value for p in Precision if p.is_integer]
-    if name not in known:
-        raise RecipeError(
-            f"sensitivity does not know precision {name!r}",
-            hint=f"Choose from {', '.join(known)}, int8{_ACTIVATIONS}, int4{_ACTIVATIONS}",
-        )
-    precision = Precision(name)
-    # As the presets do: full range at 8 bits, least squared error where the grid is coarse.
-    rule = WeightRange.MINMAX if precision is Precision.INT8 else WeightRange.MSE
-    return LayerScheme(precision, weight_range=rule)
-
-
-def _activation_grid(name: str) -> IntegerGrid | None:
-    """The grid of an activation precision, None for one of weights."""
-    if not name.endswith(_ACTIVATIONS):
-        return None
-    bits = name.removesuffix(_ACTIVATIONS).removeprefix("int")
-    if not bits.isdigit() or not 2 <= int(bits) <= 8:
-        raise RecipeError(
-            f"sensitivity does not know precision {name!r}",
-            hint=f"Activations take 2 to 8 bits: int8{_ACTIVATIONS}",
-        )
-    return IntegerGrid(int(bits), signed=False)
-
-
 # -- the estimate ----------------------------------------------------------------------------------
 
 
 def _estimate(
-    job: _Job, module: TorchGraph
+    job: SensitivityJob, module: TorchGraph
 ) -> tuple[dict[str, LayerSensitivity], set[str], list[tuple[Array, ...]]]:
     """Layers found, layers out of reach, outputs of each batch."""
     fisher = FisherPass(
@@ -327,7 +192,7 @@ def _estimate(
     return reached, unreachable | missing, logits
 
 
-def _probes(job: _Job, module: TorchGraph, layers: Sequence[LayerInfo]) -> list[LayerProbe]:
+def _probes(job: SensitivityJob, module: TorchGraph, layers: Sequence[LayerInfo]) -> list[LayerProbe]:
     probes = []
     for layer in layers:
         job.cancel.raise_if_set()
@@ -345,7 +210,7 @@ def _probes(job: _Job, module: TorchGraph, layers: Sequence[LayerInfo]) -> list[
     return probes
 
 
-def _batch_size(job: _Job, fisher: FisherPass) -> int:
+def _batch_size(job: SensitivityJob, fisher: FisherPass) -> int:
     """Samples a batch, after finding where the samples are in every tensor."""
     data = job.dataset
     if data.fixed_batch is not None:
@@ -363,7 +228,7 @@ def _batch_size(job: _Job, fisher: FisherPass) -> int:
 class _Tally:
     """Effects of all batches so far, as layer sensitivities."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: SensitivityJob) -> None:
         self._job = job
         self._effects: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
         self._sqnr: dict[str, float] = {}
@@ -416,7 +281,9 @@ def _layer_sensitivity(
     )
 
 
-def _curve(job: _Job, outputs: Sequence[Sequence[Array]], *, are_probabilities: bool) -> AccuracyCurve | None:
+def _curve(
+    job: SensitivityJob, outputs: Sequence[Sequence[Array]], *, are_probabilities: bool
+) -> AccuracyCurve | None:
     """Accuracy against KL, for one class score a sample."""
     if job.objective.kind is not OutputKind.CLASSES or not outputs or outputs[0][0].ndim != 2:
         return None
@@ -433,7 +300,7 @@ def _curve(job: _Job, outputs: Sequence[Sequence[Array]], *, are_probabilities: 
 # -- the measurement -------------------------------------------------------------------------------
 
 
-def _measured_result(job: _Job, layers: Sequence[LayerInfo], started: float) -> SensitivityResult:
+def _measured_result(job: SensitivityJob, layers: Sequence[LayerInfo], started: float) -> SensitivityResult:
     found, scorer = _measure(job, layers)
     return SensitivityResult(
         method="exact",
@@ -446,7 +313,9 @@ def _measured_result(job: _Job, layers: Sequence[LayerInfo], started: float) -> 
     )
 
 
-def _measure(job: _Job, layers: Sequence[LayerInfo]) -> tuple[dict[str, LayerSensitivity], ExactScorer]:
+def _measure(
+    job: SensitivityJob, layers: Sequence[LayerInfo]
+) -> tuple[dict[str, LayerSensitivity], ExactScorer]:
     scorer = ExactScorer(job.graph, job.dataset, job.objective, samples=job.samples, cancel=job.cancel)
     weighted = [layer for layer in layers if layer.weight_name and not layer.scope]
     if weighted and job.weight_precisions:
@@ -459,16 +328,8 @@ def _measure(job: _Job, layers: Sequence[LayerInfo]) -> tuple[dict[str, LayerSen
         drops: dict[str, float] = {}
         for precision in (*job.weight_precisions, *job.grids_of(layer)):
             job.cancel.raise_if_set()
-            if precision in job.grids:
-                known = {
-                    name: ranges[name, precision] for name in layer.inputs if (name, precision) in ranges
-                }
-                if not known:
-                    continue
-                measured = scorer.activations(layer, known, job.grids[precision])
-            elif layer.weight_name:
-                measured = scorer.weights(layer, job.dequantized(layer, precision))
-            else:
+            measured = _measure_one(job, scorer, layer, precision, ranges)
+            if measured is None:
                 continue
             divergences[precision] = measured.divergence
             if measured.hits is not None and scorer.base_hits is not None:
@@ -485,21 +346,35 @@ def _measure(job: _Job, layers: Sequence[LayerInfo]) -> tuple[dict[str, LayerSen
     return found, scorer
 
 
+def _measure_one(
+    job: SensitivityJob,
+    scorer: ExactScorer,
+    layer: LayerInfo,
+    precision: str,
+    ranges: Mapping[tuple[str, str], tuple[float, float]],
+) -> Measured | None:
+    """One layer at one precision; None where it cannot have it."""
+    if precision in job.grids:
+        known = {name: ranges[name, precision] for name in layer.inputs if (name, precision) in ranges}
+        return scorer.activations(layer, known, job.grids[precision]) if known else None
+    return scorer.weights(layer, job.dequantized(layer, precision)) if layer.weight_name else None
+
+
 def _measured_ranges(
-    job: _Job, layers: Sequence[LayerInfo], scorer: ExactScorer
+    job: SensitivityJob, layers: Sequence[LayerInfo], scorer: ExactScorer
 ) -> dict[tuple[str, str], tuple[float, float]]:
     ranges = job.known_ranges()
     if not job.grids:
         return ranges
     # Tensors inside an If or Loop body cannot be watched from outside.
-    read = {name for layer in layers if not layer.scope and _reads_floats(layer) for name in layer.inputs}
+    read = {name for layer in layers if not layer.scope and reads_floats(layer) for name in layer.inputs}
     missing = tuple(sorted(name for name in read if not any(known[0] == name for known in ranges)))
     seen = scorer.observed_ranges(missing) if missing else {}
     ranges.update({(name, precision): limits for name, limits in seen.items() for precision in job.grids})
     return ranges
 
 
-def _reference_sqnr(job: _Job, layers: Sequence[LayerInfo]) -> dict[str, float]:
+def _reference_sqnr(job: SensitivityJob, layers: Sequence[LayerInfo]) -> dict[str, float]:
     """SQNR of each layer's own output on a few samples; nothing where torch cannot run the graph."""
     try:
         module = TorchGraph(job.graph.proto)

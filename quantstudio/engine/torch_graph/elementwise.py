@@ -171,10 +171,12 @@ def clip(attributes: Attributes, x: Tensor, low: Tensor | None = None, high: Ten
     if low is None and high is None:
         return x
     if x.is_floating_point():
-        # Numbers rather than tensors: clamp with tensors tracks which bound won and is several times slower.
-        return torch.clamp(
-            x, None if low is None else float(low.item()), None if high is None else float(high.item())
-        )
+        # Numbers rather than tensors, and hardtanh rather than clamp: clamp's gradient takes several passes.
+        lower = None if low is None else float(low.item())
+        upper = None if high is None else float(high.item())
+        if lower is not None and upper is not None and lower < upper:
+            return F.hardtanh(x, lower, upper)
+        return torch.clamp(x, lower, upper)
     return torch.clamp(x, low, high)
 
 
