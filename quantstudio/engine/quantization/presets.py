@@ -305,7 +305,10 @@ def _explained(judged: list[Judged], chosen: Judged | None, samples: int) -> str
         return "No layer has an integer form that computes on integers; weights are stored as INT8."
     tried = "; ".join(one.text for one in judged)
     if chosen is None:
-        why = "None is faster than FP32 without losing accuracy, so only the weights are stored as INT8."
+        why = (
+            "None is faster than FP32 without losing accuracy, so only the weights are stored as INT8: "
+            "a smaller file, not a faster one."
+        )
     else:
         why = f"Chose {chosen.candidate.name}."
     return f"{why} Measured on {samples} calibration samples: {tried}."
