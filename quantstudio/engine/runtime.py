@@ -134,20 +134,35 @@ def open_session(
 
 
 def run(
-    session: ort.InferenceSession, feed: Feed, outputs: Sequence[str] | None = None
+    session: ort.InferenceSession,
+    feed: Feed,
+    outputs: Sequence[str] | None = None,
+    options: ort.RunOptions | None = None,
 ) -> list[NDArray[np.generic]]:
-    """Outputs of one run.
+    """Outputs of one run; another thread may end it through `options.terminate`.
 
     Raises:
         MeasureError: the runtime fails; the message is its first line.
     """
     try:
-        return list(session.run(list(outputs) if outputs is not None else None, dict(feed)))
+        return list(session.run(list(outputs) if outputs is not None else None, dict(feed), options))
     except Exception as error:
         raise MeasureError(
             f"the model does not run on this data: {first_line(error)}",
             hint="Compare the model's input names, types and shapes (`quantstudio inspect`) with the data",
         ) from error
+
+
+def fitted_feed(session: ort.InferenceSession, feed: Feed) -> dict[str, NDArray[np.generic]]:
+    """The feed under the session's own input names.
+
+    Two exports of one network often differ in the name of their input; where there is only one, its name does
+    not matter.
+    """
+    names = [one.name for one in session.get_inputs()]
+    if len(names) == len(feed) == 1:
+        return {names[0]: next(iter(feed.values()))}
+    return dict(feed)
 
 
 def first_line(error: BaseException) -> str:

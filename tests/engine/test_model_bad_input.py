@@ -18,8 +18,9 @@ from quantstudio.core.errors import (
 )
 from quantstudio.core.events import CancelToken
 from quantstudio.core.folders import cache_folder
+from quantstudio.engine.model import verify as verification
 from quantstudio.engine.model.open import open_model
-from tests.engine.builders import conv_net, mlp, model, node, random, save, value
+from tests.engine.builders import conv_net, if_model, mlp, model, node, random, save, value
 
 
 def refused(path: Path | str, kind: type[QuantStudioError] = ModelLoadError, **options: object) -> str:
@@ -69,6 +70,29 @@ def test_that_a_truncated_file_is_refused(tmp_path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     refused(path)
+
+
+def test_that_damaged_names_are_refused(tmp_path):
+    content = mlp().SerializeToString().replace(b"MatMul", b"Mat\xfful", 1)
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert "not text" in refused(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_that_flipped_bits_end_in_an_error_or_a_whole_model(tmp_path, seed, monkeypatch):
+    monkeypatch.setattr(verification, "RUN_LIMIT_S", 0.5)
+    generator = np.random.default_rng(seed)
+    whole = bytearray(if_model().SerializeToString())
+    path = tmp_path / "model.onnx"
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in generator.integers(0, len(whole), 3):
+            damaged[place] ^= 1 << int(generator.integers(0, 8))
+        path.write_bytes(damaged)
+        try:
+            open_model(path)
+        except QuantStudioError as error:
+            assert str(path) in str(error)  # noqa: PT017  either outcome is right
 
 
 def test_that_a_missing_file_and_a_folder_are_refused(tmp_path):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from quantstudio.core.errors import ModelLoadError, VerificationError
+from quantstudio.core.errors import JobCancelled, ModelLoadError, VerificationError
+from quantstudio.core.events import CancelToken
 from quantstudio.engine.model import normalise as normaliser
+from quantstudio.engine.model import verify as verification
 from quantstudio.engine.model.batchnorm import fold_batchnorm
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.model.verify import random_feed, relative_difference, verify
-from tests.engine.builders import INT64, conv_net, mlp, model, node, random, save, value
+from tests.engine.builders import INT64, conv_net, loop_model, mlp, model, node, random, save, value
 
 
 def changed(made: ModelProto, name: str, factor: float) -> bytes:
@@ -104,6 +109,27 @@ def test_that_random_operators_are_not_compared(tmp_path):
     )
     result = open_model(save(made, tmp_path))
     assert any("draws random numbers" in note for note in result.summary.notes)
+
+
+def test_that_an_endless_loop_is_given_up_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(verification, "RUN_LIMIT_S", 0.3)
+    result = open_model(save(loop_model(steps=1 << 50), tmp_path))
+    assert any("one run takes longer" in note for note in result.summary.notes)
+
+
+def test_that_cancel_ends_a_run_that_does_not_end(tmp_path):
+    token = CancelToken()
+    threading.Timer(0.3, token.set).start()
+    start = time.monotonic()
+    with pytest.raises(JobCancelled):
+        open_model(save(loop_model(steps=1 << 50), tmp_path), cancel=token)
+    assert time.monotonic() - start < 3
+
+
+def test_that_a_gigantic_input_is_not_tried():
+    made = model([node("Relu", ["x"], ["y"], "r")], [value("x", [1 << 20, 1 << 20])], [value("y", None)])
+    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    assert "too large" in proof.notes[0]
 
 
 def test_that_a_flipped_argmax_without_a_differing_tensor_is_a_tie():

@@ -10,8 +10,8 @@ Nothing is believed: a file whose content does not fit its name is made again.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import set_external_data, uses_external_data
 
 from quantstudio.core.codec import CodecError, from_json, to_json
-from quantstudio.core.errors import OutputError
-from quantstudio.core.files import file_digest, write_text, written_beside
+from quantstudio.core.errors import ModelLoadError, OutputError
+from quantstudio.core.files import file_digest, write_bytes, write_text, written_beside
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
 from quantstudio.engine.model.graph import Graph
@@ -74,40 +74,37 @@ def store_graph(model: ModelProto, weight_bytes: int) -> Path:
 
 
 def _store(content: bytes, folder: Path) -> Path:
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".new") as scratch:
-        written = Path(scratch) / "model.onnx"
-        written.write_bytes(content)
-        target = folder / f"{file_digest(written)}.onnx"
-        if not _is_intact(target):
-            with written_beside(target) as temporary:
-                written.replace(temporary)
+    target = folder / f"{hashlib.sha256(content).hexdigest()}.onnx"
+    if not _is_intact(target):
+        write_bytes(target, content)
     return target
 
 
 def _with_external_weights(model: ModelProto, folder: Path) -> ModelProto:
     """A copy whose large initializers lie in one file beside it."""
     slim = ModelProto()
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".new") as scratch:
-        data = Path(scratch) / "weights.bin"
-        places: dict[str, tuple[int, int]] = {}
-        with data.open("wb") as handle:
-            for _scope, graph in all_graphs(model.graph):
-                for tensor in graph.initializer:
-                    if len(tensor.raw_data) >= _EXTERNAL_FROM_BYTES:
-                        places[tensor.name] = (handle.tell(), len(tensor.raw_data))
-                        handle.write(tensor.raw_data)
-        name = f"{file_digest(data)}.bin"
-        if not _is_intact(folder / name):
-            with written_beside(folder / name) as temporary:
-                data.replace(temporary)
     slim.CopyFrom(model)
-    for _scope, graph in all_graphs(slim.graph):
-        for tensor in graph.initializer:
-            if tensor.name in places:
-                offset, length = places[tensor.name]
-                set_external_data(tensor, name, offset=offset, length=length)
-                tensor.ClearField("raw_data")
-                tensor.data_location = TensorProto.EXTERNAL
+    large = [
+        tensor
+        for _scope, graph in all_graphs(slim.graph)
+        for tensor in graph.initializer
+        if len(tensor.raw_data) >= _EXTERNAL_FROM_BYTES
+    ]
+    digest = hashlib.sha256()
+    for tensor in large:
+        digest.update(tensor.raw_data)
+    target = folder / f"{digest.hexdigest()}.bin"
+    if not _is_intact(target):
+        with written_beside(target) as temporary, temporary.open("wb") as handle:
+            for tensor in large:
+                handle.write(tensor.raw_data)
+    offset = 0
+    for tensor in large:
+        length = len(tensor.raw_data)
+        set_external_data(tensor, target.name, offset=offset, length=length)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        offset += length
     return slim
 
 
@@ -137,6 +134,20 @@ def read_graph(path: Path) -> ModelProto | None:
         for tensor in graph.initializer:
             # An explicit default would make the same model other bytes.
             tensor.ClearField("data_location")
+    return model
+
+
+def load_stored(path: Path) -> ModelProto:
+    """The normalised model of a cache file.
+
+    Raises:
+        ModelLoadError: it or its weights are missing or altered.
+    """
+    model = read_graph(path)
+    if model is None:
+        raise ModelLoadError(
+            "the normalised graph is missing or damaged", where=str(path), hint="Open the model file again"
+        )
     return model
 
 

@@ -12,6 +12,28 @@ _AGAIN = "Export the model again"
 _RUNTIME_DOMAINS = frozenset({"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
 
 
+def check_text(model: ModelProto) -> None:
+    """Every name is text: a damaged file can hold bytes that are none.
+
+    Raises:
+        ModelLoadError: one is not.
+    """
+    texts: list[object] = [entry.domain for entry in model.opset_import]
+    for _scope, graph in all_graphs(model.graph):
+        texts.append(graph.name)
+        texts += [tensor.name for tensor in graph.initializer]
+        for value in (*graph.input, *graph.output):
+            texts.append(value.name)
+            texts += [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        for node in graph.node:
+            texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            texts += [attribute.name for attribute in node.attribute]
+    for text in texts:
+        # Protocol buffers of version 2 hand over what is not UTF-8 as bytes.
+        if not isinstance(text, str):
+            raise ModelLoadError(f"a name is not text: {text!r}", hint="The file is damaged; copy it again")
+
+
 def check_operators(model: ModelProto) -> None:
     """Every operator is known at the model's opset.
 
@@ -131,7 +153,7 @@ def _order(graph: GraphProto, available: set[str], produced: dict[str, str], sco
     needs: list[set[str]] = []
     for node in nodes:
         reads = _reads(node)
-        for name in reads - available - produced.keys():
+        for name in sorted(reads - available - produced.keys()):
             raise ModelLoadError(
                 f"{node.op_type} reads {name!r}, which is no input, no initializer and no node's output",
                 where=_where(node, scope),

@@ -7,7 +7,7 @@ from onnx import GraphProto, ModelProto, ValueInfoProto, inliner
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.engine.model.batchnorm import fold_batchnorm
-from quantstudio.engine.model.check import check_and_sort, check_initializers, check_operators
+from quantstudio.engine.model.check import check_and_sort, check_initializers, check_operators, check_text
 from quantstudio.engine.model.constants import (
     constant_nodes_to_initializers,
     dense,
@@ -70,6 +70,7 @@ def repair(model: ModelProto) -> None:
 
 
 def _repair(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
+    check_text(model)
     declared = _clean(model, notes)
     graph = model.graph
     unnamed, repeated = unique_node_names(graph)

@@ -17,7 +17,7 @@ from quantstudio.core.files import file_digest
 from quantstudio.core.layers import ModelSummary, TensorInfo
 from quantstudio.engine.model.cache import (
     forget_graph,
-    read_graph,
+    load_stored,
     read_summary,
     recall_source,
     remember_source,
@@ -148,11 +148,7 @@ def load_graph(graph_path: str | Path) -> Graph:
         ModelLoadError: the file is missing or altered.
     """
     path = Path(graph_path)
-    model = read_graph(path)
-    if model is None:
-        raise ModelLoadError(
-            "the normalised graph is missing or damaged", where=str(path), hint="Open the model file again"
-        )
+    model = load_stored(path)
     summary = read_summary(path)
     if summary is None:
         source = _Source(str(path), path, path.stem)
@@ -200,14 +196,9 @@ def _open_onnx(source: _Source, reporter: Reporter, token: CancelToken) -> Graph
 
 
 def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Graph:
-    model = read_onnx(source.path)
-    source.external = external_digests(source.path, model)
-    load_external(model, source.path)
-    token.raise_if_set()
-    reporter.progress(1, len(_STEPS), "steps", _STEPS[1])
-    notes = normalise(model, cancel=token)
-    weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    graph_path = store_graph(model, weight_bytes)
+    graph_path, notes = _write_normalised(source, reporter, token)
+    # What is used from here on is what is stored; the edited copy, which keeps replaced weights, is gone.
+    model = load_stored(graph_path)
     reporter.progress(2, len(_STEPS), "steps", _STEPS[2])
     try:
         proof = verify(source.path, graph_path, model, repaired=partial(_repaired, source.path), cancel=token)
@@ -221,6 +212,19 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
         remember_source(source.digest, source.external, summary)
     reporter.progress(len(_STEPS), len(_STEPS), "steps", "Opened")
     return Graph(model, summary)
+
+
+def _write_normalised(
+    source: _Source, reporter: Reporter, token: CancelToken
+) -> tuple[Path, tuple[str, ...]]:
+    model = read_onnx(source.path)
+    source.external = external_digests(source.path, model)
+    load_external(model, source.path)
+    token.raise_if_set()
+    reporter.progress(1, len(_STEPS), "steps", _STEPS[1])
+    notes = normalise(model, cancel=token)
+    weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    return store_graph(model, weight_bytes), notes
 
 
 def _repaired(path: Path) -> bytes:

@@ -133,7 +133,8 @@ def type_name(data_type: int) -> str:
     """numpy name of an element type where there is one, else ONNX's own in lower case."""
     if data_type in NATIVE_TYPES:
         return str(onnx.helper.tensor_dtype_to_np_dtype(data_type).name)
-    return str(TensorProto.DataType.Name(data_type)).lower()
+    known = data_type in TensorProto.DataType.values()
+    return str(TensorProto.DataType.Name(data_type)).lower() if known else f"type {data_type}"
 
 
 def as_array(tensor: TensorProto) -> Array:

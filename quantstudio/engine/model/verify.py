@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,9 +46,12 @@ _RANDOM = frozenset(
     }
 )
 _SEEDS = (0, 1)
+# A damaged or unlucky Loop may count to 2^60; a real model answers for two samples long before this.
+RUN_LIMIT_S = 60.0
+_LARGEST_INPUT_ELEMENTS = 1 << 28
 # Lengths of dynamic axes tried in turn until the original runs: text and small axes, then pictures.
 _LENGTHS = (8, 32, 64, 224, 1)
-# A graph exported with one input baked in accepts only its lengths: those in its shape constants are tried too.
+# A graph exported with one input baked in accepts only its lengths: those in its shape constants are tried.
 _MOST_BAKED_LENGTHS = 24
 _LONGEST_BAKED = 1024
 
@@ -54,6 +60,10 @@ _MISSING_KERNEL = re.compile(r"(\w+)\(-?\d+\) is not a registered|find an implem
 
 Feed = dict[str, Array]
 Model = Path | bytes
+
+
+class _GiveUpError(Exception):
+    """The model cannot be tried out; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +104,24 @@ def verify(
         VerificationError: the outputs differ; the message names the first node that does.
     """
     token = cancel or never_cancelled()
-    reason = _why_not(model)
-    if reason:
-        return Proof(float("nan"), (f"Not verified: {reason}.",))
+    why_not = _why_not(model)
+    if why_not:
+        return Proof(float("nan"), (f"Not verified: {why_not}.",))
     original, before = _open_original(original, repaired, model)
     after = open_session(normalised, optimization=Optimization.NONE)
-    size, notes = _working_size(before, model)
-    if size is None:
-        return Proof(float("nan"), notes)
-    error = 0.0
-    for seed in _SEEDS:
-        token.raise_if_set()
-        feed = random_feed(model, size, seed)
-        for name, wanted, got in _both(before, after, feed, model):
-            difference = relative_difference(wanted, got)
-            if difference > tolerance_of(wanted):
-                _explain(original, normalised, feed, name, difference, may_tie=wanted.dtype.kind != "f")
-            elif wanted.dtype.kind == "f":
-                error = max(error, difference)
+    try:
+        size, notes = _working_size(before, model, token)
+        error = 0.0
+        for seed in _SEEDS:
+            feed = random_feed(model, size, seed)
+            for name, wanted, got in _both(before, after, feed, model, token):
+                difference = relative_difference(wanted, got)
+                if difference > tolerance_of(wanted):
+                    _explain(original, normalised, feed, name, difference, may_tie=wanted.dtype.kind != "f")
+                elif wanted.dtype.kind == "f":
+                    error = max(error, difference)
+    except _GiveUpError as reason:
+        return Proof(float("nan"), (f"Not verified: {reason}.",))
     return Proof(error, notes)
 
 
@@ -141,7 +151,11 @@ def _first_node(model: ModelProto, op_type: str) -> str:
 
 
 def _both(
-    before: ort.InferenceSession, after: ort.InferenceSession, feed: Feed, model: ModelProto
+    before: ort.InferenceSession,
+    after: ort.InferenceSession,
+    feed: Feed,
+    model: ModelProto,
+    token: CancelToken,
 ) -> list[tuple[str, Array, Array]]:
     """Name, original and normalised value of each output that is a tensor.
 
@@ -149,11 +163,11 @@ def _both(
     """
     outputs = [value.name for value in model.graph.output]
     try:
-        expected = run(before, feed, outputs)
+        expected = _watched_run(before, feed, outputs, token)
     except MeasureError:
         return []
     try:
-        found = run(after, feed, outputs)
+        found = _watched_run(after, feed, outputs, token)
     except MeasureError as error:
         raise VerificationError(
             f"the normalised graph fails where the original runs: {error.what}",
@@ -164,6 +178,35 @@ def _both(
         for name, wanted, got in zip(outputs, expected, found, strict=True)
         if isinstance(wanted, np.ndarray) and isinstance(got, np.ndarray)
     ]
+
+
+def _watched_run(
+    session: ort.InferenceSession, feed: Feed, outputs: list[str], token: CancelToken
+) -> list[Array]:
+    """One run that ends when cancelled or after `RUN_LIMIT_S`."""
+    token.raise_if_set()
+    options = ort.RunOptions()
+    finished = threading.Event()
+    deadline = time.monotonic() + RUN_LIMIT_S
+
+    def watch() -> None:
+        while not finished.wait(0.1):
+            if token.is_set() or time.monotonic() > deadline:
+                options.terminate = True
+                return
+
+    watcher = threading.Thread(target=watch, name="verification limit", daemon=True)
+    watcher.start()
+    try:
+        return run(session, feed, outputs, options)
+    except MeasureError:
+        token.raise_if_set()
+        if options.terminate:
+            raise _GiveUpError(f"one run takes longer than {RUN_LIMIT_S:.0f} s") from None
+        raise
+    finally:
+        finished.set()
+        watcher.join()
 
 
 def random_feed(model: ModelProto, size: tuple[int, int], seed: int) -> Feed:
@@ -179,6 +222,8 @@ def random_feed(model: ModelProto, size: tuple[int, int], seed: int) -> Feed:
     feed = {}
     for value in model.graph.input:
         shape = _concrete(shape_of(value) or (), size, symbols)
+        if math.prod(shape) > _LARGEST_INPUT_ELEMENTS:
+            raise _GiveUpError(f"input {value.name!r} of shape {list(shape)} is too large to try")
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         feed[value.name] = _random(generator, shape, dtype, seed)
     return feed
@@ -226,27 +271,29 @@ def _why_not(model: ModelProto) -> str:
 
 
 def _working_size(
-    session: ort.InferenceSession, model: ModelProto
-) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
+    session: ort.InferenceSession, model: ModelProto, token: CancelToken
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Batch and length of other dynamic axes the original accepts, and what that says about it."""
     shapes = [shape_of(value) or () for value in model.graph.input]
     has_batch = any(shape and not isinstance(shape[0], int) for shape in shapes)
     has_other = any(not isinstance(dim, int) for shape in shapes for dim in shape[1:])
+    outputs = [value.name for value in model.graph.output]
     failure: MeasureError | None = None
     for size in _candidate_sizes(model, has_batch, has_other):
         try:
-            run(session, random_feed(model, size, _SEEDS[0]))
+            _watched_run(session, random_feed(model, size, _SEEDS[0]), outputs, token)
         except MeasureError as error:
             failure = failure or error
             continue
         only_one = has_batch and size[0] == 1
         return size, ("Runs on single samples only, although its batch axis is dynamic.",) if only_one else ()
-    if failure is not None and not has_other:
+    cause = first_line(failure.__cause__ or failure) if failure else ""
+    if not has_other:
         raise ModelLoadError(
-            f"the model fails on input of its own shape: {first_line(failure.__cause__ or failure)}",
+            f"the model fails on input of its own shape: {cause}",
             hint="A declared shape or a weight is wrong; export the model again",
         ) from failure
-    what = failure.what if failure else ""
-    return None, (f"Not verified: no input size was found that the model accepts ({what}).",)
+    raise _GiveUpError(f"no input size was found that the model accepts ({cause})")
 
 
 def _candidate_sizes(model: ModelProto, has_batch: bool, has_other: bool) -> Iterator[tuple[int, int]]:
