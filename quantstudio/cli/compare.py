@@ -39,6 +39,7 @@ def command(
         provider=provider,
         threads=threads or None,
         batch=batch,
+        trust=trust,
         latency=latency,
     )
     if json:

@@ -296,6 +296,7 @@ def compare(
     variants: Sequence[str],
     data: Mapping[str, Any],
     graph_path: str = "",
+    trust: bool = False,
     names: Sequence[str] | None = None,
     threads: int | None = None,
     provider: str = "cpu",
@@ -307,12 +308,14 @@ def compare(
 ) -> CompareResult:
     """Accuracy, agreement, latency and footprint of variants against a base, on the same samples.
 
-    `graph_path` names the normalised graph that tells the input names; without it `base` itself is opened.
+    `graph_path` names the normalised graph that tells the input names; without it `base` itself is opened. A
+    base that is not ONNX is measured as the ONNX it was exported to.
     """
     token = cancel or never_cancelled()
-    graph = load_graph(graph_path) if graph_path else open_graph(base, cancel=token)
+    graph = load_graph(graph_path) if graph_path else open_graph(base, trust=trust, cancel=token)
+    measured = Path(base) if Path(base).suffix.lower() == ".onnx" else Path(graph.summary.graph_path)
     return compare_models(
-        Path(base),
+        measured,
         [Path(v) for v in variants],
         _dataset(graph, data),
         names=tuple(names) if names else None,

@@ -95,8 +95,14 @@ def test_that_cancel_stops_before_the_next_turn(models: list[Path]) -> None:
 
 
 def test_that_a_wrong_feed_names_what_to_compare(models: list[Path]) -> None:
+    picture = np.ones((1, 256), dtype=np.float32)
     with pytest.raises(MeasureError, match="input names"):
-        interleaved_latency(models, {"nope": np.ones((1, 256), dtype=np.float32)}, threads=1)
+        interleaved_latency(models, {"nope": picture, "neither": picture}, threads=1)
+
+
+def test_that_a_single_input_takes_the_feed_whatever_its_name(models: list[Path]) -> None:
+    timed = interleaved_latency(models, {"pixels": np.ones((1, 256), dtype=np.float32)}, threads=1)
+    assert all(result.p50 > 0 for result in timed.results)
 
 
 def test_that_a_missing_provider_lists_what_is_installed(models: list[Path]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.engine.runtime import open_session, run
+from quantstudio.engine.runtime import fitted_feed, open_session, run
 
 
 def main(argument: str) -> int:
@@ -29,7 +29,7 @@ def main(argument: str) -> int:
         start = perf_counter()
         session = open_session(Path(asked["model"]), threads=asked["threads"], provider=asked["provider"])
         load_ms = (perf_counter() - start) * 1e3
-        run(session, feed)
+        run(session, fitted_feed(session, feed))
     except QuantStudioError as error:
         answer: dict[str, Any] = {"error": error.what, "hint": error.hint}
     else:

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
 from quantstudio.core.results import Interval, LatencyResult
-from quantstudio.engine.runtime import Feed, open_session, resolve_provider, run, worker_threads
+from quantstudio.engine.runtime import (
+    Feed,
+    fitted_feed,
+    open_session,
+    resolve_provider,
+    run,
+    worker_threads,
+)
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -157,6 +164,7 @@ def _prepared(
     actual = session.get_providers()[0]
     if actual != provider:
         reporter.message(f"{path.name} runs on {actual}: {provider} could not start", Severity.WARNING)
+    feed = fitted_feed(session, feed)
     runner = _Runner(session, feed, actual)
     for _ in range(WARMUP_RUNS):
         start = perf_counter()

@@ -22,7 +22,7 @@ from quantstudio.engine.evaluation.accuracy import (
 from quantstudio.engine.evaluation.agreement import AgreementTally
 from quantstudio.engine.evaluation.outputs import OutputForm, output_form
 from quantstudio.engine.evaluation.uncertainty import bootstrap_interval, paired_accuracy
-from quantstudio.engine.runtime import Feed, open_session, resolve_provider, run
+from quantstudio.engine.runtime import Feed, fitted_feed, open_session, resolve_provider, run
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -98,7 +98,8 @@ class _Model:
     def output(self, feed: Feed, count: int) -> NDArray[np.generic]:
         """First output, one row a valid sample."""
         try:
-            found = run(self.session, feed, [self.session.get_outputs()[0].name])[0]
+            own = fitted_feed(self.session, feed)
+            found = run(self.session, own, [self.session.get_outputs()[0].name])[0]
         except QuantStudioError as error:
             raise MeasureError(error.what, where=str(self.path), hint=error.hint) from error
         if not isinstance(found, np.ndarray):
