@@ -39,6 +39,7 @@ from quantstudio.gui.widgets.toast import ToastStack
 MARGIN = 12
 GAP = 8
 DOCK_SHARE = 0.43
+TABS_MINIMUM_PX = 220
 STATE_VERSION = 1
 
 
@@ -91,6 +92,8 @@ class MainWindow(QMainWindow):
         self.tabs.setObjectName("tabs")
         self.tabs.setAccessibleName("Views")
         self.tabs.setDocumentMode(True)
+        # Less than the plots ask for: on a small screen, with the panel below open, they give way first.
+        self.tabs.setMinimumHeight(TABS_MINIMUM_PX)
         self.tabs.addTab(self._page("inspect"), "Inspect")
         self.tabs.addTab(self._page("tradeoff"), "Trade-off")
         self.tabs.addTab(self._page("compare"), "Compare")

@@ -122,6 +122,7 @@ class Menus(QObject):
     def _fill_types(self, menu: QMenu) -> None:
         for op_type in sorted({layer.op_type for layer in self._session.layers}):
             submenu = menu.addMenu(op_type)
+            submenu.setObjectName(f"menu.edit.by_type.{op_type}")
             for scheme, text in SCHEME_TEXTS.items():
                 action = submenu.addAction(text)
                 action.triggered.connect(_call(self._session.set_scheme_by_type, op_type, scheme))

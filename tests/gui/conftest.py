@@ -1,15 +1,50 @@
-"""A session with a runner that replays canned events, and a window on it in a fixed theme."""
+"""A session with a runner that replays canned events, and windows on it in a fixed theme."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import pytest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import QObject
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QDialog
 
+from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.session import Session
+from quantstudio.gui.session_state import SessionState
 from quantstudio.gui.settings import Settings
-from quantstudio.gui.theme import LIGHT, apply_theme, ui_font
-from tests.gui.canned import ReplayRunner
+from quantstudio.gui.theme import LIGHT, ThemeChoice, apply_theme, ui_font
+from quantstudio.project.state import ProjectState
+from tests.gui.canned import ANSWERS, ReplayRunner
+
+
+def wait_until(condition: Callable[[], object], timeout_ms: int = 5000) -> None:
+    """Turn the event loop until something holds; for fixtures that outlive one test."""
+    for _ in range(timeout_ms // 5):
+        if condition():
+            return
+        QTest.qWait(5)
+    raise AssertionError("what was waited for did not happen")
+
+
+W = TypeVar("W", bound=QObject)
+
+
+def find(parent: QObject, kind: type[W], name: str = "") -> W:
+    """The child of that kind and name, which must be there."""
+    found = parent.findChild(kind, name) if name else parent.findChild(kind)
+    assert found is not None, name
+    return found
+
+
+def settle(window: MainWindow) -> None:
+    """Wait until no job runs, files are read, and throttled signals (60 ms) have come."""
+    wait_until(lambda: not window.session.job_list.is_busy)
+    assert window.session.background.wait()
+    QTest.qWait(90)
 
 
 @pytest.fixture
@@ -28,16 +63,103 @@ def replayed_session(qapp: QApplication, replay: ReplayRunner) -> Iterator[Sessi
     session.close()
 
 
+def shown_window(app: QApplication, session: Session) -> MainWindow:
+    """A window on a session, active, its plots there."""
+    app.setStyle("Fusion")
+    app.setFont(ui_font())
+    apply_theme(app, LIGHT)
+    window = MainWindow(session, Settings(), app)
+    shown: list[bool] = []
+    window.plots_shown.connect(lambda: shown.append(True))
+    window.resize(1280, 720)
+    window.show()
+    wait_until(lambda: shown, 10_000)
+    activate(window)
+    return window
+
+
+def activate(window: MainWindow) -> None:
+    """Make the window the one that keys go to."""
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window, 5000)
+
+
 @pytest.fixture
-def window(qtbot, qapp: QApplication, replayed_session: Session) -> Iterator[MainWindow]:
-    """A shown window on the replayed session, in the light theme."""
-    qapp.setStyle("Fusion")
-    qapp.setFont(ui_font())
-    apply_theme(qapp, LIGHT)
-    made = MainWindow(replayed_session, Settings(), qapp)
-    made.resize(1280, 720)
-    with qtbot.waitSignal(made.plots_shown, timeout=10_000):
-        made.show()
+def window(qapp: QApplication, replayed_session: Session) -> Iterator[MainWindow]:
+    """A window of its own with nothing opened."""
+    made = shown_window(qapp, replayed_session)
     yield made
     made.close()
     made.deleteLater()
+
+
+@dataclass
+class Shared:
+    """A window that several tests look at, brought back to where it was after each."""
+
+    window: MainWindow
+    runner: ReplayRunner
+    plans: ProjectState
+    state: SessionState
+
+    def reset(self) -> None:
+        self.runner.is_holding = False
+        self.runner.answers = dict(ANSWERS)
+        self.runner.release()
+        settle(self.window)
+        for dialog in self.window.findChildren(QDialog):
+            dialog.close()
+            if dialog is not self.window.palette_dialog:
+                dialog.deleteLater()
+        for toast in self.window.toasts.toasts:
+            toast.closed.emit(toast)
+        QTest.qWait(1)
+        session = self.window.session
+        session.state = replace(self.state, built=list(self.state.built))
+        session._edit(lambda: session.project.edit(self.plans, "Reset"))
+        session._tell_everything()
+        self.window.settings.theme = ThemeChoice.LIGHT
+        self.window.tabs.setCurrentIndex(0)
+        self.window.below_dock.hide()
+        self.window.log_panel.clear()
+        activate(self.window)
+
+
+@pytest.fixture(scope="module")
+def shared(qapp: QApplication, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A window with everything analysed, built and measured; use it through `full`."""
+    home = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTSTUDIO_CACHE", str(home / "cache"))
+        patch.setenv("QUANTSTUDIO_CONFIG", str(home / "config"))
+        model, data = home / "net.onnx", home / "data.npz"
+        model.write_bytes(b"x")
+        np.savez(data, x=np.zeros((4, 3, 32, 32), np.float32))
+        runner = ReplayRunner()
+        made = shown_window(qapp, Session(runner.attach))
+        _analyse(made, model, data)
+    state = replace(made.session.state, built=list(made.session.state.built))
+    yield Shared(made, runner, made.session.project.state, state)
+    made.close()
+    made.deleteLater()
+
+
+def _analyse(window: MainWindow, model: Path, data: Path) -> None:
+    window.session.open_path(str(model))
+    settle(window)
+    window.session.adopt_data(DataSpec(str(data)), None)
+    window.session.run_all()
+    settle(window)
+
+
+@pytest.fixture
+def full(shared: Shared) -> Iterator[MainWindow]:
+    """The shared window; whatever a test does to it is taken back."""
+    yield shared.window
+    shared.reset()
+
+
+@pytest.fixture
+def runner(shared: Shared) -> ReplayRunner:
+    """The runner behind `full`."""
+    return shared.runner

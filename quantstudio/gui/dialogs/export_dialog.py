@@ -25,6 +25,7 @@ from quantstudio.gui.session import Session
 
 def command_line(session: Session, output: str) -> str:
     """The shell commands that give the same file."""
+    output = output or "OUT.onnx"
     recipe = str(Path(output).with_suffix(".recipe.json"))
     model = session.model.source_path if session.model else "MODEL"
     parts = ["quantstudio", "quantize", model]
@@ -40,6 +41,7 @@ def command_line(session: Session, output: str) -> str:
 
 def python_code(session: Session, output: str) -> str:
     """The same work in Python."""
+    output = output or "OUT.onnx"
     recipe = str(Path(output).with_suffix(".recipe.json"))
     model = session.model.source_path if session.model else "MODEL"
     data = session.calibration_data
@@ -153,7 +155,11 @@ class ExportDialog(Dialog):
 
     def _refresh(self) -> None:
         path = self.path.text().strip()
-        self.write.setEnabled(bool(path) and Path(path).parent.is_dir())
+        self.write.setEnabled(
+            bool(Path(path).name) and Path(path).parent.is_dir() and not Path(path).is_dir()
+        )
+        if path and not Path(path).name:
+            path = ""
         self.command.setPlainText(command_line(self._session, path))
         self.python.setPlainText(python_code(self._session, path))
 

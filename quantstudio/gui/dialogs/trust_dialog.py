@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QDialogButtonBox, QHBoxLayout, QLabel, QLineEdit, QWidget
 
@@ -24,12 +26,13 @@ class TrustDialog(Dialog):
         super().__init__("trust", "Opening this runs code", "", parent)
         self._request = request
         self.body.addLayout(self._warning())
-        self._file = QLineEdit(request.path, self)
-        self._file.setObjectName("trust.file")
-        self._file.setAccessibleName("File that would run")
-        self._file.setReadOnly(True)
-        self._file.setCursorPosition(0)
-        self.body.addWidget(self._file)
+        self.file = QLineEdit(request.path, self)
+        self.file.setObjectName("trust.file")
+        self.file.setAccessibleName("File that would run")
+        self.file.setReadOnly(bool(request.path))
+        self.file.setPlaceholderText("package.module:make_network")
+        self.file.setCursorPosition(0)
+        self.body.addWidget(self.file)
         self.factory = QLineEdit(request.factory, self)
         self.factory.setObjectName("trust.factory")
         self.factory.setAccessibleName("Python function that makes the network")
@@ -53,6 +56,7 @@ class TrustDialog(Dialog):
         self.run_button.clicked.connect(self._on_run)
         self.agree.toggled.connect(self._refresh)
         self.factory.textChanged.connect(self._refresh)
+        self.file.textChanged.connect(self._refresh)
         self.setMinimumWidth(480)
         self._refresh()
 
@@ -76,10 +80,13 @@ class TrustDialog(Dialog):
     def _refresh(self) -> None:
         factory = self.factory.text().strip()
         is_valid = is_callable_name(factory) if factory else not self._needs_factory
+        if not self._request.path:
+            is_valid = is_callable_name(self.file.text().strip())
         self.factory.setProperty("invalid", bool(factory) and not is_valid)
         self.factory.style().polish(self.factory)
         self.run_button.setEnabled(self.agree.isChecked() and is_valid)
 
     def _on_run(self) -> None:
-        self.trusted.emit(self._request, self.factory.text().strip())
+        request = replace(self._request, path=self.file.text().strip())
+        self.trusted.emit(request, self.factory.text().strip())
         self.accept()

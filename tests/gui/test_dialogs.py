@@ -1,0 +1,275 @@
+"""Dialogs: what they refuse, what they preview, what they set off."""
+
+import ast
+
+import numpy as np
+import pytest
+from PySide6.QtGui import QKeySequence
+from PySide6.QtWidgets import QFileDialog, QKeySequenceEdit, QLineEdit, QPushButton, QTableWidget
+
+from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.precision import FP16, STATIC_INT8
+from quantstudio.core.recipe import LayerRule
+from quantstudio.gui.dialogs.data_dialog import DataDialog
+from quantstudio.gui.dialogs.export_dialog import ExportDialog, command_line, python_code
+from quantstudio.gui.dialogs.help_dialogs import AboutDialog, FaultDialog, ShortcutsDialog
+from quantstudio.gui.dialogs.rules_dialog import RulesDialog, deciding_counts, rule_preview
+from quantstudio.gui.dialogs.settings_dialog import SettingsDialog
+from quantstudio.gui.dialogs.trust_dialog import TrustDialog
+from quantstudio.gui.session_values import TrustRequest
+from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, current_theme
+from tests.gui.conftest import find, settle
+
+
+@pytest.fixture
+def npz(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, x=np.zeros((2, 3), np.float32))
+    return str(path)
+
+
+def cell(table: QTableWidget, row: int, column: int) -> str:
+    item = table.item(row, column)
+    assert item is not None
+    return item.text()
+
+
+class TestData:
+    def test_that_a_wrong_transform_is_told_as_it_is_typed(self, qtbot, full, npz):
+        dialog = DataDialog(full.session, full)
+        dialog.open()
+        dialog.calibration.path.setText(npz)
+        dialog.calibration.transform.setText("scael=1/255")
+        assert "unknown transform key" in dialog.calibration.problem.text()
+        assert not dialog.use.isEnabled()
+        dialog.calibration.transform.setText("scale=1/255 mean=0.5 std=0.25 resize=224 crop=200 layout=NCHW")
+        assert dialog.calibration.problem.text() == (
+            "Resized to 224×224, cropped to 200×200, pixel 0 becomes -2, pixel 255 becomes 2, channels first"
+        )
+        assert dialog.use.isEnabled()
+
+    def test_that_a_missing_path_is_told(self, full):
+        dialog = DataDialog(full.session, full)
+        dialog.calibration.path.setText("/nowhere.npz")
+        assert "no such file" in dialog.calibration.problem.text()
+        assert not dialog.use.isEnabled()
+
+    def test_that_checking_asks_the_worker_and_shows_shapes(self, full, npz):
+        dialog = DataDialog(full.session, full, offered=npz)
+        dialog.open()
+        dialog.check.click()
+        settle(full)
+        assert "3×32×32" in dialog.found.text()
+        assert "10 classes" in dialog.found.text()
+        assert dialog.found.text().count("\n") == 1
+
+    def test_that_an_answer_after_the_dialog_is_gone_is_ignored(self, qtbot, full, runner, npz):
+        dialog = DataDialog(full.session, full, offered=npz)
+        dialog.open()
+        runner.is_holding = True
+        dialog.check.click()
+        with qtbot.waitSignal(dialog.destroyed):
+            dialog.reject()
+        runner.is_holding = False
+        runner.release()
+        settle(full)
+
+    def test_that_using_data_analyses_the_model_with_it(self, full, runner, npz):
+        dialog = DataDialog(full.session, full)
+        dialog.open()
+        dialog.calibration.path.setText(npz)
+        dialog.calibration.samples.setValue(64)
+        count = len(runner.submitted)
+        dialog.use.click()
+        assert full.session.calibration_data == DataSpec(npz, parse_transform(""), 64)
+        settle(full)
+        assert "sensitivity" in runner.tasks[count:]
+
+    @pytest.mark.parametrize("button", ["browse", "folder"])
+    def test_that_paths_are_chosen_without_blocking(self, qtbot, full, npz, button):
+        dialog = DataDialog(full.session, full)
+        dialog.open()
+        find(dialog, QPushButton, f"data.test.{button}").click()
+        chooser = find(dialog, QFileDialog)
+        chooser.fileSelected.emit(npz)
+        chooser.reject()
+        assert dialog.test.path.text() == npz
+
+
+class TestRules:
+    def test_that_the_preview_follows_the_pattern_and_tells_what_cannot_be(self, full):
+        dialog = RulesDialog(full.session, full)
+        dialog.open()
+        dialog.pattern.setText("*conv*")
+        convs = [layer for layer in full.session.layers if layer.op_type == "Conv"]
+        assert dialog.preview.count() == len(convs)
+        assert dialog.matched.text().startswith(f"Sets {len(convs)} of")
+        dialog.pattern.setText("")
+        dialog.op_type.setCurrentIndex(dialog.op_type.findData("LayerNormalization"))
+        assert "stay FP32" in dialog.matched.text()
+        dialog.pattern.setText("nothing like this")
+        assert dialog.preview.count() == 0
+        assert not dialog.add.isEnabled()
+
+    def test_that_rules_are_added_moved_changed_removed_and_undone(self, full):
+        dialog = RulesDialog(full.session, full)
+        dialog.open()
+        dialog.pattern.setText("*conv1*")
+        dialog.scheme.setCurrentIndex(dialog.scheme.findData("fp16"))
+        dialog.add.click()
+        assert full.session.recipe.rules[-1] == LayerRule(FP16, ("*conv1*",))
+        assert dialog.list.count() == 2
+        assert dialog.list.currentRow() == 1
+        dialog.up.click()
+        assert full.session.recipe.rules[0].names == ("*conv1*",)
+        dialog.down.click()
+        dialog.pattern.setText("*conv2*")
+        dialog.change.click()
+        assert full.session.recipe.rules[-1].names == ("*conv2*",)
+        dialog.remove.click()
+        assert full.session.recipe.rules == (LayerRule(STATIC_INT8),)
+        full.session.undo()
+        assert dialog.list.count() == 2
+
+    def test_that_selecting_a_rule_puts_it_into_the_editor(self, full):
+        full.session.add_rule(LayerRule(FP16, ("a*", "b*"), ("Conv",)))
+        dialog = RulesDialog(full.session, full)
+        dialog.list.setCurrentRow(1)
+        assert dialog.rule == LayerRule(FP16, ("a*", "b*"), ("Conv",))
+
+    def test_that_counts_say_which_rule_decides(self, full):
+        layers = full.session.layers
+        recipe = full.session.recipe.with_rule(LayerRule(FP16, op_types=("Conv",)))
+        convs = sum(layer.op_type == "Conv" for layer in layers)
+        assert deciding_counts(recipe, layers) == [len(layers) - convs, convs]
+        can, cannot = rule_preview(recipe.rules[1], layers)
+        assert (len(can), cannot) == (convs, [])
+
+
+class TestTrust:
+    def test_that_nothing_runs_before_the_user_agrees(self, qtbot, full):
+        dialog = TrustDialog(TrustRequest("/x/net.pt2", "model", "It is a program."), full)
+        assert not dialog.run_button.isEnabled()
+        assert dialog.factory.isHidden()
+        assert find(dialog, QLineEdit, "trust.file").text() == "/x/net.pt2"
+        dialog.agree.setChecked(True)
+        with qtbot.waitSignal(dialog.trusted) as said:
+            dialog.run_button.click()
+        assert said.args[1] == ""
+
+    def test_that_weights_alone_need_a_factory(self, full):
+        dialog = TrustDialog(TrustRequest("/x/w.safetensors", "model", "Weights."), full)
+        dialog.agree.setChecked(True)
+        assert not dialog.run_button.isEnabled()
+        dialog.factory.setText("not a name")
+        assert not dialog.run_button.isEnabled()
+        assert dialog.factory.property("invalid")
+        dialog.factory.setText("nets:make")
+        assert dialog.run_button.isEnabled()
+
+    def test_that_python_is_opened_by_name(self, qtbot, full, runner):
+        full.commands.open_code()
+        dialog = find(full, TrustDialog)
+        dialog.agree.setChecked(True)
+        assert not dialog.run_button.isEnabled()
+        dialog.file.setText("nets:make")
+        dialog.run_button.click()
+        assert runner.submitted[-1].params["path"] == "nets:make"
+        settle(full)
+
+
+class TestExport:
+    def test_that_the_command_and_the_code_can_be_run_elsewhere(self, qapp, full, tmp_path):
+        target = tmp_path / "out dir"
+        target.mkdir()
+        path = str(target / "m.onnx")
+        dialog = ExportDialog(full.session, path, full)
+        assert f"-o '{path}'" in command_line(full.session, path)
+        assert "quantstudio run" in command_line(full.session, path)
+        ast.parse(python_code(full.session, path))
+        find(dialog, QPushButton, "export.python.copy").click()
+        assert qapp.clipboard().text() == python_code(full.session, path)
+
+    def test_that_a_folder_that_is_not_there_is_refused(self, full):
+        dialog = ExportDialog(full.session, "/nowhere/m.onnx", full)
+        assert not dialog.write.isEnabled()
+
+    def test_that_the_button_says_when_it_builds_first(self, full):
+        assert ExportDialog(full.session, "", full).write.text() == "Export"
+        full.session.set_scheme([full.session.layers[0].name], "fp32")
+        assert ExportDialog(full.session, "", full).write.text() == "Quantize and export"
+
+    def test_that_it_writes_without_the_recipe_when_asked(self, full, tmp_path):
+        target = tmp_path / "m.onnx"
+        dialog = ExportDialog(full.session, str(target), full)
+        dialog.with_recipe.setChecked(False)
+        dialog.write.click()
+        settle(full)
+        assert target.exists()
+        assert not target.with_suffix(".recipe.json").exists()
+
+    def test_that_browsing_fills_the_path(self, full, tmp_path):
+        dialog = ExportDialog(full.session, str(tmp_path / "m.onnx"), full)
+        dialog.open()
+        find(dialog, QPushButton, "export.browse").click()
+        chooser = find(dialog, QFileDialog)
+        chooser.fileSelected.emit(str(tmp_path / "n.onnx"))
+        chooser.reject()
+        assert dialog.path.text().endswith("n.onnx")
+
+
+class TestSettings:
+    def test_that_a_theme_takes_effect_at_once(self, full):
+        dialog = SettingsDialog(full.settings, full.actions_list, full)
+        dialog.theme.setCurrentIndex(dialog.theme.findData(ThemeChoice.DARK))
+        assert current_theme() is DARK
+        dialog.theme.setCurrentIndex(dialog.theme.findData(ThemeChoice.LIGHT))
+        assert current_theme() is LIGHT
+
+    def test_that_threads_reach_the_next_measurement(self, full):
+        dialog = SettingsDialog(full.settings, full.actions_list, full)
+        dialog.threads.setValue(2)
+        assert full.session.workflow.threads == 2
+        dialog.threads.setValue(0)
+
+    def test_that_a_key_is_changed_kept_and_reset(self, full):
+        dialog = SettingsDialog(full.settings, full.actions_list, full)
+        edit = find(dialog, QKeySequenceEdit, "settings.key.run.calibrate")
+        edit.setKeySequence(QKeySequence("Ctrl+Alt+K"))
+        edit.editingFinished.emit()
+        assert full.actions_list["run.calibrate"].shortcut() == QKeySequence("Ctrl+Alt+K")
+        assert full.settings.shortcut("run.calibrate") == "Ctrl+Alt+K"
+        dialog.reset.click()
+        assert full.actions_list["run.calibrate"].shortcut() == QKeySequence("Ctrl+Shift+C")
+        assert full.settings.shortcut("run.calibrate") is None
+
+    def test_that_a_key_that_is_taken_is_refused(self, full):
+        dialog = SettingsDialog(full.settings, full.actions_list, full)
+        edit = find(dialog, QKeySequenceEdit, "settings.key.run.calibrate")
+        edit.setKeySequence(QKeySequence("Ctrl+O"))
+        edit.editingFinished.emit()
+        assert "Ctrl+O belongs to Open" in dialog.conflict.text()
+        assert full.actions_list["run.calibrate"].shortcut() == QKeySequence("Ctrl+Shift+C")
+
+    def test_that_commands_are_filtered(self, full):
+        dialog = SettingsDialog(full.settings, full.actions_list, full)
+        dialog.search.setText("calibrate")
+        shown = [r for r in range(dialog.table.rowCount()) if not dialog.table.isRowHidden(r)]
+        assert [cell(dialog.table, r, 0) for r in shown] == ["Run: Calibrate"]
+
+
+class TestHelp:
+    def test_that_every_key_is_listed(self, full):
+        dialog = ShortcutsDialog(full.actions_list, full)
+        listed = {cell(dialog.table, r, 1) for r in range(dialog.table.rowCount())}
+        assert {"Open", "Quantize", "Set selection to INT4", "Command palette"} <= listed
+
+    def test_that_versions_can_be_copied(self, qapp, full):
+        dialog = AboutDialog(full)
+        find(dialog, QPushButton, "about.copy").click()
+        assert "Qt 6." in qapp.clipboard().text()
+
+    def test_that_a_fault_can_be_copied(self, qapp, full):
+        dialog = FaultDialog("ValueError: x", "the whole trace", full)
+        find(dialog, QPushButton, "fault.copy").click()
+        assert qapp.clipboard().text() == "the whole trace"
