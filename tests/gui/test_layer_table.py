@@ -31,6 +31,7 @@ from tests.gui.sample_session import (
     analysed_session,
     measured_session,
     model_summary,
+    sensitivity,
     weight_statistics,
 )
 
@@ -150,9 +151,12 @@ def test_that_kernels_are_marked_out_of_date_when_the_recipe_moves_on(qapp):
 
 
 def test_that_streamed_results_announce_their_columns(qtbot, session, model):
-    with qtbot.waitSignal(model.dataChanged) as changed:
-        session.adopt_weights([weight_statistics(session.layers[2], 77)])
-    assert (changed.args[0].column(), changed.args[1].column()) == (LayerColumn.WEIGHTS, LayerColumn.SQNR)
+    announced: list[tuple[int, int]] = []
+    model.dataChanged.connect(lambda first, last: announced.append((first.column(), last.column())))
+    session.adopt_weights([weight_statistics(session.layers[2], 77)])
+    qtbot.waitUntil(lambda: (LayerColumn.WEIGHTS, LayerColumn.SQNR) in announced)
+    session.adopt_sensitivity([sensitivity(session.layers[2], 5)])
+    qtbot.waitUntil(lambda: (LayerColumn.SENSITIVITY, LayerColumn.SENSITIVITY) in announced)
 
 
 def test_that_another_model_resets_the_table(session, model, qtbot):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QCoreApplication, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QAbstractItemView, QComboBox, QLineEdit
@@ -36,6 +36,12 @@ NONE = Qt.KeyboardModifier.NoModifier
 def settle(qtbot, session) -> None:
     """Let the throttled signals of a fresh session arrive."""
     qtbot.waitUntil(lambda: session.prediction is not None and session.prediction.kl is not None)
+
+
+def turn() -> None:
+    """Let the event loop turn: views redraw once for all changes before."""
+    for _ in range(3):
+        QCoreApplication.processEvents()
 
 
 @pytest.fixture
@@ -171,6 +177,7 @@ def test_that_without_a_model_the_table_says_what_to_do(qtbot, empty):
 def test_that_the_inspector_follows_the_selection(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 760, 620)
     session.select([session.layers[4].name])
+    turn()
     assert panel.histogram.distribution is not None
     assert panel.histogram.distribution.key == session.layers[4].name
     assert session.layers[4].name in panel.channels.summary
@@ -181,6 +188,7 @@ def test_that_a_dragged_clip_line_is_one_undo_step(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 900, 640)
     layer = session.layers[0]
     session.select([layer.name])
+    turn()
     panel.grab()
     before = session.undo_text
     reach = panel.histogram.clip_range[1]
@@ -193,6 +201,7 @@ def test_that_a_dragged_clip_line_is_one_undo_step(qtbot, session):
     assert override.high == pytest.approx(reach * 0.5, rel=0.05)
     assert override.low == -override.high
     session.undo()
+    turn()
     assert session.recipe.weight_ranges == ()
     assert session.undo_text == before
     assert panel.histogram.clip_range[1] == pytest.approx(reach)
@@ -203,7 +212,7 @@ def test_that_a_double_click_takes_the_range_back(qtbot, session):
     layer = session.layers[0]
     session.select([layer.name])
     session.set_weight_range(layer.name, -0.02, 0.02)
-    panel.grab()
+    turn()
     assert panel.histogram.reset_button.isVisible()
     double_click(panel.histogram, 0.0, 0.5)
     assert session.recipe.weight_ranges == ()
@@ -213,6 +222,7 @@ def test_that_activations_have_their_own_range(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 900, 640)
     layer = session.layers[1]
     session.select([layer.name])
+    turn()
     panel.kind.button(ACTIVATIONS).click()
     shown_now = panel.histogram.distribution
     assert shown_now is not None
@@ -230,6 +240,7 @@ def test_that_activations_have_their_own_range(qtbot, session):
 def test_that_a_click_on_a_bit_width_sets_the_layer(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 760, 640)
     session.select([session.layers[0].name])
+    turn()
     panel.show_right("bits")
     panel.grab()
     click(panel.bits, *panel.bits.column_centre("static-int4"))
@@ -251,11 +262,13 @@ def test_that_the_inspector_says_what_is_missing(qtbot, empty):
     panel = shown(qtbot, InspectPanel(empty), 760, 640)
     assert "Open a model" in panel.histogram.summary
     empty.adopt_model(model_summary(6))
+    turn()
     assert panel.histogram.empty.button.text() == "Analyze"
     panel.show_kind(ACTIVATIONS)
     assert "Choose calibration data" in panel.histogram.summary
     empty.adopt_model(model_summary(7))
     empty.select([empty.layers[5].name])
+    turn()
     assert "norm is too small" in panel.bits.summary
 
 
@@ -313,6 +326,7 @@ def test_that_figures_are_predicted_until_they_are_measured(qtbot, session):
     qtbot.waitUntil(
         lambda: panel.quality_card.delta.property("role") == "bad" or panel.size_card.value.text() != ""
     )
+    turn()
     assert panel.layers_card.delta.text() in ("all W4A8", "4 at W8", "4 W8")
     assert panel.size_card.value.text() == before  # the sample packs both in a byte
 
@@ -351,6 +365,7 @@ def test_that_a_slower_variant_says_slower(qtbot, measured):
     base = measured.base.result
     slow = variant_result("INT8", "INT8.onnx", 0.93, measured.model.file_bytes // 4, 40.0)
     measured.adopt_comparison(base, {"INT8.onnx": slow})
+    turn()
     assert "slower" in panel.latency_card.accessibleName()
     assert panel.quality_card.delta.property("role") == "good"
 
@@ -468,3 +483,30 @@ def test_that_every_panel_paints_in_both_themes(qapp, qtbot, measured, kind, wid
             assert not image.isNull()
     finally:
         apply_theme(qapp, LIGHT)
+
+
+def test_that_results_that_stream_in_do_not_move_a_held_line(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 900, 640)
+    layer = session.layers[0]
+    session.select([layer.name])
+    turn()
+    panel.grab()
+    reach = panel.histogram.clip_range[1]
+    press(panel.histogram, reach, 0.5)
+    move(panel.histogram, reach * 0.6, 0.5)
+    held = panel.histogram.clip_range
+    session.weights_changed.emit()
+    turn()
+    assert panel.histogram.clip_range == held
+    release(panel.histogram, reach * 0.6, 0.5)
+    assert len(session.recipe.weight_ranges) == 1
+
+
+def test_that_a_hidden_panel_catches_up_when_it_is_shown(qtbot, measured):
+    panel = ComparePanel(measured)
+    qtbot.addWidget(panel)
+    assert panel.model.rowCount() == 0
+    panel.resize(900, 600)
+    panel.show()
+    qtbot.waitExposed(panel)
+    assert panel.model.rowCount() > 5

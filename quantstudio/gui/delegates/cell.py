@@ -18,30 +18,18 @@ class CellDelegate(QStyledItemDelegate):
 
     @override
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
-        own = QStyleOptionViewItem(option)
-        self.initStyleOption(own, index)
-        own.text = ""
-        own.state &= ~QStyle.StateFlag.State_HasFocus
+        # Not CE_ItemViewItem: it would ask the model for seven roles this cell does not use.
         widget = option.widget
         style = widget.style() if widget is not None else QApplication.style()
-        style.drawControl(QStyle.ControlElement.CE_ItemViewItem, own, painter, widget)
+        style.drawPrimitive(QStyle.PrimitiveElement.PE_PanelItemViewItem, option, painter, widget)
         # An exception in the middle must not leave the painter saved: every later cell would suffer.
         painter.save()
         try:
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-            self.paint_cell(painter, QRectF(option.rect), own, index)
+            self.paint_cell(painter, QRectF(option.rect), option, index)
         finally:
             painter.restore()
 
     @abstractmethod
     def paint_cell(self, painter: QPainter, rect: QRectF, option: QStyleOptionViewItem, index: Index) -> None:
         """Draw the cell's own picture into `rect`."""
-
-
-class PlainDelegate(QStyledItemDelegate):
-    """Text cells without the dotted focus frame: the selected row shows where the keyboard is."""
-
-    @override
-    def initStyleOption(self, option: QStyleOptionViewItem, index: Index) -> None:
-        super().initStyleOption(option, index)
-        option.state &= ~QStyle.StateFlag.State_HasFocus

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QModelIndex, QObject, QPersistentModelIndex, QSortFilterProxyModel
+from PySide6.QtCore import QModelIndex, QObject, QPersistentModelIndex, QSortFilterProxyModel, Qt
 from typing_extensions import override
 
-from quantstudio.gui.itemmodels.layer_table import SORT_ROLE, LayerTableModel
+from quantstudio.gui.itemmodels.layer_table import SORT_ROLE, LayerColumn, LayerTableModel
 
 ALL_TYPES = ""
 
@@ -40,6 +40,12 @@ class LayerFilterModel(QSortFilterProxyModel):
         self.beginFilterChange()
         self._op_type = op_type
         self.endFilterChange()
+
+    @override
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        # By number is the order they have: no need to compare anything.
+        is_natural = column == LayerColumn.NUMBER and order == Qt.SortOrder.AscendingOrder
+        super().sort(-1 if is_natural else column, order)
 
     @override
     def filterAcceptsRow(self, source_row: int, source_parent: QModelIndex | QPersistentModelIndex) -> bool:

@@ -18,7 +18,6 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio.gui import figures
-from quantstudio.gui.delegates.cell import PlainDelegate
 from quantstudio.gui.itemmodels.compare_table import CompareTableModel
 from quantstudio.gui.itemmodels.flip_table import SORT_ROLE, FlipTableModel
 from quantstudio.gui.itemmodels.variant_facts import size_of
@@ -30,6 +29,7 @@ from quantstudio.gui.session import Session, Variant
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.empty_state import EmptyState
+from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 
 SIZES = "sizes"
@@ -49,6 +49,7 @@ class ComparePanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.compare")
         self._session = session
+        self._refresher = Refresher(self)
         self._hidden: set[str] = set()
         self._known: set[str] = set()
         self._class_names: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ class ComparePanel(QWidget):
         self._build_flips()
         self._lay_out()
         self._connect()
-        self._on_variants_changed()
+        self._refresher.request()
 
     # ------------------------------------------------------------------ building
 
@@ -146,8 +147,9 @@ class ComparePanel(QWidget):
 
     def _connect(self) -> None:
         session = self._session
-        session.variants_changed.connect(self._on_variants_changed)
-        session.model_changed.connect(self._on_variants_changed)
+        self._refresher.due.connect(self._on_variants_changed)
+        session.variants_changed.connect(self._refresher.request)
+        session.model_changed.connect(self._refresher.request)
         self.variant.activated.connect(self._on_variant_chosen)
         theme_hub().theme_changed.connect(self._on_theme_changed)
         self._on_theme_changed(None)
@@ -315,7 +317,6 @@ def _table(name: str, accessible_name: str) -> QTableView:
     table = QTableView()
     table.setObjectName(name)
     table.setAccessibleName(accessible_name)
-    table.setItemDelegate(PlainDelegate(table))
     table.setAlternatingRowColors(True)
     table.setShowGrid(False)
     table.setWordWrap(False)

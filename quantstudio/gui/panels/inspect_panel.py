@@ -19,6 +19,7 @@ from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, precision_costs
 from quantstudio.gui.plots.histogram import HistogramPlot
 from quantstudio.gui.session import Session
+from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 
 WEIGHTS = "weights"
@@ -37,9 +38,11 @@ class InspectPanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.inspect")
         self._session = session
+        self._refresher = Refresher(self)
         self.histogram = HistogramPlot()
         self.channels = ChannelRangesPlot()
         self.bits = ErrorBitsPlot()
+        self._bits_refresher = Refresher(self.bits)
         self.sensitivity = SensitivityPanel(session)
         self._build()
         self._connect()
@@ -86,12 +89,18 @@ class InspectPanel(QWidget):
 
     def _connect(self) -> None:
         session = self._session
-        session.selection_changed.connect(self._on_layer_changed)
-        session.model_changed.connect(self._on_layer_changed)
-        session.weights_changed.connect(self._on_layer_changed)
-        session.activations_changed.connect(self._on_layer_changed)
-        session.recipe_changed.connect(self._on_layer_changed)
-        session.sensitivity_changed.connect(self._show_bits)
+        # After the table has been repainted: both in one turn of the event loop would be felt.
+        self._refresher.due.connect(self._on_layer_changed)
+        for signal in (
+            session.selection_changed,
+            session.model_changed,
+            session.weights_changed,
+            session.activations_changed,
+            session.recipe_changed,
+        ):
+            signal.connect(self._refresher.request)
+        self._bits_refresher.due.connect(self._show_bits)
+        session.sensitivity_changed.connect(self._bits_refresher.request)
         self.kind.chosen.connect(self._on_kind_chosen)
         self.tensor.activated.connect(self._on_tensor_chosen)
         self.histogram.range_edited.connect(self._on_range_edited)

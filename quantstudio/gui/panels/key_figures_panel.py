@@ -7,11 +7,13 @@ from collections import Counter
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from quantstudio.core.precision import LayerScheme
+from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.gui import figures
 from quantstudio.gui.itemmodels.variant_facts import Quality, latency_of, quality_of, size_of
 from quantstudio.gui.session import Session, Variant
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
+from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
 
 BAD_POINTS = 1.0  # a significant loss of more than one point is more than something to look at
@@ -27,6 +29,8 @@ class KeyFiguresPanel(QWidget):
         self.setObjectName("panel.key_figures")
         self.setAccessibleName("Key figures")
         self._session = session
+        self._refresher = Refresher(self)
+        self._layers_shown: tuple[str, Recipe] | None = None
         self.size_card = KeyFigure("size", "size", "Model size")
         self.quality_card = KeyFigure("accuracy", "accuracy", "Top-1 accuracy")
         self.latency_card = KeyFigure("latency", "latency", "Latency p50")
@@ -42,7 +46,8 @@ class KeyFiguresPanel(QWidget):
             session.variants_changed,
             session.prediction_changed,
         ):
-            signal.connect(self.refresh)
+            signal.connect(self._refresher.request)
+        self._refresher.due.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -188,8 +193,13 @@ class KeyFiguresPanel(QWidget):
     def _show_layers(self) -> None:
         session = self._session
         if session.model is None:
+            self._layers_shown = None
             self.layers_card.set_figure(figures.NOTHING, detail=NO_MODEL)
             return
+        shown = (session.model.digest, session.recipe)
+        if shown == self._layers_shown:
+            return
+        self._layers_shown = shown
         schemes = [session.recipe.scheme_for(layer) for layer in session.layers]
         integer = [scheme for scheme in schemes if not scheme.is_float]
         can = sum(layer.quantizable for layer in session.layers)

@@ -7,7 +7,6 @@ from PySide6.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
 from typing_extensions import override
 
-from quantstudio.gui.delegates.cell import PlainDelegate
 from quantstudio.gui.delegates.precision_chip import PrecisionChipDelegate
 from quantstudio.gui.delegates.sensitivity_bar import SensitivityBarDelegate
 from quantstudio.gui.delegates.sparkline import SparklineDelegate
@@ -78,7 +77,6 @@ class LayerTableView(QTableView):
         self._set_up_headers()
 
     def _set_up_delegates(self) -> None:
-        self.setItemDelegate(PlainDelegate(self))
         self.setItemDelegateForColumn(LayerColumn.WEIGHTS, SparklineDelegate(self))
         self.setItemDelegateForColumn(LayerColumn.PRECISION, PrecisionChipDelegate(self))
         self.setItemDelegateForColumn(LayerColumn.SENSITIVITY, SensitivityBarDelegate(self))

@@ -136,7 +136,6 @@ class LayersPanel(QWidget):
         self.filter.set_op_type(self.types.currentData() or ALL_TYPES)
         for control in (self.types, self.search):
             control.setEnabled(has_model)
-        self._sort_again()
         self._show_count()
         self._on_session_selection()
 

@@ -13,6 +13,7 @@ from quantstudio.gui.plots.sensitivity_scale import (
 )
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.session import Session
+from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.gui.widgets.tag import MEASURED, PREDICTED, Tag
@@ -29,6 +30,7 @@ class SensitivityPanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.sensitivity")
         self._session = session
+        self._refresher = Refresher(self)
         self.strip = SensitivityStrip()
         self.tag = Tag()
         self.tag.setObjectName("sensitivity.tag")
@@ -52,8 +54,9 @@ class SensitivityPanel(QWidget):
 
     def _connect(self) -> None:
         session = self._session
-        session.model_changed.connect(self._on_sensitivity_changed)
-        session.sensitivity_changed.connect(self._on_sensitivity_changed)
+        self._refresher.due.connect(self._on_sensitivity_changed)
+        session.model_changed.connect(self._refresher.request)
+        session.sensitivity_changed.connect(self._refresher.request)
         session.selection_changed.connect(self._on_selection_changed)
         self.strip.layer_chosen.connect(self._on_layer_chosen)
         self.strip.action_asked.connect(session.analyze)

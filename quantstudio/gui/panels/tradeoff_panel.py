@@ -17,13 +17,13 @@ from typing_extensions import override
 
 from quantstudio.core.results import Interval
 from quantstudio.gui import figures
-from quantstudio.gui.delegates.cell import PlainDelegate
 from quantstudio.gui.itemmodels.variant_facts import latency_of, quality_of, size_of
 from quantstudio.gui.itemmodels.variant_table import SORT_ROLE, VARIANT_ROLE, VariantColumn, VariantTableModel
 from quantstudio.gui.panels.export_notice import tell_export_failed
 from quantstudio.gui.plots.trade_off import TradeOffPlot, TradeOffPoint
 from quantstudio.gui.session import Session, Variant
 from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 
 SIZE = "size"
@@ -49,6 +49,7 @@ class TradeoffPanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.tradeoff")
         self._session = session
+        self._refresher = Refresher(self)
         self.plot = TradeOffPlot()
         self.cost = Segmented(((SIZE, "Size"), (LATENCY, "Latency")), "Cost shown", pixels=11)
         self.cost.setObjectName("tradeoff.cost")
@@ -61,14 +62,13 @@ class TradeoffPanel(QWidget):
         self.table = self._make_table()
         self._build()
         self._connect()
-        self._on_variants_changed()
+        self._refresher.request()
 
     def _make_table(self) -> QTableView:
         table = QTableView()
         table.setObjectName("tradeoff.table")
         table.setAccessibleName("Variants")
         table.setModel(self.sorted)
-        table.setItemDelegate(PlainDelegate(table))
         table.setAlternatingRowColors(True)
         table.setShowGrid(False)
         table.setWordWrap(False)
@@ -118,9 +118,9 @@ class TradeoffPanel(QWidget):
 
     def _connect(self) -> None:
         session = self._session
-        session.variants_changed.connect(self._on_variants_changed)
-        session.model_changed.connect(self._on_variants_changed)
-        session.prediction_changed.connect(self._on_variants_changed)
+        self._refresher.due.connect(self._on_variants_changed)
+        for signal in (session.variants_changed, session.model_changed, session.prediction_changed):
+            signal.connect(self._refresher.request)
         self.plot.variant_chosen.connect(self._on_dot_chosen)
         self.plot.action_asked.connect(session.measure)
         self.plot.export_failed.connect(self._on_export_failed)

@@ -57,6 +57,7 @@ class HistogramPlot(Plot):
         self._bars: GridBars | None = None
         self._effect: ClipEffect | None = None
         self._is_log = False
+        self._is_dragging = False
         self._peak = 1.0
         self._add_items()
         self._add_footer(name)
@@ -134,6 +135,9 @@ class HistogramPlot(Plot):
     def show_distribution(self, distribution: Distribution) -> None:
         """Draw another distribution; keeps the zoom while the key stays the same."""
         old = self._shown
+        if self._is_dragging and old is not None and old.key == distribution.key:
+            return  # results stream in while the user holds a line: the line wins
+        self._is_dragging = False
         self._shown = distribution
         self._range = (distribution.low, distribution.high)
         self._draw_curve()
@@ -281,6 +285,7 @@ class HistogramPlot(Plot):
             return
         low = self._lines["low"].value()
         high = self._lines["high"].value()
+        self._is_dragging = True
         self._range = self._shown.limited(low, high, end)
         self._update_clip()
 
@@ -291,6 +296,7 @@ class HistogramPlot(Plot):
         self._drag("high")
 
     def _on_released(self, _line: object) -> None:
+        self._is_dragging = False
         if self._shown is None:
             return
         self.set_summary(self._words())
