@@ -20,6 +20,7 @@ from quantstudio.core.events import CancelToken, NullReporter, Severity
 from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.results import LayerSensitivity, Provenance
 from quantstudio.core.statistics import Histogram, Statistics
+from quantstudio.engine.analysis import sensitivity
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.model.graph import Graph
@@ -481,6 +482,26 @@ def test_that_one_sample_is_enough(tmp_path: Path) -> None:
     data = data_of(tmp_path, graph, x=X[:1], labels=Y[:1])
     result = fisher_sensitivity(graph, data)
     assert all(layer.kl_low == 0 and layer.kl_high >= layer.kl for layer in result.layers)
+
+
+def test_that_unsure_samples_of_a_confident_network_get_more_draws(tmp_path: Path) -> None:
+    graph = perceptron(tmp_path)
+    # Hidden units scale with x: large inputs have saturated outputs, a few small ones do not.
+    x = X * 15
+    x[::25] *= 0.03
+    data = data_of(tmp_path, graph, x=x, labels=logits_of(x).argmax(1))
+    truth = by_name(exact_sensitivity(graph, data, precisions=("int8",)).layers)
+    estimates = []
+    for seed in range(8):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sensitivity, "_SEED", seed)
+            found = by_name(fisher_sensitivity(graph, data, precisions=("int8",)).layers)
+        estimates.append([found[name].by_precision["int8"] for name in truth])
+    exact = np.array([layer.by_precision["int8"] for layer in truth.values()])
+    spread = np.std(estimates, axis=0) / np.mean(estimates, axis=0)
+    # Twelve samples with one draw of signs each would spread by about 40 %.
+    assert (spread < 0.3).all()
+    np.testing.assert_allclose(np.mean(estimates, axis=0), exact, rtol=0.35)
 
 
 @needs_shared

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,12 +29,24 @@ from quantstudio.engine.analysis.contraction import (
     output_errors,
     weight_effects,
 )
-from quantstudio.engine.analysis.divergence import Objective, OutputKind, output_deviations
+from quantstudio.engine.analysis.divergence import (
+    Objective,
+    OutputKind,
+    log_probabilities,
+    output_deviations,
+)
 from quantstudio.engine.torch_graph.module import Node, TorchGraph
 
 # Share of a uniform distribution mixed into the softmax. One that is saturated to the last bit has no
 # curvature left and would call every error harmless, also those that cross a decision boundary.
 _SMOOTHING = 1e-5
+
+# A confident network owes nearly all its divergence to a few unsure samples, and one draw of signs for each
+# is too few. Below this effective share of samples, those that carry the most get more draws: a tenth of the
+# samples four times costs 40 % more and halves the error.
+_FEW_SAMPLES = 0.25
+_HEAVY = 2.0
+_EXTRA_DRAWS = 4
 
 Tensor = torch.Tensor
 Value = Tensor | None
@@ -170,6 +182,8 @@ class FisherPass:
         self._layouts: dict[str, BatchLayout | None] = {}
         self._signs = np.random.default_rng(seed)
         self._deviations = (1.0,) * len(objective.tensors)
+        self._columns: frozenset[str] = frozenset()
+        self._curvatures = np.zeros(0)
         self._errors_of_tensor: dict[tuple[str, str], Tensor] = {}
         # Bytes a sample takes while the backward pass waits; known after `find_layouts`.
         self.bytes_per_sample = 0
@@ -178,6 +192,7 @@ class FisherPass:
 
     def find_layouts(self, two: Mapping[str, Array], three: Mapping[str, Array]) -> None:
         """Find each tensor's sample axis by running two and three samples and looking at what grew."""
+        self._columns = frozenset(n for n in two if two[n].shape[:1] == (2,) and three[n].shape[:1] == (3,))
         small, large = self._shapes(two), self._shapes(three)
         self._layouts = {name: _grown_axis(small[name], large[name]) for name in small}
         self.bytes_per_sample = 4 * sum(math.prod(large[n]) - math.prod(small[n]) for n in small)
@@ -214,6 +229,33 @@ class FisherPass:
         Raises:
             UnsupportedOpError: torch cannot compute a node on this data.
         """
+        found = self._draw_once(feed, count, size, with_sqnr=with_sqnr)
+        rows = self._heavy_rows(found.outputs)
+        if len(rows):
+            part = {name: array[rows] if name in self._columns else array for name, array in feed.items()}
+            extra = [self._draw_once(part, len(rows), len(rows)).effects for _ in range(_EXTRA_DRAWS)]
+            for layer, by_precision in found.effects.items():
+                for precision, values in by_precision.items():
+                    more = sum(draw[layer][precision] for draw in extra)
+                    values[rows] = (values[rows] + more) / (1 + _EXTRA_DRAWS)
+        return found
+
+    def _heavy_rows(self, outputs: Sequence[Array]) -> NDArray[np.int64]:
+        """Samples worth more draws: none unless few samples carry the curvature seen so far."""
+        if self._objective.kind is not OutputKind.CLASSES or not self._columns:
+            return np.zeros(0, np.int64)
+        p = np.exp(log_probabilities(outputs[0], replace(self._objective, is_probability=False)))
+        curvature = (1 - np.square(p).sum(axis=-1)).reshape(len(p), -1).mean(axis=1)
+        self._curvatures = np.concatenate([self._curvatures, curvature])
+        power = float(np.square(self._curvatures).mean())
+        if power == 0 or float(self._curvatures.mean()) ** 2 / power > _FEW_SAMPLES:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(curvature > _HEAVY * self._curvatures.mean())
+
+    def _draw_once(
+        self, feed: Mapping[str, Array], count: int, size: int, *, with_sqnr: bool = False
+    ) -> BatchEffects:
+        """One forward and backward pass with fresh signs."""
         taps: dict[str, _Tap] = {}
         self._module.hooks = {name: _Recorder(probe, taps) for name, probe in self._probes.items()}
         try:
