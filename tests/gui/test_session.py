@@ -18,7 +18,7 @@ from quantstudio.core.recipe import (
     RangeMethod,
     uniform_recipe,
 )
-from quantstudio.gui.session import NoticeLevel, PrecisionKey
+from quantstudio.gui.session import NoticeLevel, Notification, PrecisionKey
 from quantstudio.gui.session_state import SessionState
 from quantstudio.gui.session_values import LogLine
 from quantstudio.project.recipe_file import read_recipe_file
