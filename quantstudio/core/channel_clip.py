@@ -20,8 +20,8 @@ def channel_clip_effect(
     """Effect of clipping at [-clip, clip] when every output channel has its own symmetric scale.
 
     Only the pooled histogram is needed: values beyond the clip lose their excess whatever the channel, and a
-    channel whose own range is smaller than the clip keeps its finer step, so the rounding error is the mean of
-    step^2 / 12 over the channels.
+    channel whose own range is smaller than the clip keeps its finer step, so the rounding error is the mean
+    of step^2 / 12 over the channels.
 
     Args:
         counts: Weights in each bin over all channels, shape [B].
@@ -46,6 +46,4 @@ def channel_clip_effect(
     rounding = float(np.mean(steps**2)) / 12 if steps.size else 0.0
     noise = float((counts * excess**2).sum()) / total + (1 - outside) * rounding
     signal = float((counts * centres**2).sum()) / total
-    return replace(
-        pooled, clipped_share=outside, mean_squared_error=noise, sqnr_db=sqnr_db(signal, noise)
-    )
+    return replace(pooled, clipped_share=outside, mean_squared_error=noise, sqnr_db=sqnr_db(signal, noise))

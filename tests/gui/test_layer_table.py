@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from PySide6.QtCore import Qt
 
+from quantstudio.core.activation_ranges import activation_range
+from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.precision import STATIC_INT4
 from quantstudio.gui.figures import NOTHING, THIN_SPACE
 from quantstudio.gui.itemmodels.compare_table import CompareTableModel
@@ -193,7 +195,7 @@ def test_that_weights_per_group_show_a_bound(session):
     assert distribution.grid.bits == 4
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 def test_that_activation_ranges_hold_zero_and_say_where_they_come_from(method):
     from quantstudio.core.precision import STATIC_INT8
     from quantstudio.core.recipe import CalibrationSettings, RangeMethod
@@ -204,8 +206,11 @@ def test_that_activation_ranges_hold_zero_and_say_where_they_come_from(method):
     distribution = activation_distribution("x", histogram, STATIC_INT8, None, settings)
     assert distribution.low == 0.0
     assert 0 < distribution.high <= histogram.maximum
-    assert (distribution.high < histogram.maximum * 0.95) == (method == "percentile")
-    assert distribution.note
+    assert (distribution.high, distribution.low) == activation_range(
+        histogram, settings, IntegerGrid(8, signed=False)
+    )[::-1]
+    assert (distribution.high == histogram.maximum) == (method == "minmax")
+    assert distribution.note.endswith("range")
 
 
 # ---------------------------------------------------------------------- variants

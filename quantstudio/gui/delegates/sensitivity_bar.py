@@ -14,7 +14,7 @@ from quantstudio.gui.itemmodels.layer_table import SCALE_ROLE, SENSITIVITY_ROLE
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale
 from quantstudio.gui.theme import current_theme
 
-TEXT_PX = 56
+TEXT_PX = 58
 BAR_PX = 6
 _ROLES = ("ok", "warn", "bad")
 

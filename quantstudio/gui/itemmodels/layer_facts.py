@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import Granularity, LayerScheme, scheme_name
@@ -18,6 +19,12 @@ from quantstudio.gui.plots.distribution import Distribution
 
 SPARK_BINS = 30
 SPARK_REACH = 5.0  # standard deviations either side; beyond lie a few outliers that would flatten the rest
+_METHOD_NAMES = {
+    RangeMethod.MINMAX: "min–max",
+    RangeMethod.PERCENTILE: "percentile",
+    RangeMethod.MSE: "least-error",
+    RangeMethod.ENTROPY: "entropy",
+}
 ACTIVATION_GRID = IntegerGrid(8, signed=False)
 
 
@@ -57,8 +64,7 @@ def activation_distribution(
 ) -> Distribution:
     """A tensor's values with the unsigned 8-bit grid of static quantization.
 
-    Without a range set by hand the lines stand at the exact extremes or, with the percentile method, at the
-    percentile; the other methods choose a range inside them when the model is built.
+    Without a range set by hand the lines stand where calibration puts them.
     """
     low, high, note = _calibrated_range(histogram, settings)
     if override is not None:
@@ -76,15 +82,9 @@ def activation_distribution(
 
 
 def _calibrated_range(histogram: Histogram, settings: CalibrationSettings) -> tuple[float, float, str]:
-    low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
-    if settings.method is RangeMethod.PERCENTILE:
-        tail = (1 - settings.percentile / 100) / 2
-        cumulative = np.concatenate(([0.0], np.cumsum(histogram.counts, dtype=np.float64)))
-        ends = np.interp(np.asarray([tail, 1 - tail]) * cumulative[-1], cumulative, histogram.edges)
-        return min(max(float(ends[0]), low), 0.0), max(min(float(ends[1]), high), 0.0), "percentile range"
-    if settings.method is RangeMethod.MINMAX:
-        return low, high, "min–max range"
-    return low, high, f"min–max shown, {settings.method.value.upper()} range is set when building"
+    """The range the build will use, and the name of the method that gave it."""
+    low, high = activation_range(histogram, settings, ACTIVATION_GRID)
+    return float(low), float(high), f"{_METHOD_NAMES[settings.method]} range"
 
 
 def weight_sqnr_db(

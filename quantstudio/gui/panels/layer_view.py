@@ -26,7 +26,7 @@ WIDTHS = {
     LayerColumn.PARAMETERS: 72,
     LayerColumn.KERNEL: 132,
 }
-SENSITIVITY_NARROW_PX = 100
+SENSITIVITY_NARROW_PX = 112
 NAME_COMFORT_PX = 190
 # The first to go where there is no room.
 GIVING_WAY = (

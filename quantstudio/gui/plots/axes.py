@@ -13,6 +13,7 @@ from typing_extensions import override
 from quantstudio.gui import figures
 
 _GAP_PX = 4
+TWO_LINES_PX = 36
 
 
 class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
@@ -50,6 +51,7 @@ class NamedAxis(FigureAxis):
     def __init__(self, orientation: str) -> None:
         super().__init__(orientation)
         self._names: dict[float, str] = {}
+        self.setHeight(TWO_LINES_PX)
 
     def set_names(self, names: dict[float, str]) -> None:
         """Words by position."""

@@ -66,7 +66,7 @@ class ErrorBitsPlot(Plot):
         super().__init__(
             name,
             "Error against bits",
-            ("Precision", "Weight SQNR (dB)"),
+            ("", "Weight SQNR (dB)"),
             axes={"bottom": NamedAxis("bottom")},
             empty="Choose a layer that can be quantized.",
             parent=parent,
@@ -132,7 +132,7 @@ class ErrorBitsPlot(Plot):
     def _draw(self) -> None:
         theme = current_theme()
         is_kl = self.measure.current == KL
-        self.set_labels("Precision", "KL divergence (nats)" if is_kl else "Weight SQNR (dB)")
+        self.set_labels("", "KL divergence (nats)" if is_kl else "Weight SQNR (dB)")
         heights = self._heights()
         x = np.arange(len(heights), dtype=np.float64)
         brushes, pens = [], []

@@ -79,6 +79,7 @@ class Plot(Card):
         self.item.getViewBox().setMouseEnabled(x=False, y=False)
         for name in ("left", "bottom"):
             axis = self.item.getAxis(name)
+            axis.setZValue(-1000)  # pyqtgraph puts the grid above the bars
             axis.setStyle(tickFont=ui_font(CAPTION_PX), tickLength=0, tickTextOffset=6)
         self.item.getAxis("left").setWidth(LEFT_AXIS_PX)
         self.item.showGrid(y=True, alpha=GRID_ALPHA)

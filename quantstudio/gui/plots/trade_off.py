@@ -21,6 +21,7 @@ DOT_PX = 11
 RING_PX = 21
 CLICK_PX = 12
 NAMED_UP_TO = 14
+NAME_PX = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,26 +161,30 @@ class TradeOffPlot(Plot):
         self._place_names()
 
     def _place_names(self) -> None:
-        """Above the dot, on the side where there is room, a line higher where two would collide."""
+        """Beside the dot where there is room: above it, else below, else on a further line."""
         view = self.item.getViewBox()
-        (left, right), _ = view.viewRange()
-        per_px = view.viewPixelSize()
+        (left, right), (_, top) = view.viewRange()
+        px, py = view.viewPixelSize()
         taken: list[tuple[float, float, float]] = []
         for point, text in zip(self._points, self._names, strict=False):
             if not text.isVisible():
                 continue
             is_right = point.cost.value > (left + right) / 2
-            text.setAnchor((1.0, 1.0) if is_right else (0.0, 1.0))
-            beside = RING_PX / 2 + 3 if point.is_current else DOT_PX
-            offset = beside * per_px[0] * (-1 if is_right else 1)
-            width = text.boundingRect().width() * per_px[0]
-            x = point.cost.value + offset
+            beside = (RING_PX / 2 + 3 if point.is_current else DOT_PX) * px
+            width = text.boundingRect().width() * px
+            x = point.cost.value - beside if is_right else point.cost.value + beside
             start = x - width if is_right else x
-            y = point.quality.value + 2 * per_px[1]
-            height = 14 * per_px[1]
-            while any(s < start + width and start < e and abs(t - y) < height for s, e, t in taken):
-                y += height
+            free = [
+                y
+                for lines in (1.3, -0.3, 2.3, -1.3, 3.3, -2.3)
+                if (y := point.quality.value + (lines - 0.5) * NAME_PX * py) < top
+                and not any(
+                    s < start + width and start < e and abs(t - y) < NAME_PX * py for s, e, t in taken
+                )
+            ]
+            y = free[0] if free else point.quality.value
             taken.append((start, start + width, y))
+            text.setAnchor((1.0, 0.5) if is_right else (0.0, 0.5))
             text.setPos(x, y)
 
     @override

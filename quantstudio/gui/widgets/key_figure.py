@@ -53,7 +53,7 @@ class KeyFigure(QFrame):
 
     def _lay_out(self) -> None:
         row = QHBoxLayout(self)
-        row.setContentsMargins(12, 8, 10, 8)
+        row.setContentsMargins(11, 8, 9, 8)
         row.setSpacing(10)
         row.addWidget(self._icon)
         column = QVBoxLayout()
@@ -93,11 +93,11 @@ class KeyFigure(QFrame):
         """
         self.value.setText(value)
         self._deltas = (delta, short_delta or delta)
-        self._choose_delta()
         if self.delta.property("role") != tone.value:
             self.delta.setProperty("role", tone.value)
             self.delta.style().unpolish(self.delta)
             self.delta.style().polish(self.delta)
+        self._choose_delta()
         self.tag.set_text(tag, detail=detail)
         self.setToolTip(detail)
         parts = (self.caption.text(), value, delta, tag)
@@ -113,9 +113,11 @@ class KeyFigure(QFrame):
     def _choose_delta(self) -> None:
         """The full wording where it fits, the short one elsewhere."""
         icon = _ICON_PX + 10 if self.width() >= _ICON_ROOM_PX else 0
-        room = self.width() - 22 - icon - self.value.sizeHint().width() - 6
+        self.value.ensurePolished()
+        room = self.width() - 20 - icon - self.value.sizeHint().width() - 6
         full, short = self._deltas
-        fits = self.delta.fontMetrics().horizontalAdvance(full) <= room
+        self.delta.ensurePolished()
+        fits = self.delta.fontMetrics().horizontalAdvance(full) + 4 <= room
         self.delta.setText(full if fits else short)
 
     def _on_theme_changed(self, _theme: object) -> None:

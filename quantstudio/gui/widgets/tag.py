@@ -57,7 +57,7 @@ class Tag(QWidget):
     @override
     def sizeHint(self) -> QSize:
         metrics = QFontMetrics(self.font())
-        return QSize(metrics.horizontalAdvance(self._text) + 12, metrics.height() + 3)
+        return QSize(metrics.horizontalAdvance(self._text) + 10, metrics.height() + 3)
 
     @override
     def paintEvent(self, event: QPaintEvent) -> None:
