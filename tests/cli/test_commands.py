@@ -27,7 +27,7 @@ def _one_cache(_module_cache, monkeypatch):
     monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_module_cache))
 
 
-def read_json(capsys) -> dict:
+def read_json(capsys):
     return json.loads(capsys.readouterr().out)
 
 

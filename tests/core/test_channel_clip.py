@@ -34,7 +34,8 @@ def test_that_channels_of_one_range_give_what_one_scale_gives():
     counts, edges = np.histogram(weights, 2048, (-1, 1))
     grid = IntegerGrid(4, signed=True)
 
-    per_channel = channel_clip_effect(counts, edges, (-np.ones(8), np.ones(8)), 1.0, grid)
+    ones = np.ones(8, dtype=np.float32)
+    per_channel = channel_clip_effect(counts, edges, (-ones, ones), 1.0, grid)
     pooled = clip_effect(counts, edges, -1.0, 1.0, grid)
 
     assert per_channel.sqnr_db == pytest.approx(pooled.sqnr_db, abs=0.1)
