@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ from PySide6.QtGui import QDesktopServices, QKeySequence
 from PySide6.QtWidgets import QFileDialog
 
 from quantstudio.core.folders import config_folder
+from quantstudio.core.recipe import ActivationScope, RangeMethod
 from quantstudio.core.samples import sample_names
 from quantstudio.gui.actions import ActionSpec
 from quantstudio.gui.dialogs.data_dialog import DataDialog
 from quantstudio.gui.dialogs.export_dialog import ExportDialog
 from quantstudio.gui.dialogs.help_dialogs import AboutDialog, ShortcutsDialog
-from quantstudio.gui.dialogs.rules_dialog import RulesDialog
+from quantstudio.gui.dialogs.rules_dialog import SCHEME_TEXTS, RulesDialog
 from quantstudio.gui.dialogs.settings_dialog import SettingsDialog
 from quantstudio.gui.dialogs.trust_dialog import TrustDialog
 from quantstudio.gui.recipe_edits import PrecisionKey
@@ -34,6 +36,16 @@ OPEN_FILTER = (
     "Models (*.onnx *.pt2 *.pt *.pth *.ts *.torchscript *.safetensors);;Projects (*.qstudio);;"
     "Data (*.npz);;Recipes (*.json);;All files (*)"
 )
+RANGE_TEXTS = {
+    RangeMethod.MSE: "Least squared error",
+    RangeMethod.MINMAX: "Full range (min and max)",
+    RangeMethod.PERCENTILE: "Percentile 99.999",
+    RangeMethod.ENTROPY: "Entropy",
+}
+SCOPE_TEXTS = {
+    ActivationScope.ALL: "Every operator with an integer kernel",
+    ActivationScope.WEIGHTED: "Around weights only (transformers)",
+}
 PRESETS = {
     "auto": "Best that is not slower",
     "static-int8": "INT8 everywhere",
@@ -140,12 +152,20 @@ class Commands(QObject):
         )
 
     def _view(self) -> tuple[ActionSpec, ...]:
+        window = self._window
         return (
             ActionSpec(
                 "view.theme", "Light or dark &theme", self.toggle_theme, "moon", "Ctrl+T", short="Theme"
             ),
             ActionSpec("view.palette", "&Command palette", self.open_palette, "command", "Ctrl+K"),
             ActionSpec("view.fullscreen", "F&ull screen", self.toggle_fullscreen, "fit", "F11"),
+            ActionSpec("view.inspect", "&Inspect", lambda: window.show_tab(0), "search", "Ctrl+1"),
+            ActionSpec("view.tradeoff", "Trade-&off", lambda: window.show_tab(1), "tradeoff", "Ctrl+2"),
+            ActionSpec("view.compare", "Com&pare", lambda: window.show_tab(2), "compare", "Ctrl+3"),
+            ActionSpec("view.plans", "P&lans", lambda: window.toggle_below("plans"), "plan", "Ctrl+4"),
+            ActionSpec("view.jobs", "&Jobs", lambda: window.toggle_below("jobs"), "list", "Ctrl+5"),
+            ActionSpec("view.log", "Lo&g", lambda: window.toggle_below("log"), "log", "Ctrl+6"),
+            ActionSpec("view.layers", "Layer t&able", window.toggle_layers, "layers", "Ctrl+L"),
         )
 
     def _model(self) -> tuple[ActionSpec, ...]:
@@ -338,6 +358,10 @@ class Commands(QObject):
         """Measure the selected layers one at a time."""
         self._session.exact_sensitivity(self._session.selection)
 
+    def set_range_method(self, method: RangeMethod) -> None:
+        """Read activation ranges off the histograms in another way."""
+        self._session.set_calibration(replace(self._session.recipe.calibration, method=method))
+
     # Trust, help, palette.
 
     def ask_for_trust(self, request: TrustRequest) -> None:
@@ -383,6 +407,23 @@ class Commands(QObject):
             )
             for plan in session.plans
             if plan.name != session.active_plan
+        ]
+        entries += [
+            PaletteEntry(
+                f"Activation ranges: {text}", "Model", _call(self.set_range_method, method), icon="calibrate"
+            )
+            for method, text in RANGE_TEXTS.items()
+        ]
+        entries += [
+            PaletteEntry(f"Quantize activations: {text}", "Model", _call(session.set_activation_scope, scope))
+            for scope, text in SCOPE_TEXTS.items()
+        ]
+        entries += [
+            PaletteEntry(
+                f"Set all {op_type} to {text}", "Edit", _call(session.set_scheme_by_type, op_type, scheme)
+            )
+            for op_type in sorted({layer.op_type for layer in session.layers})
+            for scheme, text in SCHEME_TEXTS.items()
         ]
         entries += [
             PaletteEntry(f"Open sample {name}", "File", _call(session.open_sample, name), icon="sample")

@@ -66,11 +66,10 @@ class MainWindow(QMainWindow):
         self._build_centre()
         self._build_docks()
         self.menus = Menus(self, session, settings, self.actions_list)
-        self._add_view_switches()
         self.tool_bar = ToolBar(self, self.actions_list, self.menus.plan)
         self.addToolBar(self.tool_bar)
         self.status_line = StatusLine(self.statusBar(), session)
-        self.status_line.jobs_asked.connect(self._show_jobs)
+        self.status_line.jobs_asked.connect(self._on_jobs_asked)
         self._connect()
         self._refresh_actions()
         self._refresh_title()
@@ -158,29 +157,6 @@ class MainWindow(QMainWindow):
         self.addDockWidget(area, dock)
         return dock
 
-    def _add_view_switches(self) -> None:
-        menu = self.menus.view
-        menu.addSeparator()
-        for index, name in enumerate(("Inspect", "Trade-off", "Compare")):
-            action = menu.addAction(name)
-            action.setObjectName(f"action.view.tab{index + 1}")
-            action.setShortcut(f"Ctrl+{index + 1}")
-            action.triggered.connect(lambda _=False, i=index: self.tabs.setCurrentIndex(i))
-        menu.addSeparator()
-        for panel, name, keys in (
-            (self.plans_panel, "Plans", "Ctrl+4"),
-            (self.jobs_panel, "Jobs", "Ctrl+5"),
-            (self.log_panel, "Log", "Ctrl+6"),
-        ):
-            action = menu.addAction(name)
-            action.setObjectName(f"action.view.{name.lower()}")
-            action.setShortcut(keys)
-            action.triggered.connect(lambda _=False, p=panel: self._toggle_below(p))
-        layers = self.layers_dock.toggleViewAction()
-        layers.setText("Layers")
-        layers.setObjectName("action.view.layers")
-        menu.addAction(layers)
-
     def _connect(self) -> None:
         session = self.session
         session.notified.connect(self._on_notified)
@@ -248,21 +224,32 @@ class MainWindow(QMainWindow):
         """Write notes into the log and show it."""
         for note in notes:
             self.session.job_list.logged.emit(LogLine(time.time(), NoticeLevel.INFO, note))
-        self._show_below(self.log_panel)
+        self.show_below(self.log_panel)
 
-    def _show_jobs(self) -> None:
-        self._toggle_below(self.jobs_panel)
+    def show_tab(self, index: int) -> None:
+        """Show one of the tabs: inspect, trade-off, compare."""
+        self.tabs.setCurrentIndex(index)
 
-    def _toggle_below(self, panel: QWidget) -> None:
+    def toggle_layers(self) -> None:
+        """Show or hide the layer table."""
+        self.layers_dock.setVisible(not self.layers_dock.isVisible())
+
+    def toggle_below(self, name: str) -> None:
+        """Show "plans", "jobs" or "log" below; hide it if it is shown already."""
+        panel = {"plans": self.plans_panel, "jobs": self.jobs_panel, "log": self.log_panel}[name]
         if self.below_dock.isVisible() and self.below.currentWidget() is panel:
             self.below_dock.hide()
         else:
-            self._show_below(panel)
+            self.show_below(panel)
+
+    def _on_jobs_asked(self) -> None:
+        self.toggle_below("jobs")
 
     def _hide_below(self) -> None:
         self.below_dock.hide()
 
-    def _show_below(self, panel: QWidget) -> None:
+    def show_below(self, panel: QWidget) -> None:
+        """Show a panel below the rest."""
         self.below.setCurrentWidget(panel)
         if not self.below_dock.isVisible():
             self.below_dock.show()

@@ -9,25 +9,15 @@ from PySide6.QtCore import QObject, QSize, Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QMainWindow, QMenu, QSizePolicy, QToolBar, QToolButton, QWidget
 
-from quantstudio.core.recipe import ActivationScope, CalibrationSettings, RangeMethod
+from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.samples import sample_names
 from quantstudio.gui.actions import Actions
-from quantstudio.gui.commands import PRESETS
+from quantstudio.gui.commands import PRESETS, RANGE_TEXTS, SCOPE_TEXTS
 from quantstudio.gui.dialogs.rules_dialog import SCHEME_TEXTS
 from quantstudio.gui.recipe_edits import PrecisionKey
 from quantstudio.gui.session import Session
 from quantstudio.gui.settings import Settings
 
-RANGE_TEXTS = {
-    RangeMethod.MSE: "Least squared error",
-    RangeMethod.MINMAX: "Full range (min and max)",
-    RangeMethod.PERCENTILE: "Percentile 99.999",
-    RangeMethod.ENTROPY: "Entropy",
-}
-SCOPE_TEXTS = {
-    ActivationScope.ALL: "Every operator with an integer kernel",
-    ActivationScope.WEIGHTED: "Around weights only (transformers)",
-}
 # Samples asked for; more than a few thousand rarely move a range.
 SAMPLE_COUNTS = (64, 128, 256, 512, 1024, 4096, 8192)
 
@@ -43,8 +33,11 @@ class Menus(QObject):
         self._actions = actions
         self._build_file()
         self._build_edit()
-        self.view = self._menu("view", "&View")
-        self._add(self.view, "view.palette", "-", "view.theme", "view.fullscreen")
+        view = self._menu("view", "&View")
+        self._add(view, "view.palette", "-", "view.inspect", "view.tradeoff", "view.compare", "-")
+        self._add(
+            view, "view.layers", "view.plans", "view.jobs", "view.log", "-", "view.theme", "view.fullscreen"
+        )
         self._build_model()
         self._build_plan()
         self._build_run()

@@ -135,7 +135,7 @@ class Session(SessionBase):
         """A new plan with the default recipe, made active."""
         state = self._project.state
         free = _free_name(name.strip() or "Plan", [p.name for p in state.plans])
-        plan = Plan(free, edits.default_recipe())
+        plan = Plan(free, edits.default_recipe(self.layers))
         self._edit(lambda: self._project.edit(state.with_plan(plan), f"Add plan {free}"))
 
     def duplicate_plan(self, name: str) -> None:

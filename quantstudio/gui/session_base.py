@@ -200,13 +200,16 @@ class SessionBase(QObject):
     ) -> None:
         """Show a model: another one begins a new project, the same one keeps what is known of it."""
         known = self._project.model
-        if model is None or (known is not None and known.summary.digest != model.digest):
+        is_other = model is None or known is None or known.summary.digest != model.digest
+        if is_other and (known is not None or model is None):
             self.attach_project(Project.temporary(restore=False))
         if model is None:
             return
         self._keep(lambda: self._keeper.keep_model(model, factory=factory, state_path=state_path))
         self.state.model, self.state.trusted = model, trusted
         self.state.factory, self.state.state_path = factory, state_path
+        if is_other:
+            self._fit_start_plan()
         self._tell_everything()
 
     def attach_project(self, project: Project) -> None:
@@ -265,7 +268,8 @@ class SessionBase(QObject):
         self.state.weights_path = path
         if model is not None:
             self._keep(lambda: self._keeper.keep_weights(model, path))
-        self.load_weights(path)
+        if any(layer.weight_name and layer.name not in self.state.weights for layer in self.layers):
+            self.load_weights(path)
 
     def adopt_activations(self, statistics: Statistics | None) -> None:
         """Activation statistics."""
@@ -372,6 +376,13 @@ class SessionBase(QObject):
         if self._project.state == ProjectState() and not self._project.undo_label:
             start = ProjectState((Plan(START_PLAN, default_recipe()),), START_PLAN)
             self._project.edit(start, f"Start with {START_PLAN}")
+
+    def _fit_start_plan(self) -> None:
+        """The first model of a project decides what its untouched first plan is."""
+        state = self._project.state
+        recipe = default_recipe(self.layers)
+        if state == ProjectState((Plan(START_PLAN, default_recipe()),), START_PLAN):
+            self._project.edit(state.with_recipe(recipe), "Start with INT8 at run time")
 
     def _keep(self, write: Callable[[], None]) -> None:
         try:

@@ -68,8 +68,10 @@ class TestData:
         dialog.open()
         runner.is_holding = True
         dialog.check.click()
-        with qtbot.waitSignal(dialog.destroyed):
-            dialog.reject()
+        gone: list[bool] = []
+        dialog.destroyed.connect(lambda: gone.append(True))
+        dialog.reject()
+        qtbot.waitUntil(lambda: bool(gone))
         runner.is_holding = False
         runner.release()
         settle(full)

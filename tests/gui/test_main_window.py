@@ -69,7 +69,7 @@ class TestAccessibility:
 
     @pytest.mark.parametrize("panel", ["plans_panel", "jobs_panel", "log_panel"])
     def test_that_every_control_of_a_panel_below_has_a_name(self, full, panel):
-        full._show_below(getattr(full, panel))
+        full.show_below(getattr(full, panel))
         assert unnamed(full) == []
 
     @pytest.mark.parametrize(
@@ -181,6 +181,10 @@ class TestActions:
         assert full.jobs_panel.isVisible()
         qtbot.keyClick(full, Qt.Key.Key_5, Qt.KeyboardModifier.ControlModifier)
         assert not full.jobs_panel.isVisible()
+        qtbot.keyClick(full, Qt.Key.Key_L, Qt.KeyboardModifier.ControlModifier)
+        assert not full.layers_panel.isVisible()
+        qtbot.keyClick(full, Qt.Key.Key_L, Qt.KeyboardModifier.ControlModifier)
+        assert full.layers_panel.isVisible()
 
     @pytest.mark.parametrize(
         "action",
@@ -242,7 +246,7 @@ class TestActions:
 
 class TestPanels:
     def test_that_jobs_show_title_result_and_state(self, qtbot, full):
-        full._show_jobs()
+        full.toggle_below("jobs")
         row = next(r for r in full.session.jobs if r.title == "Measure")
         line = full.jobs_panel.line(row.job_id)
         assert line.detail.text().startswith("top-1 92.20")
@@ -251,7 +255,7 @@ class TestPanels:
     def test_that_a_job_is_stopped_from_its_line(self, qtbot, runner, full):
         runner.is_holding = True
         full.session.calibrate()
-        full._show_jobs()
+        full.toggle_below("jobs")
         qtbot.waitUntil(lambda: runner.submitted[-1].id in full.jobs_panel._lines)
         line = full.jobs_panel.line(runner.submitted[-1].id)
         qtbot.mouseClick(line.stop, Qt.MouseButton.LeftButton)
@@ -336,6 +340,16 @@ class TestToastsAndPalette:
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Return)
         assert full.session.current_layer == name
 
+    def test_that_the_palette_reaches_what_the_menus_list(self, qtbot, full):
+        full.commands.open_palette()
+        qtbot.keyClicks(full.palette_dialog.search, "ranges: entropy")
+        qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Return)
+        assert full.session.recipe.calibration.method.value == "entropy"
+        full.commands.open_palette()
+        qtbot.keyClicks(full.palette_dialog.search, "set all conv to fp32")
+        qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Return)
+        assert full.session.undo_text == "Set all Conv to FP32"
+
     def test_that_what_cannot_be_done_now_is_listed_last_and_not_run(self, qtbot, window):
         window.commands.open_palette()
         qtbot.keyClicks(window.palette_dialog.search, "quantize")
@@ -397,7 +411,7 @@ class TestOpening:
         assert Path(path).exists()
 
     def test_that_the_window_fits_a_small_screen(self, full):
-        full._show_below(full.plans_panel)
+        full.show_below(full.plans_panel)
         assert full.minimumSizeHint().width() <= 1280
         assert full.minimumSizeHint().height() <= 720
 

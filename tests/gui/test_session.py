@@ -10,6 +10,7 @@ import pytest
 from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished, Message, Progress, Severity
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP16, FP32, STATIC_INT4, STATIC_INT8
 from quantstudio.core.recipe import (
     ActivationScope,
@@ -24,6 +25,7 @@ from quantstudio.gui.session_values import LogLine
 from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.project.store import Project
 from tests.gui.canned import LAYERS, succeeded
+from tests.gui.sample_session import model_summary, weight_statistics
 
 
 @pytest.fixture
@@ -597,6 +599,15 @@ class TestFiles:
         qtbot.waitUntil(lambda: with_data.calibration_data.path == str(tmp_path / "moved.npz"))
 
 
+def test_that_a_network_with_attention_starts_from_ranges_at_run_time(replayed_session):
+    model = model_summary(6)
+    product = LayerInfo("scores", "MatMul", schemes=("dynamic-int8", "static-int8"))
+    replayed_session.adopt_model(replace(model, layers=(*model.layers, product)))
+    assert replayed_session.recipe == uniform_recipe("dynamic-int8")
+    replayed_session.adopt_model(replace(model, digest="another"))
+    assert replayed_session.recipe == uniform_recipe("static-int8")
+
+
 def test_that_streamed_weights_without_a_histogram_are_left_to_the_file():
     from quantstudio.gui.streamed import weights_from_event
 
@@ -605,7 +616,6 @@ def test_that_streamed_weights_without_a_histogram_are_left_to_the_file():
 
 def test_that_streamed_weights_read_back_equal(qapp):
     from quantstudio.gui.streamed import weights_from_event
-    from tests.gui.sample_session import model_summary, weight_statistics
 
     layer = model_summary(6).layers[0]
     row = weight_statistics(layer)
