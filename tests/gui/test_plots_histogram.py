@@ -10,6 +10,7 @@ import pytest
 from quantstudio.core.affine import IntegerGrid, clip_effect
 from quantstudio.gui.plots.distribution import (
     Distribution,
+    drawn_bins,
     grid_bars,
     thinned,
     top_of,
@@ -214,3 +215,18 @@ def test_that_a_redraw_takes_less_than_50_ms(qtbot):
         plot.view.grab()
         times.append(time.perf_counter() - start)
     assert np.median(times) < 0.05
+
+
+def test_that_sparse_histograms_are_drawn_with_fewer_bins():
+    few = np.random.default_rng(1).normal(0, 1, 400).astype(np.float32)
+    edges, counts = drawn_bins(histogram_of(few))
+    assert len(counts) == 64
+    assert len(edges) == 65
+    assert counts.sum() == 400
+    many = np.random.default_rng(1).normal(0, 1, 100_000).astype(np.float32)
+    assert len(drawn_bins(histogram_of(many))[1]) == 2048
+
+
+def test_that_an_input_of_a_few_grey_levels_is_drawn_with_fewer_bins():
+    levels = np.repeat(np.arange(17, dtype=np.float32) / 16, 5000)
+    assert len(drawn_bins(histogram_of(levels, 4096, -1.0, 1.0))[1]) <= 128

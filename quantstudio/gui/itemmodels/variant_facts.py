@@ -45,7 +45,9 @@ def quality_of(variant: Variant) -> Quality | None:
         if key in result.metrics:
             value = result.metrics[key]
             drop = None if variant.is_base or key != "top1" else result.drop
-            ends = (value, value) if drop is None else (value - drop.high / 100, value - drop.low / 100)
+            ends = (value, value)
+            if drop is not None:  # a share cannot leave 0 to 1, whatever the interval of the difference says
+                ends = (max(0.0, value - drop.high / 100), min(1.0, value - drop.low / 100))
             return Quality(key, METRIC_NAMES[key], Interval(value, *ends), drop is not None)
     if variant.is_base:
         value = 1.0

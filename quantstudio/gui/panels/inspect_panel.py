@@ -58,8 +58,7 @@ class InspectPanel(QWidget):
         self.tensor.setAccessibleName("Activation tensor")
         self.tensor.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.tensor.setMinimumContentsLength(8)
-        self.tensor.setMaximumWidth(150)
-        self.histogram.footer.insertWidget(0, self.tensor)
+        self.histogram.chooser.addWidget(self.tensor)
         self.right = QStackedWidget()
         self._switches: list[Segmented] = []
         for plot, key in ((self.channels, CHANNELS), (self.bits, BITS)):
@@ -168,7 +167,9 @@ class InspectPanel(QWidget):
             for tensor in wanted:
                 side = "in" if layer is not None and tensor in layer.inputs else "out"
                 self.tensor.addItem(f"{side}: {tensor}", tensor)
-        self.tensor.setVisible(self.kind.current == ACTIVATIONS and len(wanted) > 1)
+        has_choice = self.kind.current == ACTIVATIONS and len(wanted) > 1
+        self.tensor.setVisible(has_choice)
+        self.histogram.set_compact(has_choice)
 
     def _show_histogram(self, layer: LayerInfo | None) -> None:
         self.histogram.set_title(TITLES[self.kind.current])

@@ -10,7 +10,7 @@ from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.gui import figures
-from quantstudio.gui.itemmodels.variant_facts import Quality, latency_of, quality_of, size_of
+from quantstudio.gui.itemmodels.variant_facts import Quality, latency_of, quality_of, size_of, speedup_text
 from quantstudio.gui.session import Session, Variant
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
 from quantstudio.gui.widgets.refresher import Refresher
@@ -156,13 +156,13 @@ class KeyFiguresPanel(QWidget):
         prediction = self._session.prediction
         measured = latency_of(current, base) if current is not None else None
         if current is not None and measured is not None:
-            self._set_latency(measured.value, reference, MEASURED, _latency_detail(current))
+            self._set_latency(measured.value, _paired(current, reference), MEASURED, _latency_detail(current))
         elif prediction is not None and prediction.latency_ms is not None:
             costs = self._session.costs
             fp32 = Interval(costs.fp32_ms, costs.fp32_ms, costs.fp32_ms) if costs is not None else reference
             self._set_latency(prediction.latency_ms, fp32, PREDICTED, "From the time of each layer")
         elif stale is not None and (old := latency_of(stale, base)) is not None:
-            self._set_latency(old.value, reference, OUT_OF_DATE, _latency_detail(stale))
+            self._set_latency(old.value, _paired(stale, reference), OUT_OF_DATE, _latency_detail(stale))
         elif reference is not None and base is not None:
             self.latency_card.set_figure(
                 figures.milliseconds(reference.value),
@@ -175,10 +175,10 @@ class KeyFiguresPanel(QWidget):
             self.latency_card.set_figure(figures.NOTHING, detail=hint)
 
     def _set_latency(self, value_ms: float, reference: Interval | None, tag: str, detail: str) -> None:
+        """`reference` is what FP32 would take beside this figure."""
         delta, tone = "", Tone.NEUTRAL
         if reference is not None:
             delta, tone = _times(reference.value, value_ms, "faster", "slower")
-            detail += f"; FP32 takes {figures.milliseconds(reference.value)}"
         self.latency_card.set_figure(
             figures.milliseconds(value_ms),
             delta=delta,
@@ -230,14 +230,26 @@ def _newest_measured(variants: tuple[Variant, ...]) -> Variant | None:
     return next((v for v in reversed(variants) if not v.is_base and v.result is not None), None)
 
 
+def _paired(variant: Variant, reference: Interval | None) -> Interval | None:
+    """FP32's time by the paired speed-up: machines drift, and medians of whole runs drift with them."""
+    result = variant.result
+    if result is None or result.latency_ms is None or result.speedup is None:
+        return reference
+    p50, speedup = result.latency_ms.p50, result.speedup
+    return Interval(p50 * speedup.value, p50 * speedup.low, p50 * speedup.high)
+
+
 def _latency_detail(variant: Variant) -> str:
     latency = variant.result.latency_ms if variant.result is not None else None
     if latency is None:
         return variant.name
-    return (
+    text = (
         f"{variant.name}, {latency.runs} runs, batch {latency.batch}, {latency.threads} threads, "
         f"{latency.provider}"
     )
+    if variant.result is not None and variant.result.speedup is not None and not variant.is_base:
+        text += f"; speed-up {speedup_text(variant.result.speedup)}, paired with FP32"
+    return text
 
 
 def _short(delta: str) -> str:

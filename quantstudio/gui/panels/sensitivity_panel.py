@@ -116,7 +116,10 @@ class SensitivityPanel(QWidget):
             detail=f"{exact} of {known} layers measured one at a time" if exact else "",
         )
         what = "at the reference precision" if precision == REFERENCE else f"to {PRECISION_NAMES[precision]}"
-        progress = f"{known} of {len(rows)} layers  ·  " if known < len(rows) else ""
+        missing = sum(
+            bool(layer.schemes) and layer.name not in session.sensitivity for layer in session.layers
+        )
+        progress = f"{known} of {known + missing} layers  ·  " if missing else ""
         self.strip.subtitle.setText(
             f"{progress}KL of the output when this layer alone goes {what} — click a bar"
         )

@@ -15,6 +15,9 @@ MOST_LEVELS = 4096
 # A bin this much higher than all others is a spike (the zeros behind a ReLU): it may leave the picture.
 SPIKE = 3.0
 SPIKE_AIR = 1.3  # what is drawn of it, in heights of the rest
+FEWEST_DRAWN_BINS = 64
+VALUES_A_BIN = 6.0
+OCCUPIED_LEAST = 0.25
 LOG_FLOOR = 0.5  # half a count: the foot of the bars on a logarithmic axis
 
 
@@ -95,10 +98,12 @@ class GridBars:
     step: float
 
 
-def grid_bars(histogram: Histogram, effect: ClipEffect, grid: IntegerGrid) -> GridBars:
-    """How many values land on each level, on the scale of the histogram's bins."""
+def grid_bars(
+    histogram: Histogram, effect: ClipEffect, grid: IntegerGrid, bin_width: float | None = None
+) -> GridBars:
+    """How many values land on each level, on the scale of bins `bin_width` wide (the histogram's own)."""
     edges, counts = histogram.edges, histogram.counts
-    width = float(edges[1] - edges[0])
+    width = float(edges[1] - edges[0]) if bin_width is None else bin_width
     step = effect.scale
     cumulative = np.concatenate(([0.0], np.cumsum(counts, dtype=np.float64)))
     levels = np.arange(grid.low, grid.high + 1, dtype=np.float64)[:MOST_LEVELS]
@@ -106,6 +111,24 @@ def grid_bars(histogram: Histogram, effect: ClipEffect, grid: IntegerGrid) -> Gr
     borders = np.concatenate(([-np.inf], (centres[1:] + centres[:-1]) / 2, [np.inf]))
     landed = np.diff(np.interp(borders, edges, cumulative))
     return GridBars(centres, landed * width / step, step)
+
+
+def drawn_bins(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Edges and counts as they are drawn: neighbouring bins are joined where most are empty.
+
+    A layer of a few hundred weights, or an input with seventeen grey levels, would be a comb of single values
+    beside which the bars of the grid, which stand for many bins each, could not be seen.
+    """
+    counts, edges = histogram.counts.astype(np.float64), histogram.edges
+    span = (histogram.maximum - histogram.minimum) / max(histogram.high - histogram.low, 1e-300)
+    while len(counts) > FEWEST_DRAWN_BINS and len(counts) % 2 == 0:
+        within = max(1.0, len(counts) * span)
+        is_sparse = np.count_nonzero(counts) / within < OCCUPIED_LEAST
+        if counts.sum() / within >= VALUES_A_BIN and not is_sparse:
+            break
+        counts = counts.reshape(-1, 2).sum(axis=1)
+        edges = edges[::2]
+    return edges, counts
 
 
 def thinned(bars: GridBars, low: float, high: float, most: int) -> tuple[GridBars, int]:

@@ -19,6 +19,7 @@ from quantstudio.gui.plots.distribution import (
     SPIKE_AIR,
     Distribution,
     GridBars,
+    drawn_bins,
     grid_bars,
     thinned,
     top_of,
@@ -58,7 +59,10 @@ class HistogramPlot(Plot):
         self._effect: ClipEffect | None = None
         self._is_log = False
         self._is_dragging = False
+        self._value_label = "Value"
         self._peak = 1.0
+        self._edges = np.asarray([0.0, 1.0])
+        self._counts = np.zeros(1)
         self._add_items()
         self._add_footer(name)
         self.item.getViewBox().setMouseEnabled(x=True, y=False)
@@ -104,7 +108,9 @@ class HistogramPlot(Plot):
             f"plot.{name}.reset", "Reset", "Forget the range set by hand (double click in the plot)"
         )
         self.reset_button.clicked.connect(self._on_reset)
-        self.footer = row
+        self.chooser = QHBoxLayout()
+        self.chooser.setContentsMargins(0, 0, 0, 0)
+        self.body.addLayout(self.chooser)
         row.addWidget(self.readout, 1)
         row.addWidget(self.tag)
         row.addWidget(self.reset_button)
@@ -148,6 +154,11 @@ class HistogramPlot(Plot):
         self.show_plot(self._words())
         self._set_footer_visible(True)
 
+    def set_compact(self, is_compact: bool) -> None:
+        """Leave out the name of the value axis, to make room for a row of controls in `chooser`."""
+        self._value_label = "" if is_compact else "Value"
+        self.set_labels(self._value_label, self.labels[1])
+
     @override
     def show_empty(self, text: str, action: str = "") -> None:
         super().show_empty(text, action)
@@ -162,7 +173,7 @@ class HistogramPlot(Plot):
         self._is_log = is_log
         self.log_button.setChecked(is_log)
         self.item.getAxis("left").setLogMode(y=is_log)
-        self.set_labels("Value", "Count" if is_log else "Density")
+        self.set_labels(self._value_label, "Count" if is_log else "Density")
         if self._shown is not None:
             self._draw_curve()
             self._update_clip()
@@ -190,15 +201,15 @@ class HistogramPlot(Plot):
 
     def _draw_curve(self) -> None:
         assert self._shown is not None
-        counts = self._shown.histogram.counts.astype(np.float64)
+        edges, counts = self._edges, self._counts = drawn_bins(self._shown.histogram)
         top, is_cut = top_of(counts)
         self._peak = top / SPIKE_AIR if is_cut else max(float(counts.max(initial=0.0)), 1.0)
-        self._curve.setData(self._shown.histogram.edges, self._heights(counts), stepMode="center")
+        self._curve.setData(edges, self._heights(counts), stepMode="center")
         self._curve.setFillLevel(math.log10(LOG_FLOOR) if self._is_log else 0.0)
 
     def _set_height(self) -> None:
         assert self._shown is not None
-        counts = self._shown.histogram.counts.astype(np.float64)
+        counts = self._counts
         top, is_cut = top_of(counts)
         if self._is_log:
             low, high = math.log10(LOG_FLOOR), math.log10(max(top, counts.max(initial=1.0))) + 0.1
@@ -229,7 +240,9 @@ class HistogramPlot(Plot):
             self.readout.setText("not on an integer grid")
             self.tag.set_text("")
             return
-        self._bars = grid_bars(self._shown.histogram, self._effect, self._shown.grid)
+        self._bars = grid_bars(
+            self._shown.histogram, self._effect, self._shown.grid, float(self._edges[1] - self._edges[0])
+        )
         self._draw_bars()
         self._place_caption()
         self.readout.setText(self._readout_text())

@@ -20,6 +20,7 @@ from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
 from quantstudio.gui.theme import Theme, ui_font
 
 BAR_WIDTH = 0.8
+LEFT_PX = 74  # divergences are small: "0.0004", "2.5×10⁻⁵"
 _ROLES = ("fp", "warn", "bad")
 _WHISKERS_UP_TO = 200  # more than this and they are a smear
 
@@ -50,6 +51,7 @@ class SensitivityStrip(Plot):
         self._is_sorted = False
         self._is_log = False
         self._add_items()
+        self.item.getAxis("left").setWidth(LEFT_PX)
         self.item.getViewBox().setMouseEnabled(x=True, y=False)
         self.item.scene().sigMouseClicked.connect(self._on_clicked)
         self.item.scene().sigMouseMoved.connect(self._on_moved)
