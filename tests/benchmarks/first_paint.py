@@ -57,10 +57,9 @@ def main() -> None:
             ).stdout
             rows.append(json.loads(out.splitlines()[0]))
     cpu, wall = ([row[key] for row in rows] for key in ("cpu_s", "wall_s"))
-    print(f"first paint, {runs} starts: CPU {statistics.median(cpu):.2f} s (max {max(cpu):.2f}), ", end="")
-    print(
-        f"wall {statistics.median(wall):.2f} s; runtimes loaded: {sorted({n for r in rows for n in r['heavy']})}"
-    )
+    heavy = sorted({name for row in rows for name in row["heavy"]})
+    print(f"first paint, {runs} starts: CPU {statistics.median(cpu):.2f} s (max {max(cpu):.2f})")
+    print(f"wall {statistics.median(wall):.2f} s; runtimes loaded: {heavy or 'none'}")
 
 
 if __name__ == "__main__":
