@@ -16,6 +16,7 @@ from PySide6.QtWidgets import QApplication
 from quantstudio import __version__
 from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.samples import DEFAULT_SAMPLE
+from quantstudio.gui.collector import MainThreadCollector
 from quantstudio.gui.dialogs.help_dialogs import FaultDialog
 from quantstudio.gui.faults import Faults
 from quantstudio.gui.icons import pixmap
@@ -53,6 +54,9 @@ def main(path: str = "", demo: str = "") -> int:
         apply_theme(app, resolve_choice(settings.theme, app.styleHints().colorScheme()))
         session = Session(ProcessRunner, project=first_project(settings))
         window = MainWindow(session, settings, app)
+        collector = MainThreadCollector()
+        collector.start()
+        window.plots_shown.connect(collector.exempt_what_lives)
         faults.failed.connect(lambda what, details: FaultDialog(what, details, window).open())
         window.show()
         QTimer.singleShot(0, lambda: open_first(session, path, demo))

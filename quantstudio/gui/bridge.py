@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from PySide6.QtCore import QObject, QRunnable, Qt, QThreadPool, QTimer, Signal
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.events import Event
@@ -25,11 +26,17 @@ class EventBridge(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self._is_closed = False
         self._posted.connect(self.arrived, Qt.ConnectionType.QueuedConnection)
 
     def post(self, job_id: str, event: Event) -> None:
         """Called on any thread."""
-        self._posted.emit(job_id, event)
+        if not self._is_closed:
+            self._posted.emit(job_id, event)
+
+    def close(self) -> None:
+        """Drop what still comes: nobody listens any more."""
+        self._is_closed = True
 
 
 class Background(QObject):
@@ -39,47 +46,41 @@ class Background(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._pool = QThreadPool(self)
-        self._pool.setMaxThreadCount(1)
+        # Not QThreadPool: it deletes a runnable on its own thread while Python still holds it.
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="files")
+        self._pending: set[Future[None]] = set()
         self._finished.connect(self._on_finished, Qt.ConnectionType.QueuedConnection)
 
     def run(
         self,
         function: Callable[[], Any],
         on_done: Callable[[Any], None],
-        on_error: Callable[[QuantStudioError | OSError | ValueError], None],
+        on_error: Callable[[QuantStudioError | OSError | ValueError | KeyError], None],
     ) -> None:
         """Call `function` on another thread, then one of the two callbacks on this one."""
-        self._pool.start(_Call(function, lambda value, error: self._emit(value, error, (on_done, on_error))))
 
-    def wait(self, timeout_ms: int = 3000) -> bool:
-        """Whether everything under way ended in time; for the end of the program."""
-        return self._pool.waitForDone(timeout_ms)
+        def call() -> None:
+            try:
+                value = function()
+            except (QuantStudioError, OSError, ValueError, KeyError) as error:
+                self._finished.emit(None, error, on_error)
+            else:
+                self._finished.emit(value, None, on_done)
 
-    def _emit(self, value: object, error: object, callbacks: object) -> None:
-        self._finished.emit(value, error, callbacks)
+        self._pending = {future for future in self._pending if not future.done()}
+        self._pending.add(self._pool.submit(call))
 
-    def _on_finished(self, value: Any, error: Any, callbacks: Any) -> None:  # noqa: ANN401  Qt carries objects
-        on_done, on_error = callbacks
-        if error is not None:
-            on_error(error)
-        else:
-            on_done(value)
+    def wait(self, timeout_s: float = 3.0) -> bool:
+        """Whether everything under way ended in time; the callbacks come when the event loop turns."""
+        return not wait(self._pending, timeout=timeout_s).not_done
 
+    def close(self) -> None:
+        """Finish what is under way and take no more."""
+        self.wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-class _Call(QRunnable):
-    def __init__(self, function: Callable[[], Any], finish: Callable[[Any, Any], None]) -> None:
-        super().__init__()
-        self._function = function
-        self._finish = finish
-
-    def run(self) -> None:
-        try:
-            value = self._function()
-        except (QuantStudioError, OSError, ValueError, KeyError) as error:
-            self._finish(None, error)
-        else:
-            self._finish(value, None)
+    def _on_finished(self, value: Any, error: Any, callback: Any) -> None:  # noqa: ANN401  Qt carries objects
+        callback(value if error is None else error)
 
 
 class Throttle(QObject):

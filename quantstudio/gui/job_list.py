@@ -121,6 +121,7 @@ class JobList(QObject):
     def close(self) -> None:
         """End every job and the worker."""
         self.abandon()
+        self._bridge.close()
         self._runner.close()
 
     def _start_next(self) -> None:

@@ -147,6 +147,16 @@ class MainWindow(QMainWindow):
         )
         self.below_dock.setTitleBarWidget(QWidget())
         self.below_dock.hide()
+        self.below_dock.visibilityChanged.connect(self._on_below_shown)
+        self._columns = (column, self.centralWidget().layout())
+
+    def _on_below_shown(self, shown: bool) -> None:
+        """The separator above the panel is the gap; without the panel the margin is."""
+        for layout in self._columns:
+            if layout is not None:
+                margins = layout.contentsMargins()
+                margins.setBottom(0 if shown else GAP)
+                layout.setContentsMargins(margins)
 
     def _dock(self, name: str, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)

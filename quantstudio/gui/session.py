@@ -248,7 +248,7 @@ class Session(SessionBase):
     def close(self) -> None:
         """End the worker and let go of the project; nothing is lost."""
         self.job_list.close()
-        self.background.wait()
+        self.background.close()
         self._project.close()
 
     # Inside.

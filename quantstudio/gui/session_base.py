@@ -338,7 +338,7 @@ class SessionBase(QObject):
         self.background.run(
             lambda: _read_weights(path),
             lambda rows: self._if_same_model(digest, lambda: self.adopt_weights(rows)),
-            self._on_read_error,
+            self._on_weights_unreadable,
         )
 
     def load_activations(self, path: str) -> None:
@@ -347,7 +347,7 @@ class SessionBase(QObject):
         self.background.run(
             lambda: _read_activations(path),
             lambda found: self._if_same_model(digest, lambda: self.adopt_activations(found)),
-            self._on_read_error,
+            self._on_activations_unreadable,
         )
 
     # Inside.
@@ -361,8 +361,15 @@ class SessionBase(QObject):
         if self.state.model is not None and self.state.model.digest == digest:
             adopt()
 
-    def _on_read_error(self, error: Exception) -> None:
-        self.notify(NoticeLevel.WARNING, str(error), "Run the analysis again; it writes the file anew")
+    def _on_weights_unreadable(self, error: Exception) -> None:
+        self.state.weights_path = ""
+        logger.warning("weight statistics: %s", error)
+        self.notify(NoticeLevel.INFO, "Weight statistics are no longer in the cache", "Run Sensitivity again")
+
+    def _on_activations_unreadable(self, error: Exception) -> None:
+        self.state.statistics_path = ""
+        logger.warning("activation statistics: %s", error)
+        self.notify(NoticeLevel.INFO, "Calibration is no longer in the cache", "Run Calibrate again")
 
     def _on_job_failed(self, row: JobRow) -> None:
         self.notify(NoticeLevel.ERROR, f"{row.title} failed: {row.outcome}", row.hint)

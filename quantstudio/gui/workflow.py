@@ -86,7 +86,8 @@ class Workflow:
         def make() -> JobSpec | None:
             model = self._model()
             owners = {layer.name for layer in model.layers if layer.weight_name}
-            return engine_jobs.weights_job(model) if owners - set(self._session.weights) else None
+            is_known = owners <= set(self._session.weights) or _is_file(self._session.state.weights_path)
+            return None if is_known else engine_jobs.weights_job(model)
 
         def finished(result: Mapping[str, Any]) -> str:
             self._session.adopt_weights_file(str(result["path"]))
@@ -101,7 +102,7 @@ class Workflow:
             state = self._session.state
             data = self._needed_data()
             wanted = self._session.recipe.calibration.samples
-            if state.statistics_path and state.statistics_asked == wanted and not again:
+            if _is_file(state.statistics_path) and state.statistics_asked == wanted and not again:
                 return None
             return engine_jobs.calibrate_job(self._model(), data, wanted)
 
@@ -165,7 +166,8 @@ class Workflow:
         def make() -> JobSpec | None:
             session = self._session
             recipe, plan = session.recipe, session.active_plan
-            if not preset and session.current_variant is not None:
+            current = session.current_variant
+            if not preset and current is not None and _is_file(current.path):
                 if on_built is not None:
                     on_built()
                 return None
@@ -199,7 +201,11 @@ class Workflow:
         """Measure the current variant, or every variant in one interleaved comparison."""
 
         def make() -> JobSpec | None:
-            chosen = [v for v in self._session.variants if not v.is_base and (every or v.is_current)]
+            chosen = [
+                v
+                for v in self._session.variants
+                if not v.is_base and (every or v.is_current) and _is_file(v.path)
+            ]
             if not chosen:
                 return None
             data = self._session.test_data or self._needed_data()
@@ -285,6 +291,11 @@ class Workflow:
 def new_group() -> str:
     """A name for work that belongs together."""
     return uuid.uuid4().hex
+
+
+def _is_file(path: str) -> bool:
+    """Whether a file of the cache is still there; the cache may be emptied at any time."""
+    return bool(path) and Path(path).is_file()
 
 
 def _few(names: Iterable[str]) -> str:

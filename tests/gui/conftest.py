@@ -1,5 +1,6 @@
 """A session with a runner that replays canned events, and windows on it in a fixed theme."""
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,22 @@ def settle(window: MainWindow) -> None:
     wait_until(lambda: not window.session.job_list.is_busy)
     assert window.session.background.wait()
     QTest.qWait(90)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_collection_on_other_threads() -> Iterator[None]:
+    """Cycles that hold widgets die on this thread only, as they do in the program."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _collection_after_each_test(qapp: QApplication) -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """The program as a whole: what it may import, how fast it paints, what it does with faults."""
 
+import gc
 import logging
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from PySide6.QtCore import qWarning
 
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.gui.app import check_reference_counts, first_project, make_application, open_first
+from quantstudio.gui.collector import MainThreadCollector
 from quantstudio.gui.faults import Faults
 from quantstudio.gui.settings import Settings
 from quantstudio.project.store import Project
@@ -100,6 +103,8 @@ def test_that_a_leaking_qt_is_refused(monkeypatch):
 
 
 def test_that_the_application_has_its_names_and_style(qapp):
+    # A style sheet wraps the style in one without a name.
+    qapp.setStyleSheet("")
     assert make_application([]) is qapp
     assert qapp.applicationName() == "QuantStudio"
     assert qapp.style().name() == "fusion"
@@ -149,6 +154,25 @@ class TestFirstThingShown:
             assert project.is_temporary
         assert settings.last_project == ""
         assert path.read_bytes() == b"damaged"
+
+
+def test_that_garbage_is_collected_on_the_event_loop_only(qtbot):
+    class Node:
+        def __init__(self):
+            self.me = self
+
+    collector = MainThreadCollector()
+    collector.start()
+    try:
+        assert not gc.isenabled()
+        gone = weakref.ref(Node())
+        kept: list[list[int]] = [[] for _ in range(2000)]
+        qtbot.waitUntil(lambda: gone() is None, timeout=5000)
+        assert kept
+    finally:
+        collector.stop()
+        assert gc.isenabled()
+        gc.disable()
 
 
 class TestFaults:

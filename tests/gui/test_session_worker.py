@@ -1,0 +1,124 @@
+"""The session with the real worker process, on a network of three layers."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.events import JobState
+from quantstudio.gui.session import Session
+from quantstudio.jobs.process import ProcessRunner
+from quantstudio.project.store import Project
+
+TIMEOUT_MS = 60_000
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """Conv, Relu, global pool, Gemm on 8x8 pictures."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], "conv2", pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["c2"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["y"], "head", transB=1),
+    ]
+    shapes = {"w1": (8, 1, 3, 3), "b1": (8,), "w2": (8, 8, 3, 3), "b2": (8,), "w3": (4, 8), "b3": (4,)}
+    weights = [
+        numpy_helper.from_array(rng.normal(0, 0.3, shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        weights,
+    )
+    path: Path = tmp_path / "tiny.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path) -> DataSpec:
+    rng = np.random.default_rng(1)
+    path = tmp_path / "data.npz"
+    np.savez(
+        path,
+        x=rng.normal(0, 1, (64, 1, 8, 8)).astype(np.float32),
+        labels=rng.integers(0, 4, 64).astype(np.int64),
+    )
+    return DataSpec(str(path))
+
+
+def finish(qtbot, session):
+    qtbot.waitUntil(lambda: not session.job_list.is_busy, timeout=TIMEOUT_MS)
+    assert session.background.wait()
+    qtbot.wait(20)
+
+
+def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, model, data, tmp_path):
+    session = Session(ProcessRunner, project=Project.create(tmp_path / "work.qstudio"))
+    try:
+        session.open_path(str(model))
+        finish(qtbot, session)
+        assert [layer.name for layer in session.layers] == ["conv1", "conv2", "head"]
+        assert set(session.weights) == {"conv1", "conv2", "head"}
+        session.adopt_data(data, None)
+        session.quantize()
+        finish(qtbot, session)
+        variant = session.current_variant
+        assert variant is not None
+        assert variant.build is not None
+        assert all(layer.is_integer_kernel for layer in variant.build.layers)
+        assert Path(variant.path).stat().st_size == variant.build.size_bytes
+    finally:
+        session.close()
+
+    again = Session(ProcessRunner, project=Project.open(tmp_path / "work.qstudio"))
+    try:
+        again.attach_project(again.project)
+        again.resume()
+        finish(qtbot, again)
+        assert again.current_variant == variant
+        assert again.activations is not None
+        assert set(again.weights) == {"conv1", "conv2", "head"}
+        assert again.jobs == ()
+    finally:
+        again.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_that_a_killed_worker_is_a_failed_job_and_the_next_one_works(qtbot, model):
+    runners: list[ProcessRunner] = []
+
+    def make(on_event):
+        runners.append(ProcessRunner(on_event))
+        return runners[0]
+
+    session = Session(make)
+    said: list[object] = []
+    session.notified.connect(said.append)
+    try:
+        session.open_path(str(model))
+        qtbot.waitUntil(lambda: runners[0].health.pid is not None, timeout=TIMEOUT_MS)
+        pid = runners[0].health.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        finish(qtbot, session)
+        if session.jobs[0].state is JobState.FAILED:
+            assert session.model is None
+            assert said
+        session.open_path(str(model))
+        finish(qtbot, session)
+        assert session.model is not None
+    finally:
+        session.close()
