@@ -49,19 +49,20 @@ def main(path: str = "", demo: str = "") -> int:
     app = make_application(sys.argv[:1])
     faults = Faults()
     faults.install()
+    collector = MainThreadCollector()
+    collector.start()
     try:
         settings = Settings()
         apply_theme(app, resolve_choice(settings.theme, app.styleHints().colorScheme()))
         session = Session(ProcessRunner, project=first_project(settings))
         window = MainWindow(session, settings, app)
-        collector = MainThreadCollector()
-        collector.start()
         window.plots_shown.connect(collector.exempt_what_lives)
         faults.failed.connect(lambda what, details: FaultDialog(what, details, window).open())
         window.show()
         QTimer.singleShot(0, lambda: open_first(session, path, demo))
         return app.exec()
     finally:
+        collector.stop()
         faults.uninstall()
 
 

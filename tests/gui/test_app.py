@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import qWarning
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
 
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.gui.app import check_reference_counts, first_project, make_application, open_first
+from quantstudio.gui.app import check_reference_counts, first_project, main, make_application, open_first
 from quantstudio.gui.collector import MainThreadCollector
 from quantstudio.gui.faults import Faults
+from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.settings import Settings
 from quantstudio.project.store import Project
 
@@ -79,6 +83,45 @@ def test_that_the_window_paints_soon_and_loads_no_engine(tmp_path):
     assert float(seconds) < FIRST_PAINT_S
     assert has_plots == "False"
     assert last == "[]"
+
+
+def test_that_the_program_runs_until_its_window_is_closed(tmp_path, monkeypatch, qapp):
+    """In this process, with the loop and the worker left out."""
+    started: list[object] = []
+
+    class NoWorker:
+        def __init__(self, on_event):
+            self.on_event = on_event
+
+        def submit(self, spec):
+            started.append(spec)
+
+        def cancel(self, job_id):
+            pass
+
+        def close(self):
+            pass
+
+    def turn_the_loop() -> int:
+        QTest.qWait(1)
+        for widget in qapp.topLevelWidgets():
+            if isinstance(widget, MainWindow):
+                widget.close()
+                widget.deleteLater()
+        return 0
+
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"x")
+    monkeypatch.setattr("quantstudio.gui.app.ProcessRunner", NoWorker)
+    monkeypatch.setattr(QApplication, "exec", turn_the_loop)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert main(str(path)) == 0
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        gc.disable()
+    assert len(started) == 1
+    assert not gc.isenabled()
 
 
 def test_that_importing_the_program_loads_no_engine_and_no_plots(tmp_path):

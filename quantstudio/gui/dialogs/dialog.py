@@ -58,13 +58,6 @@ class Dialog(QDialog):
         return self.add_button("cancel", text, QDialogButtonBox.ButtonRole.RejectRole)
 
 
-def named(widget: QWidget, name: str, accessible: str) -> QWidget:
-    """Give a control its object name and its accessible name."""
-    widget.setObjectName(name)
-    widget.setAccessibleName(accessible)
-    return widget
-
-
 def caption(text: str, parent: QWidget, name: str, buddy: QWidget | None = None) -> QLabel:
     """A small label above a field."""
     label = QLabel(text, parent)
