@@ -102,7 +102,7 @@ def test_that_the_program_runs_until_its_window_is_closed(tmp_path, monkeypatch,
         def close(self):
             pass
 
-    def turn_the_loop() -> int:
+    def turn_the_loop(_app: QApplication) -> int:
         QTest.qWait(1)
         for widget in qapp.topLevelWidgets():
             if isinstance(widget, MainWindow):
