@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -125,10 +126,13 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._actions: list[Callable[[], None]] = []
 
     def set(self) -> None:
         """Ask the work to stop."""
         self._event.set()
+        for action in tuple(self._actions):
+            action()
 
     def is_set(self) -> bool:
         """Whether a stop was asked for."""
@@ -142,6 +146,23 @@ class CancelToken:
         """
         if self._event.is_set():
             raise JobCancelled
+
+    @contextmanager
+    def on_set(self, action: Callable[[], None]) -> Iterator[None]:
+        """While the block runs, call `action` when the token is set; at once if it is already.
+
+        For native calls that do not look at the token: the action, called in the thread that sets it, makes
+        them return early. It may be called twice.
+        """
+        # No lock: a signal handler may set the token in the middle of this. Appending comes before looking,
+        # so whichever thread is second sees what the first did.
+        self._actions.append(action)
+        try:
+            if self._event.is_set():
+                action()
+            yield
+        finally:
+            self._actions.remove(action)
 
 
 NULL_REPORTER: Reporter = NullReporter()

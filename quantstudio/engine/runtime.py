@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import onnxruntime as ort
 import psutil
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import BuildError, MeasureError, ModelLoadError
+from quantstudio.core.errors import BuildError, JobCancelled, MeasureError, ModelLoadError
+from quantstudio.core.events import CancelToken
 
 # Failures are raised; without this the runtime prints each of them on standard error as well.
 ort.set_default_logger_severity(4)
 
 CPU = "CPUExecutionProvider"
+# In every CPU build of 1.31: it calls models on a server, and leaves all others to the CPU without a word.
+_REMOTE = "AzureExecutionProvider"
 
 # ONNX Runtime 1.31 turns DequantizeLinear -> Conv(float weight) -> QuantizeLinear into an integer Conv at
 # load: a layer asked to be FP32 would silently become INT8.
@@ -51,8 +55,8 @@ def worker_threads() -> int:
 
 
 def available_providers() -> tuple[str, ...]:
-    """Execution providers installed here, CPU last."""
-    return tuple(ort.get_available_providers())
+    """Execution providers installed here that run a model on this machine, CPU last."""
+    return tuple(name for name in ort.get_available_providers() if name != _REMOTE)
 
 
 def resolve_provider(name: str) -> str:
@@ -138,15 +142,35 @@ def run(
     feed: Feed,
     outputs: Sequence[str] | None = None,
     options: ort.RunOptions | None = None,
+    *,
+    cancel: CancelToken | None = None,
 ) -> list[NDArray[np.generic]]:
-    """Outputs of one run; another thread may end it through `options.terminate`.
+    """Outputs of one run.
+
+    Args:
+        session: The model.
+        feed: Arrays by input name.
+        outputs: Which outputs; None for all.
+        options: Another thread may end the run through `options.terminate`.
+        cancel: Ends the run, at the next operator, when set.
 
     Raises:
         MeasureError: the runtime fails; the message is its first line.
+        JobCancelled: `cancel` was set.
     """
+    options = options or ort.RunOptions()
+    names = list(outputs) if outputs is not None else None
     try:
-        return list(session.run(list(outputs) if outputs is not None else None, dict(feed), options))
+        if cancel is None:
+            return list(session.run(names, dict(feed), options))
+        cancel.raise_if_set()
+        with cancel.on_set(partial(setattr, options, "terminate", True)):
+            return list(session.run(names, dict(feed), options))
+    except JobCancelled:
+        raise
     except Exception as error:
+        if cancel is not None:
+            cancel.raise_if_set()
         raise MeasureError(
             f"the model does not run on this data: {first_line(error)}",
             hint="Compare the model's input names, types and shapes (`quantstudio inspect`) with the data",

@@ -77,3 +77,15 @@ def test_that_the_null_reporter_takes_everything() -> None:
     NULL_REPORTER.progress(1, 2, "layers", "x")
     NULL_REPORTER.layer_finished("a", "weights", {})
     NULL_REPORTER.message("x", Severity.WARNING)
+
+
+def test_that_an_action_runs_when_the_token_is_set_and_only_inside_its_block() -> None:
+    token = CancelToken()
+    calls: list[str] = []
+    with token.on_set(lambda: calls.append("outer")):
+        with token.on_set(lambda: calls.append("inner")):
+            assert calls == []
+        token.set()
+    assert calls == ["outer"]
+    with token.on_set(lambda: calls.append("late")):
+        assert calls == ["outer", "late"]

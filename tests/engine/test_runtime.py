@@ -1,0 +1,71 @@
+"""Sessions and runs: providers by name, runs that end when they are cancelled, errors in one line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from quantstudio.core.errors import JobCancelled, MeasureError
+from quantstudio.core.events import CancelToken
+from quantstudio.engine.runtime import available_providers, open_session, resolve_provider, run
+
+
+def slow_model(products: int = 400, size: int = 700) -> bytes:
+    """A chain of matrix products that takes many seconds on one thread."""
+    names = [f"t{i}" for i in range(products)] + ["y"]
+    nodes = [
+        helper.make_node("MatMul", [a, "w"], [b], name=f"product{i}")
+        for i, (a, b) in enumerate(pairwise(names))
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("t0", TensorProto.FLOAT, [size, size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [size, size])],
+        [numpy_helper.from_array(np.eye(size, dtype=np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def test_that_a_run_in_progress_ends_when_it_is_cancelled() -> None:
+    session = open_session(slow_model(), threads=1)
+    token = CancelToken()
+    timer = threading.Timer(0.1, token.set)
+    started = time.monotonic()
+    timer.start()
+    with pytest.raises(JobCancelled):
+        run(session, {"t0": np.zeros((700, 700), np.float32)}, cancel=token)
+    assert time.monotonic() - started < 2.0
+
+
+def test_that_a_cancelled_token_starts_no_run_and_others_are_left_alone() -> None:
+    session = open_session(slow_model(products=2, size=4), threads=1)
+    feed = {"t0": np.ones((4, 4), np.float32)}
+    token = CancelToken()
+    assert np.array_equal(run(session, feed, cancel=token)[0], feed["t0"])
+    token.set()
+    with pytest.raises(JobCancelled):
+        run(session, feed, cancel=token)
+    assert np.array_equal(run(session, feed)[0], feed["t0"])
+
+
+def test_that_a_failing_run_says_so_in_one_line() -> None:
+    session = open_session(slow_model(products=2, size=4), threads=1)
+    with pytest.raises(MeasureError, match="does not run on this data") as caught:
+        run(session, {"t0": np.ones((4, 5), np.float32)}, cancel=CancelToken())
+    assert "\n" not in caught.value.one_line
+
+
+def test_that_only_providers_of_this_machine_are_offered() -> None:
+    offered = available_providers()
+    assert offered[-1] == "CPUExecutionProvider"
+    assert "AzureExecutionProvider" not in offered
+    assert resolve_provider("CPU") == resolve_provider("") == "CPUExecutionProvider"
+    with pytest.raises(MeasureError, match=r"azure.*not installed.*Installed here: .*cpu"):
+        resolve_provider("azure")
