@@ -105,3 +105,7 @@ class Throttle(QObject):
         if self._timer.isActive():
             self._timer.stop()
             self.due.emit()
+
+    def stop(self) -> None:
+        """Forget what was asked for."""
+        self._timer.stop()

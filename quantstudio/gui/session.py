@@ -247,6 +247,7 @@ class Session(SessionBase):
 
     def close(self) -> None:
         """End the worker and let go of the project; nothing is lost."""
+        self._fall_silent()
         self.job_list.close()
         self.background.close()
         self._project.close()

@@ -453,6 +453,13 @@ class SessionBase(QObject):
             self._prediction = prediction
             self.prediction_changed.emit()
 
+    def _fall_silent(self) -> None:
+        """Save what is still to be saved and tell nobody anything any more."""
+        self._save_sensitivity()
+        self.blockSignals(True)
+        for throttle in self.findChildren(Throttle):
+            throttle.stop()
+
     def _throttle(self, slot: Callable[[], None], interval_ms: int = REFRESH_MS) -> Throttle:
         throttle = Throttle(interval_ms, self)
         throttle.due.connect(slot)

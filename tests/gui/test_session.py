@@ -19,7 +19,7 @@ from quantstudio.core.recipe import (
     RangeMethod,
     uniform_recipe,
 )
-from quantstudio.gui.session import NoticeLevel, Notification, PrecisionKey
+from quantstudio.gui.session import NoticeLevel, Notification, PrecisionKey, Session
 from quantstudio.gui.session_state import SessionState
 from quantstudio.gui.session_values import LogLine
 from quantstudio.project.recipe_file import read_recipe_file
@@ -597,6 +597,16 @@ class TestFiles:
         with_data.documents.locate(kind, str(tmp_path / "moved.npz"))
         idle(qtbot, with_data)
         qtbot.waitUntil(lambda: with_data.calibration_data.path == str(tmp_path / "moved.npz"))
+
+
+def test_that_a_closed_session_says_nothing_more(qtbot, replay, qapp):
+    session = Session(replay.attach)
+    said: list[object] = []
+    session.jobs_changed.connect(lambda: said.append(session.can_undo))
+    session.workflow.open_model("x.onnx", trust=False, factory="", state="", on_opened=lambda: None)
+    session.close()
+    qtbot.wait(100)
+    assert said == []
 
 
 def test_that_a_network_with_attention_starts_from_ranges_at_run_time(replayed_session):
