@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quantstudio.core.errors import OutputError
+from quantstudio.core.folders import CACHE_VARIABLE, is_cached
+
+# Temporary files of this process that are not renamed yet.
+_unfinished: set[Path] = set()
 
 
 @contextmanager
@@ -26,6 +30,7 @@ def written_beside(target: Path) -> Iterator[Path]:
         raise _refused(target, error) from error
     os.close(handle)
     temporary = Path(name)
+    _unfinished.add(temporary)
     try:
         yield temporary
         # mkstemp makes the file private; an exported model is meant to be read like any other file.
@@ -34,6 +39,13 @@ def written_beside(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _refused(target, error) from error
     finally:
+        temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+def discard_unfinished() -> None:
+    """Remove the temporary files of writes in progress, for a process that is about to end without them."""
+    for temporary in tuple(_unfinished):
         temporary.unlink(missing_ok=True)
 
 
@@ -64,11 +76,10 @@ def file_digest(path: Path) -> str:
 
 def _refused(target: Path, error: OSError) -> OutputError:
     reason = (error.strerror or str(error)).lower()
-    return OutputError(
-        f"cannot write the file ({reason})",
-        where=str(target),
-        hint="Choose a folder you can write to, with space left",
-    )
+    hint = "Choose a folder you can write to, with space left"
+    if is_cached(target):
+        hint = f"Free some space, or set {CACHE_VARIABLE} to a folder you can write to"
+    return OutputError(f"cannot write the file ({reason})", where=str(target), hint=hint)
 
 
 def _umask() -> int:

@@ -6,20 +6,43 @@ import os
 import sys
 from pathlib import Path
 
+from quantstudio.core.errors import OutputError
 
-def cache_folder() -> Path:
-    """Folder for normalised graphs, statistics and variants; made if missing. Safe to delete."""
-    return _made(
-        os.environ.get("QUANTSTUDIO_CACHE") or _home("XDG_CACHE_HOME", ".cache", "Caches", "LOCALAPPDATA")
-    )
+CACHE_VARIABLE = "QUANTSTUDIO_CACHE"
+CONFIG_VARIABLE = "QUANTSTUDIO_CONFIG"
+
+
+def cache_folder(*below: str) -> Path:
+    """Folder for normalised graphs, statistics and variants; made if missing. Safe to delete.
+
+    Args:
+        below: Names of a subfolder, made as well.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    return _made(_cache().joinpath(*below), "cache", CACHE_VARIABLE)
+
+
+def is_cached(path: Path) -> bool:
+    """Whether a path lies in the cache folder."""
+    return path.is_relative_to(_cache())
 
 
 def config_folder() -> Path:
-    """Folder for settings, recent files and crash reports; made if missing."""
-    return _made(
-        os.environ.get("QUANTSTUDIO_CONFIG")
-        or _home("XDG_CONFIG_HOME", ".config", "Application Support", "APPDATA")
+    """Folder for settings, recent files and crash reports; made if missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    path = os.environ.get(CONFIG_VARIABLE) or _home(
+        "XDG_CONFIG_HOME", ".config", "Application Support", "APPDATA"
     )
+    return _made(Path(path), "settings", CONFIG_VARIABLE)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get(CACHE_VARIABLE) or _home("XDG_CACHE_HOME", ".cache", "Caches", "LOCALAPPDATA"))
 
 
 def _home(variable: str, linux: str, mac: str, windows: str) -> Path:
@@ -30,7 +53,13 @@ def _home(variable: str, linux: str, mac: str, windows: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / linux) / "quantstudio"
 
 
-def _made(path: str | Path) -> Path:
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
+def _made(folder: Path, what: str, variable: str) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the {what} folder ({(error.strerror or str(error)).lower()})",
+            where=str(folder),
+            hint=f"Set {variable} to a folder you can write to",
+        ) from error
     return folder

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 import quantstudio
+from quantstudio.core.errors import OutputError
 from quantstudio.core.folders import cache_folder, config_folder
 from quantstudio.jobs.protocol import Command, encode
 
@@ -201,7 +202,7 @@ def _open_log() -> RotatingFileHandler | None:
         return RotatingFileHandler(
             folder / "worker.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True
         )
-    except OSError:
+    except (OSError, OutputError):
         # The tail in memory is what a crash report needs; a log on disk is a convenience.
         return None
 

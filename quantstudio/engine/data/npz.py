@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import DataError, OutputError
+from quantstudio.core.errors import DataError
 from quantstudio.core.files import written_beside
 from quantstudio.core.folders import cache_folder
 
@@ -132,7 +132,7 @@ class NpzFile:
             )
 
     def _map_unpacked(self, info: zipfile.ZipInfo, member: Member) -> NDArray[Any]:
-        folder = _unpacked_folder()
+        folder = cache_folder("data")
         key = hashlib.sha256(f"{member.digest}/{self.path.stat().st_mtime_ns}".encode()).hexdigest()
         target = folder / f"{key[:40]}.npy"
         if target.exists() and target.stat().st_size == info.file_size:
@@ -146,19 +146,6 @@ class NpzFile:
                 shutil.copyfileobj(stream, sink, COPY_BLOCK_BYTES)
             prune_cache(folder, keep=target)
         return np.asanyarray(np.load(target, mmap_mode="r", allow_pickle=False))
-
-
-def _unpacked_folder() -> Path:
-    try:
-        folder = cache_folder() / "data"
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the cache folder for unpacked arrays ({error.strerror})",
-            where=str(error.filename or ""),
-            hint="Set QUANTSTUDIO_CACHE to a folder you can write to",
-        ) from error
-    return folder
 
 
 def prune_cache(folder: Path, *, keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
@@ -187,9 +174,11 @@ def check_readable(path: Path) -> None:
     except FileNotFoundError:
         raise DataError("no such file or folder", where=str(path), hint="Check the path") from None
     except OSError as error:
-        raise DataError(f"cannot read ({error.strerror})", where=str(path)) from error
+        raise DataError(
+            f"cannot read ({error.strerror})", where=str(path), hint="Check its permissions"
+        ) from error
     if size == 0:
-        raise DataError("the file is empty", where=str(path))
+        raise DataError("the file is empty", where=str(path), hint="Copy or write it again")
 
 
 @contextmanager
@@ -207,7 +196,9 @@ def _clear_errors(path: Path, array: str = "") -> Iterator[None]:
             hint="Write it with numpy.savez(path, x=..., labels=...)",
         ) from error
     except OSError as error:
-        raise DataError(f"cannot read ({error.strerror or error})", where=str(path)) from error
+        raise DataError(
+            f"cannot read ({error.strerror or error})", where=str(path), hint="Check its permissions"
+        ) from error
 
 
 def _member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo, path: Path) -> Member:

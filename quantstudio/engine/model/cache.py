@@ -23,7 +23,7 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import set_external_data, uses_external_data
 
 from quantstudio.core.codec import CodecError, from_json, to_json
-from quantstudio.core.errors import ModelLoadError, OutputError
+from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest, write_bytes, write_text, written_beside
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
@@ -42,9 +42,7 @@ _EXTERNAL_FROM_BYTES = 1024
 
 def graphs_folder() -> Path:
     """Folder of the normalised graphs; made if missing."""
-    folder = cache_folder() / "graphs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return cache_folder("graphs")
 
 
 def store_graph(model: ModelProto, weight_bytes: int) -> Path:
@@ -60,17 +58,10 @@ def store_graph(model: ModelProto, weight_bytes: int) -> Path:
     Raises:
         OutputError: the cache folder cannot be written.
     """
-    try:
-        folder = graphs_folder()
-        if weight_bytes > LARGEST_INLINE_BYTES:
-            model = _with_external_weights(model, folder)
-        return _store(model.SerializeToString(deterministic=True), folder)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to the cache folder ({(error.strerror or str(error)).lower()})",
-            where=str(cache_folder()),
-            hint="Free some space, or set QUANTSTUDIO_CACHE to a folder you can write to",
-        ) from error
+    folder = graphs_folder()
+    if weight_bytes > LARGEST_INLINE_BYTES:
+        model = _with_external_weights(model, folder)
+    return _store(model.SerializeToString(deterministic=True), folder)
 
 
 def _store(content: bytes, folder: Path) -> Path:
@@ -225,9 +216,7 @@ def recall_source(
 
 
 def _source_entry(own_digest: str) -> Path:
-    folder = cache_folder() / "sources"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{own_digest}.v{NORMALISER_VERSION}.json"
+    return cache_folder("sources") / f"{own_digest}.v{NORMALISER_VERSION}.json"
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401  any JSON value
