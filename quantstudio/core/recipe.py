@@ -17,6 +17,9 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, WeightRange, scheme_name
 
 RECIPE_SCHEMA = "quantstudio.recipe/1"
+TARGETS = ("cpu-x86-vnni",)
+
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 
 
 class RangeMethod(StrEnum):
@@ -154,8 +157,10 @@ class Recipe:
 
         Raises:
             RecipeError: an exact rule names a layer that does not exist, or asks for a precision it cannot
-                have.
+                have; a weight range is reversed; the target is unknown.
         """
+        if self.target not in TARGETS:
+            raise RecipeError(f"unknown target {self.target!r}", hint=f"Known targets: {', '.join(TARGETS)}")
         listed = {layer.name: layer for layer in layers}
         for rule in self.rules:
             if rule.is_exact:
@@ -165,6 +170,12 @@ class Recipe:
                 raise RecipeError(
                     f"the recipe clips the weights of layer {override.tensor!r}, which is not in this model",
                     hint="Remove that weight range or open the model the recipe was made for",
+                )
+            if not -_LARGEST_FLOAT32 <= override.low < override.high <= _LARGEST_FLOAT32:
+                raise RecipeError(
+                    f"weight range [{override.low:g}, {override.high:g}] is no range of numbers",
+                    where=override.tensor,
+                    hint="Give a finite range with low below high",
                 )
         return {name: self.scheme_for(layer) for name, layer in listed.items()}
 
