@@ -85,7 +85,8 @@ def list_image_folder(folder: Path) -> ImageFolder:
     Raises:
         DataError: it holds no pictures, an empty class, or pictures both beside and inside subfolders.
     """
-    entries = sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+    # macOS puts a __MACOSX folder of other files into its zip archives.
+    entries = sorted(e for e in folder.iterdir() if not e.name.startswith((".", "__MACOSX")))
     loose = [e for e in entries if _is_image(e)]
     classes = [e for e in entries if e.is_dir()]
     groups = [sorted(f for f in c.iterdir() if _is_image(f)) for c in classes]

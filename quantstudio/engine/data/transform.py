@@ -76,10 +76,12 @@ class InputTransform:
         if dtype.kind != "f":
             return self._integers(x, dtype, start)
         if self.factor is not None and self.offset is not None:
-            values: NDArray[np.float32] = np.multiply(x, self.factor, dtype=np.float32, order="C")
-            values += self.offset
+            with np.errstate(over="ignore"):  # what becomes infinite is named below
+                values: NDArray[np.float32] = np.multiply(x, self.factor, dtype=np.float32, order="C")
+                values += self.offset
             x = values
-        result = np.ascontiguousarray(x, dtype=dtype)
+        with np.errstate(over="ignore"):
+            result = np.ascontiguousarray(x, dtype=dtype)
         if self.source_dtype.kind == "f" and not np.isfinite(result).all():
             bad = start + int(np.flatnonzero(~np.isfinite(result).reshape(len(result), -1).all(1))[0])
             raise DataError(

@@ -103,6 +103,7 @@ def _clean(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
         del graph.input[position]
     if also_inputs:
         notes.append(f"Took {_count(len(also_inputs), 'weight')} off the list of inputs.")
+    _open_negative_axes(graph)
     declared = {}
     for value in graph.output:
         kept = ValueInfoProto()
@@ -111,6 +112,15 @@ def _clean(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
     return declared
+
+
+def _open_negative_axes(graph: GraphProto) -> None:
+    """Some exporters write -1 for a dynamic axis; ONNX Runtime reads it as one, shape inference does not."""
+    for value in (*graph.input, *graph.output):
+        if value.type.HasField("tensor_type"):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_value < 0:
+                    dim.ClearField("dim_value")
 
 
 def _check_versions(model: ModelProto) -> None:
