@@ -73,6 +73,11 @@ def calibrate(
     plan = plan_calibration(graph)
     session = _observing_session(graph, plan, threads)
     outputs = _float_outputs(session, plan)
+    if not plan.observed:
+        raise CalibrationError(
+            "the model has no activations that static quantization could use",
+            hint="Run `quantstudio inspect MODEL` to see what each layer can be",
+        )
     probe = next(dataset.batches(1, stop=1))
     values = _observed(session, outputs, plan, probe)
     size = batch_size if batch_size > 0 else _batch_size(values, probe, threads)
@@ -121,7 +126,9 @@ def _observed(
         for name, array in batch.feed.items()
         if name in plan.observed and array.dtype == np.float32
     }
-    values.update(zip(outputs, run(session, batch.feed, outputs), strict=True))
+    found = run(session, batch.feed, outputs)
+    if outputs:  # without names the runtime gives every output
+        values.update(zip(outputs, found, strict=True))
     held = len_of(batch)
     if batch.count < held:
         values = {n: a[: batch.count] if a.ndim and len(a) == held else a for n, a in values.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from time import perf_counter
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
-from quantstudio.core.errors import BuildError, MeasureError
+from quantstudio.core.errors import BuildError, MeasureError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.files import file_digest, written_beside
+from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, BuiltLayer
 from quantstudio.core.statistics import Statistics
@@ -66,6 +68,7 @@ def build_variant(
         reporter.progress(done, _STAGES, "stages", label)
 
     stage(0, "Writing the variant")
+    _check_something_changes(graph, recipe)
     emission = emit_with_plan(graph, statistics, recipe)
     content = _serialized(emission.model)
     with written_beside(output) as temporary:
@@ -93,6 +96,32 @@ def build_variant(
         unoptimized_difference=checked.difference,
         warnings=warnings,
     )
+
+
+def _check_something_changes(graph: Graph, recipe: Recipe) -> None:
+    """A recipe that asks for less precision and gets none anywhere is refused: a copy is no result.
+
+    Raises:
+        RecipeError: no layer can be what the recipe asks; the message says why and what there is.
+    """
+    resolved = recipe.resolve(graph.layers)
+    refused = [layer for layer in graph.layers if not _is_fp32(recipe.asked_scheme(layer))]
+    asked = {recipe.asked_scheme(layer).label for layer in refused}
+    if not graph.layers:
+        asked = {rule.scheme.label for rule in recipe.rules if not _is_fp32(rule.scheme)}
+    if not asked or not all(_is_fp32(scheme) for scheme in resolved.values()):
+        return
+    reasons = list(dict.fromkeys(layer.reason for layer in refused if layer.reason))[:2]
+    can = sorted({name for layer in refused for name in layer.schemes} - {"fp32"})
+    raise RecipeError(
+        f"no layer of this model can be {', '.join(sorted(asked))}"
+        + (f" ({'; '.join(reasons)})" if reasons else ""),
+        hint=f"Its layers can be: {', '.join(can)}" if can else "It has nothing to quantize",
+    )
+
+
+def _is_fp32(scheme: LayerScheme) -> bool:
+    return scheme.is_float and scheme.weights is Precision.FP32
 
 
 def _serialized(model: onnx.ModelProto) -> bytes:
@@ -146,11 +175,12 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path) -> _Compa
         )
         if difference <= LARGEST_DIFFERENCE:
             return _Comparison(difference)
+        size = f"{difference:.1%} of the largest output" if math.isfinite(difference) else "NaN or infinity"
         return _Comparison(
             difference,
             (
-                f"The optimized run differs from the unoptimized one by {difference:.1%} of the largest "
-                f"output (up to {LARGEST_DIFFERENCE:.0%} is usual); measure before you trust this variant.",
+                f"The optimized run differs from the unoptimized one by {size} (up to "
+                f"{LARGEST_DIFFERENCE:.0%} is usual); measure before you trust this variant.",
             ),
         )
     return _Comparison(0.0, (f"The variant was not compared with its unoptimized run: {failure}.",))
