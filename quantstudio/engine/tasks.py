@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.errors import DataError, RecipeError
+from quantstudio.core.errors import CalibrationError, DataError, ModelLoadError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
+from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import (
     load_statistics,
     save_statistics,
@@ -31,6 +32,7 @@ from quantstudio.engine.evaluation.compare import compare as compare_models
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.model.open import open_model as open_graph
+from quantstudio.engine.model.reading import ModelKind, kind_of
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.presets import build_preset
 
@@ -205,7 +207,7 @@ def sensitivity(
         samples=samples,
         precisions=tuple(precisions),
         reference=reference,
-        statistics=load_statistics(Path(statistics)) if statistics else None,
+        statistics=_statistics(graph, statistics),
         reporter=reporter,
         cancel=cancel or never_cancelled(),
         **options,
@@ -224,7 +226,7 @@ def costs(
     graph = load_graph(graph_path)
     return cost_table(
         graph,
-        load_statistics(Path(statistics)) if statistics else None,
+        _statistics(graph, statistics),
         _dataset(graph, data) if data else None,
         reporter=reporter,
         cancel=cancel or never_cancelled(),
@@ -248,6 +250,7 @@ def quantize(
 
     Raises:
         RecipeError: neither recipe nor preset, or the recipe cannot be read.
+        CalibrationError: the statistics are those of another model.
         DataError: static quantization without statistics and without data, or data that is not what
             `data_digest` names.
     """
@@ -266,7 +269,7 @@ def quantize(
             where=str((data or {}).get("path", "")),
             hint="Put the original data back, or quantize again with this data",
         )
-    observed = load_statistics(Path(statistics)) if statistics else None
+    observed = _statistics(graph, statistics)
     if observed is None and _needs_statistics(graph, chosen, preset):
         if dataset is None:
             raise DataError(
@@ -312,6 +315,11 @@ def compare(
     base that is not ONNX is measured as the ONNX it was exported to.
     """
     token = cancel or never_cancelled()
+    for variant in variants:
+        if kind_of(Path(variant)) is not ModelKind.ONNX:
+            raise ModelLoadError(
+                "only ONNX files can be compared", where=variant, hint="Give what `quantize -o` wrote"
+            )
     graph = load_graph(graph_path) if graph_path else open_graph(base, trust=trust, cancel=token)
     measured = Path(base) if Path(base).suffix.lower() == ".onnx" else Path(graph.summary.graph_path)
     return compare_models(
@@ -329,9 +337,22 @@ def compare(
     )
 
 
+def _statistics(graph: Graph, path: str) -> Statistics | None:
+    if not path:
+        return None
+    found = load_statistics(Path(path))
+    if found.graph_digest != graph.digest:
+        raise CalibrationError(
+            "the statistics were collected on another model", where=path, hint="Calibrate this model"
+        )
+    return found
+
+
 def _needs_statistics(graph: Graph, recipe: Recipe | None, preset: str) -> bool:
     if recipe is None:
-        return preset in ("static-int8", "static-int4", "auto")
+        # What no layer can be is refused, or done without, when it is built.
+        can = {scheme for layer in graph.layers for scheme in layer.schemes}
+        return "static-int8" in can if preset == "auto" else preset in can and preset.startswith("static")
     return any(scheme.is_static for scheme in recipe.resolve(graph.layers).values())
 
 
@@ -347,6 +368,4 @@ def _read(kind: type[T], value: Mapping[str, Any], where: str) -> T:
 
 
 def _cached(folder: str, name: str) -> Path:
-    path = cache_folder() / folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return cache_folder(folder) / name

@@ -21,10 +21,17 @@ _LINE_LISTS = frozenset({"rules", "activation_ranges", "weight_ranges"})
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """The model a recipe was made for: path, and SHA-256 of the file (empty: not checked)."""
+    """The model a recipe was made for.
+
+    Attributes:
+        path: File, or module:callable.
+        digest: SHA-256 of the file; empty: not checked.
+        factory: Makes the network where the file holds weights alone; else empty.
+    """
 
     path: str
     digest: str = ""
+    factory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,14 @@ class DataSource:
 
 
 @dataclass(frozen=True, slots=True)
+class StatisticsSource:
+    """Activation statistics given instead of data: path, and their digest (empty: not checked)."""
+
+    path: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSource:
     """The variant that was built: file name, and SHA-256 of the file (empty: not checked)."""
 
@@ -70,6 +85,7 @@ class RecipeFile:
         model: Model; None in a recipe written by hand for any model.
         data: Calibration data; None where nothing is static, or written by hand.
         output: What it gave.
+        statistics: Statistics file the ranges come from; None where the data is calibrated with.
         quantstudio: Version that wrote it.
         schema: Always "quantstudio.recipe/1".
     """
@@ -78,6 +94,7 @@ class RecipeFile:
     model: ModelSource | None = None
     data: DataSource | None = None
     output: OutputSource | None = None
+    statistics: StatisticsSource | None = None
     quantstudio: str = field(default_factory=lambda: quantstudio.__version__)
     schema: str = RECIPE_SCHEMA
 
@@ -93,13 +110,16 @@ def write_recipe_file(path: Path, file: RecipeFile) -> None:
     folder = Path(path).resolve().parent
     model = file.model and replace(file.model, path=_relative(file.model.path, folder))
     data = file.data and replace(file.data, path=_relative(file.data.path, folder))
-    write_text(Path(path), recipe_text(replace(file, model=model, data=data)))
+    given = file.statistics and replace(file.statistics, path=_relative(file.statistics.path, folder))
+    write_text(Path(path), recipe_text(replace(file, model=model, data=data, statistics=given)))
 
 
 def recipe_text(file: RecipeFile) -> str:
     """The JSON of a recipe file, paths as they are."""
     values = to_json(file)
-    order = ("schema", "quantstudio", "model", "data", "output", "recipe")
+    order = ["schema", "quantstudio", "model", "data", "statistics", "output", "recipe"]
+    if file.statistics is None:
+        order.remove("statistics")  # rare: only where a statistics file was named
     return _pretty({key: values[key] for key in order}) + "\n"
 
 
@@ -114,14 +134,17 @@ def read_recipe_file(path: Path) -> RecipeFile:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise RecipeError(f"the recipe cannot be read ({reason})", where=str(path)) from error
+        raise RecipeError(
+            f"the recipe cannot be read ({reason})", where=str(path), hint="Check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise _not_a_recipe(path, "it is not text") from error
     file = parse_recipe(text, str(path))
     folder = path.resolve().parent
     model = file.model and replace(file.model, path=_resolved(file.model.path, folder))
     data = file.data and replace(file.data, path=_resolved(file.data.path, folder))
-    return replace(file, model=model, data=data)
+    given = file.statistics and replace(file.statistics, path=_resolved(file.statistics.path, folder))
+    return replace(file, model=model, data=data, statistics=given)
 
 
 def parse_recipe(text: str, where: str) -> RecipeFile:
@@ -161,6 +184,9 @@ def parse_recipe(text: str, where: str) -> RecipeFile:
 
 
 def _check(file: RecipeFile, where: str) -> None:
+    samples = file.recipe.calibration.samples
+    if samples < 0:
+        raise RecipeError(f"recipe.calibration.samples: {samples} is negative", where=where)
     if file.data is None:
         return
     try:
