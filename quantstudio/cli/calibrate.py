@@ -15,6 +15,7 @@ from quantstudio.cli.options import (
     SamplesOption,
     TransformOption,
     TrustOption,
+    check_json,
     checked_output,
     data_json,
     split_model,
@@ -36,7 +37,8 @@ def command(
     """Collect activation histograms and write them to a file that every range method reads."""
     from quantstudio.engine import tasks
 
-    target = checked_output(output)
+    target = checked_output(output, inputs=(model, data))
+    check_json(json, inputs=(model, data, output))
     spec = data_json(data, transform, trust=trust)
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
     result = run_task(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from quantstudio.cli.execution import run_task
-from quantstudio.cli.options import DataOption, JsonOption, TransformOption, TrustOption, data_json
+from quantstudio.cli.options import (
+    DataOption,
+    JsonOption,
+    TransformOption,
+    TrustOption,
+    check_json,
+    data_json,
+)
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
+from quantstudio.core.errors import MeasureError
 from quantstudio.core.results import CompareResult, VariantResult
 
 
@@ -31,6 +40,12 @@ def command(
     from quantstudio.engine import tasks
     from quantstudio.engine.evaluation.compare import compare_json
 
+    check_json(json, inputs=(base, *variants, data))
+    if threads > (os.cpu_count() or 1):
+        raise MeasureError(
+            f"--threads {threads} is more than this machine's {os.cpu_count()} processors",
+            hint="Give fewer, or 0 to leave one core free",
+        )
     result = run_task(
         tasks.compare,
         base=base,

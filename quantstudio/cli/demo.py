@@ -11,7 +11,7 @@ import typer
 from quantstudio import __version__
 from quantstudio.cli.compare import print_comparison
 from quantstudio.cli.execution import run_task
-from quantstudio.cli.options import JsonOption, data_json
+from quantstudio.cli.options import JsonOption, check_json, checked_output, data_json
 from quantstudio.cli.output import console_for, write_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import OutputError
@@ -43,14 +43,16 @@ def command(
     from quantstudio.engine.evaluation.compare import compare_json
 
     chosen = sample(name)
+    check_json(json)
     folder = _made(Path(out))
+    variant = checked_output(str(folder / f"{chosen.name}.int8.onnx"))
+    page = checked_output(str(folder / "report.html"))
     train = data_json(str(chosen.train), chosen.transform)
     test = data_json(str(chosen.test), chosen.transform)
     summary = run_task(tasks.open_model, path=str(chosen.model))
     graph = summary.graph_path
     statistics = run_task(tasks.calibrate, graph_path=graph, data=train)
     ranked = run_task(tasks.sensitivity, graph_path=graph, data=train, statistics=statistics.path)
-    variant = folder / f"{chosen.name}.int8.onnx"
     quantized = run_task(
         tasks.quantize,
         graph_path=graph,
@@ -67,9 +69,7 @@ def command(
         data=test,
         graph_path=graph,
     )
-    write_html(
-        _report(chosen, summary, quantized.recipe, quantized.build, result, ranked), folder / "report.html"
-    )
+    write_html(_report(chosen, summary, quantized.recipe, quantized.build, result, ranked), page)
     write_recipe_file(
         variant.with_suffix(".recipe.json"),
         RecipeFile(
@@ -91,7 +91,7 @@ def command(
             markup=False,
         )
         console.print(quantized.build.preset, markup=False)
-        console.print(f"wrote {variant}, its recipe and {folder / 'report.html'}", markup=False)
+        console.print(f"wrote {variant}, its recipe and {page}", markup=False)
 
 
 def _report(

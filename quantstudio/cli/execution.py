@@ -2,47 +2,81 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from quantstudio.cli.progress import TerminalReporter
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.events import CancelToken
-from quantstudio.core.files import write_text
+from quantstudio.core.files import discard_unfinished, write_text
 from quantstudio.core.folders import config_folder
 
 T = TypeVar("T")
+
+# A task looks at its token at every batch and layer; one that is deep in a native call is left behind.
+GRACE_SECONDS = 1.5
+_POLL_SECONDS = 0.05
+_THREAD = "quantstudio-task"
+
+
+class Abandoned(KeyboardInterrupt):
+    """Ctrl+C, and the task did not stop in time: its thread still runs."""
 
 
 def run_task(task: Callable[..., T], **parameters: Any) -> T:  # noqa: ANN401  tasks have their own signatures
     """Result of an engine task, with a progress bar on a terminal; Ctrl+C cancels it cleanly.
 
+    The task runs in a thread: Python handles signals in the main thread only between native calls.
+
     Raises:
         QuantStudioError: whatever the task raises.
         JobCancelled: Ctrl+C.
+        Abandoned: Ctrl+C, and the task did not stop within `GRACE_SECONDS`, or Ctrl+C twice.
     """
     token = CancelToken()
-    with _interrupt_sets(token), TerminalReporter() as reporter:
-        return task(reporter=reporter, cancel=token, **parameters)
+    with TerminalReporter() as reporter:
+        if threading.current_thread() is not threading.main_thread():
+            return task(reporter=reporter, cancel=token, **parameters)
+        with _interrupt_sets(token):
+            threads = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+            outcome = threads.submit(task, reporter=reporter, cancel=token, **parameters)
+            try:
+                return _awaited(outcome, token)
+            finally:
+                threads.shutdown(wait=outcome.done())
+
+
+def _awaited(outcome: Future[T], token: CancelToken) -> T:
+    deadline = math.inf
+    while True:
+        try:
+            return outcome.result(timeout=_POLL_SECONDS)
+        except TimeoutError:
+            if outcome.done():
+                raise  # the task's own
+        if token.is_set():
+            deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+        if time.monotonic() > deadline:
+            raise Abandoned
 
 
 @contextmanager
 def _interrupt_sets(token: CancelToken) -> Iterator[None]:
     """The first Ctrl+C asks politely, the second stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
         if token.is_set():
-            raise KeyboardInterrupt
+            raise Abandoned
         token.set()
 
     previous = signal.signal(signal.SIGINT, on_interrupt)
@@ -50,6 +84,17 @@ def _interrupt_sets(token: CancelToken) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code, also while an abandoned task still runs."""
+    if not any(thread.name.startswith(_THREAD) for thread in threading.enumerate()):
+        sys.exit(code)
+    # Waiting for native threads at interpreter exit would hang or crash; files must not be left half written.
+    discard_unfinished()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -74,7 +119,7 @@ def _saved_report(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     try:
         folder = config_folder() / "reports"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
         write_text(path, f"arguments: {sys.argv[1:]}\n\n{text}")
     except (OSError, QuantStudioError) as cannot:

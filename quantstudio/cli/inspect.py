@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from quantstudio.cli.execution import run_task
-from quantstudio.cli.options import FactoryOption, JsonOption, ModelArgument, TrustOption, split_model
+from quantstudio.cli.options import (
+    FactoryOption,
+    JsonOption,
+    ModelArgument,
+    TrustOption,
+    check_json,
+    split_model,
+)
 from quantstudio.cli.output import console_for, format_bytes, format_shape, print_table, write_json
 from quantstudio.core.layers import LayerInfo, ModelSummary
 
@@ -14,6 +21,7 @@ def command(
     """List inputs, outputs and layers."""
     from quantstudio.engine.tasks import open_model
 
+    check_json(json, inputs=(model,))
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
     if json:
         write_json("inspect", inspect_json(summary), json)

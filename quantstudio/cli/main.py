@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
 
 from quantstudio import __version__
 from quantstudio.cli import calibrate, compare, demo, gui, inspect, quantize, report, run, sensitivity
-from quantstudio.cli.execution import exit_code_of
+from quantstudio.cli.execution import exit_code_of, leave
+from quantstudio.core.errors import QuantStudioError
 
 app = typer.Typer(
     name="quantstudio",
@@ -18,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -49,22 +54,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exits with 0, 2 for a user's mistake, 130 when cancelled, 1 for an internal fault.
     """
-    sys.exit(invoke(list(sys.argv[1:] if arguments is None else arguments)))
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries warn developers; what users should know is reported
+    leave(invoke(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def invoke(arguments: list[str]) -> int:
     """Run the command line and say what to exit with."""
     # `quantstudio FILE` and plain `quantstudio` open the window.
-    if not arguments or (arguments[0] not in _COMMANDS and arguments[0] not in ("--version", "--help")):
+    first = arguments[0] if arguments else ""
+    if first not in _COMMANDS and first not in ("--version", "--help", "-h"):
         arguments = ["gui", *arguments]
     try:
+        _check_command(first)
         code = app(args=arguments, prog_name="quantstudio", standalone_mode=False)
     except typer.Abort:
         return exit_code_of(KeyboardInterrupt())
     except TyperException as error:
         says = getattr(error, "format_message", error.__str__)()
-        sys.stderr.write(f"quantstudio: {' '.join(says.split())}\n")
+        command = arguments[0] if arguments[0] in _COMMANDS else ""
+        usage = " ".join(["quantstudio", *filter(None, [command]), "--help"])
+        sys.stderr.write(f"quantstudio: {' '.join(says.split()).rstrip('.')}. See `{usage}`.\n")
         return 2
     except (Exception, KeyboardInterrupt) as error:  # the one place where every fault of a command ends
         return exit_code_of(error)
     return code if isinstance(code, int) else 0
+
+
+def _check_command(first: str) -> None:
+    """Refuse a mistyped command, which would otherwise be taken for a file to open in the window.
+
+    Raises:
+        UsageError: it is neither a command nor an option nor looks like a file.
+    """
+    if not first or first in _COMMANDS or first.startswith("-") or Path(first).suffix or Path(first).exists():
+        return
+    close = difflib.get_close_matches(first, _COMMANDS, n=1)
+    guess = f" (did you mean {close[0]!r}?)" if close else ", and no such file"
+    raise UsageError(f"there is no command {first!r}{guess}")
+
+
+class UsageError(QuantStudioError):
+    """The command line cannot be understood."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, hint=f"Commands: {', '.join(_COMMANDS)}")

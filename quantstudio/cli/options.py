@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.errors import OutputError
+from quantstudio.core.errors import DataError, ModelLoadError, OutputError
 
 ModelArgument = Annotated[
     str,
@@ -28,6 +30,12 @@ TransformOption = Annotated[
 SamplesOption = Annotated[
     int, typer.Option("--samples", min=1, help="Samples to use, from the start of the data.")
 ]
+StatisticsOption = Annotated[
+    str,
+    typer.Option(
+        "--statistics", metavar="STATS.npz", help="What `quantstudio calibrate` wrote for this model."
+    ),
+]
 JsonOption = Annotated[
     str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
 ]
@@ -42,26 +50,71 @@ def data_json(path: str, transform: str, *, samples: int = 0, trust: bool = Fals
     """A data set reference as tasks take it.
 
     Raises:
-        DataError: the transform cannot be read.
+        DataError: the path is empty, or the transform cannot be read.
     """
+    if not path.strip():
+        raise DataError("--data names no file", hint="Give --data FILE.npz or a folder of images")
     spec = DataSpec(path=path, transform=parse_transform(transform), samples=samples, trusted=trust)
     return dict(to_json(spec))
 
 
-def checked_output(path: str) -> Path:
+def checked_output(path: str, *, inputs: Iterable[str] = ()) -> Path:
     """The output path, refused before any work is done if it cannot be written.
 
+    Args:
+        path: What the user gave.
+        inputs: Files that are read or written besides, which it must not replace.
+
     Raises:
-        OutputError: the folder does not exist, or the path is a folder.
+        OutputError: the folder does not exist or is read-only, the path is a folder or one of `inputs`.
     """
+    if not path.strip():
+        raise OutputError("an output has no name", hint="Give a file name")
     target = Path(path)
-    if target.is_dir():
+    try:
+        is_folder, has_folder = target.is_dir(), target.parent.is_dir()
+        taken = next((name for name in inputs if name and _is_same(target, name)), None)
+    except (OSError, ValueError) as error:  # a name too long, or with characters no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(f"not a file name ({reason.lower()})", where=path, hint="Give another") from error
+    if is_folder:
         raise OutputError("the output is a folder", where=path, hint="Give a file name")
-    if not target.parent.is_dir():
+    if not has_folder:
         raise OutputError("the output folder does not exist", where=str(target.parent), hint="Make it first")
+    if taken is not None:
+        raise OutputError(
+            "the output would replace another file of this run", where=path, hint="Give another name"
+        )
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(
+            "the output folder is read-only", where=str(target.parent), hint="Choose one you can write to"
+        )
     return target
 
 
+def check_json(path: str, *, inputs: Iterable[str] = ()) -> None:
+    """Refuse a --json file that cannot be written before any work is done.
+
+    Raises:
+        OutputError: see `checked_output`.
+    """
+    if path not in ("", "-"):
+        checked_output(path, inputs=inputs)
+
+
 def split_model(model: str, factory: str) -> dict[str, str]:
-    """Parameters of `open_model`: a state_dict is a state put onto a factory."""
+    """Parameters of `open_model`: a state_dict is a state put onto a factory.
+
+    Raises:
+        ModelLoadError: the path is empty.
+    """
+    if not model.strip():
+        raise ModelLoadError("MODEL names no file", hint="Give an ONNX file")
     return {"path": factory, "state": model} if factory else {"path": model, "state": ""}
+
+
+def _is_same(target: Path, name: str) -> bool:
+    other = Path(name)
+    if target.exists() and other.exists():
+        return target.samefile(other)
+    return target.resolve() == other.resolve()

@@ -60,4 +60,6 @@ class TerminalReporter:
     def message(self, text: str, severity: Severity = Severity.INFO) -> None:
         """Warnings are printed; information is for the log of the window."""
         if severity is Severity.WARNING and not self._quiet:
-            self._console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
+            self._console.print(
+                f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True
+            )

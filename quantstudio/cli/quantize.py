@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,10 @@ from quantstudio.cli.options import (
     JsonOption,
     ModelArgument,
     SamplesOption,
+    StatisticsOption,
     TransformOption,
     TrustOption,
+    check_json,
     checked_output,
     data_json,
     split_model,
@@ -25,19 +28,28 @@ from quantstudio.cli.output import console_for, format_bytes, print_table, write
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.files import file_digest
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import NAMED_SCHEMES
-from quantstudio.core.recipe import CalibrationSettings, LayerRule, RangeMethod, Recipe, uniform_recipe
+from quantstudio.core.recipe import (
+    TARGETS,
+    CalibrationSettings,
+    LayerRule,
+    RangeMethod,
+    Recipe,
+    is_legal,
+    uniform_recipe,
+)
 from quantstudio.core.results import BuildResult
 from quantstudio.project.recipe_file import (
     DataSource,
     ModelSource,
     OutputSource,
     RecipeFile,
+    StatisticsSource,
     read_recipe_file,
     write_recipe_file,
 )
 
-TARGETS = ("cpu-x86-vnni",)
 PRESETS = ("static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4", "float16", "auto")
 
 
@@ -55,6 +67,7 @@ def command(
     ] = None,
     method: Annotated[str, typer.Option("--range-method", help="minmax, percentile, mse or entropy.")] = "",
     target: Annotated[str, typer.Option("--target", help="Hardware to quantize for.")] = TARGETS[0],
+    statistics: StatisticsOption = "",
     samples: SamplesOption = 512,
     transform: TransformOption = "",
     trust: TrustOption = False,
@@ -64,11 +77,17 @@ def command(
     """Quantize a model; the recipe that reproduces it is written beside it."""
     from quantstudio.engine import tasks
 
-    destination = checked_output(output)
+    reads = (model, data, recipe, statistics)
+    destination = checked_output(output, inputs=reads)
+    beside = checked_output(
+        str(destination.with_suffix(".recipe.json")), inputs=(model, data, statistics, output)
+    )
+    check_json(json, inputs=(*reads, output, str(beside)))
     chosen = _recipe(recipe, preset, rules or [], target)
     settings = _calibration(method, samples)
     spec = data_json(data, transform, trust=trust) if data else None
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    _check_rules(rules or [], summary.layers)
     if chosen is not None and not recipe:
         chosen = replace(chosen, calibration=settings)
     result = run_task(
@@ -76,18 +95,18 @@ def command(
         graph_path=summary.graph_path,
         recipe=to_json(chosen) if chosen is not None else None,
         preset="" if chosen is not None else preset or "auto",
+        statistics=statistics,
         data=spec,
         calibration=to_json(settings),
         output=str(destination),
     )
-    used = result.recipe.calibration.samples
     file = RecipeFile(
         recipe=result.recipe,
-        model=_source(factory or model),
-        data=DataSource(str(data), transform, samples=used, digest=result.data_digest) if data else None,
+        model=_source(model, factory),
+        data=DataSource(data, transform, digest=result.data_digest) if data else None,
         output=OutputSource(destination.name, result.build.digest),
+        statistics=StatisticsSource(statistics, file_digest(Path(statistics))) if statistics else None,
     )
-    beside = destination.with_suffix(".recipe.json")
     write_recipe_file(beside, file)
     if json:
         write_json("quantize", quantize_json(result.build, to_json(file), beside), json)
@@ -112,7 +131,10 @@ def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | N
         return chosen
     if chosen is None:
         if preset in ("", "auto", "float16"):
-            raise RecipeError("--set needs a recipe or a preset of one precision to start from")
+            raise RecipeError(
+                "--set needs a recipe or a preset of one precision to start from",
+                hint="Give --preset static-int8, or --recipe R.json",
+            )
         chosen = uniform_recipe(preset)
     for text in rules:
         chosen = chosen.with_rule(_rule(text))
@@ -128,6 +150,24 @@ def _rule(text: str) -> LayerRule:
     return LayerRule(NAMED_SCHEMES[name], (pattern,))
 
 
+def _check_rules(rules: list[str], layers: Sequence[LayerInfo]) -> None:
+    """A pattern given by hand that does nothing is a mistake: in a recipe for any model it is not."""
+    for text in rules:
+        rule = _rule(text)
+        matched = [layer for layer in layers if rule.matches(layer)]
+        if not matched and not rule.is_exact:
+            raise RecipeError(
+                f"--set {text!r} matches no layer",
+                hint="Run `quantstudio inspect MODEL` for the layer names",
+            )
+        if matched and not any(is_legal(layer, rule.scheme) for layer in matched):
+            can = sorted({name for layer in matched for name in layer.schemes})
+            raise RecipeError(
+                f"--set {text!r}: no layer it matches can be {rule.scheme.label}",
+                hint=f"They can be: {', '.join(can) or 'fp32'}",
+            )
+
+
 def _calibration(method: str, samples: int) -> CalibrationSettings:
     if not method:
         return CalibrationSettings(samples=samples)
@@ -139,9 +179,9 @@ def _calibration(method: str, samples: int) -> CalibrationSettings:
         ) from None
 
 
-def _source(model: str) -> ModelSource:
+def _source(model: str, factory: str) -> ModelSource:
     path = Path(model)
-    return ModelSource(model, file_digest(path) if path.is_file() else "")
+    return ModelSource(model, file_digest(path) if path.is_file() else "", factory)
 
 
 def quantize_json(build: BuildResult, file: Any, recipe_path: Path) -> dict[str, Any]:  # noqa: ANN401

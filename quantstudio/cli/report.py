@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quantstudio.cli.options import JsonOption, checked_output
+from quantstudio.cli.options import JsonOption, check_json, checked_output
 from quantstudio.cli.output import console_for, write_json
 from quantstudio.core.errors import OutputError
 from quantstudio.gui.report_data import project_report
@@ -22,7 +22,8 @@ def command(
     json: JsonOption = "",
 ) -> None:
     """Write everything a project knows as one self-contained HTML file."""
-    target = checked_output(output)
+    target = checked_output(output, inputs=(project,))
+    check_json(json, inputs=(project, output))
     if target.suffix.lower() not in (".html", ".htm"):
         raise OutputError(
             "reports are HTML",

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from quantstudio.cli.execution import run_task
-from quantstudio.cli.options import JsonOption, TrustOption, checked_output
+from quantstudio.cli.options import JsonOption, TrustOption, check_json, checked_output, split_model
 from quantstudio.cli.output import write_json
 from quantstudio.cli.quantize import print_build, quantize_json
 from quantstudio.core.codec import to_json
-from quantstudio.core.errors import BuildError, ModelLoadError, RecipeError
-from quantstudio.core.files import file_digest
+from quantstudio.core.errors import BuildError, CalibrationError, ModelLoadError, RecipeError
+from quantstudio.core.files import file_digest, written_beside
 from quantstudio.project.recipe_file import OutputSource, RecipeFile, read_recipe_file
 
 
@@ -36,29 +36,36 @@ def command(
 
     path = Path(recipe)
     file = read_recipe_file(path)
-    destination = checked_output(output or str(_own_output(path, file)))
-    model = _model_path(file, path)
-    summary = run_task(tasks.open_model, path=model, trust=trust)
-    spec = replace(file.data.spec, trusted=trust, samples=0) if file.data else None
-    result = run_task(
-        tasks.quantize,
-        graph_path=summary.graph_path,
-        recipe=to_json(file.recipe),
-        data=to_json(spec) if spec else None,
-        data_digest=file.data.digest if file.data else "",
-        output=str(destination),
-    )
-    if file.output and file.output.digest and file.output.digest != result.build.digest:
-        raise BuildError(
-            "the variant differs from the one the recipe recorded",
-            where=str(destination),
-            hint="Another version of QuantStudio or ONNX Runtime gives other bytes; compare the two files",
+    reads = (recipe, _model_path(file, path), *([file.data.path] if file.data else []), _statistics(file))
+    destination = checked_output(output or str(_own_output(path, file)), inputs=reads)
+    check_json(json, inputs=(*reads, str(destination)))
+    model, factory = (file.model.path, file.model.factory) if file.model else ("", "")
+    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    spec = replace(file.data.spec, trusted=trust) if file.data else None
+    # Beside it first: a variant that is not the one recorded must not replace the one that is.
+    with written_beside(destination) as temporary:
+        result = run_task(
+            tasks.quantize,
+            graph_path=summary.graph_path,
+            recipe=to_json(file.recipe),
+            data=to_json(spec) if spec else None,
+            data_digest=file.data.digest if file.data else "",
+            statistics=_statistics(file),
+            output=str(temporary),
         )
-    made = replace(file, output=OutputSource(destination.name, result.build.digest))
+        if file.output and file.output.digest and file.output.digest != result.build.digest:
+            raise BuildError(
+                "the variant differs from the one the recipe recorded, and was not written",
+                where=str(destination),
+                hint="Another version of QuantStudio or ONNX Runtime gives other bytes; "
+                "`quantstudio quantize MODEL --recipe` builds it anyway",
+            )
+    build = replace(result.build, output=str(destination))
+    made = replace(file, output=OutputSource(destination.name, build.digest))
     if json:
-        write_json("run", quantize_json(result.build, to_json(made), path), json)
+        write_json("run", quantize_json(build, to_json(made), path), json)
     if json != "-":
-        print_build(result.build, path)
+        print_build(build, path)
 
 
 def _own_output(path: Path, file: RecipeFile) -> Path:
@@ -66,6 +73,19 @@ def _own_output(path: Path, file: RecipeFile) -> Path:
         raise RecipeError("the recipe names no output", where=str(path), hint="Give -o OUT.onnx")
     # A name, not a path: a recipe from someone else must not choose where to write.
     return path.parent / Path(file.output.name).name
+
+
+def _statistics(file: RecipeFile) -> str:
+    if file.statistics is None:
+        return ""
+    path = Path(file.statistics.path)
+    if file.statistics.digest and path.is_file() and file_digest(path) != file.statistics.digest:
+        raise CalibrationError(
+            "the statistics are not those the recipe was made with",
+            where=str(path),
+            hint="Put the original file back, or quantize again",
+        )
+    return file.statistics.path
 
 
 def _model_path(file: RecipeFile, path: Path) -> str:

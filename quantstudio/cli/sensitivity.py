@@ -13,8 +13,10 @@ from quantstudio.cli.options import (
     JsonOption,
     ModelArgument,
     SamplesOption,
+    StatisticsOption,
     TransformOption,
     TrustOption,
+    check_json,
     data_json,
     split_model,
 )
@@ -31,6 +33,7 @@ def command(
         str, typer.Option("--method", help="fisher (one pass), exact (one layer at a time) or auto.")
     ] = "auto",
     reference: Annotated[str, typer.Option("--reference", help="Precision the headline KL is for.")] = "int4",
+    statistics: StatisticsOption = "",
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",
@@ -39,6 +42,7 @@ def command(
     """Rank the layers by how much the output changes when each alone is quantized."""
     from quantstudio.engine import tasks
 
+    check_json(json, inputs=(model, data, statistics))
     spec = data_json(data, transform, trust=trust)
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
     result = run_task(
@@ -48,6 +52,7 @@ def command(
         samples=samples,
         method=method,
         reference=reference,
+        statistics=statistics,
     )
     if json:
         write_json("sensitivity", to_json(result), json)
