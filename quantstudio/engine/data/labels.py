@@ -52,6 +52,10 @@ def labels_from(
         raise DataError(
             f"labels have shape {list(array.shape)}", where=where, hint="Give one class number a sample"
         )
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise DataError(
+            f"label {int(array.max())} is out of range", where=where, hint="Give one class number a sample"
+        )
     return check_classes(array.astype(np.int64), classes, where=where)
 
 

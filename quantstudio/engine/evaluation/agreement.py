@@ -71,8 +71,9 @@ def log_probabilities(scores: NDArray[np.float32], form: OutputForm) -> NDArray[
     if form.probabilities:
         values = np.maximum(values, SMALLEST_PROBABILITY)
         return np.asarray(np.log(values / values.sum(axis=1, keepdims=True)))
-    shifted = values - values.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    with np.errstate(invalid="ignore"):  # scores that are no numbers give no probabilities
+        shifted = values - values.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _kl_sum(base: NDArray[np.float64], variant: NDArray[np.float64]) -> float:

@@ -149,6 +149,7 @@ def score_models(
             cancel.raise_if_set()
         models.append(_Model(path, open_session(path, threads=threads, provider=full_name)))
     form: OutputForm | None = None
+    undefined = 0
     for batch in dataset.batches(_batch_size(dataset)):
         outputs = []
         for model in models:
@@ -158,13 +159,27 @@ def score_models(
         if form is None:
             form = output_form(outputs[0], dataset.labels)
             _start(models, form, dataset)
+        undefined += _rows_without_numbers(outputs[0])
         _add(models, outputs, batch.start)
         reporter.progress(batch.start + batch.count, len(dataset), "samples", "Measuring accuracy")
     if form is None:
         raise MeasureError("the data holds no samples")
+    if undefined:
+        reporter.message(
+            f"{models[0].path.name} itself outputs values that are not numbers on {undefined} of "
+            f"{len(dataset)} samples; check the data and its transform",
+            Severity.WARNING,
+        )
     for model in models[1:]:
         _warn_of_nan(model, reporter)
     return tuple(_score(model, models[0], dataset) for model in models), form
+
+
+def _rows_without_numbers(output: NDArray[np.generic]) -> int:
+    """Samples with NaN; an infinity may be the mask of a class."""
+    if output.dtype.kind != "f":
+        return 0
+    return int(np.isnan(output).reshape(len(output), -1).any(axis=1).sum())
 
 
 def _batch_size(dataset: DatasetLike) -> int:
