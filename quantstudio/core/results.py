@@ -69,7 +69,18 @@ class AccuracyCurve:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityResult:
-    """Sensitivity of every layer over the same samples."""
+    """Sensitivity of every layer over the same samples.
+
+    Attributes:
+        method: "fisher" or "exact"; single layers may differ, see their own.
+        samples: Samples used.
+        seconds: Time it took.
+        reference: Precision of the headline figures.
+        layers: In execution order.
+        curve: Accuracy against KL; None for outputs that are not one class score a sample.
+        provenance: PREDICTED or MEASURED.
+        device: torch device of an estimate, execution provider of a measurement.
+    """
 
     method: str
     samples: int
@@ -78,6 +89,7 @@ class SensitivityResult:
     layers: tuple[LayerSensitivity, ...]
     curve: AccuracyCurve | None = None
     provenance: Provenance = Provenance.PREDICTED
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)

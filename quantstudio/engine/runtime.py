@@ -13,7 +13,7 @@ import onnxruntime as ort
 import psutil
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import BuildError, JobCancelled, MeasureError, ModelLoadError
+from quantstudio.core.errors import JobCancelled, MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken
 
 # Failures are raised; without this the runtime prints each of them on standard error as well.
@@ -86,7 +86,7 @@ def open_session(
     optimized_path: Path | None = None,
     profile_prefix: Path | None = None,
     keep_float_layers: bool = True,
-    overrides: Mapping[str, NDArray[np.generic]] | None = None,
+    initializers: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> ort.InferenceSession:
     """A session with explicit threads.
 
@@ -98,15 +98,13 @@ def open_session(
         optimized_path: Where to write the optimized graph.
         profile_prefix: Turns profiling on; never time with it.
         keep_float_layers: Disable the optimizers that re-quantize float layers.
-        overrides: Initializers to replace by name. Only honoured below `Optimization.ALL`: full optimization
-            silently ignores an overridden Conv weight (seen in 1.31).
+        initializers: Values of the model's external initializers, by name; the caller keeps them alive as
+            long as the session. (Not `SessionOptions.add_initializer`: full optimization silently ignores a
+            Conv weight replaced that way, seen in 1.31.)
 
     Raises:
-        BuildError: overrides with full optimization.
         ModelLoadError: the runtime refuses the model; the message is the runtime's first line.
     """
-    if overrides and optimization is Optimization.ALL:
-        raise BuildError("initializer overrides are ignored by a fully optimized session")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or worker_threads()
     options.inter_op_num_threads = 1
@@ -117,9 +115,9 @@ def open_session(
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
-    kept_alive = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in (overrides or {}).items()}
-    for name, value in kept_alive.items():
-        options.add_initializer(name, value)
+    if initializers:
+        values = [ort.OrtValue.ortvalue_from_numpy(value) for value in initializers.values()]
+        options.add_external_initializers(list(initializers), values)
     providers = [provider] if provider == CPU else [provider, CPU]
     source = model if isinstance(model, bytes) else str(model)
     try:

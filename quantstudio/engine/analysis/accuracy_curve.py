@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 
+from quantstudio.core.events import CancelToken
 from quantstudio.core.results import AccuracyCurve
 
 Scores = NDArray[np.float64]
@@ -33,6 +34,7 @@ def accuracy_curve(
     *,
     draws: int = DRAWS,
     seed: int = 0,
+    cancel: CancelToken | None = None,
 ) -> AccuracyCurve:
     """Expected top-1 at a given mean KL, with the interval in which a single variant falls.
 
@@ -41,6 +43,7 @@ def accuracy_curve(
         labels: True classes [N]; None measures agreement with FP32 instead.
         draws: Noise draws a level, at least 5.
         seed: Of the noise; equal seeds give equal curves.
+        cancel: Looked at before every noise level.
 
     Returns:
         25 points: zero KL, then 24 noise levels. Accuracies are shares, 0 to 1. The interval covers 95 % of
@@ -62,6 +65,8 @@ def accuracy_curve(
     kl, accuracy = np.zeros(NOISE_LEVELS + 1), np.full(NOISE_LEVELS + 1, base_hit.mean())
     spread = np.zeros(NOISE_LEVELS + 1)
     for level, deviation in enumerate(_noise_deviations(log_p), start=1):
+        if cancel is not None:
+            cancel.raise_if_set()
         found = [_noisy(scores, log_p, truth, base_hit, deviation, generator) for _ in range(draws)]
         kl[level] = np.mean([f[0] for f in found])
         accuracy[level] = np.mean([f[1] for f in found])

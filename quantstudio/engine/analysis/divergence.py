@@ -8,7 +8,7 @@ Gauss-Newton matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -108,10 +108,44 @@ def log_probabilities(scores: Array, objective: Objective) -> Scores:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
+class SpreadTally:
+    """Standard deviation of each output over the data, batch by batch."""
+
+    def __init__(self, outputs: int) -> None:
+        self._count = np.zeros(outputs)
+        self._mean = np.zeros(outputs)
+        self._squares = np.zeros(outputs)
+
+    def add(self, outputs: Sequence[Array]) -> None:
+        """Count the values of one batch.
+
+        Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", eq. (1.5): sums of
+        squares would lose everything where the mean is large against the spread.
+        """
+        for i, output in enumerate(outputs):
+            values = np.asarray(output, dtype=np.float64)
+            if not values.size:
+                continue
+            mean, before = float(values.mean()), self._count[i]
+            total = before + values.size
+            shift = mean - self._mean[i]
+            self._squares[i] += (
+                float(np.square(values - mean).sum()) + shift**2 * before * values.size / total
+            )
+            self._mean[i] += shift * values.size / total
+            self._count[i] = total
+
+    def deviations(self) -> tuple[float, ...]:
+        """One an output; 1 for a constant one."""
+        found = np.sqrt(self._squares / np.maximum(self._count, 1))
+        return tuple(float(deviation) if deviation > 0 else 1.0 for deviation in found)
+
+
 def output_deviations(outputs: Sequence[Array]) -> tuple[float, ...]:
     """Standard deviation of each value output over the data; 1 for a constant one."""
-    found = (float(np.std(np.asarray(output, dtype=np.float64))) for output in outputs)
-    return tuple(deviation if deviation > 0 else 1.0 for deviation in found)
+    tally = SpreadTally(len(outputs))
+    tally.add(outputs)
+    return tally.deviations()
 
 
 def divergence(
@@ -131,7 +165,11 @@ def divergence(
     """
     if objective.kind is OutputKind.CLASSES:
         p, q = log_probabilities(base[0], objective), log_probabilities(other[0], objective)
-        per_position = (np.exp(p) * (p - q)).sum(axis=-1)
+        probability = np.exp(p)
+        with np.errstate(invalid="ignore"):
+            # A class the base excludes (-inf) adds nothing.
+            terms = np.where(probability > 0, probability * (p - q), 0.0)
+        per_position = terms.sum(axis=-1)
         return np.asarray(per_position.reshape(len(per_position), -1).mean(axis=1))
     total = np.zeros(len(base[0]))
     for a, b, deviation in zip(base, other, deviations, strict=True):
@@ -143,8 +181,3 @@ def divergence(
 def predicted_classes(scores: Array, objective: Objective) -> NDArray[np.int64]:
     """Class with the highest score, per sample and position."""
     return np.asarray(np.asarray(scores).argmax(axis=objective.class_axis), dtype=np.int64)
-
-
-def named_outputs(outputs: Mapping[str, Array], objective: Objective) -> list[Array]:
-    """The compared outputs out of a run's."""
-    return [outputs[name] for name in objective.outputs]

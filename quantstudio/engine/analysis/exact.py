@@ -1,15 +1,14 @@
 """Exact sensitivity: one layer at a time really quantized and run in ONNX Runtime, no approximation.
 
-Weights are replaced by overriding the initializer of one model file, which saves copying and serialising
-the model for every layer. Activations get a fake-quantizer written in plain float operators in front of the
-layer, so that no optimizer can turn it into something else.
+What comes before the layer does not depend on it: its results are kept (as far as memory allows) and only
+the rest of the graph runs again, fully optimized, once for each precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -26,18 +25,25 @@ from quantstudio.engine.analysis.divergence import (
     Objective,
     OutputKind,
     Scores,
+    SpreadTally,
     divergence,
-    output_deviations,
     predicted_classes,
 )
+from quantstudio.engine.analysis.graph_cut import CutGraph, Edit
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import Optimization, open_session, run, worker_threads
+from quantstudio.engine.model.protos import all_graphs
+from quantstudio.engine.runtime import CPU, run, worker_threads
 
-# Feeds up to this size stay in memory over all layers; larger data sets are read again for each.
-_FEEDS_KEPT_BYTES = 512 * 2**20
-# A run cannot be interrupted: batches stay small so that a cancelled job ends soon.
-_BATCH = 64
+# Tensors in front of a layer, and FP32 outputs, stay in memory up to this size each; beyond it they are
+# computed again for every layer.
+KEPT_BYTES = 256 * 2**20
+# Outputs of one batch: comparing them takes several times as much in float64.
+_OUTPUT_BYTES = 8 * 2**20
+# Larger batches are not faster.
+_LARGEST_BATCH = 32
+
+Feed = dict[str, Array]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,231 +59,296 @@ class Measured:
     hits: NDArray[np.bool_] | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """Where the graph is cut, and what crosses the cut.
+
+    Attributes:
+        position: First node behind it.
+        types: Types of the tensors that cross it.
+        feeds: Their values for every batch; None where they were not kept.
+    """
+
+    position: int
+    types: dict[str, onnx.ValueInfoProto]
+    feeds: list[Feed] | None = None
+
+    def part_of(self, values: Mapping[str, Array]) -> Feed:
+        """The tensors that cross the cut, out of more."""
+        return {name: values[name] for name in self.types}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bridge:
+    """Computes what crosses one cut from what crosses an earlier one."""
+
+    session: ort.InferenceSession
+    outputs: tuple[str, ...]
+
+
+class _Kept(list[Feed]):
+    """Feeds in order, until they take too much memory: then none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes = 0
+
+    def add(self, feed: Feed) -> None:
+        self._bytes += sum(array.nbytes for array in feed.values())
+        if self.fits:
+            self.append(feed)
+        else:
+            self.clear()
+
+    @property
+    def fits(self) -> bool:
+        return self._bytes <= KEPT_BYTES
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What one changed graph does to the outputs, batch by batch."""
+
+    divergence: list[Scores] = field(default_factory=list)
+    hits: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def joined(self) -> Measured:
+        return Measured(np.concatenate(self.divergence), np.concatenate(self.hits) if self.hits else None)
+
+
 class ExactScorer:
     """Runs a graph with one layer changed at a time against the FP32 outputs of the same samples.
 
     Attributes:
-        outputs: FP32 outputs.
+        scores: FP32 class scores, [N, C]; None for outputs of another form.
         base_hits: Whether FP32 gets each sample right; None without class labels.
     """
 
     def __init__(
-        self, graph: Graph, dataset: Dataset, objective: Objective, *, samples: int, cancel: CancelToken
+        self,
+        graph: Graph,
+        dataset: Dataset,
+        objective: Objective,
+        *,
+        samples: int,
+        cancel: CancelToken,
+        provider: str = CPU,
     ) -> None:
         """Run FP32 once.
 
+        Args:
+            graph: The network.
+            dataset: Samples.
+            objective: Which outputs are compared, and how.
+            samples: How many of them, from the first on.
+            cancel: Ends runs in progress, too.
+            provider: Full name of the execution provider.
+
         Raises:
-            MeasureError: the model does not run on this data.
+            MeasureError: the model does not run on this data, or its outputs hold NaN.
         """
-        self._graph = graph
+        self._graph = CutGraph(graph, objective.outputs, threads=worker_threads(), provider=provider)
         self._dataset = dataset
         self._objective = objective
         self._samples = min(samples, len(dataset))
         self._cancel = cancel
-        self._kept: list[tuple[dict[str, Array], int]] | None = None
-        self._model = Path(graph.summary.graph_path)
-        self._session = self._open()
-        self.outputs = self._run(self._session)
-        self._deviations = output_deviations(self.outputs) if objective.kind is OutputKind.VALUES else ()
-        self._labels = self._class_labels()
-        self.base_hits = self._hits(self.outputs)
-        self._consumers = _consumer_counts(graph.proto.graph)
+        self._start = _Cut(0, {n: self._graph.input_types[n] for n in self._graph.live_at(0)})
+        self._cut = self._start
+        self._size = dataset.fixed_batch or self._batch_size()
+        self._deviations: tuple[float, ...] = ()
+        self._base = _Kept()
+        self._labels: NDArray[np.int64] | None = None
+        self.scores: Array | None = None
+        self.base_hits: NDArray[np.bool_] | None = None
+        self._run_unchanged()
+
+    @property
+    def batches(self) -> int:
+        """Batches the samples come in."""
+        return -(-self._samples // self._size)
 
     # -- scoring ---------------------------------------------------------------------------------------
 
-    def weights(self, layer: LayerInfo, weight: NDArray[np.float32]) -> Measured:
-        """The layer with its weights replaced.
+    def measure(
+        self, layer: LayerInfo, edits: Sequence[Edit], after_batch: Callable[[], None] = lambda: None
+    ) -> list[Measured]:
+        """The graph under each edit of one layer.
+
+        Args:
+            layer: The layer. Going through them in execution order is cheapest.
+            edits: From `weight_edit` and `activation_edit`.
+            after_batch: Called after each batch.
 
         Raises:
-            MeasureError: the changed weight does not reach the output although it should.
+            MeasureError: a changed graph does not run.
+            JobCancelled: the token was set.
         """
-        if layer.scope or self._consumers.get(layer.weight_name, 0) != 1:
-            # A tied weight belongs to other layers too, and one inside a body cannot be overridden.
-            return self._measure(self._open(_with_own_weight(self._graph.proto, layer, weight)))
-        measured = self._measure(self._open(overrides={layer.weight_name: weight}))
-        if not measured.divergence.any() and not self._is_same_weight(layer, weight):
-            # An optimizer may drop an override without a word: only a rewritten model can tell that from a
-            # layer without influence.
-            measured = self._measure(self._open(_with_own_weight(self._graph.proto, layer, weight)))
-        return measured
+        position = self._graph.position(layer.name)
+        if position is None:
+            for _ in range(self.batches):
+                after_batch()
+            return [Measured(np.zeros(self._samples), self.base_hits) for _ in edits]
+        if position < self._cut.position:
+            self._cut = self._start
+        cut, bridge = self._moved_to(position)
+        # FP32 outputs too large to keep come from an unchanged copy that runs beside the others.
+        unchanged = None if self._base.fits else self._behind(cut)
+        sessions = [self._behind(cut, edit) for edit in edits]
+        found = [_Collected() for _ in edits]
+        kept = _Kept()
+        for index, values in enumerate(self._feeds()):
+            feed = cut.part_of(values if bridge is None else {**values, **self._crossed(bridge, values)})
+            base = self._base[index] if unchanged is None else self._outputs(unchanged, feed, index)
+            for collected, session in zip(found, sessions, strict=True):
+                self._collect(collected, base, self._outputs(session, feed, index), index)
+            kept.add(feed)
+            after_batch()
+        if kept.fits:
+            self._cut = replace(cut, feeds=list(kept))
+        return [collected.joined() for collected in found]
 
-    def activations(
-        self, layer: LayerInfo, ranges: Mapping[str, tuple[float, float]], grid: IntegerGrid
-    ) -> Measured:
-        """The layer with fake-quantized inputs."""
-        model = _with_fake_quantizers(self._graph.proto, layer, ranges, grid)
-        return self._measure(self._open(model))
+    def _collect(self, collected: _Collected, base: Feed, outputs: Feed, index: int) -> None:
+        moved = divergence(
+            [base[n] for n in self._objective.outputs],
+            [outputs[n] for n in self._objective.outputs],
+            self._objective,
+            self._deviations,
+        )
+        collected.divergence.append(moved)
+        if self._labels is not None:
+            collected.hits.append(self._right(outputs, index))
 
-    def observed_ranges(self, names: tuple[str, ...]) -> dict[str, tuple[float, float]]:
-        """Smallest and largest value of inner float tensors over all samples."""
-        fed = {value.name for value in self._graph.proto.graph.input}
-        inner = [name for name in names if name not in fed]
-        model = _copy(self._graph.proto)
-        present = {output.name for output in model.graph.output}
-        model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in inner if n not in present)
-        session = self._open(model)
-        found: dict[str, tuple[float, float]] = {}
-        for feed, count in self._feeds():
-            self._cancel.raise_if_set()
-            values = dict(zip(inner, run(session, feed, inner), strict=True)) if inner else {}
-            values.update({name: feed[name][:count] for name in names if name in fed})
-            for name, value in values.items():
-                if value.size and np.issubdtype(value.dtype, np.floating):
-                    low, high = float(value.min()), float(value.max())
-                    before = found.get(name, (low, high))
-                    found[name] = (min(low, before[0]), max(high, before[1]))
-        return found
+    # -- cutting ---------------------------------------------------------------------------------------
+
+    def _moved_to(self, position: int) -> tuple[_Cut, _Bridge | None]:
+        """The cut in front of a position, and what computes it from the present one.
+
+        The present cut where something other than plain tensors would cross the new one.
+        """
+        names = self._graph.live_at(position)
+        present = self._cut
+        new = tuple(name for name in names if name not in present.types)
+        types = dict(present.types)
+        bridge = None
+        if new:
+            session = self._graph.session(present.position, position, present.types, new)
+            found = self._graph.output_types(session)
+            if found is None:
+                return present, None
+            types.update(found)
+            bridge = _Bridge(session, new)
+        return _Cut(position, {name: types[name] for name in names}), bridge
+
+    def _behind(self, cut: _Cut, edit: Edit | None = None) -> ort.InferenceSession:
+        outputs = [name for name in self._objective.outputs if name not in cut.types]
+        return self._graph.session(cut.position, self._graph.end, cut.types, outputs, edit)
+
+    def _crossed(self, bridge: _Bridge, values: Feed) -> Feed:
+        given = self._cut.part_of(values)
+        found = run(bridge.session, given, bridge.outputs, cancel=self._cancel)
+        return dict(zip(bridge.outputs, found, strict=True))
+
+    def _feeds(self) -> Iterator[Feed]:
+        if self._cut.feeds is not None:
+            yield from self._cut.feeds
+        else:
+            for batch in self._dataset.batches(self._size, stop=self._samples):
+                yield dict(batch.feed)
 
     # -- running ---------------------------------------------------------------------------------------
 
-    def _open(
-        self, model: onnx.ModelProto | None = None, overrides: Mapping[str, Array] | None = None
-    ) -> ort.InferenceSession:
-        return open_session(
-            self._model if model is None else model.SerializeToString(),
-            threads=worker_threads(),
-            optimization=Optimization.BASIC,
-            overrides=overrides,
-        )
+    def _run_unchanged(self) -> None:
+        spread = SpreadTally(len(self._objective.outputs))
+        scores: list[Array] = []
+        session = self._behind(self._start)
+        for index, feed in enumerate(self._feeds()):
+            outputs = self._outputs(session, self._start.part_of(feed), index)
+            values = [outputs[n] for n in self._objective.outputs]
+            if any(np.isnan(value).any() for value in values):
+                raise MeasureError(
+                    "the model's outputs hold NaN on this data, so nothing can be compared with them",
+                    hint="Check the data and its transform, or repair the model",
+                )
+            self._base.add(outputs)
+            if self._objective.kind is OutputKind.VALUES:
+                spread.add(values)
+            elif values[0].ndim == 2:
+                scores.append(values[0])
+        self._deviations = spread.deviations()
+        if scores:
+            self.scores = np.concatenate(scores)
+            self._labels = self._class_labels()
+        if self.scores is not None and self._labels is not None:
+            self.base_hits = np.equal(predicted_classes(self.scores, self._objective), self._labels)
 
-    def _measure(self, session: ort.InferenceSession) -> Measured:
-        outputs = self._run(session)
-        return Measured(
-            divergence(self.outputs, outputs, self._objective, self._deviations), self._hits(outputs)
-        )
+    def _outputs(self, session: ort.InferenceSession, feed: Feed, index: int) -> Feed:
+        """The compared outputs of one batch, valid samples only."""
+        names = [output.name for output in session.get_outputs()]
+        values = {**feed, **dict(zip(names, run(session, feed, names, cancel=self._cancel), strict=True))}
+        valid = min(self._size, self._samples - index * self._size)
+        held = self._dataset.fixed_batch or valid
+        found = {}
+        for name in self._objective.outputs:
+            value = values[name]
+            if not value.ndim or len(value) < valid:
+                raise MeasureError(
+                    f"output of shape {value.shape} does not have one row a sample",
+                    hint="Sensitivity needs the samples on the first axis of the outputs",
+                )
+            found[name] = value[: len(value) * valid // held]
+        return found
 
-    def _run(self, session: ort.InferenceSession) -> list[Array]:
-        parts: list[list[Array]] = [[] for _ in self._objective.outputs]
-        for feed, count in self._feeds():
-            self._cancel.raise_if_set()
-            for part, value in zip(parts, run(session, feed, self._objective.outputs), strict=True):
-                if not value.ndim or len(value) < count:
-                    raise MeasureError(
-                        f"output of shape {value.shape} does not have one row a sample",
-                        hint="Sensitivity needs the samples on the first axis of the outputs",
-                    )
-                rows = self._dataset.fixed_batch or count
-                part.append(value[: len(value) * count // rows])
-        return [np.concatenate(part) for part in parts]
-
-    def _feeds(self) -> Iterator[tuple[dict[str, Array], int]]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        kept: list[tuple[dict[str, Array], int]] | None = []
-        size = 0
-        for batch in self._dataset.batches(_BATCH, stop=self._samples):
-            feed: dict[str, Array] = dict(batch.feed)
-            size += sum(array.nbytes for array in feed.values())
-            if kept is not None and size <= _FEEDS_KEPT_BYTES:
-                kept.append((feed, batch.count))
-            else:
-                kept = None
-            yield feed, batch.count
-        self._kept = kept
+    def _batch_size(self) -> int:
+        """Samples a batch, by what one sample puts out."""
+        feed = self._start.part_of(next(self._dataset.batches(1, stop=1)).feed)
+        found = run(self._behind(self._start), feed, cancel=self._cancel)
+        per_sample = sum(np.asarray(value).nbytes for value in found)
+        return max(1, min(_LARGEST_BATCH, _OUTPUT_BYTES // max(per_sample, 1)))
 
     def _class_labels(self) -> NDArray[np.int64] | None:
         labels = self._dataset.labels
-        if self._objective.kind is not OutputKind.CLASSES or labels is None:
-            return None
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or self.outputs[0].ndim != 2:
+        if labels is None or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
             return None
         return np.asarray(labels[: self._samples], dtype=np.int64)
 
-    def _hits(self, outputs: list[Array]) -> NDArray[np.bool_] | None:
-        if self._labels is None:
-            return None
-        return np.asarray(predicted_classes(outputs[0], self._objective) == self._labels)
-
-    def _is_same_weight(self, layer: LayerInfo, weight: NDArray[np.float32]) -> bool:
-        original = initializer_arrays(self._graph.proto, {layer.weight_name}).get(layer.weight_name)
-        return original is not None and np.array_equal(original, weight)
+    def _right(self, outputs: Feed, index: int) -> NDArray[np.bool_]:
+        assert self._labels is not None
+        chosen = predicted_classes(outputs[self._objective.outputs[0]], self._objective)
+        first = index * self._size
+        return np.equal(chosen, self._labels[first : first + len(chosen)])
 
 
-def check_override(graph: Graph, layer: LayerInfo, scorer: ExactScorer) -> None:
-    """Prove on one layer that overriding an initializer changes what runs, and with the right result.
+# -- edits -----------------------------------------------------------------------------------------
 
-    Raises:
-        MeasureError: the runtime ignores the override, or computes something else with it.
+
+def weight_edit(layer: LayerInfo, weight: NDArray[np.float32]) -> Edit:
+    """The layer with its weights replaced; other layers that share them keep theirs."""
+    return partial(_give_own_weight, layer, weight)
+
+
+def activation_edit(layer: LayerInfo, ranges: Mapping[str, tuple[float, float]], grid: IntegerGrid) -> Edit:
+    """The layer reading rounded activations.
+
+    Written in plain float operators, so that no optimizer can turn them into something else.
     """
-    original = initializer_arrays(graph.proto, {layer.weight_name})[layer.weight_name]
-    halved = np.asarray(original * np.float32(0.5), dtype=np.float32)
-    overridden = scorer.weights(layer, halved).divergence
-    rewritten = scorer._measure(scorer._open(_with_own_weight(graph.proto, layer, halved))).divergence
-    if not np.allclose(overridden, rewritten, rtol=1e-2, atol=1e-6):
-        raise MeasureError(
-            "the runtime does not honour a replaced weight, so exact sensitivity would be wrong",
-            where=layer.name,
-            hint="Report this with the version of onnxruntime",
-        )
+    return partial(_put_fake_quantizers, layer, ranges, grid)
 
 
-def initializer_arrays(proto: onnx.ModelProto, names: set[str]) -> dict[str, NDArray[np.float32]]:
-    """Float initializers by name, from the main graph and all bodies."""
-    found: dict[str, NDArray[np.float32]] = {}
-    for graph in _graphs(proto.graph):
-        for tensor in graph.initializer:
-            if tensor.name in names and tensor.name not in found:
-                found[tensor.name] = np.array(numpy_helper.to_array(tensor), dtype=np.float32)
-    return found
-
-
-# -- changed copies of the model -------------------------------------------------------------------
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
-                yield from _graphs(body)
-
-
-def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
-    return model
-
-
-def _consumer_counts(graph: onnx.GraphProto) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for part in _graphs(graph):
-        for node in part.node:
-            for name in node.input:
-                counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def _find(model: onnx.ModelProto, layer: LayerInfo) -> tuple[onnx.GraphProto, int]:
-    """The graph that holds the layer's node, and the node's position there."""
-    for graph in _graphs(model.graph):
-        for i, node in enumerate(graph.node):
-            if node.name == layer.name:
-                return graph, i
-    raise MeasureError("the layer is not in the graph", where=layer.name, hint="Open the model again")
-
-
-def _with_own_weight(
-    proto: onnx.ModelProto, layer: LayerInfo, weight: NDArray[np.float32]
-) -> onnx.ModelProto:
-    """A copy where this one node reads its own changed weight."""
-    model = _copy(proto)
-    graph, position = _find(model, layer)
+def _give_own_weight(layer: LayerInfo, weight: NDArray[np.float32], part: onnx.GraphProto) -> None:
+    graph, position = _find(part, layer)
     name = f"{layer.weight_name}::changed"
     graph.initializer.append(numpy_helper.from_array(weight, name))
     node = graph.node[position]
     for i, operand in enumerate(node.input):
         if operand == layer.weight_name:
             node.input[i] = name
-    return model
 
 
-def _with_fake_quantizers(
-    proto: onnx.ModelProto, layer: LayerInfo, ranges: Mapping[str, tuple[float, float]], grid: IntegerGrid
-) -> onnx.ModelProto:
-    """A copy where this one node reads rounded activations: clip(round(x / s), lo - z, hi - z) * s."""
-    model = _copy(proto)
-    graph, position = _find(model, layer)
+def _put_fake_quantizers(
+    layer: LayerInfo, ranges: Mapping[str, tuple[float, float]], grid: IntegerGrid, part: onnx.GraphProto
+) -> None:
+    """In front of the layer: clip(round(x / s), lo - z, hi - z) * s."""
+    graph, position = _find(part, layer)
     node = graph.node[position]
     made: list[onnx.NodeProto] = []
     for i, name in enumerate(node.input):
@@ -303,4 +374,12 @@ def _with_fake_quantizers(
         node.input[i] = f"{tag}::d"
     for offset, extra in enumerate(made):
         graph.node.insert(position + offset, extra)
-    return model
+
+
+def _find(part: onnx.GraphProto, layer: LayerInfo) -> tuple[onnx.GraphProto, int]:
+    """The graph or body that holds the layer's node, and the node's position there."""
+    for _, graph in all_graphs(part):
+        for i, node in enumerate(graph.node):
+            if node.name == layer.name:
+                return graph, i
+    raise MeasureError("the layer is not in the graph", where=layer.name, hint="Open the model again")

@@ -13,16 +13,15 @@ Source: Martens 2020, arXiv:1412.1193, section 9 (Fisher and Gauss-Newton); Hutc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import IntegerGrid, affine_qparams, sqnr_db
-from quantstudio.core.layers import LayerInfo
+from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.engine.analysis.contraction import (
     BatchLayout,
     dot_per_sample,
@@ -35,7 +34,15 @@ from quantstudio.engine.analysis.divergence import (
     log_probabilities,
     output_deviations,
 )
-from quantstudio.engine.torch_graph.module import Node, TorchGraph
+from quantstudio.engine.analysis.taps import (
+    LayerProbe,
+    Recorder,
+    Tap,
+    TapGradients,
+    tap_gradients,
+    torch_failures,
+)
+from quantstudio.engine.torch_graph.module import TorchGraph
 
 # Share of a uniform distribution mixed into the softmax. One that is saturated to the last bit has no
 # curvature left and would call every error harmless, also those that cross a decision boundary.
@@ -49,37 +56,7 @@ _HEAVY = 2.0
 _EXTRA_DRAWS = 4
 
 Tensor = torch.Tensor
-Value = Tensor | None
 Array = NDArray[np.generic]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerProbe:
-    """What is asked about one layer.
-
-    Attributes:
-        layer: The layer.
-        slot: Position of the weight among the node's inputs; None without one.
-        weight_errors: Quantized minus float weight, by precision.
-        activation_grids: Integer grid by activation precision.
-        reference: Precision the layer's headline figures are for.
-    """
-
-    layer: LayerInfo
-    slot: int | None
-    weight_errors: dict[str, Tensor]
-    activation_grids: dict[str, IntegerGrid]
-    reference: str
-
-
-@dataclass(slots=True, eq=False)
-class _Tap:
-    """What one layer read and wrote in the current pass."""
-
-    node: Node
-    inputs: tuple[Value, ...]
-    activations: dict[int, Tensor] = field(default_factory=dict)
-    outputs: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,58 +74,6 @@ class BatchEffects:
     outputs: tuple[Array, ...]
     sqnr: dict[str, float]
     unreachable: tuple[str, ...]
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """torch limited to so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _TapGradients:
-    """Gradients at a layer, by output and by input position."""
-
-    outputs: dict[int, Tensor]
-    activations: dict[int, Tensor]
-
-
-class _Recorder:
-    """Hook that keeps what a layer reads and writes, with its own handle on each activation.
-
-    The handle is a view: its gradient is what flows through this layer alone, although other layers read the
-    same tensor. <that gradient, activation error> is the effect of quantizing the activation, without running
-    the layer again.
-    """
-
-    def __init__(self, probe: LayerProbe, taps: dict[str, _Tap]) -> None:
-        self._probe = probe
-        self._taps = taps
-
-    def __call__(self, node: Node, inputs: tuple[Value, ...]) -> Tensor | tuple[Tensor, ...]:
-        tap = _Tap(node, inputs)
-        operands = list(inputs)
-        if self._probe.activation_grids:
-            for i, x in enumerate(inputs):
-                if x is None or not x.is_floating_point() or node.inputs[i] not in self._probe.layer.inputs:
-                    continue
-                handle = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-                operands[i] = tap.activations[i] = handle
-        result = node.compute(*operands)
-        outputs = (result,) if isinstance(result, torch.Tensor) else result
-        # The first layer of a network without activation handles, and embeddings: the graph starts here.
-        outputs = tuple(
-            y.detach().requires_grad_() if y.is_floating_point() and not y.requires_grad else y
-            for y in outputs
-        )
-        tap.outputs = outputs
-        self._taps[node.name] = tap
-        return outputs[0] if isinstance(result, torch.Tensor) else outputs
 
 
 class FisherPass:
@@ -211,12 +136,20 @@ class FisherPass:
         """Take the spread that value outputs are divided by from these samples."""
         with torch.no_grad():
             found = self._module.run(feed, self._objective.tensors)
-        self._deviations = output_deviations([found[n][:count].numpy() for n in self._objective.tensors])
+        self._deviations = output_deviations(
+            [found[n][:count].cpu().numpy() for n in self._objective.tensors]
+        )
 
     # -- one batch -------------------------------------------------------------------------------------
 
     def run(
-        self, feed: Mapping[str, Array], count: int, size: int, *, with_sqnr: bool = False
+        self,
+        feed: Mapping[str, Array],
+        count: int,
+        size: int,
+        *,
+        with_sqnr: bool = False,
+        cancel: CancelToken | None = None,
     ) -> BatchEffects:
         """Effects of every layer and precision on the samples of one batch.
 
@@ -225,15 +158,18 @@ class FisherPass:
             count: Valid samples; the rest is padding.
             size: Samples in the feed.
             with_sqnr: Also run each layer on its reference error.
+            cancel: Looked at before every pass and every layer.
 
         Raises:
             UnsupportedOpError: torch cannot compute a node on this data.
         """
-        found = self._draw_once(feed, count, size, with_sqnr=with_sqnr)
+        token = cancel or never_cancelled()
+        found = self._draw_once(feed, count, size, token, with_sqnr=with_sqnr)
         rows = self._heavy_rows(found.outputs)
         if len(rows):
             part = {name: array[rows] if name in self._columns else array for name, array in feed.items()}
-            extra = [self._draw_once(part, len(rows), len(rows)).effects for _ in range(_EXTRA_DRAWS)]
+            count = len(rows)
+            extra = [self._draw_once(part, count, count, token).effects for _ in range(_EXTRA_DRAWS)]
             for layer, by_precision in found.effects.items():
                 for precision, values in by_precision.items():
                     more = sum(draw[layer][precision] for draw in extra)
@@ -253,43 +189,52 @@ class FisherPass:
         return np.flatnonzero(curvature > _HEAVY * self._curvatures.mean())
 
     def _draw_once(
-        self, feed: Mapping[str, Array], count: int, size: int, *, with_sqnr: bool = False
+        self,
+        feed: Mapping[str, Array],
+        count: int,
+        size: int,
+        cancel: CancelToken,
+        *,
+        with_sqnr: bool = False,
     ) -> BatchEffects:
         """One forward and backward pass with fresh signs."""
-        taps: dict[str, _Tap] = {}
-        self._module.hooks = {name: _Recorder(probe, taps) for name, probe in self._probes.items()}
+        cancel.raise_if_set()
+        taps: dict[str, Tap] = {}
+        self._module.hooks = {name: Recorder(probe, taps) for name, probe in self._probes.items()}
         try:
             found = self._module.run(feed, self._objective.tensors)
         finally:
             self._module.hooks = {}
         outputs = tuple(found[name] for name in self._objective.tensors)
         seeds = [self._seed(i, output.detach(), count / size) for i, output in enumerate(outputs)]
-        gradients = _gradients(taps, outputs, seeds)
+        gradients = tap_gradients(taps, outputs, seeds)
         self._errors_of_tensor.clear()
         effects: dict[str, dict[str, NDArray[np.float64]]] = {}
         unreachable = []
         sqnr = {}
         with torch.no_grad():
             for name, tap in taps.items():
+                cancel.raise_if_set()
                 probe = self._probes[name]
-                layer_effects = self._layer_effects(probe, tap, gradients[name])
+                with torch_failures(name):
+                    layer_effects = self._layer_effects(probe, tap, gradients[name])
                 if layer_effects is None:
                     unreachable.append(name)
                     continue
                 effects[name] = {
-                    precision: values[:count].double().square().numpy() / 2
+                    precision: values[:count].cpu().double().square().numpy() / 2
                     for precision, values in layer_effects.items()
                 }
                 if with_sqnr:
                     sqnr[name] = self._output_sqnr(probe, tap)
         self._errors_of_tensor.clear()
-        arrays = tuple(output.detach()[: len(output) * count // size].numpy() for output in outputs)
+        arrays = tuple(output.detach()[: len(output) * count // size].cpu().numpy() for output in outputs)
         return BatchEffects(effects, arrays, sqnr, tuple(unreachable))
 
     def output_sqnr(self, feed: Mapping[str, Array]) -> dict[str, float]:
         """SQNR in dB of each layer's own output at its reference precision, without gradients."""
-        taps: dict[str, _Tap] = {}
-        self._module.hooks = {name: _Recorder(probe, taps) for name, probe in self._probes.items()}
+        taps: dict[str, Tap] = {}
+        self._module.hooks = {name: Recorder(probe, taps) for name, probe in self._probes.items()}
         try:
             with torch.no_grad():
                 self._module.run(feed, self._objective.tensors)
@@ -317,13 +262,13 @@ class FisherPass:
     def _draw(self, like: Tensor) -> Tensor:
         """Signs, the same for a sample whatever the batch size."""
         # random() takes one draw an element in order; integers() buffers bits over calls.
-        negative = torch.from_numpy(self._signs.random(tuple(like.shape)) < 0.5)
+        negative = torch.from_numpy(self._signs.random(tuple(like.shape)) < 0.5).to(like.device)
         return torch.where(negative, -torch.ones_like(like), torch.ones_like(like))
 
     # -- one layer -------------------------------------------------------------------------------------
 
     def _layer_effects(
-        self, probe: LayerProbe, tap: _Tap, gradients: _TapGradients
+        self, probe: LayerProbe, tap: Tap, gradients: TapGradients
     ) -> dict[str, Tensor] | None:
         found: dict[str, Tensor] = {}
         if probe.slot is not None and probe.weight_errors:
@@ -372,7 +317,7 @@ class FisherPass:
         self._seen_ranges[name] = (min(low, known[0]), max(high, known[1]))
         return self._seen_ranges[name]
 
-    def _output_sqnr(self, probe: LayerProbe, tap: _Tap) -> float:
+    def _output_sqnr(self, probe: LayerProbe, tap: Tap) -> float:
         """SQNR of the layer's own first output at the reference precision, dB."""
         signal = tap.outputs[0].detach()
         if probe.reference in probe.weight_errors and probe.slot is not None:
@@ -388,33 +333,12 @@ class FisherPass:
             noise = (result if isinstance(result, torch.Tensor) else result[0]) - signal
         else:
             return float("nan")
-        return sqnr_db(float(signal.double().square().sum()), float(noise.double().square().sum()))
+        return sqnr_db(_power(signal), _power(noise))
 
 
-def _gradients(
-    taps: Mapping[str, _Tap], outputs: Sequence[Tensor], seeds: Sequence[Tensor]
-) -> dict[str, _TapGradients]:
-    keys: list[tuple[str, bool, int]] = []
-    wanted: list[Tensor] = []
-    for name, tap in taps.items():
-        for i, y in enumerate(tap.outputs):
-            if y.requires_grad:
-                keys.append((name, True, i))
-                wanted.append(y)
-        for i, x in tap.activations.items():
-            keys.append((name, False, i))
-            wanted.append(x)
-    ends = [(y, s) for y, s in zip(outputs, seeds, strict=True) if y.requires_grad]
-    found: Sequence[Tensor | None] = [None] * len(wanted)
-    if ends and wanted:
-        found = torch.autograd.grad(
-            [y for y, _ in ends], wanted, grad_outputs=[s for _, s in ends], allow_unused=True
-        )
-    result = {name: _TapGradients({}, {}) for name in taps}
-    for (name, is_output, i), gradient in zip(keys, found, strict=True):
-        if gradient is not None:
-            (result[name].outputs if is_output else result[name].activations)[i] = gradient
-    return result
+def _power(values: Tensor) -> float:
+    """Sum of squares, in float64 (which not every device has)."""
+    return float(values.detach().cpu().double().square().sum())
 
 
 def _grown_axis(two: tuple[int, ...], three: tuple[int, ...]) -> BatchLayout | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +14,20 @@ from quantstudio.core.events import CancelToken, Reporter, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.recipe import CalibrationSettings
+from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.divergence import Objective, objective_of
-from quantstudio.engine.analysis.exact import initializer_arrays
 from quantstudio.engine.calibration.ranges import activation_range
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.model.protos import all_graphs, as_array
 from quantstudio.engine.quantization.weights import quantize_weight
 
 ACTIVATIONS_SUFFIX = "-activations"
+# Kind under which layers are reported as they finish.
+KIND = "sensitivity"
+
+_Z95 = 1.96
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +83,7 @@ class SensitivityJob:
             dataset=dataset,
             objective=objective_of(graph, dataset.labels),
             layers=layers,
-            weights=initializer_arrays(graph.proto, {layer.weight_name for layer in layers} - {""}),
+            weights=_initializers(graph, {layer.weight_name for layer in layers} - {""}),
             weight_precisions=weight_precisions,
             grids=grids,
             reference=reference,
@@ -155,3 +160,46 @@ def activation_grid(name: str) -> IntegerGrid | None:
             hint=f"Activations take 2 to 8 bits: int8{ACTIVATIONS_SUFFIX}",
         )
     return IntegerGrid(int(bits), signed=False)
+
+
+def layer_sensitivity(
+    layer: LayerInfo,
+    divergences: Mapping[str, NDArray[np.float64]],
+    headline: str,
+    sqnr: float,
+    method: str,
+    accuracy_drop: float | None = None,
+) -> LayerSensitivity:
+    """A layer's row from the divergence of every sample in every precision.
+
+    Args:
+        layer: The layer.
+        divergences: Nats by precision, each [N].
+        headline: Precision of `kl`.
+        sqnr: SQNR of its own output, dB.
+        method: "fisher" or "exact".
+        accuracy_drop: Points lost at the headline precision; None where not measured.
+    """
+    values = divergences[headline]
+    mean = float(values.mean())
+    error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else mean
+    return LayerSensitivity(
+        name=layer.name,
+        kl=mean,
+        kl_low=max(mean - _Z95 * error, 0.0),
+        kl_high=mean + _Z95 * error,
+        sqnr_db=float(sqnr),
+        accuracy_drop=accuracy_drop,
+        by_precision={precision: float(v.mean()) for precision, v in divergences.items()},
+        method=method,
+    )
+
+
+def _initializers(graph: Graph, names: set[str]) -> dict[str, NDArray[np.float32]]:
+    """Float initializers by name, from the main graph and all bodies."""
+    return {
+        tensor.name: np.array(as_array(tensor), dtype=np.float32)
+        for _, part in all_graphs(graph.proto.graph)
+        for tensor in part.initializer
+        if tensor.name in names
+    }
