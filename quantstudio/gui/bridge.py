@@ -49,6 +49,7 @@ class Background(QObject):
         # Not QThreadPool: it deletes a runnable on its own thread while Python still holds it.
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="files")
         self._pending: set[Future[None]] = set()
+        self._is_closed = False
         self._finished.connect(self._on_finished, Qt.ConnectionType.QueuedConnection)
 
     def run(
@@ -57,7 +58,7 @@ class Background(QObject):
         on_done: Callable[[Any], None],
         on_error: Callable[[QuantStudioError | OSError | ValueError | KeyError], None],
     ) -> None:
-        """Call `function` on another thread, then one of the two callbacks on this one."""
+        """Call `function` on another thread, then one of the two callbacks on this one; nothing once closed."""
 
         def call() -> None:
             try:
@@ -67,6 +68,8 @@ class Background(QObject):
             else:
                 self._finished.emit(value, None, on_done)
 
+        if self._is_closed:
+            return
         self._pending = {future for future in self._pending if not future.done()}
         self._pending.add(self._pool.submit(call))
 
@@ -76,6 +79,7 @@ class Background(QObject):
 
     def close(self) -> None:
         """Finish what is under way and take no more."""
+        self._is_closed = True
         self.wait()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

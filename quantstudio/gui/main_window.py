@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from shiboken6 import isValid
 
 from quantstudio.gui.actions import Actions
 from quantstudio.gui.commands import Commands
@@ -76,6 +77,7 @@ class MainWindow(QMainWindow):
         self._retheme()
         self._restore_layout()
         self._are_plots_shown = False
+        self._plots_built = 0
 
     # Building.
 
@@ -192,7 +194,7 @@ class MainWindow(QMainWindow):
     # The plots, after the first paint.
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Fills the tabs once the window is on the screen: importing the plots takes a third of a second."""
+        """Fills the tabs once the window is on the screen."""
         super().showEvent(event)
         QTimer.singleShot(0, self._size_docks)
         if not self._are_plots_shown:
@@ -200,17 +202,33 @@ class MainWindow(QMainWindow):
             QTimer.singleShot(30, self.show_plots)
 
     def show_plots(self) -> None:
-        """Put the views that draw into the tabs."""
+        """Put the views that draw into the tabs, one a turn of the event loop, so that the window stays usable.
+
+        Importing what they draw with takes a third of a second: another thread does it.
+        """
+        self.session.background.run(_import_plots, self._build_next_plot, self._build_next_plot)
+
+    def _build_next_plot(self, _nothing: object = None) -> None:
+        if not isValid(self):
+            return
         from quantstudio.gui.panels.compare_panel import ComparePanel
         from quantstudio.gui.panels.inspect_panel import InspectPanel
         from quantstudio.gui.panels.tradeoff_panel import TradeoffPanel
 
-        self.inspect_panel = InspectPanel(self.session)
-        self.tradeoff_panel = TradeoffPanel(self.session)
-        self.compare_panel = ComparePanel(self.session)
-        for index, widget in enumerate((self.inspect_panel, self.tradeoff_panel, self.compare_panel)):
-            self._fill_page(index, widget)
-        self.plots_shown.emit()
+        match self._plots_built:
+            case 0:
+                self.inspect_panel = InspectPanel(self.session)
+                self._fill_page(0, self.inspect_panel)
+            case 1:
+                self.tradeoff_panel = TradeoffPanel(self.session)
+                self._fill_page(1, self.tradeoff_panel)
+            case _:
+                self.compare_panel = ComparePanel(self.session)
+                self._fill_page(2, self.compare_panel)
+                self.plots_shown.emit()
+                return
+        self._plots_built += 1
+        QTimer.singleShot(0, self._build_next_plot)
 
     def _fill_page(self, index: int, widget: QWidget) -> None:
         page = self.tabs.widget(index)
@@ -365,3 +383,7 @@ class MainWindow(QMainWindow):
         self.settings.save_layout("geometry", self.saveGeometry())
         self.session.close()
         super().closeEvent(event)
+
+
+def _import_plots() -> None:
+    import pyqtgraph  # noqa: F401  makes no object that belongs to a thread

@@ -265,6 +265,7 @@ class TestPanels:
     def test_that_plans_show_measured_and_predicted_figures(self, qtbot, full):
         full.session.duplicate_plan("INT8")
         full.session.set_scheme([full.session.layers[0].name], "fp32")
+        full.show_below(full.plans_panel)
         settle(full)
         table = full.plans_panel.table
         cells = [[table.item(r, c).text() for c in range(6)] for r in range(2)]
@@ -274,19 +275,23 @@ class TestPanels:
 
     def test_that_a_row_of_the_plans_switches_and_renames(self, full):
         full.session.add_plan("Second")
+        full.show_below(full.plans_panel)
         table = full.plans_panel.table
         table.setCurrentCell(0, 0)
         assert full.session.active_plan == "INT8"
         table.item(1, 0).setText("Other")
         assert [p.name for p in full.session.plans] == ["INT8", "Other"]
         table.item(1, 0).setText("INT8")
+        settle(full)
         assert table.item(1, 0).text() == "Other"
 
     def test_that_plan_buttons_add_duplicate_and_delete(self, full):
         buttons = full.plans_panel.buttons
         buttons["add"].click()
+        full.show_below(full.plans_panel)
         buttons["duplicate"].click()
         assert len(full.session.plans) == 3
+        settle(full)
         buttons["delete"].click()
         assert len(full.session.plans) == 2
 

@@ -40,7 +40,7 @@ def settle(qtbot, session) -> None:
 
 def turn() -> None:
     """Let the event loop turn: views redraw once for all changes before."""
-    for _ in range(3):
+    for _ in range(8):
         QCoreApplication.processEvents()
 
 
@@ -181,6 +181,7 @@ def test_that_the_inspector_follows_the_selection(qtbot, session):
     assert panel.histogram.distribution is not None
     assert panel.histogram.distribution.key == session.layers[4].name
     assert session.layers[4].name in panel.channels.summary
+    panel.show_right("bits")
     assert session.layers[4].name in panel.bits.summary
 
 
@@ -268,6 +269,7 @@ def test_that_the_inspector_says_what_is_missing(qtbot, empty):
     assert "Choose calibration data" in panel.histogram.summary
     empty.adopt_model(model_summary(7))
     empty.select([empty.layers[5].name])
+    panel.show_right("bits")
     turn()
     assert "norm is too small" in panel.bits.summary
 

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, scheme_name
+from quantstudio.core.recipe import RangeOverride
 from quantstudio.core.results import BuiltLayer, LayerSensitivity
 from quantstudio.gui import figures
 from quantstudio.gui.itemmodels.layer_facts import (
@@ -91,6 +92,7 @@ class LayerTableModel(QAbstractTableModel):
         self._layers: tuple[LayerInfo, ...] = ()
         self._rows: dict[str, int] = {}
         self._schemes: dict[str, LayerScheme] = {}
+        self._hand_set: set[tuple[str, RangeOverride]] = set()
         self._built: dict[str, BuiltLayer] = {}
         self._is_stale = False
         self._sparks: dict[str, tuple[object, NDArray[np.float64]]] = {}
@@ -351,13 +353,23 @@ class LayerTableModel(QAbstractTableModel):
         self._changed(LayerColumn.SENSITIVITY, LayerColumn.SENSITIVITY)
 
     def _on_recipe_changed(self) -> None:
+        """Tells only the rows that differ: painting all of them takes as long as a plot."""
+        before, hand_set = self._schemes, self._hand_set
         self._read_recipe()
-        self._read_build()
-        self._changed(LayerColumn.PRECISION, LayerColumn.KERNEL)
+        touched = {n for n in self._schemes if self._schemes[n] is not before.get(n)}
+        touched |= {key for key, _ in hand_set ^ self._hand_set}
+        for name in touched:
+            row = self._rows.get(name)
+            if row is not None:
+                self.dataChanged.emit(
+                    self.index(row, LayerColumn.PRECISION), self.index(row, LayerColumn.SQNR)
+                )
 
     def _on_variants_changed(self) -> None:
+        before = (self._built, self._is_stale)
         self._read_build()
-        self._changed(LayerColumn.KERNEL, LayerColumn.KERNEL)
+        if before != (self._built, self._is_stale):
+            self._changed(LayerColumn.KERNEL, LayerColumn.KERNEL)
 
     def _changed(self, first: LayerColumn, last: LayerColumn) -> None:
         if self._layers:
@@ -366,6 +378,7 @@ class LayerTableModel(QAbstractTableModel):
     def _read_recipe(self) -> None:
         recipe = self._session.recipe
         self._schemes = {layer.name: recipe.scheme_for(layer) for layer in self._layers}
+        self._hand_set = {(r.tensor, r) for r in recipe.weight_ranges}
 
     def _read_build(self) -> None:
         variant = self._session.current_variant

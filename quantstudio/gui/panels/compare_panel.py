@@ -129,8 +129,7 @@ class ComparePanel(QWidget):
             switch.setObjectName(f"compare.switch.{key}")
             switch.set_current(key)
             switch.chosen.connect(self.show_lower)
-            card.title.hide()
-            card.header.insertWidget(0, switch)
+            card.replace_title(switch)
             self.below.addWidget(card)
             self._switches[key] = switch
         grid = QGridLayout(self)

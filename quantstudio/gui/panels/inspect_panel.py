@@ -28,6 +28,9 @@ CHANNELS = "channels"
 BITS = "bits"
 GAP = 8
 THREE_COLUMNS_PX = 1080
+TOP_LEAST_PX = 520
+# Which of the plots is redrawn first when several changed; the key figures come before them.
+HISTOGRAM_TURN, BITS_TURN, CHANNELS_TURN = 1, 2, 3
 TITLES = {WEIGHTS: "Weight distribution", ACTIVATIONS: "Activation distribution"}
 
 
@@ -38,21 +41,19 @@ class InspectPanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.inspect")
         self._session = session
-        self._refresher = Refresher(self)
         self.histogram = HistogramPlot()
         self.channels = ChannelRangesPlot()
         self.bits = ErrorBitsPlot()
-        self._bits_refresher = Refresher(self.bits)
         self.sensitivity = SensitivityPanel(session)
         self._build()
         self._connect()
-        self._on_layer_changed()
+        for refresher in (self._histogram_refresher, self._channels_refresher, self._bits_refresher):
+            refresher.request()
 
     def _build(self) -> None:
         self.kind = Segmented(((WEIGHTS, "Weights"), (ACTIVATIONS, "Activations")), "Values shown")
         self.kind.setObjectName("inspect.kind")
-        self.histogram.title.hide()
-        self.histogram.header.insertWidget(0, self.kind)
+        self.histogram.replace_title(self.kind)
         self.tensor = QComboBox()
         self.tensor.setObjectName("inspect.tensor")
         self.tensor.setAccessibleName("Activation tensor")
@@ -66,10 +67,11 @@ class InspectPanel(QWidget):
             switch.setObjectName(f"inspect.switch.{key}")
             switch.set_current(key)
             switch.chosen.connect(self._on_right_chosen)
-            plot.title.hide()
-            plot.header.insertWidget(0, switch)
+            plot.replace_title(switch)
             self._switches.append(switch)
         self.top = QWidget()
+        # Its own minimum: that of three plots side by side would keep the window from getting narrow again.
+        self.top.setMinimumWidth(TOP_LEAST_PX)
         row = QHBoxLayout(self.top)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(GAP)
@@ -88,18 +90,23 @@ class InspectPanel(QWidget):
 
     def _connect(self) -> None:
         session = self._session
-        # After the table has been repainted: both in one turn of the event loop would be felt.
-        self._refresher.due.connect(self._on_layer_changed)
-        for signal in (
-            session.selection_changed,
-            session.model_changed,
-            session.weights_changed,
-            session.activations_changed,
-            session.recipe_changed,
-        ):
-            signal.connect(self._refresher.request)
+        self._histogram_refresher = Refresher(self.histogram, HISTOGRAM_TURN)
+        self._channels_refresher = Refresher(self.channels, CHANNELS_TURN)
+        self._bits_refresher = Refresher(self.bits, BITS_TURN)
+        self._histogram_refresher.due.connect(self._on_values_changed)
+        self._channels_refresher.due.connect(self._show_channels)
         self._bits_refresher.due.connect(self._show_bits)
-        session.sensitivity_changed.connect(self._bits_refresher.request)
+        every = (self._histogram_refresher, self._channels_refresher, self._bits_refresher)
+        for signal, concerned in (
+            (session.selection_changed, every),
+            (session.model_changed, every),
+            (session.weights_changed, every),
+            (session.activations_changed, every[:1]),
+            (session.recipe_changed, (self._histogram_refresher, self._bits_refresher)),
+            (session.sensitivity_changed, (self._bits_refresher,)),
+        ):
+            for refresher in concerned:
+                signal.connect(refresher.request)
         self.kind.chosen.connect(self._on_kind_chosen)
         self.tensor.activated.connect(self._on_tensor_chosen)
         self.histogram.range_edited.connect(self._on_range_edited)
@@ -127,7 +134,7 @@ class InspectPanel(QWidget):
         for switch in self._switches:
             switch.setVisible(not is_wide)
         for plot in (self.channels, self.bits):
-            plot.title.setVisible(is_wide)
+            plot.show_title(is_shown=is_wide)
         if is_wide:
             row.addWidget(self.bits, 1)
             self.bits.show()
@@ -151,12 +158,10 @@ class InspectPanel(QWidget):
         name, model = self._session.current_layer, self._session.model
         return model.layer(name) if model is not None and name is not None else None
 
-    def _on_layer_changed(self) -> None:
+    def _on_values_changed(self) -> None:
         layer = self._layer()
         self._show_tensors(layer)
         self._show_histogram(layer)
-        self._show_channels(layer)
-        self._show_bits()
 
     def _show_tensors(self, layer: LayerInfo | None) -> None:
         known = self._session.activations.tensors if self._session.activations is not None else {}
@@ -173,7 +178,6 @@ class InspectPanel(QWidget):
 
     def _show_histogram(self, layer: LayerInfo | None) -> None:
         self.histogram.set_title(TITLES[self.kind.current])
-        self.histogram.title.hide()
         if layer is None:
             self.histogram.subtitle.setText("")
             self.histogram.show_empty(
@@ -228,7 +232,8 @@ class InspectPanel(QWidget):
         reader = next((layer for layer in layers if tensor in layer.inputs), None)
         return self._session.recipe.scheme_for(reader) if reader is not None else FP32
 
-    def _show_channels(self, layer: LayerInfo | None) -> None:
+    def _show_channels(self) -> None:
+        layer = self._layer()
         statistics = self._session.weights.get(layer.name) if layer is not None else None
         if statistics is not None and len(statistics.channel_low):
             self.channels.show_statistics(statistics)

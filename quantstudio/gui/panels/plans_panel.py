@@ -19,9 +19,11 @@ from quantstudio.gui.figures import NOTHING, milliseconds, percent, size
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import Plan, Variant
 from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.refresher import Refresher
 
 _COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
 _ICONS = {"add": "plus", "duplicate": "copy", "delete": "delete"}
+PLANS_TURN = 6
 
 
 class PlansPanel(QWidget):
@@ -33,6 +35,8 @@ class PlansPanel(QWidget):
         self.setAccessibleName("Plans")
         self._session = session
         self._is_filling = False
+        # Every plan is predicted anew: only while the panel is open, and after the plots.
+        self._refresher = Refresher(self, PLANS_TURN)
         self.table = self._make_table()
         self.buttons = {
             "add": self._button("add", "New plan", lambda: session.add_plan()),
@@ -55,7 +59,8 @@ class PlansPanel(QWidget):
             session.prediction_changed,
             session.variants_changed,
         ):
-            signal.connect(self._refresh)
+            signal.connect(self._refresher.request)
+        self._refresher.due.connect(self._refresh)
         theme_hub().theme_changed.connect(self._retheme)
         self._retheme()
         self._refresh()

@@ -21,6 +21,7 @@ from quantstudio.gui.widgets.tag import MEASURED, PREDICTED, Tag
 BY_ORDER = "order"
 BY_SIZE = "size"
 _LIST_PX = 150
+STRIP_TURN = 4
 
 
 class SensitivityPanel(QWidget):
@@ -30,7 +31,7 @@ class SensitivityPanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.sensitivity")
         self._session = session
-        self._refresher = Refresher(self)
+        self._refresher = Refresher(self, STRIP_TURN)
         self.strip = SensitivityStrip()
         self.tag = Tag()
         self.tag.setObjectName("sensitivity.tag")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
@@ -22,9 +23,27 @@ class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
     A logarithmic axis labels whole decades as powers of ten.
     """
 
+    picture: Any
+
     def __init__(self, orientation: str) -> None:
         super().__init__(orientation)
         self.enableAutoSIPrefix(False)
+
+    @override
+    def paint(self, p: QPainter, opt: object, widget: object) -> None:
+        """Draws the lines and words themselves: replaying a recorded picture lays every word out anew.
+
+        `self.picture` is what pyqtgraph clears when anything changed; here it holds what has to be drawn.
+        """
+        if self.picture is None:
+            p.save()
+            p.setFont(self.style["tickFont"] or self.font())
+            self.picture = self.generateDrawSpecs(p)
+            p.restore()
+        if self.picture is not None:
+            p.save()
+            self.drawPicture(p, *self.picture)
+            p.restore()
 
     @override
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:

@@ -17,6 +17,7 @@ class Card(QFrame):
     def __init__(self, title: str = "", subtitle: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setProperty("card", True)
+        self._is_title_replaced = False
         self.body = QVBoxLayout(self)
         self.body.setContentsMargins(*MARGINS)
         self.body.setSpacing(4)
@@ -36,9 +37,21 @@ class Card(QFrame):
 
     def set_title(self, title: str) -> None:
         """Show another title, which is also the card's accessible name."""
-        self.title.setText(title)
-        self.title.setVisible(bool(title))
-        self.setAccessibleName(title)
+        if title != self.accessibleName():
+            self.title.setText(title)
+            self.setAccessibleName(title)
+            self.title.setVisible(bool(title) and not self._is_title_replaced)
+
+    def replace_title(self, widget: QWidget) -> None:
+        """Put a control where the title stands; the title stays the card's accessible name."""
+        self._is_title_replaced = True
+        self.title.hide()
+        self.header.insertWidget(0, widget)
+
+    def show_title(self, *, is_shown: bool) -> None:
+        """Show the title, or leave its place to the control that replaces it."""
+        self._is_title_replaced = not is_shown
+        self.title.setVisible(is_shown and bool(self.title.text()))
 
     def add_to_header(self, widget: QWidget) -> None:
         """Put a control at the right end of the header."""

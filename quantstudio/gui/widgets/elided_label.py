@@ -34,8 +34,9 @@ class ElidedLabel(QLabel):
 
     @override
     def setText(self, text: str) -> None:
-        super().setText(text)
-        self._update_tooltip()
+        if text != self.text():
+            super().setText(text)
+            self._update_tooltip()
 
     @override
     def minimumSizeHint(self) -> QSize:

@@ -33,11 +33,13 @@ class Legend(QWidget):
 
     def set_entries(self, entries: Sequence[tuple[str, str]], text_colour: str) -> None:
         """Show these pairs (name, colour)."""
+        self.setVisible(bool(entries))
+        if (tuple(entries), text_colour) == (self._entries, self._text_colour):
+            return
         self._entries = tuple(entries)
         self._text_colour = text_colour
         names = ", ".join(name for name, _ in self._entries)
         self.setAccessibleName(f"Legend: {names}" if names else "")
-        self.setVisible(bool(self._entries))
         self.updateGeometry()
         self.update()
 

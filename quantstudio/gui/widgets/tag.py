@@ -42,14 +42,16 @@ class Tag(QWidget):
 
     def set_text(self, text: str, *, detail: str = "") -> None:
         """Show a word; `detail` is added to its explanation."""
+        is_new = text != self._text
         self._text = text
         meaning = ". ".join(part for part in (_MEANING.get(text, ""), detail) if part)
         self.setToolTip(meaning)
         self.setAccessibleName(text)
         self.setAccessibleDescription(meaning)
         self.setVisible(bool(text))
-        self.updateGeometry()
-        self.update()
+        if is_new:
+            self.updateGeometry()
+            self.update()
 
     def _on_theme_changed(self, _theme: object) -> None:
         self.update()
