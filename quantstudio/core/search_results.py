@@ -1,0 +1,173 @@
+"""What a search was asked for and what it found: the front, the plans that were tried, the chosen one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import BuildResult
+
+SEARCH_SCHEMA = "quantstudio.search/1"
+
+
+class ActivationFamily(StrEnum):
+    """What all layers of a plan do with their activations; precision of the weights is what is searched.
+
+    STATIC puts every operator with an integer kernel on the calibrated grid, WEIGHTED only the layers that
+    own weights, DYNAMIC measures ranges on every run, WEIGHT_ONLY leaves activations float. AUTO measures
+    the 8-bit form of each that the model can have and takes the one nearest to FP32.
+    """
+
+    AUTO = "auto"
+    STATIC = "static"
+    WEIGHTED = "weighted"
+    DYNAMIC = "dynamic"
+    WEIGHT_ONLY = "weight-only"
+
+
+class GroupKind(StrEnum):
+    """Why layers move together."""
+
+    ATTENTION = "attention"
+    TIED = "tied"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGroup:
+    """Layers that share precision.
+
+    Attributes:
+        kind: ATTENTION and TIED layers share the whole scheme. JOIN layers meet in one Add or Concat: they
+            share the precision of their activations only, as every input of an integer Add or Concat has its
+            own scale and its weights their own bits.
+        layers: Names in execution order.
+        where: Node or tensor they meet in.
+    """
+
+    kind: GroupKind
+    layers: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchBudget:
+    """Bounds a plan must keep; None is no bound.
+
+    Attributes:
+        max_drop: Points of top-1 lost against FP32; of predictions changed, where there are no labels.
+        max_size_bytes: Bytes of the ONNX file that is written.
+        max_weight_bytes: Bytes of the parameters with their weights packed (see `PlanFigures`).
+        max_latency_ratio: Time over FP32 time. Values above 1 mean 1: nothing slower than FP32 is chosen.
+        average_bits: Mean bits a weight, over all weights that can be quantized.
+        max_share_above_8: Part of the layers, 0 to 1, that may have more than 8 bits. None allows such
+            layers only where no plan without them keeps the other bounds.
+    """
+
+    max_drop: float | None = None
+    max_size_bytes: int | None = None
+    max_weight_bytes: int | None = None
+    max_latency_ratio: float | None = None
+    average_bits: float | None = None
+    max_share_above_8: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFigures:
+    """Figures of one plan, all predicted or all measured.
+
+    Attributes:
+        kl: Mean KL divergence from FP32 (nats); for outputs that are no class scores, noise power over
+            signal power.
+        metric: Top-1 with labels, else agreement with FP32, 0 to 1; None where there is neither.
+        metric_low: Lower end of its 95 % interval.
+        metric_high: Upper end.
+        drop: Points lost against FP32 on the same samples; None where not known.
+        size_bytes: ONNX file.
+        weight_bytes: Parameters with their weights packed: weights x bits / 8 rounded up, 4 bytes a scale, 4
+            bytes a bias; float layers 4 bytes a parameter. The file itself keeps 2 to 7 bit weights in INT8
+            containers, which is what runs at INT8 speed.
+        average_bits: Mean bits a weight.
+        latency_ms: Median latency of one sample; None where not timed.
+        latency_ratio: Time over FP32 time; None where not timed.
+        samples: Samples behind metric and drop; 0 for predictions.
+    """
+
+    kl: float
+    metric: float | None
+    metric_low: float | None
+    metric_high: float | None
+    drop: float | None
+    size_bytes: int | None
+    weight_bytes: int
+    average_bits: float
+    latency_ms: float | None = None
+    latency_ratio: float | None = None
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPoint:
+    """One plan.
+
+    Attributes:
+        size_bytes: File size: measured if the plan was built, else predicted.
+        latency_ms: Latency: measured, else predicted, else None.
+        metric: Accuracy or agreement: measured, else predicted, else None.
+        predicted: Figures from the tables, after they were corrected by what was measured.
+        recipe: What builds it.
+        measured: Figures of the built file; None while nobody built it.
+        name: "INT4 everywhere" for a single-precision plan; empty for a mixed one.
+    """
+
+    size_bytes: int | None
+    latency_ms: float | None
+    metric: float | None
+    predicted: PlanFigures
+    recipe: Recipe
+    measured: PlanFigures | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        front: Plans of which none is better in both packed bytes and predicted KL, smallest first.
+        chosen: The plan that was built, with what it measures.
+        tried: Every plan that was measured, single-precision ones first.
+        budget: What was asked.
+        family: What the plans do with activations.
+        groups: Layers kept together.
+        metric_name: "top1", "agreement", or empty.
+        samples: Samples the search looked at.
+        base_metric: The metric of FP32 on the samples the plans were measured on.
+        scale_by_precision: Factor on the estimated KL by weight precision, fitted to what was measured.
+        base_kl: KL that no choice of weights removes: activations on integers.
+        builds: Plans built and measured.
+        seconds: Time of the search without latency timing.
+        timing_seconds: Time spent on latency.
+        build: The written file.
+        data_digest: Digest of the data the recipe was calibrated with.
+        notes: One sentence each.
+    """
+
+    front: tuple[PlanPoint, ...]
+    chosen: PlanPoint
+    tried: tuple[PlanPoint, ...]
+    budget: SearchBudget
+    family: ActivationFamily
+    groups: tuple[LayerGroup, ...]
+    metric_name: str
+    samples: int
+    base_metric: float | None
+    scale_by_precision: dict[str, float]
+    base_kl: float
+    builds: int
+    seconds: float
+    timing_seconds: float
+    build: BuildResult
+    data_digest: str = ""
+    notes: tuple[str, ...] = field(default_factory=tuple)

@@ -1,0 +1,160 @@
+"""What a built plan really does: KL from FP32 and accuracy, on samples whose FP32 outputs are kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from quantstudio.core.errors import MeasureError
+from quantstudio.core.events import CancelToken
+from quantstudio.core.results import Interval
+from quantstudio.engine.analysis.divergence import (
+    Array,
+    OutputKind,
+    divergence,
+    objective_of,
+    output_deviations,
+    predicted_classes,
+)
+from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.evaluation.uncertainty import paired_accuracy, wilson_interval
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.runtime import open_session, run, worker_threads
+
+# A run cannot be interrupted: batches stay small so that a cancelled search ends soon.
+_BATCH = 64
+_FEEDS_KEPT_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One model on the judge's samples.
+
+    Attributes:
+        kl: Mean divergence from FP32, nats.
+        metric: Top-1 or agreement with FP32 with its 95 % interval, 0 to 1; None for value outputs.
+        drop: Points lost against FP32, or points of predictions changed without labels.
+        samples: Samples.
+    """
+
+    kl: float
+    metric: Interval | None
+    drop: Interval | None
+    samples: int
+
+
+class Judge:
+    """Compares models with FP32 on the same samples; FP32 runs once.
+
+    Attributes:
+        metric_name: "top1" with class labels, "agreement" without, empty for value outputs.
+        base: FP32 itself.
+    """
+
+    def __init__(self, graph: Graph, dataset: Dataset, *, samples: int, cancel: CancelToken) -> None:
+        """Run FP32.
+
+        Raises:
+            MeasureError: the model does not run on this data.
+            JobCancelled: the token was set.
+        """
+        self._dataset = dataset
+        self._samples = min(samples, len(dataset)) if samples > 0 else len(dataset)
+        self._cancel = cancel
+        self._kept: list[tuple[dict[str, Array], int]] | None = None
+        self._objective = objective_of(graph, dataset.labels)
+        self._outputs = self._run(open_session(Path(graph.summary.graph_path), threads=worker_threads()))
+        is_values = self._objective.kind is OutputKind.VALUES
+        self._deviations = output_deviations(self._outputs) if is_values else ()
+        self._classes = self._predictions(self._outputs)
+        self._labels = self._class_labels()
+        self.metric_name = "" if self._classes is None else "agreement" if self._labels is None else "top1"
+        self.base = self._measurement(self._outputs)
+
+    def measure(self, model: onnx.ModelProto) -> Measurement:
+        """A variant, run as whoever gets the file runs it.
+
+        Raises:
+            ModelLoadError: the runtime refuses it.
+            JobCancelled: the token was set.
+        """
+        with tempfile.TemporaryDirectory(prefix="quantstudio-search-") as folder:
+            path = Path(folder) / "plan.onnx"
+            path.write_bytes(model.SerializeToString(deterministic=True))
+            return self.measure_file(path)
+
+    def measure_file(self, path: Path) -> Measurement:
+        """As `measure`, from a file."""
+        self._cancel.raise_if_set()
+        return self._measurement(self._run(open_session(path, threads=worker_threads())))
+
+    def first_feed(self) -> dict[str, Array]:
+        """One sample (or one fixed batch), for timing."""
+        return next(self._dataset.batches(1, stop=1)).feed
+
+    def _measurement(self, outputs: list[Array]) -> Measurement:
+        if all(np.isfinite(np.asarray(output, np.float64)).all() for output in outputs):
+            kl = float(divergence(self._outputs, outputs, self._objective, self._deviations).mean())
+        else:
+            kl = float("inf")
+        metric = drop = None
+        classes = self._predictions(outputs)
+        if classes is not None and self._classes is not None:
+            truth = self._classes if self._labels is None else self._labels
+            base_right, right = (self._classes == truth).reshape(-1), (classes == truth).reshape(-1)
+            share = float(right.mean())
+            metric = Interval(share, *wilson_interval(int(right.sum()), right.size))
+            drop = paired_accuracy(base_right, right).drop
+        return Measurement(max(kl, 0.0), metric, drop, self._samples)
+
+    def _predictions(self, outputs: list[Array]) -> NDArray[np.int64] | None:
+        scores = outputs[0]
+        if self._objective.kind is not OutputKind.CLASSES or scores.ndim < 2:
+            return None
+        if scores.shape[self._objective.class_axis] < 2:
+            return None
+        return predicted_classes(scores, self._objective)
+
+    def _class_labels(self) -> NDArray[np.int64] | None:
+        labels = self._dataset.labels
+        if labels is None or self._classes is None or self._classes.ndim != 1:
+            return None
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+            return None
+        return np.asarray(labels[: self._samples], dtype=np.int64)
+
+    def _run(self, session: ort.InferenceSession) -> list[Array]:
+        parts: list[list[Array]] = [[] for _ in self._objective.outputs]
+        for feed, count in self._feeds():
+            self._cancel.raise_if_set()
+            rows = self._dataset.fixed_batch or count
+            for part, value in zip(parts, run(session, feed, self._objective.outputs), strict=True):
+                if not value.ndim or len(value) < count:
+                    raise MeasureError(
+                        f"output of shape {value.shape} does not have one row a sample",
+                        hint="A search needs the samples on the first axis of the outputs",
+                    )
+                part.append(value[: len(value) * count // rows])
+        return [np.concatenate(part) for part in parts]
+
+    def _feeds(self) -> Iterator[tuple[dict[str, Array], int]]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[tuple[dict[str, Array], int]] | None = []
+        size = 0
+        for batch in self._dataset.batches(_BATCH, stop=self._samples):
+            size += sum(array.nbytes for array in batch.feed.values())
+            if kept is not None and size <= _FEEDS_KEPT_BYTES:
+                kept.append((batch.feed, batch.count))
+            else:
+                kept = None
+            yield batch.feed, batch.count
+        self._kept = kept

@@ -1,0 +1,76 @@
+"""Plans as the results show them: predicted and measured figures side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.prediction import accuracy_at
+from quantstudio.core.search_results import PlanFigures, PlanPoint
+from quantstudio.engine.search.allocation import Quantity
+from quantstudio.engine.search.predictor import Predictor
+from quantstudio.engine.search.workbench import Tried, Workbench
+
+
+def tried_point(bench: Workbench, predictor: Predictor, one: Tried) -> PlanPoint:
+    """A measured plan."""
+    totals = bench.space.totals(one.schemes, predictor)
+    judged = one.test or one.measurement
+    measured = PlanFigures(
+        kl=one.measurement.kl,
+        metric=judged.metric.value if judged.metric else None,
+        metric_low=judged.metric.low if judged.metric else None,
+        metric_high=judged.metric.high if judged.metric else None,
+        drop=judged.drop.value if judged.drop else None,
+        size_bytes=one.size_bytes,
+        weight_bytes=round(totals[Quantity.WEIGHT_BYTES]),
+        average_bits=totals[Quantity.AVERAGE_BITS],
+        latency_ms=one.latency_ms,
+        latency_ratio=one.latency_ratio,
+        samples=judged.samples,
+    )
+    predicted = _predicted(bench, predictor, one.schemes, totals)
+    return PlanPoint(
+        size_bytes=one.size_bytes,
+        latency_ms=one.latency_ms if one.latency_ms is not None else predicted.latency_ms,
+        metric=measured.metric if measured.metric is not None else predicted.metric,
+        predicted=predicted,
+        recipe=one.recipe,
+        measured=measured,
+        name=one.name,
+    )
+
+
+def front_point(bench: Workbench, predictor: Predictor, schemes: Mapping[str, LayerScheme]) -> PlanPoint:
+    """A plan of the front, with what was measured of it if it was built."""
+    recipe = bench.recipe(schemes)
+    known = bench.tried.get(recipe.digest)
+    if known is not None:
+        return tried_point(bench, predictor, known)
+    predicted = _predicted(bench, predictor, schemes, bench.space.totals(schemes, predictor))
+    return PlanPoint(predicted.size_bytes, predicted.latency_ms, predicted.metric, predicted, recipe)
+
+
+def _predicted(
+    bench: Workbench,
+    predictor: Predictor,
+    schemes: Mapping[str, LayerScheme],
+    totals: Mapping[Quantity, float],
+) -> PlanFigures:
+    kl = predictor.kl(bench.parts(schemes))
+    expected = accuracy_at(bench.curve, kl) if bench.curve is not None else None
+    costs = bench.space.costs
+    timed = costs is not None and costs.fp32_ms > 0
+    ratio = max(totals[Quantity.LATENCY_RATIO], 0.0)
+    return PlanFigures(
+        kl=kl,
+        metric=expected.value if expected else None,
+        metric_low=expected.low if expected else None,
+        metric_high=expected.high if expected else None,
+        drop=100 * (bench.curve.accuracy[0] - expected.value) if bench.curve and expected else None,
+        size_bytes=round(totals[Quantity.FILE_BYTES]),
+        weight_bytes=round(totals[Quantity.WEIGHT_BYTES]),
+        average_bits=totals[Quantity.AVERAGE_BITS],
+        latency_ms=costs.fp32_ms * ratio if costs is not None and timed else None,
+        latency_ratio=ratio if timed else None,
+    )

@@ -1,0 +1,419 @@
+"""What each layer may become in a search, and what every choice costs in bits, bytes, time and nats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import (
+    DYNAMIC_INT8,
+    FP32,
+    STATIC_INT8,
+    WEIGHT_INT4,
+    WEIGHT_INT8,
+    Granularity,
+    LayerScheme,
+    Precision,
+    WeightRange,
+    scheme_name,
+)
+from quantstudio.core.prediction import CostTable
+from quantstudio.core.recipe import (
+    ActivationScope,
+    CalibrationSettings,
+    LayerRule,
+    Recipe,
+    is_legal,
+    uniform_recipe,
+)
+from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.search_results import ActivationFamily, GroupKind, LayerGroup
+from quantstudio.core.statistics import Statistics
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.quantization.emit import emit_with_plan
+from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
+from quantstudio.engine.quantization.legality import RECURRENT
+from quantstudio.engine.quantization.weights import group_axis
+from quantstudio.engine.search.allocation import Option, Problem, Quantity, Unit
+from quantstudio.engine.search.groups import shared_scheme_sets
+from quantstudio.engine.search.predictor import Predictor, kl_parts
+
+WEIGHT_PRECISIONS = (Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT3, Precision.INT2)
+FLOAT_BYTES = 4
+# Operators whose writers take any number of bits in an INT8 container.
+_ANY_BITS = frozenset({"Conv", "Gemm", "MatMul"})
+
+
+def at_bits(scheme: LayerScheme, precision: Precision) -> LayerScheme:
+    """The scheme with other weights: full range at 8 bits, least squared error on the coarse grids below."""
+    rule = WeightRange.MINMAX if precision is Precision.INT8 else WeightRange.MSE
+    return replace(scheme, weights=precision, weight_range=rule)
+
+
+def eight_bit_scheme(layer: LayerInfo, family: ActivationFamily) -> LayerScheme:
+    """The 8-bit scheme of a layer in a family; weights alone, or FP32, where it has no such form."""
+    wanted: tuple[LayerScheme, ...] = (WEIGHT_INT8,)
+    if family in (ActivationFamily.STATIC, ActivationFamily.WEIGHTED):
+        wanted = (STATIC_INT8, WEIGHT_INT8)
+    elif family is ActivationFamily.DYNAMIC:
+        # Dynamic convolutions are slower than float ones, so there is no such scheme.
+        wanted = (DYNAMIC_INT8, STATIC_INT8, WEIGHT_INT8)
+    return next((scheme for scheme in wanted if scheme_name(scheme) in layer.schemes), FP32)
+
+
+def base_recipe(graph: Graph, family: ActivationFamily, calibration: CalibrationSettings) -> Recipe:
+    """Every layer of a family at 8 bits."""
+    scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
+    if family in (ActivationFamily.STATIC, ActivationFamily.WEIGHTED):
+        start = uniform_recipe(STATIC_INT8, calibration=calibration, activation_scope=scope)
+    elif family is ActivationFamily.DYNAMIC:
+        rules = (
+            LayerRule(DYNAMIC_INT8),
+            LayerRule(STATIC_INT8, op_types=("Conv",)),
+        )
+        start = Recipe(rules, calibration)
+    else:
+        start = uniform_recipe(WEIGHT_INT8, calibration=calibration)
+    others = {
+        layer.name: eight_bit_scheme(layer, family)
+        for layer in searched_layers(graph)
+        if start.scheme_for(layer) != eight_bit_scheme(layer, family)
+    }
+    for scheme in dict.fromkeys(others.values()):
+        start = start.assign([name for name, own in others.items() if own == scheme], scheme)
+    return start
+
+
+def searched_layers(graph: Graph) -> tuple[LayerInfo, ...]:
+    """Layers whose weights a search chooses a precision for."""
+    return tuple(layer for layer in graph.layers if layer.quantizable and layer.weight_name)
+
+
+def families_of(graph: Graph) -> tuple[ActivationFamily, ...]:
+    """Families worth measuring for a graph, the first being the usual one."""
+    layers = searched_layers(graph)
+    static = [layer for layer in layers if "static-int8" in layer.schemes]
+    dynamic = [layer for layer in layers if "dynamic-int8" in layer.schemes]
+    convolutions = sum(layer.op_type == "Conv" for layer in layers)
+    if not static and not dynamic:
+        return (ActivationFamily.WEIGHT_ONLY,)
+    if convolutions > len(dynamic):
+        return (ActivationFamily.STATIC,)
+    families = [ActivationFamily.STATIC, ActivationFamily.WEIGHTED] if static else []
+    return (*families, ActivationFamily.DYNAMIC) if dynamic else tuple(families)
+
+
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """Bytes of the written file: what no scheme changes, and each layer in each container.
+
+    Attributes:
+        structure: Graph, names, other initializers.
+        by_layer: Bytes of a layer's constants by container name and layer.
+        overhead: Bytes of extra nodes and names a layer brings, by container name.
+    """
+
+    structure: int
+    by_layer: Mapping[str, Mapping[str, int]]
+    overhead: Mapping[str, int]
+
+    def of(self, layer: str, scheme: LayerScheme) -> float:
+        """Bytes one layer adds to the file; NaN where its container was not priced."""
+        kind = container(scheme)
+        own = self.by_layer.get(kind, {}).get(layer)
+        return math.nan if own is None else own + self.overhead.get(kind, 0)
+
+
+def container(scheme: LayerScheme) -> str:
+    """The named scheme that takes the same bytes in a file: 2 to 8 bits of a product live in INT8."""
+    if scheme.is_float or scheme == WEIGHT_INT4:
+        return scheme_name(scheme)
+    if scheme.is_static:
+        return "static-int8"
+    return "dynamic-int8" if scheme.is_dynamic else "weight-int8"
+
+
+def file_bytes(
+    graph: Graph, statistics: Statistics | None, containers: Collection[str], scope: ActivationScope
+) -> FileBytes:
+    """Exact bytes from one emission a container.
+
+    Args:
+        graph: The model.
+        statistics: Activation statistics; without them static layers have no price.
+        containers: Named schemes; "fp32" is added.
+        scope: What static plans put on integers.
+    """
+    recipes = {
+        name: uniform_recipe(name, activation_scope=scope)
+        for name in containers
+        if not (name.startswith("static") and statistics is None)
+    }
+    by_layer: dict[str, dict[str, int]] = {}
+    sizes: dict[str, int] = {}
+    affected: dict[str, int] = {}
+    for name, recipe in {"fp32": Recipe(), **recipes}.items():
+        emission = emit_with_plan(graph, statistics, recipe)
+        own = weight_bytes_by_layer(graph.layers, emission)
+        kinds = {layer: container(scheme) for layer, scheme in emission.plan.schemes.items()}
+        # A recipe may put some layers into another container: only those in its own are priced by it.
+        by_layer[name] = {layer: size for layer, size in own.items() if kinds[layer] == name}
+        sizes[name] = emission.model.ByteSize() - sum(own.values())
+        affected[name] = len(by_layer[name])
+    structure = sizes["fp32"]
+    overhead = {
+        name: round((sizes[name] - structure) / affected[name]) if affected[name] else 0 for name in sizes
+    }
+    return FileBytes(structure, by_layer, {**overhead, "fp32": 0})
+
+
+def packed_bytes(layer: LayerInfo, scheme: LayerScheme, *, owns_weight: bool) -> int:
+    """Bytes of a layer's parameters with weights packed to their bits; see `PlanFigures.weight_bytes`."""
+    weights, others = _parameters(layer, owns_weight=owns_weight)
+    if not scheme.weights.is_integer:
+        return (weights + others) * scheme.weights.bits // 8
+    scales = _scales(layer, scheme) if owns_weight else 0
+    return math.ceil(weights * scheme.weights.bits / 8) + FLOAT_BYTES * (scales + others)
+
+
+def _parameters(layer: LayerInfo, *, owns_weight: bool) -> tuple[int, int]:
+    """Weights and other parameters (biases) that count for a layer."""
+    if not owns_weight:
+        return 0, layer.parameters
+    if layer.op_type in RECURRENT:
+        return layer.parameters, 0  # two weight tensors, of which the list names one
+    weights = math.prod(layer.weight_shape)
+    return weights, max(layer.parameters - weights, 0)
+
+
+def _scales(layer: LayerInfo, scheme: LayerScheme) -> int:
+    if layer.channel_axis is None or scheme.granularity is Granularity.PER_TENSOR:
+        return 1
+    channels = layer.weight_shape[layer.channel_axis]
+    axis = group_axis(layer.weight_shape, layer.channel_axis)
+    if scheme.granularity is Granularity.PER_GROUP and axis is not None:
+        return (
+            math.prod(layer.weight_shape)
+            // layer.weight_shape[axis]
+            * (-(-layer.weight_shape[axis] // scheme.group_size))
+        )
+    return channels
+
+
+@dataclass(frozen=True, slots=True)
+class _Pricing:
+    """What shares are of: layers that own their weight (a tied one counts once), weights, layers."""
+
+    owners: frozenset[str]
+    weights: int
+    layers: int
+
+    @classmethod
+    def of(cls, layers: Sequence[LayerInfo]) -> _Pricing:
+        first: dict[str, str] = {}
+        for layer in layers:
+            first.setdefault(layer.weight_name, layer.name)
+        owners = frozenset(first.values())
+        weights = sum(_parameters(layer, owns_weight=layer.name in owners)[0] for layer in layers)
+        return cls(owners, max(weights, 1), max(len(layers), 1))
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """Everything a problem is made from, whatever the predictor and the bounds.
+
+    Attributes:
+        graph: The model.
+        family: What plans do with activations.
+        rows: Sensitivity by layer.
+        groups: Layers kept together.
+        bytes: File bytes by layer and scheme.
+        costs: Measured times; None where latency is not predicted.
+        pinned: Schemes set by hand, by layer.
+        packs_file: Whether weights of four bits may be packed into the file, with float activations: the
+            file gets smaller than INT8, and slower.
+    """
+
+    graph: Graph
+    family: ActivationFamily
+    rows: Mapping[str, LayerSensitivity]
+    groups: tuple[LayerGroup, ...]
+    bytes: FileBytes
+    costs: CostTable | None
+    pinned: Mapping[str, LayerScheme]
+    packs_file: bool = False
+
+    def totals(self, schemes: Mapping[str, LayerScheme], predictor: Predictor) -> dict[Quantity, float]:
+        """Every quantity of a plan given as schemes, whichever family it is of."""
+        layers = {layer.name: layer for layer in searched_layers(self.graph)}
+        total = dict.fromkeys(Quantity, 0.0) | self._base(layers)
+        pricing = _Pricing.of(list(layers.values()))
+        for name, layer in layers.items():
+            for quantity, cost in self._costs_of([layer], schemes[name], predictor, pricing).items():
+                total[quantity] += cost
+        return total
+
+    def keeps_pins(self, schemes: Mapping[str, LayerScheme]) -> bool:
+        """Whether every layer set by hand is as it was set."""
+        return all(schemes[name] == scheme for name, scheme in self.pinned.items())
+
+    def problem(self, predictor: Predictor, *, floats: bool, fewest_bits: int = 1) -> Problem:
+        """The knapsack under a predictor.
+
+        Args:
+            predictor: Factors on the estimated KLs.
+            floats: Whether layers may stay FP32.
+            fewest_bits: Integer weights below this are left out where there are others.
+
+        Raises:
+            RecipeError: two layers that move together are pinned to different schemes, or to one that one of
+                them cannot have.
+        """
+        layers = {layer.name: layer for layer in searched_layers(self.graph)}
+        pricing = _Pricing.of(list(layers.values()))
+        units: list[Unit] = []
+        position: dict[str, int] = {}
+        for names in shared_scheme_sets(self.groups, layers):
+            members = [layers[name] for name in names]
+            schemes = self._schemes(members, floats=floats, fewest_bits=fewest_bits)
+            options = tuple(
+                Option(scheme, self._costs_of(members, scheme, predictor, pricing)) for scheme in schemes
+            )
+            position.update(dict.fromkeys(names, len(units)))
+            units.append(Unit(names, options))
+        return Problem(tuple(units), self._joins(position, units), self._base(layers))
+
+    def recipe_start(self, calibration: CalibrationSettings) -> Recipe:
+        """The recipe plans are written onto."""
+        return base_recipe(self.graph, self.family, calibration)
+
+    def _schemes(
+        self, members: Sequence[LayerInfo], *, floats: bool, fewest_bits: int
+    ) -> tuple[LayerScheme, ...]:
+        """Schemes every member can have."""
+        pins = {name: self.pinned[name] for name in (m.name for m in members) if name in self.pinned}
+        if len(set(pins.values())) > 1:
+            raise RecipeError(
+                f"layers {' and '.join(list(pins)[:2])} share one precision and are pinned to different ones",
+                hint="Pin them to the same precision, or only one of them",
+            )
+        if pins:
+            name, scheme = next(iter(pins.items()))
+            for member in members:
+                if not is_legal(member, scheme):
+                    raise RecipeError(
+                        f"the layer cannot be {scheme.label}, which {name} is pinned to and it shares",
+                        where=member.name,
+                        hint=f"It can be: {', '.join(member.schemes)}",
+                    )
+            return (scheme,)
+        common = [s for s in self._own_schemes(members[0]) if all(s in self._own_schemes(m) for m in members)]
+        enough = [s for s in common if not s.weights.is_integer or s.weights.bits >= fewest_bits]
+        integers = [s for s in (enough or common) if s.weights.is_integer]
+        return (*integers, FP32) if floats or not integers else tuple(integers)
+
+    def _own_schemes(self, layer: LayerInfo) -> list[LayerScheme]:
+        eight = eight_bit_scheme(layer, self.family)
+        found = []
+        if eight.weights.is_integer:
+            any_bits = layer.op_type in _ANY_BITS and not eight.is_weight_only
+            found = [at_bits(eight, p) for p in (WEIGHT_PRECISIONS if any_bits else (Precision.INT8,))]
+            if (self.packs_file or eight.is_weight_only) and "weight-int4" in layer.schemes:
+                found.append(WEIGHT_INT4)
+        return [s for s in found if kl_parts(self.rows.get(layer.name), s) is not None]
+
+    def _costs_of(
+        self,
+        members: Sequence[LayerInfo],
+        scheme: LayerScheme,
+        predictor: Predictor,
+        pricing: _Pricing,
+    ) -> dict[Quantity, float]:
+        costs = dict.fromkeys(Quantity, 0.0)
+        for layer in members:
+            owns = layer.name in pricing.owners
+            costs[Quantity.KL] += predictor.kl(kl_parts(self.rows.get(layer.name), scheme) or {})
+            costs[Quantity.WEIGHT_BYTES] += packed_bytes(layer, scheme, owns_weight=owns)
+            costs[Quantity.FILE_BYTES] += _or_zero(self.bytes.of(layer.name, scheme))
+            own = _parameters(layer, owns_weight=owns)[0]
+            costs[Quantity.AVERAGE_BITS] += own * scheme.weights.bits / pricing.weights
+            costs[Quantity.SHARE_ABOVE_8] += (scheme.weights.bits > 8) / pricing.layers
+            costs[Quantity.LATENCY_RATIO] += self._time(layer.name, scheme)
+        return costs
+
+    def _time(self, layer: str, scheme: LayerScheme) -> float:
+        """Change of the whole run's time, as part of the FP32 run."""
+        row = self.costs.layers.get(layer) if self.costs is not None else None
+        if row is None or scheme.is_float:
+            return 0.0
+        return row.time_share * (row.time_ratio.get(container(scheme), 1.0) - 1.0)
+
+    def _base(self, layers: Mapping[str, LayerInfo]) -> dict[Quantity, float]:
+        """What layers that are not searched, and everything else, add."""
+        rest = [layer for layer in self.graph.layers if layer.name not in layers]
+        file = float(self.bytes.structure)
+        latency = 1.0
+        start = base_recipe(self.graph, self.family, CalibrationSettings())
+        for layer in rest:
+            scheme = start.scheme_for(layer)
+            if self.family is ActivationFamily.WEIGHTED and not layer.weight_name:
+                scheme = FP32
+            file += _or_zero(self.bytes.of(layer.name, scheme))
+            latency += self._time(layer.name, scheme)
+        packed = float(sum(FLOAT_BYTES * layer.parameters for layer in rest))
+        return {
+            Quantity.FILE_BYTES: file,
+            Quantity.LATENCY_RATIO: latency,
+            Quantity.WEIGHT_BYTES: packed,
+        }
+
+    def _joins(self, position: Mapping[str, int], units: Sequence[Unit]) -> tuple[tuple[int, ...], ...]:
+        """Sets of units that meet in an integer Add or Concat and could differ."""
+        if self.family is not ActivationFamily.STATIC:
+            return ()  # those operators are float there anyway
+        found = []
+        for group in self.groups:
+            if group.kind is not GroupKind.JOIN:
+                continue
+            indices = sorted({position[name] for name in group.layers if name in position})
+            free = [i for i in indices if _is_free(units[i], self.pinned)]
+            if len(free) > 1:
+                found.append(tuple(free))
+        return tuple(found)
+
+
+def _is_free(unit: Unit, pinned: Mapping[str, LayerScheme]) -> bool:
+    """Whether a unit was not pinned; a pin wins over the wish for one activation precision."""
+    return len(unit.options) > 1 and not any(name in pinned for name in unit.layers)
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def pins_of(graph: Graph, rules: Sequence[LayerRule]) -> dict[str, LayerScheme]:
+    """Schemes set by hand: the last rule that matches a layer.
+
+    Raises:
+        RecipeError: a rule matches no layer whose precision is searched, or asks for what one cannot have.
+    """
+    found: dict[str, LayerScheme] = {}
+    for rule in rules:
+        matching = [layer for layer in searched_layers(graph) if rule.matches(layer)]
+        if not matching:
+            raise RecipeError(
+                f"no layer matches the pin {rule.label!r}",
+                hint="Run `quantstudio inspect MODEL` for the layer names",
+            )
+        for layer in matching:
+            if not is_legal(layer, rule.scheme):
+                raise RecipeError(
+                    f"the layer cannot be pinned to {rule.scheme.label}",
+                    where=layer.name,
+                    hint=f"It can be: {', '.join(layer.schemes)}",
+                )
+            found[layer.name] = rule.scheme
+    return found

@@ -1,0 +1,298 @@
+"""What a search works with: the tables it starts from, and the plans it has built and measured."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quantstudio.core.errors import DataError, RecipeError
+from quantstudio.core.events import CancelToken, Reporter
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.prediction import CostTable
+from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
+from quantstudio.core.results import SensitivityResult
+from quantstudio.core.search_results import ActivationFamily, SearchBudget
+from quantstudio.core.statistics import Statistics
+from quantstudio.engine.analysis.costs import cost_table
+from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
+from quantstudio.engine.calibration.observer import calibrate
+from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
+from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.quantization.emit import emit, emit_with_plan
+from quantstudio.engine.search.groups import find_groups
+from quantstudio.engine.search.measure import Judge, Measurement
+from quantstudio.engine.search.predictor import ACTIVATIONS, Predictor, fitted, plan_parts
+from quantstudio.engine.search.space import (
+    WEIGHT_PRECISIONS,
+    SearchSpace,
+    base_recipe,
+    container,
+    eight_bit_scheme,
+    families_of,
+    file_bytes,
+    pins_of,
+    searched_layers,
+)
+
+SENSITIVITY_PRECISIONS = (*(p.value for p in WEIGHT_PRECISIONS), ACTIVATIONS)
+MOST_BUILDS = 24
+TIMING = LatencyBudget(seconds=1.5, min_rounds=25, max_rounds=200)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What is asked of a search.
+
+    Attributes:
+        budget: Bounds; without any, a drop of half a point.
+        family: What plans do with activations.
+        pins: Rules that fix the precision of the layers they match.
+        samples: Samples for calibration, sensitivity and measuring.
+        calibration: Range settings of the recipes.
+        time_chosen: Whether the chosen plan is timed where latency is not bounded.
+    """
+
+    budget: SearchBudget = field(default_factory=SearchBudget)
+    family: ActivationFamily = ActivationFamily.AUTO
+    pins: tuple[LayerRule, ...] = ()
+    samples: int = 512
+    calibration: CalibrationSettings | None = None
+    time_chosen: bool = True
+
+
+@dataclass(slots=True)
+class Tried:
+    """A plan that was built and measured.
+
+    Attributes:
+        recipe: What builds it.
+        schemes: Scheme of every layer.
+        measurement: On the samples of the search.
+        size_bytes: File.
+        name: For a single-precision plan.
+        fits: Whether the predictor learns from it: its activations are those of the chosen family.
+        latency_ms: Median, once timed.
+        latency_ratio: Time over FP32 time, once timed.
+        test: On the test data, once judged there.
+    """
+
+    recipe: Recipe
+    schemes: dict[str, LayerScheme]
+    measurement: Measurement
+    size_bytes: int
+    name: str = ""
+    fits: bool = True
+    latency_ms: float | None = None
+    latency_ratio: float | None = None
+    test: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Tables made before, so that a search need not make them again."""
+
+    statistics: Statistics | None = None
+    sensitivity: SensitivityResult | None = None
+    costs: CostTable | None = None
+
+
+class Workbench:
+    """Tables, judge and measured plans of one search.
+
+    Attributes:
+        graph: The model.
+        space: What layers may become.
+        curve: Accuracy against KL, or None.
+        judge: Compares plans with FP32 on the samples of the search.
+        tried: Measured plans by recipe digest, in the order they were built.
+        timing_seconds: Time spent on latency.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        dataset: Dataset,
+        request: SearchRequest,
+        known: Known,
+        test: Dataset | None,
+        reporter: Reporter,
+        cancel: CancelToken,
+    ) -> None:
+        """Calibrate, estimate, run FP32, choose what to do with activations, price.
+
+        Raises:
+            RecipeError: no layer can be quantized, or pins do not fit the model.
+            DataError: there are no samples.
+            JobCancelled: the token was set.
+        """
+        self.graph, self.request = graph, request
+        self.reporter, self.cancel = reporter, cancel
+        self.calibration = request.calibration or CalibrationSettings(samples=request.samples)
+        self.tried: dict[str, Tried] = {}
+        self.timing_seconds = 0.0
+        self._dataset, self._test_data = dataset, test
+        self._test_judge: Judge | None = None
+        layers = searched_layers(graph)
+        if not layers:
+            raise RecipeError("no layer of this model can be quantized", hint="There is nothing to search")
+        if not len(dataset):
+            raise DataError("a search needs samples", hint="Give data with at least one sample")
+        pinned = pins_of(graph, request.pins)
+        families = families_of(graph) if request.family is ActivationFamily.AUTO else (request.family,)
+        self.statistics = known.statistics or self._calibrated(families)
+        sensitivity = known.sensitivity
+        if sensitivity is None or not _is_complete(sensitivity):
+            sensitivity = self._estimated()
+        self.rows = {row.name: row for row in sensitivity.layers}
+        self.curve = sensitivity.curve
+        self.judge = Judge(graph, dataset, samples=request.samples, cancel=cancel)
+        self._searched = {layer.name: layer for layer in layers}
+        self.space = self._space(self._family(families), pinned, known.costs)
+
+    def _calibrated(self, families: Sequence[ActivationFamily]) -> Statistics | None:
+        if tuple(families) == (ActivationFamily.WEIGHT_ONLY,) and not self.request.pins:
+            return None
+        return calibrate(
+            self.graph,
+            self._dataset,
+            samples=self.request.samples,
+            reporter=self.reporter,
+            cancel=self.cancel,
+        )
+
+    def _estimated(self) -> SensitivityResult:
+        return fisher_sensitivity(
+            self.graph,
+            self._dataset,
+            samples=self.request.samples,
+            precisions=SENSITIVITY_PRECISIONS,
+            reference="int4",
+            statistics=self.statistics,
+            reporter=self.reporter,
+            cancel=self.cancel,
+        )
+
+    def _family(self, families: Sequence[ActivationFamily]) -> ActivationFamily:
+        """The family whose 8-bit form is nearest to FP32."""
+        losses = {}
+        for family in families:
+            recipe = base_recipe(self.graph, family, self.calibration)
+            losses[family] = self._measured(recipe, f"INT8 {family.value}", fits=False).measurement.kl
+        return min(losses, key=losses.__getitem__)
+
+    def _space(
+        self, family: ActivationFamily, pinned: Mapping[str, LayerScheme], costs: CostTable | None
+    ) -> SearchSpace:
+        packs = self.request.budget.max_size_bytes is not None
+        containers = {container(eight_bit_scheme(layer, family)) for layer in self._searched.values()}
+        containers |= {container(scheme) for scheme in pinned.values()} | (
+            {"weight-int4"} if packs else set()
+        )
+        scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
+        if costs is None and self.request.budget.max_latency_ratio is not None:
+            started = time.perf_counter()
+            costs = cost_table(
+                self.graph, self.statistics, self._dataset, reporter=self.reporter, cancel=self.cancel
+            )
+            self.timing_seconds += time.perf_counter() - started
+        return SearchSpace(
+            graph=self.graph,
+            family=family,
+            rows=self.rows,
+            groups=find_groups(self.graph),
+            bytes=file_bytes(self.graph, self.statistics, containers - {"fp32"}, scope),
+            costs=costs,
+            pinned=pinned,
+            packs_file=packs,
+        )
+
+    # -- plans -----------------------------------------------------------------------------------------
+
+    def recipe(self, schemes: Mapping[str, LayerScheme]) -> Recipe:
+        """The recipe of a plan: the family's 8-bit rules, then one exact rule a scheme that differs."""
+        start = base_recipe(self.graph, self.space.family, self.calibration)
+        changed = {n: s for n, s in schemes.items() if start.scheme_for(self._searched[n]) != s}
+        for scheme in dict.fromkeys(changed.values()):
+            start = start.assign([name for name, own in changed.items() if own == scheme], scheme)
+        return start
+
+    def measured(self, schemes: Mapping[str, LayerScheme], name: str = "") -> Tried:
+        """Build and measure a plan; one that is known is not built again."""
+        return self._measured(self.recipe(schemes), name, fits=True)
+
+    def is_known(self, schemes: Mapping[str, LayerScheme]) -> bool:
+        """Whether a plan was measured."""
+        return self.recipe(schemes).digest in self.tried
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether as many plans were built as a search may build."""
+        return len(self.tried) >= MOST_BUILDS
+
+    def _measured(self, recipe: Recipe, name: str, *, fits: bool) -> Tried:
+        known = self.tried.get(recipe.digest)
+        if known is not None:
+            known.name = name or known.name
+            known.fits = known.fits or fits
+            return known
+        self.cancel.raise_if_set()
+        done = len(self.tried)
+        self.reporter.progress(done, MOST_BUILDS, "plans", "Building and measuring plans")
+        emission = emit_with_plan(self.graph, self.statistics, recipe)
+        model, schemes = emission.model, emission.plan.schemes
+        one = Tried(recipe, dict(schemes), self.judge.measure(model), model.ByteSize(), name, fits)
+        self.tried[recipe.digest] = one
+        return one
+
+    def predictor(self) -> Predictor:
+        """The prediction as corrected by everything measured so far."""
+        return fitted(
+            [(self.parts(one.schemes), one.measurement.kl) for one in self.tried.values() if one.fits]
+        )
+
+    def parts(self, schemes: Mapping[str, LayerScheme]) -> dict[str, float]:
+        """Estimated KL of a plan by precision."""
+        return plan_parts({n: s for n, s in schemes.items() if n in self._searched}, self.rows)
+
+    # -- further measurements --------------------------------------------------------------------------
+
+    def judge_on_test(self, one: Tried) -> Measurement:
+        """The plan on the test data, or on the samples of the search where there is none."""
+        if self._test_data is None:
+            return one.measurement
+        if one.test is None:
+            if self._test_judge is None:
+                self._test_judge = Judge(self.graph, self._test_data, samples=0, cancel=self.cancel)
+            one.test = self._test_judge.measure(emit(self.graph, self.statistics, one.recipe))
+        return one.test
+
+    @property
+    def base(self) -> Measurement:
+        """FP32 on the samples that plans are finally judged on."""
+        return (self._test_judge or self.judge).base
+
+    def time(self, plans: Sequence[Tried]) -> None:
+        """Latency of plans against FP32, interleaved."""
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="quantstudio-search-") as folder:
+            paths = [Path(self.graph.summary.graph_path)]
+            for index, one in enumerate(plans):
+                paths.append(Path(folder) / f"plan{index}.onnx")
+                model = emit(self.graph, self.statistics, one.recipe)
+                paths[-1].write_bytes(model.SerializeToString(deterministic=True))
+            found = interleaved_latency(
+                paths, self.judge.first_feed(), budget=TIMING, reporter=self.reporter, cancel=self.cancel
+            )
+        for one, result, speedup in zip(plans, found.results[1:], found.speedups[1:], strict=True):
+            one.latency_ms, one.latency_ratio = result.p50, 1 / speedup.value
+        self.timing_seconds += time.perf_counter() - started
+
+
+def _is_complete(sensitivity: SensitivityResult) -> bool:
+    """Whether known sensitivity has every precision of the weights, and of activations."""
+    found = {precision for row in sensitivity.layers for precision in row.by_precision}
+    return found >= set(SENSITIVITY_PRECISIONS)
