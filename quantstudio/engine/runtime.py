@@ -187,6 +187,21 @@ def fitted_feed(session: ort.InferenceSession, feed: Feed) -> dict[str, NDArray[
     return dict(feed)
 
 
+def check_provider(session: ort.InferenceSession, provider: str) -> None:
+    """Refuse a session that does not run on the provider it was asked for.
+
+    The runtime leaves a model to the CPU when a provider's driver is missing, and says nothing.
+
+    Raises:
+        MeasureError: it runs on another one.
+    """
+    actual = str(session.get_providers()[0])
+    if actual != provider:
+        raise MeasureError(
+            f"{provider} is installed but could not start", hint=f"Check its driver, or use {actual}"
+        )
+
+
 def first_line(error: BaseException) -> str:
     """First line of a runtime's message, without its class prefix."""
     text = str(error).strip().splitlines()

@@ -35,6 +35,7 @@ from quantstudio.engine.model.open import open_model as open_graph
 from quantstudio.engine.model.reading import ModelKind, kind_of
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.presets import build_preset
+from quantstudio.engine.runtime import available_providers, resolve_provider
 
 DEFAULT_SAMPLES = 512
 
@@ -59,6 +60,7 @@ class CalibrationFile:
         samples: Samples seen.
         tensors: Tensors observed.
         seconds: Time it took.
+        provider: Execution provider they were observed on.
     """
 
     path: str
@@ -66,6 +68,20 @@ class CalibrationFile:
     samples: int
     tensors: int
     seconds: float
+    provider: str = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What this machine can compute on; nothing that is not listed may be offered.
+
+    Attributes:
+        providers: Execution providers of ONNX Runtime, for calibration, exact sensitivity and measuring.
+        torch_devices: torch devices, for the sensitivity estimate.
+    """
+
+    providers: tuple[str, ...]
+    torch_devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +118,15 @@ def open_model(
     return open_graph(
         path, trust=trust, factory=factory, state=state, reporter=reporter, cancel=cancel or never_cancelled()
     ).summary
+
+
+def devices(*, reporter: Reporter = NULL_REPORTER, cancel: CancelToken | None = None) -> Devices:
+    """Execution providers and torch devices that are installed here."""
+    from quantstudio.engine.torch_graph.device import available_devices  # imports torch
+
+    del reporter
+    (cancel or never_cancelled()).raise_if_set()
+    return Devices(available_providers(), available_devices())
 
 
 def data_summary(
@@ -147,6 +172,7 @@ def calibrate(
     data: Mapping[str, Any],
     samples: int = DEFAULT_SAMPLES,
     output: str = "",
+    provider: str = "cpu",
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> CalibrationFile:
@@ -155,7 +181,12 @@ def calibrate(
     graph = load_graph(graph_path)
     dataset = _dataset(graph, data)
     statistics = observe(
-        graph, dataset, samples=samples, reporter=reporter, cancel=cancel or never_cancelled()
+        graph,
+        dataset,
+        samples=samples,
+        provider=provider,
+        reporter=reporter,
+        cancel=cancel or never_cancelled(),
     )
     name = f"{graph.digest[:16]}-{dataset.digest[:16]}-{statistics.samples}.npz"
     path = Path(output) if output else _cached("statistics", name)
@@ -166,6 +197,7 @@ def calibrate(
         samples=statistics.samples,
         tensors=len(statistics.tensors),
         seconds=time.perf_counter() - started,
+        provider=resolve_provider(provider),
     )
 
 
@@ -179,13 +211,15 @@ def sensitivity(
     reference: str = "int4",
     layers: Sequence[str] | None = None,
     statistics: str = "",
+    device: str = "cpu",
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SensitivityResult:
     """Sensitivity of every layer; layers stream as "sensitivity".
 
     `method` is "fisher" (one pass, predicted), "exact" (one layer at a time, measured) or "auto" (fisher,
-    which itself replays exactly what has no gradient).
+    which itself replays exactly what has no gradient). `device` is a torch device for an estimate, an
+    execution provider for a measurement; see `devices`.
 
     Raises:
         RecipeError: the method is unknown.
@@ -208,6 +242,7 @@ def sensitivity(
         precisions=tuple(precisions),
         reference=reference,
         statistics=_statistics(graph, statistics),
+        device=device,
         reporter=reporter,
         cancel=cancel or never_cancelled(),
         **options,
@@ -357,7 +392,22 @@ def _needs_statistics(graph: Graph, recipe: Recipe | None, preset: str) -> bool:
 
 
 def _dataset(graph: Graph, data: Mapping[str, Any]) -> Dataset:
-    return open_dataset(_read(DataSpec, data, "data"), graph.summary.inputs)
+    return open_dataset(
+        _read(DataSpec, data, "data"), graph.summary.inputs, classes=_class_count(graph.summary)
+    )
+
+
+def _class_count(summary: ModelSummary) -> int | None:
+    """How many classes the first output tells apart, where its form says so: [N, K] float scores, K > 1.
+
+    One column is a regression or a yes-or-no, and the labels tell which.
+    """
+    if not summary.outputs or not summary.outputs[0].dtype.startswith(("float", "bfloat")):
+        return None
+    _, *rest = summary.outputs[0].shape or (None,)
+    if not rest or any(size != 1 for size in rest[1:]):
+        return None
+    return rest[0] if isinstance(rest[0], int) and rest[0] > 1 else None
 
 
 def _read(kind: type[T], value: Mapping[str, Any], where: str) -> T:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import IntegerGrid, affine_qparams, sqnr_db
+from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.engine.analysis.contraction import (
     BatchLayout,
@@ -42,6 +43,7 @@ from quantstudio.engine.analysis.taps import (
     tap_gradients,
     torch_failures,
 )
+from quantstudio.engine.calibration.histogram import MASK_MAGNITUDE
 from quantstudio.engine.torch_graph.module import TorchGraph
 
 # Share of a uniform distribution mixed into the softmax. One that is saturated to the last bit has no
@@ -310,9 +312,18 @@ class FisherPass:
         return self._errors_of_tensor[key]
 
     def _seen_range(self, name: str, x: Tensor) -> tuple[float, float]:
-        """Smallest and largest value of a tensor in all batches so far."""
+        """Smallest and largest value of a tensor in all batches so far, as calibration sees them."""
         smallest, largest = torch.aminmax(x)
         low, high = float(smallest), float(largest)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise CalibrationError(
+                "the model computes NaN or infinity here on this data",
+                where=f"tensor {name}",
+                hint="Check the data and its transform, or repair the model; ranges need finite values",
+            )
+        if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
+            kept = x[x.abs() < MASK_MAGNITUDE]
+            low, high = (float(kept.min()), float(kept.max())) if kept.numel() else (0.0, 0.0)
         known = self._seen_ranges.get(name, (low, high))
         self._seen_ranges[name] = (min(low, known[0]), max(high, known[1]))
         return self._seen_ranges[name]

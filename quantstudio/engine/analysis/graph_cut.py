@@ -14,7 +14,7 @@ from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.protos import all_graphs, as_array, subgraphs
 from quantstudio.engine.quantization.builder import used_names
 from quantstudio.engine.quantization.graph_view import captures
-from quantstudio.engine.runtime import Optimization, open_session
+from quantstudio.engine.runtime import Optimization, check_provider, open_session
 
 # Initializers from this size on are handed to the runtime by reference instead of being written into every
 # part; smaller ones may be shapes and axes, which the runtime reads while it loads.
@@ -115,6 +115,7 @@ class CutGraph:
 
         Raises:
             ModelLoadError: the runtime refuses the part.
+            MeasureError: the provider cannot start.
         """
         model = onnx.ModelProto(
             ir_version=self._source.ir_version,
@@ -134,13 +135,15 @@ class CutGraph:
         part.initializer.extend(
             _reference(t) if name in shared else t for name, t in self._constants.items() if name in used
         )
-        return open_session(
+        session = open_session(
             model.SerializeToString(),
             threads=self._threads,
             optimization=self._optimization,
             provider=self._provider,
             initializers=shared,
         )
+        check_provider(session, self._provider)
+        return session
 
     def output_types(self, session: ort.InferenceSession) -> dict[str, onnx.ValueInfoProto] | None:
         """Types of what a session gives out, for the part behind it; None where one is no plain tensor."""

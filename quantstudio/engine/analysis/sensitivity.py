@@ -32,6 +32,7 @@ from quantstudio.engine.analysis.sensitivity_job import (
     reads_floats,
 )
 from quantstudio.engine.calibration.observer import calibrate
+from quantstudio.engine.calibration.tensors import calibration_tensors
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.runtime import CPU, resolve_provider
@@ -263,7 +264,7 @@ def _ranges(job: SensitivityJob, layers: Sequence[LayerInfo]) -> Ranges:
     # Tensors inside an If or Loop body cannot be watched from outside.
     read = {name for layer in layers if not layer.scope and reads_floats(layer) for name in layer.inputs}
     missing = read - {name for name, _ in ranges}
-    if missing:
+    if missing & set(calibration_tensors(job.graph)):
         seen = calibrate(
             job.graph, job.dataset, samples=job.samples, reporter=job.reporter, cancel=job.cancel
         ).tensors

@@ -23,7 +23,14 @@ from quantstudio.engine.calibration.tensors import CalibrationPlan, plan_calibra
 from quantstudio.engine.data.dataset import Batch, Dataset
 from quantstudio.engine.model.cache import LARGEST_INLINE_BYTES
 from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import Optimization, open_session, run, worker_threads
+from quantstudio.engine.runtime import (
+    Optimization,
+    check_provider,
+    open_session,
+    resolve_provider,
+    run,
+    worker_threads,
+)
 
 # Observed tensors of one batch stay in the level-2 and level-3 cache: larger batches run up to 15 % slower.
 BATCH_BYTES_PER_THREAD = 4 << 20
@@ -43,6 +50,7 @@ def calibrate(
     samples: int = 512,
     batch_size: int = 0,
     threads: int | None = None,
+    provider: str = "cpu",
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> Statistics:
@@ -57,12 +65,14 @@ def calibrate(
         samples: Samples to use, from the first on; 0 for all.
         batch_size: Samples a run; 0 chooses by the size of the activations.
         threads: Threads of the runtime and of the counting; None for `worker_threads()`.
+        provider: Execution provider, short or full name.
         reporter: Gets progress in samples, and a warning when the samples do not hold every class.
-        cancel: Looked at before every batch.
+        cancel: Ends a run in progress, too.
 
     Raises:
         CalibrationError: a tensor holds NaN or infinity, or there are no samples.
-        MeasureError: the model does not run on the data.
+        MeasureError: the model does not run on the data, or the provider is not installed.
+        JobCancelled: `cancel` was set.
     """
     cancel = cancel or never_cancelled()
     total = min(samples, len(dataset)) if samples > 0 else len(dataset)
@@ -71,7 +81,8 @@ def calibrate(
     _warn_of_missing_classes(dataset, total, reporter)
     threads = threads or worker_threads()
     plan = plan_calibration(graph)
-    session = _observing_session(graph, plan, threads)
+    session = _observing_session(graph, plan, threads, resolve_provider(provider))
+    check_provider(session, resolve_provider(provider))
     outputs = _float_outputs(session, plan)
     if not plan.observed:
         raise CalibrationError(
@@ -79,7 +90,7 @@ def calibrate(
             hint="Run `quantstudio inspect MODEL` to see what each layer can be",
         )
     probe = next(dataset.batches(1, stop=1))
-    values = _observed(session, outputs, plan, probe)
+    values = _observed(session, outputs, plan, probe, cancel)
     size = batch_size if batch_size > 0 else _batch_size(values, probe, threads)
     observers = {
         name: TensorObserver(name, _stride(array, len_of(probe), total)) for name, array in values.items()
@@ -87,8 +98,7 @@ def calibrate(
     del values
     with ThreadPoolExecutor(threads) as pool:
         for batch in dataset.batches(size, stop=total):
-            cancel.raise_if_set()
-            values = _observed(session, outputs, plan, batch)
+            values = _observed(session, outputs, plan, batch, cancel)
             if threads == 1:
                 for name in list(values):
                     observers[name].observe(values.pop(name))
@@ -118,7 +128,11 @@ def _statistics(
 
 
 def _observed(
-    session: ort.InferenceSession, outputs: list[str], plan: CalibrationPlan, batch: Batch
+    session: ort.InferenceSession,
+    outputs: list[str],
+    plan: CalibrationPlan,
+    batch: Batch,
+    cancel: CancelToken,
 ) -> dict[str, NDArray[Any]]:
     """Valid samples of every observed tensor."""
     values: dict[str, NDArray[Any]] = {
@@ -126,7 +140,7 @@ def _observed(
         for name, array in batch.feed.items()
         if name in plan.observed and array.dtype == np.float32
     }
-    found = run(session, batch.feed, outputs)
+    found = run(session, batch.feed, outputs, cancel=cancel)
     if outputs:  # without names the runtime gives every output
         values.update(zip(outputs, found, strict=True))
     held = len_of(batch)
@@ -150,13 +164,15 @@ def _stride(array: NDArray[Any], held: int, total: int) -> int:
     return wanted
 
 
-def _observing_session(graph: Graph, plan: CalibrationPlan, threads: int) -> ort.InferenceSession:
+def _observing_session(
+    graph: Graph, plan: CalibrationPlan, threads: int, provider: str
+) -> ort.InferenceSession:
     """A fully optimized session that gives out the observed tensors as well."""
     given = {v.name for v in (*graph.proto.graph.input, *graph.proto.graph.output)}
     extra = onnx.ModelProto()
     extra.graph.output.extend(onnx.ValueInfoProto(name=n) for n in plan.observed if n not in given)
     with _merged(graph, extra) as model:
-        return open_session(model, threads=threads, optimization=Optimization.ALL)
+        return open_session(model, threads=threads, optimization=Optimization.ALL, provider=provider)
 
 
 @contextmanager
