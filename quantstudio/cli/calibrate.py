@@ -12,6 +12,7 @@ from quantstudio.cli.options import (
     FactoryOption,
     JsonOption,
     ModelArgument,
+    ProviderOption,
     SamplesOption,
     TransformOption,
     TrustOption,
@@ -30,6 +31,7 @@ def command(
     output: Annotated[str, typer.Option("-o", "--output", metavar="STATS.npz", help="File to write.")],
     samples: SamplesOption = 512,
     transform: TransformOption = "",
+    provider: ProviderOption = "cpu",
     trust: TrustOption = False,
     factory: FactoryOption = "",
     json: JsonOption = "",
@@ -42,12 +44,18 @@ def command(
     spec = data_json(data, transform, trust=trust)
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
     result = run_task(
-        tasks.calibrate, graph_path=summary.graph_path, data=spec, samples=samples, output=str(target)
+        tasks.calibrate,
+        graph_path=summary.graph_path,
+        data=spec,
+        samples=samples,
+        output=str(target),
+        provider=provider,
     )
     if json:
         write_json("calibrate", to_json(result), json)
     if json != "-":
         console_for(json).print(
-            f"{result.tensors} tensors, {result.samples} samples, {result.seconds:.2f} s: {result.path}",
+            f"{result.tensors} tensors, {result.samples} samples, {result.seconds:.2f} s on "
+            f"{result.provider}: {result.path}",
             markup=False,
         )

@@ -11,6 +11,7 @@ from quantstudio.cli.execution import run_task
 from quantstudio.cli.options import (
     DataOption,
     JsonOption,
+    ProviderOption,
     TransformOption,
     TrustOption,
     check_json,
@@ -27,9 +28,7 @@ def command(
     data: DataOption,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Samples to use; 0 means all.")] = 0,
     transform: TransformOption = "",
-    provider: Annotated[
-        str, typer.Option("--provider", help="Execution provider: cpu, cuda, openvino, ...")
-    ] = "cpu",
+    provider: ProviderOption = "cpu",
     threads: Annotated[int, typer.Option("--threads", min=0, help="Threads; 0 leaves one core free.")] = 0,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size of the latency runs.")] = 1,
     latency: Annotated[bool, typer.Option(help="Time the models.")] = True,

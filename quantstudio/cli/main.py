@@ -12,7 +12,18 @@ import typer
 from typer.exceptions import TyperException
 
 from quantstudio import __version__
-from quantstudio.cli import calibrate, compare, demo, gui, inspect, quantize, report, run, sensitivity
+from quantstudio.cli import (
+    calibrate,
+    compare,
+    demo,
+    devices,
+    gui,
+    inspect,
+    quantize,
+    report,
+    run,
+    sensitivity,
+)
 from quantstudio.cli.execution import exit_code_of, leave
 from quantstudio.core.errors import QuantStudioError
 
@@ -35,6 +46,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare.command,
     "run": run.command,
     "report": report.command,
+    "devices": devices.command,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

@@ -39,6 +39,9 @@ StatisticsOption = Annotated[
 JsonOption = Annotated[
     str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
 ]
+ProviderOption = Annotated[
+    str, typer.Option("--provider", help="Execution provider: cpu, cuda, openvino, ... (see `devices`).")
+]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Agree that opening this file runs code.")]
 FactoryOption = Annotated[
     str,

@@ -34,6 +34,14 @@ def command(
     ] = "auto",
     reference: Annotated[str, typer.Option("--reference", help="Precision the headline KL is for.")] = "int4",
     statistics: StatisticsOption = "",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            help="torch device of the estimate (cpu, cuda, cuda:1, mps) or, with --method exact, execution "
+            "provider (see `devices`).",
+        ),
+    ] = "cpu",
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",
@@ -53,6 +61,7 @@ def command(
         method=method,
         reference=reference,
         statistics=statistics,
+        device=device,
     )
     if json:
         write_json("sensitivity", to_json(result), json)
@@ -75,7 +84,7 @@ def _print(result: SensitivityResult) -> None:
     ]
     title = (
         f"KL at {result.reference}, {result.method}, {result.samples} samples, "
-        f"{result.seconds:.2f} s ({result.provenance.value})"
+        f"{result.seconds:.2f} s ({result.provenance.value}, {result.device})"
     )
     columns = ("layer", "KL (nats)", "95 %", "SQNR dB", "drop, points", "KL by precision")
     print_table(console_for(""), title, columns, rows, right=(1, 2, 3, 4))

@@ -105,6 +105,27 @@ def test_that_sensitivity_ranks_every_quantizable_layer(capsys):
         assert {"int8", "int4"} <= set(row["by_precision"])
 
 
+def test_that_devices_lists_what_can_be_chosen(capsys):
+    assert invoke(["devices", "--json", "-"]) == 0
+    document = read_json(capsys)
+    assert document["schema"] == "quantstudio.devices/1"
+    assert document["providers"][-1] == "CPUExecutionProvider"
+    assert document["torch_devices"][0] == "cpu"
+    assert invoke(["devices"]) == 0
+    assert "--provider" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("sensitivity", ["--device", "cuda:9"]), ("calibrate", ["--provider", "tpu"])]
+)
+def test_that_a_device_that_is_not_installed_is_refused(command, option, tmp_path, capsys):
+    extra = ["-o", str(tmp_path / "s.npz")] if command == "calibrate" else []
+    assert invoke([command, str(SAMPLE.model), *DATA, *option, *extra]) == 2
+    says = capsys.readouterr().err
+    assert "not installed" in says
+    assert "Installed here: cpu" in says
+
+
 def test_that_compare_measures_a_variant_against_its_base(tmp_path, capsys):
     out = tmp_path / "m.onnx"
     arguments = ["quantize", str(SAMPLE.model), *DATA, "--samples", "128", "--preset", "static-int8"]
