@@ -151,10 +151,18 @@ def _slots(node: NodeProto, made: Index) -> tuple[int, ...] | None:
             return None
         weight = 1 if constant[1] else 0
         return ((weight, 2) if node.op_type == "Gemm" else (weight,)) if any(constant) else ()
+    if node.op_type == "Einsum":
+        return _einsum_slots(node, made)
     slots = _OWNED.get(node.op_type)
     if slots is None or (node.op_type == "Gather" and not _is_embedding(node, made)):
         return None
     return slots
+
+
+def _einsum_slots(node: NodeProto, made: Index) -> tuple[int, ...] | None:
+    """The one constant operand of a product written as Einsum; with several or none it is no layer."""
+    slots = tuple(slot for slot, name in enumerate(node.input) if made.constants.get(name) is not None)
+    return slots if len(slots) == 1 and len(node.input) > 1 else None
 
 
 def _is_embedding(node: NodeProto, made: Index) -> bool:
@@ -202,7 +210,21 @@ def _channel_axis(node: NodeProto, made: Index) -> int | None:
             return len(second.dims) - 1 if len(second.dims) > 1 else None
         first = _constant_behind(node.input[0], made)
         return len(first.dims) - 2 if first is not None and len(first.dims) > 1 else None
+    if node.op_type == "Einsum":
+        return _einsum_axis(node, made)
     return _AXES.get(node.op_type)
+
+
+def _einsum_axis(node: NodeProto, made: Index) -> int | None:
+    """Last axis of the weight that is still there in the output; None where the equation leaves it open."""
+    equation = next((a.s.decode() for a in node.attribute if a.name == "equation"), "").replace(" ", "")
+    operands, arrow, output = equation.partition("->")
+    slots = _einsum_slots(node, made)
+    if not arrow or "." in equation or slots is None:
+        return None
+    labels = operands.split(",")[slots[0]]
+    kept = [axis for axis, label in enumerate(labels) if label in output]
+    return kept[-1] if kept else None
 
 
 def _unlisted(made: Index, counted: set[str]) -> int:
