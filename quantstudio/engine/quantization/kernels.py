@@ -143,6 +143,7 @@ class _Mapper:
         self.written = {node.name: node for node in _all_nodes(emission.model.graph)}
         self.owner = {part: layer for layer, parts in emission.parts.items() for part in parts}
         self.producer = {o: n for n in self.written.values() for o in n.output if o}
+        self.constants = {tensor.name for tensor in _all_initializers(emission.model.graph)}
         self.weights = self._weight_owners()
         self.found: dict[str, onnx.NodeProto] = {}
 
@@ -202,7 +203,9 @@ class _Mapper:
         for name, layer in self.owner.items():
             node = self.written[name]
             for tensor in _constants_behind(node, self.producer):
-                owners[tensor].append(layer)
+                # An input of the graph has no producer either, and is read by others.
+                if tensor in self.constants:
+                    owners[tensor].append(layer)
         return owners
 
 
@@ -220,6 +223,13 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from _all_nodes(body)
 
 
+def _all_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for body in bodies(node):
+            yield from _all_initializers(body)
+
+
 def _constants_behind(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> Iterator[str]:
     """Names a node reads directly or through the nodes that dequantize its weights."""
     for name in node.input:
@@ -235,10 +245,7 @@ def weight_bytes_by_layer(layers: Sequence[LayerInfo], emission: Emission) -> di
     """Bytes of each layer's constants; what two layers share counts at the first."""
     written = {node.name: node for node in _all_nodes(emission.model.graph)}
     producer = {o: n for n in written.values() for o in n.output if o}
-    sizes = {t.name: len(t.raw_data) or t.ByteSize() for t in emission.model.graph.initializer}
-    for node in written.values():
-        for body in bodies(node):
-            sizes.update({t.name: len(t.raw_data) or t.ByteSize() for t in body.initializer})
+    sizes = {t.name: len(t.raw_data) or t.ByteSize() for t in _all_initializers(emission.model.graph)}
     counted: set[str] = set()
     totals = {}
     for layer in layers:

@@ -115,7 +115,12 @@ def _refusal(layer: LayerInfo, recipe: Recipe) -> str:
     asked, given = recipe.asked_scheme(layer), recipe.scheme_for(layer)
     if asked == given:
         return ""
-    return f"{asked.label} asked; stays FP32: {layer.reason or f'no {asked.label} form of {layer.op_type}'}"
+    why = layer.reason or f"no {asked.label} form of {layer.op_type}"
+    if not layer.reason and not layer.weight_name:
+        why = f"it multiplies two activations, and there is no {asked.label} form of that"
+    elif not layer.reason and layer.scope and asked.is_static:
+        why = "inside a control-flow body, where nothing is calibrated"
+    return f"{asked.label} asked; stays FP32: {why}"
 
 
 def _apply_scope(
