@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
+from quantstudio.core.errors import BuildError
 from quantstudio.engine.quantization.layer_node import LayerNode
 
 # Largest finite half; beyond it a weight would become infinite.
@@ -18,7 +20,7 @@ def write_float16(layer: LayerNode) -> None:
         name = layer.input(index)
         made = nodes.made(("float16", name))
         if made is None:
-            half = np.clip(layer.weight(index), -LARGEST_HALF, LARGEST_HALF).astype(np.float16)
+            half = _as_half(layer, index)
             kept = nodes.constants.shared(("float16", name)) or nodes.constants.share(
                 ("float16", name), (nodes.constants.add(f"{name}_float16", half),)
             )
@@ -27,3 +29,20 @@ def write_float16(layer: LayerNode) -> None:
             made = nodes.keep(("float16", name), output)
         layer.node.input[index] = made
     nodes.append(layer.node)
+
+
+def _as_half(layer: LayerNode, index: int) -> NDArray[np.float16]:
+    """The weight in half precision.
+
+    Raises:
+        BuildError: a value is beyond the range of half precision; clipping it would change the network.
+    """
+    weight = layer.weight(index)
+    largest = float(np.abs(weight).max(initial=0.0))
+    if not largest <= LARGEST_HALF:
+        raise BuildError(
+            f"its weights reach {largest:g}, FP16 ends at {LARGEST_HALF:g}",
+            where=layer.name,
+            hint="Give the layer another precision, such as fp32 or weight-int8",
+        )
+    return weight.astype(np.float16)

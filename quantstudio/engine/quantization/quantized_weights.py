@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import IntegerGrid
+from quantstudio.core.errors import BuildError
 from quantstudio.core.precision import Granularity, LayerScheme
 from quantstudio.engine.quantization.builder import NodeList
 from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight
@@ -45,7 +46,15 @@ class WeightSource:
         return (self.name, self.form, self.scheme, self.channel_axis, self.clip)
 
     def quantized(self) -> QuantizedWeight:
-        """The integers."""
+        """The integers.
+
+        Raises:
+            BuildError: the weight holds NaN or infinity; the message names it.
+        """
+        if not np.isfinite(self.value).all():
+            raise BuildError(
+                "the weight holds NaN or infinity", where=self.name, hint="Repair or retrain the model"
+            )
         return quantize_weight(self.value, self.scheme, self.channel_axis, self.clip)
 
 
