@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 # Below this a float32 scale is denormal and 1/scale overflows; ONNX Runtime then returns NaN.
 SMALLEST_SCALE = np.float32(np.finfo(np.float32).tiny * 2**8)
 
-FloatArray = NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True)
 class IntegerGrid:
@@ -66,20 +64,6 @@ def affine_qparams(low: float, high: float, grid: IntegerGrid) -> tuple[np.float
     scale = max(np.float32((high - low) / grid.steps), SMALLEST_SCALE)
     zero_point = round(float(np.clip(-low / float(scale), 0, grid.steps))) + grid.low
     return scale, zero_point
-
-
-def fake_quantize(
-    x: FloatArray, scale: FloatArray | np.float32, zero_point: int, grid: IntegerGrid
-) -> FloatArray:
-    """`x` rounded to the grid and mapped back; `scale` broadcasts against x.
-
-    Rounds half to even, as QuantizeLinear does.
-    """
-    q = np.rint(x / scale)
-    q += zero_point
-    np.clip(q, grid.low, grid.high, out=q)
-    q -= zero_point
-    return np.asarray(q * scale, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from quantstudio.core.affine import (
     IntegerGrid,
     affine_qparams,
     clip_effect,
-    fake_quantize,
     sqnr_db,
 )
+from tests.affine_reference import fake_quantize
 
 U8 = IntegerGrid(8, signed=False)
 S8 = IntegerGrid(8, signed=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantstudio.core.affine import IntegerGrid, clip_effect, fake_quantize
+from quantstudio.core.affine import IntegerGrid, clip_effect
 from quantstudio.core.channel_clip import channel_clip_effect
+from tests.affine_reference import fake_quantize
 
 
 @pytest.mark.parametrize("clip_share", [1.0, 0.6, 0.35], ids=["full", "moderate", "hard"])

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantstudio.core.affine import IntegerGrid, affine_qparams, fake_quantize
+from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod
 from quantstudio.core.statistics import Histogram
 from quantstudio.engine.calibration.histogram import TensorObserver
 from quantstudio.engine.calibration.ranges import activation_range, all_ranges
+from tests.affine_reference import fake_quantize
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(0, 1, 300_000).astype(np.float32)

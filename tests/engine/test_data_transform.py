@@ -7,7 +7,6 @@ from PIL import Image
 from quantstudio.core.data_spec import Transform, parse_transform
 from quantstudio.core.errors import DataError
 from quantstudio.core.layers import TensorInfo
-from quantstudio.engine.data.synthetic import synthetic_feed
 from quantstudio.engine.data.transform import bind_transform, resize_bilinear, resize_matrix
 
 RNG = np.random.default_rng(0)
@@ -193,16 +192,3 @@ def test_that_integer_pictures_stay_integers_through_resizing() -> None:
 def test_that_a_crop_larger_than_the_picture_is_refused() -> None:
     with pytest.raises(DataError, match="crop=9x4 is larger than the 8x8"):
         bind_transform(parse_transform("crop=9x4"), (8, 8), U8, info("n", 9, 4))
-
-
-def test_that_synthetic_feeds_fit_and_repeat() -> None:
-    inputs = (info("n", 3, "h", "w"), info("n", 7, dtype="int64", name="ids"), info(name="t"))
-    feed = synthetic_feed(inputs, 2, seed=3)
-    assert feed["input"].shape == (2, 3, 64, 64)
-    assert feed["input"].dtype == np.float32
-    assert feed["ids"].dtype == np.int64
-    assert set(np.unique(feed["ids"])) <= {0, 1}
-    assert feed["t"].shape == ()
-    again = synthetic_feed(inputs, 2, seed=3)
-    assert all(np.array_equal(feed[n], again[n]) for n in feed)
-    assert not np.array_equal(synthetic_feed(inputs, 2, seed=4)["input"], feed["input"])

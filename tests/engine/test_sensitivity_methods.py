@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from scipy.stats import spearmanr
 
-from quantstudio.core.affine import IntegerGrid, affine_qparams, fake_quantize
+from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, JobCancelled, RecipeError
 from quantstudio.core.events import CancelToken
@@ -22,6 +22,7 @@ from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization.weights import quantize_weight
+from tests.affine_reference import fake_quantize
 from tests.engine.sensitivity_cases import (
     INT4,
     RNG,

@@ -21,6 +21,7 @@ import quantstudio
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.results import Footprint
+from quantstudio.engine.model.protos import subgraphs, tensor_bytes
 from quantstudio.engine.runtime import Feed, first_line, resolve_provider, worker_threads
 
 PROBES = 3
@@ -28,31 +29,6 @@ PROBES = 3
 SLOW_SECONDS = 4.0
 PROBE_TIMEOUT_SECONDS = 600.0
 POLL_SECONDS = 0.05
-
-_BITS: dict[int, int] = {
-    TensorProto.FLOAT: 32,
-    TensorProto.DOUBLE: 64,
-    TensorProto.FLOAT16: 16,
-    TensorProto.BFLOAT16: 16,
-    TensorProto.INT8: 8,
-    TensorProto.UINT8: 8,
-    TensorProto.INT16: 16,
-    TensorProto.UINT16: 16,
-    TensorProto.INT32: 32,
-    TensorProto.UINT32: 32,
-    TensorProto.INT64: 64,
-    TensorProto.UINT64: 64,
-    TensorProto.BOOL: 8,
-    TensorProto.COMPLEX64: 64,
-    TensorProto.COMPLEX128: 128,
-    TensorProto.FLOAT8E4M3FN: 8,
-    TensorProto.FLOAT8E4M3FNUZ: 8,
-    TensorProto.FLOAT8E5M2: 8,
-    TensorProto.FLOAT8E5M2FNUZ: 8,
-    TensorProto.INT4: 4,
-    TensorProto.UINT4: 4,
-    TensorProto.FLOAT4E2M1: 4,
-}
 
 
 def footprint(
@@ -118,8 +94,7 @@ def file_bytes(model: Path) -> tuple[int, int]:
     weight_bytes = 0
     external: set[str] = set()
     for tensor in _constants(proto.graph):
-        values = int(np.prod(tensor.dims, dtype=np.int64))
-        weight_bytes += (values * _BITS.get(tensor.data_type, 32) + 7) // 8
+        weight_bytes += tensor_bytes(tensor)
         if tensor.data_location == TensorProto.EXTERNAL:
             external.update(e.value for e in tensor.external_data if e.key == "location")
     size = model.stat().st_size
@@ -132,11 +107,9 @@ def _constants(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     for sparse in graph.sparse_initializer:
         yield sparse.values
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                yield attribute.t
-            elif attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _constants(attribute.g)
+        yield from (a.t for a in node.attribute if a.type == onnx.AttributeProto.TENSOR)
+        for _, body in subgraphs(node):
+            yield from _constants(body)
 
 
 def _probed(argument: str, model: Path, cancel: CancelToken | None) -> dict[str, Any]:

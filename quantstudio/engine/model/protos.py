@@ -34,6 +34,7 @@ NATIVE_TYPES = frozenset(
 _BITS: dict[int, int] = {
     TensorProto.INT4: 4,
     TensorProto.UINT4: 4,
+    TensorProto.FLOAT4E2M1: 4,
     TensorProto.BFLOAT16: 16,
     TensorProto.FLOAT8E4M3FN: 8,
     TensorProto.FLOAT8E4M3FNUZ: 8,

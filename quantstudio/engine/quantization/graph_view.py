@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+
+from quantstudio.engine.model.protos import subgraphs
 
 
 @dataclass(slots=True)
@@ -105,11 +106,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:  # n
 
 def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Control-flow bodies a node owns."""
-    for item in node.attribute:
-        if item.type == onnx.AttributeProto.GRAPH:
-            yield item.g
-        elif item.type == onnx.AttributeProto.GRAPHS:
-            yield from item.graphs
+    yield from (body for _, body in subgraphs(node))
 
 
 def captures(body: onnx.GraphProto) -> Iterator[str]:
@@ -123,8 +120,3 @@ def captures(body: onnx.GraphProto) -> Iterator[str]:
         for inner in bodies(node):
             yield from (name for name in captures(inner) if name not in own)
     yield from (value.name for value in body.output if value.name not in own)
-
-
-def is_float_tensor(array: NDArray[Any] | None) -> bool:
-    """Whether an array is float32 (what the integer kernels can stand in for)."""
-    return array is not None and array.dtype == np.float32

@@ -1,8 +1,8 @@
-"""TorchGraph: an ONNX graph run node by node in torch, with hooks, replay and write-back."""
+"""TorchGraph: an ONNX graph run node by node in torch, with hooks and write-back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,11 +85,6 @@ class Node:
 
 
 Hook = Callable[[Node, tuple[Value, ...]], Result]
-
-
-def supported_operators() -> frozenset[str]:
-    """ONNX operators that have a torch form."""
-    return frozenset(OPERATORS)
 
 
 class TorchGraph(nn.Module):
@@ -179,10 +174,6 @@ class TorchGraph(nn.Module):
         assert tensor is not None
         return tensor
 
-    def has_initializer(self, name: str) -> bool:
-        """Whether this tensor name is an initializer."""
-        return name in self._key
-
     def to_initializers(self) -> dict[str, NDArray[np.generic]]:
         """The weights as arrays by initializer name, ready to be written back into the model."""
         arrays: dict[str, NDArray[np.generic]] = {}
@@ -242,44 +233,12 @@ class TorchGraph(nn.Module):
                 values.pop(name, None)
         return {name: self._lookup(name, values) for name in wanted}
 
-    def record(self, feed: Feed, keep: Collection[str] | None = None) -> dict[str, Tensor]:
-        """All tensors of one run by name (or those of `keep`), for `replay`."""
-        if keep is not None:
-            return self.run(feed, tuple(keep))
+    def record(self, feed: Feed) -> dict[str, Tensor]:
+        """All tensors of one run by name."""
         values: dict[str, Value] = {name: self._to_tensor(value) for name, value in feed.items()}
         for node in self.nodes:
             self._step(node, values)
         return {name: value for name, value in values.items() if value is not None}
-
-    def replay(self, recorded: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
-        """Graph outputs with one node run again (through its hook) and everything that depends on it.
-
-        Args:
-            recorded: From `record`; nodes that do not depend on `start` are read from here.
-            start: Name of the first node to run again.
-
-        Raises:
-            KeyError: no node has that name, or a tensor needed was not recorded.
-        """
-        values: dict[str, Value] = {}
-        for index in self.dependents(start):
-            node = self.nodes[index]
-            for name in node.inputs:
-                if name and name not in values and not self.has_initializer(name):
-                    values[name] = recorded[name]
-            self._step(node, values)
-        return {name: self._lookup(name, {**recorded, **values}) for name in self.output_names}
-
-    def dependents(self, start: str) -> tuple[int, ...]:
-        """Indices of a node and of all that depend on it, in execution order."""
-        first = self._by_name[start]
-        dirty = {name for name in first.outputs if name}
-        found = [first.index]
-        for node in self.nodes[first.index + 1 :]:
-            if not dirty.isdisjoint(node.inputs):
-                found.append(node.index)
-                dirty.update(name for name in node.outputs if name)
-        return tuple(found)
 
     def _step(self, node: Node, values: dict[str, Value]) -> None:
         inputs = tuple(self._lookup(name, values) if name else None for name in node.inputs)
