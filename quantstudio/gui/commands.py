@@ -331,7 +331,9 @@ class Commands(QObject):
 
     def edit_settings(self) -> None:
         """Open the settings dialog."""
-        SettingsDialog(self._settings, self._window.actions_list, self._window).open()
+        dialog = SettingsDialog(self._settings, self._window.actions_list, self._window)
+        self._session.workflow.devices(dialog.offer_devices)
+        dialog.open()
 
     def toggle_theme(self) -> None:
         """Switch between light and dark, and stay with it."""

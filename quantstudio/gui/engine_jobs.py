@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,28 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.jobs.spec import JobSpec, new_job
 
 TASKS = "quantstudio.engine.tasks:"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Where and how the engine computes.
+
+    Attributes:
+        threads: Threads of the runtime when measuring; 0 leaves the choice to the engine.
+        provider: Execution provider of ONNX Runtime for measuring.
+        device: torch device of the sensitivity estimate.
+        batch: Batch size of the latency runs.
+    """
+
+    threads: int = 0
+    provider: str = "cpu"
+    device: str = "cpu"
+    batch: int = 1
+
+
+def devices_job() -> JobSpec:
+    """What is installed to compute on."""
+    return new_job(f"{TASKS}devices", {})
 
 
 def open_model_job(path: str, *, trust: bool, factory: str, state: str) -> JobSpec:
@@ -47,6 +70,7 @@ def sensitivity_job(
     samples: int,
     statistics: str,
     layers: Sequence[str] = (),
+    device: str = "cpu",
 ) -> JobSpec:
     """Sensitivity of all layers, or exactly of some."""
     params: dict[str, Any] = {
@@ -55,6 +79,7 @@ def sensitivity_job(
         "method": method,
         "samples": samples,
         "statistics": statistics,
+        "device": device,
     }
     if layers:
         params["layers"] = list(layers)
@@ -94,7 +119,12 @@ def quantize_job(
 
 
 def compare_job(
-    model: ModelSummary, data: DataSpec, variants: Sequence[Path], names: Sequence[str], *, threads: int
+    model: ModelSummary,
+    data: DataSpec,
+    variants: Sequence[Path],
+    names: Sequence[str],
+    *,
+    options: EngineOptions,
 ) -> JobSpec:
     """Measure variants against the base."""
     params: dict[str, Any] = {
@@ -103,9 +133,11 @@ def compare_job(
         "variants": [str(v) for v in variants],
         "names": list(names),
         "data": to_json(data),
+        "provider": options.provider,
+        "batch": options.batch,
     }
-    if threads > 0:
-        params["threads"] = threads
+    if options.threads > 0:
+        params["threads"] = options.threads
     return new_job(f"{TASKS}compare", params)
 
 

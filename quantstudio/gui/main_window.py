@@ -30,7 +30,7 @@ from quantstudio.gui.panels.log_panel import LogPanel
 from quantstudio.gui.panels.plans_panel import PlansPanel
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import LogLine, NoticeLevel, Notification
-from quantstudio.gui.settings import Settings
+from quantstudio.gui.settings import ENGINE_KEYS, Settings
 from quantstudio.gui.status_line import StatusLine
 from quantstudio.gui.theme import apply_theme, current_theme, icon, resolve_choice, theme_hub
 from quantstudio.gui.widgets.card import Card
@@ -189,7 +189,7 @@ class MainWindow(QMainWindow):
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._follow_theme)
         theme_hub().theme_changed.connect(self._retheme)
         self.layers_panel.open_asked.connect(self.commands.open_file)
-        session.workflow.threads = self.settings.threads
+        session.workflow.options = self.settings.engine
 
     # The plots, after the first paint.
 
@@ -202,7 +202,7 @@ class MainWindow(QMainWindow):
             QTimer.singleShot(30, self.show_plots)
 
     def show_plots(self) -> None:
-        """Put the views that draw into the tabs, one a turn of the event loop, so that the window stays usable.
+        """Put the views that draw into the tabs, one a turn of the event loop: the window stays usable.
 
         Importing what they draw with takes a third of a second: another thread does it.
         """
@@ -341,8 +341,8 @@ class MainWindow(QMainWindow):
     def _on_setting_changed(self, key: str) -> None:
         if key == "theme":
             self._follow_theme()
-        elif key == "threads":
-            self.session.workflow.threads = self.settings.threads
+        elif key in ENGINE_KEYS:
+            self.session.workflow.options = self.settings.engine
 
     def _follow_theme(self) -> None:
         theme = resolve_choice(self.settings.theme, QGuiApplication.styleHints().colorScheme())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quantstudio.core.data_spec import DataSpec
@@ -113,16 +112,6 @@ class SessionState:
         """Add a build, or replace the same one."""
         self.built = [one for one in self.built if one.build.variant != built.build.variant]
         self.built.append(built)
-
-    def free_name(self, wanted: str) -> str:
-        """A variant name nobody has yet."""
-        taken: Mapping[str, BuiltVariant] = {one.name: one for one in self.built}
-        if wanted not in taken:
-            return wanted
-        number = 2
-        while f"{wanted} {number}" in taken:
-            number += 1
-        return f"{wanted} {number}"
 
     def _base(self, model: ModelSummary) -> Variant:
         return Variant(

@@ -8,10 +8,12 @@ from pathlib import Path
 from PySide6.QtCore import QByteArray, QObject, QSettings, Signal
 
 from quantstudio.core.folders import config_folder
+from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.theme import ThemeChoice
 
 RECENT_KEPT = 10
 LAYOUT_VERSION = 1
+ENGINE_KEYS = ("threads", "provider", "device", "batch")
 
 
 class Settings(QObject):
@@ -41,14 +43,19 @@ class Settings(QObject):
         self._put("theme", choice.value)
 
     @property
-    def threads(self) -> int:
-        """Threads of the runtime when measuring; 0 leaves the choice to the engine."""
-        text = self._text("threads", "0")
-        return int(text) if text.isdecimal() else 0
+    def engine(self) -> EngineOptions:
+        """Where and how the engine computes."""
+        batch = max(1, self._count("batch", 1))
+        return EngineOptions(
+            self._count("threads", 0), self._text("provider", "cpu"), self._text("device", "cpu"), batch
+        )
 
-    @threads.setter
-    def threads(self, count: int) -> None:
-        self._put("threads", str(count))
+    @engine.setter
+    def engine(self, options: EngineOptions) -> None:
+        before = self.engine
+        for key in ENGINE_KEYS:
+            if getattr(options, key) != getattr(before, key):
+                self._put(key, str(getattr(options, key)))
 
     @property
     def last_project(self) -> str:
@@ -105,6 +112,10 @@ class Settings(QObject):
     def save_layout(self, name: str, value: QByteArray) -> None:
         """Keep a geometry or window state."""
         self._store.setValue(f"layout{LAYOUT_VERSION}/{name}", value)
+
+    def _count(self, key: str, otherwise: int) -> int:
+        text = self._text(key, "")
+        return int(text) if text.isdecimal() else otherwise
 
     def _text(self, key: str, default: str) -> str:
         value = self._store.value(key, default)

@@ -21,6 +21,7 @@ from quantstudio.gui.figures import number, percent, size
 from quantstudio.gui.job_list import Work
 from quantstudio.gui.session_state import BuiltVariant
 from quantstudio.gui.streamed import weights_from_event
+from quantstudio.gui.variant_names import variant_name
 from quantstudio.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Workflow:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.threads = 0
+        self.options = engine_jobs.EngineOptions()
 
     # Opening.
 
@@ -77,6 +78,15 @@ class Workflow:
             lambda: engine_jobs.data_summary_job(model, spec),
             checked,
         )
+
+    def devices(self, on_found: Callable[[Mapping[str, Any]], None]) -> None:
+        """Ask the worker what is installed to compute on."""
+
+        def found(result: Mapping[str, Any]) -> str:
+            on_found(result)
+            return ", ".join([*result["providers"], *result["torch_devices"]])
+
+        self._add("devices", "List devices", engine_jobs.devices_job, found)
 
     # Analysis.
 
@@ -129,6 +139,7 @@ class Workflow:
                 samples=SENSITIVITY_SAMPLES,
                 statistics=state.statistics_path,
                 layers=exact,
+                device=self.options.device,
             )
 
         def finished(result: Mapping[str, Any]) -> str:
@@ -214,7 +225,7 @@ class Workflow:
                 data,
                 [Path(v.path) for v in chosen],
                 ["FP32", *(v.name for v in chosen)],
-                threads=self.threads,
+                options=self.options,
             )
 
         def finished(result: Mapping[str, Any]) -> str:
@@ -277,7 +288,8 @@ class Workflow:
         same = next((one for one in state.built if one.build.variant == build.variant), None)
         if same is not None:
             return replace(same, build=build)
-        return BuiltVariant(state.free_name(plan), plan, recipe, digest, build)
+        name = variant_name(recipe, self._session.layers, {one.name for one in state.built})
+        return BuiltVariant(name, plan, recipe, digest, build)
 
     def _on_weights(self, event: LayerFinished) -> None:
         row = weights_from_event(event)

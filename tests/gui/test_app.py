@@ -19,6 +19,7 @@ from PySide6.QtWidgets import QApplication
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.gui.app import check_reference_counts, first_project, main, make_application, open_first
 from quantstudio.gui.collector import MainThreadCollector
+from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.faults import Faults
 from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.settings import Settings
@@ -267,11 +268,11 @@ class TestFaults:
 class TestSettings:
     def test_that_everything_survives_a_restart(self, tmp_path):
         settings = Settings()
-        settings.threads = 3
+        settings.engine = EngineOptions(threads=3)
         settings.folder = "/some, where"
         settings.set_shortcut("run.all", "")
         again = Settings()
-        assert (again.threads, again.folder, again.shortcut("run.all")) == (3, "/some, where", "")
+        assert (again.engine.threads, again.folder, again.shortcut("run.all")) == (3, "/some, where", "")
 
     def test_that_recent_files_are_few_newest_first_and_there(self, tmp_path):
         settings = Settings()
@@ -293,4 +294,4 @@ class TestSettings:
         path.write_text("[General]\ntheme=purple\nthreads=many\n")
         settings = Settings(path)
         assert settings.theme.value == "system"
-        assert settings.threads == 0
+        assert settings.engine == EngineOptions()

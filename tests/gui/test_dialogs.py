@@ -16,6 +16,7 @@ from quantstudio.gui.dialogs.help_dialogs import AboutDialog, FaultDialog, Short
 from quantstudio.gui.dialogs.rules_dialog import RulesDialog, deciding_counts, rule_preview
 from quantstudio.gui.dialogs.settings_dialog import SettingsDialog
 from quantstudio.gui.dialogs.trust_dialog import TrustDialog
+from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.session_values import TrustRequest
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, current_theme
 from tests.gui.conftest import find, settle
@@ -231,8 +232,26 @@ class TestSettings:
     def test_that_threads_reach_the_next_measurement(self, full):
         dialog = SettingsDialog(full.settings, full.actions_list, full)
         dialog.threads.setValue(2)
-        assert full.session.workflow.threads == 2
+        assert full.session.workflow.options.threads == 2
         dialog.threads.setValue(0)
+
+    def test_that_only_installed_devices_are_offered_and_the_choice_is_kept(self, full):
+        dialog = SettingsDialog(full.settings, full.actions_list, full)
+        assert dialog.provider.count() == 1
+        dialog.offer_devices(
+            {
+                "providers": ["OpenVINOExecutionProvider", "CPUExecutionProvider"],
+                "torch_devices": ["cpu", "cuda:0"],
+            }
+        )
+        assert [dialog.provider.itemText(i) for i in range(dialog.provider.count())] == ["CPU", "OPENVINO"]
+        dialog.provider.setCurrentIndex(dialog.provider.findData("openvino"))
+        dialog.device.setCurrentIndex(dialog.device.findData("cuda:0"))
+        dialog.batch.setValue(8)
+        assert full.session.workflow.options == EngineOptions(0, "openvino", "cuda:0", 8)
+        assert SettingsDialog(full.settings, full.actions_list, full).provider.currentData() == "openvino"
+        full.settings.engine = EngineOptions()
+        assert full.session.workflow.options == EngineOptions()
 
     def test_that_a_key_is_changed_kept_and_reset(self, full):
         dialog = SettingsDialog(full.settings, full.actions_list, full)

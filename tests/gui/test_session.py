@@ -19,6 +19,7 @@ from quantstudio.core.recipe import (
     RangeMethod,
     uniform_recipe,
 )
+from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.session import NoticeLevel, Notification, PrecisionKey, Session
 from quantstudio.gui.session_state import SessionState
 from quantstudio.gui.session_values import LogLine
@@ -268,7 +269,7 @@ class TestAnalysis:
         with_data.set_scheme(conv_names(with_data), "fp32")
         with_data.quantize()
         idle(qtbot, with_data)
-        assert [v.name for v in with_data.variants] == ["FP32", "INT8", "INT8 2"]
+        assert [v.name for v in with_data.variants] == ["FP32", "INT8", "INT8 #2"]
         with_data.load_variant(first)
         assert with_data.recipe == first.recipe
         assert with_data.current_variant.name == "INT8"
@@ -297,11 +298,11 @@ class TestAnalysis:
         with_data.quantize()
         with_data.measure_every()
         idle(qtbot, with_data)
-        assert replay.submitted[-1].params["names"] == ["FP32", "INT8", "INT8 2"]
+        assert replay.submitted[-1].params["names"] == ["FP32", "INT8", "INT8 #2"]
         assert all(v.result is not None for v in with_data.variants)
 
     def test_that_threads_of_the_settings_reach_the_measurement(self, qtbot, replay, with_data):
-        with_data.workflow.threads = 3
+        with_data.workflow.options = EngineOptions(threads=3)
         with_data.measure()
         idle(qtbot, with_data)
         assert replay.submitted[-1].params["threads"] == 3

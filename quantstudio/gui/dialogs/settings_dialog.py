@@ -1,8 +1,10 @@
-"""Theme, threads and keys; every choice takes effect at once."""
+"""Theme, where the engine computes, and keys; every choice takes effect at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
@@ -21,13 +23,17 @@ from PySide6.QtWidgets import (
     QTableWidgetItem,
     QWidget,
 )
+from shiboken6 import isValid
 
 from quantstudio.gui.actions import Actions
 from quantstudio.gui.dialogs.dialog import Dialog
+from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.settings import Settings
 from quantstudio.gui.theme import ThemeChoice
 
 MOST_THREADS = 256
+LARGEST_BATCH = 1024
+_PROVIDER = "ExecutionProvider"
 _THEMES = {
     ThemeChoice.SYSTEM: "Like the system",
     ThemeChoice.LIGHT: "Light",
@@ -49,18 +55,15 @@ class SettingsDialog(Dialog):
             self.theme.addItem(text, choice)
         self.theme.setCurrentIndex(self.theme.findData(settings.theme))
         self.theme.currentIndexChanged.connect(self._on_theme)
-        self.threads = QSpinBox(self)
-        self.threads.setObjectName("settings.threads")
-        self.threads.setAccessibleName("Threads when measuring")
-        self.threads.setRange(0, MOST_THREADS)
-        self.threads.setSpecialValueText("all cores but one")
-        self.threads.setValue(settings.threads)
-        self.threads.valueChanged.connect(self._on_threads)
+        self._make_engine(settings.engine)
         form = QFormLayout()
         form.setHorizontalSpacing(16)
         form.setVerticalSpacing(8)
         form.addRow(self._label("Theme", self.theme), self.theme)
+        form.addRow(self._label("Measure on", self.provider), self.provider)
+        form.addRow(self._label("Estimate sensitivity on", self.device), self.device)
         form.addRow(self._label("Threads when measuring", self.threads), self.threads)
+        form.addRow(self._label("Batch when timing", self.batch), self.batch)
         self.body.addLayout(form)
         self.body.addLayout(self._key_header())
         self.table = self._make_table()
@@ -72,6 +75,43 @@ class SettingsDialog(Dialog):
         self.add_button("close", "Close", QDialogButtonBox.ButtonRole.RejectRole, is_default=True)
         self.resize(560, 620)
         self._filter("")
+
+    def offer_devices(self, found: Mapping[str, Any]) -> None:
+        """Offer what the worker found installed; the dialog may be gone by then."""
+        if not isValid(self):
+            return
+        for box, names, shown in (
+            (self.provider, found["providers"], _provider_text),
+            (self.device, found["torch_devices"], str.upper),
+        ):
+            for name in names:
+                key = name.removesuffix(_PROVIDER).lower()
+                if box.findData(key) < 0:
+                    box.addItem(shown(name), key)
+
+    def _make_engine(self, options: EngineOptions) -> None:
+        self.provider = self._choice("provider", "Execution provider when measuring", options.provider)
+        self.device = self._choice("device", "Device of the sensitivity estimate", options.device)
+        self.threads = self._number("threads", "Threads when measuring", options.threads, 0, MOST_THREADS)
+        self.threads.setSpecialValueText("all cores but one")
+        self.batch = self._number("batch", "Batch size when timing", options.batch, 1, LARGEST_BATCH)
+
+    def _choice(self, key: str, name: str, value: str) -> QComboBox:
+        box = QComboBox(self)
+        box.setObjectName(f"settings.{key}")
+        box.setAccessibleName(name)
+        box.addItem(value.upper(), value)
+        box.currentIndexChanged.connect(lambda: self._on_engine(key, box.currentData()))
+        return box
+
+    def _number(self, key: str, name: str, value: int, least: int, most: int) -> QSpinBox:
+        box = QSpinBox(self)
+        box.setObjectName(f"settings.{key}")
+        box.setAccessibleName(name)
+        box.setRange(least, most)
+        box.setValue(value)
+        box.valueChanged.connect(lambda count: self._on_engine(key, count))
+        return box
 
     def _label(self, text: str, buddy: QWidget) -> QLabel:
         label = QLabel(text, self)
@@ -152,8 +192,8 @@ class SettingsDialog(Dialog):
     def _on_theme(self) -> None:
         self._settings.theme = ThemeChoice(self.theme.currentData())
 
-    def _on_threads(self, count: int) -> None:
-        self._settings.threads = count
+    def _on_engine(self, key: str, value: str | int) -> None:
+        self._settings.engine = replace(self._settings.engine, **{key: value})  # type: ignore[arg-type]
 
     def _on_reset(self) -> None:
         for row, spec in enumerate(self._actions.specs):
@@ -161,3 +201,7 @@ class SettingsDialog(Dialog):
             edit = self.table.cellWidget(row, 1)
             if isinstance(edit, QKeySequenceEdit):
                 edit.setKeySequence(self._actions[spec.name].shortcut())
+
+
+def _provider_text(name: str) -> str:
+    return name.removesuffix(_PROVIDER).upper()

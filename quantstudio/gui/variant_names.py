@@ -1,0 +1,46 @@
+"""What a variant is called: by what its recipe does to the layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe
+
+BETWEEN = " · "
+GROUPS_NAMED = 3  # more kinds of precision than that make no name any more
+UNCHANGED = "FP32 rebuilt"
+_METHODS = {
+    RangeMethod.MINMAX: "min–max",
+    RangeMethod.PERCENTILE: "percentile",
+    RangeMethod.MSE: "MSE",
+    RangeMethod.ENTROPY: "entropy",
+}
+
+
+def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[str] = ()) -> str:
+    """Precision of most layers, then what differs: "INT8", "INT8 · 3 W4A8", "INT8 · 1 FP32 · 2 clipped".
+
+    Layers that can only be FP32 do not count. A name in `taken` gets a number.
+    """
+    schemes = [recipe.scheme_for(layer) for layer in layers if layer.schemes]
+    groups = Counter(scheme.label for scheme in schemes).most_common()
+    parts = [label if i == 0 else f"{number} {label}" for i, (label, number) in enumerate(groups)]
+    if len(parts) > GROUPS_NAMED:
+        rest = sum(number for _, number in groups[GROUPS_NAMED:])
+        parts = [*parts[:GROUPS_NAMED], f"{rest} others"]
+    if all(scheme.is_float for scheme in schemes) and len(parts) <= 1 and parts != ["FP16"]:
+        parts = [UNCHANGED]
+    if (
+        any(scheme.is_static for scheme in schemes)
+        and recipe.calibration.method != CalibrationSettings().method
+    ):
+        parts.append(_METHODS[recipe.calibration.method])
+    clipped = len(recipe.weight_ranges) + len(recipe.activation_ranges)
+    if clipped:
+        parts.append(f"{clipped} clipped")
+    name = BETWEEN.join(parts)
+    if name not in taken:
+        return name
+    return next(free for i in range(2, len(taken) + 3) if (free := f"{name} #{i}") not in taken)
