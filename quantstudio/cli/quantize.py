@@ -130,12 +130,12 @@ def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | N
     if not rules:
         return chosen
     if chosen is None:
-        if preset in ("", "auto", "float16"):
+        if preset in ("", "auto"):
             raise RecipeError(
                 "--set needs a recipe or a preset of one precision to start from",
                 hint="Give --preset static-int8, or --recipe R.json",
             )
-        chosen = uniform_recipe(preset)
+        chosen = uniform_recipe("fp16" if preset == "float16" else preset)
     for text in rules:
         chosen = chosen.with_rule(_rule(text))
     return chosen
