@@ -22,6 +22,7 @@ from quantstudio.cli import (
     quantize,
     report,
     run,
+    search,
     sensitivity,
 )
 from quantstudio.cli.execution import exit_code_of, leave
@@ -43,6 +44,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate.command,
     "sensitivity": sensitivity.command,
     "quantize": quantize.command,
+    "search": search.command,
     "compare": compare.command,
     "run": run.command,
     "report": report.command,

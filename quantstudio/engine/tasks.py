@@ -15,8 +15,9 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.prediction import CostTable
-from quantstudio.core.recipe import CalibrationSettings, Recipe
+from quantstudio.core.recipe import CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
+from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import (
     load_statistics,
@@ -326,6 +327,61 @@ def quantize(
             cancel=token,
         )
     return QuantizeResult(built, chosen, dataset.digest if dataset else "")
+
+
+def search(
+    *,
+    graph_path: str,
+    data: Mapping[str, Any],
+    output: str,
+    budget: Mapping[str, Any] | None = None,
+    family: str = "auto",
+    pins: Sequence[Mapping[str, Any]] = (),
+    samples: int = DEFAULT_SAMPLES,
+    test_data: Mapping[str, Any] | None = None,
+    statistics: str = "",
+    sensitivity: Mapping[str, Any] | None = None,
+    costs: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> SearchResult:
+    """Find, build and measure the best mixed-precision plan within a budget (`SearchBudget`).
+
+    `pins` are rules (`LayerRule`) that fix the layers they match; `statistics`, `sensitivity` and `costs` are
+    what earlier tasks made, so that it is not made again.
+
+    Raises:
+        RecipeError: no plan keeps the budget (an `InfeasibleBudgetError`), or a parameter cannot be read.
+    """
+    from quantstudio.engine.search.loop import search as search_plans  # imports torch
+    from quantstudio.engine.search.workbench import Known, SearchRequest
+
+    if family not in list(ActivationFamily):
+        raise RecipeError(
+            f"unknown activation family {family!r}", hint=f"Choose one of {', '.join(ActivationFamily)}"
+        )
+    graph = load_graph(graph_path)
+    return search_plans(
+        graph,
+        _dataset(graph, data),
+        Path(output),
+        SearchRequest(
+            budget=_read(SearchBudget, budget or {}, "budget"),
+            family=ActivationFamily(family),
+            pins=tuple(_read(LayerRule, pin, "pins") for pin in pins),
+            samples=samples,
+            calibration=_read(CalibrationSettings, calibration, "calibration") if calibration else None,
+        ),
+        test=_dataset(graph, test_data) if test_data else None,
+        known=Known(
+            load_statistics(Path(statistics)) if statistics else None,
+            _read(SensitivityResult, sensitivity, "sensitivity") if sensitivity else None,
+            _read(CostTable, costs, "costs") if costs else None,
+        ),
+        reporter=reporter,
+        cancel=cancel or never_cancelled(),
+    )
 
 
 def compare(

@@ -39,6 +39,8 @@ BIT_FLOORS = (1, 3, 4)
 TIGHTENING = 0.7
 # Single-precision plans beyond this predicted KL are ruined and not worth a run.
 RUINED_KL = 2.0
+# One standard deviation, as part of the way to the end of a 95 % interval from eight draws (Student's t).
+ONE_DEVIATION = 1 / 2.36
 # Plans timed in one interleaved comparison.
 TIMED_TOGETHER = 3
 DROP = "accuracy drop, points"
@@ -276,11 +278,17 @@ class _Loop:
         return {quantity: float(bound) for quantity, bound in bounds.items() if bound is not None}
 
     def _kl_cap(self) -> float | None:
-        """The largest KL at which the accuracy curve still keeps the drop."""
+        """The largest KL at which the accuracy curve still keeps the drop.
+
+        Without test data to judge by, one standard deviation of what another sample would show is kept free.
+        """
         curve, drop = self.bench.curve, self.budget.max_drop
         if drop is None or curve is None:
             return None
-        lost = 100 * (curve.accuracy[0] - np.asarray(curve.accuracy))
+        accuracy = np.asarray(curve.accuracy)
+        if not self.bench.has_test_data:
+            accuracy = accuracy - ONE_DEVIATION * (accuracy - np.asarray(curve.low))
+        lost = 100 * np.maximum(curve.accuracy[0] - accuracy, 0)
         within = np.flatnonzero(lost <= drop)
         last = int(within[-1])
         if last + 1 == len(lost):

@@ -271,6 +271,11 @@ class Workbench:
         return one.test
 
     @property
+    def has_test_data(self) -> bool:
+        """Whether plans are finally judged on other samples."""
+        return self._test_data is not None
+
+    @property
     def base(self) -> Measurement:
         """FP32 on the samples that plans are finally judged on."""
         return (self._test_judge or self.judge).base

@@ -1,0 +1,177 @@
+"""`quantstudio search`: the best mixed-precision plan within a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantstudio.cli.execution import run_task
+from quantstudio.cli.options import (
+    DataOption,
+    FactoryOption,
+    JsonOption,
+    ModelArgument,
+    SamplesOption,
+    TransformOption,
+    TrustOption,
+    check_json,
+    checked_output,
+    data_json,
+    split_model,
+)
+from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
+from quantstudio.core.codec import to_json
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.files import file_digest
+from quantstudio.core.precision import NAMED_SCHEMES
+from quantstudio.core.recipe import LayerRule
+from quantstudio.core.search_results import ActivationFamily, PlanPoint, SearchBudget, SearchResult
+from quantstudio.project.recipe_file import (
+    DataSource,
+    ModelSource,
+    OutputSource,
+    RecipeFile,
+    write_recipe_file,
+)
+
+# Front points the table shows; the JSON document has all.
+_SHOWN = 12
+
+
+def command(
+    model: ModelArgument,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT.onnx", help="File to write.")],
+    data: DataOption,
+    max_drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", help="Points of top-1 that may be lost; 0.5 if nothing is bounded."),
+    ] = None,
+    max_size_mb: Annotated[
+        float | None, typer.Option("--max-size-mb", help="Largest ONNX file, in MB of 1,000,000 bytes.")
+    ] = None,
+    max_weights_mb: Annotated[
+        float | None,
+        typer.Option("--max-weights-mb", help="Most MB of parameters, weights packed to their bits."),
+    ] = None,
+    max_latency_ratio: Annotated[
+        float | None, typer.Option("--max-latency-ratio", help="Longest time, as part of FP32's; at most 1.")
+    ] = None,
+    average_bits: Annotated[
+        float | None, typer.Option("--average-bits", help="Most bits a weight, on average.")
+    ] = None,
+    share_above_8: Annotated[
+        float | None,
+        typer.Option(
+            "--share-above-8",
+            help="Part of the layers that may stay float, 0 to 1; by default only if needed.",
+        ),
+    ] = None,
+    pins: Annotated[
+        list[str] | None,
+        typer.Option("--pin", metavar="PATTERN=SCHEME", help="Fix the precision of matching layers."),
+    ] = None,
+    activations: Annotated[
+        str, typer.Option("--activations", help=f"One of {', '.join(ActivationFamily)}.")
+    ] = "auto",
+    samples: SamplesOption = 512,
+    test_data: Annotated[
+        str, typer.Option("--test-data", metavar="D", help="Other data the chosen plan is judged on.")
+    ] = "",
+    transform: TransformOption = "",
+    trust: TrustOption = False,
+    factory: FactoryOption = "",
+    json: JsonOption = "",
+) -> None:
+    """Find the best precision of every layer within a budget, and write that model with its recipe.
+
+    Weights below 8 bits are stored in INT8 containers, so the file runs at INT8 speed; how large they are
+    packed is shown beside.
+    """
+    from quantstudio.engine import tasks
+
+    destination = checked_output(output, inputs=(model, data, test_data))
+    beside = checked_output(
+        str(destination.with_suffix(".recipe.json")), inputs=(model, data, test_data, output)
+    )
+    check_json(json, inputs=(model, data, test_data, output, str(beside)))
+    budget = SearchBudget(
+        max_drop=max_drop,
+        max_size_bytes=_bytes(max_size_mb),
+        max_weight_bytes=_bytes(max_weights_mb),
+        max_latency_ratio=max_latency_ratio,
+        average_bits=average_bits,
+        max_share_above_8=share_above_8,
+    )
+    rules = [to_json(_pin(text)) for text in pins or []]
+    spec = data_json(data, transform, trust=trust)
+    test_spec = data_json(test_data, transform, trust=trust) if test_data else None
+    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    result = run_task(
+        tasks.search,
+        graph_path=summary.graph_path,
+        data=spec,
+        output=str(destination),
+        budget=to_json(budget),
+        family=activations,
+        pins=rules,
+        samples=samples,
+        test_data=test_spec,
+    )
+    file = RecipeFile(
+        recipe=result.chosen.recipe,
+        model=ModelSource(model, file_digest(Path(model)) if Path(model).is_file() else "", factory),
+        data=DataSource(data, transform, digest=result.data_digest),
+        output=OutputSource(destination.name, result.build.digest),
+    )
+    write_recipe_file(beside, file)
+    if json:
+        write_json("search", {**to_json(result), "recipe": to_json(file), "recipe_path": str(beside)}, json)
+    if json != "-":
+        _print(result, beside)
+
+
+def _bytes(megabytes: float | None) -> int | None:
+    return None if megabytes is None else round(megabytes * 1e6)
+
+
+def _pin(text: str) -> LayerRule:
+    pattern, equals, name = text.rpartition("=")
+    if not equals or name not in NAMED_SCHEMES:
+        raise RecipeError(
+            f"--pin {text!r} is not PATTERN=SCHEME", hint=f"Schemes: {', '.join(NAMED_SCHEMES)}"
+        )
+    return LayerRule(NAMED_SCHEMES[name], (pattern,))
+
+
+def _print(result: SearchResult, recipe_path: Path) -> None:
+    console = console_for("")
+    step = max(1, -(-len(result.front) // _SHOWN))
+    shown = [*result.front[::step], *(p for p in result.front[-1:] if (len(result.front) - 1) % step)]
+    title = (
+        f"{len(result.front)} plans, activations {result.family.value}; {result.builds} built and measured "
+        f"on {result.samples} samples in {result.seconds:.1f} s and {result.timing_seconds:.1f} s of timing"
+    )
+    columns = ("plan", "bits", "packed", "file", "KL", result.metric_name or "metric", "x FP32", "figures")
+    named = [p for p in result.tried if p.name]
+    rows = [_row(p.name or "front", p) for p in (*named, *shown)] + [_row("chosen", result.chosen)]
+    print_table(console, title, columns, rows, right=(1, 2, 3, 4, 5, 6))
+    for line in (*result.notes, *result.build.warnings):
+        console.print(line, markup=False)
+    console.print(f"{result.build.output}  recipe: {recipe_path}", markup=False)
+
+
+def _row(name: str, point: PlanPoint) -> tuple[str, ...]:
+    figures = point.measured or point.predicted
+    ratio = figures.latency_ratio
+    return (
+        name,
+        f"{figures.average_bits:.2f}",
+        format_bytes(figures.weight_bytes),
+        format_bytes(figures.size_bytes) if figures.size_bytes is not None else "—",
+        f"{figures.kl:.2g}",
+        f"{figures.metric:.4f}" if figures.metric is not None else "—",
+        f"{1 / ratio:.2f}" if ratio else "—",
+        "measured" if point.measured is not None else "predicted",
+    )

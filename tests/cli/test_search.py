@@ -1,0 +1,78 @@
+"""`quantstudio search` on a bundled network: documents, files, refusals."""
+
+import json
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from quantstudio.cli.main import invoke
+from quantstudio.core.samples import sample
+
+SAMPLE = sample("digits_resnet")
+DATA = ["--data", str(SAMPLE.train), "--transform", SAMPLE.transform, "--samples", "128"]
+
+
+@pytest.fixture(scope="module")
+def _module_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(_module_cache, monkeypatch):
+    """Normalising the same model once is enough."""
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_module_cache))
+
+
+def test_that_search_writes_a_model_that_runs_and_a_recipe_that_repeats_it(tmp_path, capfd):
+    made = tmp_path / "made.onnx"
+    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "5", "-o", str(made), "--json", "-"]
+    assert invoke(arguments) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["schema"] == "quantstudio.search/1"
+    chosen = document["chosen"]
+    assert chosen["measured"]["average_bits"] <= 5
+    assert chosen["measured"]["size_bytes"] == made.stat().st_size
+    for point in document["front"]:
+        assert {"size_bytes", "latency_ms", "metric", "predicted", "recipe"} <= set(point)
+    session = ort.InferenceSession(str(made))
+    shape = [1 if isinstance(n, str) else n for n in session.get_inputs()[0].shape]
+    assert session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})[0].shape == (1, 10)
+    first = made.read_bytes()
+    made.unlink()
+    assert invoke(["run", str(tmp_path / "made.recipe.json")]) == 0
+    assert made.read_bytes() == first
+
+
+def test_that_pinned_layers_stay(tmp_path, capfd):
+    assert invoke(["inspect", str(SAMPLE.model), "--json", "-"]) == 0
+    name = json.loads(capfd.readouterr().out)["layers"][2]["name"]
+    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "6", "--pin", f"{name}=static-int4"]
+    assert invoke([*arguments, "-o", str(tmp_path / "m.onnx"), "--json", "-"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert {row["name"]: row["weights"] for row in document["build"]["layers"]}[name] == "int4"
+
+
+def test_that_a_budget_nobody_can_keep_is_refused_with_the_nearest(tmp_path, capfd):
+    out = tmp_path / "m.onnx"
+    assert invoke(["search", str(SAMPLE.model), *DATA, "--average-bits", "1.5", "-o", str(out)]) == 2
+    error = capfd.readouterr().err
+    assert "average weight bits (1.5)" in error
+    assert "nearest that can be had is 2" in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["--pin", "nonsense"], "PATTERN=SCHEME", id="pin"),
+        pytest.param(["--pin", "nowhere=fp32"], "no layer matches", id="pin of no layer"),
+        pytest.param(["--activations", "odd"], "unknown activation family", id="family"),
+        pytest.param(["--max-drop", "-1"], "accuracy drop", id="negative drop"),
+    ],
+)
+def test_that_a_mistake_is_one_line(tmp_path, capfd, arguments, says):
+    assert invoke(["search", str(SAMPLE.model), *DATA, *arguments, "-o", str(tmp_path / "m.onnx")]) == 2
+    error = capfd.readouterr().err
+    assert says in error
+    assert len(error.strip().splitlines()) == 1

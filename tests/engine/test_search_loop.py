@@ -1,0 +1,310 @@
+"""Whole searches on small networks: what is returned was measured and keeps its budget."""
+
+import threading
+import time
+
+import numpy as np
+import onnx
+import pytest
+
+from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.errors import JobCancelled, RecipeError
+from quantstudio.core.events import CancelToken
+from quantstudio.core.precision import FP32, STATIC_INT4, WEIGHT_INT4, Precision
+from quantstudio.core.recipe import LayerRule
+from quantstudio.core.results import Interval, LatencyResult
+from quantstudio.core.samples import sample
+from quantstudio.core.search_results import ActivationFamily, GroupKind, SearchBudget, SearchResult
+from quantstudio.engine.data.dataset import open_dataset
+from quantstudio.engine.evaluation.latency import LatencyComparison
+from quantstudio.engine.model.open import open_model
+from quantstudio.engine.search import workbench
+from quantstudio.engine.search.allocation import InfeasibleBudgetError
+from quantstudio.engine.search.loop import search
+from quantstudio.engine.search.measure import Judge
+from quantstudio.engine.search.predictor import ACTIVATIONS, fitted
+from quantstudio.engine.search.workbench import Known, SearchRequest
+from quantstudio.engine.tasks import search as search_task
+from tests.engine.quantization_cases import attention_net, opened
+
+SAMPLE = sample("digits_resnet")
+SAMPLES = 128
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+    graph = open_model(SAMPLE.model)
+    spec = DataSpec(str(SAMPLE.train), parse_transform(SAMPLE.transform))
+    yield graph, open_dataset(spec, graph.summary.inputs)
+    monkeypatch.undo()
+
+
+def found(net, tmp_path, *, pins=(), test=None, family=ActivationFamily.AUTO, **bounds) -> SearchResult:
+    graph, data = net
+    request = SearchRequest(SearchBudget(**bounds), family, pins, SAMPLES, time_chosen=False)
+    return search(graph, data, tmp_path / "out.onnx", request, test=test)
+
+
+def weights_of(point, graph):
+    schemes = point.recipe.resolve(graph.layers)
+    return {layer.name: schemes[layer.name].weights for layer in graph.layers}
+
+
+def test_that_average_bits_are_kept_and_no_single_precision_is_better(net, tmp_path):
+    graph, data = net
+    result = found(net, tmp_path, average_bits=4.5)
+    schemes = result.chosen.recipe.resolve(graph.layers)
+    sizes = {layer.name: int(np.prod(layer.weight_shape)) for layer in graph.layers}
+    bits = sum(sizes[n] * schemes[n].weights.bits for n in sizes) / sum(sizes.values())
+    assert bits <= 4.5
+    assert result.chosen.measured is not None
+    assert result.chosen.measured.average_bits == pytest.approx(bits)
+    uniform = [p for p in result.tried if p.name in ("INT4 everywhere", "INT3 everywhere")]
+    assert len(uniform) == 2
+    assert all(result.chosen.measured.kl <= p.measured.kl for p in uniform if p.measured)
+    judged = Judge(graph, data, samples=SAMPLES, cancel=CancelToken()).measure_file(tmp_path / "out.onnx")
+    assert judged.kl == pytest.approx(result.chosen.measured.kl, rel=1e-6)
+
+
+def test_that_the_file_is_all_integer_and_as_large_as_int8(net, tmp_path):
+    result = found(net, tmp_path, average_bits=4.5)
+    assert all(layer.is_integer_kernel for layer in result.build.layers)
+    int8 = next(p for p in result.tried if p.name == "INT8 everywhere")
+    assert result.build.size_bytes == pytest.approx(int8.size_bytes, rel=0.01)
+    assert result.chosen.measured is not None
+    assert int8.measured is not None
+    assert result.chosen.measured.weight_bytes < 0.7 * int8.measured.weight_bytes
+
+
+def test_that_a_drop_alone_makes_the_model_small(net, tmp_path):
+    result = found(net, tmp_path, max_drop=1.0)
+    chosen = result.chosen.measured
+    assert chosen is not None
+    assert chosen.drop is not None
+    assert chosen.drop <= 1.0
+    assert chosen.average_bits < 6
+    assert result.metric_name == "top1"
+
+
+def test_that_without_a_budget_half_a_point_is_the_bound(net, tmp_path):
+    assert found(net, tmp_path).budget.max_drop == 0.5
+
+
+def test_that_packed_bytes_are_weights_scales_and_biases(net, tmp_path):
+    graph, _ = net
+    result = found(net, tmp_path, average_bits=8)
+    int8 = next(p for p in result.tried if p.name == "INT8 everywhere")
+    expected = 0
+    for layer in graph.layers:
+        weights = int(np.prod(layer.weight_shape))
+        channels = layer.weight_shape[layer.channel_axis or 0]
+        expected += weights + 4 * channels + 4 * (layer.parameters - weights)
+    assert int8.measured is not None
+    assert int8.measured.weight_bytes == expected
+
+
+def test_that_a_file_smaller_than_int8_packs_its_weights(net, tmp_path):
+    int8 = next(p for p in found(net, tmp_path, average_bits=8).tried if p.name == "INT8 everywhere")
+    assert int8.size_bytes is not None
+    limit = int(int8.size_bytes * 0.8)
+    result = found(net, tmp_path, max_size_bytes=limit)
+    assert (tmp_path / "out.onnx").stat().st_size <= limit
+    assert WEIGHT_INT4 in result.chosen.recipe.resolve(net[0].layers).values()
+
+
+def test_that_pins_hold_in_every_plan_of_the_front(net, tmp_path):
+    graph, _ = net
+    names = [layer.name for layer in graph.layers]
+    pins = (LayerRule(FP32, (names[0],)), LayerRule(STATIC_INT4, (names[3],)))
+    result = found(net, tmp_path, pins=pins, average_bits=8)
+    for point in (*result.front, result.chosen):
+        weights = weights_of(point, graph)
+        assert weights[names[0]] is Precision.FP32
+        assert weights[names[3]] is Precision.INT4
+
+
+def test_that_a_share_of_layers_may_stay_float(net, tmp_path):
+    graph, _ = net
+    result = found(net, tmp_path, max_share_above_8=1 / len(graph.layers), average_bits=16)
+    weights = list(weights_of(result.chosen, graph).values())
+    assert weights.count(Precision.FP32) <= 1
+
+
+def test_that_bounds_no_plan_can_join_name_the_nearest_value(net, tmp_path):
+    with pytest.raises(InfeasibleBudgetError) as raised:
+        found(net, tmp_path, max_drop=0.1, average_bits=2.0)
+    assert raised.value.quantity == "average weight bits"
+    assert 2 < raised.value.nearest < 8
+
+
+def test_that_an_impossible_file_size_says_how_small_it_gets(net, tmp_path):
+    with pytest.raises(InfeasibleBudgetError) as raised:
+        found(net, tmp_path, max_size_bytes=1000)
+    assert raised.value.nearest > 1000
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def timed_as(ratio):
+    """Timing whose variants always take so much of FP32's time: a busy machine judges no test."""
+
+    def interleaved(paths, feeds, **options):
+        p50 = [1.0] + [ratio] * (len(paths) - 1)
+        results = [LatencyResult(t, t, t, t, 1 / t, 1, 1, 1, "cpu") for t in p50]
+        return LatencyComparison(tuple(results), tuple(Interval(1 / t, 1 / t, 1 / t) for t in p50))
+
+    return interleaved
+
+
+def test_that_what_measures_slower_than_fp32_is_not_returned(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(workbench, "interleaved_latency", timed_as(1.2))
+    with pytest.raises(InfeasibleBudgetError, match="latency ratio") as raised:
+        found(net, tmp_path, max_latency_ratio=1.0, average_bits=6)
+    assert raised.value.nearest == pytest.approx(1.2)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_that_a_bounded_latency_is_measured(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.5))
+    result = found(net, tmp_path, max_latency_ratio=3.0, average_bits=6)
+    assert result.budget.max_latency_ratio == 1.0
+    assert result.chosen.measured is not None
+    assert result.chosen.measured.latency_ratio == 0.5
+
+
+def test_that_test_data_judges_the_chosen_plan(net, tmp_path):
+    graph, _ = net
+    spec = DataSpec(str(SAMPLE.test), parse_transform(SAMPLE.transform), 200)
+    test = open_dataset(spec, graph.summary.inputs)
+    result = found(net, tmp_path, test=test, max_drop=1.0)
+    assert result.chosen.measured is not None
+    assert result.chosen.measured.samples == 200
+    assert result.chosen.measured.drop is not None
+    assert result.chosen.measured.drop <= 1.0
+
+
+def test_that_equal_searches_give_equal_files(net, tmp_path):
+    found(net, tmp_path, average_bits=5)
+    first = (tmp_path / "out.onnx").read_bytes()
+    found(net, tmp_path, average_bits=5)
+    assert (tmp_path / "out.onnx").read_bytes() == first
+
+
+def attention_data(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", x=rng.normal(size=(48, 6, 32)).astype(np.float32))
+    return DataSpec(str(tmp_path / "data.npz"))
+
+
+def test_that_query_key_and_value_share_one_precision_in_every_plan(tmp_path):
+    graph = opened(attention_net(), tmp_path)
+    data = open_dataset(attention_data(tmp_path), graph.summary.inputs)
+    request = SearchRequest(SearchBudget(average_bits=5), samples=48, time_chosen=False)
+    result = search(graph, data, tmp_path / "out.onnx", request)
+    assert any(group.kind is GroupKind.ATTENTION for group in result.groups)
+    for point in (*result.front, *result.tried, result.chosen):
+        schemes = point.recipe.resolve(graph.layers)
+        assert schemes["query"] == schemes["key"] == schemes["value"]
+    assert len({weights_of(p, graph)["query"] for p in result.front}) > 1
+
+
+def test_that_layers_of_one_attention_cannot_be_pinned_apart(tmp_path):
+    graph = opened(attention_net(), tmp_path)
+    data = open_dataset(attention_data(tmp_path), graph.summary.inputs)
+    pins = (LayerRule(FP32, ("query",)), LayerRule(STATIC_INT4, ("key",)))
+    request = SearchRequest(SearchBudget(average_bits=8), pins=pins, samples=48)
+    with pytest.raises(RecipeError, match="share one precision"):
+        search(graph, data, tmp_path / "out.onnx", request)
+
+
+def test_that_a_drop_of_value_outputs_is_refused(tmp_path):
+    net = attention_net()
+    graph = opened(net, tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "data.npz",
+        x=rng.normal(size=(16, 6, 32)).astype(np.float32),
+        labels=rng.normal(size=16).astype(np.float32),
+    )
+    data = open_dataset(DataSpec(str(tmp_path / "data.npz")), graph.summary.inputs)
+    with pytest.raises(RecipeError, match="no class score"):
+        search(graph, data, tmp_path / "out.onnx", SearchRequest(SearchBudget(max_drop=1.0), samples=16))
+    result = search(
+        graph,
+        data,
+        tmp_path / "out.onnx",
+        SearchRequest(SearchBudget(average_bits=6), samples=16, time_chosen=False),
+    )
+    assert result.metric_name == ""
+    assert result.chosen.metric is None
+
+
+def test_that_weights_alone_can_be_searched(tmp_path):
+    graph = opened(attention_net(), tmp_path)
+    data = open_dataset(attention_data(tmp_path), graph.summary.inputs)
+    request = SearchRequest(
+        SearchBudget(average_bits=6), ActivationFamily.WEIGHT_ONLY, samples=32, time_chosen=False
+    )
+    result = search(graph, data, tmp_path / "out.onnx", request)
+    schemes = result.chosen.recipe.resolve(graph.layers)
+    assert all(s.is_weight_only or s.is_float for s in schemes.values())
+    onnx.checker.check_model(str(tmp_path / "out.onnx"))
+
+
+def test_that_a_cancelled_search_ends_soon_and_writes_nothing(net, tmp_path):
+    graph, data = net
+    token = CancelToken()
+    threading.Timer(0.4, token.set).start()
+    started = time.perf_counter()
+    with pytest.raises(JobCancelled):
+        search(graph, data, tmp_path / "out.onnx", SearchRequest(samples=len(data)), cancel=token)
+    assert time.perf_counter() - started < 2.4
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_that_the_task_takes_json(net, tmp_path):
+    graph, data = net
+    result = search_task(
+        graph_path=graph.summary.graph_path,
+        data={"path": str(SAMPLE.train), "transform": {"scale": 1 / 16, "layout": "NCHW"}},
+        output=str(tmp_path / "out.onnx"),
+        budget={"average_bits": 6.0},
+        samples=64,
+    )
+    assert result.data_digest == data.digest
+    assert (tmp_path / "out.onnx").is_file()
+    assert result.chosen.measured is not None
+    assert result.chosen.measured.latency_ms is not None
+
+
+def test_that_known_tables_are_not_made_again(net, tmp_path, monkeypatch):
+    from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
+    from quantstudio.engine.calibration.observer import calibrate
+
+    graph, data = net
+    statistics = calibrate(graph, data, samples=SAMPLES)
+    sensitivity = fisher_sensitivity(
+        graph, data, samples=SAMPLES, precisions=workbench.SENSITIVITY_PRECISIONS, statistics=statistics
+    )
+    monkeypatch.setattr(workbench, "calibrate", None)
+    monkeypatch.setattr(workbench, "fisher_sensitivity", None)
+    request = SearchRequest(SearchBudget(average_bits=5), samples=SAMPLES, time_chosen=False)
+    search(graph, data, tmp_path / "out.onnx", request, known=Known(statistics, sensitivity))
+
+
+def test_that_the_predictor_learns_a_factor_for_each_precision():
+    plans = [
+        ({"int8": 0.001, ACTIVATIONS: 0.002}, 0.001 * 1.5 + 0.002 * 2),
+        ({"int4": 0.02, ACTIVATIONS: 0.002}, 0.02 * 0.5 + 0.002 * 2),
+        ({"int8": 0.0005, "int4": 0.01, ACTIVATIONS: 0.002}, 0.0005 * 1.5 + 0.01 * 0.5 + 0.002 * 2),
+    ]
+    predictor = fitted(plans)
+    for parts, kl in plans:
+        assert predictor.kl(parts) == pytest.approx(kl, rel=0.05)
+    assert predictor.scale["int4"] < 0.7 < 1.2 < predictor.scale[ACTIVATIONS]
+
+
+def test_that_nothing_measured_leaves_the_estimate_alone():
+    assert fitted([]).kl({"int8": 0.25, "int2": 0.5}) == 0.75
+    assert fitted([({"int2": 5.0}, 9.0)]).scale == {}
