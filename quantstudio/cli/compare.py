@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.errors import MeasureError
-from quantstudio.core.results import CompareResult, VariantResult
+from quantstudio.core.results import Agreement, CompareResult, VariantResult
 
 
 def command(
@@ -69,13 +70,16 @@ def print_comparison(result: CompareResult) -> None:
         "model",
         "size",
         "metrics",
-        "drop [95 %]",
-        "agreement",
+        _drop_title(result),
+        "agreement with the first",
         "p50 ms",
         "speed-up [95 %]",
         "peak memory",
     )
-    title = f"measured on {result.samples} samples, {result.variants[0].provider}"
+    base = result.variants[0]
+    title = f"measured on {result.samples} samples, {base.provider}"
+    if base.latency_ms is not None:
+        title += f"; latency of batch {base.latency_ms.batch} on {_threads(base.latency_ms.threads)}"
     print_table(console_for(""), title, columns, rows, right=(1, 5, 7))
 
 
@@ -91,8 +95,23 @@ def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
         format_bytes(v.size_bytes),
         "  ".join(f"{name} {value:.4f}" for name, value in v.metrics.items()) or "no labels",
         drop,
-        "—" if v.agreement is None or is_base else f"{v.agreement.top1:.2%}, {v.agreement.sqnr_db:.1f} dB",
+        "—" if v.agreement is None or is_base else _agreement(v.agreement),
         "—" if v.latency_ms is None else f"{v.latency_ms.p50:.3f}",
         speed,
         format_bytes(v.peak_memory_bytes) if v.peak_memory_bytes else "—",
     )
+
+
+def _drop_title(result: CompareResult) -> str:
+    """Points of accuracy, or percent of error where the outputs are numbers."""
+    is_error = any(v.drop_method == "bootstrap" for v in result.variants)
+    return "more error, % [95 %]" if is_error else "drop, points [95 %]"
+
+
+def _agreement(agreement: Agreement) -> str:
+    share = "" if math.isnan(agreement.top1) else f"{agreement.top1:.2%}, "
+    return f"{share}{agreement.sqnr_db:.1f} dB"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" + ("s" if count != 1 else "")

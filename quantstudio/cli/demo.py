@@ -18,7 +18,7 @@ from quantstudio.core.errors import OutputError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
-from quantstudio.core.samples import DEFAULT_SAMPLE, Sample, sample
+from quantstudio.core.samples import DEFAULT_SAMPLE, Sample, sample, sample_names
 from quantstudio.gui.report_data import machine
 from quantstudio.project.recipe_file import (
     DataSource,
@@ -35,7 +35,9 @@ def command(
     out: Annotated[
         str, typer.Option("--out", metavar="DIR", help="Folder for the model, recipe and report.")
     ] = "quantstudio-demo",
-    name: Annotated[str, typer.Option("--sample", metavar="NAME", help="Bundled sample.")] = DEFAULT_SAMPLE,
+    name: Annotated[
+        str, typer.Option("--sample", metavar="NAME", help=f"Bundled sample: {', '.join(sample_names())}.")
+    ] = DEFAULT_SAMPLE,
     json: JsonOption = "",
 ) -> None:
     """Open, calibrate, analyze, quantize, measure and report a bundled model."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from quantstudio.cli.execution import run_task
 from quantstudio.cli.options import (
     FactoryOption,
@@ -56,6 +58,12 @@ def _print(summary: ModelSummary) -> None:
     console.print(
         f"{summary.source_path}  (opset {summary.opset}, {summary.parameters:,} parameters)", markup=False
     )
+    if not math.isnan(summary.verified_error):
+        console.print(
+            "checked on random input: outputs equal the original's "
+            f"(largest difference {summary.verified_error:.1g} of the largest output)",
+            markup=False,
+        )
     for line in (*tensors, *summary.notes):
         console.print(line, markup=False)
     rows = [_row(index, layer) for index, layer in enumerate(summary.layers)]

@@ -19,12 +19,20 @@ ModelArgument = Annotated[
 ]
 DataOption = Annotated[
     str,
-    typer.Option("--data", metavar="D", help="npz file, folder of images, or module:callable with --trust."),
+    typer.Option(
+        "--data",
+        metavar="D",
+        help="npz file (an array an input, or images/x; labels or y), folder of images (a folder a class), "
+        "or module:callable with --trust.",
+    ),
 ]
 TransformOption = Annotated[
     str,
     typer.Option(
-        "--transform", metavar="T", help='For example "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW".'
+        "--transform",
+        metavar="T",
+        help="What each sample goes through, of resize= crop= scale= mean= std= layout=; for example "
+        '"scale=1/255 mean=0.2860 std=0.3530 layout=NCHW".',
     ),
 ]
 SamplesOption = Annotated[

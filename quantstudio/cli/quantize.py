@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from quantstudio.cli.options import (
     FactoryOption,
     JsonOption,
     ModelArgument,
-    SamplesOption,
     StatisticsOption,
     TransformOption,
     TrustOption,
@@ -49,26 +49,52 @@ from quantstudio.project.recipe_file import (
     read_recipe_file,
     write_recipe_file,
 )
+from quantstudio.project.references import is_callable_name
 
 PRESETS = ("static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4", "float16", "auto")
+
+_SET_HELP = (
+    'Scheme of the layers that match, such as "stem*=fp32"; may be given again, the last match wins. '
+    f"Schemes: {', '.join(NAMED_SCHEMES)}."
+)
 
 
 def command(
     model: ModelArgument,
     output: Annotated[str, typer.Option("-o", "--output", metavar="OUT.onnx", help="File to write.")],
     data: DataOption = "",
-    preset: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "",
-    recipe: Annotated[str, typer.Option("--recipe", metavar="R.json", help="Recipe file.")] = "",
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help=f"One of {', '.join(PRESETS)}. auto, the default, measures candidates and keeps the best.",
+        ),
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
+    ] = "",
     rules: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="PATTERN=SCHEME", help="Scheme of matching layers; the last match wins."
+            "--set",
+            metavar="PATTERN=SCHEME",
+            help=_SET_HELP,
         ),
     ] = None,
-    method: Annotated[str, typer.Option("--range-method", help="minmax, percentile, mse or entropy.")] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."
+        ),
+    ] = "",
     target: Annotated[str, typer.Option("--target", help="Hardware to quantize for.")] = TARGETS[0],
     statistics: StatisticsOption = "",
-    samples: SamplesOption = 512,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", min=1, help="Samples to calibrate with; default: 512, or what the recipe says."
+        ),
+    ] = None,
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",
@@ -84,11 +110,11 @@ def command(
     )
     check_json(json, inputs=(*reads, output, str(beside)))
     chosen = _recipe(recipe, preset, rules or [], target)
-    settings = _calibration(method, samples)
+    settings = _calibration(method, samples, chosen.calibration if chosen and recipe else None)
     spec = data_json(data, transform, trust=trust) if data else None
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
     _check_rules(rules or [], summary.layers)
-    if chosen is not None and not recipe:
+    if chosen is not None:
         chosen = replace(chosen, calibration=settings)
     result = run_task(
         tasks.quantize,
@@ -103,15 +129,15 @@ def command(
     file = RecipeFile(
         recipe=result.recipe,
         model=_source(model, factory),
-        data=DataSource(data, transform, digest=result.data_digest) if data else None,
+        data=DataSource(_absolute(data), transform, digest=result.data_digest) if data else None,
         output=OutputSource(destination.name, result.build.digest),
-        statistics=StatisticsSource(statistics, file_digest(Path(statistics))) if statistics else None,
+        statistics=_statistics(statistics),
     )
     write_recipe_file(beside, file)
     if json:
         write_json("quantize", quantize_json(result.build, to_json(file), beside), json)
     if json != "-":
-        print_build(result.build, beside)
+        print_build(result.build, beside, fp32_bytes=summary.file_bytes)
 
 
 def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | None:
@@ -168,11 +194,15 @@ def _check_rules(rules: list[str], layers: Sequence[LayerInfo]) -> None:
             )
 
 
-def _calibration(method: str, samples: int) -> CalibrationSettings:
+def _calibration(method: str, samples: int | None, own: CalibrationSettings | None) -> CalibrationSettings:
+    """The recipe's own settings, or the defaults, with what the options say."""
+    settings = own or CalibrationSettings()
+    if samples is not None:
+        settings = replace(settings, samples=samples)
     if not method:
-        return CalibrationSettings(samples=samples)
+        return settings
     try:
-        return CalibrationSettings(RangeMethod(method), samples=samples)
+        return replace(settings, method=RangeMethod(method))
     except ValueError:
         raise RecipeError(
             f"unknown range method {method!r}", hint=f"Choose one of {', '.join(RangeMethod)}"
@@ -181,7 +211,16 @@ def _calibration(method: str, samples: int) -> CalibrationSettings:
 
 def _source(model: str, factory: str) -> ModelSource:
     path = Path(model)
-    return ModelSource(model, file_digest(path) if path.is_file() else "", factory)
+    return ModelSource(_absolute(model), file_digest(path) if path.is_file() else "", factory)
+
+
+def _statistics(path: str) -> StatisticsSource | None:
+    return StatisticsSource(_absolute(path), file_digest(Path(path))) if path else None
+
+
+def _absolute(path: str) -> str:
+    """The path as the printed recipe needs it, which may be saved anywhere; links are kept."""
+    return path if is_callable_name(path) else os.path.abspath(path)  # noqa: PTH100  resolve follows links
 
 
 def quantize_json(build: BuildResult, file: Any, recipe_path: Path) -> dict[str, Any]:  # noqa: ANN401
@@ -189,8 +228,14 @@ def quantize_json(build: BuildResult, file: Any, recipe_path: Path) -> dict[str,
     return {**to_json(build), "recipe": file, "recipe_path": str(recipe_path)}
 
 
-def print_build(build: BuildResult, recipe_path: Path) -> None:
-    """The table of a build."""
+def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> None:
+    """The table of a build.
+
+    Args:
+        build: What was built.
+        recipe_path: The recipe that reproduces it.
+        fp32_bytes: Size of the model it was made from.
+    """
     rows = [
         (
             row.name,
@@ -205,7 +250,12 @@ def print_build(build: BuildResult, recipe_path: Path) -> None:
     ]
     console = console_for("")
     columns = ("layer", "weights", "activations", "kernel", "runs in", "bytes", "note")
-    print_table(console, f"{build.output}  {format_bytes(build.size_bytes)}", columns, rows, right=(5,))
+    integer = sum(row.is_integer_kernel for row in build.layers)
+    title = (
+        f"{build.output}: {format_bytes(build.size_bytes)}, {build.size_bytes / fp32_bytes:.0%} of FP32; "
+        f"{integer} of {len(build.layers)} layers compute on integers"
+    )
+    print_table(console, title, columns, rows, right=(5,))
     for line in (build.preset, *build.warnings):
         if line:
             console.print(line, markup=False)

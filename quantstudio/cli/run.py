@@ -10,7 +10,7 @@ import typer
 
 from quantstudio.cli.execution import run_task
 from quantstudio.cli.options import JsonOption, TrustOption, check_json, checked_output, split_model
-from quantstudio.cli.output import write_json
+from quantstudio.cli.output import console_for, write_json
 from quantstudio.cli.quantize import print_build, quantize_json
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import BuildError, CalibrationError, ModelLoadError, RecipeError
@@ -65,7 +65,9 @@ def command(
     if json:
         write_json("run", quantize_json(build, to_json(made), path), json)
     if json != "-":
-        print_build(build, path)
+        print_build(build, path, fp32_bytes=summary.file_bytes)
+        if file.output and file.output.digest:
+            console_for(json).print("The same bytes as the recipe recorded.", markup=False)
 
 
 def _own_output(path: Path, file: RecipeFile) -> Path:

@@ -30,9 +30,19 @@ def command(
     data: DataOption,
     samples: SamplesOption = 512,
     method: Annotated[
-        str, typer.Option("--method", help="fisher (one pass), exact (one layer at a time) or auto.")
+        str,
+        typer.Option(
+            "--method",
+            help="fisher (one pass, predicted), exact (one layer at a time, measured) or auto (fisher).",
+        ),
     ] = "auto",
-    reference: Annotated[str, typer.Option("--reference", help="Precision the headline KL is for.")] = "int4",
+    reference: Annotated[
+        str,
+        typer.Option(
+            "--reference",
+            help="Precision to rank by, such as int8, int4, int2 or int8-activations.",
+        ),
+    ] = "int4",
     statistics: StatisticsOption = "",
     device: Annotated[
         str,
@@ -70,21 +80,25 @@ def command(
 
 
 def _print(result: SensitivityResult) -> None:
-    ranked = sorted(result.layers, key=lambda row: -row.kl)
-    rows = [
-        (
-            row.name,
-            f"{row.kl:.3g}",
-            f"{row.kl_low:.2g} – {row.kl_high:.2g}",
-            f"{row.sqnr_db:.1f}",
-            "—" if row.accuracy_drop is None else f"{row.accuracy_drop:+.2f}",
-            "  ".join(f"{name} {kl:.2g}" for name, kl in row.by_precision.items()),
+    precisions = list(dict.fromkeys(name for row in result.layers for name in row.by_precision))
+    has_drop = any(row.accuracy_drop is not None for row in result.layers)
+    columns = ["layer", "KL, nats", "95 %", "SQNR, dB", *(["drop, points"] if has_drop else [])]
+    columns += [f"KL {name}" for name in precisions]
+    rows = []
+    for row in sorted(result.layers, key=lambda row: -row.kl):
+        drop = "—" if row.accuracy_drop is None else f"{row.accuracy_drop:+.2f}"
+        rows.append(
+            (
+                row.name,
+                f"{row.kl:.3g}",
+                f"{row.kl_low:.2g} – {row.kl_high:.2g}",
+                f"{row.sqnr_db:.1f}",
+                *([drop] if has_drop else []),
+                *(f"{row.by_precision[n]:.2g}" if n in row.by_precision else "—" for n in precisions),
+            )
         )
-        for row in ranked
-    ]
     title = (
-        f"KL at {result.reference}, {result.method}, {result.samples} samples, "
-        f"{result.seconds:.2f} s ({result.provenance.value}, {result.device})"
+        f"KL divergence of the output with one layer alone at {result.reference}: {result.method}, "
+        f"{result.samples} samples, {result.seconds:.2f} s ({result.provenance.value}, {result.device})"
     )
-    columns = ("layer", "KL (nats)", "95 %", "SQNR dB", "drop, points", "KL by precision")
-    print_table(console_for(""), title, columns, rows, right=(1, 2, 3, 4))
+    print_table(console_for(""), title, columns, rows, right=range(1, len(columns)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -217,11 +218,12 @@ def _not_a_recipe(where: str | Path, why: str) -> RecipeError:
 def _relative(path: str, folder: Path) -> str:
     if is_callable_name(path):
         return path
-    absolute = Path(path).resolve()
-    try:
-        return absolute.relative_to(folder).as_posix()
-    except ValueError:
-        return str(absolute)
+    # As the user named it: what lies behind a link is found on this machine only.
+    named = Path(os.path.abspath(path))  # noqa: PTH100  Path.resolve would follow the link
+    for candidate in (named, named.resolve()):
+        if candidate.is_relative_to(folder):
+            return candidate.relative_to(folder).as_posix()
+    return str(named)
 
 
 def _resolved(path: str, folder: Path) -> str:

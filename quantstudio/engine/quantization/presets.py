@@ -32,6 +32,7 @@ UNIFORM_PRESETS = {
     "dynamic-int8": "dynamic-int8",
     "weight-int8": "weight-int8",
     "weight-int4": "weight-int4",
+    "static-int4": "static-int4",
     "float16": "fp16",
 }
 PRESETS = (*UNIFORM_PRESETS, AUTO)
