@@ -36,7 +36,7 @@ from quantstudio.engine.model.open import open_model as open_graph
 from quantstudio.engine.model.reading import ModelKind, kind_of
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.presets import build_preset
-from quantstudio.engine.runtime import available_providers, resolve_provider
+from quantstudio.engine.runtime import Optimization, available_providers, open_session, resolve_provider
 
 DEFAULT_SAMPLES = 512
 
@@ -403,7 +403,7 @@ def compare(
     """Accuracy, agreement, latency and footprint of variants against a base, on the same samples.
 
     `graph_path` names the normalised graph that tells the input names; without it `base` itself is opened. A
-    base that is not ONNX is measured as the ONNX it was exported to.
+    base that is not ONNX, or that the runtime refuses without repair, is measured in its normalised form.
     """
     token = cancel or never_cancelled()
     for variant in variants:
@@ -412,12 +412,12 @@ def compare(
                 "only ONNX files can be compared", where=variant, hint="Give what `quantize -o` wrote"
             )
     graph = load_graph(graph_path) if graph_path else open_graph(base, trust=trust, cancel=token)
-    measured = Path(base) if Path(base).suffix.lower() == ".onnx" else Path(graph.summary.graph_path)
+    measured = _runnable(Path(base), Path(graph.summary.graph_path))
     return compare_models(
         measured,
         [Path(v) for v in variants],
         _dataset(graph, data),
-        names=tuple(names) if names else None,
+        names=tuple(names or (_names(base, variants) if measured != Path(base) else ())) or None,
         threads=threads,
         provider=provider,
         batch=batch,
@@ -426,6 +426,21 @@ def compare(
         reporter=reporter,
         cancel=token,
     )
+
+
+def _runnable(base: Path, normalised: Path) -> Path:
+    """The base as it is, or its normalised form where it is no ONNX or the runtime refuses it as it is."""
+    if base.suffix.lower() != ".onnx":
+        return normalised
+    try:
+        open_session(base, threads=1, optimization=Optimization.NONE)
+    except ModelLoadError:
+        return normalised
+    return base
+
+
+def _names(base: str, variants: Sequence[str]) -> tuple[str, ...]:
+    return tuple(Path(path).name for path in (base, *variants))
 
 
 def _statistics(graph: Graph, path: str) -> Statistics | None:
