@@ -61,10 +61,17 @@ LAYERS: list[Any] = [
 ]
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["at-once", "in-parts"])
 @pytest.mark.parametrize(("op", "operands", "attributes"), LAYERS)
 def test_that_the_contraction_equals_running_the_layer_on_each_error(
-    op: str, operands: list[np.ndarray], attributes: dict[str, Any]
+    op: str,
+    operands: list[np.ndarray],
+    attributes: dict[str, Any],
+    at_once: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not at_once:
+        monkeypatch.setattr("quantstudio.engine.analysis.contraction.TEMPORARY_BYTES", 1)
     graph = layer(op, *operands, **attributes)
     node = graph.node("layer")
     slot = node.inputs.index("c0")

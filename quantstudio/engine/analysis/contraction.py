@@ -8,7 +8,7 @@ sample) running the layer on dW is cheaper, so each layer takes whichever costs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,10 @@ _MEMORY_COST = 4
 # Above so many weights an output position, writing out a gradient for each sample costs more than running the
 # layer on a handful of errors (measured on 3 x 3 layers with 32 to 128 channels).
 _GRADIENT_COST = 200
+
+# Weight gradients of all samples of a batch at once would fill the memory where weights are many (a language
+# model's last layer takes 94 MB a sample).
+TEMPORARY_BYTES = 64 * 2**20
 
 _WEIGHT_GRADIENTS: dict[int, Callable[..., Tensor]] = {
     1: torch.nn.grad.conv1d_weight,
@@ -123,11 +127,23 @@ def _as_tuple(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, torch.Tensor) else result
 
 
-def _contract(weight_gradient: Tensor, errors: Sequence[Tensor], fold: int) -> Tensor:
-    """[B * fold, ...] weight gradients against each error, [B, P]."""
-    rows = weight_gradient.flatten(1)
-    effects = rows @ torch.stack([error.flatten() for error in errors], 1)
+def _contract(
+    weight_gradient: Callable[[slice], Tensor], errors: Sequence[Tensor], rows: int, fold: int
+) -> Tensor:
+    """Weight gradients, [rows, ...] with `fold` rows a sample, against each error, [B, P].
+
+    The gradients are asked for in parts that fit the memory.
+    """
+    columns = torch.stack([error.flatten() for error in errors], 1)
+    parts = [weight_gradient(part).flatten(1) @ columns for part in _parts(rows, len(columns))]
+    effects = torch.cat(parts)
     return effects if fold == 1 else effects.reshape(-1, fold, effects.shape[1]).sum(1)
+
+
+def _parts(rows: int, values: int) -> Iterator[slice]:
+    """Slices of so many rows of so many float32 values that each fits the memory for temporaries."""
+    step = max(1, TEMPORARY_BYTES // (4 * max(values, 1)))
+    yield from (slice(start, start + step) for start in range(0, rows, step))
 
 
 def _convolution_effects(
@@ -141,16 +157,25 @@ def _convolution_effects(
     positions = gradient[0, 0].numel()
     is_point = weight[0, 0].numel() == 1
     if groups == 1 and is_point and weight.ndim == 4 and positions > _MEMORY_COST:
-        columns = _point_columns(node, x)
-        return _contract(gradient.flatten(2) @ columns.transpose(1, 2), errors, layout.fold)
+        outward, columns = gradient.flatten(2), _point_columns(node, x).transpose(1, 2)
+        return _contract(lambda part: outward[part] @ columns[part], errors, len(x), layout.fold)
     # Running P errors costs P forward passes of a dense layer.
     if groups == 1 and (len(errors) == 1 or weight.numel() > _GRADIENT_COST * positions):
         return None
-    per_group = _weight_gradients(node, x, weight, gradient)
-    return None if per_group is None else _contract(per_group, errors, layout.fold)
+    find = _WEIGHT_GRADIENTS.get(weight.ndim - 2)
+    if find is None:
+        return None
+    return _contract(
+        lambda part: _weight_gradients(find, node, x[part], weight, gradient[part]),
+        errors,
+        len(x),
+        layout.fold,
+    )
 
 
-def _weight_gradients(node: Node, x: Tensor, weight: Tensor, gradient: Tensor) -> Tensor | None:
+def _weight_gradients(
+    find: Callable[..., Tensor], node: Node, x: Tensor, weight: Tensor, gradient: Tensor
+) -> Tensor:
     """Each sample's own weight gradient, [B, C_out, C_in / groups, K...].
 
     Samples become groups of one convolution with batch 1, whose ordinary weight gradient holds them all. For
@@ -164,10 +189,7 @@ def _weight_gradients(node: Node, x: Tensor, weight: Tensor, gradient: Tensor) -
     pads = window_pads(attributes, x.shape[2:], weight.shape[2:], strides, dilations)
     if any(before != after for before, after in pads):
         x, pads = pad_spatial(x, pads), [(0, 0)] * dimensions
-    find = _WEIGHT_GRADIENTS.get(dimensions)
-    if find is None:
-        return None
-    found: Tensor = find(
+    found = find(
         x.reshape(1, -1, *x.shape[2:]),
         (samples * weight.shape[0], *weight.shape[1:]),
         gradient.reshape(1, -1, *gradient.shape[2:]),
@@ -204,8 +226,12 @@ def _product_effects(
     wanted = gradient.movedim(layout.axis, 0).reshape(samples, -1, gradient.shape[-1])
     count, tokens = len(errors), rows.shape[1]
     if tokens * (count - 1) > _MEMORY_COST * count:
-        effects = _contract(rows.transpose(1, 2) @ wanted, matrices, 1)
+        effects = _contract(lambda part: rows[part].transpose(1, 2) @ wanted[part], matrices, samples, 1)
     else:
-        changed = (rows @ torch.cat(matrices, 1)).reshape(samples, tokens, count, -1)
-        effects = (changed * wanted.unsqueeze(2)).sum((1, 3))
+        joined = torch.cat(matrices, 1)
+        changes = []
+        for part in _parts(samples, tokens * joined.shape[1]):
+            changed = (rows[part] @ joined).reshape(-1, tokens, count, wanted.shape[-1])
+            changes.append((changed * wanted[part].unsqueeze(2)).sum((1, 3)))
+        effects = torch.cat(changes)
     return effects * alpha if alpha != 1.0 else effects

@@ -104,7 +104,7 @@ def reference_sqnr(job: SensitivityJob, layers: Sequence[LayerInfo]) -> dict[str
             fisher = _fisher_pass(job, module, layers, headline_only=True)
             size = _batch_size(job, fisher, module.device)
             batch = next(job.dataset.batches(size, stop=min(size, job.samples)))
-            return fisher.output_sqnr(batch.feed)
+            return fisher.output_sqnr(batch.feed, job.cancel)
     except UnsupportedOpError:
         return {}
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ from quantstudio.engine.analysis.contraction import (
 from quantstudio.engine.analysis.divergence import (
     Objective,
     OutputKind,
-    log_probabilities,
     output_deviations,
 )
 from quantstudio.engine.analysis.taps import (
@@ -182,8 +181,9 @@ class FisherPass:
         """Samples worth more draws: none unless few samples carry the curvature seen so far."""
         if self._objective.kind is not OutputKind.CLASSES or not self._columns:
             return np.zeros(0, np.int64)
-        p = np.exp(log_probabilities(outputs[0], replace(self._objective, is_probability=False)))
-        curvature = (1 - np.square(p).sum(axis=-1)).reshape(len(p), -1).mean(axis=1)
+        p = torch.softmax(torch.from_numpy(outputs[0]), self._objective.class_axis)
+        certainty = p.square_().sum(self._objective.class_axis).reshape(len(p), -1)
+        curvature = (1 - certainty.double()).mean(1).clamp_(min=0).numpy()
         self._curvatures = np.concatenate([self._curvatures, curvature])
         power = float(np.square(self._curvatures).mean())
         if power == 0 or float(self._curvatures.mean()) ** 2 / power > _FEW_SAMPLES:
@@ -228,19 +228,24 @@ class FisherPass:
                     for precision, values in layer_effects.items()
                 }
                 if with_sqnr:
+                    cancel.raise_if_set()
                     sqnr[name] = self._output_sqnr(probe, tap)
         self._errors_of_tensor.clear()
         arrays = tuple(output.detach()[: len(output) * count // size].cpu().numpy() for output in outputs)
         return BatchEffects(effects, arrays, sqnr, tuple(unreachable))
 
-    def output_sqnr(self, feed: Mapping[str, Array]) -> dict[str, float]:
+    def output_sqnr(self, feed: Mapping[str, Array], cancel: CancelToken) -> dict[str, float]:
         """SQNR in dB of each layer's own output at its reference precision, without gradients."""
         taps: dict[str, Tap] = {}
         self._module.hooks = {name: Recorder(probe, taps) for name, probe in self._probes.items()}
         try:
             with torch.no_grad():
                 self._module.run(feed, self._objective.tensors)
-                return {name: self._output_sqnr(self._probes[name], tap) for name, tap in taps.items()}
+                found = {}
+                for name, tap in taps.items():
+                    cancel.raise_if_set()
+                    found[name] = self._output_sqnr(self._probes[name], tap)
+                return found
         finally:
             self._module.hooks = {}
             self._errors_of_tensor.clear()
