@@ -306,7 +306,7 @@ class TestPanels:
 class TestToastsAndPalette:
     def test_that_notifications_never_stop_the_user(self, qtbot, full):
         for i in range(5):
-            full.session.notify(NoticeLevel.ERROR, f"fault {i}", "do this", "/tmp/x.onnx")
+            full.session.notify(NoticeLevel.ERROR, f"fault {i}", "do this", "models/x.onnx")
         assert len(full.toasts.toasts) == 3
         assert full.toasts.toasts[-1].accessibleName() == "error: x.onnx: fault 4. do this"
         assert "fault 0" in full.log_panel.text.toPlainText()
