@@ -26,7 +26,7 @@ from quantstudio.engine.data.sources import (
 )
 from quantstudio.engine.data.transform import InputTransform, bind_transform, shape_text
 
-INPUT_NAMES = ("x", "images", "inputs")
+INPUT_NAMES = ("x", "images", "inputs", "input")
 LABEL_NAMES = ("labels", "y")
 CLASS_NAMES = "class_names"
 
@@ -282,7 +282,8 @@ def _array_names(inputs: tuple[TensorInfo, ...], arrays: _Arrays) -> dict[str, s
             return {inputs[0].name: name}
     missing = [info.name for info in inputs if info.name not in arrays.names]
     if missing:
-        wanted = f"{missing[0]!r}" + (f" (or {', '.join(INPUT_NAMES)})" if len(inputs) == 1 else "")
+        others = [name for name in INPUT_NAMES if name != missing[0]]
+        wanted = f"{missing[0]!r}" + (f" (or {', '.join(others)})" if len(inputs) == 1 else "")
         raise DataError(
             f"no array named {wanted} for the model's input; the data holds {', '.join(arrays.names)}",
             where=arrays.where,

@@ -59,7 +59,7 @@ def _imported(name: str) -> ModuleType:
         check_readable(Path(name))
     try:
         if not name.endswith(".py"):
-            return importlib.import_module(name)
+            return _from_here(name)
         loader = SourceFileLoader(f"quantstudio_data_{Path(name).stem}", name)
         spec = importlib.util.spec_from_loader(loader.name, loader)
         assert spec is not None
@@ -69,6 +69,16 @@ def _imported(name: str) -> ModuleType:
         return module
     except Exception as error:
         raise DataError(f"the module does not import: {type(error).__name__}: {error}", where=name) from error
+
+
+def _from_here(name: str) -> ModuleType:
+    """Import as `python -m` would: the working folder counts, as it does for the factory of a model."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
 
 
 def _named_arrays(made: object, path: str) -> dict[str, NDArray[Any]]:
