@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -44,7 +44,8 @@ def run_task(task: Callable[..., T], **parameters: Any) -> T:  # noqa: ANN401  t
         Abandoned: Ctrl+C, and the task did not stop within `GRACE_SECONDS`, or Ctrl+C twice.
     """
     token = CancelToken()
-    with TerminalReporter() as reporter:
+    # Standard output belongs to the result: what a factory of the user prints must not get into the JSON.
+    with TerminalReporter() as reporter, redirect_stdout(sys.stderr):
         if threading.current_thread() is not threading.main_thread():
             return task(reporter=reporter, cancel=token, **parameters)
         with _interrupt_sets(token):
