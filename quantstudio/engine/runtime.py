@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,8 @@ import onnxruntime as ort
 import psutil
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import JobCancelled, MeasureError, ModelLoadError
-from quantstudio.core.events import CancelToken
+from quantstudio.core.errors import MeasureError, ModelLoadError
+from quantstudio.core.events import CancelToken, never_cancelled
 
 # Failures are raised; without this the runtime prints each of them on standard error as well.
 ort.set_default_logger_severity(4)
@@ -158,17 +159,24 @@ def run(
     """
     options = options or ort.RunOptions()
     names = list(outputs) if outputs is not None else None
+    token = cancel or never_cancelled()
+    token.raise_if_set()
+    with token.on_set(partial(setattr, options, "terminate", True)), run_failures(token):
+        return list(session.run(names, dict(feed), options))
+
+
+@contextmanager
+def run_failures(cancel: CancelToken) -> Iterator[None]:
+    """The runtime's own exceptions as ours.
+
+    Raises:
+        MeasureError: a run failed; the message is its first line.
+        JobCancelled: it failed because `cancel` ended it.
+    """
     try:
-        if cancel is None:
-            return list(session.run(names, dict(feed), options))
+        yield
+    except Exception as error:  # the runtime's exception classes share no public base
         cancel.raise_if_set()
-        with cancel.on_set(partial(setattr, options, "terminate", True)):
-            return list(session.run(names, dict(feed), options))
-    except JobCancelled:
-        raise
-    except Exception as error:
-        if cancel is not None:
-            cancel.raise_if_set()
         raise MeasureError(
             f"the model does not run on this data: {first_line(error)}",
             hint="Compare the model's input names, types and shapes (`quantstudio inspect`) with the data",

@@ -203,3 +203,43 @@ def test_that_equal_file_names_are_told_apart_by_folder(tmp_path: Path, pair: tu
     twin = Path(shutil.copy(pair[0], folder / "base.onnx"))
     result = compare(pair[0], [twin], _data(), **QUICK)
     assert [v.name for v in result.variants] == [f"{tmp_path.name}/base.onnx", "tuned/base.onnx"]
+
+
+def test_that_a_few_small_logits_are_not_taken_for_probabilities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large pictures come one a batch; the first logit alone would pass for a probability of 0.3."""
+    monkeypatch.setattr("quantstudio.engine.evaluation.scoring.MAX_BATCH", 1)
+    x = np.concatenate([[0.3], np.linspace(-2, 2, 40)]).astype(np.float32)[:, None]
+    labels = (x[:, 0] > 0).astype(np.int64)
+    base = linear_model(tmp_path / "base.onnx", np.ones((1, 1), dtype=np.float32))
+    result = compare(base, [base], ArrayDataset(x, labels), **QUICK)
+    assert result.variants[0].metrics["top1"] == 1.0
+
+
+def test_that_large_outputs_make_small_batches(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched(ArrayDataset):
+        sizes: set[int] = set()  # noqa: RUF012  one data set in this test
+
+        def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Any:
+            self.sizes.add(size)
+            return super().batches(size, start=start, stop=stop)
+
+    plain = _data()
+    data = Watched(plain.x, plain.labels)
+    monkeypatch.setattr("quantstudio.engine.evaluation.scoring.OUTPUT_BYTES", 5 * 4 * CLASSES)
+    compare(pair[0], [pair[1]], data, **QUICK)
+    assert data.sizes == {1, 5}
+
+
+def test_that_cancelling_is_no_failure_of_the_model(pair: tuple[Path, Path]) -> None:
+    token = CancelToken()
+
+    class Setting(NullReporter):
+        def progress(self, done: int, total: int, unit: str, label: str) -> None:
+            token.set()
+
+    with pytest.raises(JobCancelled):
+        compare(pair[0], [pair[1]], _data(repeats=100), reporter=Setting(), cancel=token, **QUICK)

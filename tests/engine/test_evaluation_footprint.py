@@ -113,8 +113,14 @@ def test_that_a_process_that_cannot_start_is_told(tmp_path: Path, monkeypatch: p
 def test_that_the_probe_answers_in_one_json_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = linear_model(tmp_path / "small.onnx", np.ones((16, 16), dtype=np.float32))
     feed = tmp_path / "feed.npz"
-    np.savez(feed, x=np.ones((1, 16), dtype=np.float32))
-    asked = {"model": str(model), "feed": str(feed), "threads": 1, "provider": "CPUExecutionProvider"}
+    np.savez(feed, np.ones((1, 16), dtype=np.float32))
+    asked = {
+        "model": str(model),
+        "feed": str(feed),
+        "inputs": ["x"],
+        "threads": 1,
+        "provider": "CPUExecutionProvider",
+    }
     assert footprint_probe.main(json.dumps(asked)) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["load_ms"] > 0
@@ -128,3 +134,12 @@ def test_that_peak_memory_is_known_without_proc(monkeypatch: pytest.MonkeyPatch)
     with_proc = footprint_probe.peak_bytes()
     monkeypatch.setattr(Path, "exists", lambda self: False)
     assert footprint_probe.peak_bytes() == pytest.approx(with_proc, rel=0.5)
+
+
+def test_that_an_input_may_have_any_name(tmp_path: Path) -> None:
+    path = linear_model(tmp_path / "m.onnx", np.ones((4, 4), dtype=np.float32))
+    model = onnx.load(str(path))
+    model.graph.input[0].name = model.graph.node[0].input[0] = "file"
+    onnx.save(model, str(path))
+    feed = {"file": np.ones((1, 4), dtype=np.float32)}
+    assert footprint(path, feed, threads=1, probes=1).load_ms > 0

@@ -1,3 +1,6 @@
+import threading
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +116,32 @@ def test_that_a_missing_provider_lists_what_is_installed(models: list[Path]) -> 
 def test_that_no_model_is_refused() -> None:
     with pytest.raises(MeasureError, match="no model"):
         interleaved_latency([], {})
+
+
+def test_that_a_slow_run_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(scale=0.01, size=(900, 900)).astype(np.float32)
+    slow = linear_model(tmp_path / "slow.onnx", weight, repeats=120)
+    token = CancelToken()
+    timer = threading.Timer(0.5, token.set)
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(JobCancelled):
+        interleaved_latency([slow], {"x": np.ones((900, 900), dtype=np.float32)}, threads=1, cancel=token)
+    assert time.monotonic() - started < 2.5
+
+
+def test_that_the_bar_never_moves_back(models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that gets faster while it measures: ever more rounds are expected in the time there is."""
+    expected = iter([20, 40, 30, 60, 200, 300, *[250] * 40])
+    monkeypatch.setattr("quantstudio.engine.evaluation.latency._expected", lambda *_: next(expected))
+    shares: list[float] = []
+
+    class Watching(NullReporter):
+        def progress(self, done: int, total: int, unit: str, label: str) -> None:
+            shares.append(done / total)
+
+    feed = {"x": np.ones((1, 256), dtype=np.float32)}
+    rounds = LatencyBudget(seconds=0.0, min_rounds=20, max_rounds=20)
+    interleaved_latency(models, feed, threads=1, budget=rounds, reporter=Watching())
+    assert shares[-1] == 1.0
+    assert all(b >= a for a, b in pairwise(shares))

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from quantstudio.core.errors import BuildError, JobCancelled, OutputError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.files import file_digest
 from quantstudio.core.precision import DYNAMIC_INT8, FP32, STATIC_INT8, WEIGHT_INT4, WEIGHT_INT8
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, uniform_recipe
+from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization import build as build_module
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.emit import emit_with_plan
@@ -141,7 +144,7 @@ def test_that_a_layer_that_is_not_what_was_asked_says_why(tmp_path):
 def test_that_a_float_layer_on_integers_is_an_error_and_leaves_the_old_file(residual, tmp_path, monkeypatch):
     graph, statistics = residual
 
-    def forgetful(graph, statistics, recipe):
+    def forgetful(graph, statistics, recipe, cancel=None):
         """A plan that forgets the barrier, as other tools do."""
         emission = emit_with_plan(graph, statistics, STATIC)
         emission.plan.schemes["block1"] = FP32
@@ -217,3 +220,43 @@ def test_that_an_empty_histogram_gives_values_within_its_ends(residual):
     statistics.tensors["x"].counts[:] = 0
     feed = next(probe_feeds(graph.proto, statistics))
     assert feed["x"].max() <= statistics.tensors["x"].maximum
+
+
+def test_that_a_build_is_cancelled_between_nodes(residual, tmp_path):
+    graph, statistics = residual
+
+    class Impatient(CancelToken):
+        looked = 0
+
+        def raise_if_set(self) -> None:
+            self.looked += 1
+            if self.looked == 4:
+                self.set()
+            super().raise_if_set()
+
+    token = Impatient()
+    with pytest.raises(JobCancelled):
+        build_variant(graph, statistics, STATIC, tmp_path / "v.onnx", cancel=token)
+    assert token.looked == 4
+    assert not list(tmp_path.glob("*v.onnx*"))
+
+
+def test_that_an_output_that_is_a_sequence_is_left_out_of_the_comparison(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
+        helper.make_node("SplitToSequence", ["y"], ["parts"], name="split", axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 64])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8]),
+            helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(np.ones((64, 8), np.float32), "w")],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    built = build_variant(open_model(path), None, uniform_recipe(WEIGHT_INT8), tmp_path / "v.onnx")
+    assert built.unoptimized_difference < 0.1

@@ -42,7 +42,7 @@ def layer_times_us(
         model: The variant's file.
         feed: One batch.
         threads: Intra-op threads.
-        cancel: Looked at before every run.
+        cancel: Ends a run in progress, too.
 
     Returns:
         Time by layer name (0 for layers the runtime folded away), and the time no layer owns: layout
@@ -54,8 +54,7 @@ def layer_times_us(
             model, threads=threads, optimized_path=optimized_path, profile_prefix=Path(folder) / "profile"
         )
         for _ in range(RUNS):
-            cancel.raise_if_set()
-            run(session, feed)
+            run(session, feed, cancel=cancel)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         optimized = onnx.load(optimized_path).graph
     by_node = _median_by_node(events)

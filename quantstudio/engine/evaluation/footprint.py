@@ -57,11 +57,13 @@ def footprint(
     size_bytes, weight_bytes = file_bytes(model)
     with tempfile.TemporaryDirectory(prefix="quantstudio-probe-") as folder:
         feed_path = Path(folder) / "feed.npz"
-        np.savez(feed_path, **dict(feed))  # type: ignore[arg-type]  # its stub mistakes names for allow_pickle
+        # By position: an input may be named "file", which savez takes for its own argument.
+        np.savez(feed_path, *feed.values())
         argument = json.dumps(
             {
                 "model": str(Path(model).resolve()),
                 "feed": str(feed_path),
+                "inputs": list(feed),
                 "threads": threads or worker_threads(),
                 "provider": resolve_provider(provider),
             }
@@ -145,7 +147,8 @@ def _probed(argument: str, model: Path, cancel: CancelToken | None) -> dict[str,
             where=str(model),
             hint="The model may need more memory than there is; measure without the footprint",
         )
-    answer: dict[str, Any] = json.loads(output)
+    # The last line: a provider's library may print before it.
+    answer: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     if "error" in answer:
         raise MeasureError(answer["error"], where=str(model), hint=answer["hint"])
     return answer

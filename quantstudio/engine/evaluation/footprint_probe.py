@@ -23,7 +23,7 @@ def main(argument: str) -> int:
     """Measure what the JSON argument asks for."""
     asked: dict[str, Any] = json.loads(argument)
     with np.load(asked["feed"], allow_pickle=False) as archive:
-        feed = {name: archive[name] for name in archive.files}
+        feed = {name: archive[key] for name, key in zip(asked["inputs"], archive.files, strict=True)}
     before = psutil.Process().memory_info().rss
     try:
         start = perf_counter()

@@ -12,15 +12,16 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quantstudio.core.errors import MeasureError
-from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
+from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.results import Interval, LatencyResult
 from quantstudio.engine.runtime import (
     Feed,
@@ -28,11 +29,9 @@ from quantstudio.engine.runtime import (
     open_session,
     resolve_provider,
     run,
+    run_failures,
     worker_threads,
 )
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
 
 TURN_MS = 2.0
 MAX_REPEATS = 1000
@@ -79,15 +78,22 @@ class _Runner:
     repeats: int = 1
     settle: bool = True
 
-    def turn_ms(self) -> float:
-        """Mean time of one run in this turn, milliseconds."""
+    def turn_ms(self, cancel: CancelToken) -> float:
+        """Mean time of one run in this turn, milliseconds.
+
+        Raises:
+            MeasureError: the runtime fails.
+            JobCancelled: `cancel` was set.
+        """
+        options = ort.RunOptions()
         run_once, feed = self.session.run, self.feed
-        if self.settle:
-            run_once(None, feed)
-        start = perf_counter()
-        for _ in range(self.repeats):
-            run_once(None, feed)
-        return (perf_counter() - start) * 1e3 / self.repeats
+        with cancel.on_set(partial(setattr, options, "terminate", True)), run_failures(cancel):
+            if self.settle:
+                run_once(None, feed, options)
+            start = perf_counter()
+            for _ in range(self.repeats):
+                run_once(None, feed, options)
+            return (perf_counter() - start) * 1e3 / self.repeats
 
 
 def interleaved_latency(
@@ -111,7 +117,7 @@ def interleaved_latency(
         batch: Samples in a feed.
         budget: How long to measure.
         reporter: Told of every round.
-        cancel: Looked at before every turn.
+        cancel: Ends a run in progress, too.
 
     Raises:
         MeasureError: no model, a provider that is not installed, or a model that does not run on its feed.
@@ -125,11 +131,11 @@ def interleaved_latency(
     full_name = resolve_provider(provider)
     per_model = [feeds] * len(models) if isinstance(feeds, Mapping) else list(feeds)
     runners = []
+    token = cancel or never_cancelled()
     for path, feed in zip(models, per_model, strict=True):
-        if cancel is not None:
-            cancel.raise_if_set()
-        runners.append(_prepared(Path(path), dict(feed), threads, full_name, reporter))
-    times_ms = _rounds(runners, budget, reporter, cancel)
+        token.raise_if_set()
+        runners.append(_prepared(Path(path), dict(feed), threads, full_name, reporter, token))
+    times_ms = _rounds(runners, budget, reporter, token)
     results = tuple(
         _result(times_ms[:, i], batch, threads, runner.repeats, runner.provider)
         for i, runner in enumerate(runners)
@@ -158,7 +164,12 @@ def paired_speedups(times_ms: NDArray[np.float64], seed: int = 0) -> tuple[Inter
 
 
 def _prepared(
-    path: Path, feed: dict[str, NDArray[np.generic]], threads: int, provider: str, reporter: Reporter
+    path: Path,
+    feed: dict[str, NDArray[np.generic]],
+    threads: int,
+    provider: str,
+    reporter: Reporter,
+    cancel: CancelToken,
 ) -> _Runner:
     session = open_session(path, threads=threads, provider=provider)
     actual = session.get_providers()[0]
@@ -168,7 +179,7 @@ def _prepared(
     runner = _Runner(session, feed, actual)
     for _ in range(WARMUP_RUNS):
         start = perf_counter()
-        run(session, feed)
+        run(session, feed, cancel=cancel)
         once_ms = (perf_counter() - start) * 1e3
         if once_ms > SLOW_MS:
             break
@@ -178,11 +189,12 @@ def _prepared(
 
 
 def _rounds(
-    runners: Sequence[_Runner], budget: LatencyBudget, reporter: Reporter, cancel: CancelToken | None
+    runners: Sequence[_Runner], budget: LatencyBudget, reporter: Reporter, cancel: CancelToken
 ) -> NDArray[np.float64]:
     """Time of each model in each round, shape [rounds, models]."""
     count = len(runners)
     times: list[list[float]] = []
+    share = 0.0
     started = perf_counter()
     with _collector_paused():
         while len(times) < budget.max_rounds:
@@ -191,11 +203,13 @@ def _rounds(
                 break
             row = [0.0] * count
             for index in _order(len(times), count):
-                if cancel is not None:
-                    cancel.raise_if_set()
-                row[index] = runners[index].turn_ms()
+                cancel.raise_if_set()
+                row[index] = runners[index].turn_ms(cancel)
             times.append(row)
-            reporter.progress(len(times), _expected(len(times), elapsed, budget), "rounds", "Timing")
+            # Rounds that take longer than the first ones must not move the bar back.
+            done = len(times)
+            share = max(share, done / _expected(done, elapsed, budget))
+            reporter.progress(done, max(done, int(done / share + 1e-9)), "rounds", "Timing")
     reporter.progress(len(times), len(times), "rounds", "Timing")
     return np.asarray(times, dtype=np.float64)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import MeasureError, QuantStudioError
-from quantstudio.core.events import CancelToken, Reporter, Severity
+from quantstudio.core.errors import MeasureError
+from quantstudio.core.events import CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.results import Agreement, ClassAccuracy, Interval
 from quantstudio.engine.evaluation.accuracy import (
     ClassTally,
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 MAX_FLIPPED = 200
 # Inputs of one batch stay below this, so that large pictures do not need gigabytes of activations.
 BATCH_BYTES = 4 << 20
+# Outputs of one batch and one model; comparing them takes several times as much in float64.
+OUTPUT_BYTES = 8 << 20
 MAX_BATCH = 128
+# Enough to tell probabilities from logits.
+FORM_SAMPLES = 64
 NO_LOSS = Interval(0.0, 0.0, 0.0)
 
 
@@ -95,12 +99,12 @@ class _Model:
     values: ValueTally | None = None
     agreement: AgreementTally | None = None
 
-    def output(self, feed: Feed, count: int) -> NDArray[np.generic]:
+    def output(self, feed: Feed, count: int, cancel: CancelToken | None) -> NDArray[np.generic]:
         """First output, one row a valid sample."""
         try:
             own = fitted_feed(self.session, feed)
-            found = run(self.session, own, [self.session.get_outputs()[0].name])[0]
-        except QuantStudioError as error:
+            found = run(self.session, own, [self.session.get_outputs()[0].name], cancel=cancel)[0]
+        except MeasureError as error:
             raise MeasureError(error.what, where=str(self.path), hint=error.hint) from error
         if not isinstance(found, np.ndarray):
             raise MeasureError("the model's first output is not a tensor", where=str(self.path))
@@ -132,7 +136,7 @@ def score_models(
         threads: Intra-op threads.
         provider: Execution provider, short or full name.
         reporter: Told of every batch.
-        cancel: Looked at before every run.
+        cancel: Ends a run in progress, too.
 
     Returns:
         One score a model, and how their outputs were read.
@@ -142,22 +146,19 @@ def score_models(
         ModelLoadError: the runtime refuses a model.
         JobCancelled: `cancel` was set.
     """
+    token = cancel or never_cancelled()
     full_name = resolve_provider(provider)
     models = []
     for path in paths:
-        if cancel is not None:
-            cancel.raise_if_set()
+        token.raise_if_set()
         models.append(_Model(path, open_session(path, threads=threads, provider=full_name)))
+    size = _batch_size(dataset, models[0], token)
     form: OutputForm | None = None
     undefined = 0
-    for batch in dataset.batches(_batch_size(dataset)):
-        outputs = []
-        for model in models:
-            if cancel is not None:
-                cancel.raise_if_set()
-            outputs.append(model.output(batch.feed, batch.count))
+    for batch in dataset.batches(size):
+        outputs = [model.output(batch.feed, batch.count, token) for model in models]
         if form is None:
-            form = output_form(outputs[0], dataset.labels)
+            form = _form(models[0], dataset, outputs[0], size, token)
             _start(models, form, dataset)
         undefined += _rows_without_numbers(outputs[0])
         _add(models, outputs, batch.start)
@@ -172,7 +173,25 @@ def score_models(
         )
     for model in models[1:]:
         _warn_of_nan(model, reporter)
-    return tuple(_score(model, models[0], dataset) for model in models), form
+    scores = []
+    for model in models:
+        token.raise_if_set()
+        scores.append(_score(model, models[0], dataset))
+    return tuple(scores), form
+
+
+def _form(
+    base: _Model, dataset: DatasetLike, first: NDArray[np.generic], size: int, cancel: CancelToken
+) -> OutputForm:
+    """How outputs are read, judged by the first batch.
+
+    One number a sample is a probability or a logit, and a few logits may all lie between 0 and 1 by chance.
+    """
+    last = min(FORM_SAMPLES, len(dataset))
+    if first.size == len(first) < last:
+        parts = [base.output(b.feed, b.count, cancel) for b in dataset.batches(size, stop=last)]
+        first = np.concatenate([part.reshape(-1) for part in parts])
+    return output_form(first, dataset.labels)
 
 
 def _rows_without_numbers(output: NDArray[np.generic]) -> int:
@@ -182,12 +201,13 @@ def _rows_without_numbers(output: NDArray[np.generic]) -> int:
     return int(np.isnan(output).reshape(len(output), -1).any(axis=1).sum())
 
 
-def _batch_size(dataset: DatasetLike) -> int:
+def _batch_size(dataset: DatasetLike, base: _Model, cancel: CancelToken) -> int:
     first = next(iter(dataset.batches(1, stop=1)), None)
     if first is None:
         return 1
-    size_bytes = sum(array.nbytes for array in first.feed.values())
-    return max(1, min(MAX_BATCH, BATCH_BYTES // max(size_bytes, 1)))
+    given = sum(array.nbytes for array in first.feed.values())
+    found = base.output(first.feed, first.count, cancel).nbytes
+    return max(1, min(MAX_BATCH, BATCH_BYTES // max(given, 1), OUTPUT_BYTES // max(found, 1)))
 
 
 def _start(models: Sequence[_Model], form: OutputForm, dataset: DatasetLike) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
@@ -49,7 +50,7 @@ def build_variant(
         recipe: What every layer becomes.
         output: Where the ONNX file goes; an existing file is replaced only when all checks pass.
         reporter: Told of every stage, and of every layer (kind "built").
-        cancel: Looked at before every stage.
+        cancel: Looked at before every stage and node; ends a run in progress, too.
 
     Raises:
         RecipeError: the recipe does not fit the model.
@@ -69,14 +70,14 @@ def build_variant(
 
     stage(0, "Writing the variant")
     _check_something_changes(graph, recipe)
-    emission = emit_with_plan(graph, statistics, recipe)
+    emission = emit_with_plan(graph, statistics, recipe, token)
     content = _serialized(emission.model)
     with written_beside(output) as temporary:
         temporary.write_bytes(content)
         stage(1, "Reading off the kernels")
         layers = _inspected(graph, emission, temporary)
         stage(2, "Comparing with the unoptimized run")
-        checked = _compared(graph, statistics, temporary)
+        checked = _compared(graph, statistics, temporary, token)
         stage(3, "Saving")
         digest = file_digest(temporary)
     warnings = (*_warnings(graph, emission, layers), *checked.warnings)
@@ -158,12 +159,12 @@ class _Comparison:
     warnings: tuple[str, ...] = ()
 
 
-def _compared(graph: Graph, statistics: Statistics | None, path: Path) -> _Comparison:
+def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: CancelToken) -> _Comparison:
     """Largest relative difference between the optimized and the unoptimized run of a file."""
     failure = "no input was found that it accepts"
     for feed in probe_feeds(graph.proto, statistics):
         try:
-            difference = _optimized_difference(path, feed)
+            difference = _optimized_difference(path, feed, cancel)
         except MeasureError as error:
             failure = error.what
             continue
@@ -171,7 +172,7 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path) -> _Compa
             return _Comparison(difference)
         # Some fusions of the runtime are wrong whatever the precision (Pad in front of MaxPool in 1.31).
         blame = ""
-        if _optimized_difference(Path(graph.summary.graph_path), feed) > LARGEST_DIFFERENCE:
+        if _optimized_difference(Path(graph.summary.graph_path), feed, cancel) > LARGEST_DIFFERENCE:
             blame = " So does that of the FP32 model: the runtime's optimizers are at fault."
         return _Comparison(
             difference,
@@ -183,11 +184,16 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path) -> _Compa
     return _Comparison(0.0, (f"The variant was not compared with its unoptimized run: {failure}.",))
 
 
-def _optimized_difference(path: Path, feed: Feed) -> float:
-    expected = run(open_session(path, threads=1, optimization=Optimization.NONE), feed)
-    found = run(open_session(path, threads=1), feed)
+def _optimized_difference(path: Path, feed: Feed, cancel: CancelToken) -> float:
+    expected = run(open_session(path, threads=1, optimization=Optimization.NONE), feed, cancel=cancel)
+    found = run(open_session(path, threads=1), feed, cancel=cancel)
     return max(
-        (relative_difference(a, b) for a, b in zip(expected, found, strict=True) if a.dtype.kind == "f"),
+        (
+            relative_difference(a, b)
+            for a, b in zip(expected, found, strict=True)
+            # An output may be a sequence.
+            if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.dtype.kind == "f"
+        ),
         default=0.0,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
 from quantstudio.core.recipe import Recipe
@@ -68,14 +69,16 @@ def emit(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> onnx.Mo
     return emit_with_plan(graph, statistics, recipe).model
 
 
-def emit_with_plan(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> Emission:
-    """As `emit`, with what was decided on the way."""
+def emit_with_plan(
+    graph: Graph, statistics: Statistics | None, recipe: Recipe, cancel: CancelToken | None = None
+) -> Emission:
+    """As `emit`, with what was decided on the way; `cancel` is looked at before every node."""
     schemes = recipe.resolve(graph.layers)
     static = {name for name, scheme in schemes.items() if scheme.is_static}
     view = with_biases_joined(GraphView(graph.proto), static)
     plan = make_plan(graph, view, statistics, recipe)
     variant = variant_name(graph, statistics if plan.integer else None, recipe)
-    emitter = _Emitter(graph, view, plan, recipe)
+    emitter = _Emitter(graph, view, plan, recipe, cancel or never_cancelled())
     model = emitter.model()
     for key, value in ((RECIPE_KEY, recipe.digest), (VARIANT_KEY, variant)):
         model.metadata_props.add(key=key, value=value)
@@ -91,8 +94,11 @@ def variant_name(graph: Graph, statistics: Statistics | None, recipe: Recipe) ->
 
 
 class _Emitter:
-    def __init__(self, graph: Graph, view: GraphView, plan: Plan, recipe: Recipe) -> None:
+    def __init__(
+        self, graph: Graph, view: GraphView, plan: Plan, recipe: Recipe, cancel: CancelToken
+    ) -> None:
         self.graph = graph
+        self.cancel = cancel
         self.view = view
         self.plan = plan
         self.names = NameSource(graph.proto)
@@ -152,6 +158,7 @@ class _Emitter:
 
     def _write(self, original: onnx.NodeProto, scope: Scope, nodes: NodeList) -> None:
         """Write one node of the main graph or of a body."""
+        self.cancel.raise_if_set()
         node = onnx.NodeProto()
         node.CopyFrom(original)
         inputs: dict[int, ActivationParams] = {}
