@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
@@ -26,6 +25,7 @@ from quantstudio.engine.search.allocation import (
     keeps,
     uniform_allocation,
 )
+from quantstudio.engine.search.drops import BOLD_LOSS, SAFE_LOSS
 from quantstudio.engine.search.frontier import pareto_front
 from quantstudio.engine.search.points import front_point, tried_point
 from quantstudio.engine.search.predictor import ACTIVATIONS, Predictor
@@ -39,8 +39,6 @@ BIT_FLOORS = (1, 3, 4)
 TIGHTENING = 0.7
 # Single-precision plans beyond this predicted KL are ruined and not worth a run.
 RUINED_KL = 2.0
-# One standard deviation, as part of the way to the end of a 95 % interval from eight draws (Student's t).
-ONE_DEVIATION = 1 / 2.36
 # Plans timed in one interleaved comparison.
 TIMED_TOGETHER = 3
 DROP = "accuracy drop, points"
@@ -278,29 +276,14 @@ class _Loop:
         return {quantity: float(bound) for quantity, bound in bounds.items() if bound is not None}
 
     def _kl_cap(self) -> float | None:
-        """The largest KL at which the accuracy curve still keeps the drop.
-
-        Without test data to judge by, one standard deviation of what another sample would show is kept free.
-        """
-        curve, drop = self.bench.curve, self.budget.max_drop
-        if drop is None or curve is None:
+        """The largest KL that keeps the drop, with room to spare unless test data has the last word."""
+        drop = self.budget.max_drop
+        if drop is None:
             return None
-        accuracy = np.asarray(curve.accuracy)
-        if not self.bench.has_test_data:
-            accuracy = accuracy - ONE_DEVIATION * (accuracy - np.asarray(curve.low))
-        lost = 100 * np.maximum(curve.accuracy[0] - accuracy, 0)
-        within = np.flatnonzero(lost <= drop)
-        last = int(within[-1])
-        if last + 1 == len(lost):
-            return float(curve.kl[last])
-        share = (drop - lost[last]) / (lost[last + 1] - lost[last])
-        return float(curve.kl[last] + share * (curve.kl[last + 1] - curve.kl[last]))
+        return self.bench.drops().cap(drop, BOLD_LOSS if self.bench.has_test_data else SAFE_LOSS)
 
     def _drop_at(self, kl: float) -> float:
-        curve = self.bench.curve
-        if curve is None:
-            return kl
-        return 100 * (curve.accuracy[0] - float(np.interp(kl, curve.kl, curve.accuracy)))
+        return self.bench.drops().drop(kl, SAFE_LOSS)
 
     def _holds(self, one: Tried) -> bool:
         """Whether a measured plan keeps every bound, latency and test data apart."""
@@ -308,7 +291,7 @@ class _Loop:
 
     def _keeps_costs(self, one: Tried) -> bool:
         space, budget = self.bench.space, self.budget
-        if not space.keeps_pins(one.schemes) or not np.isfinite(one.measurement.kl):
+        if not space.keeps_pins(one.schemes) or not math.isfinite(one.measurement.kl):
             return False
         totals = space.totals(one.schemes, Predictor())
         checks = (

@@ -42,12 +42,14 @@ class Measurement:
         metric: Top-1 or agreement with FP32 with its 95 % interval, 0 to 1; None for value outputs.
         drop: Points lost against FP32, or points of predictions changed without labels.
         samples: Samples.
+        changed: Share of predictions that are not FP32's; None for value outputs.
     """
 
     kl: float
     metric: Interval | None
     drop: Interval | None
     samples: int
+    changed: float | None = None
 
 
 class Judge:
@@ -104,15 +106,16 @@ class Judge:
             kl = float(divergence(self._outputs, outputs, self._objective, self._deviations).mean())
         else:
             kl = float("inf")
-        metric = drop = None
+        metric = drop = changed = None
         classes = self._predictions(outputs)
         if classes is not None and self._classes is not None:
             truth = self._classes if self._labels is None else self._labels
             base_right, right = (self._classes == truth).reshape(-1), (classes == truth).reshape(-1)
             share = float(right.mean())
+            changed = float((self._classes != classes).mean())
             metric = Interval(share, *wilson_interval(int(right.sum()), right.size))
             drop = paired_accuracy(base_right, right).drop
-        return Measurement(max(kl, 0.0), metric, drop, self._samples)
+        return Measurement(max(kl, 0.0), metric, drop, self._samples, changed)
 
     def _predictions(self, outputs: list[Array]) -> NDArray[np.int64] | None:
         scores = outputs[0]

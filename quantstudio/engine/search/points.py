@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.prediction import accuracy_at
 from quantstudio.core.search_results import PlanFigures, PlanPoint
 from quantstudio.engine.search.allocation import Quantity
 from quantstudio.engine.search.predictor import Predictor
@@ -58,7 +57,8 @@ def _predicted(
     totals: Mapping[Quantity, float],
 ) -> PlanFigures:
     kl = predictor.kl(bench.parts(schemes))
-    expected = accuracy_at(bench.curve, kl) if bench.curve is not None else None
+    drops = bench.drops()
+    expected = drops.metric(kl)
     costs = bench.space.costs
     timed = costs is not None and costs.fp32_ms > 0
     ratio = max(totals[Quantity.LATENCY_RATIO], 0.0)
@@ -67,7 +67,7 @@ def _predicted(
         metric=expected.value if expected else None,
         metric_low=expected.low if expected else None,
         metric_high=expected.high if expected else None,
-        drop=100 * (bench.curve.accuracy[0] - expected.value) if bench.curve and expected else None,
+        drop=drops.drop(kl) if expected else None,
         size_bytes=round(totals[Quantity.FILE_BYTES]),
         weight_bytes=round(totals[Quantity.WEIGHT_BYTES]),
         average_bits=totals[Quantity.AVERAGE_BITS],

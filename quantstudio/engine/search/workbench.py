@@ -23,6 +23,7 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.emit import emit, emit_with_plan
+from quantstudio.engine.search.drops import DropModel, fitted_drops
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
 from quantstudio.engine.search.predictor import ACTIVATIONS, Predictor, fitted, plan_parts
@@ -253,6 +254,11 @@ class Workbench:
         return fitted(
             [(self.parts(one.schemes), one.measurement.kl) for one in self.tried.values() if one.fits]
         )
+
+    def drops(self) -> DropModel:
+        """Accuracy against KL, as corrected by everything measured so far."""
+        plans = [one.measurement for one in self.tried.values()]
+        return fitted_drops(self.curve, plans, labelled=self.judge.metric_name == "top1")
 
     def parts(self, schemes: Mapping[str, LayerScheme]) -> dict[str, float]:
         """Estimated KL of a plan by precision."""
