@@ -176,7 +176,10 @@ class LatencyResult:
 
 @dataclass(frozen=True, slots=True)
 class ClassAccuracy:
-    """Accuracy of one class or segment in base and variant, with the 95 % interval of the variant's."""
+    """Accuracy of one class or segment in base and variant, with the 95 % interval of the variant's.
+
+    `index` is the number of the class or group; -1 where nobody wrote it down.
+    """
 
     label: str
     support: int
@@ -184,6 +187,7 @@ class ClassAccuracy:
     variant: float
     low: float
     high: float
+    index: int = -1
 
 
 @dataclass(frozen=True, slots=True)

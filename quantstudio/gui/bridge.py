@@ -58,7 +58,7 @@ class Background(QObject):
         on_done: Callable[[Any], None],
         on_error: Callable[[QuantStudioError | OSError | ValueError | KeyError], None],
     ) -> None:
-        """Call `function` on another thread, then one of the two callbacks on this one; nothing once closed."""
+        """Call `function` on another thread, then one of the two callbacks on this one; not once closed."""
 
         def call() -> None:
             try:

@@ -194,8 +194,9 @@ def variant_result(
         drop_method="mcnemar",
         p_value=None if is_base else 0.012,
         per_class=tuple(
-            ClassAccuracy(label, 1000, float(b), float(v), float(v) - 0.012, float(v) + 0.01)
-            for label, b, v in zip(
+            ClassAccuracy(label, 1000, float(b), float(v), float(v) - 0.012, float(v) + 0.01, i)
+            for i, label, b, v in zip(
+                range(10),
                 (
                     "T-shirt",
                     "Trouser",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtCore import Qt
 
@@ -249,7 +251,7 @@ def test_that_the_comparison_has_variants_as_columns(qapp, qtmodeltester):
     qtmodeltester.check(model)
     cells = {model.index(r, 0).data(): r for r in range(model.rowCount())}
     assert model.index(cells["Top-1 accuracy"], 4).data() == f"92.15{THIN_SPACE}%"
-    assert model.index(cells["95 % interval (pp)"], 4).data() == "−0.43…−0.10"
+    assert model.index(cells["95 % CI (pp)"], 4).data() == "−0.43…−0.10"
     assert model.index(cells["Change"], 1).data() == NOTHING
     assert model.index(cells["Speed-up"], 4).data() == "2.7×"
     assert model.index(cells["p, McNemar"], 4).data() == "0.012"
@@ -262,11 +264,13 @@ def test_that_the_comparison_has_variants_as_columns(qapp, qtmodeltester):
 def test_that_changed_answers_name_their_class(qapp, qtmodeltester):
     session = measured_session()
     model = FlipTableModel()
-    model.set_result(session.variants[3].result, ("zero", "one", "two", "three"))
+    model.set_result(session.variants[3].result)
     qtmodeltester.check(model)
     assert model.rowCount() == 4
-    assert [model.index(0, c).data() for c in (0, 1)] == ["12", "three (3)"]
+    assert [model.index(0, c).data() for c in (0, 1)] == ["12", "Dress (3)"]
+    unnamed = replace(session.variants[3].result, per_class=())
+    model.set_result(unnamed)
     assert model.index(2, 1).data() == "6"
     assert model.index(2, 0).data(SORT_ROLE) == 4711
-    model.set_result(None, ())
+    model.set_result(None)
     assert model.rowCount() == 0

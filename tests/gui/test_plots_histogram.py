@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from quantstudio.core.affine import IntegerGrid, clip_effect
+from quantstudio.core.statistics import Histogram
 from quantstudio.gui.plots.distribution import (
     Distribution,
     drawn_bins,
@@ -220,11 +221,17 @@ def test_that_a_redraw_takes_less_than_50_ms(qtbot):
 def test_that_sparse_histograms_are_drawn_with_fewer_bins():
     few = np.random.default_rng(1).normal(0, 1, 400).astype(np.float32)
     edges, counts = drawn_bins(histogram_of(few))
-    assert len(counts) == 64
-    assert len(edges) == 65
+    assert len(counts) == 32
+    assert len(edges) == 33
     assert counts.sum() == 400
-    many = np.random.default_rng(1).normal(0, 1, 100_000).astype(np.float32)
-    assert len(drawn_bins(histogram_of(many))[1]) == 2048
+    assert (edges[0], edges[-1]) == (few.min(), few.max())
+
+
+@pytest.mark.parametrize(("values", "bins"), [(20_000, 256), (100_000, 512), (4_000_000, 2048)])
+def test_that_as_many_bins_are_drawn_as_the_values_can_fill(values, bins):
+    share = np.exp(-(np.linspace(-3, 3, 2048) ** 2) / 2)
+    counts = np.round(share / share.sum() * values).astype(np.int64)
+    assert len(drawn_bins(Histogram(counts, -1.0, 1.0, -1.0, 1.0))[1]) in (bins // 2, bins)
 
 
 def test_that_an_input_of_a_few_grey_levels_is_drawn_with_fewer_bins():

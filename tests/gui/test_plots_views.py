@@ -24,8 +24,9 @@ from quantstudio.gui.plots.sensitivity_scale import (
 )
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.plots.size_bars import SizeBarsPlot
-from quantstudio.gui.plots.trade_off import TradeOffPlot, TradeOffPoint, pareto_front
+from quantstudio.gui.plots.trade_off import TradeOffPlot, TradeOffPoint, pareto_front, stack_levels
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
+from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import click, place, shown
 from tests.gui.sample_session import latency, model_summary, weight_statistics
 
@@ -234,6 +235,35 @@ def test_that_sizes_are_written_on_their_bars(qtbot):
     plot.show_sizes([("FP32", 4_000_000), ("INT8", 1_000_000)])
     assert "INT8 1.0" in plot.summary
     plot.grab()
+    assert [text.toPlainText() for text in plot._texts] == ["4.0\u2009MB", "1.0\u2009MB\n4.0× smaller"]
+    plot.resize(190, 200)
+    plot.grab()
+    assert plot._texts[1].toPlainText() == "1.0\u2009MB\n4.0×"
+
+
+def test_that_variants_in_one_place_are_rings_around_each_other():
+    def point(key, cost, quality):
+        return TradeOffPoint(
+            key, key, Interval(cost, cost, cost), Interval(quality, quality - 1, quality + 1)
+        )
+
+    points = [point("a", 1.0, 90.0), point("b", 4.0, 92.0), point("c", 1.001, 90.0), point("d", 1.0, 90.01)]
+    assert stack_levels(points) == [0, 0, 1, 2]
+    assert stack_levels([]) == []
+
+
+def test_that_a_subtitle_uses_the_longest_wording_that_fits(qtbot):
+    label = ElidedLabel()
+    qtbot.addWidget(label)
+    label.set_wordings("a long sentence about this", "short", "")
+    label.show()
+    metrics = label.fontMetrics()
+    for text in ("a long sentence about this", "short"):
+        label.resize(metrics.horizontalAdvance(text), 20)
+        assert label._shown() == text
+    label.resize(4, 20)
+    assert label._shown() == ""
+    assert label.toolTip() == "a long sentence about this"
 
 
 # ---------------------------------------------------------------------- export and theme

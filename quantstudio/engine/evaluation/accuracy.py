@@ -166,5 +166,6 @@ def _by_group(
         if count == 0:
             continue
         low, high = wilson_interval(int(variant[i]), count)
-        rows.append(ClassAccuracy(name, count, float(base[i] / count), float(variant[i] / count), low, high))
+        shares = float(base[i] / count), float(variant[i] / count)
+        rows.append(ClassAccuracy(name, count, *shares, low, high, index=i))
     return tuple(rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from PySide6.QtCore import QRectF, Qt
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QStyleOptionViewItem
@@ -20,8 +22,11 @@ _ROLES = ("ok", "warn", "bad")
 
 
 def bar_share(kl: float, scale: SensitivityScale) -> float:
-    """How full the bar is, 0 to 1: full at twice the threshold from which a layer counts as sensitive."""
-    return min(1.0, max(0.0, kl / (2 * scale.bad))) if scale.bad > 0 else 0.0
+    """How full the bar is, 0 to 1: the square root of the share of the most sensitive layer.
+
+    Divergences of one model span decades; in proportion all but a few bars would be slivers.
+    """
+    return math.sqrt(min(1.0, max(0.0, kl / scale.largest))) if scale.largest > 0 else 0.0
 
 
 class SensitivityBarDelegate(CellDelegate):

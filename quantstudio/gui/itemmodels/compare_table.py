@@ -16,6 +16,7 @@ from quantstudio.gui.itemmodels.variant_facts import METRIC_NAMES, metric_text
 from quantstudio.gui.itemmodels.variant_table import side_of
 from quantstudio.gui.session import Variant
 from quantstudio.gui.theme import current_theme, ui_font
+from quantstudio.gui.variant_names import BETWEEN
 
 Index = QModelIndex | QPersistentModelIndex
 
@@ -44,7 +45,7 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     if any(r.drop is not None for r in results):
         unit = "pp" if "top1" in keys else "%"
         rows.append(_Metric("Change", _against_base(_change)))
-        rows.append(_Metric(f"95 % interval ({unit})", _against_base(_change_interval)))
+        rows.append(_Metric(f"95 % CI ({unit})", _against_base(_change_interval)))
     methods = {r.drop_method for r in results if r.p_value is not None}
     if methods:
         name = "McNemar" if methods == {"mcnemar"} else ", ".join(sorted(methods))
@@ -98,9 +99,7 @@ def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
         return lambda v, r: figures.NOTHING if v.is_base or r.agreement is None else read(r)
 
     return [
-        _Metric(
-            "Agreement with FP32", cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))
-        ),
+        _Metric("Same answers", cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))),
         _Metric("KL from FP32", cell(lambda r: figures.significant(r.agreement.kl if r.agreement else 0))),
         _Metric("Output SQNR", cell(lambda r: figures.decibels(r.agreement.sqnr_db if r.agreement else 0))),
     ]
@@ -131,7 +130,7 @@ def _cost_rows(results: Sequence[VariantResult]) -> list[_Metric]:
             )
         )
         rows.append(_Metric("Speed-up", _against_base(_speedup)))
-        rows.append(_Metric("95 % interval (×)", _against_base(_speedup_interval)))
+        rows.append(_Metric("95 % CI (×)", _against_base(_speedup_interval)))
     if any(r.peak_memory_bytes for r in results):
         rows.append(
             _Metric(
@@ -189,7 +188,11 @@ class CompareTableModel(QAbstractTableModel):
         if orientation != Qt.Orientation.Horizontal or not 0 <= section <= len(self._variants):
             return None
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
-            return "Metric" if section == 0 else self._variants[section - 1].name
+            if section == 0:
+                return "Metric"
+            name = self._variants[section - 1].name
+            # A long name on several lines: the column is as narrow as its figures.
+            return name.replace(BETWEEN, "\n") if role == Qt.ItemDataRole.DisplayRole else name
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return side_of(is_right=section > 0)
         return None
@@ -209,7 +212,7 @@ class CompareTableModel(QAbstractTableModel):
             case Qt.ItemDataRole.FontRole if index.column() > 0 and self._is_current(index.column()):
                 return _semibold()
             case Qt.ItemDataRole.AccessibleTextRole:
-                name = self.headerData(index.column(), Qt.Orientation.Horizontal)
+                name = self.headerData(index.column(), Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole)
                 return f"{self._cells[index.row()][0]}, {name}: {text}"
             case _:
                 return None

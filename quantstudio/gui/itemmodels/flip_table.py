@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -28,13 +27,14 @@ class FlipTableModel(QAbstractTableModel):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._rows: tuple[tuple[int, int], ...] = ()
-        self._class_names: tuple[str, ...] = ()
+        self._class_names: dict[int, str] = {}
         self._variant = ""
 
-    def set_result(self, result: VariantResult | None, class_names: Sequence[str]) -> None:
-        """Show the changed answers of a variant."""
+    def set_result(self, result: VariantResult | None) -> None:
+        """Show the changed answers of a variant; the classes are named as in its own figures by class."""
         self.beginResetModel()
-        self._class_names = tuple(class_names)
+        rows = result.per_class if result is not None else ()
+        self._class_names = {c.index: c.label for c in rows if c.index >= 0 and c.label != str(c.index)}
         self._variant = result.name if result is not None else ""
         pairs = zip(result.flipped, result.flipped_to, strict=False) if result is not None else ()
         self._rows = tuple(pairs)
@@ -76,9 +76,8 @@ class FlipTableModel(QAbstractTableModel):
                 return None
 
     def _name(self, answer: int) -> str:
-        if 0 <= answer < len(self._class_names) and self._class_names[answer] != str(answer):
-            return f"{self._class_names[answer]} ({answer})"
-        return str(answer)
+        name = self._class_names.get(answer)
+        return f"{name} ({answer})" if name is not None else str(answer)
 
 
 def _side(column: int) -> Qt.AlignmentFlag:

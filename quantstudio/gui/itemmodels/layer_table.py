@@ -295,6 +295,7 @@ class LayerTableModel(QAbstractTableModel):
             f"KL {figures.significant(found.kl)} nats "
             f"[{figures.significant(found.kl_low)}, {figures.significant(found.kl_high)}]",
             how,
+            "bar: square root of the share of the most sensitive layer",
         ]
         if found.accuracy_drop is not None:
             lines.append(f"accuracy {figures.points(-found.accuracy_drop)}")

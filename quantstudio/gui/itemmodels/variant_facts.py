@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from quantstudio.core.results import Interval, VariantResult
@@ -48,7 +49,11 @@ def quality_of(variant: Variant) -> Quality | None:
             ends = (value, value)
             if drop is not None:  # a share cannot leave 0 to 1, whatever the interval of the difference says
                 ends = (max(0.0, value - drop.high / 100), min(1.0, value - drop.low / 100))
-            return Quality(key, METRIC_NAMES[key], Interval(value, *ends), drop is not None)
+            elif key == "top1" and result.samples:
+                ends = share_interval(value, result.samples)
+            return Quality(
+                key, METRIC_NAMES[key], Interval(value, *ends), drop is not None or ends != (value, value)
+            )
     if variant.is_base:
         value = 1.0
     elif result.agreement is not None:
@@ -56,6 +61,14 @@ def quality_of(variant: Variant) -> Quality | None:
     else:
         return None
     return Quality(AGREEMENT, "Agreement with FP32", Interval(value, value, value), has_interval=False)
+
+
+def share_interval(share: float, samples: int) -> tuple[float, float]:
+    """The 95 % interval of a share found in so many samples (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
+    z, n = 1.959964, float(samples)
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def latency_of(variant: Variant, base: Variant | None) -> Interval | None:

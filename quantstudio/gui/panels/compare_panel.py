@@ -37,9 +37,9 @@ FLIPS = "flips"
 GAP = 8
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
-METRIC_PX = 128
+METRIC_PX = 122
 SAMPLE_PX = 92
-COLUMN_LEAST_PX = 108
+COLUMN_LEAST_PX = 92
 
 
 class ComparePanel(QWidget):
@@ -52,7 +52,6 @@ class ComparePanel(QWidget):
         self._refresher = Refresher(self)
         self._hidden: set[str] = set()
         self._known: set[str] = set()
-        self._class_names: tuple[str, ...] = ()
         self.model = CompareTableModel(self)
         self.flips = FlipTableModel(self)
         self.classes = ClassAccuracyPlot()
@@ -67,7 +66,10 @@ class ComparePanel(QWidget):
     # ------------------------------------------------------------------ building
 
     def _build_table(self) -> None:
-        self.card = Card("Comparison", "every figure from the same samples and interleaved runs")
+        self.card = Card("Comparison")
+        self.card.subtitle.set_wordings(
+            "every figure from the same samples and interleaved runs", "same samples, interleaved runs", ""
+        )
         self.card.body.setContentsMargins(0, 8, 0, 2)
         self.card.header.setContentsMargins(14, 0, 12, 0)
         self.choose = QToolButton()
@@ -120,7 +122,7 @@ class ComparePanel(QWidget):
         self.variant.setObjectName("compare.variant")
         self.variant.setAccessibleName("Variant shown class by class")
         self.variant.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.variant.setMinimumContentsLength(7)
+        self.variant.setMinimumContentsLength(9)
         self.classes.add_to_header(self.variant)
         self.below = QStackedWidget()
         self._switches: dict[str, Segmented] = {}
@@ -139,7 +141,7 @@ class ComparePanel(QWidget):
         grid.addWidget(self.classes, 0, 1)
         grid.addWidget(self.latency, 1, 0)
         grid.addWidget(self.below, 1, 1)
-        grid.setColumnStretch(0, 11)
+        grid.setColumnStretch(0, 13)
         grid.setColumnStretch(1, 10)
         grid.setRowStretch(0, 6)
         grid.setRowStretch(1, 5)
@@ -165,11 +167,6 @@ class ComparePanel(QWidget):
         """Measured variants that are not hidden: the base, the recipe as it is, then the newest."""
         seen = [v for v in reversed(self._measured()) if v.variant_hash not in self._hidden]
         return tuple(sorted(seen, key=lambda v: (not v.is_base, not v.is_current)))
-
-    def set_class_names(self, names: tuple[str, ...]) -> None:
-        """Names of the classes, for the changed answers."""
-        self._class_names = names
-        self._show_variant()
 
     def _measured(self) -> tuple[Variant, ...]:
         return tuple(v for v in self._session.variants if v.result is not None)
@@ -247,7 +244,7 @@ class ComparePanel(QWidget):
 
     def _show_flips(self, variant: Variant | None) -> None:
         result = variant.result if variant is not None else None
-        self.flips.set_result(result, self._class_names)
+        self.flips.set_result(result)
         has_any = self.flips.rowCount() > 0
         self.flip_stack.setCurrentWidget(self.flip_table if has_any else self.flip_empty)
         if variant is None or result is None:

@@ -121,8 +121,11 @@ class SensitivityPanel(QWidget):
             bool(layer.schemes) and layer.name not in session.sensitivity for layer in session.layers
         )
         progress = f"{known} of {known + missing} layers  ·  " if missing else ""
-        self.strip.subtitle.setText(
-            f"{progress}KL of the output when this layer alone goes {what} — click a bar"
+        self.strip.subtitle.set_wordings(
+            f"{progress}KL of the output when this layer alone goes {what} — click a bar",
+            f"{progress}KL when this layer alone is quantized",
+            f"{progress}one layer at a time",
+            f"{known} of {known + missing}" if missing else "",
         )
         self.strip.show_rows(rows, scale)
         self.strip.set_selection(session.selection)

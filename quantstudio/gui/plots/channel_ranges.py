@@ -28,11 +28,11 @@ class ChannelRangesPlot(Plot):
             name,
             "Per-channel ranges",
             ("Output channel", "Weight value"),
-            subtitle="whisker min–max, box p1–p99",
             axes={"bottom": WholeNumberAxis("bottom")},
             empty="Choose a layer with weights.",
             parent=parent,
         )
+        self.subtitle.set_wordings("whisker min–max, box p1–p99", "whisker min–max", "")
         nothing = np.zeros(0)
         self._whiskers = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing)
         self._boxes = pg.BarGraphItem(x=[], y0=[], y1=[], width=BOX_WIDTH, pen=pg.mkPen(None))

@@ -56,7 +56,7 @@ class ClassAccuracyPlot(Plot):
             worst = sorted(classes, key=lambda c: c.variant - c.base)[:MOST_CLASSES]
             self._classes = tuple(worst)
             note = f"the {MOST_CLASSES} of {len(classes)} classes that lose most"
-        self.subtitle.setText(f"FP32 against {variant}  ·  {note}")
+        self.subtitle.set_wordings(f"FP32 against {variant}  ·  {note}", note, "95 % interval", "")
         axis: NamedAxis = self.item.getAxis("bottom")
         axis.set_names({float(i): _short(c.label) for i, c in enumerate(self._classes)})
         self._draw()

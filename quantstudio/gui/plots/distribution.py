@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,9 @@ MOST_LEVELS = 4096
 # A bin this much higher than all others is a spike (the zeros behind a ReLU): it may leave the picture.
 SPIKE = 3.0
 SPIKE_AIR = 1.3  # what is drawn of it, in heights of the rest
-FEWEST_DRAWN_BINS = 64
-VALUES_A_BIN = 6.0
+FEWEST_DRAWN_BINS = 32
 OCCUPIED_LEAST = 0.25
+SQRT_RULE_SLACK = 1.5
 LOG_FLOOR = 0.5  # half a count: the foot of the bars on a logarithmic axis
 
 
@@ -117,14 +118,16 @@ def drawn_bins(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.fl
     """Edges and counts as they are drawn: neighbouring bins are joined where most are empty.
 
     A layer of a few hundred weights, or an input with seventeen grey levels, would be a comb of single values
-    beside which the bars of the grid, which stand for many bins each, could not be seen.
+    beside which the bars of the grid, which stand for many bins each, could not be seen. By the square-root
+    rule, n values are drawn in about sqrt(n) bins; the ends stay exact.
     """
     counts, edges = histogram.counts.astype(np.float64), histogram.edges
     span = (histogram.maximum - histogram.minimum) / max(histogram.high - histogram.low, 1e-300)
+    wanted = math.sqrt(counts.sum())
     while len(counts) > FEWEST_DRAWN_BINS and len(counts) % 2 == 0:
         within = max(1.0, len(counts) * span)
         is_sparse = np.count_nonzero(counts) / within < OCCUPIED_LEAST
-        if counts.sum() / within >= VALUES_A_BIN and not is_sparse:
+        if within <= SQRT_RULE_SLACK * wanted and not is_sparse:
             break
         counts = counts.reshape(-1, 2).sum(axis=1)
         edges = edges[::2]

@@ -100,7 +100,7 @@ class ErrorBitsPlot(Plot):
         )
         if not self.measure.button(KL).isEnabled():
             self.measure.set_current(SQNR)
-        self.subtitle.setText(f"{layer}  ·  click a column to choose it")
+        self.subtitle.set_wordings(f"{layer}  ·  click a column to choose it", "click a column", "")
         axis: NamedAxis = self.item.getAxis("bottom")
         axis.set_names({float(i): cost.label for i, cost in enumerate(self._costs)})
         self._draw()

@@ -34,6 +34,7 @@ from quantstudio.gui.widgets.tag import SIMULATED, Tag
 BAR_PITCH_PX = 5
 BAR_SHARE = 0.42
 WIDEST_BAR_PX = 7
+LINE_AIR = 0.015
 
 
 class HistogramPlot(Plot):
@@ -184,6 +185,9 @@ class HistogramPlot(Plot):
         if self._shown is None:
             return
         low, high = visible_range(self._shown.histogram)
+        if self._effect is not None:  # both clip lines can be seen and taken hold of
+            air = (high - low) * LINE_AIR
+            low, high = min(low, self._range[0] - air), max(high, self._range[1] + air)
         self.item.getViewBox().setXRange(low, high, padding=0)
         self._set_height()
 
@@ -218,7 +222,8 @@ class HistogramPlot(Plot):
             self.item.getViewBox().setYRange(0, top / self._peak, padding=0)
         cut = "  ·  tallest bin cut off" if is_cut and not self._is_log else ""
         note = f"  ·  {self._shown.note}" if self._shown.note else ""
-        self.subtitle.setText(f"{self._shown.key}  ·  {figures.count(len(counts))} bins{note}{cut}")
+        key, bins = self._shown.key, f"  ·  {figures.count(len(counts))} bins"
+        self.subtitle.set_wordings(f"{key}{bins}{note}{cut}", f"{key}{bins}", key)
 
     # ------------------------------------------------------------------ clip lines
 

@@ -17,7 +17,11 @@ from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 
 BINS = 72
-_TAIL_PERCENTILE = 99.0  # slower runs are counted in the last bin
+_LINE_PX = 15
+# Slower runs are counted in the last bin: one pause of the machine must not squeeze everything to the left.
+_TAIL_PERCENTILE = 99.0
+_TAIL_REACH = 1.5  # times the ninetieth percentile, where the tail is longer than that
+_TEXT_SHARE = 0.36  # of the width, kept free of medians where the figures stand
 
 
 class LatencyPlot(Plot):
@@ -48,8 +52,11 @@ class LatencyPlot(Plot):
             return
         first = self._models[0][1]
         runs = min(result.runs for _, result in self._models)
-        self.subtitle.setText(
-            f"{runs} interleaved runs, batch {first.batch}, {first.threads} threads, {first.provider}"
+        self.subtitle.set_wordings(
+            f"{runs} interleaved runs, batch {first.batch}, {first.threads} threads, {first.provider}",
+            f"{runs} runs, batch {first.batch}, {first.threads} threads",
+            f"{runs} runs",
+            "",
         )
         self._draw(current_theme())
         self.reset_view()
@@ -58,7 +65,9 @@ class LatencyPlot(Plot):
     def _edges(self) -> np.typing.NDArray[np.float64]:
         samples = [np.asarray(result.samples_ms) for _, result in self._models]
         low = min(float(s.min()) for s in samples)
-        high = max(float(np.percentile(s, _TAIL_PERCENTILE)) for s in samples)
+        tail = max(float(np.percentile(s, _TAIL_PERCENTILE)) for s in samples)
+        most = max(float(np.percentile(s, 90)) for s in samples)
+        high = min(tail, most * _TAIL_REACH)
         air = (high - low) * 0.04 or max(low * 0.05, 1e-3)
         return np.linspace(max(0.0, low - air), high + air, BINS + 1)
 
@@ -99,14 +108,17 @@ class LatencyPlot(Plot):
             self.item.addItem(text, ignoreBounds=True)
 
     def _place_texts(self) -> None:
-        """Beside the medians, each one line lower than the one before, so that near medians stay legible."""
+        """One below the other in the corner where no median passes, in the colours of their curves."""
         view = self.item.getViewBox()
         (left, right), (_, top) = view.viewRange()
-        line = 14 * view.viewPixelSize()[1]
-        for i, (_, result) in enumerate(self._models):
-            is_right = result.p50 > left + (right - left) * 0.75
-            self._texts[i].setAnchor((1.05 if is_right else -0.05, 0.0))
-            self._texts[i].setPos(result.p50, top - i * line)
+        px, py = view.viewPixelSize()
+        medians = [result.p50 for _, result in self._models]
+        free_right = all(m < right - (right - left) * _TEXT_SHARE for m in medians)
+        free_left = all(m > left + (right - left) * _TEXT_SHARE for m in medians)
+        on_right = free_right or not free_left
+        for i, text in enumerate(self._texts[: len(medians)]):
+            text.setAnchor((1.0 if on_right else 0.0, 0.0))
+            text.setPos(right - 4 * px if on_right else left + 4 * px, top - i * _LINE_PX * py)
 
     @override
     def reset_view(self) -> None:

@@ -35,11 +35,13 @@ class SensitivityScale:
         warn: Worth a look.
         bad: Sensitive.
         label: What `bad` stands for, for a person.
+        largest: The most sensitive layer; a bar of it is full.
     """
 
     warn: float
     bad: float
     label: str
+    largest: float = 0.0
 
     def level(self, kl: float) -> int:
         """0 harmless, 1 worth a look, 2 sensitive."""
@@ -56,12 +58,13 @@ def scale_for(values: Iterable[float], curve: AccuracyCurve | None) -> Sensitivi
     kls = kls[np.isfinite(kls)]
     if not len(kls):
         return None
+    largest = float(kls.max())
     budget = None if curve is None else kl_of_drop(curve, BUDGET_POINTS)
     if budget is not None:
         label = f"{figures.number(BUDGET_POINTS, 1)}{figures.THIN_SPACE}pp"
-        return SensitivityScale(budget * WARN_PART, budget, label)
+        return SensitivityScale(budget * WARN_PART, budget, label, largest)
     bad = float(kls.sum()) * SHARE_BAD
-    return SensitivityScale(bad * WARN_PART, bad, "10 % of the sum")
+    return SensitivityScale(bad * WARN_PART, bad, "10 % of the sum", largest)
 
 
 def kl_of_drop(curve: AccuracyCurve, points: float) -> float | None:

@@ -20,8 +20,12 @@ from quantstudio.gui.theme import Theme, current_theme, ui_font
 DOT_PX = 11
 RING_PX = 21
 CLICK_PX = 12
+STACK_PX = 8  # by which a dot is larger than the one that covers it
+SAME_PLACE = 0.012  # of the range shown
 NAMED_UP_TO = 14
 NAME_PX = 15
+HUNDRED = 100.0
+ABOVE_HUNDRED = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,24 @@ def pareto_front(points: Sequence[TradeOffPoint]) -> tuple[TradeOffPoint, ...]:
     return tuple(front)
 
 
+def stack_levels(points: Sequence[TradeOffPoint]) -> list[int]:
+    """How many points listed before lie in the same place: a point under others is drawn as a ring."""
+    if not points:
+        return []
+    width = (max(p.cost.value for p in points) - min(p.cost.value for p in points)) * SAME_PLACE
+    height = (max(p.quality.high for p in points) - min(p.quality.low for p in points)) * SAME_PLACE
+    levels: list[int] = []
+    for i, point in enumerate(points):
+        below = [
+            levels[j]
+            for j in range(i)
+            if abs(points[j].cost.value - point.cost.value) <= width
+            and abs(points[j].quality.value - point.quality.value) <= height
+        ]
+        levels.append(max(below) + 1 if below else 0)
+    return levels
+
+
 class TradeOffPlot(Plot):
     """Dots with error bars, the Pareto line, a ring around what the recipe is now.
 
@@ -75,9 +97,13 @@ class TradeOffPlot(Plot):
             name,
             "Accuracy against size",
             ("Model size (MB)", "Top-1 accuracy (%)"),
-            subtitle="every variant built so far — click a dot to load its recipe",
             empty="No variant has been measured yet.",
             parent=parent,
+        )
+        self.subtitle.set_wordings(
+            "every variant built so far — click a dot to load its recipe",
+            "click a dot to load its recipe",
+            "",
         )
         self._points: tuple[TradeOffPoint, ...] = ()
         self._add_items()
@@ -132,16 +158,20 @@ class TradeOffPlot(Plot):
             np.asarray([p.cost.value for p in front]), np.asarray([p.quality.value for p in front])
         )
         self._front.setPen(pg.mkPen(theme.q, width=1.6))
+        levels = stack_levels(points)
         self._dots.setData(
-            x=x,
-            y=y,
-            symbol=["d" if p.is_predicted else "s" if p.is_base else "o" for p in points],
-            brush=[pg.mkBrush(_fill(p, theme)) for p in points],
-            pen=[pg.mkPen(_edge(p, theme), width=1.5) for p in points],
+            x=x[::-1],
+            y=y[::-1],
+            size=[DOT_PX + STACK_PX * level for level in levels[::-1]],
+            symbol=["d" if p.is_predicted else "s" if p.is_base else "o" for p in points[::-1]],
+            brush=[pg.mkBrush(_fill(p, theme)) for p in points[::-1]],
+            pen=[pg.mkPen(_edge(p, theme), width=1.5) for p in points[::-1]],
         )
         current = [p for p in points if p.is_current and not p.is_predicted]
         self._ring.setData(
-            x=np.asarray([p.cost.value for p in current]), y=np.asarray([p.quality.value for p in current])
+            x=np.asarray([p.cost.value for p in current]),
+            y=np.asarray([p.quality.value for p in current]),
+            size=[RING_PX + STACK_PX * max(levels, default=0) for _ in current],
         )
         self._ring.setPen(pg.mkPen(theme.accent, width=2))
         self._write_names(theme)
@@ -197,7 +227,7 @@ class TradeOffPlot(Plot):
         air_y = (max(ys) - min(ys)) * 0.15 or 0.5
         self.item.getViewBox().setRange(
             xRange=(max(0.0, min(xs) - air_x), max(xs) + air_x),
-            yRange=(min(ys) - air_y, max(ys) + air_y),
+            yRange=(min(ys) - air_y, max(ys) + min(air_y, _air_below(max(ys)))),
             padding=0,
         )
 
@@ -246,6 +276,11 @@ class TradeOffPlot(Plot):
     def recolour(self, theme: Theme) -> None:
         if self._points:
             self._draw(theme)
+
+
+def _air_below(highest: float) -> float:
+    """Room above the highest share: none of it says more than 100 %."""
+    return max(HUNDRED - highest, 0.0) + ABOVE_HUNDRED if highest <= HUNDRED else math.inf
 
 
 def _fill(point: TradeOffPoint, theme: Theme) -> str:

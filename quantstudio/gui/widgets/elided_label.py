@@ -20,6 +20,7 @@ class ElidedLabel(QLabel):
     ) -> None:
         super().__init__(text, parent)
         self._mode = mode
+        self._shorter: tuple[str, ...] = ()
         self.setTextFormat(Qt.TextFormat.PlainText)
         # A subtitle with a minimum width of its own would hold the whole dock open.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -30,13 +31,22 @@ class ElidedLabel(QLabel):
         return self._shown() != self.text()
 
     def _shown(self) -> str:
-        return self.fontMetrics().elidedText(self.text(), self._mode, self.contentsRect().width())
+        metrics, room = self.fontMetrics(), self.contentsRect().width()
+        wordings = (self.text(), *self._shorter)
+        fitting = next((w for w in wordings if metrics.horizontalAdvance(w) <= room), wordings[-1])
+        return metrics.elidedText(fitting, self._mode, room)
 
     @override
     def setText(self, text: str) -> None:
-        if text != self.text():
+        self.set_wordings(text)
+
+    def set_wordings(self, text: str, *shorter: str) -> None:
+        """Show the longest wording that fits, the last elided; an empty last one hides what does not fit."""
+        if (text, shorter) != (self.text(), self._shorter):
+            self._shorter = shorter
             super().setText(text)
             self._update_tooltip()
+            self.update()
 
     @override
     def minimumSizeHint(self) -> QSize:

@@ -12,6 +12,7 @@ from typing_extensions import override
 SQUARE = 9
 _INNER = 5
 _BETWEEN = 12
+_NAME_LEAST = 14
 
 
 class Legend(QWidget):
@@ -24,7 +25,7 @@ class Legend(QWidget):
         font = self.font()
         font.setPixelSize(11)
         self.setFont(font)
-        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Preferred)
 
     @property
     def entries(self) -> tuple[tuple[str, str], ...]:
@@ -40,6 +41,7 @@ class Legend(QWidget):
         self._text_colour = text_colour
         names = ", ".join(name for name, _ in self._entries)
         self.setAccessibleName(f"Legend: {names}" if names else "")
+        self.setToolTip(names)
         self.updateGeometry()
         self.update()
 
@@ -51,22 +53,35 @@ class Legend(QWidget):
 
     @override
     def minimumSizeHint(self) -> QSize:
-        return self.sizeHint()
+        # Long names give way before they hold the whole window open.
+        hint = self.sizeHint()
+        least = (SQUARE + _INNER + _NAME_LEAST + _BETWEEN) * len(self._entries)
+        return QSize(min(hint.width(), least), hint.height())
+
+    def _rooms(self, metrics: QFontMetrics) -> list[int]:
+        """Width of each name: all of it, or an equal part of what there is for those longer than that."""
+        wanted = [metrics.horizontalAdvance(name) for name, _ in self._entries]
+        fixed = (SQUARE + _INNER) * len(wanted) + _BETWEEN * max(0, len(wanted) - 1) + 1
+        left, rooms = self.width() - fixed, dict[int, int]()
+        for rank, i in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+            rooms[i] = max(0, min(wanted[i], left // (len(wanted) - rank)))
+            left -= rooms[i]
+        return [rooms[i] for i in range(len(wanted))]
 
     @override
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         metrics = painter.fontMetrics()
         left, middle = 0.0, self.height() / 2
-        for name, colour in self._entries:
+        for (name, colour), width in zip(self._entries, self._rooms(metrics), strict=True):
             square = QRectF(left, middle - SQUARE / 2, SQUARE, SQUARE)
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor(colour))
             painter.drawRoundedRect(square, 2, 2)
-            width = metrics.horizontalAdvance(name)
             painter.setPen(QColor(self._text_colour))
             text = QRectF(left + SQUARE + _INNER, 0, width + 1, self.height())
-            painter.drawText(text, Qt.AlignmentFlag.AlignVCenter, name)
+            shown = metrics.elidedText(name, Qt.TextElideMode.ElideMiddle, width + 1)
+            painter.drawText(text, Qt.AlignmentFlag.AlignVCenter, shown)
             left += SQUARE + _INNER + width + _BETWEEN
         painter.end()
