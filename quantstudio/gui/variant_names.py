@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe
+from quantstudio.core.precision import FP32
+from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe, is_legal
 
 BETWEEN = " · "
 GROUPS_NAMED = 3  # more kinds of precision than that make no name any more
@@ -22,9 +23,15 @@ _METHODS = {
 def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[str] = ()) -> str:
     """Precision of most layers, then what differs: "INT8", "INT8 · 3 W4A8", "INT8 · 1 FP32 · 2 clipped".
 
-    Layers that can only be FP32 do not count. A name in `taken` gets a number.
+    Layers left in FP32 because they cannot have that precision do not count. A name in `taken` gets a number.
     """
-    schemes = [recipe.scheme_for(layer) for layer in layers if layer.schemes]
+    chosen = {layer: recipe.scheme_for(layer) for layer in layers if layer.schemes}
+    integer = Counter(s for s in chosen.values() if not s.is_float).most_common(1)
+    schemes = [
+        scheme
+        for layer, scheme in chosen.items()
+        if not (integer and scheme == FP32 and not is_legal(layer, integer[0][0]))
+    ]
     groups = Counter(scheme.label for scheme in schemes).most_common()
     parts = [label if i == 0 else f"{number} {label}" for i, (label, number) in enumerate(groups)]
     if len(parts) > GROUPS_NAMED:

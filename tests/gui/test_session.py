@@ -269,7 +269,7 @@ class TestAnalysis:
         with_data.set_scheme(conv_names(with_data), "fp32")
         with_data.quantize()
         idle(qtbot, with_data)
-        assert [v.name for v in with_data.variants] == ["FP32", "INT8", "INT8 #2"]
+        assert [v.name for v in with_data.variants] == ["FP32", "INT8", "INT8 · 2 FP32"]
         with_data.load_variant(first)
         assert with_data.recipe == first.recipe
         assert with_data.current_variant.name == "INT8"
@@ -298,7 +298,7 @@ class TestAnalysis:
         with_data.quantize()
         with_data.measure_every()
         idle(qtbot, with_data)
-        assert replay.submitted[-1].params["names"] == ["FP32", "INT8", "INT8 #2"]
+        assert replay.submitted[-1].params["names"] == ["FP32", "INT8", "INT8 · 2 FP32"]
         assert all(v.result is not None for v in with_data.variants)
 
     def test_that_threads_of_the_settings_reach_the_measurement(self, qtbot, replay, with_data):
