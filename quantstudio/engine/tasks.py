@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import CalibrationSettings, LayerRule, Recipe
-from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
+from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import (
@@ -37,73 +36,17 @@ from quantstudio.engine.model.reading import ModelKind, kind_of
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.presets import build_preset
 from quantstudio.engine.runtime import Optimization, available_providers, open_session, resolve_provider
+from quantstudio.engine.task_results import (
+    CalibrationFile,
+    DataSummary,
+    Devices,
+    QuantizeResult,
+    WeightFile,
+)
 
 DEFAULT_SAMPLES = 512
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFile:
-    """Where the weight statistics of a graph lie."""
-
-    path: str
-    layers: int
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationFile:
-    """Where the activation statistics of a graph lie.
-
-    Attributes:
-        path: The npz file.
-        digest: Digest of the statistics.
-        samples: Samples seen.
-        tensors: Tensors observed.
-        seconds: Time it took.
-        provider: Execution provider they were observed on.
-    """
-
-    path: str
-    digest: str
-    samples: int
-    tensors: int
-    seconds: float
-    provider: str = "CPUExecutionProvider"
-
-
-@dataclass(frozen=True, slots=True)
-class Devices:
-    """What this machine can compute on; nothing that is not listed may be offered.
-
-    Attributes:
-        providers: Execution providers of ONNX Runtime, for calibration, exact sensitivity and measuring.
-        torch_devices: torch devices, for the sensitivity estimate.
-    """
-
-    providers: tuple[str, ...]
-    torch_devices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DataSummary:
-    """What a data set holds, for the dialog that chooses it."""
-
-    samples: int
-    labelled: bool
-    class_names: tuple[str, ...]
-    segments: tuple[str, ...]
-    digest: str
-    shapes: dict[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizeResult:
-    """A build with the recipe that made it (a preset chooses its own) and the digest of the data used."""
-
-    build: BuildResult
-    recipe: Recipe
-    data_digest: str = ""
 
 
 def open_model(
@@ -220,10 +163,11 @@ def sensitivity(
 
     `method` is "fisher" (one pass, predicted), "exact" (one layer at a time, measured) or "auto" (fisher,
     which itself replays exactly what has no gradient). `device` is a torch device for an estimate, an
-    execution provider for a measurement; see `devices`.
+    execution provider for a measurement; see `devices`. `layers` restricts a measurement; an estimate takes
+    them all in one pass.
 
     Raises:
-        RecipeError: the method is unknown.
+        RecipeError: the method is unknown, or layers were chosen for an estimate.
     """
     from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity  # imports torch
 
@@ -234,8 +178,12 @@ def sensitivity(
     }
     if method not in methods:
         raise RecipeError(f"unknown sensitivity method {method!r}", hint="Choose fisher, exact or auto")
+    if layers is not None and method != "exact":
+        raise RecipeError(
+            "an estimate is made of all layers at once", hint="Choose method exact to measure some of them"
+        )
     graph = load_graph(graph_path)
-    options: dict[str, Any] = {"layers": tuple(layers)} if layers and method == "exact" else {}
+    options: dict[str, Any] = {} if layers is None else {"layers": tuple(layers)}
     return methods[method](
         graph,
         _dataset(graph, data),
@@ -375,7 +323,7 @@ def search(
         ),
         test=_dataset(graph, test_data) if test_data else None,
         known=Known(
-            load_statistics(Path(statistics)) if statistics else None,
+            _statistics(graph, statistics),
             _read(SensitivityResult, sensitivity, "sensitivity") if sensitivity else None,
             _read(CostTable, costs, "costs") if costs else None,
         ),

@@ -7,13 +7,15 @@ import onnx
 import pytest
 
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.errors import DataError, RecipeError
+from quantstudio.core.errors import BuildError, DataError, RecipeError
+from quantstudio.core.events import NullReporter, Severity
 from quantstudio.core.precision import FP32, STATIC_INT8
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, uniform_recipe
 from quantstudio.core.results import Agreement, Interval, VariantResult
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.quantization import presets
+from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.presets import (
     Candidate,
     FirstSamples,
@@ -211,3 +213,38 @@ def test_that_auto_avoids_static_where_a_hand_written_norm_collapses(tmp_path):
     base = outputs_of(graph.proto, {"x": data})[0].argmax(1)
     variant = outputs_of(onnx.load(tmp_path / "v.onnx"), {"x": data})[0].argmax(1)
     assert (base == variant).mean() >= 0.9, built.preset
+
+
+def test_that_auto_goes_on_without_a_candidate_that_cannot_be_built(residual, tmp_path, monkeypatch):
+    graph, dataset = residual
+    build = build_variant
+
+    def refusing(graph, statistics, recipe, output, **options):
+        if recipe.activation_scope is ActivationScope.WEIGHTED:
+            raise BuildError("the runtime runs it as QLinearConv", where="block1")
+        return build(graph, statistics, recipe, output, **options)
+
+    class Messages(NullReporter):
+        texts: list[str] = []  # noqa: RUF012  one reporter in this test
+
+        def message(self, text, severity=Severity.INFO):
+            self.texts.append(text)
+
+    monkeypatch.setattr(presets, "build_variant", refusing)
+    _, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx", reporter=Messages())
+    assert "static on weighted layers" not in built.preset
+    assert any("static on weighted layers: block1" in text for text in Messages.texts)
+
+
+def test_that_auto_goes_on_without_static_precisions_where_activations_are_infinite(tmp_path):
+    net = NetBuilder()
+    mask = np.zeros(64, np.float32)
+    mask[:8] = -np.inf
+    y = net.op("Add", net.matmul("x", "up", 32, 64), net.constant("mask", mask), name="switch_off")
+    y = net.op("Relu", net.op("Add", y, net.weight("shift", 64, scale=0.1), name="add"), name="relu")
+    graph = opened(net.model({"x": ["n", 6, 32]}, [net.matmul(y, "down", 64, 5)]), tmp_path)
+    np.savez(tmp_path / "data.npz", x=normal(40, 6, 32))
+    dataset = open_dataset(DataSpec(str(tmp_path / "data.npz")), graph.summary.inputs)
+    recipe, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
+    assert not any(scheme.is_static for scheme in recipe.resolve(graph.layers).values())
+    assert built.size_bytes > 0

@@ -12,9 +12,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from quantstudio.core.codec import from_json, to_json
-from quantstudio.core.errors import DataError, JobCancelled, MeasureError
+from quantstudio.core.errors import DataError, JobCancelled, MeasureError, RecipeError
 from quantstudio.core.events import CancelToken
 from quantstudio.engine import tasks
+from quantstudio.engine.task_results import Devices
 from quantstudio.engine.torch_graph.device import available_devices, resolve_device, torch_settings
 
 RNG = np.random.default_rng(3)
@@ -111,7 +112,7 @@ def test_that_only_what_is_installed_is_listed(tmp_path: Path) -> None:
     assert found.providers[-1] == "CPUExecutionProvider"
     assert found.torch_devices[0] == "cpu"
     assert ("cuda:0" in found.torch_devices) == torch.cuda.is_available()
-    assert from_json(tasks.Devices, to_json(found)) == found
+    assert from_json(Devices, to_json(found)) == found
     token = CancelToken()
     token.set()
     with pytest.raises(JobCancelled):
@@ -157,3 +158,12 @@ def test_that_an_estimate_takes_a_device(tmp_path: Path) -> None:
     assert tasks.sensitivity(graph_path=graph_path, data=data, device="cpu").device == "cpu"
     with pytest.raises(MeasureError, match="mps"):
         tasks.sensitivity(graph_path=graph_path, data=data, device="mps:3")
+
+
+def test_that_layers_are_chosen_for_measurements_only(tmp_path: Path) -> None:
+    graph_path = saved_model(tmp_path, 3)
+    data = saved_data(tmp_path, np.array([0, 1, 2, 1]))
+    found = tasks.sensitivity(graph_path=graph_path, data=data, method="exact", layers=["product"])
+    assert [layer.name for layer in found.layers] == ["product"]
+    with pytest.raises(RecipeError, match="all layers at once"):
+        tasks.sensitivity(graph_path=graph_path, data=data, method="fisher", layers=["product"])

@@ -67,7 +67,7 @@ def cost_table(
         for index, name in enumerate(names):
             token.raise_if_set()
             reporter.progress(index, len(names) + 1, "schemes", "Pricing precisions")
-            uniform[name] = _emitted(graph, statistics, name, Path(folder))
+            uniform[name] = _emitted(graph, statistics, name, Path(folder), token)
         feed = _timed_feed(graph, uniform["fp32"].emission, statistics, dataset)
         if feed is not None:
             _time(graph, uniform, feed, threads or worker_threads(), reporter, token)
@@ -93,9 +93,11 @@ def _schemes(graph: Graph, statistics: Statistics | None) -> tuple[str, ...]:
     )
 
 
-def _emitted(graph: Graph, statistics: Statistics | None, name: str, folder: Path) -> _Uniform:
+def _emitted(
+    graph: Graph, statistics: Statistics | None, name: str, folder: Path, cancel: CancelToken
+) -> _Uniform:
     recipe = Recipe() if name == "fp32" else uniform_recipe(name)
-    emission = emit_with_plan(graph, statistics, recipe)
+    emission = emit_with_plan(graph, statistics, recipe, cancel)
     path = folder / f"{name}.onnx"
     path.write_bytes(emission.model.SerializeToString(deterministic=True))
     return _Uniform(emission, path, weight_bytes_by_layer(graph.layers, emission))

@@ -198,7 +198,7 @@ def layer_sensitivity(
 def _initializers(graph: Graph, names: set[str]) -> dict[str, NDArray[np.float32]]:
     """Float initializers by name, from the main graph and all bodies."""
     return {
-        tensor.name: np.array(as_array(tensor), dtype=np.float32)
+        tensor.name: np.asarray(as_array(tensor), dtype=np.float32)
         for _, part in all_graphs(graph.proto.graph)
         for tensor in part.initializer
         if tensor.name in names

@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import DataError, RecipeError
-from quantstudio.core.events import NULL_REPORTER, CancelToken, NullReporter, Reporter, never_cancelled
+from quantstudio.core.errors import BuildError, CalibrationError, DataError, ModelLoadError, RecipeError
+from quantstudio.core.events import (
+    NULL_REPORTER,
+    CancelToken,
+    NullReporter,
+    Reporter,
+    Severity,
+    never_cancelled,
+)
 from quantstudio.core.precision import DYNAMIC_INT8, FP32, STATIC_INT8, WEIGHT_INT8
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe, uniform_recipe
 from quantstudio.core.results import BuildResult, VariantResult
@@ -260,16 +267,24 @@ def _build_auto(
     token = cancel or never_cancelled()
     candidates = auto_candidates(graph, calibration)
     if statistics is None and any("static-int8" in layer.schemes for layer in graph.layers):
-        statistics = _calibrated(graph, dataset, calibration, reporter, cancel)
+        try:
+            statistics = _calibrated(graph, dataset, calibration, reporter, cancel)
+        except CalibrationError as error:
+            reporter.message(f"{error.one_line} Static precisions are left out", Severity.WARNING)
     with tempfile.TemporaryDirectory(prefix="quantstudio-auto-") as folder:
-        paths = []
+        built_candidates: dict[Path, Candidate] = {}
         for index, candidate in enumerate(candidates):
             token.raise_if_set()
             reporter.progress(index, len(candidates), "candidates", f"Trying {candidate.name}")
             path = Path(folder) / f"candidate{index}.onnx"
-            build_variant(graph, statistics, candidate.recipe, path, cancel=token)
-            paths.append(path)
-        judged = _judged(graph, dataset, candidates, paths, calibration, reporter, token)
+            try:
+                build_variant(graph, statistics, candidate.recipe, path, cancel=token)
+            except (BuildError, CalibrationError, ModelLoadError) as error:
+                # One candidate that cannot be built is no reason to do without the others.
+                reporter.message(f"{candidate.name}: {error.one_line}", Severity.WARNING)
+                continue
+            built_candidates[path] = candidate
+        judged = _judged(graph, dataset, built_candidates, reporter, token)
     chosen = choose(judged)
     recipe = chosen.candidate.recipe if chosen else uniform_recipe(WEIGHT_INT8, calibration=calibration)
     built = build_variant(graph, statistics, recipe, output, reporter=reporter, cancel=token)
@@ -279,26 +294,24 @@ def _build_auto(
 def _judged(
     graph: Graph,
     dataset: Dataset,
-    candidates: tuple[Candidate, ...],
-    paths: list[Path],
-    calibration: CalibrationSettings,
+    candidates: Mapping[Path, Candidate],
     reporter: Reporter,
     cancel: CancelToken,
 ) -> list[Judged]:
-    if not paths:
+    if not candidates:
         return []
     measured = compare(
         Path(graph.summary.graph_path),
-        paths,
+        list(candidates),
         FirstSamples(dataset, JUDGED_SAMPLES),
-        names=["FP32", *(candidate.name for candidate in candidates)],
+        names=["FP32", *(candidate.name for candidate in candidates.values())],
         latency_budget=TIMING,
         footprint=False,
         reporter=_Quiet(reporter),
         cancel=cancel,
     )
     results = measured.variants[1:]
-    return [Judged(candidate, result) for candidate, result in zip(candidates, results, strict=True)]
+    return [Judged(*pair) for pair in zip(candidates.values(), results, strict=True)]
 
 
 def _explained(judged: list[Judged], chosen: Judged | None, samples: int) -> str:
