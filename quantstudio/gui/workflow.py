@@ -139,7 +139,8 @@ class Workflow:
                 samples=SENSITIVITY_SAMPLES,
                 statistics=state.statistics_path,
                 layers=exact,
-                device=self.options.device,
+                # An estimate runs in torch, a measurement in ONNX Runtime.
+                device=self.options.provider if exact else self.options.device,
             )
 
         def finished(result: Mapping[str, Any]) -> str:
