@@ -52,6 +52,9 @@ _LEVELS = {
 def worker_threads() -> int:
     """Threads for engine work: physical cores less the one left to the window, at least one."""
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 2
+    # A container or `taskset` may allow fewer than the machine has; macOS cannot say.
+    if hasattr(psutil.Process, "cpu_affinity"):
+        cores = min(cores, len(psutil.Process().cpu_affinity() or ()) or cores)
     return max(1, cores - 1)
 
 

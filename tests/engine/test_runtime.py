@@ -12,7 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantstudio.core.errors import JobCancelled, MeasureError
 from quantstudio.core.events import CancelToken
-from quantstudio.engine.runtime import available_providers, open_session, resolve_provider, run
+from quantstudio.engine.runtime import (
+    available_providers,
+    open_session,
+    resolve_provider,
+    run,
+    worker_threads,
+)
 
 
 def slow_model(products: int = 400, size: int = 700) -> bytes:
@@ -69,3 +75,14 @@ def test_that_only_providers_of_this_machine_are_offered() -> None:
     assert resolve_provider("CPU") == resolve_provider("") == "CPUExecutionProvider"
     with pytest.raises(MeasureError, match=r"azure.*not installed.*Installed here: .*cpu"):
         resolve_provider("azure")
+
+
+@pytest.mark.parametrize(
+    ("physical", "allowed", "threads"), [(8, 8, 7), (8, 3, 2), (8, 16, 7), (1, 1, 1), (None, 4, 3)]
+)
+def test_that_one_core_of_those_allowed_is_left_free(
+    monkeypatch: pytest.MonkeyPatch, physical: int | None, allowed: int, threads: int
+) -> None:
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 16 if logical else physical)
+    monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: list(range(allowed)), raising=False)
+    assert worker_threads() == threads
