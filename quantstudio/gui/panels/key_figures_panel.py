@@ -10,7 +10,14 @@ from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.gui import figures
-from quantstudio.gui.itemmodels.variant_facts import Quality, latency_of, quality_of, size_of, speedup_text
+from quantstudio.gui.itemmodels.variant_facts import (
+    Quality,
+    latency_of,
+    predicted_share,
+    quality_of,
+    size_of,
+    speedup_text,
+)
 from quantstudio.gui.session import Session, Variant
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
 from quantstudio.gui.widgets.refresher import Refresher
@@ -138,6 +145,7 @@ class KeyFiguresPanel(QWidget):
 
     def _show_predicted_quality(self, accuracy: Interval, base: Quality | None) -> None:
         curve = self._session.sensitivity_curve
+        accuracy = predicted_share(accuracy, curve, base)
         reference = base.value.value if base is not None else (curve.accuracy[0] if curve else None)
         delta, tone = "", Tone.NEUTRAL
         if reference is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -16,6 +18,7 @@ from PySide6.QtWidgets import (
 
 from quantstudio.core.prediction import Prediction, predict
 from quantstudio.gui.figures import NOTHING, milliseconds, percent, size
+from quantstudio.gui.itemmodels.variant_facts import predicted_share, quality_of
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import Plan, Variant
 from quantstudio.gui.theme import icon, theme_hub
@@ -132,6 +135,10 @@ class PlansPanel(QWidget):
         )
         if measured is not None:
             return (quantized, *_measured(measured), "measured")
+        if predicted.accuracy is not None:
+            base = quality_of(session.base) if session.base is not None else None
+            share = predicted_share(predicted.accuracy, session.sensitivity_curve, base)
+            predicted = replace(predicted, accuracy=share)
         return (quantized, *_predicted(predicted), "predicted")
 
     def _on_current_changed(self, row: int) -> None:

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from quantstudio.core.results import Interval
 from quantstudio.gui import figures
-from quantstudio.gui.itemmodels.variant_facts import latency_of, quality_of, size_of
+from quantstudio.gui.itemmodels.variant_facts import latency_of, predicted_share, quality_of, size_of
 from quantstudio.gui.itemmodels.variant_table import SORT_ROLE, VARIANT_ROLE, VariantColumn, VariantTableModel
 from quantstudio.gui.panels.export_notice import tell_export_failed
 from quantstudio.gui.plots.trade_off import TradeOffPlot, TradeOffPoint
@@ -226,7 +226,12 @@ class TradeoffPanel(QWidget):
             value = prediction.size_bytes / 1e6 if prediction.size_bytes is not None else None
         if value is None:
             return None
-        accuracy = prediction.accuracy
+        base = self._session.base
+        accuracy = predicted_share(
+            prediction.accuracy,
+            self._session.sensitivity_curve,
+            quality_of(base) if base is not None else None,
+        )
         return TradeOffPoint(
             key=PREDICTED_KEY,
             name="this recipe, predicted",
