@@ -16,15 +16,17 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from quantstudio.cli.progress import TerminalReporter
-from quantstudio.core.errors import QuantStudioError
+from quantstudio.core.errors import JobCancelled, QuantStudioError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.files import discard_unfinished, write_text
 from quantstudio.core.folders import config_folder
 
 T = TypeVar("T")
 
+CANCELLED = JobCancelled.exit_code
+
 # A task looks at its token at every batch and layer; one that is deep in a native call is left behind.
-GRACE_SECONDS = 1.5
+GRACE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 _THREAD = "quantstudio-task"
 
@@ -103,9 +105,9 @@ def exit_code_of(error: BaseException) -> int:
 
     User errors 2, cancelled 130, internal faults 1 with the path of a saved report.
     """
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | JobCancelled):
         sys.stderr.write("quantstudio: cancelled\n")
-        return 130
+        return CANCELLED
     if isinstance(error, QuantStudioError):
         sys.stderr.write(f"quantstudio: {error.one_line}\n")
         return error.exit_code

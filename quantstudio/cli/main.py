@@ -25,7 +25,7 @@ from quantstudio.cli import (
     search,
     sensitivity,
 )
-from quantstudio.cli.execution import exit_code_of, leave
+from quantstudio.cli.execution import CANCELLED, exit_code_of, leave
 from quantstudio.core.errors import QuantStudioError
 
 app = typer.Typer(
@@ -92,6 +92,8 @@ def invoke(arguments: list[str]) -> int:
         return 2
     except (Exception, KeyboardInterrupt) as error:  # the one place where every fault of a command ends
         return exit_code_of(error)
+    if code == CANCELLED:  # typer swallows a Ctrl+C between tasks
+        return exit_code_of(KeyboardInterrupt())
     return code if isinstance(code, int) else 0
 
 
