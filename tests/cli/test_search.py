@@ -44,6 +44,16 @@ def test_that_search_writes_a_model_that_runs_and_a_recipe_that_repeats_it(tmp_p
     assert made.read_bytes() == first
 
 
+def test_that_the_table_ends_with_the_chosen_plan(tmp_path, capfd):
+    arguments = ["search", str(SAMPLE.model), *DATA, "--max-weights-mb", "0.13"]
+    assert invoke([*arguments, "-o", str(tmp_path / "m.onnx")]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    chosen = next(line for line in lines if line.startswith("chosen"))
+    assert chosen.rstrip().endswith("measured")
+    assert any(line.startswith("INT4 everywhere") for line in lines)
+    assert "m.recipe.json" in lines[-1]
+
+
 def test_that_pinned_layers_stay(tmp_path, capfd):
     assert invoke(["inspect", str(SAMPLE.model), "--json", "-"]) == 0
     name = json.loads(capfd.readouterr().out)["layers"][2]["name"]

@@ -209,6 +209,24 @@ def test_that_query_key_and_value_share_one_precision_in_every_plan(tmp_path):
     assert len({weights_of(p, graph)["query"] for p in result.front}) > 1
 
 
+def test_that_a_bounded_latency_rules_out_slow_families(tmp_path, monkeypatch):
+    graph = opened(attention_net(), tmp_path)
+    data = open_dataset(attention_data(tmp_path), graph.summary.inputs)
+
+    def only_dynamic_is_fast(paths, feeds, **options):
+        fast = ["MatMulInteger" in {n.op_type for n in onnx.load(path).graph.node} for path in paths[1:]]
+        ratios = [1.0, *(0.5 if one else 1.5 for one in fast)]
+        results = tuple(LatencyResult(t, t, t, t, 1 / t, 1, 1, 1, "cpu") for t in ratios)
+        return LatencyComparison(results, tuple(Interval(1 / t, 1 / t, 1 / t) for t in ratios))
+
+    monkeypatch.setattr(workbench, "interleaved_latency", only_dynamic_is_fast)
+    request = SearchRequest(SearchBudget(max_latency_ratio=1.0, average_bits=6), samples=48)
+    result = search(graph, data, tmp_path / "out.onnx", request)
+    assert result.family is ActivationFamily.DYNAMIC
+    assert result.chosen.measured is not None
+    assert result.chosen.measured.latency_ratio == 0.5
+
+
 def test_that_layers_of_one_attention_cannot_be_pinned_apart(tmp_path):
     graph = opened(attention_net(), tmp_path)
     data = open_dataset(attention_data(tmp_path), graph.summary.inputs)

@@ -41,6 +41,8 @@ TIGHTENING = 0.7
 RUINED_KL = 2.0
 # Plans timed in one interleaved comparison.
 TIMED_TOGETHER = 3
+# Times the bound on latency is drawn in before it counts as out of reach.
+LATENCY_ROUNDS = 3
 DROP = "accuracy drop, points"
 
 
@@ -127,6 +129,7 @@ class _Loop:
         # What measured plans taught about the bounds: parts of them that may be used on paper.
         self.cap_factor = 1.0
         self.latency_factor = 1.0
+        self.latency_rounds = 0
         self.size_excess = 0.0
         if self.budget.max_drop is not None and not bench.judge.metric_name:
             raise RecipeError(
@@ -141,6 +144,7 @@ class _Loop:
             InfeasibleBudgetError: no measured plan keeps the bounds.
         """
         self._measure_uniform()
+        self._anchor_latency()
         while True:
             self._explore()
             best = self._best()
@@ -175,6 +179,17 @@ class _Loop:
             fits = keeps(plan, bounds) and plan.totals[Quantity.KL] <= RUINED_KL
             if precision.bits == 8 or fits:
                 self.bench.measured(plan.schemes, f"{precision.value.upper()} everywhere")
+
+    def _anchor_latency(self) -> None:
+        """Time one plan, so that predicted latencies are right at least there: tables add up layers."""
+        if self.budget.max_latency_ratio is None:
+            return
+        one = next(plan for plan in self.bench.tried.values() if plan.fits)
+        if one.latency_ratio is None:
+            self.bench.time([one])
+        predicted = self.bench.space.totals(one.schemes, Predictor())[Quantity.LATENCY_RATIO]
+        if one.latency_ratio and predicted > 0:
+            self.latency_factor = predicted / one.latency_ratio
 
     def _explore(self) -> None:
         """Solve and measure until every solution is among the measured plans."""
@@ -220,11 +235,16 @@ class _Loop:
         Raises:
             InfeasibleBudgetError: with the bound in the user's terms.
         """
-        if self.cap_factor < 1.0 or self.latency_factor < 1.0 or self.size_excess > 0:
+        if self.cap_factor < 1.0 or self.latency_rounds or self.size_excess > 0:
             return
         try:
             allocate(problem, bounds, minimise=self._objective)
         except InfeasibleBudgetError as error:
+            if error.quantity is Quantity.LATENCY_RATIO:
+                nearest = error.nearest / self.latency_factor
+                raise InfeasibleBudgetError(
+                    error.quantity, self.budget.max_latency_ratio or 0.0, nearest, error.allocation
+                ) from error
             if error.quantity is not Quantity.KL:
                 raise
             raise InfeasibleBudgetError(
@@ -346,8 +366,9 @@ class _Loop:
         """Draw the latency bound in by what the nearest plan missed it by."""
         ratio = self.budget.max_latency_ratio
         timed = [one.latency_ratio for one in self.bench.tried.values() if one.latency_ratio is not None]
-        if ratio is None or not timed or min(timed) <= ratio or self.latency_factor < TIGHTENING**3:
+        if ratio is None or not timed or min(timed) <= ratio or self.latency_rounds == LATENCY_ROUNDS:
             return False
+        self.latency_rounds += 1
         self.latency_factor *= min(TIGHTENING, ratio / min(timed))
         return True
 

@@ -178,12 +178,17 @@ class Workbench:
         )
 
     def _family(self, families: Sequence[ActivationFamily]) -> ActivationFamily:
-        """The family whose 8-bit form is nearest to FP32."""
-        losses = {}
+        """The family whose 8-bit form is nearest to FP32, of those fast enough where latency is bounded."""
+        plans = {}
         for family in families:
             recipe = base_recipe(self.graph, family, self.calibration)
-            losses[family] = self._measured(recipe, f"INT8 {family.value}", fits=False).measurement.kl
-        return min(losses, key=losses.__getitem__)
+            plans[family] = self._measured(recipe, f"INT8 {family.value}", fits=False)
+        able, ratio = list(plans), self.request.budget.max_latency_ratio
+        if ratio is not None and len(plans) > 1:
+            self.time(list(plans.values()))
+            fastest = min(plans, key=lambda family: plans[family].latency_ratio or 0.0)
+            able = [f for f, plan in plans.items() if (plan.latency_ratio or 0.0) <= ratio] or [fastest]
+        return min(able, key=lambda family: plans[family].measurement.kl)
 
     def _space(
         self, family: ActivationFamily, pinned: Mapping[str, LayerScheme], costs: CostTable | None
