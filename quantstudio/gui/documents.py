@@ -126,7 +126,11 @@ class Documents(QObject):
             reason = "The samples come from a Python function of yours."
             self.trust_requested.emit(TrustRequest(program.path, "data", reason))
             return
+        is_new_test = test is not None and test != self._session.test_data
         self._session.adopt_data(calibration, test)
+        if test is not None and is_new_test and self._session.model is not None:
+            # Nothing reads it before the next measurement: what is wrong with it is said now.
+            self._session.workflow.check_data(test, lambda _found: None)
         if calibration is not None:
             self._session.analyze()
 

@@ -256,6 +256,13 @@ class TestAnalysis:
         with_data.undo()
         assert current_name(with_data) == "INT8"
 
+    def test_that_test_data_is_looked_into_when_it_is_chosen(self, qtbot, replay, with_data):
+        calibration = with_data.calibration_data
+        with_data.choose_data(calibration, DataSpec("other.npz"))
+        idle(qtbot, with_data)
+        checked = [job for job in replay.submitted if job.task.endswith(":data_summary")]
+        assert [job.params["data"]["path"] for job in checked] == ["other.npz"]
+
     def test_that_recalibrating_makes_variants_out_of_date(self, qtbot, with_data):
         with_data.quantize()
         idle(qtbot, with_data)
