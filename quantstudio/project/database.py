@@ -87,7 +87,7 @@ class Database:
         except BaseException as error:
             if self._lock is not None:
                 self._lock.release()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                 raise in_words(error, path) from error
             raise
 
@@ -112,7 +112,7 @@ class Database:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise in_words(error, self.path) from error
             except UnicodeEncodeError as error:
                 raise ProjectError(
@@ -130,7 +130,7 @@ class Database:
         with self._guard:
             try:
                 return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise in_words(error, self.path) from error
 
     def copy_to(self, target: Path) -> None:
@@ -247,7 +247,9 @@ def check_header(path: Path) -> None:
             header = file.read(_APPLICATION_ID_OFFSET + 4)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ProjectError(f"the project cannot be read ({reason})", where=str(path)) from error
+        raise ProjectError(
+            f"the project cannot be read ({reason})", where=str(path), hint="Give a .qstudio file"
+        ) from error
     identity = int.from_bytes(header[_APPLICATION_ID_OFFSET:], "big")
     if not header.startswith(SQLITE_MAGIC) or identity != APPLICATION_ID:
         raise ProjectError(
@@ -257,8 +259,13 @@ def check_header(path: Path) -> None:
         )
 
 
-def in_words(error: sqlite3.Error, path: Path) -> ProjectError:
-    """What an error of SQLite means for the person whose project it is."""
+def in_words(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> ProjectError:
+    """What an error of SQLite means for the person whose project it is.
+
+    Damage inside a name makes SQLite's own message no valid text, which Python reports instead of it.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return damaged(path, "a name is no text")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return ProjectError(
@@ -278,7 +285,14 @@ def in_words(error: sqlite3.Error, path: Path) -> ProjectError:
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damaged(path, str(error))
-    return ProjectError(f"the project cannot be used ({error})", where=str(path))
+    if code == sqlite3.SQLITE_ERROR:
+        # The queries are ours and right: a table, column or text they name is not what was written.
+        return damaged(path, str(error).partition(" with text ")[0])
+    return ProjectError(
+        f"the project cannot be used ({error})",
+        where=str(path),
+        hint="Restore a backup, or copy it elsewhere",
+    )
 
 
 def damaged(path: Path, detail: str) -> ProjectError:

@@ -98,7 +98,7 @@ def _readable_rows(source: sqlite3.Connection, table: str) -> _Rows:
         columns = tuple(column[0] for column in cursor.description)
         for row in cursor:
             rows.append(row)  # noqa: PERF402  rows before the fault are kept
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         logger.info("Table %s is damaged after %d rows: %s", table, len(rows), error)
     return _Rows(columns, rows)
 
