@@ -1,0 +1,109 @@
+"""Ctrl+C ends a command within two seconds, whatever it is doing, and leaves nothing half written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantstudio.cli import execution
+from quantstudio.cli.main import invoke
+from quantstudio.core.events import CancelToken
+from quantstudio.core.files import discard_unfinished, written_beside
+from quantstudio.core.samples import sample
+
+NET = str(sample("digits_resnet").model)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl+C alone")
+
+
+def press(after_s: float) -> None:
+    """Ctrl+C from another thread."""
+    timer = threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+
+
+def test_that_a_task_that_looks_at_its_token_is_cancelled_at_once(monkeypatch, capsys):
+    def polite(*, cancel: CancelToken, **_: Any) -> None:
+        while True:
+            time.sleep(0.01)
+            cancel.raise_if_set()
+
+    monkeypatch.setattr("quantstudio.engine.tasks.open_model", polite)
+    press(0.2)
+    started = time.monotonic()
+    assert invoke(["inspect", NET]) == 130
+    assert time.monotonic() - started < 1.0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "quantstudio: cancelled\n")
+
+
+def test_that_a_task_deep_in_a_native_call_is_left_behind(monkeypatch, capsys, tmp_path):
+    released = threading.Event()
+    target = tmp_path / "m.onnx"
+
+    def deaf(**_: Any) -> None:
+        with written_beside(target) as temporary:
+            temporary.write_bytes(b"half")
+            released.wait(10)
+            raise OSError("never written")
+
+    monkeypatch.setattr("quantstudio.engine.tasks.open_model", deaf)
+    press(0.2)
+    started = time.monotonic()
+    try:
+        assert invoke(["inspect", NET]) == 130
+        assert time.monotonic() - started < 2.0
+        assert capsys.readouterr().err == "quantstudio: cancelled\n"
+        assert list(tmp_path.iterdir())
+        discard_unfinished()
+        assert not list(tmp_path.iterdir())
+    finally:
+        released.set()
+
+
+def test_that_leaving_with_an_abandoned_task_cleans_up_first(monkeypatch, tmp_path):
+    released, left = threading.Event(), []
+    target = tmp_path / "m.onnx"
+
+    def deaf() -> None:
+        with written_beside(target):
+            released.wait(10)
+            raise OSError("never written")
+
+    monkeypatch.setattr(os, "_exit", left.append)
+    thread = threading.Thread(target=deaf, name=execution._THREAD, daemon=True)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    thread.start()
+    try:
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+        leave: Callable[[int], None] = execution.leave  # returns here, as the process is not really ended
+        leave(130)
+        assert left == [130]
+        assert not list(tmp_path.iterdir())
+    finally:
+        released.set()
+        thread.join()
+
+
+def test_that_what_user_code_prints_stays_out_of_the_json(monkeypatch, capsys, tmp_path: Path):
+    (tmp_path / "talkative.py").write_text(
+        "import numpy as np\nprint('importing')\n"
+        "def data():\n    print('loading')\n    return np.zeros((4, 1, 8, 8), np.float32)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["calibrate", NET, "--data", "talkative:data", "--trust", "-o", "s.npz", "--json", "-"]
+    assert invoke(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("{")
+    assert "loading" in captured.err
