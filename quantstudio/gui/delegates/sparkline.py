@@ -73,9 +73,17 @@ def draw_sparkline(
         line = [QPointF(x, y) for x, y in zip(xs.tolist(), ys.tolist(), strict=True)]
         fill = QColor(theme.fp)
         fill.setAlpha(70 if theme.is_dark else 60)
-        painter.setBrush(fill)
+        # One rectangle a pixel column: an antialiased polygon takes thirty times as long.
+        pixel = 1 / ratio
+        columns = np.arange(round(width * ratio)) * pixel
+        tops = np.interp(columns + pixel / 2, xs, ys).tolist()
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.drawPolygon(QPolygonF([QPointF(0, height), *line, QPointF(width, height)]))
+        painter.setBrush(fill)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+        painter.drawRects(
+            [QRectF(x, y, pixel, height - y) for x, y in zip(columns.tolist(), tops, strict=True)]
+        )
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.setPen(QPen(QColor(theme.fp), 1.2))
         painter.drawPolyline(QPolygonF(line))
