@@ -71,7 +71,8 @@ def test_that_a_task_deep_in_a_native_call_is_left_behind(monkeypatch, capsys, t
 
 
 def test_that_leaving_with_an_abandoned_task_cleans_up_first(monkeypatch, tmp_path):
-    released, left = threading.Event(), []
+    released = threading.Event()
+    left: list[int] = []
     target = tmp_path / "m.onnx"
 
     def deaf() -> None:
