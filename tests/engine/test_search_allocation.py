@@ -105,6 +105,19 @@ def test_that_the_rest_of_the_model_counts():
     assert allocate(problem, {BYTES: 129}).schemes == {"a": INT4}
 
 
+def test_that_options_may_save_what_the_model_takes():
+    slow = Option(INT8, {KL: 1.0, Quantity.LATENCY_RATIO: -0.1})
+    fast = Option(INT4, {KL: 2.0, Quantity.LATENCY_RATIO: -0.4})
+    problem = Problem(
+        (Unit(("a",), (slow, fast)), Unit(("b",), (slow, fast))), base={Quantity.LATENCY_RATIO: 1.0}
+    )
+    found = allocate(problem, {Quantity.LATENCY_RATIO: 0.6})
+    assert sorted(s.weights.bits for s in found.schemes.values()) == [4, 8]
+    with pytest.raises(InfeasibleBudgetError) as raised:
+        allocate(problem, {Quantity.LATENCY_RATIO: 0.1})
+    assert raised.value.nearest == pytest.approx(0.2)
+
+
 def test_that_joined_layers_agree_on_their_activations():
     free = (option(FP32, 0.0, 400), option(INT8, 1.0, 100))
     fixed = (option(FP32, 0.0, 4000), option(INT8, 1.0, 1000))

@@ -216,10 +216,8 @@ class _Solver:
             constraints.append(LinearConstraint(self.joins, 0, 0))
         for quantity, bound in bounds.items():
             left = bound - self.problem.base.get(quantity, 0.0)
-            if left < 0:
-                return None
             row = self._costs(quantity)
-            scale = max(left, float(np.abs(row).max()) * 1e-9, 1e-300)
+            scale = max(abs(left), float(np.abs(row).max()) * 1e-9, 1e-300)
             constraints.append(LinearConstraint(row[None] / scale, -np.inf, left / scale - margin))
         for plan in excluded:
             row = np.zeros(len(self.options))
