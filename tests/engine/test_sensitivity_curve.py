@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from quantstudio.core.errors import JobCancelled
+from quantstudio.core.events import CancelToken
 from quantstudio.engine.analysis.accuracy_curve import accuracy_curve
 
 RNG = np.random.default_rng(5)
@@ -64,3 +66,17 @@ def test_that_without_labels_it_is_agreement_with_float() -> None:
 def test_that_input_without_a_curve_is_refused(logits: np.ndarray, draws: int) -> None:
     with pytest.raises(ValueError, match=r"logits|draws"):
         accuracy_curve(logits, draws=draws)
+
+
+def test_that_a_class_that_is_switched_off_leaves_the_curve_as_it_is() -> None:
+    off = np.full((len(LOGITS), 1), -np.inf)
+    masked = accuracy_curve(np.concatenate([LOGITS, off], axis=1), LABELS)
+    assert np.isfinite(masked.kl).all()
+    assert masked.accuracy[0] == accuracy_curve(LOGITS, LABELS).accuracy[0]
+
+
+def test_that_the_curve_can_be_cancelled() -> None:
+    token = CancelToken()
+    token.set()
+    with pytest.raises(JobCancelled):
+        accuracy_curve(LOGITS, LABELS, cancel=token)

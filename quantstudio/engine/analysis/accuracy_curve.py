@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 
+from quantstudio.core.distributions import kl_divergence, log_softmax
 from quantstudio.core.events import CancelToken
 from quantstudio.core.results import AccuracyCurve
 
@@ -59,7 +60,7 @@ def accuracy_curve(
     if draws < 5:
         raise ValueError(f"{draws} draws are too few for an interval")
     truth = scores.argmax(axis=1) if labels is None else np.asarray(labels)
-    log_p = _log_softmax(scores)
+    log_p = log_softmax(scores)
     generator = np.random.default_rng(seed)
     base_hit = scores.argmax(axis=1) == truth
     kl, accuracy = np.zeros(NOISE_LEVELS + 1), np.full(NOISE_LEVELS + 1, base_hit.mean())
@@ -105,7 +106,7 @@ def _noisy(
 ) -> tuple[float, float, float]:
     """Mean KL, accuracy and share of answers whose correctness changed under one draw."""
     noisy = scores + deviation * generator.standard_normal(scores.shape)
-    kl = float((np.exp(log_p) * (log_p - _log_softmax(noisy))).sum(axis=1).mean())
+    kl = float(kl_divergence(log_p, log_softmax(noisy)).mean())
     hit = noisy.argmax(axis=1) == truth
     return kl, float(hit.mean()), float((hit != base_hit).mean())
 
@@ -119,8 +120,3 @@ def _deviation(found: list[tuple[float, float, float]], samples: int) -> float:
     changed = max(changed, min(3 / samples, float(np.mean([f[0] for f in found]))))
     over_samples = _OVERDISPERSION * changed / samples
     return float(np.sqrt(over_draws**2 + over_samples))
-
-
-def _log_softmax(scores: Scores) -> Scores:
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantstudio.core.distributions import kl_divergence, log_softmax
 from quantstudio.core.errors import MeasureError
 from quantstudio.engine.model.graph import Graph
 
@@ -104,8 +105,7 @@ def log_probabilities(scores: Array, objective: Objective) -> Scores:
     moved = np.moveaxis(np.asarray(scores, dtype=np.float64), objective.class_axis, -1)
     if objective.is_probability:
         return np.log(np.maximum(moved, _SMALLEST_PROBABILITY))
-    shifted = moved - moved.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    return log_softmax(moved)
 
 
 class SpreadTally:
@@ -165,11 +165,7 @@ def divergence(
     """
     if objective.kind is OutputKind.CLASSES:
         p, q = log_probabilities(base[0], objective), log_probabilities(other[0], objective)
-        probability = np.exp(p)
-        with np.errstate(invalid="ignore"):
-            # A class the base excludes (-inf) adds nothing.
-            terms = np.where(probability > 0, probability * (p - q), 0.0)
-        per_position = terms.sum(axis=-1)
+        per_position = kl_divergence(p, q)
         return np.asarray(per_position.reshape(len(per_position), -1).mean(axis=1))
     total = np.zeros(len(base[0]))
     for a, b, deviation in zip(base, other, deviations, strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import sqnr_db
+from quantstudio.core.distributions import kl_divergence, log_softmax
 from quantstudio.core.results import Agreement
 from quantstudio.engine.evaluation.outputs import Meaning, OutputForm, class_scores, predictions
 
@@ -67,18 +68,13 @@ class AgreementTally:
 
 def log_probabilities(scores: NDArray[np.float32], form: OutputForm) -> NDArray[np.float64]:
     """Log of the class probabilities, shape [rows, classes]: log-softmax, or the log of a softmax output."""
-    values = scores.astype(np.float64)
     if form.probabilities:
-        values = np.maximum(values, SMALLEST_PROBABILITY)
+        values = np.maximum(scores.astype(np.float64), SMALLEST_PROBABILITY)
         return np.asarray(np.log(values / values.sum(axis=1, keepdims=True)))
-    with np.errstate(invalid="ignore"):  # scores that are no numbers give no probabilities
-        shifted = values - values.max(axis=1, keepdims=True)
-        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    return log_softmax(scores)
 
 
 def _kl_sum(base: NDArray[np.float64], variant: NDArray[np.float64]) -> float:
-    """Sum over rows of KL(base || variant); a class the base excludes (-inf) adds nothing."""
-    probability = np.exp(base)
-    with np.errstate(invalid="ignore"):
-        terms = np.where(probability > 0, probability * (base - variant), 0.0)
-    return max(float(terms.sum()), 0.0) if np.isfinite(terms).all() else math.inf
+    """Sum over rows of KL(base || variant)."""
+    total = float(kl_divergence(base, variant).sum())
+    return max(total, 0.0) if math.isfinite(total) else math.inf
