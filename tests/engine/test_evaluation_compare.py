@@ -243,3 +243,23 @@ def test_that_cancelling_is_no_failure_of_the_model(pair: tuple[Path, Path]) -> 
 
     with pytest.raises(JobCancelled):
         compare(pair[0], [pair[1]], _data(repeats=100), reporter=Setting(), cancel=token, **QUICK)
+
+
+def test_that_what_was_measured_outlives_a_process_that_fails(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise MeasureError("the process that measures memory failed", where="variant.onnx")
+
+    class Messages(NullReporter):
+        texts: list[str] = []  # noqa: RUF012  one reporter in this test
+
+        def message(self, text: str, severity: Severity = Severity.INFO) -> None:
+            self.texts.append(text)
+
+    monkeypatch.setattr("quantstudio.engine.evaluation.compare.footprint_of", failing)
+    options = {**QUICK, "footprint": True}
+    result = compare(pair[0], [pair[1]], _data(), reporter=Messages(), **options)
+    assert result.variants[1].metrics["top1"] == pytest.approx(5 / 6)
+    assert result.variants[1].footprint is None
+    assert any("measures memory failed" in text for text in Messages.texts)

@@ -10,7 +10,7 @@ from typing import Any
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import MeasureError, ModelLoadError
-from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter
+from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
 from quantstudio.core.results import CompareResult, VariantResult
 from quantstudio.engine.evaluation.footprint import file_bytes
 from quantstudio.engine.evaluation.footprint import footprint as footprint_of
@@ -81,24 +81,11 @@ def compare(
         _result(path, name, score, len(dataset))
         for path, name, score in zip(paths, labels, scores, strict=True)
     ]
+    where: dict[str, Any] = {"threads": threads, "provider": provider, "reporter": reporter, "cancel": cancel}
     if latency:
-        feed, count = _first_samples(dataset, batch)
-        timed = interleaved_latency(
-            paths,
-            feed,
-            threads=threads,
-            provider=provider,
-            batch=count,
-            budget=latency_budget,
-            reporter=reporter,
-            cancel=cancel,
-        )
-        results = [
-            replace(result, latency_ms=one, speedup=ratio)
-            for result, one, ratio in zip(results, timed.results, timed.speedups, strict=True)
-        ]
+        results = _with_latency(results, dataset, batch, latency_budget, **where)
     if footprint:
-        results = _with_footprint(results, dataset, threads, provider, reporter, cancel)
+        results = _with_footprint(results, dataset, **where)
     return CompareResult(
         variants=tuple(results),
         samples=len(dataset),
@@ -151,9 +138,38 @@ def _result(path: Path, name: str, score: Score, samples: int) -> VariantResult:
     )
 
 
+def _with_latency(
+    results: Sequence[VariantResult],
+    dataset: DatasetLike,
+    batch: int,
+    budget: LatencyBudget | None,
+    *,
+    threads: int,
+    provider: str,
+    reporter: Reporter,
+    cancel: CancelToken | None,
+) -> list[VariantResult]:
+    feed, count = _first_samples(dataset, batch)
+    timed = interleaved_latency(
+        [Path(result.path) for result in results],
+        feed,
+        threads=threads,
+        provider=provider,
+        batch=count,
+        budget=budget,
+        reporter=reporter,
+        cancel=cancel,
+    )
+    return [
+        replace(result, latency_ms=one, speedup=ratio)
+        for result, one, ratio in zip(results, timed.results, timed.speedups, strict=True)
+    ]
+
+
 def _with_footprint(
     results: Sequence[VariantResult],
     dataset: DatasetLike,
+    *,
     threads: int,
     provider: str,
     reporter: Reporter,
@@ -163,7 +179,13 @@ def _with_footprint(
     measured = []
     for done, result in enumerate(results):
         reporter.progress(done, len(results), "models", "Measuring memory")
-        found = footprint_of(Path(result.path), feed, threads=threads, provider=provider, cancel=cancel)
+        try:
+            found = footprint_of(Path(result.path), feed, threads=threads, provider=provider, cancel=cancel)
+        except MeasureError as error:
+            # What was measured before is worth keeping: a second process may need memory there is not.
+            reporter.message(error.one_line, Severity.WARNING)
+            measured.append(result)
+            continue
         measured.append(replace(result, footprint=found, peak_memory_bytes=found.peak_memory_bytes))
     reporter.progress(len(results), len(results), "models", "Measuring memory")
     return measured
