@@ -57,7 +57,9 @@ make_environment() {
   if [ -n "$extras" ]; then : > "$root/.venv/.quantstudio-$stamp_key"; fi
 }
 
-has_library() { ldconfig -p 2>/dev/null | grep -q "$1" || /sbin/ldconfig -p 2>/dev/null | grep -q "$1"; }
+# No pipe into grep -q: it stops reading at the first match, and pipefail takes ldconfig's broken pipe for a miss.
+known_libraries=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)
+has_library() { [[ $known_libraries == *"$1"* ]]; }
 
 # Found by dropping one package at a time from a minimal Debian 12 root. Qt blames xcb-cursor0 for several of them.
 make_libraries() { # make_libraries offscreen|window

@@ -270,7 +270,9 @@ def test_that_changed_answers_name_their_class(qapp, qtmodeltester):
     qtmodeltester.check(model)
     assert model.rowCount() == 4
     assert [model.index(0, c).data() for c in (0, 1)] == ["12", "Dress (3)"]
-    unnamed = replace(session.variants[3].result, per_class=())
+    measured = session.variants[3].result
+    assert measured is not None
+    unnamed = replace(measured, per_class=())
     model.set_result(unnamed)
     assert model.index(2, 1).data() == "6"
     assert model.index(2, 0).data(SORT_ROLE) == 4711
