@@ -44,6 +44,7 @@ class Project:
 
     def __init__(self, database: Database, *, is_temporary: bool = False) -> None:
         self._is_temporary = is_temporary
+        self._decoded_model: tuple[tuple[str, ...], ModelReference] | None = None
         self._attach(database)
 
     # Opening and closing.
@@ -215,14 +216,22 @@ class Project:
         rows = self._database.rows("SELECT path, digest, summary, factory, state FROM model")
         if not rows:
             return None
-        path, digest, summary, factory, state = rows[0]
-        return ModelReference(path, digest, read(ModelSummary, summary, str(self.path)), factory, state)
+        row = tuple(rows[0])
+        if self._decoded_model is None or self._decoded_model[0] != row:
+            # Reading a summary of 500 layers takes as long as several screen frames.
+            path, digest, summary, factory, state = row
+            decoded = read(ModelSummary, summary, str(self.path))
+            self._decoded_model = (row, ModelReference(path, digest, decoded, factory, state))
+        return self._decoded_model[1]
 
     def set_model(self, summary: ModelSummary, *, path: str = "", factory: str = "", state: str = "") -> None:
         """Point to a model (`path` defaults to the summary's); trust given to it is not kept."""
         values = (path or summary.source_path, summary.source_digest, factory, state, dump(summary))
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO model VALUES (1, ?, ?, ?, ?, ?)", values)
+        path, digest, factory, state, text = values
+        row = (path, digest, text, factory, state)
+        self._decoded_model = (row, ModelReference(path, digest, summary, factory, state))
 
     def data(self, kind: ReferenceKind | str) -> DataReference | None:
         """The calibration or test data, or None."""
