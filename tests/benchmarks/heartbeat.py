@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 
 TICK_MS = 5
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 120.0
 
 
 class Heart:
@@ -84,7 +84,8 @@ def _run(arguments: list[str]) -> dict[str, list[float]]:
         poll.start(50)
         loop.exec()
         if not done():
-            raise SystemExit(f"not finished in {seconds} s: {[row.title for row in session.jobs]}")
+            states = [f"{row.title}: {row.state} {row.outcome}" for row in session.jobs]
+            raise SystemExit(f"not finished in {seconds} s: {states}")
 
     def turn(edit) -> None:
         """One click of a user, and the paint it causes."""

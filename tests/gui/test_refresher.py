@@ -27,7 +27,7 @@ def test_that_many_requests_redraw_a_view_once(qtbot):
 
 def test_that_a_turn_redraws_one_view_and_the_most_important_first(qtbot):
     drawn: list[tuple[int, int]] = []
-    turns: list[None] = []
+    turns: list[int] = []
     views = [_seen(qtbot) for _ in range(3)]
     refreshers = [Refresher(view, priority) for view, priority in zip(views, (3, 1, 2), strict=True)]
     for refresher in refreshers:
