@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,12 +13,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from quantstudio.core.codec import to_json
-from quantstudio.core.errors import JobCancelled, MeasureError
+from quantstudio.core.errors import CalibrationError, JobCancelled, MeasureError
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.analysis import exact
 from quantstudio.engine.analysis.divergence import SpreadTally, divergence, objective_of
 from quantstudio.engine.analysis.graph_cut import CutGraph
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
+from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.model.graph import Graph
 from tests.engine.sensitivity_cases import (
     W1,
@@ -217,3 +219,86 @@ def test_that_a_quantized_model_is_compared_with_itself(tmp_path: Path) -> None:
     data = data_of(tmp_path, graph, x=X)
     for layer in exact_sensitivity(graph, data, precisions=("int8", "int4")).layers:
         assert 0 < layer.by_precision["int8"] < layer.by_precision["int4"]
+
+
+@pytest.mark.parametrize("method", [fisher_sensitivity, exact_sensitivity], ids=["fisher", "exact"])
+def test_that_an_infinite_activation_is_named(tmp_path: Path, method: object) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="relu"),
+        helper.make_node("Log", ["r"], ["l"], name="log"),
+        helper.make_node("MatMul", ["l", "w"], ["h"], name="product"),
+        helper.make_node("Tanh", ["h"], ["y"], name="tanh"),
+    ]
+    w = np.abs(normal(6, 4))
+    graph = opened(tmp_path, nodes, {"w": w}, {"x": (TensorProto.FLOAT, ["n", 6])}, {"y": ["n", 4]})
+    data = data_of(tmp_path, graph, x=X)
+    with pytest.raises(CalibrationError, match=r"tensor l: .*NaN or infinity"):
+        method(graph, data)  # type: ignore[operator]
+
+
+def test_that_a_layer_that_reads_mask_values_is_measured(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Concat", ["x", "mask"], ["c"], name="join", axis=1),
+        helper.make_node("MatMul", ["c", "w"], ["y"], name="product"),
+    ]
+    w = normal(7, 4)
+    # What the mask meets counts for nothing, as behind a softmax.
+    w[6] = 0
+    graph = opened(
+        tmp_path,
+        nodes,
+        {"w": w},
+        {"x": (TensorProto.FLOAT, ["n", 6]), "mask": (TensorProto.FLOAT, ["n", 1])},
+        {"y": ["n", 4]},
+    )
+    lowest = np.full((len(X), 1), np.finfo(np.float32).min)
+    masked = data_of(tmp_path, graph, x=X, mask=lowest)
+    options: dict[str, Any] = {"precisions": ("int8-activations",), "reference": "int8-activations"}
+    found = fisher_sensitivity(graph, masked, **options).layers[0]
+    plain = data_of(tmp_path, graph, x=X, mask=np.zeros((len(X), 1), np.float32))
+    wanted = exact_sensitivity(graph, plain, **options).layers[0]
+    assert found.method == "exact"
+    assert found.kl == pytest.approx(wanted.kl, rel=1e-3)
+
+
+def test_that_a_layer_none_of_the_precisions_fits_is_said_and_left_out(tmp_path: Path) -> None:
+    def body(name: str) -> onnx.GraphProto:
+        return helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w1"], [f"{name}_y"], name=f"{name}_product")],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, ["n", 12])],
+        )
+
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["total"], name="sum", keepdims=0),
+        helper.make_node("Greater", ["total", "never"], ["c"], name="test"),
+        helper.make_node("If", ["c"], ["h"], name="branch", then_branch=body("a"), else_branch=body("b")),
+        helper.make_node("MatMul", ["h", "w2"], ["y"], name="last"),
+    ]
+    weights: dict[str, np.ndarray] = {"w1": W1, "w2": W2, "never": np.array(1e9, np.float32)}
+    graph = opened(tmp_path, nodes, weights, {"x": (TensorProto.FLOAT, ["n", 6])}, {"y": ["n", 4]})
+    data = data_of(tmp_path, graph, x=X)
+    events = Events()
+    result = exact_sensitivity(
+        graph, data, precisions=("int8-activations",), reference="int8-activations", reporter=events
+    )
+    assert [layer.name for layer in result.layers] == ["last"]
+    assert any("product" in text and "none of the precisions" in text for text in events.texts)
+    done = [step for step in events.steps if step[1] != len(X)]
+    assert done[-1][0] == done[-1][1]
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_that_a_provider_that_does_not_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed provider without its driver: the runtime would quietly use the CPU."""
+    graph = perceptron(tmp_path)
+    data = data_of(tmp_path, graph, x=X)
+    offered = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    monkeypatch.setattr("quantstudio.engine.runtime.available_providers", lambda: offered)
+    with pytest.raises(MeasureError, match="CUDAExecutionProvider is installed but could not start"):
+        exact_sensitivity(graph, data, precisions=("int4",), device="cuda:0")
+    with pytest.raises(MeasureError, match="could not start"):
+        calibrate(graph, data, provider="cuda")

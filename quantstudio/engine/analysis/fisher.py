@@ -68,7 +68,8 @@ class BatchEffects:
         effects: (g . e)^2 / 2 by layer and precision, one a sample.
         outputs: The compared tensors (logits or values).
         sqnr: Signal and noise power of each layer's output at its reference; empty unless asked for.
-        unreachable: Layers without a gradient path or whose samples cannot be told apart.
+        unreachable: Layers without a gradient path, whose samples cannot be told apart, or whose effects are
+            no finite numbers.
     """
 
     effects: dict[str, dict[str, NDArray[np.float64]]]
@@ -172,6 +173,8 @@ class FisherPass:
             count = len(rows)
             extra = [self._draw_once(part, count, count, token).effects for _ in range(_EXTRA_DRAWS)]
             for layer, by_precision in found.effects.items():
+                if not all(layer in draw for draw in extra):
+                    continue
                 for precision, values in by_precision.items():
                     more = sum(draw[layer][precision] for draw in extra)
                     values[rows] = (values[rows] + more) / (1 + _EXTRA_DRAWS)
@@ -220,13 +223,15 @@ class FisherPass:
                 probe = self._probes[name]
                 with torch_failures(name):
                     layer_effects = self._layer_effects(probe, tap, gradients[name])
-                if layer_effects is None:
+                squared = {
+                    precision: values[:count].cpu().double().square().numpy() / 2
+                    for precision, values in (layer_effects or {}).items()
+                }
+                # Mask values (-3.4e38) times a gradient of zero are no estimate.
+                if not squared or not all(np.isfinite(values).all() for values in squared.values()):
                     unreachable.append(name)
                     continue
-                effects[name] = {
-                    precision: values[:count].cpu().double().square().numpy() / 2
-                    for precision, values in layer_effects.items()
-                }
+                effects[name] = squared
                 if with_sqnr:
                     cancel.raise_if_set()
                     sqnr[name] = self._output_sqnr(probe, tap)
