@@ -191,7 +191,12 @@ def _compare(params: dict[str, Any]) -> list[Event]:
     return [succeeded(CompareResult(results, 600, 1.0, labelled=True))]
 
 
+def _devices(params: dict[str, Any]) -> list[Event]:
+    return [succeeded({"providers": ["CPUExecutionProvider"], "torch_devices": ["cpu"]})]
+
+
 ANSWERS: dict[str, Answer] = {
+    "devices": _devices,
     "open_model": _open,
     "data_summary": _data,
     "weight_statistics": _weights,

@@ -257,9 +257,10 @@ def test_that_a_subtitle_uses_the_longest_wording_that_fits(qtbot):
     qtbot.addWidget(label)
     label.set_wordings("a long sentence about this", "short", "")
     label.show()
+    label.ensurePolished()
     metrics = label.fontMetrics()
     for text in ("a long sentence about this", "short"):
-        label.resize(metrics.horizontalAdvance(text), 20)
+        label.resize(metrics.horizontalAdvance(text) + 2, 20)
         assert label._shown() == text
     label.resize(4, 20)
     assert label._shown() == ""
