@@ -15,6 +15,7 @@ from quantstudio.engine.quantization import build as build_module
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.probe import probe_feeds
+from quantstudio.engine.runtime import open_session
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
@@ -128,8 +129,8 @@ def test_that_recurrent_and_transposed_layers_are_float_kernels_with_small_weigh
     graph = opened(net.model({"x": [5, 2, 6]}, [y]), tmp_path)
     layer = build_variant(graph, None, uniform_recipe(WEIGHT_INT8), tmp_path / "v.onnx").layers[0]
     assert (layer.kernel, layer.weights, layer.note) == ("LSTM (float)", "int8", "")
-    # 14 values, a scale and a zero point for each of 32 gate rows; W and R have scales of their own.
-    assert layer.weight_bytes == 32 * 14 + 2 * 32 * 5
+    # 14 values for each of 32 gate rows; W and R have a scale for each of their own.
+    assert layer.weight_bytes == 32 * 14 + 2 * 32 * 4
 
 
 def test_that_a_layer_that_is_not_what_was_asked_says_why(tmp_path):
@@ -260,3 +261,14 @@ def test_that_an_output_that_is_a_sequence_is_left_out_of_the_comparison(tmp_pat
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
     built = build_variant(open_model(path), None, uniform_recipe(WEIGHT_INT8), tmp_path / "v.onnx")
     assert built.unoptimized_difference < 0.1
+
+
+@pytest.mark.parametrize("scheme", [WEIGHT_INT8, WEIGHT_INT4])
+def test_that_weights_without_a_kernel_of_their_own_are_unpacked_at_load(scheme, residual, tmp_path):
+    graph, _ = residual
+    build_variant(graph, None, uniform_recipe(scheme), tmp_path / "v.onnx")
+    optimized = tmp_path / "optimized.onnx"
+    open_session(tmp_path / "v.onnx", threads=1, optimized_path=optimized)
+    found = {node.op_type for node in onnx.load(optimized).graph.node}
+    # Computed on every run, they would take as long as the convolutions themselves.
+    assert not {"Cast", "Mul", "DequantizeLinear"} & found

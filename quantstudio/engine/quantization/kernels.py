@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -202,10 +202,8 @@ class _Mapper:
         owners: dict[str, list[str]] = defaultdict(list)
         for name, layer in self.owner.items():
             node = self.written[name]
-            for tensor in _constants_behind(node, self.producer):
-                # An input of the graph has no producer either, and is read by others.
-                if tensor in self.constants:
-                    owners[tensor].append(layer)
+            for tensor in _constants_behind(node, self.producer, self.constants):
+                owners[tensor].append(layer)
         return owners
 
 
@@ -230,15 +228,22 @@ def _all_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from _all_initializers(body)
 
 
-def _constants_behind(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> Iterator[str]:
-    """Names a node reads directly or through the nodes that dequantize its weights."""
+def _constants_behind(
+    node: onnx.NodeProto, producer: dict[str, onnx.NodeProto], constants: Container[str]
+) -> Iterator[str]:
+    """Constants a node reads directly or through the nodes that bring its weights back to float."""
     for name in node.input:
-        maker = producer.get(name)
-        if maker is not None and maker.op_type in ("Cast", "DequantizeLinear"):
-            if maker.input[0] not in producer:
-                yield from maker.input
-        elif name and maker is None:
-            yield name
+        leaves = _leaves(name, producer)
+        if all(leaf in constants for leaf in leaves):
+            yield from leaves
+
+
+def _leaves(name: str, producer: dict[str, onnx.NodeProto]) -> list[str]:
+    """What a tensor is computed from, if that is by scaling alone; else the tensor itself."""
+    maker = producer.get(name)
+    if maker is None or maker.op_type not in ("Cast", "DequantizeLinear", "Mul"):
+        return [name] if name else []
+    return [leaf for source in maker.input for leaf in _leaves(source, producer)]
 
 
 def weight_bytes_by_layer(layers: Sequence[LayerInfo], emission: Emission) -> dict[str, int]:
@@ -251,7 +256,7 @@ def weight_bytes_by_layer(layers: Sequence[LayerInfo], emission: Emission) -> di
     for layer in layers:
         names: list[str] = []
         for part in emission.parts.get(layer.name, ()):
-            names.extend(_constants_behind(written[part], producer))
+            names.extend(_constants_behind(written[part], producer, sizes))
         new = [name for name in dict.fromkeys(names) if name in sizes and name not in counted]
         counted.update(new)
         totals[layer.name] = sum(sizes[name] for name in new)

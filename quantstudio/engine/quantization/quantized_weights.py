@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import BuildError
@@ -153,6 +154,32 @@ def add_dequantized_int4(nodes: NodeList, weight: QuantizedWeight, name: str, ke
         **attributes,
     )
     return nodes.keep(("int4", key), output)
+
+
+def add_unpacked(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable, *, is_int4: bool) -> str:
+    """Integer constants, a Cast and a Mul, which runtimes fold at load; the name of its output."""
+    made = nodes.made(("unpacked", key))
+    if made is not None:
+        return made
+    constants = nodes.constants
+    kept = constants.shared(("unpacked", key))
+    if kept is None:
+        shape = [1] * weight.values.ndim
+        if weight.axis is not None:
+            shape[weight.axis] = -1
+        add = constants.add_int4 if is_int4 else constants.add
+        kept = constants.share(
+            ("unpacked", key),
+            (
+                add(f"{name}_quantized", weight.values),
+                constants.add(f"{name}_scale", weight.scales.reshape(shape)),
+            ),
+        )
+    real = nodes.add("Cast", [kept[0]], f"{name}_Cast", to=TensorProto.FLOAT)
+    output = nodes.add(
+        "Mul", [real, kept[1]], f"{name}_Mul", outputs=[nodes.names.fresh(f"{name}_dequantized")]
+    )
+    return nodes.keep(("unpacked", key), output)
 
 
 def fits_int4(scheme: LayerScheme) -> bool:

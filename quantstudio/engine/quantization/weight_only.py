@@ -1,8 +1,9 @@
 """Weight-only INT8 and INT4: integers in the file, float activations.
 
 A MatMul behind a DequantizeLinear of its weight becomes one MatMulNBits kernel in ONNX Runtime; Gemm does
-not, so it is written as MatMul and Add. Convolutions dequantize their weights on every run: they get smaller,
-not faster.
+not, so it is written as MatMul and Add. Nothing else has such a kernel, and a DequantizeLinear it cannot
+fuse the runtime (1.31) computes on every run: convolutions took twice their float time. There Cast and Mul
+bring the integers back, which it computes once, at load: smaller in the file, as fast as float.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from quantstudio.engine.quantization.quantized_weights import (
     WeightSource,
     add_dequantized,
     add_dequantized_int4,
+    add_unpacked,
     fits_int4,
 )
 from quantstudio.engine.quantization.weights import QuantizedWeight
@@ -32,8 +34,18 @@ def write_weight_only(layer: LayerNode) -> None:
         _write_gemm(layer)
         return
     for index in layer.weight_indices():
-        layer.node.input[index] = _dequantized(layer, layer.source(index, layer.scheme))
+        source = layer.source(index, layer.scheme)
+        fuses = op_type == "MatMul" and index == 1 and source.value.ndim == 2
+        layer.node.input[index] = _dequantized(layer, source) if fuses else _unpacked(layer, source)
     layer.nodes.append(layer.node)
+
+
+def _unpacked(layer: LayerNode, source: WeightSource) -> str:
+    """The weight as Cast and Mul of constants; grouped integers only DequantizeLinear can scale."""
+    weight = source.quantized()
+    if weight.group_size:
+        return _dequantized(layer, source)
+    return add_unpacked(layer.nodes, weight, source.name, source.key, is_int4=fits_int4(layer.scheme))
 
 
 def _dequantized(layer: LayerNode, source: WeightSource) -> str:
