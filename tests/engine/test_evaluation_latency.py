@@ -119,14 +119,14 @@ def test_that_no_model_is_refused() -> None:
 
 
 def test_that_a_slow_run_ends_when_it_is_cancelled(tmp_path: Path) -> None:
-    weight = np.random.default_rng(0).normal(scale=0.01, size=(900, 900)).astype(np.float32)
-    slow = linear_model(tmp_path / "slow.onnx", weight, repeats=120)
+    weight = np.random.default_rng(0).normal(scale=0.01, size=(500, 500)).astype(np.float32)
+    slow = linear_model(tmp_path / "slow.onnx", weight, repeats=30)
     token = CancelToken()
     timer = threading.Timer(0.5, token.set)
     timer.start()
     started = time.monotonic()
     with pytest.raises(JobCancelled):
-        interleaved_latency([slow], {"x": np.ones((900, 900), dtype=np.float32)}, threads=1, cancel=token)
+        interleaved_latency([slow], {"x": np.ones((6000, 500), dtype=np.float32)}, threads=1, cancel=token)
     assert time.monotonic() - started < 2.5
 
 
