@@ -248,3 +248,14 @@ def test_that_auto_goes_on_without_static_precisions_where_activations_are_infin
     recipe, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
     assert not any(scheme.is_static for scheme in recipe.resolve(graph.layers).values())
     assert built.size_bytes > 0
+
+
+def test_that_dynamic_is_not_tried_where_it_would_change_next_to_nothing(tmp_path):
+    net = NetBuilder()
+    wide = net.conv(net.conv("x", "first", 3, 32), "second", 32, 32)
+    pooled = net.op("Flatten", net.op("GlobalAveragePool", wide, name="pool"), name="flat")
+    y = net.op("MatMul", pooled, net.weight("head.w", 32, 10), name="head")
+    graph = opened(net.model({"x": ["N", 3, 12, 12]}, [y]), tmp_path)
+    names = [candidate.name for candidate in auto_candidates(graph, CalibrationSettings())]
+    assert "dynamic" not in names
+    assert "static convolutions, dynamic products" in names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from quantstudio.core.events import (
     Severity,
     never_cancelled,
 )
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import DYNAMIC_INT8, FP32, STATIC_INT8, WEIGHT_INT8
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe, uniform_recipe
 from quantstudio.core.results import BuildResult, VariantResult
@@ -56,6 +57,8 @@ NEGLIGIBLE_NOISE = 3e-4
 SAME_SPEED = 0.97
 # Convolutions with fewer channels than a vector register holds run slower on integers than in float.
 FEWEST_CHANNELS = 16
+# Share of the parameters a candidate must quantize to be worth trying beside static INT8.
+LEAST_SHARE = 0.1
 # How much worse than the best a candidate may be and still count as within the noise.
 LOSS_RATIO = 1.5
 # Points of accuracy a candidate may lose against the best candidate on the judged samples.
@@ -211,7 +214,8 @@ def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Can
         if narrow and len(narrow) < len(static):
             recipe = uniform_recipe(STATIC_INT8, calibration=calibration).assign(narrow, FP32)
             candidates.append(Candidate("static, narrow convolutions float", recipe))
-    if dynamic:
+    # Where next to all weights belong to convolutions it would be FP32 under another name.
+    if dynamic and (not static or _parameters(dynamic) >= LEAST_SHARE * _parameters(layers)):
         candidates.append(Candidate("dynamic", uniform_recipe(DYNAMIC_INT8, calibration=calibration)))
     if dynamic and any(layer.op_type == "Conv" for layer in static):
         rules = (
@@ -221,6 +225,10 @@ def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Can
         recipe = Recipe(rules, calibration, ActivationScope.ALL)
         candidates.append(Candidate("static convolutions, dynamic products", recipe))
     return tuple(candidates)
+
+
+def _parameters(layers: Sequence[LayerInfo]) -> int:
+    return sum(layer.parameters for layer in layers)
 
 
 def _narrow_convolutions(graph: Graph) -> list[str]:
