@@ -201,6 +201,7 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
     model = load_stored(graph_path)
     reporter.progress(2, len(_STEPS), "steps", _STEPS[2])
     try:
+        token.raise_if_set()
         proof = verify(source.path, graph_path, model, repaired=partial(_repaired, source.path), cancel=token)
     except QuantStudioError:
         forget_graph(graph_path)
@@ -223,6 +224,7 @@ def _write_normalised(
     token.raise_if_set()
     reporter.progress(1, len(_STEPS), "steps", _STEPS[1])
     notes = normalise(model, cancel=token)
+    token.raise_if_set()
     weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     return store_graph(model, weight_bytes), notes
 

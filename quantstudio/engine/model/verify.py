@@ -108,6 +108,7 @@ def verify(
     if why_not:
         return Proof(float("nan"), (f"Not verified: {why_not}.",))
     original, before = _open_original(original, repaired, model)
+    token.raise_if_set()
     after = open_session(normalised, optimization=Optimization.NONE)
     try:
         size, notes = _working_size(before, model, token)
