@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from quantstudio.core.errors import DataError, OutputError
 from quantstudio.core.folders import cache_folder
 from quantstudio.engine.data.npz import NpzFile, check_readable, prune_cache
+from quantstudio.engine.data.sources import ArraySource
 
 RNG = np.random.default_rng(0)
 LARGE = RNG.integers(0, 256, (1500, 32, 32), dtype=np.uint8)  # beyond what is read into memory
@@ -196,3 +199,16 @@ def test_that_the_cache_forgets_what_was_used_longest_ago(tmp_path: Path) -> Non
         os.utime(path, (1e9 - age, 1e9 - age))
     prune_cache(tmp_path, keep=tmp_path / "old.npy", limit_bytes=150)
     assert sorted(f.stem for f in tmp_path.glob("*.npy")) == ["new", "old"]
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system gives no pages back")
+def test_that_reading_a_mapped_array_keeps_none_of_it_in_memory(tmp_path: Path) -> None:
+    array = np.arange(48 << 20, dtype=np.uint8).reshape(-1, 1024)
+    np.savez(tmp_path / "d.npz", x=array)
+    source = ArraySource(NpzFile(tmp_path / "d.npz").read("x"))
+    process = psutil.Process()
+    before, most = process.memory_info().rss, 0
+    for start in range(0, len(source), 512):
+        assert np.array_equal(source.read(start, start + 512), array[start : start + 512])
+        most = max(most, process.memory_info().rss)
+    assert most - before < 8 << 20

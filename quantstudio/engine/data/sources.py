@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class ArraySource:
 
     def __init__(self, array: NDArray[Any]) -> None:
         self._array = array
+        base: object = array.base
+        self._mapped = base if isinstance(base, mmap.mmap) else None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -56,8 +59,16 @@ class ArraySource:
         return len(self._array)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """A view: mapped arrays stay on disk until used."""
-        return self._array[start:stop]
+        """Samples start to stop; of a mapped array a copy, whose pages are given back at once.
+
+        The system would keep them until it runs short, and count them as memory of this process.
+        """
+        if self._mapped is None:
+            return self._array[start:stop]
+        samples = np.array(self._array[start:stop])
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which counts mapped pages apart
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+        return samples
 
 
 @dataclass(frozen=True, slots=True)
