@@ -462,22 +462,13 @@ def test_that_the_journal_stays_small_in_a_long_session(path: Path) -> None:
     with Project.create(path) as project:
         for i in range(1000):
             project.put_result("k", f"{i % 10}", "x" * 20_000)
-            if i % 250 == 249:
-                # Writers come in bursts; on a busy machine the thread that merges needs its turn between them.
-                _wait_for_merge(path)
+            if i % 100 == 99:
+                # Writers come in bursts; on a busy machine the merging thread needs a while for its turn.
+                time.sleep(0.3)
         # 1,000 values of 20 kB are 20 MB of journal without merging.
         assert path.with_name(path.name + "-wal").stat().st_size < 15e6
     assert files_beside(path) == {"net.qstudio"}
     assert not any(thread.name == "checkpoint" for thread in threading.enumerate())
-
-
-def _wait_for_merge(path: Path) -> None:
-    """Until merging has stopped changing the database file for a moment."""
-    deadline = time.monotonic() + 20
-    seen = -1
-    while time.monotonic() < deadline and seen != path.stat().st_mtime_ns:
-        seen = path.stat().st_mtime_ns
-        time.sleep(0.3)
 
 
 def test_that_an_edit_takes_a_few_milliseconds(path: Path) -> None:
