@@ -462,9 +462,10 @@ def test_that_the_journal_stays_small_in_a_long_session(path: Path) -> None:
     with Project.create(path) as project:
         for i in range(1000):
             project.put_result("k", f"{i % 10}", "x" * 20_000)
-            if i % 100 == 99:
-                # Writers come in bursts; on a busy machine the merging thread needs a while for its turn.
-                time.sleep(0.3)
+            # However slow the disk is, the merge gets its turn; the test is about what it leaves.
+            for thread in threading.enumerate():
+                if thread.name == "checkpoint":
+                    thread.join()
         # 1,000 values of 20 kB are 20 MB of journal without merging.
         assert path.with_name(path.name + "-wal").stat().st_size < 15e6
     assert files_beside(path) == {"net.qstudio"}
