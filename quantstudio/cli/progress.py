@@ -51,7 +51,7 @@ class TerminalReporter:
         if label not in self._bars:
             for bar in self._bars.values():
                 self._progress.update(bar, visible=False)
-            self._bars[label] = self._progress.add_task(text, total=total or None)
+            self._bars[label] = self._progress.add_task(text, total=total or None, completed=done)
         self._progress.update(self._bars[label], completed=done, total=total or None, visible=True)
 
     def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:

@@ -256,7 +256,6 @@ def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> No
         f"{integer} of {len(build.layers)} layers compute on integers"
     )
     print_table(console, title, columns, rows, right=(5,))
-    for line in (build.preset, *build.warnings):
-        if line:
-            console.print(line, markup=False)
+    if build.preset:  # the warnings of the build were printed when they came
+        console.print(build.preset, markup=False)
     console.print(f"recipe: {recipe_path}", markup=False)

@@ -56,7 +56,17 @@ def labels_from(
         raise DataError(
             f"label {int(array.max())} is out of range", where=where, hint="Give one class number a sample"
         )
-    return check_classes(array.astype(np.int64), classes, where=where)
+    return _named(check_classes(array.astype(np.int64), classes, where=where), class_names, where)
+
+
+def _named(labels: NDArray[np.int64], class_names: tuple[str, ...], where: str) -> NDArray[np.int64]:
+    if class_names and len(labels) and int(labels.max()) >= len(class_names):
+        raise DataError(
+            f"label {int(labels.max())} has no name: class_names holds {len(class_names)}",
+            where=where,
+            hint="Store one name a class, in the model's order",
+        )
+    return labels
 
 
 def check_classes(labels: NDArray[np.int64], classes: int | None, *, where: str = "") -> NDArray[np.int64]:
