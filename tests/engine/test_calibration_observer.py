@@ -176,19 +176,6 @@ def test_that_a_constant_tensor_has_a_histogram(tmp_path: Path) -> None:
     assert statistics.tensors["z"].maximum == 0
 
 
-def test_that_weights_too_large_for_one_message_are_read_beside_the_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "model.onnx"
-    onnx.save(conv_net(), path, save_as_external_data=True, location="model.bin", size_threshold=0)
-    graph = graph_of(conv_net(), path=str(path))
-    data = dataset_of(graph, tmp_path, x=X)
-    inline = calibrate(graph, data)
-    monkeypatch.setattr(observer_module, "LARGEST_INLINE_BYTES", -1)
-    assert same(calibrate(graph, data), inline)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.npz", "model.bin", "model.onnx"]
-
-
 class Recorder(NullReporter):
     def __init__(self, cancel: CancelToken | None = None) -> None:
         self.steps: list[tuple[int, int]] = []

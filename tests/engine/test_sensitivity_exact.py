@@ -17,9 +17,9 @@ from quantstudio.core.errors import CalibrationError, JobCancelled, MeasureError
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.analysis import exact
 from quantstudio.engine.analysis.divergence import SpreadTally, divergence, objective_of
-from quantstudio.engine.analysis.graph_cut import CutGraph
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.calibration.observer import calibrate
+from quantstudio.engine.model.cut import CutGraph
 from quantstudio.engine.model.graph import Graph
 from tests.engine.sensitivity_cases import (
     W1,

@@ -29,8 +29,8 @@ from quantstudio.engine.analysis.divergence import (
     divergence,
     predicted_classes,
 )
-from quantstudio.engine.analysis.graph_cut import CutGraph, Edit
 from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.model.cut import CutGraph, Edit
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.protos import all_graphs
 from quantstudio.engine.runtime import CPU, run, worker_threads

@@ -24,7 +24,6 @@ from quantstudio.engine.analysis.accuracy_curve import accuracy_curve
 from quantstudio.engine.analysis.divergence import Array, log_probabilities
 from quantstudio.engine.analysis.estimate import estimate, reference_sqnr
 from quantstudio.engine.analysis.exact import ExactScorer, activation_edit, weight_edit
-from quantstudio.engine.analysis.graph_cut import Edit
 from quantstudio.engine.analysis.sensitivity_job import (
     KIND,
     SensitivityJob,
@@ -34,6 +33,7 @@ from quantstudio.engine.analysis.sensitivity_job import (
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.calibration.tensors import calibration_tensors
 from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.model.cut import Edit
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.runtime import CPU, resolve_provider
 from quantstudio.engine.torch_graph.device import resolve_device

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -21,16 +17,9 @@ from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.calibration.histogram import TensorObserver
 from quantstudio.engine.calibration.tensors import CalibrationPlan, plan_calibration
 from quantstudio.engine.data.dataset import Batch, Dataset
-from quantstudio.engine.model.cache import LARGEST_INLINE_BYTES
+from quantstudio.engine.model.cut import CutGraph
 from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import (
-    Optimization,
-    check_provider,
-    open_session,
-    resolve_provider,
-    run,
-    worker_threads,
-)
+from quantstudio.engine.runtime import resolve_provider, run, worker_threads
 
 # Observed tensors of one batch stay in the level-2 and level-3 cache: larger batches run up to 15 % slower.
 BATCH_BYTES_PER_THREAD = 4 << 20
@@ -81,8 +70,8 @@ def calibrate(
     _warn_of_missing_classes(dataset, total, reporter)
     threads = threads or worker_threads()
     plan = plan_calibration(graph)
-    session = _observing_session(graph, plan, threads, resolve_provider(provider))
-    check_provider(session, resolve_provider(provider))
+    # The weights live as long as `whole` does.
+    whole, session = _with_observed_outputs(graph, plan, threads, resolve_provider(provider))
     outputs = _float_outputs(session, plan)
     if not plan.observed:
         raise CalibrationError(
@@ -108,6 +97,7 @@ def calibrate(
             # Freed before the next run, which then finds its buffers still in the cache.
             del values
             reporter.progress(batch.start + batch.count, total, "samples", "Calibrating")
+    del session, whole
     return _statistics(graph, dataset, plan, observers, total)
 
 
@@ -164,35 +154,14 @@ def _stride(array: NDArray[Any], held: int, total: int) -> int:
     return wanted
 
 
-def _observing_session(
+def _with_observed_outputs(
     graph: Graph, plan: CalibrationPlan, threads: int, provider: str
-) -> ort.InferenceSession:
-    """A fully optimized session that gives out the observed tensors as well."""
+) -> tuple[CutGraph, ort.InferenceSession]:
+    """A fully optimized session that gives out the observed tensors as well, and what holds its weights."""
     given = {v.name for v in (*graph.proto.graph.input, *graph.proto.graph.output)}
-    extra = onnx.ModelProto()
-    extra.graph.output.extend(onnx.ValueInfoProto(name=n) for n in plan.observed if n not in given)
-    with _merged(graph, extra) as model:
-        return open_session(model, threads=threads, optimization=Optimization.ALL, provider=provider)
-
-
-@contextmanager
-def _merged(graph: Graph, extra: onnx.ModelProto) -> Iterator[Path | bytes]:
-    """The model with more outputs, without a copy of its weights in memory.
-
-    Two serialized protobuf messages one after the other parse as one, with repeated fields joined.
-    """
-    added = extra.SerializeToString()
-    if graph.summary.weight_bytes <= LARGEST_INLINE_BYTES:
-        yield graph.proto.SerializeToString() + added
-        return
-    # Beyond what one message can hold, weights lie beside the cached model and are found only from there.
-    path = Path(graph.summary.graph_path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".onnx", delete=False) as handle:
-        handle.write(path.read_bytes() + added)
-    try:
-        yield Path(handle.name)
-    finally:
-        Path(handle.name).unlink(missing_ok=True)
+    outputs = [v.name for v in graph.proto.graph.output] + [n for n in plan.observed if n not in given]
+    whole = CutGraph(graph, outputs, threads=threads, provider=provider)
+    return whole, whole.session(0, whole.end, whole.input_types, outputs)
 
 
 def _float_outputs(session: ort.InferenceSession, plan: CalibrationPlan) -> list[str]:
