@@ -36,6 +36,13 @@ class LayerSensitivity:
         accuracy_drop: Points of top-1 lost on the same samples; None where not measured or no labels.
         by_precision: Mean KL by scheme name.
         method: "fisher" (predicted) or "exact" (measured).
+        error_by_precision: Standard error of each mean in `by_precision`, nats.
+        by_class: Mean KL at the reference precision over the samples of each class, in the order of
+            `SensitivityResult.classes`; NaN for a class without samples, empty where not known.
+        kl_all_but: Mean KL when every layer but this one is quantized at the reference precision; None where
+            not measured. What is missing from the whole network's KL is what keeping this layer FP32 buys.
+        accumulated_sqnr_db: SQNR of the layer's own output when every layer before it and itself are quantized,
+            dB, against `sqnr_db` where its input is exact; None where not measured.
     """
 
     name: str
@@ -46,6 +53,10 @@ class LayerSensitivity:
     accuracy_drop: float | None = None
     by_precision: dict[str, float] = field(default_factory=dict)
     method: str = "fisher"
+    error_by_precision: dict[str, float] = field(default_factory=dict)
+    by_class: tuple[float, ...] = ()
+    kl_all_but: float | None = None
+    accumulated_sqnr_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,7 @@ class SensitivityResult:
         curve: Accuracy against KL; None for outputs that are not one class score a sample.
         provenance: PREDICTED or MEASURED.
         device: torch device of an estimate, execution provider of a measurement.
+        classes: Names of the classes of `LayerSensitivity.by_class`; empty where outputs are no class scores.
     """
 
     method: str
@@ -90,6 +102,7 @@ class SensitivityResult:
     curve: AccuracyCurve | None = None
     provenance: Provenance = Provenance.PREDICTED
     device: str = "cpu"
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
