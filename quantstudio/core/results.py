@@ -41,8 +41,8 @@ class LayerSensitivity:
             `SensitivityResult.classes`; NaN for a class without samples, empty where not known.
         kl_all_but: Mean KL when every layer but this one is quantized at the reference precision; None where
             not measured. What is missing from the whole network's KL is what keeping this layer FP32 buys.
-        accumulated_sqnr_db: SQNR of the layer's own output when every layer before it and itself are quantized,
-            dB, against `sqnr_db` where its input is exact; None where not measured.
+        accumulated_sqnr_db: SQNR of the layer's own output when every layer up to it is quantized, dB; in
+            `sqnr_db` its input is exact. None where not measured.
     """
 
     name: str
