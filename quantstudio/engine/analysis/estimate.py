@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,9 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.errors import MeasureError, UnsupportedOpError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import LayerSensitivity
+from quantstudio.engine.analysis.classes import SampleClasses, sample_classes
 from quantstudio.engine.analysis.divergence import Array, OutputKind
-from quantstudio.engine.analysis.fisher import FisherPass
+from quantstudio.engine.analysis.fisher import BatchEffects, FisherPass
 from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob, layer_sensitivity
 from quantstudio.engine.analysis.taps import LayerProbe
 from quantstudio.engine.runtime import worker_threads
@@ -39,11 +40,13 @@ class Estimate:
         layers: By name.
         unreachable: Layers no gradient reaches.
         scores: Class scores, [N, C]; None for outputs of another form.
+        classes: Class of each sample; None where there are none.
     """
 
     layers: dict[str, LayerSensitivity]
     unreachable: set[str] = field(default_factory=set)
     scores: Array | None = None
+    classes: SampleClasses | None = None
 
 
 def estimate(job: SensitivityJob, device: torch.device) -> Estimate:
@@ -67,7 +70,6 @@ def estimate(job: SensitivityJob, device: torch.device) -> Estimate:
 def _over_batches(job: SensitivityJob, fisher: FisherPass, size: int) -> Estimate:
     tally = _Tally(job)
     found = Estimate({})
-    scores: list[Array] = []
     total = -(-job.samples // size)
     for done, batch in enumerate(job.dataset.batches(size, stop=job.samples), start=1):
         job.cancel.raise_if_set()
@@ -78,12 +80,8 @@ def _over_batches(job: SensitivityJob, fisher: FisherPass, size: int) -> Estimat
                 "the model's outputs hold NaN on this data, so nothing can be compared with them",
                 hint="Check the data and its transform, or repair the model",
             )
-        # Only the accuracy curve reads them, and it takes one class score a sample; a language model's would
-        # fill the memory.
-        if job.objective.kind is OutputKind.CLASSES and effects.outputs[0].ndim == 2:
-            scores.append(effects.outputs[0])
         found.unreachable.update(effects.unreachable)
-        tally.add(effects.effects, effects.sqnr)
+        tally.add(effects)
         # The first batch fills every row of the table; then at 2, 4, 8, ... batches: each refinement halves
         # the variance, and hundreds of events a second would help nobody.
         if done & (done - 1) == 0 or done == total:
@@ -92,7 +90,7 @@ def _over_batches(job: SensitivityJob, fisher: FisherPass, size: int) -> Estimat
         job.reporter.progress(done, total, "batches", "Estimating sensitivity")
     found.layers = {layer.name: layer for layer in tally.layers()}
     found.unreachable.update({layer.name for layer in job.layers} - set(found.layers))
-    found.scores = np.concatenate(scores) if scores else None
+    found.scores, found.classes = tally.scores(), tally.classes()
     return found
 
 
@@ -156,27 +154,41 @@ class _Tally:
         self._job = job
         self._effects: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
         self._sqnr: dict[str, float] = {}
+        self._scores: list[Array] = []
 
-    def add(
-        self, effects: Mapping[str, Mapping[str, NDArray[np.float64]]], sqnr: Mapping[str, float]
-    ) -> None:
+    def add(self, batch: BatchEffects) -> None:
         """Count one batch."""
-        for name, by_precision in effects.items():
+        for name, by_precision in batch.effects.items():
             kept = self._effects.setdefault(name, {})
             for precision, values in by_precision.items():
                 kept.setdefault(precision, []).append(values)
-        self._sqnr.update(sqnr)
+        self._sqnr.update(batch.sqnr)
+        # Only what takes one class score a sample reads them; a language model's would fill the memory.
+        if self._job.objective.kind is OutputKind.CLASSES and batch.outputs[0].ndim == 2:
+            self._scores.append(batch.outputs[0])
+
+    def scores(self) -> Array | None:
+        """Class scores of the samples so far, [N, C]; None for outputs of another form."""
+        return np.concatenate(self._scores) if self._scores else None
+
+    def classes(self) -> SampleClasses | None:
+        """Class of each of the samples so far."""
+        return sample_classes(self._job.dataset, self._job.objective, self.scores())
 
     def layers(self) -> list[LayerSensitivity]:
         """Every layer seen, in execution order."""
         found = []
+        classes = self.classes()
         for layer in self._job.layers:
             effects = self._effects.get(layer.name)
             if not effects:
                 continue
             joined = {precision: np.concatenate(parts) for precision, parts in effects.items()}
             headline = self._job.headline(layer, joined)
+            sqnr = self._sqnr.get(layer.name, np.nan)
+            # A layer that lost its gradient in one batch lacks samples, and is measured in the end.
+            whole = classes is not None and len(joined[headline]) == len(classes.of_sample)
             found.append(
-                layer_sensitivity(layer, joined, headline, self._sqnr.get(layer.name, np.nan), "fisher")
+                layer_sensitivity(layer, joined, headline, sqnr, "fisher", classes=classes if whole else None)
             )
         return found

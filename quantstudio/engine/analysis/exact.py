@@ -20,6 +20,7 @@ from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.layers import LayerInfo
+from quantstudio.engine.analysis.classes import class_labels
 from quantstudio.engine.analysis.divergence import (
     Array,
     Objective,
@@ -277,7 +278,8 @@ class ExactScorer:
         self._deviations = spread.deviations()
         if scores:
             self.scores = np.concatenate(scores)
-            self._labels = self._class_labels()
+            labels = class_labels(self._dataset)
+            self._labels = None if labels is None else labels[: self._samples]
         if self.scores is not None and self._labels is not None:
             self.base_hits = np.equal(predicted_classes(self.scores, self._objective), self._labels)
 
@@ -304,12 +306,6 @@ class ExactScorer:
         found = run(self._behind(self._start), feed, cancel=self._cancel)
         per_sample = sum(np.asarray(value).nbytes for value in found)
         return max(1, min(_LARGEST_BATCH, _OUTPUT_BYTES // max(per_sample, 1)))
-
-    def _class_labels(self) -> NDArray[np.int64] | None:
-        labels = self._dataset.labels
-        if labels is None or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            return None
-        return np.asarray(labels[: self._samples], dtype=np.int64)
 
     def _right(self, outputs: Feed, index: int) -> NDArray[np.bool_]:
         assert self._labels is not None

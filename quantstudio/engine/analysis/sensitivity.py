@@ -21,6 +21,7 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, Provenance, SensitivityResult
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.accuracy_curve import accuracy_curve
+from quantstudio.engine.analysis.classes import class_labels, sample_classes
 from quantstudio.engine.analysis.divergence import Array, log_probabilities
 from quantstudio.engine.analysis.estimate import estimate, reference_sqnr
 from quantstudio.engine.analysis.exact import ExactScorer, activation_edit, weight_edit
@@ -109,6 +110,7 @@ def fisher_sensitivity(
         curve=_curve(job, found.scores, are_probabilities=False),
         provenance=Provenance.PREDICTED,
         device=str(where),
+        classes=found.classes.names if found.classes is not None else (),
     )
 
 
@@ -165,10 +167,8 @@ def _curve(job: SensitivityJob, scores: Array | None, *, are_probabilities: bool
     if scores is None or scores.shape[1] < 2:
         return None
     logits = log_probabilities(scores, replace(job.objective, is_probability=are_probabilities))
-    labels = job.dataset.labels
-    if labels is None or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        return accuracy_curve(logits, cancel=job.cancel)
-    return accuracy_curve(logits, np.asarray(labels[: len(logits)], dtype=np.int64), cancel=job.cancel)
+    labels = class_labels(job.dataset)
+    return accuracy_curve(logits, None if labels is None else labels[: len(logits)], cancel=job.cancel)
 
 
 # -- the measurement -------------------------------------------------------------------------------
@@ -178,6 +178,7 @@ def _measured_result(
     job: SensitivityJob, layers: Sequence[LayerInfo], provider: str, started: float
 ) -> SensitivityResult:
     found, scores = _measure(job, layers, provider)
+    classes = sample_classes(job.dataset, job.objective, scores)
     return SensitivityResult(
         method="exact",
         samples=job.samples,
@@ -187,6 +188,7 @@ def _measured_result(
         curve=_curve(job, scores, are_probabilities=job.objective.is_probability),
         provenance=Provenance.MEASURED,
         device=provider,
+        classes=classes.names if classes is not None else (),
     )
 
 
@@ -205,6 +207,7 @@ def _measure(
     )
     sqnr = reference_sqnr(job, layers)
     steps = _Steps(job, len(layers) * scorer.batches)
+    classes = sample_classes(job.dataset, job.objective, scorer.scores)
     found: dict[str, LayerSensitivity] = {}
     for layer in layers:
         job.cancel.raise_if_set()
@@ -219,7 +222,7 @@ def _measure(
         drop = None if hits is None or base is None else 100 * float(base.mean() - hits.mean())
         divergences: dict[str, NDArray[np.float64]] = {name: one.divergence for name, one in measured.items()}
         found[layer.name] = layer_sensitivity(
-            layer, divergences, headline, sqnr.get(layer.name, np.nan), "exact", drop
+            layer, divergences, headline, sqnr.get(layer.name, np.nan), "exact", drop, classes
         )
         job.reporter.layer_finished(layer.name, KIND, to_json(found[layer.name]))
     return found, scorer.scores

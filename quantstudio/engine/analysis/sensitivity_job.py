@@ -16,6 +16,7 @@ from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.statistics import Statistics
+from quantstudio.engine.analysis.classes import SampleClasses
 from quantstudio.engine.analysis.divergence import Objective, objective_of
 from quantstudio.engine.calibration.ranges import activation_range
 from quantstudio.engine.data.dataset import Dataset
@@ -169,6 +170,7 @@ def layer_sensitivity(
     sqnr: float,
     method: str,
     accuracy_drop: float | None = None,
+    classes: SampleClasses | None = None,
 ) -> LayerSensitivity:
     """A layer's row from the divergence of every sample in every precision.
 
@@ -179,10 +181,12 @@ def layer_sensitivity(
         sqnr: SQNR of its own output, dB.
         method: "fisher" or "exact".
         accuracy_drop: Points lost at the headline precision; None where not measured.
+        classes: Class of each of the samples; None for outputs that are no class scores.
     """
     values = divergences[headline]
     mean = float(values.mean())
-    error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else mean
+    errors = {precision: _standard_error(v) for precision, v in divergences.items()}
+    error = errors[headline]
     return LayerSensitivity(
         name=layer.name,
         kl=mean,
@@ -192,7 +196,16 @@ def layer_sensitivity(
         accuracy_drop=accuracy_drop,
         by_precision={precision: float(v.mean()) for precision, v in divergences.items()},
         method=method,
+        error_by_precision=errors,
+        by_class=classes.means(values) if classes is not None else (),
     )
+
+
+def _standard_error(values: NDArray[np.float64]) -> float:
+    """Of the mean; one sample says nothing about its spread, so the mean itself stands in."""
+    if len(values) < 2:
+        return float(values.mean())
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _initializers(graph: Graph, names: set[str]) -> dict[str, NDArray[np.float32]]:
