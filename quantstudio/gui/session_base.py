@@ -184,10 +184,14 @@ class SessionBase(QObject):
     # Selection.
 
     def select(self, names: Sequence[str], current: str | None = None) -> None:
-        """Select layers; `current` (by default the last) is the one the inspector shows."""
+        """Select layers; `current` (by default the last) is the one the inspector shows.
+
+        With nothing selected the inspector keeps the layer it shows.
+        """
         known = {layer.name for layer in self.layers}
         chosen = tuple(dict.fromkeys(n for n in names if n in known))
-        shown = current if current in chosen else (chosen[-1] if chosen else None)
+        before = self.state.current_layer if self.state.current_layer in known else None
+        shown = current if current in chosen else (chosen[-1] if chosen else before)
         if (chosen, shown) == (self.state.selection, self.state.current_layer):
             return
         self.state.selection, self.state.current_layer = chosen, shown

@@ -6,7 +6,7 @@ from PySide6.QtCore import QObject, QSize, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton
 
 from quantstudio.core.events import JobState
-from quantstudio.gui.figures import count, size
+from quantstudio.core.figures import count, size
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import JobRow
 from quantstudio.gui.theme import icon, theme_hub

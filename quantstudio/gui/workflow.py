@@ -12,12 +12,12 @@ from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import LayerFinished
+from quantstudio.core.figures import number, percent, size
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivity, SensitivityResult
 from quantstudio.gui import engine_jobs
-from quantstudio.gui.figures import number, percent, size
 from quantstudio.gui.job_list import Work
 from quantstudio.gui.session_state import BuiltVariant
 from quantstudio.gui.streamed import weights_from_event

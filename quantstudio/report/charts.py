@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from quantstudio.core.figures import interval, milliseconds, number, percent, significant, size
 from quantstudio.core.results import (
     ClassAccuracy,
     CompareResult,
@@ -16,7 +17,6 @@ from quantstudio.core.results import (
     SensitivityResult,
     VariantResult,
 )
-from quantstudio.report.figures import interval, milliseconds, number, percent, significant, size
 from quantstudio.report.svg import (
     Drawing,
     Scale,

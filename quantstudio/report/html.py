@@ -11,11 +11,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from quantstudio.core import figures
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.files import write_text
 from quantstudio.core.results import Interval, VariantResult
-from quantstudio.report import charts, figures
+from quantstudio.report import charts
 from quantstudio.report.data import ReportData
 from quantstudio.report.rows import LayerRow, layer_rows
 
@@ -97,7 +98,7 @@ def cards(data: ReportData) -> list[Card]:
     if variant is None or base is None:
         return [
             Card("Model size", figures.size(data.model.file_bytes), tag="measured"),
-            Card("Parameters", f"{data.model.parameters:,}".replace(",", figures.THIN)),
+            Card("Parameters", figures.count(data.model.parameters)),
             Card("Layers", str(len(data.model.layers))),
         ]
     found = [_size_card(variant, base), _quality_card(variant, base), _latency_card(variant)]
@@ -267,7 +268,7 @@ def _loss_sentence(variant: VariantResult, data: ReportData) -> str:
 def _times(ratio: float, more: str, less: str) -> str:
     if 0.995 <= ratio < 1.005:
         return f"not {more}"
-    return f"{figures.factor(ratio)} {more}" if ratio > 1 else f"{figures.factor(1 / ratio)} {less}"
+    return f"{figures.ratio(ratio)} {more}" if ratio > 1 else f"{figures.ratio(1 / ratio)} {less}"
 
 
 def _tag(variant: VariantResult) -> str:
@@ -381,7 +382,7 @@ def _template() -> Template:
         size=figures.size,
         percent=figures.percent,
         significant=figures.significant,
-        count=lambda n: f"{n:,}".replace(",", figures.THIN),
+        count=figures.count,
         chip=_chip,
     )
     return environment.get_template("template.html")

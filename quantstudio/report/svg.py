@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from quantstudio.report.figures import number, significant
+from quantstudio.core.figures import number, significant
 
 
 @dataclass(slots=True)

@@ -9,9 +9,9 @@ from PySide6.QtCore import Qt
 
 from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
+from quantstudio.core.figures import NOTHING, THIN_SPACE
 from quantstudio.core.precision import STATIC_INT4
 from quantstudio.core.results import AccuracyCurve, Interval
-from quantstudio.gui.figures import NOTHING, THIN_SPACE
 from quantstudio.gui.itemmodels.compare_table import CompareTableModel
 from quantstudio.gui.itemmodels.flip_table import FlipTableModel
 from quantstudio.gui.itemmodels.layer_facts import (

@@ -336,7 +336,7 @@ def test_that_figures_are_predicted_until_they_are_measured(qtbot, session):
 def test_that_measured_figures_carry_sign_tone_and_interval(qtbot, measured):
     panel = shown(qtbot, KeyFiguresPanel(measured), 900, 70)
     assert panel.quality_card.tag.text == "measured"
-    assert panel.quality_card.delta.text() == "−0.25\u2009pp"
+    assert panel.quality_card.delta.text() == "−0.25\u202fpp"
     assert panel.quality_card.delta.property("role") == "warn"
     assert "95 % interval" in panel.quality_card.toolTip()
     assert "2.7× faster" in panel.latency_card.accessibleName()

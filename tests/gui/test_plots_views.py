@@ -235,10 +235,10 @@ def test_that_sizes_are_written_on_their_bars(qtbot):
     plot.show_sizes([("FP32", 4_000_000), ("INT8", 1_000_000)])
     assert "INT8 1.0" in plot.summary
     plot.grab()
-    assert [text.toPlainText() for text in plot._texts] == ["4.0\u2009MB", "1.0\u2009MB\n4.0× smaller"]
+    assert [text.toPlainText() for text in plot._texts] == ["4.0\u202fMB", "1.0\u202fMB\n4.0× smaller"]
     plot.resize(190, 200)
     plot.grab()
-    assert plot._texts[1].toPlainText() == "1.0\u2009MB\n4.0×"
+    assert plot._texts[1].toPlainText() == "1.0\u202fMB\n4.0×"
 
 
 def test_that_variants_in_one_place_are_rings_around_each_other():

@@ -16,7 +16,7 @@ def test_that_tick_labels_have_the_decimals_of_their_step() -> None:
     assert tick_texts([-0.5, 0.0, 0.5, 1.0]) == ["−0.5", "0.0", "0.5", "1.0"]
     assert tick_texts([0, 20, 40]) == ["0", "20", "40"]
     assert tick_texts([0.0, 1e-4, 2e-4]) == ["0", "0.00010", "0.00020"]
-    assert tick_texts([0.0, 1e-5]) == ["0", "1.0e−5"]
+    assert tick_texts([0.0, 1e-5]) == ["0", "1.0×10⁻⁵"]
 
 
 def test_that_a_scale_maps_ends_onto_ends_and_never_beyond() -> None:

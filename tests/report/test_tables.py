@@ -1,13 +1,11 @@
 import csv
 import json
-import math
 from pathlib import Path
 
 import pytest
 
 from quantstudio.core.errors import DataError, OutputError
-from quantstudio.core.results import BuiltLayer, Interval
-from quantstudio.report import figures
+from quantstudio.core.results import BuiltLayer
 from quantstudio.report.csv import table_text, write_csv
 from quantstudio.report.data import ReportData
 from quantstudio.report.json import read_json, report_json, write_json
@@ -99,30 +97,3 @@ def test_that_a_precision_has_its_short_name() -> None:
     assert label("int4", "fp32") == "W4"
     assert label("int8", "int8-dynamic") == "INT8 dyn"
     assert label("odd", "fp32") == "ODD"
-
-
-def test_that_figures_read_as_people_write_them() -> None:
-    def plain(text: str) -> str:
-        return text.replace("\u202f", " ")
-
-    assert plain(figures.size(999)) == "999 B"
-    assert plain(figures.size(245_068)) == "245 kB"
-    assert plain(figures.size(24_890_000)) == "24.9 MB"
-    assert plain(figures.size(999_600)) == "1.0 MB"
-    assert plain(figures.milliseconds(0.0432)) == "43.2 µs"
-    assert plain(figures.milliseconds(6.913)) == "6.91 ms"
-    assert plain(figures.milliseconds(1240)) == "1.24 s"
-    assert figures.milliseconds(math.nan) == "—"
-    assert plain(figures.percent(0.99834)) == "99.83 %"
-    assert figures.percent(math.nan) == "—"
-    assert figures.number(-0.001, 2) == "0.00"
-    assert figures.number(-0.25, 2) == "−0.25"
-    assert figures.number(math.inf, 1) == "∞"
-    assert figures.significant(0.0000123) == "1.23e−5"
-    assert figures.significant(2.5e10) == "2.50e10"
-    assert figures.significant(0.03125) == "0.0312"
-    assert figures.significant(0) == "0"
-    assert figures.factor(3.94) == "3.9×"
-    assert figures.factor(math.inf) == "—"
-    assert figures.interval(Interval(1, -0.5, 2), signed=True) == "−0.50 to +2.00"
-    assert figures.provider("CUDAExecutionProvider") == "CUDA"

@@ -9,9 +9,9 @@ from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QStyleOptionViewItem
 from typing_extensions import override
 
+from quantstudio.core.figures import NOTHING
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.gui.delegates.cell import PADDING, CellDelegate, Index
-from quantstudio.gui.figures import NOTHING
 from quantstudio.gui.itemmodels.layer_table import SCALE_ROLE, SENSITIVITY_ROLE
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale
 from quantstudio.gui.theme import current_theme

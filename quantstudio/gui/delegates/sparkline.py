@@ -11,8 +11,8 @@ from PySide6.QtGui import QColor, QPainter, QPen, QPixmap, QPolygonF
 from PySide6.QtWidgets import QStyleOptionViewItem
 from typing_extensions import override
 
+from quantstudio.core.figures import NOTHING
 from quantstudio.gui.delegates.cell import PADDING, CellDelegate, Index
-from quantstudio.gui.figures import NOTHING
 from quantstudio.gui.itemmodels.layer_table import LAYER_ROLE, SPARK_ROLE
 from quantstudio.gui.theme import Theme, current_theme
 

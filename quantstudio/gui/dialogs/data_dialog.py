@@ -21,8 +21,8 @@ from PySide6.QtWidgets import (
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import QuantStudioError
+from quantstudio.core.figures import count
 from quantstudio.gui.dialogs.dialog import Dialog, caption
-from quantstudio.gui.figures import count
 from quantstudio.gui.session import Session
 from quantstudio.project.references import is_callable_name
 

@@ -10,8 +10,8 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 from PySide6.QtGui import QFont
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.results import VariantResult
-from quantstudio.gui import figures
 from quantstudio.gui.itemmodels.variant_facts import METRIC_NAMES, metric_text
 from quantstudio.gui.itemmodels.variant_table import side_of
 from quantstudio.gui.session import Variant

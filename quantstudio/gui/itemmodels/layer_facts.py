@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from quantstudio.core import figures
 from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import Granularity, LayerScheme, scheme_name
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, RangeOverride
 from quantstudio.core.statistics import Histogram, WeightStatistics
-from quantstudio.gui import figures
 from quantstudio.gui.plots.distribution import Distribution
 
 SPARK_BINS = 30

@@ -11,11 +11,11 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, scheme_name
 from quantstudio.core.recipe import RangeOverride
 from quantstudio.core.results import BuiltLayer, LayerSensitivity
-from quantstudio.gui import figures
 from quantstudio.gui.itemmodels.layer_facts import (
     layer_tip,
     override_for,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from quantstudio.core import figures
 from quantstudio.core.results import AccuracyCurve, Interval, VariantResult
-from quantstudio.gui import figures
 from quantstudio.gui.session import Variant
 
 METRIC_NAMES = {

@@ -8,7 +8,7 @@ from typing import Any
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 from typing_extensions import override
 
-from quantstudio.gui import figures
+from quantstudio.core import figures
 from quantstudio.gui.itemmodels.variant_facts import (
     change_text,
     latency_of,

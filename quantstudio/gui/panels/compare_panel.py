@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from quantstudio.gui import figures
+from quantstudio.core import figures
 from quantstudio.gui.itemmodels.compare_table import CompareTableModel
 from quantstudio.gui.itemmodels.flip_table import SORT_ROLE, FlipTableModel
 from quantstudio.gui.itemmodels.variant_facts import size_of

@@ -6,10 +6,10 @@ from collections import Counter
 
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
+from quantstudio.core import figures
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
-from quantstudio.gui import figures
 from quantstudio.gui.itemmodels.variant_facts import (
     Quality,
     latency_of,

@@ -15,8 +15,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from quantstudio.core import figures
 from quantstudio.core.precision import NAMED_SCHEMES
-from quantstudio.gui import figures
 from quantstudio.gui.delegates.precision_chip import CHOICE_TEXTS
 from quantstudio.gui.itemmodels.layer_filter import ALL_TYPES, LayerFilterModel
 from quantstudio.gui.itemmodels.layer_table import CHOICES_ROLE, LayerColumn, LayerTableModel

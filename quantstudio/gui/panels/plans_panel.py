@@ -16,8 +16,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from quantstudio.core.figures import NOTHING, milliseconds, percent, size
 from quantstudio.core.prediction import Prediction, predict
-from quantstudio.gui.figures import NOTHING, milliseconds, percent, size
 from quantstudio.gui.itemmodels.variant_facts import predicted_share, quality_of
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import Plan, Variant

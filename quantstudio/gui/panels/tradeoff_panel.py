@@ -15,8 +15,8 @@ from PySide6.QtWidgets import (
 )
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.results import Interval
-from quantstudio.gui import figures
 from quantstudio.gui.itemmodels.variant_facts import latency_of, predicted_share, quality_of, size_of
 from quantstudio.gui.itemmodels.variant_table import SORT_ROLE, VARIANT_ROLE, VariantColumn, VariantTableModel
 from quantstudio.gui.panels.export_notice import tell_export_failed

@@ -11,7 +11,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFontMetrics, QPainter
 from typing_extensions import override
 
-from quantstudio.gui import figures
+from quantstudio.core import figures
 
 _GAP_PX = 4
 TWO_LINES_PX = 36

@@ -10,8 +10,8 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.statistics import WeightStatistics
-from quantstudio.gui import figures
 from quantstudio.gui.plots.axes import WholeNumberAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme

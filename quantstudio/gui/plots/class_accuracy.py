@@ -9,8 +9,8 @@ import pyqtgraph as pg
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.results import ClassAccuracy
-from quantstudio.gui import figures
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme

@@ -12,10 +12,10 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.prediction import layer_kl
 from quantstudio.core.results import LayerSensitivity
-from quantstudio.gui import figures
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font

@@ -12,8 +12,8 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.affine import ClipEffect
-from quantstudio.gui import figures
 from quantstudio.gui.plots.distribution import (
     LOG_FLOOR,
     SPIKE_AIR,

@@ -11,8 +11,8 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
+from quantstudio.core import figures
 from quantstudio.core.results import LatencyResult
-from quantstudio.gui import figures
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quantstudio.core import figures
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity
-from quantstudio.gui import figures
 
 BUDGET_POINTS = 0.1  # points of accuracy one layer may cost before it counts as sensitive
 SHARE_BAD = 0.10  # of the sum over all layers, where no accuracy curve is known

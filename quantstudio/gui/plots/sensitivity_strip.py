@@ -13,7 +13,7 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
-from quantstudio.gui import figures
+from quantstudio.core import figures
 from quantstudio.gui.plots.axes import WholeNumberAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow

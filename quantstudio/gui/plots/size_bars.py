@@ -11,7 +11,7 @@ from PySide6.QtGui import QFontMetrics, QTextOption
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
-from quantstudio.gui import figures
+from quantstudio.core import figures
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font

@@ -1,10 +1,12 @@
-"""Figures as text: units, digits, thin spaces and a true minus sign, the same on every screen."""
+"""Figures as text: units, digits, thin spaces and a true minus sign, the same on screen and in reports."""
 
 from __future__ import annotations
 
 import math
 
-THIN_SPACE = "\u2009"
+from quantstudio.core.results import Interval
+
+THIN_SPACE = "\u202f"  # narrow and no-break: a figure never parts from its unit
 MINUS = "\u2212"
 TIMES = "\u00d7"
 NOTHING = "\u2014"  # what stands where there is no figure
@@ -60,11 +62,11 @@ def size(size_bytes: float) -> str:
 
 
 def milliseconds(value_ms: float) -> str:
-    """A time in the unit that suits it: "840 µs", "6.9 ms", "1.24 s"."""
+    """A time in the unit that suits it: "84.0 µs", "840 µs", "6.90 ms", "1.24 s"."""
     if not math.isfinite(value_ms):
         return NOTHING
     if abs(value_ms) < 0.9995:
-        return f"{number(value_ms * 1000, 0)}{THIN_SPACE}µs"
+        return f"{number(value_ms * 1000, 1 if abs(value_ms) < 0.0995 else 0)}{THIN_SPACE}µs"
     if abs(value_ms) < 999.5:
         return f"{number(value_ms, 2 if abs(value_ms) < 9.995 else 1)}{THIN_SPACE}ms"
     return f"{number(value_ms / 1000, 2)}{THIN_SPACE}s"
@@ -88,5 +90,16 @@ def decibels(value_db: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A factor: "3.9×"."""
-    return f"{number(value, 2 if abs(value) < 0.995 else 1)}{TIMES}" if math.isfinite(value) else NOTHING
+    """A factor: "3.9×", and "1.28×" below two."""
+    return f"{number(value, 2 if abs(value) < 1.995 else 1)}{TIMES}" if math.isfinite(value) else NOTHING
+
+
+def interval(value: Interval, digits: int = 2, *, signed: bool = False) -> str:
+    """Both ends: "0.10 to 0.42"."""
+    low, high = (number(end, digits, signed=signed) for end in (value.low, value.high))
+    return f"{low} to {high}"
+
+
+def provider(name: str) -> str:
+    """Short name of an execution provider: "CPU", "CUDA", "OpenVINO"."""
+    return name.removesuffix("ExecutionProvider") or name
