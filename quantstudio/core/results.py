@@ -43,6 +43,8 @@ class LayerSensitivity:
             not measured. What is missing from the whole network's KL is what keeping this layer FP32 buys.
         accumulated_sqnr_db: SQNR of the layer's own output when every layer up to it is quantized, dB; in
             `sqnr_db` its input is exact. None where not measured.
+        measured: Precisions of `by_precision` that were measured, in a row that also holds estimates; empty
+            where all are of one `method`.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LayerSensitivity:
     by_class: tuple[float, ...] = ()
     kl_all_but: float | None = None
     accumulated_sqnr_db: float | None = None
+    measured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

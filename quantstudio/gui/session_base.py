@@ -15,6 +15,7 @@ from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.prediction import CostTable, Prediction, predict
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
+from quantstudio.core.sensitivity_rows import joined
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
 from quantstudio.gui.job_list import JobList
@@ -99,6 +100,16 @@ class SessionBase(QObject):
         return self.state.test_data
 
     @property
+    def measured_on(self) -> DataSpec | None:
+        """What accuracy is measured on: the calibration data where there is no test data."""
+        return self.state.test_data or self.state.calibration_data
+
+    @property
+    def is_measured_on_calibration(self) -> bool:
+        """Whether accuracy is measured on the very samples that set the ranges: it flatters the variants."""
+        return self.state.test_data is None and self.state.calibration_data is not None
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe of the active plan."""
         return self._project.state.recipe
@@ -132,6 +143,12 @@ class SessionBase(QObject):
     def sensitivity_curve(self) -> AccuracyCurve | None:
         """Accuracy expected at a total KL."""
         return self.state.curve
+
+    @property
+    def sensitivity_classes(self) -> tuple[str, ...]:
+        """Names of the classes of `LayerSensitivity.by_class`; empty where there are none."""
+        run = self.state.sensitivity_run
+        return run.classes if run is not None else ()
 
     @property
     def costs(self) -> CostTable | None:
@@ -250,7 +267,7 @@ class SessionBase(QObject):
                 self._keep(lambda: self._keeper.forget_calibration(model))
             self.activations_changed.emit()
             self.sensitivity_changed.emit()
-        if test != state.test_data:
+        if (test or calibration) != self.measured_on:
             if model is not None:
                 self._keep(lambda: self._keeper.forget_measurements(model, state.built))
             state.base_result = None
@@ -292,8 +309,10 @@ class SessionBase(QObject):
 
     def adopt_sensitivity(self, rows: Iterable[LayerSensitivity], curve: AccuracyCurve | None = None) -> None:
         """Sensitivity of some or all layers, first or refined."""
-        found = {row.name: row for row in rows}
-        self.state.sensitivity.update(found)
+        found: dict[str, LayerSensitivity] = {}
+        for row in rows:
+            known = self.state.sensitivity.get(row.name)
+            self.state.sensitivity[row.name] = found[row.name] = joined(known, row)
         self._unsaved_sensitivity.update(found)
         if curve is not None:
             self.state.curve = curve
@@ -303,10 +322,16 @@ class SessionBase(QObject):
     def adopt_sensitivity_run(self, found: SensitivityResult) -> None:
         """A finished run: all its layers, its curve, and how it was made."""
         model = self.state.model
-        if found.method != "exact" or self.state.sensitivity_run is None:
-            self.state.sensitivity_run = found
-            if model is not None:
-                self._keep(lambda: self._keeper.keep_sensitivity_run(model, found))
+        known = self.state.sensitivity_run
+        if known is None:
+            run = found
+        elif found.method == "exact":
+            run = replace(known, classes=known.classes or found.classes)
+        else:
+            run = replace(found, classes=found.classes or known.classes)
+        self.state.sensitivity_run = run
+        if model is not None:
+            self._keep(lambda: self._keeper.keep_sensitivity_run(model, run))
         self.adopt_sensitivity(found.layers, found.curve)
 
     def adopt_costs(self, costs: CostTable) -> None:

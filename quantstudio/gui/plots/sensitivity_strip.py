@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QColor
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtGui import QColor, QKeyEvent
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
+from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.gui.plots.axes import WholeNumberAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
-from quantstudio.gui.theme import Theme, ui_font
+from quantstudio.gui.plots.sensitivity_threshold import ThresholdLine, level_for, next_count
+from quantstudio.gui.theme import Theme, current_theme, ui_font
 
 BAR_WIDTH = 0.8
 LEFT_PX = 74  # divergences are small: "0.0004", "2.5×10⁻⁵"
-_ROLES = ("fp", "warn", "bad")
-_WHISKERS_UP_TO = 200  # more than this and they are a smear
+LEVEL_ROLES = ("fp", "warn", "bad")
+_ROLES = (*LEVEL_ROLES, "ok", "q", "faint")
+_WHISKERS_UP_TO = 200  # more than this on the screen and they are a smear
+_BEAMS_UP_TO = 60
+_BEAM = 0.32
+_MARK_PX = 5
+_KEYS = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}
 
 
 class SensitivityStrip(Plot):
     """Bars with 95 % whiskers in layer order or sorted; colour says how large, a band what is selected.
 
+    With a threshold the colour says which precision each layer will have; the line is dragged, or moved layer
+    by layer with the arrow keys.
+
     Signals:
         layer_chosen(str): a bar was clicked.
+        threshold_moved(float): the line is at another KL.
     """
 
     layer_chosen = Signal(str)
+    threshold_moved = Signal(float)
 
     def __init__(self, name: str = "sensitivity", parent: QWidget | None = None) -> None:
         super().__init__(
@@ -50,30 +62,41 @@ class SensitivityStrip(Plot):
         self._selection: tuple[str, ...] = ()
         self._is_sorted = False
         self._is_log = False
+        self._level: float | None = None
+        self._preview: Mapping[str, str] = {}
+        self._preview_legend: tuple[tuple[str, str], ...] = ()
         self._add_items()
         self.item.getAxis("left").setWidth(LEFT_PX)
         self.item.getViewBox().setMouseEnabled(x=True, y=False)
         self.item.scene().sigMouseClicked.connect(self._on_clicked)
         self.item.scene().sigMouseMoved.connect(self._on_moved)
+        self.view.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.view.installEventFilter(self)
         self.retheme()
 
     def _add_items(self) -> None:
         self._band = pg.BarGraphItem(x=[], height=[], width=1.0)
         self._band.setZValue(-5)
         self.item.addItem(self._band, ignoreBounds=True)
-        self._bars = [pg.BarGraphItem(x=[], height=[], width=BAR_WIDTH, pen=None) for _ in _ROLES]
-        for bars in self._bars:
+        self._bars = {role: pg.BarGraphItem(x=[], height=[], width=BAR_WIDTH, pen=None) for role in _ROLES}
+        for bars in self._bars.values():
             self.item.addItem(bars)
         nothing = np.zeros(0)
         self._whiskers = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing, beam=0.0)
         self.item.addItem(self._whiskers)
-        self._threshold = pg.InfiniteLine(0.0, angle=0)
-        self._threshold_name = pg.TextItem("", anchor=(1.0, 1.0))
-        self._threshold_name.setFont(ui_font(11))
-        self.item.addItem(self._threshold_name, ignoreBounds=True)
+        self._marks = pg.ScatterPlotItem(symbol="d", size=_MARK_PX, pen=None)
+        self.item.addItem(self._marks)
+        self._limit = pg.InfiniteLine(0.0, angle=0)
+        self._limit_name = pg.TextItem("", anchor=(1.0, 1.0))
+        self._limit_name.setFont(ui_font(11))
+        self.item.addItem(self._limit_name, ignoreBounds=True)
+        self.item.addItem(self._limit, ignoreBounds=True)
+        self._line = ThresholdLine()
+        self.item.addItem(self._line, ignoreBounds=True)
+        self.item.addItem(self._line.word, ignoreBounds=True)
+        self._line.sigDragged.connect(self._on_line_dragged)
         self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
         self.item.getViewBox().sigResized.connect(self._on_range_changed)
-        self.item.addItem(self._threshold, ignoreBounds=True)
 
     # ------------------------------------------------------------------ content
 
@@ -108,6 +131,37 @@ class SensitivityStrip(Plot):
         self.item.getAxis("left").setLogMode(y=is_log)
         self._draw()
         self._set_height()
+
+    def set_threshold(self, kl: float | None, word: str = "") -> None:
+        """Show the line at a KL with a word on it; None takes it away."""
+        self._level = kl
+        self._draw_line(word)
+
+    def set_preview(self, roles: Mapping[str, str], legend: Sequence[tuple[str, str]]) -> None:
+        """Colour bars by layer with these colour roles instead of by height; `legend` names the roles."""
+        self._preview, self._preview_legend = dict(roles), tuple(legend)
+        self._draw_bars()
+        self._set_legend(current_theme())
+
+    @property
+    def threshold_line(self) -> ThresholdLine:
+        """The line itself."""
+        return self._line
+
+    @property
+    def threshold(self) -> float | None:
+        """KL of the line; None while it is not shown."""
+        return self._level
+
+    def step_threshold(self, step: int) -> None:
+        """Move the line past the next bar, up (+1) or down (-1)."""
+        if self._level is not None:
+            self.threshold_moved.emit(level_for(self._rows, next_count(self._rows, self._level, step)))
+
+    def colour_role(self, layer: str) -> str:
+        """Colour role of a layer's bar; empty where there is none."""
+        row = self._rows[self._order[self._position[layer]]]
+        return self._role(row) if row.kl is not None else ""
 
     def set_selection(self, names: Iterable[str]) -> None:
         """Mark these layers."""
@@ -148,57 +202,85 @@ class SensitivityStrip(Plot):
 
     def _vertical_range(self) -> tuple[float, float]:
         _, kl, _, high = self._arrays()
-        top = float(max(kl.max(initial=0.0), high.max(initial=0.0) if self._has_whiskers(len(kl)) else 0.0))
+        top = float(max(kl.max(initial=0.0), high.max(initial=0.0)))
         if self._is_log:
             low, peak = math.log10(self._floor()), math.log10(max(top, self._floor() * 10))
             return low, peak + (peak - low) * 0.06
         return 0.0, (top or 1.0) * 1.08
 
-    @staticmethod
-    def _has_whiskers(bars: int) -> bool:
-        return bars <= _WHISKERS_UP_TO
+    def _role(self, row: StripRow) -> str:
+        if self._preview:
+            return self._preview.get(row.layer, "faint")
+        return LEVEL_ROLES[self._scale.level(row.kl or 0.0)] if self._scale is not None else LEVEL_ROLES[0]
 
     def _draw(self) -> None:
-        x, kl, low, high = self._arrays()
+        self._draw_bars()
+        self._draw_whiskers()
+        self._draw_limit()
+        self._draw_line(self._line.word.toPlainText())
+        self._draw_band()
+
+    def _draw_bars(self) -> None:
+        x, kl, _, _ = self._arrays()
         foot = math.log10(self._floor()) if self._is_log else 0.0
         y = self._y(kl)
-        scale = self._scale
-        levels = np.zeros(len(kl), dtype=np.int64)
-        if scale is not None:
-            levels = (kl > scale.warn).astype(np.int64) + (kl > scale.bad)
-        for level, bars in enumerate(self._bars):
-            mine = levels == level
+        known = [row for i in self._order if (row := self._rows[i]).kl is not None]
+        roles = np.asarray([self._role(row) for row in known], dtype=object)
+        for role, bars in self._bars.items():
+            mine = roles == role if len(known) else np.zeros(0, dtype=bool)
             bars.setOpts(
                 x=x[mine], y0=np.full(int(mine.sum()), foot), y1=y[mine], height=None, width=BAR_WIDTH
             )
-        if self._has_whiskers(len(kl)):
-            low = np.minimum(np.maximum(low, 0.0), kl)
-            high = np.maximum(high, kl)
-            self._whiskers.setData(x=x, y=y, top=self._y(high) - y, bottom=y - self._y(low))
-        self._whiskers.setVisible(self._has_whiskers(len(kl)))
-        self._draw_threshold()
-        self._draw_band()
+        # Where both kinds stand side by side, what was measured wears a mark.
+        exact = np.asarray([row.method == EXACT for row in known], dtype=bool)
+        is_mixed = bool(exact.any()) and not bool(exact.all())
+        self._marks.setData(x=x[exact] if is_mixed else [], y=y[exact] if is_mixed else [])
 
-    def _draw_threshold(self) -> None:
+    def _draw_whiskers(self) -> None:
+        x, kl, low, high = self._arrays()
+        y = self._y(kl)
+        low = np.minimum(np.maximum(low, 0.0), kl)
+        high = np.maximum(high, kl)
+        beam = _BEAM if len(kl) <= _BEAMS_UP_TO else 0.0
+        self._whiskers.setData(x=x, y=y, top=self._y(high) - y, bottom=y - self._y(low), beam=beam)
+        self._show_whiskers()
+
+    def _show_whiskers(self) -> None:
+        (left, right), _ = self.item.getViewBox().viewRange()
+        self._whiskers.setVisible(min(right - left, len(self._rows)) <= _WHISKERS_UP_TO)
+
+    def _draw_limit(self) -> None:
         low, high = self._vertical_range()
-        self._threshold.setVisible(False)
-        self._threshold_name.setVisible(False)
-        if self._scale is None:
-            return
-        at = float(self._y(np.asarray([self._scale.bad]))[0])
-        if low < at < high:
-            self._threshold.setValue(at)
-            self._threshold_name.setText(self._scale.label)
-            self._threshold.setVisible(True)
-            self._threshold_name.setVisible(True)
-            self._place_threshold_name()
+        at = float(self._y(np.asarray([self._scale.bad]))[0]) if self._scale is not None else low
+        is_shown = self._scale is not None and low < at < high
+        self._limit.setVisible(is_shown)
+        self._limit_name.setVisible(is_shown)
+        if is_shown and self._scale is not None:
+            self._limit.setValue(at)
+            self._limit_name.setText(self._scale.label)
+            self._place_words()
 
-    def _place_threshold_name(self) -> None:
-        (_, right), _ = self.item.getViewBox().viewRange()
-        self._threshold_name.setPos(right, self._threshold.value())
+    def _draw_line(self, word: str) -> None:
+        if self._level is None:
+            self._line.disappear()
+            return
+        low, high = self._vertical_range()
+        at = float(self._y(np.asarray([self._level]))[0])
+        (left, _), _ = self.item.getViewBox().viewRange()
+        self._line.show_at(min(max(at, low), high), word, bounds=(low, high), left=left)
+
+    def _place_words(self) -> None:
+        (left, right), _ = self.item.getViewBox().viewRange()
+        self._limit_name.setPos(right, self._limit.value())
+        self._line.word.setPos(left, self._line.value())
 
     def _on_range_changed(self, *_args: object) -> None:
-        self._place_threshold_name()
+        self._place_words()
+        self._show_whiskers()
+
+    def _on_line_dragged(self, line: ThresholdLine) -> None:
+        at = float(line.value())
+        self.threshold_moved.emit(10.0**at if self._is_log else at)
 
     def _draw_band(self) -> None:
         places = np.asarray(
@@ -230,7 +312,17 @@ class SensitivityStrip(Plot):
         limit = f" {above} above {self._scale.label}." if self._scale is not None else ""
         return f"{len(known)} of {len(self._rows)} layers analysed; most sensitive: {names}.{limit}"
 
-    # ------------------------------------------------------------------ mouse
+    # ------------------------------------------------------------------ mouse and keys
+
+    @override
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Arrow keys move the line, not the view."""
+        if watched is self.view and isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
+            step = _KEYS.get(Qt.Key(event.key()))
+            if step is not None and self._level is not None:
+                self.step_threshold(step)
+                return True
+        return super().eventFilter(watched, event)
 
     def _row_at(self, scene_position: object) -> StripRow | None:
         point = self.item.getViewBox().mapSceneToView(scene_position)
@@ -253,26 +345,29 @@ class SensitivityStrip(Plot):
             self.view.setToolTip(f"{row.layer}\nnot analysed yet")
         else:
             low, high = figures.significant(row.low), figures.significant(row.high)
-            how = "measured" if row.method == "exact" else "predicted"
-            self.view.setToolTip(f"{row.layer}\nKL {figures.significant(row.kl)}  [{low}, {high}]  {how}")
+            how = "measured" if row.method == EXACT else "predicted"
+            figure = f"KL {figures.significant(row.kl)}  [{low}, {high}]  {how}"
+            self.view.setToolTip("\n".join(part for part in (row.layer, figure, row.note) if part))
 
     # ------------------------------------------------------------------ theme
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
+        if self._preview:
+            return tuple((name, getattr(theme, role)) for name, role in self._preview_legend)
         if self._scale is None:
             return ()
         return ((f"above {self._scale.label}", theme.bad), ("near it", theme.warn))
 
     @override
     def recolour(self, theme: Theme) -> None:
-        for bars, role in zip(self._bars, _ROLES, strict=True):
+        for role, bars in self._bars.items():
             bars.setOpts(brush=pg.mkBrush(theme.color(role)), pen=None)
-        whisker = QColor(theme.muted)
-        whisker.setAlpha(150)
-        self._whiskers.setOpts(pen=pg.mkPen(whisker, width=1))
+        self._whiskers.setOpts(pen=pg.mkPen(theme.text, width=1))
+        self._marks.setBrush(pg.mkBrush(theme.text))
         band = QColor(theme.accent)
         band.setAlpha(60)
         self._band.setOpts(brush=pg.mkBrush(band), pen=pg.mkPen(theme.accent, width=1))
-        self._threshold.setPen(pg.mkPen(theme.bad, width=1, style=Qt.PenStyle.DashLine))
-        self._threshold_name.setColor(theme.bad)
+        self._limit.setPen(pg.mkPen(theme.bad, width=1, style=Qt.PenStyle.DashLine))
+        self._limit_name.setColor(theme.bad)
+        self._line.recolour(theme)
