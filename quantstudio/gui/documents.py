@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.report_data import session_report
-from quantstudio.gui.session_values import NoticeLevel, TrustRequest, Variant
+from quantstudio.gui.session_values import JobRow, NoticeLevel, TrustRequest, Variant
 from quantstudio.project.recipe_file import (
     DataSource,
     ModelSource,
@@ -41,10 +42,14 @@ STATE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 class Documents(QObject):
-    """What File does. Emits what only the user can answer, and `opened(path)` for the recent files."""
+    """What File does. Emits what only the user can answer, and `opened(path)` for the recent files.
+
+    `data_refused(JobRow)` says that the data chosen cannot be used; the data before stays.
+    """
 
     trust_requested = Signal(object)
     data_offered = Signal(str)
+    data_refused = Signal(object)
     opened = Signal(str)
     report_written = Signal(str)
 
@@ -52,6 +57,9 @@ class Documents(QObject):
         super().__init__(session)
         self._session = session
         self._waiting_data: tuple[DataSpec | None, DataSpec | None] = (None, None)
+        self._choice = ""
+        self._check_job = ""
+        session.job_list.failed.connect(self._on_job_failed)
 
     def open_path(self, path: str) -> None:
         """Open whatever it is: project, model, data, recipe."""
@@ -116,7 +124,10 @@ class Documents(QObject):
         )
 
     def choose_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
-        """Use other data and analyse the model with it; asks first where that runs code."""
+        """Use other data and analyse the model with it; asks first where that runs code.
+
+        What is new is opened against the model first: data that cannot be used replaces nothing.
+        """
         specs = (calibration, test)
         program = next(
             (s for s in specs if s is not None and is_callable_name(s.path) and not s.trusted), None
@@ -126,21 +137,52 @@ class Documents(QObject):
             reason = "The samples come from a Python function of yours."
             self.trust_requested.emit(TrustRequest(program.path, "data", reason))
             return
-        is_new_test = test is not None and test != self._session.test_data
-        self._session.adopt_data(calibration, test)
-        if test is not None and is_new_test and self._session.model is not None:
-            # Nothing reads it before the next measurement: what is wrong with it is said now.
-            self._session.workflow.check_data(test, lambda _found: None)
-        if calibration is not None:
-            self._session.analyze()
+        session = self._session
+        new = [
+            spec
+            for spec, now in ((calibration, session.calibration_data), (test, session.test_data))
+            if spec is not None and spec != now and session.model is not None
+        ]
+        self._choice = choice = uuid.uuid4().hex
+        self._check_next(choice, new, lambda: self._adopt_data(calibration, test))
+
+    def drop_choice(self) -> None:
+        """Forget data that is still being checked."""
+        self._choice = ""
+
+    def _check_next(self, choice: str, specs: list[DataSpec], then: Callable[[], None]) -> None:
+        if choice != self._choice:
+            return
+        if not specs:
+            self._choice = ""
+            then()
+            return
+
+        def checked(_found: object) -> None:
+            self._check_next(choice, specs[1:], then)
+
+        self._check_job = self._session.check_data(specs[0], checked)
+
+    def _on_job_failed(self, row: JobRow) -> None:
+        if self._choice and row.job_id == self._check_job:
+            self._choice = ""
+            self.data_refused.emit(row)
+
+    def _adopt_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
+        session = self._session
+        is_known = calibration == session.calibration_data and session.sensitivity_curve is not None
+        session.adopt_data(calibration, test)
+        if calibration is not None and not is_known:
+            session.analyze()
 
     def trust(self, request: TrustRequest, factory: str = "") -> None:
         """The user agreed to run what was asked about."""
         if request.purpose == "model":
             self.open_model(request.path, trust=True, factory=factory)
             return
+        # The user agreed to one function: another one is asked about in turn.
         calibration, test = (
-            replace(spec, trusted=True) if spec is not None and is_callable_name(spec.path) else spec
+            replace(spec, trusted=True) if spec is not None and spec.path == request.path else spec
             for spec in self._waiting_data
         )
         self.choose_data(calibration, test)

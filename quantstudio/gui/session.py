@@ -51,9 +51,9 @@ class Session(SessionBase):
         """Use other data and analyse the model with it."""
         self.documents.choose_data(calibration, test)
 
-    def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> None:
-        """Open a data set in the worker and hand what is in it to a callback."""
-        self.workflow.check_data(spec, on_checked)
+    def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> str:
+        """Open a data set in the worker and hand what is in it to a callback; returns the job's id."""
+        return self.workflow.check_data(spec, on_checked)
 
     def export(self, path: str) -> None:
         """Write the current variant and its recipe, building it first where needed."""

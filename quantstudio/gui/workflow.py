@@ -64,16 +64,16 @@ class Workflow:
             opened,
         )
 
-    def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> None:
-        """Open a data set in the worker; `on_checked` gets what is in it."""
+    def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> str:
+        """Open a data set in the worker; `on_checked` gets what is in it. Returns the id of the job."""
 
         def checked(result: Mapping[str, Any]) -> str:
             on_checked(result)
             return f"{result.get('samples', 0)} samples"
 
         model = self._model()
-        self._add(
-            f"data {spec.path}",
+        return self._add(
+            f"data {spec}",
             f"Check {Path(spec.path).name}",
             lambda: engine_jobs.data_summary_job(model, spec),
             checked,
@@ -270,8 +270,8 @@ class Workflow:
         *,
         on_layer: Callable[[LayerFinished], None] | None = None,
         group: str = "",
-    ) -> None:
-        self._session.job_list.add(Work(key, title, make, on_success, on_layer, group))
+    ) -> str:
+        return self._session.job_list.add(Work(key, title, make, on_success, on_layer, group))
 
     def _model(self) -> ModelSummary:
         if self._session.model is None:

@@ -84,8 +84,8 @@ class TestData:
         dialog.calibration.samples.setValue(64)
         count = len(runner.submitted)
         dialog.use.click()
-        assert full.session.calibration_data == DataSpec(npz, parse_transform(""), 64)
         settle(full)
+        assert full.session.calibration_data == DataSpec(npz, parse_transform(""), 64)
         assert "sensitivity" in runner.tasks[count:]
 
     @pytest.mark.parametrize("button", ["browse", "folder"])

@@ -317,9 +317,8 @@ class TestAnalysis:
     def test_that_other_data_forgets_what_was_found_with_the_old(self, qtbot, with_data, data_file):
         with_data.run_all()
         idle(qtbot, with_data)
-        with_data.adopt_data(
-            DataSpec(str(data_file), parse_transform("scale=1/255")), DataSpec(str(data_file))
-        )
+        scaled = DataSpec(str(data_file), parse_transform("scale=1/255"))
+        with_data.adopt_data(scaled, scaled)
         assert with_data.activations is None
         assert not with_data.sensitivity
         assert with_data.base.result is None
@@ -507,8 +506,8 @@ class TestFiles:
             opened.choose_data(spec, None)
         assert opened.state.calibration_data is None
         opened.documents.trust(asked.args[0])
-        assert opened.calibration_data == replace(spec, trusted=True)
         idle(qtbot, opened)
+        assert opened.calibration_data == replace(spec, trusted=True)
         assert "sensitivity" in replay.tasks
 
     def test_that_dropped_data_is_offered_to_the_dialog(self, qtbot, opened, data_file):

@@ -18,12 +18,13 @@ from PySide6.QtWidgets import (
     QSpinBox,
     QWidget,
 )
+from typing_extensions import override
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.figures import count
 from quantstudio.gui.dialogs.dialog import Dialog, caption
-from quantstudio.gui.session import Session
+from quantstudio.gui.session import JobRow, Session
 from quantstudio.project.references import is_callable_name
 
 MOST_SAMPLES = 100_000_000
@@ -183,56 +184,118 @@ class DataDialog(Dialog):
         self.use.clicked.connect(self._on_use)
         for fields in (self.calibration, self.test):
             fields.edited.connect(self._refresh)
+        self._is_using = False
+        self._checks: dict[str, str] = {}
+        self._found_lines: list[str] = []
         session.job_list.failed.connect(self._on_failed)
+        session.job_list.idle.connect(self._on_idle)
+        session.data_changed.connect(self._on_data_changed)
+        session.documents.data_refused.connect(self._on_refused)
         self.setMinimumWidth(640)
         self._refresh()
 
     def _refresh(self) -> None:
         fields = (self.calibration, self.test)
         is_valid = self.calibration.spec is not None and not any(f.error for f in fields)
-        self.use.setEnabled(is_valid)
-        self.check.setEnabled(is_valid and not any(f.runs_code for f in fields))
+        self.use.setEnabled(is_valid and not self._is_using)
+        self.check.setEnabled(is_valid and not self._is_using and not any(f.runs_code for f in fields))
+        for field in fields:
+            field.setEnabled(not self._is_using)
 
     def _on_check(self) -> None:
-        self.found.setText("Opening the data…")
+        self._checks.clear()
+        self._found_lines.clear()
+        self._say(_waiting_for(self._session))
         for title, fields in (("Calibration", self.calibration), ("Test", self.test)):
             spec = fields.spec
             if spec is not None:
-                self._session.check_data(spec, _Found(self, title).show)
+                self._checks[self._session.check_data(spec, _Found(self, title).show)] = title
 
-    def _on_failed(self, row: object) -> None:
-        outcome, hint = getattr(row, "outcome", ""), getattr(row, "hint", "")
-        self.found.setText(f"{outcome}. {hint}")
+    def show_found(self, line: str) -> None:
+        """Add a line on what a data set holds."""
+        self._found_lines.append(line)
+        self._say("\n".join(self._found_lines))
+
+    def _say(self, text: str, *, is_error: bool = False) -> None:
+        self.found.setText(text)
+        self.found.setProperty("role", "error" if is_error else "muted")
+        self.found.style().polish(self.found)
+
+    def _on_failed(self, row: JobRow) -> None:
+        title = self._checks.get(row.job_id)
+        if title is not None:
+            self._found_lines.append(f"{title}: {_sentence(row)}")
+            self._say("\n".join(self._found_lines), is_error=True)
 
     def _on_use(self) -> None:
-        self._session.choose_data(self.calibration.spec, self.test.spec)
-        self.accept()
+        calibration, test = self.calibration.spec, self.test.spec
+        if self.calibration.runs_code or self.test.runs_code:
+            self.accept()  # the question whether to run it comes in its own dialog
+            self._session.choose_data(calibration, test)
+            return
+        self._is_using = True
+        self._say(_waiting_for(self._session))
+        self._refresh()
+        self._session.choose_data(calibration, test)
+
+    def _on_data_changed(self) -> None:
+        if self._is_using:
+            self._is_using = False
+            self.accept()
+
+    def _on_refused(self, row: JobRow) -> None:
+        self._stop_using(f"{_sentence(row)} Nothing was changed.")
+
+    def _on_idle(self) -> None:
+        # The check was stopped from the jobs panel.
+        if self._is_using:
+            self._stop_using("Stopped. Nothing was changed.")
+
+    def _stop_using(self, text: str) -> None:
+        self._is_using = False
+        self._say(text, is_error=True)
+        self._refresh()
+
+    @override
+    def done(self, result: int) -> None:
+        if self._is_using:
+            self._is_using = False
+            self._session.documents.drop_choice()
+        super().done(result)
 
 
 class _Found:
     """Writes what a data set holds into the dialog, if that is still open."""
 
     def __init__(self, dialog: DataDialog, title: str) -> None:
-        self._label = dialog.found
+        self._dialog: DataDialog | None = dialog
         self._title = title
-        self._is_gone = False
         dialog.destroyed.connect(self._on_destroyed)
 
     def show(self, result: Mapping[str, Any]) -> None:
         """Result of the engine's `data_summary`."""
-        if self._is_gone:
+        if self._dialog is None:
             return
         shapes = ", ".join(
             f"{name} {'×'.join(str(n) for n in shape) or 'scalar'}"
             for name, shape in result["shapes"].items()
         )
         labels = f"{len(result['class_names'])} classes" if result["labelled"] else "no labels"
-        text = f"{self._title}: {count(result['samples'])} samples, {shapes}, {labels}"
-        before = self._label.text()
-        self._label.setText(text if before.endswith("…") else f"{before}\n{text}")
+        self._dialog.show_found(f"{self._title}: {count(result['samples'])} samples, {shapes}, {labels}")
 
     def _on_destroyed(self) -> None:
-        self._is_gone = True
+        self._dialog = None
+
+
+def _waiting_for(session: Session) -> str:
+    running = session.job_list.running
+    if running is None:
+        return "Opening the data…"
+    return f"Waits for “{running.title}” to end. Stop it to go on now."
+
+
+def _sentence(row: JobRow) -> str:
+    return " ".join(f"{part.rstrip('.')}." for part in (row.outcome, row.hint) if part)
 
 
 def _described(spec: DataSpec | None) -> str:

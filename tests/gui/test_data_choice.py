@@ -1,0 +1,141 @@
+"""Choosing data: it is opened against the model first, and what cannot be used replaces nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+
+from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.events import ErrorInfo, JobEnded, JobState
+from quantstudio.gui.dialogs.data_dialog import DataDialog
+from quantstudio.gui.dialogs.trust_dialog import TrustDialog
+from tests.gui.canned import ANSWERS
+from tests.gui.conftest import find, settle
+
+
+@pytest.fixture
+def npz(tmp_path):
+    path = tmp_path / "other.npz"
+    np.savez(path, x=np.zeros((2, 3), np.float32))
+    return str(path)
+
+
+def refuses(path):
+    """An engine that cannot use one file."""
+
+    def answer(params):
+        if params["data"]["path"] != path:
+            return ANSWERS["data_summary"](params)
+        error = ErrorInfo("DataError", "samples are 1x28x28, the model takes 3x32x32", path, "Add resize=32")
+        return [JobEnded(JobState.FAILED, error=error)]
+
+    return answer
+
+
+@pytest.mark.parametrize("which", ["calibration", "test"])
+def test_that_data_that_cannot_be_used_replaces_nothing(full, runner, npz, which):
+    session = full.session
+    before, measured = session.calibration_data, session.current_variant.result
+    runner.answers["data_summary"] = refuses(npz)
+    dialog = DataDialog(session, full)
+    dialog.open()
+    getattr(dialog, which).path.setText(npz)
+    dialog.use.click()
+    settle(full)
+    assert (session.calibration_data, session.test_data) == (before, None)
+    assert session.current_variant.result is measured
+    assert session.sensitivity_curve is not None
+    assert dialog.isVisible()
+    assert "the model takes 3x32x32" in dialog.found.text()
+    assert "Nothing was changed" in dialog.found.text()
+    assert dialog.use.isEnabled()
+
+
+def test_that_the_dialog_closes_once_the_data_is_in_use(full, npz):
+    dialog = DataDialog(full.session, full)
+    dialog.open()
+    dialog.test.path.setText(npz)
+    closed: list[int] = []
+    dialog.finished.connect(closed.append)
+    dialog.use.click()
+    settle(full)
+    assert closed == [1]
+    assert full.session.test_data == DataSpec(npz)
+
+
+def test_that_cancelling_while_data_is_checked_changes_nothing(full, runner, npz):
+    before = full.session.calibration_data
+    dialog = DataDialog(full.session, full)
+    dialog.open()
+    dialog.calibration.path.setText(npz)
+    runner.is_holding = True
+    dialog.use.click()
+    assert not dialog.use.isEnabled()
+    assert not dialog.calibration.isEnabled()
+    QTest.keyClick(dialog, Qt.Key.Key_Escape)
+    runner.is_holding = False
+    runner.release()
+    settle(full)
+    assert full.session.calibration_data == before
+
+
+def test_that_stopping_the_check_gives_the_dialog_back(full, runner, npz):
+    dialog = DataDialog(full.session, full)
+    dialog.open()
+    dialog.calibration.path.setText(npz)
+    runner.is_holding = True
+    dialog.use.click()
+    full.session.cancel()
+    runner.is_holding = False
+    settle(full)
+    assert "Nothing was changed" in dialog.found.text()
+    assert dialog.use.isEnabled()
+
+
+def test_that_the_dialog_says_what_a_check_waits_for(full, runner, npz):
+    runner.is_holding = True
+    full.session.calibrate()
+    dialog = DataDialog(full.session, full)
+    dialog.open()
+    dialog.calibration.path.setText(npz)
+    dialog.use.click()
+    assert "“Calibrate”" in dialog.found.text()
+
+
+def test_that_new_test_data_alone_does_not_analyse_again(full, runner, npz):
+    count = len(runner.submitted)
+    full.session.choose_data(full.session.calibration_data, DataSpec(npz))
+    settle(full)
+    assert runner.tasks[count:] == ["data_summary"]
+    assert full.session.current_variant.result is None  # measured on other samples
+
+
+def test_that_figures_measured_on_old_calibration_data_are_forgotten(full, npz):
+    assert full.session.is_measured_on_calibration
+    full.session.choose_data(DataSpec(npz), None)
+    settle(full)
+    assert full.session.base.result is None
+
+
+def test_that_the_same_file_may_be_checked_with_two_transforms(full, runner, npz):
+    count = len(runner.submitted)
+    full.session.choose_data(DataSpec(npz), DataSpec(npz, parse_transform("layout=NCHW")))
+    settle(full)
+    checked = [job for job in runner.submitted[count:] if job.task.endswith(":data_summary")]
+    assert [job.params["data"]["transform"]["layout"] for job in checked] == ["keep", "NCHW"]
+
+
+def test_that_each_function_is_asked_about(qtbot, full):
+    first, second = DataSpec("mydata:train"), DataSpec("mydata:test")
+    full.session.choose_data(first, second)
+    dialog = find(full, TrustDialog)
+    assert dialog.file.text() == "mydata:train"
+    dialog.agree.click()
+    dialog.run_button.click()
+    qtbot.waitUntil(lambda: any(d.file.text() == "mydata:test" for d in full.findChildren(TrustDialog)))
+    other = next(d for d in full.findChildren(TrustDialog) if d.file.text() == "mydata:test")
+    other.reject()
+    settle(full)
+    assert full.session.test_data is None
