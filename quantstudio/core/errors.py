@@ -6,6 +6,9 @@ it in one line and exits with `exit_code`; the window shows it as a notification
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class QuantStudioError(Exception):
     """Root of all errors meant for the user.
@@ -23,6 +26,11 @@ class QuantStudioError(Exception):
         self.where = where
         self.hint = hint
         super().__init__(self.one_line)
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """The same facts as JSON values, for whoever wants to act on them; usually none."""
+        return {}
 
     @property
     def one_line(self) -> str:

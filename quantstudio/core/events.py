@@ -73,7 +73,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as it crosses a process boundary: class name, the three parts, exit code, saved report."""
+    """An error as it crosses a process boundary: class name, the three parts, exit code, report, facts."""
 
     kind: str
     what: str
@@ -81,6 +81,7 @@ class ErrorInfo:
     hint: str = ""
     exit_code: int = 2
     report_path: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,22 @@ class SearchBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetObstacle:
+    """The bound that no plan keeps.
+
+    Attributes:
+        bound: Name of the field of `SearchBudget`.
+        value: What was asked.
+        nearest: The smallest value a plan can have there with the other bounds kept where they can be; NaN
+            where no plan keeps those.
+    """
+
+    bound: str
+    value: float
+    nearest: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFigures:
     """Figures of one plan, all predicted or all measured.
 
@@ -128,6 +144,25 @@ class PlanPoint:
     recipe: Recipe
     measured: PlanFigures | None = None
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFront:
+    """What a search knows while it runs; streams as results of the kind "front".
+
+    Attributes:
+        front: See `SearchResult`; fewer points than the final one.
+        tried: Every plan measured so far.
+        metric_name: See `SearchResult`.
+        base_metric: The metric of FP32 on the samples of the search.
+        samples: Samples the search looks at.
+    """
+
+    front: tuple[PlanPoint, ...]
+    tried: tuple[PlanPoint, ...]
+    metric_name: str
+    base_metric: float | None
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,9 @@ def error_info(error: BaseException, spec: JobSpec | None = None) -> ErrorInfo:
     """What crosses to the window for an error; saves a report if it is a fault of ours."""
     kind = type(error).__name__
     if isinstance(error, QuantStudioError):
-        return ErrorInfo(kind, error.what, error.where, error.hint, error.exit_code)
+        return ErrorInfo(
+            kind, error.what, error.where, error.hint, error.exit_code, details=dict(error.details)
+        )
     if _is_out_of_memory(error):
         return ErrorInfo(
             "MemoryError",

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantstudio.core.errors import BuildError
+from quantstudio.core.packing import group_axis
 from quantstudio.core.precision import FP16, Granularity, LayerScheme, Precision, WeightRange
-from quantstudio.engine.quantization.weights import group_axis, quantize_weight
+from quantstudio.engine.quantization.weights import quantize_weight
 
 
 def scheme(weights="int8", granularity="per-channel", weight_range="minmax", group_size=32):

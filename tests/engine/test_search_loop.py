@@ -7,14 +7,23 @@ import numpy as np
 import onnx
 import pytest
 
+from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import JobCancelled, RecipeError
-from quantstudio.core.events import CancelToken
+from quantstudio.core.events import CancelToken, NullReporter
+from quantstudio.core.packing import packed_plan
 from quantstudio.core.precision import FP32, STATIC_INT4, WEIGHT_INT4, Precision
 from quantstudio.core.recipe import LayerRule
 from quantstudio.core.results import Interval, LatencyResult
 from quantstudio.core.samples import sample
-from quantstudio.core.search_results import ActivationFamily, GroupKind, SearchBudget, SearchResult
+from quantstudio.core.search_results import (
+    ActivationFamily,
+    BudgetObstacle,
+    GroupKind,
+    SearchBudget,
+    SearchFront,
+    SearchResult,
+)
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyComparison
 from quantstudio.engine.model.open import open_model
@@ -144,6 +153,46 @@ def test_that_an_impossible_file_size_says_how_small_it_gets(net, tmp_path):
         found(net, tmp_path, max_size_bytes=1000)
     assert raised.value.nearest > 1000
     assert not (tmp_path / "out.onnx").exists()
+
+
+class Listener(NullReporter):
+    """Keeps the fronts that stream."""
+
+    def __init__(self):
+        self.fronts: list[SearchFront] = []
+
+    def layer_finished(self, layer, kind, values):
+        if kind == "front":
+            self.fronts.append(from_json(SearchFront, values))
+
+
+def test_that_the_front_streams_and_an_impossible_budget_shows_it_with_its_obstacle(net, tmp_path):
+    graph, data = net
+    listener = Listener()
+    request = SearchRequest(SearchBudget(max_drop=0.1, average_bits=2.0), samples=SAMPLES, time_chosen=False)
+    with pytest.raises(InfeasibleBudgetError) as raised:
+        search(graph, data, tmp_path / "out.onnx", request, reporter=listener)
+    obstacle = from_json(BudgetObstacle, raised.value.details["obstacle"])
+    assert (obstacle.bound, obstacle.value) == ("average_bits", 2.0)
+    assert obstacle.nearest == raised.value.nearest
+    last = listener.fronts[-1]
+    assert len(listener.fronts) >= 2
+    assert [p.predicted.weight_bytes for p in last.front] == sorted(
+        p.predicted.weight_bytes for p in last.front
+    )
+    assert "INT8 everywhere" in {p.name for p in last.tried}
+    assert last.samples == SAMPLES
+    assert last.base_metric is not None
+
+
+def test_that_packed_bytes_of_a_recipe_are_those_of_the_search(net, tmp_path):
+    graph, _ = net
+    result = found(net, tmp_path, average_bits=4.5)
+    packed = packed_plan(graph.layers, result.chosen.recipe)
+    assert result.chosen.measured is not None
+    assert packed.weight_bytes == result.chosen.measured.weight_bytes
+    assert packed.average_bits == pytest.approx(result.chosen.measured.average_bits)
+    assert packed.share_above_8 == 0.0
 
 
 def timed_as(ratio):

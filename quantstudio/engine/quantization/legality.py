@@ -18,7 +18,6 @@ NORMALIZATIONS = frozenset(
         "SkipSimplifiedLayerNormalization",
     }
 )
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 _FLOATS = ("fp32", "fp16")
 _PRODUCTS = (

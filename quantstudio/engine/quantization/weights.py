@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.affine import SMALLEST_SCALE, IntegerGrid
 from quantstudio.core.errors import BuildError
+from quantstudio.core.packing import group_axis
 from quantstudio.core.precision import Granularity, LayerScheme, Precision, WeightRange
 
 FloatArray = NDArray[np.float32]
@@ -92,16 +93,6 @@ def quantize_weight(
         group_size=0,
         dequantized=values * spread,
     )
-
-
-def group_axis(shape: tuple[int, ...], channel_axis: int | None) -> int | None:
-    """The axis groups run along: the one a matrix product reduces; None where there is no single one."""
-    if channel_axis is None or len(shape) < 2:
-        return None
-    channel_axis %= len(shape)
-    if len(shape) == 2:
-        return 1 - channel_axis
-    return len(shape) - 2 if channel_axis == len(shape) - 1 else None
 
 
 def _granularity(

@@ -14,14 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
+from typing_extensions import override
 
+from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import ActivationPrecision, LayerScheme
+from quantstudio.core.search_results import BudgetObstacle
 
 # Plans this close to the best are the best: the KLs themselves are known to a few per cent.
 RELATIVE_GAP = 1e-4
@@ -38,6 +42,16 @@ class Quantity(StrEnum):
     AVERAGE_BITS = "average weight bits"
     LATENCY_RATIO = "latency ratio"
     SHARE_ABOVE_8 = "share of layers above 8 bits"
+
+
+# Fields of `SearchBudget`; what is not here is a drop, which is bounded through KL.
+_FIELDS: Mapping[str, str] = {
+    Quantity.WEIGHT_BYTES: "max_weight_bytes",
+    Quantity.FILE_BYTES: "max_size_bytes",
+    Quantity.AVERAGE_BITS: "average_bits",
+    Quantity.LATENCY_RATIO: "max_latency_ratio",
+    Quantity.SHARE_ABOVE_8: "max_share_above_8",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,12 @@ class InfeasibleBudgetError(RecipeError):
             f"no plan keeps the bound on {quantity} ({_number(bound)})",
             hint=f"The nearest that can be had is {_number(nearest)}; allow that, or relax another bound",
         )
+
+    @property
+    @override
+    def details(self) -> Mapping[str, Any]:
+        obstacle = BudgetObstacle(_FIELDS.get(self.quantity, "max_drop"), self.bound, self.nearest)
+        return {"obstacle": to_json(obstacle)}
 
 
 def allocate(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
-from quantstudio.core.search_results import SearchBudget, SearchResult
+from quantstudio.core.search_results import SearchBudget, SearchFront, SearchResult
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.build import build_variant
@@ -46,6 +47,9 @@ LATENCY_ROUNDS = 3
 # A plan predicted to take this much more than the bound may still keep it: it is timed.
 LATENCY_DOUBT = 1.3
 DROP = "accuracy drop, points"
+# What streams while the search runs: kind of event, and points of each draft.
+FRONT_KIND = "front"
+DRAFT_POINTS = 12
 
 
 def search(
@@ -88,7 +92,11 @@ def search(
     asked = replace(asked, budget=_checked(asked.budget))
     bench = Workbench(graph, dataset, asked, known or Known(), test, reporter, token)
     loop = _Loop(bench)
-    chosen = loop.chosen()
+    try:
+        chosen = loop.chosen()
+    except InfeasibleBudgetError:
+        loop.tell_front()
+        raise
     if chosen.latency_ratio is None and asked.time_chosen:
         bench.time([chosen])
     build = build_variant(
@@ -155,6 +163,21 @@ class _Loop:
             if self.bench.is_spent or not self._moves_on():
                 raise self._nearest()
 
+    def tell_front(self) -> None:
+        """Tell the trade-off as it is known now, coarsely."""
+        bench, predictor = self.bench, self.bench.predictor()
+        problem = bench.space.problem(predictor, floats=self.floats)
+        plans = pareto_front(problem, points=DRAFT_POINTS, cancel=bench.cancel)
+        base = bench.judge.base
+        draft = SearchFront(
+            front=tuple(front_point(bench, predictor, plan.schemes) for plan in plans),
+            tried=tuple(tried_point(bench, predictor, one) for one in bench.tried.values()),
+            metric_name=bench.judge.metric_name,
+            base_metric=base.metric.value if base.metric else None,
+            samples=base.samples,
+        )
+        bench.reporter.layer_finished("", FRONT_KIND, to_json(draft))
+
     def front(self, predictor: Predictor, chosen: Tried) -> tuple[Allocation, ...]:
         """The trade-off under the corrected prediction, with the chosen plan on it where it belongs."""
         problem = self.bench.space.problem(predictor, floats=self.floats)
@@ -196,6 +219,7 @@ class _Loop:
     def _explore(self) -> None:
         """Solve and measure until every solution is among the measured plans."""
         for _ in range(MOST_BUILDS):
+            self.tell_front()
             new = [plan for plan in self._proposals() if not self.bench.is_known(plan.schemes)]
             if not new or self.bench.is_spent:
                 return

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
+from quantstudio.core.packing import FLOAT_BYTES, packed_bytes, parameter_counts, searched, weight_owners
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP32,
     STATIC_INT8,
     WEIGHT_INT4,
     WEIGHT_INT8,
-    Granularity,
     LayerScheme,
     Precision,
     WeightRange,
@@ -35,14 +35,11 @@ from quantstudio.core.statistics import Statistics
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
-from quantstudio.engine.quantization.legality import RECURRENT
-from quantstudio.engine.quantization.weights import group_axis
 from quantstudio.engine.search.allocation import Option, Problem, Quantity, Unit
 from quantstudio.engine.search.groups import shared_scheme_sets
 from quantstudio.engine.search.predictor import Predictor, kl_parts
 
 WEIGHT_PRECISIONS = (Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT3, Precision.INT2)
-FLOAT_BYTES = 4
 # Operators whose writers take any number of bits in an INT8 container.
 _ANY_BITS = frozenset({"Conv", "Gemm", "MatMul"})
 
@@ -89,7 +86,7 @@ def base_recipe(graph: Graph, family: ActivationFamily, calibration: Calibration
 
 def searched_layers(graph: Graph) -> tuple[LayerInfo, ...]:
     """Layers whose weights a search chooses a precision for."""
-    return tuple(layer for layer in graph.layers if layer.quantizable and layer.weight_name)
+    return searched(graph.layers)
 
 
 def families_of(graph: Graph) -> tuple[ActivationFamily, ...]:
@@ -170,39 +167,6 @@ def file_bytes(
     return FileBytes(structure, by_layer, {**overhead, "fp32": 0})
 
 
-def packed_bytes(layer: LayerInfo, scheme: LayerScheme, *, owns_weight: bool) -> int:
-    """Bytes of a layer's parameters with weights packed to their bits; see `PlanFigures.weight_bytes`."""
-    weights, others = _parameters(layer, owns_weight=owns_weight)
-    if not scheme.weights.is_integer:
-        return (weights + others) * scheme.weights.bits // 8
-    scales = _scales(layer, scheme) if owns_weight else 0
-    return math.ceil(weights * scheme.weights.bits / 8) + FLOAT_BYTES * (scales + others)
-
-
-def _parameters(layer: LayerInfo, *, owns_weight: bool) -> tuple[int, int]:
-    """Weights and other parameters (biases) that count for a layer."""
-    if not owns_weight:
-        return 0, layer.parameters
-    if layer.op_type in RECURRENT:
-        return layer.parameters, 0  # two weight tensors, of which the list names one
-    weights = math.prod(layer.weight_shape)
-    return weights, max(layer.parameters - weights, 0)
-
-
-def _scales(layer: LayerInfo, scheme: LayerScheme) -> int:
-    if layer.channel_axis is None or scheme.granularity is Granularity.PER_TENSOR:
-        return 1
-    channels = layer.weight_shape[layer.channel_axis]
-    axis = group_axis(layer.weight_shape, layer.channel_axis)
-    if scheme.granularity is Granularity.PER_GROUP and axis is not None:
-        return (
-            math.prod(layer.weight_shape)
-            // layer.weight_shape[axis]
-            * (-(-layer.weight_shape[axis] // scheme.group_size))
-        )
-    return channels
-
-
 @dataclass(frozen=True, slots=True)
 class _Pricing:
     """What shares are of: layers that own their weight (a tied one counts once), weights, layers."""
@@ -213,11 +177,8 @@ class _Pricing:
 
     @classmethod
     def of(cls, layers: Sequence[LayerInfo]) -> _Pricing:
-        first: dict[str, str] = {}
-        for layer in layers:
-            first.setdefault(layer.weight_name, layer.name)
-        owners = frozenset(first.values())
-        weights = sum(_parameters(layer, owns_weight=layer.name in owners)[0] for layer in layers)
+        owners = weight_owners(layers)
+        weights = sum(parameter_counts(layer, owns_weight=layer.name in owners)[0] for layer in layers)
         return cls(owners, max(weights, 1), max(len(layers), 1))
 
 
@@ -338,7 +299,7 @@ class SearchSpace:
             costs[Quantity.KL] += predictor.kl(kl_parts(self.rows.get(layer.name), scheme) or {})
             costs[Quantity.WEIGHT_BYTES] += packed_bytes(layer, scheme, owns_weight=owns)
             costs[Quantity.FILE_BYTES] += _or_zero(self.bytes.of(layer.name, scheme))
-            own = _parameters(layer, owns_weight=owns)[0]
+            own = parameter_counts(layer, owns_weight=owns)[0]
             costs[Quantity.AVERAGE_BITS] += own * scheme.weights.bits / pricing.weights
             costs[Quantity.SHARE_ABOVE_8] += (scheme.weights.bits > 8) / pricing.layers
             costs[Quantity.LATENCY_RATIO] += self._time(layer.name, scheme)
