@@ -116,19 +116,20 @@ def _fisher_pass(
 
 def _probe(job: SensitivityJob, module: TorchGraph, layer: LayerInfo, *, headline_only: bool) -> LayerProbe:
     job.cancel.raise_if_set()
-    precisions = job.weight_precisions if layer.weight_name else ()
-    grids = job.grids_of(layer)
-    headline = job.headline(layer, [*precisions, *grids])
+    trials = job.trials_of(layer)
+    headline = trials[job.headline(trials)]
+    if headline_only:
+        trials = {headline.name: headline}
+    parts = {one.weights_name: one for one in trials.values() if one.weights is not None}
     errors: dict[str, torch.Tensor] = {}
     slot = None
     if layer.weight_name:
         slot = module.node(layer.name).inputs.index(layer.weight_name)
-        weight = job.weights[layer.weight_name]
-        for precision in precisions:
-            if precision == headline or not headline_only:
-                error = np.ascontiguousarray(job.dequantized(layer, precision) - weight)
-                errors[precision] = torch.from_numpy(error).to(module.device)
-    return LayerProbe(layer, slot, errors, grids, headline)
+    for name, one in parts.items():
+        error = np.ascontiguousarray(job.rounded(layer, one) - job.weights[layer.weight_name])
+        errors[name] = torch.from_numpy(error).to(module.device)
+    grids = {one.activations_name: one.activations for one in trials.values() if one.activations is not None}
+    return LayerProbe(layer, slot, errors, grids, trials, headline)
 
 
 def _batch_size(job: SensitivityJob, fisher: FisherPass, device: torch.device) -> int:
@@ -184,7 +185,7 @@ class _Tally:
             if not effects:
                 continue
             joined = {precision: np.concatenate(parts) for precision, parts in effects.items()}
-            headline = self._job.headline(layer, joined)
+            headline = self._job.headline(joined)
             sqnr = self._sqnr.get(layer.name, np.nan)
             # A layer that lost its gradient in one batch lacks samples, and is measured in the end.
             whole = classes is not None and len(joined[headline]) == len(classes.of_sample)

@@ -330,6 +330,16 @@ def activation_edit(layer: LayerInfo, ranges: Mapping[str, tuple[float, float]],
     return partial(_put_fake_quantizers, layer, ranges, grid)
 
 
+def both_edits(first: Edit, second: Edit) -> Edit:
+    """One edit after the other."""
+
+    def both(part: onnx.GraphProto) -> None:
+        first(part)
+        second(part)
+
+    return both
+
+
 def _give_own_weight(layer: LayerInfo, weight: NDArray[np.float32], part: onnx.GraphProto) -> None:
     graph, position = _find(part, layer)
     name = f"{layer.weight_name}::changed"

@@ -282,19 +282,42 @@ class FisherPass:
     def _layer_effects(
         self, probe: LayerProbe, tap: Tap, gradients: TapGradients
     ) -> dict[str, Tensor] | None:
-        found: dict[str, Tensor] = {}
-        if probe.slot is not None and probe.weight_errors:
-            located = []
-            for i, gradient in gradients.outputs.items():
-                layout = self._layouts.get(tap.node.outputs[i])
-                if layout is None:
-                    return None
-                located.append((i, gradient, layout))
-            if not located:
+        weights = self._weight_effects(probe, tap, gradients)
+        activations = self._activation_effects(probe, tap, gradients)
+        if weights is None or activations is None:
+            return None
+        found = {**weights, **activations}
+        # Effects are of first order, so the one of both together is their sum, before it is squared.
+        asked = {}
+        for name, one in probe.trials.items():
+            parts = [found[part] for part in one.parts if part in found]
+            if len(parts) == len(one.parts):
+                asked[name] = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return asked or None
+
+    def _weight_effects(
+        self, probe: LayerProbe, tap: Tap, gradients: TapGradients
+    ) -> dict[str, Tensor] | None:
+        """None where samples cannot be told apart or no gradient comes."""
+        if probe.slot is None or not probe.weight_errors:
+            return {}
+        located = []
+        for i, gradient in gradients.outputs.items():
+            layout = self._layouts.get(tap.node.outputs[i])
+            if layout is None:
                 return None
-            errors = list(probe.weight_errors.values())
-            columns = weight_effects(tap.node, tap.inputs, probe.slot, errors, located)
-            found.update(zip(probe.weight_errors, columns.unbind(1), strict=True))
+            located.append((i, gradient, layout))
+        if not located:
+            return None
+        errors = list(probe.weight_errors.values())
+        columns = weight_effects(tap.node, tap.inputs, probe.slot, errors, located)
+        return dict(zip(probe.weight_errors, columns.unbind(1), strict=True))
+
+    def _activation_effects(
+        self, probe: LayerProbe, tap: Tap, gradients: TapGradients
+    ) -> dict[str, Tensor] | None:
+        """None where samples cannot be told apart."""
+        found: dict[str, Tensor] = {}
         for precision, grid in probe.activation_grids.items():
             total: Tensor | None = None
             for position, gradient in gradients.activations.items():
@@ -307,7 +330,7 @@ class FisherPass:
                 total = part if total is None else total + part
             if total is not None:
                 found[precision] = total
-        return found or None
+        return found
 
     def _activation_error(self, name: str, precision: str, x: Tensor, grid: IntegerGrid) -> Tensor:
         """Quantized minus float activation; shared by all layers that read the tensor."""
@@ -340,20 +363,23 @@ class FisherPass:
 
     def _output_sqnr(self, probe: LayerProbe, tap: Tap) -> float:
         """SQNR of the layer's own first output at the reference precision, dB."""
+        one = probe.reference
         signal = tap.outputs[0].detach()
-        if probe.reference in probe.weight_errors and probe.slot is not None:
-            inputs = tuple(None if x is None else x.detach() for x in tap.inputs)
-            noise = output_errors(tap.node, inputs, probe.slot, probe.weight_errors[probe.reference])[0]
-        elif probe.reference in probe.activation_grids:
-            operands = [None if x is None else x.detach() for x in tap.inputs]
-            grid = probe.activation_grids[probe.reference]
-            for position, x in tap.activations.items():
-                error = self._activation_error(tap.node.inputs[position], probe.reference, x.detach(), grid)
-                operands[position] = x.detach() + error
-            result = tap.node.compute(*operands)
-            noise = (result if isinstance(result, torch.Tensor) else result[0]) - signal
-        else:
-            return float("nan")
+        operands = [None if x is None else x.detach() for x in tap.inputs]
+        weight_error = probe.weight_errors.get(one.weights_name)
+        if one.activations is None and weight_error is not None and probe.slot is not None:
+            noise = output_errors(tap.node, tuple(operands), probe.slot, weight_error)[0]
+            return sqnr_db(_power(signal), _power(noise))
+        if weight_error is not None and probe.slot is not None:
+            weight = operands[probe.slot]
+            assert weight is not None
+            operands[probe.slot] = weight + weight_error
+        for position, x in tap.activations.items() if one.activations is not None else ():
+            grid = probe.activation_grids[one.activations_name]
+            error = self._activation_error(tap.node.inputs[position], one.activations_name, x.detach(), grid)
+            operands[position] = x.detach() + error
+        result = tap.node.compute(*operands)
+        noise = (result if isinstance(result, torch.Tensor) else result[0]) - signal
         return sqnr_db(_power(signal), _power(noise))
 
 

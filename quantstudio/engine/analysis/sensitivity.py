@@ -24,12 +24,12 @@ from quantstudio.engine.analysis.accuracy_curve import accuracy_curve
 from quantstudio.engine.analysis.classes import class_labels, sample_classes
 from quantstudio.engine.analysis.divergence import Array, log_probabilities
 from quantstudio.engine.analysis.estimate import estimate, reference_sqnr
-from quantstudio.engine.analysis.exact import ExactScorer, activation_edit, weight_edit
+from quantstudio.engine.analysis.exact import ExactScorer, activation_edit, both_edits, weight_edit
+from quantstudio.engine.analysis.precisions import reads_floats
 from quantstudio.engine.analysis.sensitivity_job import (
     KIND,
     SensitivityJob,
     layer_sensitivity,
-    reads_floats,
 )
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.calibration.tensors import calibration_tensors
@@ -66,8 +66,8 @@ def fisher_sensitivity(
         graph: The network.
         dataset: Samples; labels are used for the accuracy curve only.
         samples: How many of them.
-        precisions: "int8", "int6", "int4", "int3", "int2", "binary" for weights alone (per output channel;
-            least squared error below 8 bits), "int8-activations", "int4-activations" for inputs alone.
+        precisions: Names, see `precisions`: "int4" for weights alone, "int8-activations" for inputs alone,
+            "int4+int8-activations" for both, "int4/tensor" and "int4/group32" for other granularities.
         reference: Precision of the headline `kl`. Layers that cannot have it (products of two activations)
             are headed by the first precision they can have.
         statistics: Calibrated activation ranges; without, the range of the samples themselves.
@@ -217,7 +217,7 @@ def _measure(
             steps.skip(scorer.batches)
             continue
         measured = dict(zip(edits, scorer.measure(layer, list(edits.values()), steps.next), strict=True))
-        headline = job.headline(layer, measured)
+        headline = job.headline(measured)
         hits, base = measured[headline].hits, scorer.base_hits
         drop = None if hits is None or base is None else 100 * float(base.mean() - hits.mean())
         divergences: dict[str, NDArray[np.float64]] = {name: one.divergence for name, one in measured.items()}
@@ -249,13 +249,17 @@ class _Steps:
 def _edits(job: SensitivityJob, layer: LayerInfo, ranges: Ranges) -> dict[str, Edit]:
     """What to try on a layer, by precision; only what it can have."""
     found: dict[str, Edit] = {}
-    if layer.weight_name:
-        for precision in job.weight_precisions:
-            found[precision] = weight_edit(layer, job.dequantized(layer, precision))
-    for precision, grid in job.grids_of(layer).items():
-        known = {name: ranges[name, precision] for name in layer.inputs if (name, precision) in ranges}
-        if known:
-            found[precision] = activation_edit(layer, known, grid)
+    for name, one in job.trials_of(layer).items():
+        parts: list[Edit] = []
+        if one.activations is not None:
+            key = one.activations_name
+            known = {tensor: ranges[tensor, key] for tensor in layer.inputs if (tensor, key) in ranges}
+            if not known:
+                continue
+            parts.append(activation_edit(layer, known, one.activations))
+        if one.weights is not None:
+            parts.append(weight_edit(layer, job.rounded(layer, one)))
+        found[name] = parts[0] if len(parts) == 1 else both_edits(*parts)
     return found
 
 

@@ -9,22 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import IntegerGrid
-from quantstudio.core.errors import DataError, RecipeError
+from quantstudio.core.errors import DataError
 from quantstudio.core.events import CancelToken, Reporter, never_cancelled
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.classes import SampleClasses
 from quantstudio.engine.analysis.divergence import Objective, objective_of
+from quantstudio.engine.analysis.precisions import Trial, reads_floats, trial
 from quantstudio.engine.calibration.ranges import activation_range
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.protos import all_graphs, as_array
-from quantstudio.engine.quantization.weights import quantize_weight
 
-ACTIVATIONS_SUFFIX = "-activations"
 # Kind under which layers are reported as they finish.
 KIND = "sensitivity"
 
@@ -40,8 +38,7 @@ class SensitivityJob:
     objective: Objective
     layers: tuple[LayerInfo, ...]
     weights: dict[str, NDArray[np.float32]]
-    weight_precisions: tuple[str, ...]
-    grids: dict[str, IntegerGrid]
+    trials: dict[str, Trial]
     reference: str
     samples: int
     statistics: Statistics | None
@@ -67,46 +64,52 @@ class SensitivityJob:
             DataError: there are no samples.
             MeasureError: no output of the model holds float numbers.
         """
-        asked = tuple(dict.fromkeys((*precisions, reference)))
-        grids = {name: grid for name in asked if (grid := activation_grid(name)) is not None}
-        weight_precisions = tuple(name for name in asked if weight_scheme(name) is not None)
-        layers = tuple(
-            layer
-            for layer in graph.layers
-            if layer.quantizable
-            and ((layer.weight_name and weight_precisions) or (grids and reads_floats(layer)))
-        )
+        asked = [trial(name) for name in (*precisions, reference)]
+        trials = {one.name: one for one in asked}
         count = min(samples, len(dataset))
         if count < 1:
             raise DataError("sensitivity needs at least one sample", hint="Ask for more samples")
+        candidates = [layer for layer in graph.layers if layer.quantizable]
+        weights = _initializers(graph, {layer.weight_name for layer in candidates} - {""})
+        obstacles = {
+            (layer.name, one.name): one.obstacle(layer, weights.get(layer.weight_name))
+            for layer in candidates
+            for one in trials.values()
+        }
+        for one in trials.values():
+            _say_left_out(one, candidates, obstacles, reporter)
         return cls(
             graph=graph,
             dataset=dataset,
             objective=objective_of(graph, dataset.labels),
-            layers=layers,
-            weights=_initializers(graph, {layer.weight_name for layer in layers} - {""}),
-            weight_precisions=weight_precisions,
-            grids=grids,
-            reference=reference,
+            layers=tuple(
+                layer for layer in candidates if not all(obstacles[layer.name, name] for name in trials)
+            ),
+            weights=weights,
+            trials=trials,
+            reference=asked[-1].name,
             samples=count,
             statistics=statistics,
             reporter=reporter,
             cancel=cancel or never_cancelled(),
         )
 
-    def grids_of(self, layer: LayerInfo) -> dict[str, IntegerGrid]:
-        """Activation precisions this layer can have."""
-        return self.grids if reads_floats(layer) else {}
+    def trials_of(self, layer: LayerInfo) -> dict[str, Trial]:
+        """Precisions this layer can have."""
+        weight = self.weights.get(layer.weight_name)
+        return {name: one for name, one in self.trials.items() if not one.obstacle(layer, weight)}
 
-    def dequantized(self, layer: LayerInfo, precision: str) -> NDArray[np.float32]:
-        """The layer's weights rounded to a precision."""
-        scheme = weight_scheme(precision)
-        assert scheme is not None
-        weight = self.weights[layer.weight_name]
-        return quantize_weight(weight, scheme, layer.channel_axis).dequantized
+    def rounded(self, layer: LayerInfo, one: Trial) -> NDArray[np.float32]:
+        """The layer's weights as a precision stores them."""
+        return one.rounded(self.weights[layer.weight_name], layer.channel_axis)
 
-    def headline(self, layer: LayerInfo, available: Collection[str]) -> str:
-        """The reference precision, or the first one this layer can have."""
+    @property
+    def grids(self) -> dict[str, IntegerGrid]:
+        """Grid by activation precision, also of those asked for together with weights."""
+        return {t.activations_name: t.activations for t in self.trials.values() if t.activations is not None}
+
+    def headline(self, available: Collection[str]) -> str:
+        """The reference precision, or the first of those a layer can have."""
         if self.reference in available:
             return self.reference
         return next(iter(available), self.reference)
@@ -122,45 +125,6 @@ class SensitivityJob:
             for name in sorted(wanted & set(tensors))
             for precision, grid in self.grids.items()
         }
-
-
-def reads_floats(layer: LayerInfo) -> bool:
-    """Whether there is an activation to quantize; an embedding reads indices."""
-    return layer.op_type != "Gather" and bool(layer.inputs)
-
-
-def weight_scheme(name: str) -> LayerScheme | None:
-    """The weight scheme of a precision, None for one of activations.
-
-    Raises:
-        RecipeError: it is neither.
-    """
-    if name.endswith(ACTIVATIONS_SUFFIX):
-        activation_grid(name)
-        return None
-    known = [p.value for p in Precision if p.is_integer]
-    if name not in known:
-        raise RecipeError(
-            f"sensitivity does not know precision {name!r}",
-            hint=f"Choose from {', '.join(known)}, int8{ACTIVATIONS_SUFFIX}, int4{ACTIVATIONS_SUFFIX}",
-        )
-    precision = Precision(name)
-    # As the presets do: full range at 8 bits, least squared error where the grid is coarse.
-    rule = WeightRange.MINMAX if precision is Precision.INT8 else WeightRange.MSE
-    return LayerScheme(precision, weight_range=rule)
-
-
-def activation_grid(name: str) -> IntegerGrid | None:
-    """The grid of an activation precision, None for one of weights."""
-    if not name.endswith(ACTIVATIONS_SUFFIX):
-        return None
-    bits = name.removesuffix(ACTIVATIONS_SUFFIX).removeprefix("int")
-    if not bits.isdigit() or not 2 <= int(bits) <= 8:
-        raise RecipeError(
-            f"sensitivity does not know precision {name!r}",
-            hint=f"Activations take 2 to 8 bits: int8{ACTIVATIONS_SUFFIX}",
-        )
-    return IntegerGrid(int(bits), signed=False)
 
 
 def layer_sensitivity(
@@ -206,6 +170,23 @@ def _standard_error(values: NDArray[np.float64]) -> float:
     if len(values) < 2:
         return float(values.mean())
     return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _say_left_out(
+    one: Trial, layers: Sequence[LayerInfo], obstacles: Mapping[tuple[str, str], str], reporter: Reporter
+) -> None:
+    """Layers that own weights and cannot have a precision of weights; that a product has none is plain."""
+    if one.weights is None:
+        return
+    reasons = {
+        layer.name: obstacles[layer.name, one.name]
+        for layer in layers
+        if layer.weight_name and obstacles[layer.name, one.name]
+    }
+    if reasons:
+        name, why = next(iter(reasons.items()))
+        others = f" and {len(reasons) - 1} more layers" if len(reasons) > 1 else ""
+        reporter.message(f"{one.name} is not tried on {name}{others}: {why}")
 
 
 def _initializers(graph: Graph, names: set[str]) -> dict[str, NDArray[np.float32]]:

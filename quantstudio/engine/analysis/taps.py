@@ -11,6 +11,7 @@ import torch
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import UnsupportedOpError
 from quantstudio.core.layers import LayerInfo
+from quantstudio.engine.analysis.precisions import Trial
 from quantstudio.engine.torch_graph.module import Node
 from quantstudio.engine.torch_graph.registry import FALLBACK_HINT
 
@@ -25,16 +26,18 @@ class LayerProbe:
     Attributes:
         layer: The layer.
         slot: Position of the weight among the node's inputs; None without one.
-        weight_errors: Quantized minus float weight, by precision.
+        weight_errors: Quantized minus float weight, by weight precision.
         activation_grids: Integer grid by activation precision.
-        reference: Precision the layer's headline figures are for.
+        trials: What is asked about, by name; each needs one of those, or one of both.
+        reference: The trial the layer's headline figures are for.
     """
 
     layer: LayerInfo
     slot: int | None
     weight_errors: dict[str, Tensor]
     activation_grids: dict[str, IntegerGrid]
-    reference: str
+    trials: dict[str, Trial]
+    reference: Trial
 
 
 @dataclass(slots=True, eq=False)
