@@ -448,18 +448,6 @@ def test_that_the_same_file_gives_the_same_bytes(tmp_path, monkeypatch):
     assert len(digests) == 1
 
 
-def test_that_half_precision_weights_are_kept(tmp_path):
-    nodes = [node("MatMul", ["x", "w"], ["y"], "product")]
-    made = model(
-        nodes,
-        [value("x", ["N", 4], TensorProto.FLOAT16)],
-        [value("y", ["N", 2], TensorProto.FLOAT16)],
-        {"w": random(4, 2).astype(np.float16)},
-    )
-    result = open_model(save(made, tmp_path))
-    assert result.summary.weight_bytes == 16
-
-
 def test_that_a_quantized_file_is_listed_as_such(tmp_path):
     weights: dict[str, NDArray[Any]] = {
         "q": np.array([[1, -2], [3, 4]], np.int8),

@@ -45,7 +45,7 @@ INTEGER: dict[str, tuple[str | None, str | None]] = {
     "transposed_and_one_dimensional_convolutions": ("conv conv1d head", "head"),
     "shared_weight_and_residual": ("stem first second head", "head"),
     "gemm_with_every_flag": ("scaled scalar_bias no_bias", "scaled scalar_bias no_bias"),
-    "float16_model": (None, None),
+    "float16_model": ("one two", "one two"),
     "model_function_and_dropout": ("product__1 head", "product__1 head"),
     "layers_inside_if_and_loop": ("head", "head inner inner_2 turn"),
     "scan_over_time": ("head", "head input_product state_product"),

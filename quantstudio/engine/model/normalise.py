@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from onnx import GraphProto, ModelProto, ValueInfoProto, inliner
 
 from quantstudio.core.errors import ModelLoadError
@@ -25,12 +27,26 @@ from quantstudio.engine.model.patterns import (
 from quantstudio.engine.model.protos import all_graphs
 from quantstudio.engine.model.shape_values import cast_like_to_cast, freeze_reshape_targets
 from quantstudio.engine.model.shapes import Shape, infer, shape_of, value_types, write_value_info
+from quantstudio.engine.model.widen import widen
 
 # Folding a shape can make another foldable; real models settle after two rounds.
 _MOST_ROUNDS = 8
 
 
-def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What normalisation did to a model.
+
+    Attributes:
+        notes: One sentence each.
+        widened: Element types of ONNX that became float32.
+    """
+
+    notes: tuple[str, ...]
+    widened: frozenset[int]
+
+
+def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> Changes:
     """Bring a model, in place, to the one form everything downstream relies on (see `graph.Graph`).
 
     Args:
@@ -38,7 +54,7 @@ def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> tuple[
         cancel: Looked at between passes.
 
     Returns:
-        What was changed, one sentence each.
+        What was changed.
 
     Raises:
         ModelLoadError: the graph is not whole or contradicts itself.
@@ -50,15 +66,17 @@ def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> tuple[
     token.raise_if_set()
     _to_target(model, notes)
     token.raise_if_set()
+    widening = widen(model)
+    notes += widening.notes
     _simplify(model, notes, token)
     unique_node_names(model.graph)
     _drop_unused_domains(model, notes)
     _finish_shapes(model, declared)
-    return tuple(notes)
+    return Changes(tuple(notes), widening.types)
 
 
 def repair(model: ModelProto) -> None:
-    """Only what changes no operator: unique names, order of nodes, no contradictions beside the graph.
+    """Only what changes no operator: unique names, order of nodes, float32 throughout, no contradictions.
 
     For files the runtime refuses as they are, such as ones with two nodes of one name.
 
@@ -67,6 +85,8 @@ def repair(model: ModelProto) -> None:
         UnsupportedOpError: an operator is unknown.
     """
     _repair(model, [])
+    constant_nodes_to_initializers(model.graph)
+    widen(model)
 
 
 def _repair(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
@@ -217,6 +237,7 @@ def _finish_shapes(model: ModelProto, declared: dict[str, ValueInfoProto]) -> No
                 where=f"output {value.name!r}",
                 hint="Correct the declared shape, or export the model again",
             )
+        stated.type.tensor_type.elem_type = value.type.tensor_type.elem_type  # bfloat16 became float32
         value.CopyFrom(stated)
     write_value_info(model, inferred)
 

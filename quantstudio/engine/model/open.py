@@ -26,7 +26,7 @@ from quantstudio.engine.model.cache import (
 )
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.layers import list_layers
-from quantstudio.engine.model.normalise import normalise, repair
+from quantstudio.engine.model.normalise import Changes, normalise, repair
 from quantstudio.engine.model.protos import type_name
 from quantstudio.engine.model.reading import (
     ModelKind,
@@ -196,18 +196,21 @@ def _open_onnx(source: _Source, reporter: Reporter, token: CancelToken) -> Graph
 
 
 def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Graph:
-    graph_path, notes = _write_normalised(source, reporter, token)
+    graph_path, changes = _write_normalised(source, reporter, token)
     # What is used from here on is what is stored; the edited copy, which keeps replaced weights, is gone.
     model = load_stored(graph_path)
     reporter.progress(2, len(_STEPS), "steps", _STEPS[2])
     try:
         token.raise_if_set()
-        proof = verify(source.path, graph_path, model, repaired=partial(_repaired, source.path), cancel=token)
+        repaired = partial(_repaired, source.path)
+        proof = verify(
+            source.path, graph_path, model, repaired=repaired, widened=changes.widened, cancel=token
+        )
     except QuantStudioError:
         forget_graph(graph_path)
         raise
     reporter.progress(3, len(_STEPS), "steps", _STEPS[3])
-    summary = _summarise(model, graph_path, source, proof, notes)
+    summary = _summarise(model, graph_path, source, proof, changes.notes)
     write_summary(summary)
     if source.remembered:
         remember_source(source.digest, source.external, summary)
@@ -215,18 +218,16 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
     return Graph(model, summary)
 
 
-def _write_normalised(
-    source: _Source, reporter: Reporter, token: CancelToken
-) -> tuple[Path, tuple[str, ...]]:
+def _write_normalised(source: _Source, reporter: Reporter, token: CancelToken) -> tuple[Path, Changes]:
     model = read_onnx(source.path)
     source.external = external_digests(source.path, model)
     load_external(model, source.path)
     token.raise_if_set()
     reporter.progress(1, len(_STEPS), "steps", _STEPS[1])
-    notes = normalise(model, cancel=token)
+    changes = normalise(model, cancel=token)
     token.raise_if_set()
     weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    return store_graph(model, weight_bytes), notes
+    return store_graph(model, weight_bytes), changes
 
 
 def _repaired(path: Path) -> bytes:

@@ -25,15 +25,16 @@ from quantstudio.core.errors import (
     VerificationError,
 )
 from quantstudio.core.events import CancelToken, never_cancelled
-from quantstudio.engine.model.protos import NATIVE_TYPES, Array, all_graphs, as_array
+from quantstudio.engine.model.protos import NATIVE_TYPES, Array, all_graphs, as_array, type_name
 from quantstudio.engine.model.shapes import Shape, shape_of
 from quantstudio.engine.runtime import Optimization, first_line, open_session, run
 
 # Folding a normalization rounds each weight once more (2^-24 relative); a hundred layers of that stay an
 # order of magnitude below this. A wrong fold is off by far more than one part in a thousand.
 TOLERANCE = 1e-4
-# Half precision keeps 11 bits.
+# Half precision keeps 11 bits, bfloat16 8.
 HALF_TOLERANCE = 1e-2
+BFLOAT16_TOLERANCE = 5e-2
 
 _RANDOM = frozenset(
     {
@@ -85,6 +86,7 @@ def verify(
     model: ModelProto,
     *,
     repaired: Callable[[], bytes] | None = None,
+    widened: frozenset[int] = frozenset(),
     cancel: CancelToken | None = None,
 ) -> Proof:
     """Run both on random input and compare every output.
@@ -94,6 +96,7 @@ def verify(
         normalised: The same model after normalisation, as it is stored.
         model: The normalised model in memory, for its inputs.
         repaired: Makes a form of the original the runtime accepts, for when it refuses the file as it is.
+        widened: Element types that became float32 (see `widen`): the original rounds each result to them.
         cancel: Looked at before each run.
 
     Returns:
@@ -107,9 +110,10 @@ def verify(
     why_not = _why_not(model)
     if why_not:
         return Proof(float("nan"), (f"Not verified: {why_not}.",))
-    original, before = _open_original(original, repaired, model)
+    original, before, stands_in = _open_original(original, repaired, model, widened)
     token.raise_if_set()
     after = open_session(normalised, optimization=Optimization.NONE)
+    least = widened_tolerance(widened)
     try:
         size, notes = _working_size(before, model, token)
         error = 0.0
@@ -117,23 +121,51 @@ def verify(
             feed = random_feed(model, size, seed)
             for name, wanted, got in _both(before, after, feed, model, token):
                 difference = relative_difference(wanted, got)
-                if difference > tolerance_of(wanted):
-                    _explain(original, normalised, feed, name, difference, may_tie=wanted.dtype.kind != "f")
+                if difference > max(least, tolerance_of(wanted)):
+                    is_float = wanted.dtype.kind == "f"
+                    _explain(original, normalised, feed, name, difference, least=least, may_tie=not is_float)
                 elif wanted.dtype.kind == "f":
                     error = max(error, difference)
     except _GiveUpError as reason:
         return Proof(float("nan"), (f"Not verified: {reason}.",))
-    return Proof(error, notes)
+    return Proof(error, (*notes, *_widening_notes(widened, error, least, stands_in)))
+
+
+def widened_tolerance(widened: frozenset[int]) -> float:
+    """Largest accepted relative difference from an original that computes in these element types."""
+    if TensorProto.BFLOAT16 in widened:
+        return BFLOAT16_TOLERANCE
+    return HALF_TOLERANCE if TensorProto.FLOAT16 in widened else 0.0
+
+
+def _widening_notes(widened: frozenset[int], error: float, least: float, stands_in: bool) -> tuple[str, ...]:
+    if not widened:
+        return ()
+    names = " and ".join(type_name(kind) for kind in sorted(widened))
+    if stands_in:
+        return (f"ONNX Runtime has no {names} kernels for this model: it was compared after the conversion.",)
+    return (
+        f"The float32 outputs differ from the {names} ones by {error:.1g} of the largest "
+        f"(at most {max(least, TOLERANCE):.0e} is accepted).",
+    )
 
 
 def _open_original(
-    original: Model, repaired: Callable[[], bytes] | None, model: ModelProto
-) -> tuple[Model, ort.InferenceSession]:
+    original: Model,
+    repaired: Callable[[], bytes] | None,
+    model: ModelProto,
+    widened: frozenset[int],
+) -> tuple[Model, ort.InferenceSession, bool]:
+    """The original, its session, and whether it is a float32 form that stands in for it."""
+    if repaired is not None and TensorProto.BFLOAT16 in widened:
+        # numpy has no bfloat16 to feed it with.
+        mended = repaired()
+        return mended, open_session(mended, optimization=Optimization.NONE), True
     try:
-        return original, open_session(original, optimization=Optimization.NONE)
+        return original, open_session(original, optimization=Optimization.NONE), False
     except ModelLoadError as error:
         missing = _MISSING_KERNEL.search(error.what)
-        if missing:
+        if missing and not widened:
             op_type = missing[1] or missing[2]
             raise UnsupportedOpError(
                 f"ONNX Runtime has no operator {op_type}",
@@ -143,7 +175,7 @@ def _open_original(
         if repaired is None:
             raise
     mended = repaired()
-    return mended, open_session(mended, optimization=Optimization.NONE)
+    return mended, open_session(mended, optimization=Optimization.NONE), bool(widened)
 
 
 def _first_node(model: ModelProto, op_type: str) -> str:
@@ -344,7 +376,14 @@ def _random(
 
 
 def _explain(
-    original: Model, normalised: Model, feed: Feed, output: str, difference: float, *, may_tie: bool
+    original: Model,
+    normalised: Model,
+    feed: Feed,
+    output: str,
+    difference: float,
+    *,
+    least: float,
+    may_tie: bool,
 ) -> None:
     """Name the first node whose result differs.
 
@@ -352,15 +391,16 @@ def _explain(
     """
     node = ""
     for name, label, wanted, got in _intermediates(original, normalised, feed):
-        if wanted.dtype.kind == "f" and relative_difference(wanted, got) > tolerance_of(wanted):
-            node, output, difference = label, name, relative_difference(wanted, got)
+        apart = relative_difference(wanted.astype(got.dtype), got) if wanted.dtype.kind == "f" else 0.0
+        if apart > max(least, tolerance_of(wanted)):
+            node, output, difference = label, name, apart
             break
     else:
         if may_tie and difference <= 1.0:
             return
     raise VerificationError(
         f"tensor {output!r} differs from the original by {difference:.1e} of its largest value after "
-        f"normalisation (at most {TOLERANCE:.0e} is accepted)",
+        f"normalisation (at most {max(least, TOLERANCE):.0e} is accepted)",
         where=f"node {node!r}" if node else f"output {output!r}",
         hint="Please report the model; exporting it with opset 21 may avoid the rewrite",
     )
