@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from quantstudio.core.errors import DataError
 
 LAYOUTS = ("NCHW", "NHWC", "keep")
+# Stands beside every accuracy that comes from the samples ranges were calibrated on.
+ON_CALIBRATION = "on calibration data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class DataSpec:
     transform: Transform = Transform()
     samples: int = 0
     trusted: bool = False
+
+
+def is_same_source(measured_on: DataSpec | None, calibration: DataSpec | None) -> bool:
+    """Whether accuracy was measured on the samples that set the ranges, which flatters every variant."""
+    return measured_on is not None and calibration is not None and measured_on.path == calibration.path
 
 
 def parse_transform(text: str) -> Transform:

@@ -224,6 +224,7 @@ class MainWindow(QMainWindow):
                 self._fill_page(1, self.tradeoff_panel)
             case _:
                 self.compare_panel = ComparePanel(self.session)
+                self.compare_panel.data_asked.connect(self.commands.choose_data)
                 self._fill_page(2, self.compare_panel)
                 self.plots_shown.emit()
                 return

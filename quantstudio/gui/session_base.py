@@ -9,12 +9,13 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.data_spec import DataSpec, is_same_source
 from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.prediction import CostTable, Prediction, predict
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
+from quantstudio.core.search_results import SearchResult
 from quantstudio.core.sensitivity_rows import joined
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
@@ -107,7 +108,7 @@ class SessionBase(QObject):
     @property
     def is_measured_on_calibration(self) -> bool:
         """Whether accuracy is measured on the very samples that set the ranges: it flatters the variants."""
-        return self.state.test_data is None and self.state.calibration_data is not None
+        return is_same_source(self.measured_on, self.state.calibration_data)
 
     @property
     def recipe(self) -> Recipe:
@@ -193,6 +194,18 @@ class SessionBase(QObject):
         """What the recipe will cost; None without a model."""
         return self._prediction
 
+    def predicted(self, recipe: Recipe) -> Prediction | None:
+        """What a recipe will cost by what is known now; None without a model."""
+        if self.state.model is None:
+            return None
+        return predict(
+            self.layers,
+            recipe,
+            costs=self.state.costs,
+            sensitivity=self.state.sensitivity,
+            curve=self.state.curve,
+        )
+
     @property
     def project(self) -> Project:
         """The file everything is kept in."""
@@ -260,7 +273,7 @@ class SessionBase(QObject):
         state = self.state
         model = state.model
         if calibration != state.calibration_data:
-            state.activations = state.curve = state.sensitivity_run = None
+            state.activations = state.curve = state.sensitivity_run = state.search = None
             state.statistics_path = state.statistics_digest = ""
             state.sensitivity = {}
             if model is not None:
@@ -341,6 +354,13 @@ class SessionBase(QObject):
         if model is not None:
             self._keep(lambda: self._keeper.keep_costs(model, costs))
         self._prediction_throttle.request()
+
+    def adopt_search(self, found: SearchResult) -> None:
+        """What a search found; what it built is adopted like any build."""
+        self.state.search = found
+        model = self.state.model
+        if model is not None:
+            self._keep(lambda: self._keeper.keep_search(model, found))
 
     def adopt_build(self, built: BuiltVariant) -> None:
         """A variant that was built."""
@@ -469,15 +489,7 @@ class SessionBase(QObject):
         self._prediction_throttle.request()
 
     def _predict(self) -> None:
-        prediction = None
-        if self.state.model is not None:
-            prediction = predict(
-                self.layers,
-                self.recipe,
-                costs=self.state.costs,
-                sensitivity=self.state.sensitivity,
-                curve=self.state.curve,
-            )
+        prediction = self.predicted(self.recipe)
         if prediction != self._prediction:
             self._prediction = prediction
             self.prediction_changed.emit()

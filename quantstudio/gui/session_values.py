@@ -11,6 +11,7 @@ from quantstudio.core.results import BuildResult, VariantResult
 from quantstudio.project.state import Plan
 
 __all__ = [
+    "NOT_TESTED",
     "JobRow",
     "LogLine",
     "NoticeLevel",
@@ -19,6 +20,10 @@ __all__ = [
     "TrustRequest",
     "Variant",
 ]
+
+NOT_TESTED = (
+    "measured on the samples that also set the ranges, which flatters it; choose test data with Model, Data"
+)
 
 
 class NoticeLevel(StrEnum):

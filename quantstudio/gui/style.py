@@ -26,7 +26,7 @@ QPushButton:default, QPushButton[primary="true"] { background: @accent; color: @
 QPushButton:default:hover, QPushButton[primary="true"]:hover { background: @accent_hover; border-color:
     @accent_hover; }
 QPushButton:default:focus { border-color: @text; }
-QPushButton:default:disabled { background: @grid; color: @faint; border-color: @grid; }
+QPushButton:default:disabled, QPushButton[primary="true"]:disabled { background: @grid; color: @faint; border-color: @grid; }
 QMenuBar { background: @surface; padding: 2px 6px; }
 QMenuBar::item { background: transparent; padding: 4px 9px; border-radius: 4px; }
 QMenuBar::item:selected { background: @hover; }
@@ -42,6 +42,7 @@ QLabel[role="title"] { font-weight: 600; color: @text; }
 QLabel[role="heading"] { font-size: 16px; font-weight: 600; color: @text; }
 QLabel[role="muted"] { color: @muted; }
 QLabel[role="caption"] { color: @muted; font-size: 11px; }
+QLabel[role="caution"] { color: @warn; font-size: 11px; }
 QLabel[role="kpi"] { font-size: 21px; font-weight: 600; color: @text; }
 QLabel[role="good"] { color: @ok; font-weight: 600; font-size: 12px; }
 QLabel[role="warn"] { color: @warn; font-weight: 600; font-size: 12px; }

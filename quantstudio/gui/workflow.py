@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantstudio.core.codec import from_json
-from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import LayerFinished
 from quantstudio.core.figures import number, percent, size
@@ -20,6 +20,7 @@ from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivit
 from quantstudio.gui import engine_jobs
 from quantstudio.gui.job_list import Work
 from quantstudio.gui.session_state import BuiltVariant
+from quantstudio.gui.session_values import Variant
 from quantstudio.gui.streamed import weights_from_event
 from quantstudio.gui.variant_names import variant_name
 from quantstudio.jobs.spec import JobSpec
@@ -124,13 +125,21 @@ class Workflow:
 
         self._add("calibrate", "Calibrate", make, finished, group=group)
 
-    def sensitivity(self, group: str = "", *, exact: Sequence[str] = (), again: bool = False) -> None:
-        """Sensitivity of every layer by output Fisher, or exactly of some layers."""
+    def sensitivity(
+        self,
+        group: str = "",
+        *,
+        exact: Sequence[str] = (),
+        again: bool = False,
+        precisions: Sequence[str] = (),
+    ) -> None:
+        """Sensitivity of every layer by output Fisher, in these precisions at least, or exactly of some."""
         method = "exact" if exact else "fisher"
 
         def make() -> JobSpec | None:
             state = self._session.state
-            if not exact and not again and state.curve is not None:
+            known = {name for row in state.sensitivity.values() for name in row.by_precision}
+            if not exact and not again and state.curve is not None and known >= set(precisions):
                 return None
             return engine_jobs.sensitivity_job(
                 self._model(),
@@ -139,6 +148,7 @@ class Workflow:
                 samples=SENSITIVITY_SAMPLES,
                 statistics=state.statistics_path,
                 layers=exact,
+                precisions=precisions,
                 # An estimate runs in torch, a measurement in ONNX Runtime.
                 device=self.options.provider if exact else self.options.device,
             )
@@ -201,7 +211,7 @@ class Workflow:
             recipe = from_json(Recipe, result["recipe"]) if preset else made["recipe"]
             if preset:
                 self._session.set_recipe(recipe, f"Choose precisions by preset {preset}")
-            self._session.adopt_build(self._named(build, recipe, made["plan"], made["digest"]))
+            self._session.adopt_build(self.named(build, recipe, made["plan"], made["digest"]))
             if on_built is not None:
                 on_built()
             return f"{size(build.size_bytes)} in {number(build.seconds, 1)} s"
@@ -209,18 +219,25 @@ class Workflow:
         title = f"Quantize ({preset})" if preset else "Quantize"
         self._add(f"quantize {preset}", title, make, finished, group=group)
 
-    def measure(self, group: str = "", *, every: bool = False) -> None:
-        """Measure the current variant, or every variant in one interleaved comparison."""
+    def measure(
+        self, group: str = "", *, every: bool = False, variant: Callable[[], str] | None = None
+    ) -> None:
+        """Measure the current variant, the one `variant` names when its turn comes, or all, interleaved."""
+        asked: list[DataSpec] = []
+
+        def is_asked(one: Variant) -> bool:
+            return one.is_current if variant is None else one.variant_hash == variant()
 
         def make() -> JobSpec | None:
             chosen = [
                 v
                 for v in self._session.variants
-                if not v.is_base and (every or v.is_current) and _is_file(v.path)
+                if not v.is_base and (every or is_asked(v)) and _is_file(v.path)
             ]
             if not chosen:
                 return None
-            data = self._session.test_data or self._needed_data()
+            data = self._session.measured_on or self._needed_data()
+            asked.append(data)
             return engine_jobs.compare_job(
                 self._model(),
                 data,
@@ -231,12 +248,15 @@ class Workflow:
 
         def finished(result: Mapping[str, Any]) -> str:
             found = from_json(CompareResult, result)
+            if asked != [self._session.measured_on]:
+                return "not kept: other data was chosen meanwhile"
             base, *variants = found.variants
             self._session.adopt_comparison(base, {v.path: v for v in variants})
-            return _measured(found)
+            return _measured(found, where=ON_CALIBRATION if self._session.is_measured_on_calibration else "")
 
         title = "Measure every variant" if every else "Measure"
-        self._add("measure every" if every else "measure", title, make, finished, group=group)
+        key = "measure every" if every else "measure" if variant is None else "measure found"
+        self._add(key, title, make, finished, group=group)
 
     def resume(self) -> None:
         """Open the source again if the normalised graph is gone from the cache, then the cheap statistics."""
@@ -258,6 +278,15 @@ class Workflow:
         self.sensitivity(group)
         self.measure(group)
         self.costs(group)
+
+    def named(self, build: BuildResult, recipe: Recipe, plan: str, digest: str) -> BuiltVariant:
+        """A build under a name of its own, or under that of the same build before."""
+        state = self._session.state
+        same = next((one for one in state.built if one.build.variant == build.variant), None)
+        if same is not None:
+            return replace(same, build=build)
+        name = variant_name(recipe, self._session.layers, {one.name for one in state.built})
+        return BuiltVariant(name, plan, recipe, digest, build)
 
     # Inside.
 
@@ -284,14 +313,6 @@ class Workflow:
             raise CalibrationError("there is no data yet", hint="Choose data with Model, Data")
         return data
 
-    def _named(self, build: BuildResult, recipe: Recipe, plan: str, digest: str) -> BuiltVariant:
-        state = self._session.state
-        same = next((one for one in state.built if one.build.variant == build.variant), None)
-        if same is not None:
-            return replace(same, build=build)
-        name = variant_name(recipe, self._session.layers, {one.name for one in state.built})
-        return BuiltVariant(name, plan, recipe, digest, build)
-
     def _on_weights(self, event: LayerFinished) -> None:
         row = weights_from_event(event)
         if row is not None:
@@ -316,12 +337,12 @@ def _few(names: Iterable[str]) -> str:
     return listed[0] if len(listed) == 1 else f"{len(listed)} layers"
 
 
-def _measured(found: CompareResult) -> str:
+def _measured(found: CompareResult, *, where: str) -> str:
     last = found.variants[-1]
     parts = []
     if "top1" in last.metrics:
         parts.append(f"top-1 {percent(last.metrics['top1'])}")
     if last.speedup is not None:
         parts.append(f"{number(last.speedup.value, 2)}× the speed of FP32")
-    parts.append(f"{found.samples} samples")
+    parts.append(f"{found.samples} samples {where}".rstrip())
     return ", ".join(parts)

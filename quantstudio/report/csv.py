@@ -20,6 +20,7 @@ _VARIANT_COLUMNS = (
     "path",
     "size_bytes",
     "samples",
+    "on_calibration_data",
     "top1",
     "top5",
     "rmse",
@@ -114,16 +115,17 @@ def _cell(value: Cell) -> str | int | float:
 
 
 def _variant_rows(data: ReportData) -> Iterable[Sequence[Cell]]:
-    return [_variant_row(v) for v in data.comparison.variants] if data.comparison else []
+    return [_variant_row(v, data) for v in data.comparison.variants] if data.comparison else []
 
 
-def _variant_row(v: VariantResult) -> Sequence[Cell]:
+def _variant_row(v: VariantResult, data: ReportData) -> Sequence[Cell]:
     times, close = v.latency_ms, v.agreement
     return (
         v.name,
         v.path,
         v.size_bytes,
         v.samples,
+        data.is_measured_on_calibration,
         *(v.metrics.get(name) for name in ("top1", "top5", "rmse", "mae", "r2")),
         *_ends(v.drop),
         v.drop_method,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.data_spec import DataSpec, is_same_source
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult, VariantResult
@@ -44,6 +44,11 @@ class ReportData:
     machine: tuple[tuple[str, str], ...] = ()
     headline: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_measured_on_calibration(self) -> bool:
+        """Whether accuracy comes from the samples that set the ranges: it flatters the variants."""
+        return is_same_source(self.data, self.calibration)
 
     @property
     def base(self) -> VariantResult | None:

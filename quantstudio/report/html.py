@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from quantstudio.core import figures
 from quantstudio.core.codec import to_json
-from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.files import write_text
 from quantstudio.core.results import Interval, VariantResult
 from quantstudio.report import charts
@@ -101,7 +101,8 @@ def cards(data: ReportData) -> list[Card]:
             Card("Parameters", figures.count(data.model.parameters)),
             Card("Layers", str(len(data.model.layers))),
         ]
-    found = [_size_card(variant, base), _quality_card(variant, base), _latency_card(variant)]
+    where = f" {ON_CALIBRATION}" if data.is_measured_on_calibration else ""
+    found = [_size_card(variant, base), _quality_card(variant, base, where), _latency_card(variant)]
     build = data.headline_build
     if build is not None:
         integer = sum(layer.is_integer_kernel for layer in build.layers)
@@ -138,6 +139,11 @@ def verdict(data: ReportData) -> str:
             f"Without labels, it decides as FP32 does on {figures.percent(variant.agreement.top1)} of "
             f"{variant.samples} samples."
         )
+    if data.is_measured_on_calibration:
+        sentences.append(
+            "This was measured on the samples that also set the ranges, which flatters it: measure on test "
+            "data before relying on it."
+        )
     return " ".join(sentences)
 
 
@@ -147,12 +153,13 @@ def pictures(data: ReportData) -> list[Figure]:
     comparison, variant = data.comparison, data.headline_variant
     if comparison is not None and variant is not None:
         tag = _tag(variant)
+        where = f" {ON_CALIBRATION}" if data.is_measured_on_calibration else ""
         timed = variant.latency_ms
         how = f"{timed.threads} thread{'s'[: timed.threads != 1]}, batch {timed.batch}" if timed else ""
         offered = (
             (
                 "Loss of accuracy",
-                f"against FP32, paired on the same {variant.samples} samples, 95 % intervals",
+                f"against FP32, paired on the same {variant.samples} samples{where}, 95 % intervals",
                 charts.drop_chart(comparison),
             ),
             ("File size", "with external data", charts.size_chart(comparison)),
@@ -161,14 +168,18 @@ def pictures(data: ReportData) -> list[Figure]:
                 f"interleaved rounds, line from median to 99th percentile, {how}",
                 charts.latency_chart(comparison),
             ),
-            ("Trade-off", "up and left is better", charts.tradeoff_chart(comparison)),
+            (
+                "Trade-off",
+                f"accuracy{where}; up and left is better" if where else "up and left is better",
+                charts.tradeoff_chart(comparison),
+            ),
         )
         found += [Figure(title, text, tag, svg) for title, text, svg in offered if svg is not None]
         # The classes fill the half that is left over, or a row of their own.
         is_wide = len(found) % 2 == 0
         classes = charts.class_chart(variant, charts.FULL_WIDTH if is_wide else charts.HALF_WIDTH)
         if classes is not None:
-            text = f"{variant.name}, largest loss first, 95 % intervals"
+            text = f"{variant.name}{where}, largest loss first, 95 % intervals"
             found.append(Figure("Accuracy by class", text, tag, classes, is_wide))
     if data.sensitivity is not None:
         svg = charts.sensitivity_chart(data.sensitivity)
@@ -193,7 +204,7 @@ def _size_card(variant: VariantResult, base: VariantResult) -> Card:
     )
 
 
-def _quality_card(variant: VariantResult, base: VariantResult) -> Card | None:
+def _quality_card(variant: VariantResult, base: VariantResult, where: str) -> Card | None:
     name = "top1" if "top1" in variant.metrics else "rmse"
     if name in variant.metrics:
         is_top1 = name == "top1"
@@ -206,12 +217,12 @@ def _quality_card(variant: VariantResult, base: VariantResult) -> Card | None:
             better = Interval(-drop.value, -drop.high, -drop.low) if is_top1 else drop
             detail += f" · 95 % {figures.interval(better, signed=True)}"
         title = "Top-1 accuracy" if is_top1 else "RMSE"
-        return Card(title, show(value), change, _drop_tone(drop), _tag(variant), detail)
+        return Card(f"{title}{where}", show(value), change, _drop_tone(drop), _tag(variant), detail)
     if variant.agreement is None:
         return None
     close = variant.agreement
     return Card(
-        "Agreement with FP32",
+        f"Agreement with FP32{where}",
         figures.percent(close.top1),
         "",
         "plain",

@@ -11,6 +11,7 @@ from PySide6.QtGui import QFont
 from typing_extensions import override
 
 from quantstudio.core import figures
+from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.results import VariantResult
 from quantstudio.gui.itemmodels.variant_facts import METRIC_NAMES, metric_text
 from quantstudio.gui.itemmodels.variant_table import side_of
@@ -157,13 +158,21 @@ class CompareTableModel(QAbstractTableModel):
         super().__init__(parent)
         self._variants: tuple[Variant, ...] = ()
         self._cells: list[tuple[str, ...]] = []
+        self._where = ""
+        self._accuracy_rows = 0
 
-    def set_variants(self, variants: Sequence[Variant]) -> None:
-        """Compare these; variants without a measurement are left out."""
+    def set_variants(self, variants: Sequence[Variant], *, on_calibration: bool = False) -> None:
+        """Compare these; variants without a measurement are left out.
+
+        With `on_calibration` every row of accuracy says so to who listens or hovers.
+        """
         self.beginResetModel()
         self._variants = tuple(v for v in variants if v.result is not None)
         results = [v.result for v in self._variants if v.result is not None]
-        rows = [*_metric_rows(results), *_agreement_rows(results), *_cost_rows(results)] if results else []
+        self._where = f" {ON_CALIBRATION}" if on_calibration else ""
+        accuracy = _metric_rows(results) if results else []
+        self._accuracy_rows = len(accuracy)
+        rows = [*accuracy, *_agreement_rows(results), *_cost_rows(results)] if results else []
         self._cells = [
             (row.name, *(row.read(v, v.result) for v in self._variants if v.result is not None))
             for row in rows
@@ -202,9 +211,12 @@ class CompareTableModel(QAbstractTableModel):
         if not index.isValid():
             return None
         text = self._cells[index.row()][index.column()]
+        where = self._where if index.row() < self._accuracy_rows else ""
         match role:
-            case Qt.ItemDataRole.DisplayRole | Qt.ItemDataRole.ToolTipRole:
+            case Qt.ItemDataRole.DisplayRole:
                 return text
+            case Qt.ItemDataRole.ToolTipRole:
+                return f"{text}{where}"
             case Qt.ItemDataRole.TextAlignmentRole:
                 return side_of(is_right=index.column() > 0)
             case Qt.ItemDataRole.ForegroundRole if index.column() == 0:
@@ -213,7 +225,7 @@ class CompareTableModel(QAbstractTableModel):
                 return _semibold()
             case Qt.ItemDataRole.AccessibleTextRole:
                 name = self.headerData(index.column(), Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole)
-                return f"{self._cells[index.row()][0]}, {name}: {text}"
+                return f"{self._cells[index.row()][0]}{where}, {name}: {text}"
             case _:
                 return None
 

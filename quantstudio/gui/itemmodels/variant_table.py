@@ -9,6 +9,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 from typing_extensions import override
 
 from quantstudio.core import figures
+from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.gui.itemmodels.variant_facts import (
     change_text,
     latency_of,
@@ -92,7 +93,8 @@ class VariantTableModel(QAbstractTableModel):
             case Qt.ItemDataRole.ForegroundRole if column in (VariantColumn.STATE, VariantColumn.CHANGE):
                 return current_theme().color("muted")
             case Qt.ItemDataRole.ToolTipRole:
-                return _variant_tip(variant)
+                where = f" {ON_CALIBRATION}" if self._session.is_measured_on_calibration else ""
+                return _variant_tip(variant, where)
             case Qt.ItemDataRole.AccessibleTextRole:
                 return f"{variant.name}, {_HEADERS[column]}: {self._text(variant, column)}"
             case _ if role == VARIANT_ROLE:
@@ -153,7 +155,7 @@ class VariantTableModel(QAbstractTableModel):
         self.endResetModel()
 
 
-def _variant_tip(variant: Variant) -> str:
+def _variant_tip(variant: Variant, where: str) -> str:
     lines = [variant.name]
     if variant.plan:
         lines.append(f"plan {variant.plan}")
@@ -163,7 +165,7 @@ def _variant_tip(variant: Variant) -> str:
         lines += list(variant.build.warnings)
     if variant.result is not None:
         lines.append(
-            f"measured on {figures.count(variant.result.samples)} samples, {variant.result.provider}"
+            f"measured on {figures.count(variant.result.samples)} samples{where}, {variant.result.provider}"
         )
     if not variant.is_base:
         lines.append("Double-click to load its recipe")

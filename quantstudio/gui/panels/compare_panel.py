@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSortFilterProxyModel, Qt
+from PySide6.QtCore import QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio.core import figures
+from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.gui.itemmodels.compare_table import CompareTableModel
 from quantstudio.gui.itemmodels.flip_table import SORT_ROLE, FlipTableModel
 from quantstudio.gui.itemmodels.variant_facts import size_of
@@ -28,6 +29,7 @@ from quantstudio.gui.plots.size_bars import SizeBarsPlot
 from quantstudio.gui.session import Session, Variant
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.caution import Caution
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
@@ -43,7 +45,13 @@ COLUMN_LEAST_PX = 92
 
 
 class ComparePanel(QWidget):
-    """FP32 and the measured variants, in a table and three plots."""
+    """FP32 and the measured variants, in a table and three plots.
+
+    Signals:
+        data_asked(): the user wants to choose test data.
+    """
+
+    data_asked = Signal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -95,6 +103,11 @@ class ComparePanel(QWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(self.table)
         self.stack.addWidget(self.empty)
+        self.caution = Caution("compare.caution", "Choose test data…", "Choose test data to measure on")
+        self.caution.set_wordings(
+            f"Accuracy {ON_CALIBRATION}, which flatters the variants", f"Accuracy {ON_CALIBRATION}"
+        )
+        self.card.add(self.caution, 0)
         self.card.add(self.stack)
 
     def _build_flips(self) -> None:
@@ -151,11 +164,13 @@ class ComparePanel(QWidget):
         self._refresher.due.connect(self._on_variants_changed)
         session.variants_changed.connect(self._refresher.request)
         session.model_changed.connect(self._refresher.request)
+        session.data_changed.connect(self._refresher.request)
         self.variant.activated.connect(self._on_variant_chosen)
         theme_hub().theme_changed.connect(self._on_theme_changed)
         self._on_theme_changed(None)
         self.again.clicked.connect(session.measure_every)
         self.empty.asked.connect(session.measure)
+        self.caution.asked.connect(self.data_asked)
         for plot in (self.classes, self.latency, self.sizes):
             plot.export_failed.connect(self._on_export_failed)
             plot.action_asked.connect(session.measure)
@@ -174,9 +189,11 @@ class ComparePanel(QWidget):
     def _on_variants_changed(self) -> None:
         measured = self._measured()
         self._fill_menu(measured)
-        self.model.set_variants(self.shown)
-        self._set_widths()
         has_any = len(measured) > 0
+        is_flattering = has_any and self._session.is_measured_on_calibration
+        self.caution.setVisible(is_flattering)
+        self.model.set_variants(self.shown, on_calibration=is_flattering)
+        self._set_widths()
         self.stack.setCurrentWidget(self.table if has_any else self.empty)
         for control in (self.choose, self.again):
             control.setVisible(has_any)
@@ -233,7 +250,8 @@ class ComparePanel(QWidget):
         variant = self._focus()
         result = variant.result if variant is not None else None
         if variant is not None and result is not None and result.per_class:
-            self.classes.show_classes(result.per_class, variant.name)
+            where = ON_CALIBRATION if self._session.is_measured_on_calibration else ""
+            self.classes.show_classes(result.per_class, variant.name, where)
         elif result is not None:
             self.classes.subtitle.setText("")
             self.classes.show_empty("The data has no class labels: see the agreement with FP32 in the table.")

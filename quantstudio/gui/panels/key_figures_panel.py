@@ -7,6 +7,7 @@ from collections import Counter
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from quantstudio.core import figures
+from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
@@ -19,6 +20,7 @@ from quantstudio.gui.itemmodels.variant_facts import (
     speedup_text,
 )
 from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.session_values import NOT_TESTED
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
@@ -51,6 +53,7 @@ class KeyFiguresPanel(QWidget):
             session.model_changed,
             session.recipe_changed,
             session.variants_changed,
+            session.data_changed,
             session.prediction_changed,
         ):
             signal.connect(self._refresher.request)
@@ -105,7 +108,7 @@ class KeyFiguresPanel(QWidget):
             self._show_measured_quality(old, base, stale, OUT_OF_DATE)
             return
         if base is not None:
-            self.quality_card.set_figure(
+            self._set_quality(
                 figures.percent(base.value.value), delta="FP32", tag=MEASURED, detail="Of the FP32 model"
             )
             return
@@ -139,9 +142,7 @@ class KeyFiguresPanel(QWidget):
             detail += f"; FP32 has {figures.percent(base.value.value)}"
         if quality.has_interval:
             detail += f"; 95 % interval {figures.percent(value.low)} to {figures.percent(value.high)}"
-        self.quality_card.set_figure(
-            figures.percent(value.value), delta=delta, tone=tone, tag=tag, detail=detail
-        )
+        self._set_quality(figures.percent(value.value), delta=delta, tone=tone, tag=tag, detail=detail)
 
     def _show_predicted_quality(self, accuracy: Interval, base: Quality | None) -> None:
         curve = self._session.sensitivity_curve
@@ -152,8 +153,22 @@ class KeyFiguresPanel(QWidget):
             change = (accuracy.value - reference) * 100
             delta, tone = figures.points(change), _quality_tone(change, is_certain=True)
         detail = f"95 % interval {figures.percent(accuracy.low)} to {figures.percent(accuracy.high)}"
-        self.quality_card.set_figure(
+        self._set_quality(
             figures.percent(accuracy.value), delta=delta, tone=tone, tag=PREDICTED, detail=detail
+        )
+
+    def _set_quality(
+        self, value: str, *, delta: str, tag: str, detail: str, tone: Tone = Tone.NEUTRAL
+    ) -> None:
+        """The figure, and where it flatters, that it does."""
+        is_flattering = self._session.is_measured_on_calibration
+        self.quality_card.set_figure(
+            value,
+            delta=delta,
+            tone=tone,
+            tag=tag,
+            detail=f"{detail}; {NOT_TESTED}" if is_flattering else detail,
+            note=ON_CALIBRATION if is_flattering else "",
         )
 
     # ------------------------------------------------------------------ latency

@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
 from typing_extensions import override
 
 from quantstudio.core import figures
+from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.results import Interval
 from quantstudio.gui.itemmodels.variant_facts import latency_of, predicted_share, quality_of, size_of
 from quantstudio.gui.itemmodels.variant_table import SORT_ROLE, VARIANT_ROLE, VariantColumn, VariantTableModel
@@ -175,7 +176,8 @@ class TradeoffPanel(QWidget):
     def _quality_name(self) -> str:
         base = self._session.base
         quality = quality_of(base) if base is not None else None
-        return quality.name if quality is not None else "Accuracy"
+        name = quality.name if quality is not None else "Accuracy"
+        return f"{name} {ON_CALIBRATION}" if self._session.is_measured_on_calibration else name
 
     def _points(self) -> list[TradeOffPoint]:
         points = [self._point(variant) for variant in self._session.variants]

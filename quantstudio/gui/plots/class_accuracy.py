@@ -32,7 +32,7 @@ class ClassAccuracyPlot(Plot):
             parent=parent,
         )
         self._classes: tuple[ClassAccuracy, ...] = ()
-        self._variant = ""
+        self._variant = self._where = ""
         self._bars = [pg.BarGraphItem(x=[], height=[], width=_BAR, pen=None) for _ in range(2)]
         for bars in self._bars:
             self.item.addItem(bars)
@@ -47,16 +47,19 @@ class ClassAccuracyPlot(Plot):
         """What is drawn, from left to right."""
         return self._classes
 
-    def show_classes(self, classes: Sequence[ClassAccuracy], variant: str) -> None:
-        """Draw the classes of a variant's result."""
-        self._variant = variant
+    def show_classes(self, classes: Sequence[ClassAccuracy], variant: str, where: str = "") -> None:
+        """Draw the classes of a variant's result; `where` names data that flatters it."""
+        self._variant, self._where = variant, where
         self._classes = tuple(classes)
         note = "bars show the 95 % interval"
         if len(classes) > MOST_CLASSES:
             worst = sorted(classes, key=lambda c: c.variant - c.base)[:MOST_CLASSES]
             self._classes = tuple(worst)
             note = f"the {MOST_CLASSES} of {len(classes)} classes that lose most"
-        self.subtitle.set_wordings(f"FP32 against {variant}  ·  {note}", note, "95 % interval", "")
+        if where:
+            self.subtitle.set_wordings(f"{where}  ·  {note}", where, "")
+        else:
+            self.subtitle.set_wordings(f"FP32 against {variant}  ·  {note}", note, "95 % interval", "")
         axis: NamedAxis = self.item.getAxis("bottom")
         axis.set_names({float(i): _short(c.label) for i, c in enumerate(self._classes)})
         self._draw()
@@ -95,7 +98,8 @@ class ClassAccuracyPlot(Plot):
             for c in worst
         ]
         return (
-            f"{len(self._classes)} classes, FP32 against {self._variant}; largest losses: {', '.join(parts)}."
+            f"{len(self._classes)} classes{self._where and f' {self._where}'}, FP32 against {self._variant}; "
+            f"largest losses: {', '.join(parts)}."
         )
 
     def _on_moved(self, position: object) -> None:

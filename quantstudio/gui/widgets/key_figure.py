@@ -50,6 +50,10 @@ class KeyFigure(QFrame):
         self.delta = ElidedLabel()
         self.delta.setObjectName(f"figure.{key}.delta")
         self.delta.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.note = ElidedLabel()
+        self.note.setObjectName(f"figure.{key}.note")
+        self.note.setProperty("role", "caution")
+        self.note.hide()
         self._lay_out()
         theme_hub().theme_changed.connect(self._on_theme_changed)
         self._on_theme_changed(None)
@@ -72,7 +76,9 @@ class KeyFigure(QFrame):
         bottom.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
         bottom.addWidget(self.delta, 1, Qt.AlignmentFlag.AlignBottom)
         column.addLayout(bottom)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        column.addWidget(self.note)
+        # Cards in a row are as high as the highest of them.
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
 
     def set_figure(
         self,
@@ -83,6 +89,7 @@ class KeyFigure(QFrame):
         tone: Tone = Tone.NEUTRAL,
         tag: str = "",
         detail: str = "",
+        note: str = "",
     ) -> None:
         """Show a figure.
 
@@ -93,6 +100,7 @@ class KeyFigure(QFrame):
             tone: Whether that change is welcome.
             tag: "measured", "predicted", "out of date" or nothing.
             detail: Where the figure comes from; shown as tool tip.
+            note: A caution that belongs to the figure, on a line of its own.
         """
         self.value.setText(value)
         self._deltas = (delta, short_delta or delta)
@@ -103,7 +111,9 @@ class KeyFigure(QFrame):
         self._choose_delta()
         self.tag.set_text(tag, detail=detail)
         self.setToolTip(detail)
-        parts = (self.caption.text(), value, delta, tag)
+        self.note.setText(note)
+        self.note.setVisible(bool(note))
+        parts = (self.caption.text(), value, delta, tag, note)
         self.setAccessibleName(", ".join(part for part in parts if part))
         self.setAccessibleDescription(detail)
 

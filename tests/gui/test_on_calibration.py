@@ -1,0 +1,96 @@
+"""Accuracy that was measured on the calibration data says so wherever it stands."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PySide6.QtCore import Qt
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.gui.dialogs.data_dialog import DataDialog
+from quantstudio.gui.itemmodels.variant_table import VariantColumn, VariantTableModel
+from quantstudio.gui.report_data import session_report
+from quantstudio.report.html import render_html
+from tests.gui.conftest import find, settle
+
+WORDS = "on calibration data"
+TIP, SPOKEN = Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole
+
+
+@pytest.fixture
+def tested(full, tmp_path):
+    """The window with test data of its own, measured on it."""
+    path = tmp_path / "test.npz"
+    np.savez(path, x=np.zeros((2, 3), np.float32))
+    full.session.choose_data(full.session.calibration_data, DataSpec(str(path)))
+    settle(full)
+    full.session.measure()
+    settle(full)
+    return full
+
+
+def test_that_the_accuracy_card_says_so(full):
+    card = full.key_figures.quality_card
+    assert card.note.text() == WORDS
+    assert card.note.isVisible()
+    assert WORDS in card.accessibleName()
+    assert "choose test data" in card.toolTip()
+    assert full.key_figures.size_card.height() == card.height()
+
+
+def test_that_the_comparison_says_so_and_offers_the_way_out(full):
+    full.show_tab(2)
+    panel = full.compare_panel
+    settle(full)
+    assert panel.caution.isVisible()
+    assert WORDS in panel.caution.accessibleName()
+    assert panel.model.index(0, 1).data(TIP).endswith(WORDS)
+    assert WORDS in panel.model.index(0, 1).data(SPOKEN)
+    sizes = next(r for r in range(panel.model.rowCount()) if panel.model.index(r, 0).data() == "Model size")
+    assert WORDS not in panel.model.index(sizes, 1).data(SPOKEN)
+    assert WORDS in panel.classes.summary
+    panel.caution.button.click()
+    assert find(full, DataDialog).isVisible()
+
+
+def test_that_the_trade_off_and_the_list_of_variants_say_so(full):
+    full.show_tab(1)
+    settle(full)
+    assert WORDS in full.tradeoff_panel.plot.accessibleName()
+    model = VariantTableModel(full.session)
+    assert WORDS in model.index(0, VariantColumn.QUALITY).data(TIP)
+
+
+def test_that_the_line_of_the_job_says_so(full):
+    full.session.measure()
+    settle(full)
+    outcomes = [row.outcome for row in full.session.jobs if row.title == "Measure"]
+    assert WORDS in outcomes[-1]
+
+
+def test_that_the_report_says_so(full):
+    page = render_html(session_report(full.session.state, full.session.project))
+    assert f"accuracy {WORDS}" in page
+    assert "measure on test data before relying on it" in page
+
+
+def test_that_with_test_data_nothing_says_so(tested):
+    for index in (1, 2):
+        tested.show_tab(index)
+        settle(tested)
+    assert tested.key_figures.quality_card.note.text() == ""
+    assert not tested.compare_panel.caution.isVisible()
+    assert WORDS not in tested.compare_panel.classes.summary
+    assert WORDS not in tested.tradeoff_panel.plot.accessibleName()
+    assert WORDS not in render_html(session_report(tested.session.state, tested.session.project))
+    assert WORDS not in [row.outcome for row in tested.session.jobs if row.title == "Measure"][-1]
+
+
+def test_that_figures_of_data_chosen_meanwhile_are_not_kept(tested, runner, tmp_path):
+    runner.is_holding = True
+    tested.session.measure()
+    tested.session.adopt_data(tested.session.calibration_data, DataSpec(str(tmp_path / "other.npz")))
+    runner.is_holding = False
+    runner.release()
+    settle(tested)
+    assert tested.session.base.result is None
