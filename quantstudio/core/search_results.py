@@ -9,6 +9,8 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult
 
 SEARCH_SCHEMA = "quantstudio.search/1"
+# What a search wants of a sensitivity run; other precisions do not help it.
+SEARCHED_PRECISIONS = ("int8", "int6", "int4", "int3", "int2", "int8-activations")
 
 
 class ActivationFamily(StrEnum):

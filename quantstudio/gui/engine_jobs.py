@@ -11,7 +11,10 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.recipe import Recipe
+from quantstudio.core.prediction import CostTable
+from quantstudio.core.recipe import CalibrationSettings, Recipe
+from quantstudio.core.results import SensitivityResult
+from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.jobs.spec import JobSpec, new_job
 
 TASKS = "quantstudio.engine.tasks:"
@@ -70,9 +73,10 @@ def sensitivity_job(
     samples: int,
     statistics: str,
     layers: Sequence[str] = (),
+    precisions: Sequence[str] = (),
     device: str = "cpu",
 ) -> JobSpec:
-    """Sensitivity of all layers, or exactly of some."""
+    """Sensitivity of all layers, or exactly of some, in the usual precisions or in those named."""
     params: dict[str, Any] = {
         "graph_path": model.graph_path,
         "data": to_json(data),
@@ -83,6 +87,8 @@ def sensitivity_job(
     }
     if layers:
         params["layers"] = list(layers)
+    if precisions:
+        params["precisions"] = list(precisions)
     return new_job(f"{TASKS}sensitivity", params)
 
 
@@ -92,6 +98,36 @@ def costs_job(model: ModelSummary, data: DataSpec | None, statistics: str) -> Jo
     if data is not None:
         params["data"] = to_json(data)
     return new_job(f"{TASKS}costs", params)
+
+
+def search_job(
+    model: ModelSummary,
+    data: DataSpec,
+    terms: SearchTerms,
+    *,
+    output: Path,
+    samples: int,
+    statistics: str,
+    sensitivity: SensitivityResult | None,
+    costs: CostTable | None,
+    calibration: CalibrationSettings,
+    test_data: DataSpec | None,
+) -> JobSpec:
+    """The best mixed-precision plan within a budget, from tables made before."""
+    params: dict[str, Any] = {
+        "graph_path": model.graph_path,
+        "data": to_json(data),
+        "output": str(output),
+        "budget": to_json(terms.budget),
+        "family": terms.family.value,
+        "pins": [to_json(pin) for pin in terms.pins],
+        "samples": samples,
+        "statistics": statistics,
+        "calibration": to_json(calibration),
+    }
+    known = {"sensitivity": sensitivity, "costs": costs, "test_data": test_data}
+    params |= {name: to_json(value) for name, value in known.items() if value is not None}
+    return new_job(f"{TASKS}search", params)
 
 
 def quantize_job(

@@ -14,7 +14,16 @@ from PySide6.QtCore import QObject, Signal
 
 from quantstudio.core.codec import CodecError
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Message, Progress, Severity
+from quantstudio.core.events import (
+    ErrorInfo,
+    Event,
+    JobEnded,
+    JobState,
+    LayerFinished,
+    Message,
+    Progress,
+    Severity,
+)
 from quantstudio.gui.bridge import EventBridge, RunnerFactory
 from quantstudio.gui.session_values import JobRow, LogLine, NoticeLevel
 from quantstudio.jobs.spec import JobSpec
@@ -35,6 +44,7 @@ class Work:
         on_success: Takes the result and returns one sentence about it.
         on_layer: Takes each layer as it comes.
         group: Work of one group is dropped when one of them fails or is cancelled.
+        on_failure: Takes the error, if the job fails.
     """
 
     key: str
@@ -45,6 +55,7 @@ class Work:
     group: str = ""
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     is_detached: bool = False
+    on_failure: Callable[[ErrorInfo], None] | None = None
 
 
 class JobList(QObject):
@@ -178,6 +189,8 @@ class JobList(QObject):
             self._log(NoticeLevel.INFO, f"{work.title}: cancelled")
         elif ended.error is not None:
             error = ended.error
+            if work.on_failure is not None and not work.is_detached:
+                work.on_failure(error)
             self._fail(work, error.what, error.hint, where=error.where, report_path=error.report_path)
         else:
             self._fail(work, "the job failed without a message", "See the log")

@@ -11,6 +11,7 @@ from quantstudio.core.errors import ProjectError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.prediction import CostTable
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
+from quantstudio.core.search_results import SearchResult
 from quantstudio.gui.session_state import BuiltVariant, SessionState
 from quantstudio.project.references import ReferenceKind
 from quantstudio.project.results import Variant as StoredVariant
@@ -24,6 +25,7 @@ RUN = "sensitivity-run"
 COSTS = "costs"
 BASE = "base"
 BUILT_WITH = "built-with"
+SEARCH = "search"
 
 
 class Keeper:
@@ -78,6 +80,8 @@ class Keeper:
             state.costs = from_json(CostTable, costs)
         if (base := project.result(BASE, key)) is not None:
             state.base_result = from_json(VariantResult, base)
+        if (search := project.result(SEARCH, key)) is not None:
+            state.search = from_json(SearchResult, search)
         made_with = project.results(BUILT_WITH)
         state.built = [
             BuiltVariant(
@@ -128,6 +132,10 @@ class Keeper:
         """Cost table."""
         self.project.put_result(COSTS, model.digest, costs)
 
+    def keep_search(self, model: ModelSummary, found: SearchResult) -> None:
+        """What the last search found."""
+        self.project.put_result(SEARCH, model.digest, found)
+
     def keep_built(self, built: BuiltVariant) -> None:
         """A build, with what was measured of it."""
         variant = built.build.variant
@@ -144,7 +152,7 @@ class Keeper:
 
     def forget_calibration(self, model: ModelSummary) -> None:
         """Everything that depends on the calibration data."""
-        for kind in (CALIBRATION, SENSITIVITY, CURVE, RUN):
+        for kind in (CALIBRATION, SENSITIVITY, CURVE, RUN, SEARCH):
             self.project.drop_results(kind, model.digest)
 
     def forget_measurements(self, model: ModelSummary, built: Iterable[BuiltVariant]) -> None:

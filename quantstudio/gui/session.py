@@ -15,6 +15,7 @@ from quantstudio.gui import recipe_edits as edits
 from quantstudio.gui.bridge import RunnerFactory
 from quantstudio.gui.documents import Documents
 from quantstudio.gui.recipe_edits import Edit, PrecisionKey
+from quantstudio.gui.search_run import SearchRun
 from quantstudio.gui.session_base import SessionBase
 from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
 from quantstudio.gui.workflow import Workflow, new_group
@@ -36,6 +37,7 @@ class Session(SessionBase):
         super().__init__(runner_factory, parent, project=project)
         self.workflow = Workflow(self)
         self.documents = Documents(self)
+        self.search = SearchRun(self)
 
     # Files; see `Documents`.
 
@@ -76,6 +78,12 @@ class Session(SessionBase):
     def set_precision(self, names: Sequence[str], key: PrecisionKey) -> None:
         """Put each layer in the first form of a precision it can have."""
         self._apply(edits.with_precision(self.recipe, self.layers, names, key))
+
+    def set_threshold(
+        self, above: Sequence[str], below: Sequence[str], *, keep: PrecisionKey, rest: PrecisionKey | None
+    ) -> None:
+        """Put layers above a line in one precision, and those below in another unless `rest` is None."""
+        self._apply(edits.with_threshold(self.recipe, self.layers, above, below, keep=keep, rest=rest))
 
     def set_scheme_by_type(self, op_type: str, scheme: LayerScheme | str) -> None:
         """Put every layer of an operator type in a scheme."""
@@ -131,11 +139,11 @@ class Session(SessionBase):
 
     # Plans and undo.
 
-    def add_plan(self, name: str = "") -> None:
-        """A new plan with the default recipe, made active."""
+    def add_plan(self, name: str = "", recipe: Recipe | None = None) -> None:
+        """A new plan with that recipe, or the default one, made active."""
         state = self._project.state
         free = _free_name(name.strip() or "Plan", [p.name for p in state.plans])
-        plan = Plan(free, edits.default_recipe(self.layers))
+        plan = Plan(free, recipe or edits.default_recipe(self.layers))
         self._edit(lambda: self._project.edit(state.with_plan(plan), f"Add plan {free}"))
 
     def duplicate_plan(self, name: str) -> None:

@@ -15,6 +15,7 @@ from quantstudio.core.results import (
     SensitivityResult,
     VariantResult,
 )
+from quantstudio.core.search_results import SearchResult
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.session_values import Variant
 
@@ -54,6 +55,7 @@ class SessionState:
         costs: Bytes and times for predictions.
         built: Every build, oldest first.
         base_result: What was measured of the FP32 model, last.
+        search: The last search that ended.
         selection: Selected layers.
         current_layer: The layer the inspector shows.
     """
@@ -76,6 +78,7 @@ class SessionState:
     costs: CostTable | None = None
     built: list[BuiltVariant] = field(default_factory=list)
     base_result: VariantResult | None = None
+    search: SearchResult | None = None
     selection: tuple[str, ...] = ()
     current_layer: str | None = None
 

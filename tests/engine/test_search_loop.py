@@ -17,6 +17,7 @@ from quantstudio.core.recipe import LayerRule
 from quantstudio.core.results import Interval, LatencyResult
 from quantstudio.core.samples import sample
 from quantstudio.core.search_results import (
+    SEARCHED_PRECISIONS,
     ActivationFamily,
     BudgetObstacle,
     GroupKind,
@@ -352,7 +353,7 @@ def test_that_known_tables_are_not_made_again(net, tmp_path, monkeypatch):
     graph, data = net
     statistics = calibrate(graph, data, samples=SAMPLES)
     sensitivity = fisher_sensitivity(
-        graph, data, samples=SAMPLES, precisions=workbench.SENSITIVITY_PRECISIONS, statistics=statistics
+        graph, data, samples=SAMPLES, precisions=SEARCHED_PRECISIONS, statistics=statistics
     )
     monkeypatch.setattr(workbench, "calibrate", None)
     monkeypatch.setattr(workbench, "fisher_sensitivity", None)

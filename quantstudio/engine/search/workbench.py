@@ -14,7 +14,7 @@ from quantstudio.core.precision import LayerScheme
 from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import ActivationFamily, SearchBudget
+from quantstudio.core.search_results import SEARCHED_PRECISIONS, ActivationFamily, SearchBudget
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
@@ -26,9 +26,8 @@ from quantstudio.engine.quantization.emit import emit, emit_with_plan
 from quantstudio.engine.search.drops import DropModel, fitted_drops
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
-from quantstudio.engine.search.predictor import ACTIVATIONS, Predictor, fitted, plan_parts
+from quantstudio.engine.search.predictor import Predictor, fitted, plan_parts
 from quantstudio.engine.search.space import (
-    WEIGHT_PRECISIONS,
     SearchSpace,
     base_recipe,
     container,
@@ -39,7 +38,6 @@ from quantstudio.engine.search.space import (
     searched_layers,
 )
 
-SENSITIVITY_PRECISIONS = (*(p.value for p in WEIGHT_PRECISIONS), ACTIVATIONS)
 MOST_BUILDS = 24
 TIMING = LatencyBudget(seconds=1.5, min_rounds=25, max_rounds=200)
 
@@ -170,7 +168,7 @@ class Workbench:
             self.graph,
             self._dataset,
             samples=self.request.samples,
-            precisions=SENSITIVITY_PRECISIONS,
+            precisions=SEARCHED_PRECISIONS,
             reference="int4",
             statistics=self.statistics,
             reporter=self.reporter,
@@ -311,4 +309,4 @@ class Workbench:
 def _is_complete(sensitivity: SensitivityResult) -> bool:
     """Whether known sensitivity has every precision of the weights, and of activations."""
     found = {precision for row in sensitivity.layers for precision in row.by_precision}
-    return found >= set(SENSITIVITY_PRECISIONS)
+    return found >= set(SEARCHED_PRECISIONS)

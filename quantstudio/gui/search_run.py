@@ -1,0 +1,223 @@
+"""The search of the window: started, followed while it runs, its outcome kept and loaded."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Signal
+
+from quantstudio.core.codec import from_json
+from quantstudio.core.errors import CalibrationError
+from quantstudio.core.events import ErrorInfo, LayerFinished
+from quantstudio.core.figures import points, size
+from quantstudio.core.folders import cache_folder
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import LayerSensitivity, SensitivityResult
+from quantstudio.core.search_results import (
+    SEARCHED_PRECISIONS,
+    BudgetObstacle,
+    PlanPoint,
+    SearchFront,
+    SearchResult,
+)
+from quantstudio.gui import engine_jobs
+from quantstudio.gui.job_list import Work
+from quantstudio.gui.search_terms import SearchTerms
+from quantstudio.gui.session_state import BuiltVariant
+from quantstudio.gui.session_values import JobRow
+from quantstudio.gui.workflow import SENSITIVITY_SAMPLES, new_group
+from quantstudio.jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from quantstudio.gui.session import Session
+
+PLAN_NAME = "Search"
+
+
+class SearchRun(QObject):
+    """What is known of the search. Emits `changed` when any of it is different."""
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self._job_id = ""
+        self._draft: SearchFront | None = None
+        self._obstacle: BudgetObstacle | None = None
+        self._terms: SearchTerms | None = None
+        session.model_changed.connect(self._forget)
+        session.data_changed.connect(self._forget)
+
+    # What is known.
+
+    @property
+    def result(self) -> SearchResult | None:
+        """The last search that ended, kept in the project."""
+        return self._session.state.search
+
+    @property
+    def front(self) -> SearchFront | None:
+        """The trade-off: of the search under way, else of the last one."""
+        if self._draft is not None:
+            return self._draft
+        found = self.result
+        if found is None:
+            return None
+        return SearchFront(found.front, found.tried, found.metric_name, found.base_metric, found.samples)
+
+    @property
+    def chosen(self) -> PlanPoint | None:
+        """The plan the last search chose; None while another search draws its front."""
+        return self.result.chosen if self.result is not None and self._draft is None else None
+
+    @property
+    def obstacle(self) -> BudgetObstacle | None:
+        """The bound that could not be kept, if the last search failed on one."""
+        return self._obstacle
+
+    @property
+    def terms(self) -> SearchTerms | None:
+        """What was asked last in this sitting."""
+        return self._terms
+
+    @property
+    def job(self) -> JobRow | None:
+        """The search in the job list, while it waits or runs."""
+        row = next((row for row in self._session.jobs if row.job_id == self._job_id), None)
+        return row if row is not None and not row.state.is_final else None
+
+    @property
+    def plans(self) -> tuple[PlanPoint, ...]:
+        """Every plan that is shown, the chosen one first."""
+        front = self.front
+        if front is None:
+            return ()
+        first = (self.chosen,) if self.chosen is not None else ()
+        return (*first, *front.front, *front.tried)
+
+    # What the user does.
+
+    def start(self, terms: SearchTerms) -> None:
+        """Search with what is known; what is missing of it is made first and kept."""
+        session, group = self._session, new_group()
+        self._terms, self._obstacle = terms, None
+        session.workflow.calibrate(group)
+        session.workflow.sensitivity(group, precisions=SEARCHED_PRECISIONS)
+        session.workflow.costs(group)
+        made: dict[str, Any] = {}
+        work = Work(
+            "search",
+            "Search",
+            lambda: self._spec(terms, made),
+            lambda result: self._finished(result, made),
+            self._on_layer,
+            group,
+            on_failure=self._failed,
+        )
+        self._job_id = session.job_list.add(work)
+        session.workflow.measure(group, variant=lambda: str(made.get("variant", "")))
+        self.changed.emit()
+
+    def cancel(self) -> None:
+        """Stop the search, or the work it waits for."""
+        row = self.job
+        if row is None:
+            return
+        running = self._session.job_list.running
+        if running is not None and running.job_id != row.job_id:
+            self._session.cancel(running.job_id)
+        self._session.cancel(row.job_id)
+
+    def load(self, point: PlanPoint, *, as_plan: bool = False) -> None:
+        """Make a plan's recipe the active one's, or a plan of its own; one undo step."""
+        name = plan_name(point, is_chosen=point == self.chosen)
+        if as_plan:
+            self._session.add_plan(name, point.recipe)
+        else:
+            self._session.set_recipe(point.recipe, f"Load {name}")
+
+    # The job.
+
+    def _spec(self, terms: SearchTerms, made: dict[str, Any]) -> JobSpec:
+        session = self._session
+        state = session.state
+        model, data = session.model, session.calibration_data
+        if model is None or data is None:
+            raise CalibrationError("a search needs a model and data", hint="Choose data with Model, Data")
+        folder = cache_folder("variants")
+        made.update(recipe=session.recipe, digest=state.statistics_digest)
+        return engine_jobs.search_job(
+            model,
+            data,
+            terms,
+            output=folder / f"{model.digest[:16]}-search-{uuid.uuid4().hex[:12]}.onnx",
+            samples=SENSITIVITY_SAMPLES,
+            statistics=state.statistics_path,
+            sensitivity=self._sensitivity(),
+            costs=state.costs,
+            calibration=session.recipe.calibration,
+            test_data=session.test_data if terms.is_judged_on_test else None,
+        )
+
+    def _sensitivity(self) -> SensitivityResult | None:
+        state = self._session.state
+        rows = tuple(
+            state.sensitivity[layer.name] for layer in self._session.layers if layer.name in state.sensitivity
+        )
+        if not rows:
+            return None
+        run = state.sensitivity_run or SensitivityResult("fisher", SENSITIVITY_SAMPLES, 0.0, "int4", ())
+        return replace(run, layers=tuple(replace(row, by_class=()) for row in rows), curve=state.curve)
+
+    def _finished(self, result: Mapping[str, Any], made: dict[str, Any]) -> str:
+        session, found = self._session, from_json(SearchResult, result)
+        self._draft = self._obstacle = None
+        session.adopt_search(found)
+        recipe = found.chosen.recipe
+        untouched: Recipe = made["recipe"]
+        plan = PLAN_NAME if session.recipe == untouched != recipe else session.active_plan
+        built = session.workflow.named(found.build, recipe, plan, made["digest"])
+        session.adopt_build(built)
+        made["variant"] = built.build.variant
+        if session.recipe == untouched != recipe:
+            # Whoever went on editing meanwhile keeps the plan on the screen.
+            session.add_plan(PLAN_NAME, recipe)
+        self.changed.emit()
+        return _outcome(found, built)
+
+    def _failed(self, error: ErrorInfo) -> None:
+        values = error.details.get("obstacle")
+        self._obstacle = from_json(BudgetObstacle, values) if values is not None else None
+        self.changed.emit()
+
+    def _on_layer(self, event: LayerFinished) -> None:
+        if event.kind == "front":
+            self._draft = from_json(SearchFront, event.values)
+            self.changed.emit()
+        elif event.kind == "sensitivity":
+            self._session.adopt_sensitivity([from_json(LayerSensitivity, event.values)])
+
+    def _forget(self) -> None:
+        self._draft = self._obstacle = self._terms = None
+        self._job_id = ""
+        self.changed.emit()
+
+
+def plan_name(point: PlanPoint, *, is_chosen: bool = False) -> str:
+    """What a plan is called: "INT8 everywhere", "4.7 bits", "4.7 bits, chosen"."""
+    figures = point.measured or point.predicted
+    name = point.name or f"{figures.average_bits:.1f} bits"
+    return f"{name}, chosen" if is_chosen else name
+
+
+def _outcome(found: SearchResult, built: BuiltVariant) -> str:
+    figures = found.chosen.measured or found.chosen.predicted
+    parts = [f"{built.name}: {size(figures.weight_bytes)} packed, {size(built.build.size_bytes)} file"]
+    if figures.drop is not None:
+        parts.append(points(-figures.drop))
+    parts.append(f"{found.builds} plans measured")
+    return ", ".join(parts)

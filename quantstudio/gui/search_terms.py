@@ -1,0 +1,97 @@
+"""What a search is asked for, and what the window says about a budget before it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.packing import searched
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.recipe import LayerRule, Recipe
+from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, PlanPoint, SearchBudget
+
+DEFAULT_DROP_POINTS = 0.5
+# A bound that is set to what was found must not fail on the last digit of a float.
+ROOM = 1 + 1e-6
+LATENCY, DROP, SHARE = "max_latency_ratio", "max_drop", "max_share_above_8"
+_WHOLE = frozenset({"max_size_bytes", "max_weight_bytes"})
+_DROP_STEP = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTerms:
+    """What a search is asked for.
+
+    Attributes:
+        budget: Bounds.
+        family: What plans do with activations.
+        pins: Rules that fix the layers they match.
+        is_judged_on_test: Whether the test data has the last word on the accuracy.
+    """
+
+    budget: SearchBudget = field(default_factory=lambda: SearchBudget(max_drop=DEFAULT_DROP_POINTS))
+    family: ActivationFamily = ActivationFamily.AUTO
+    pins: tuple[LayerRule, ...] = ()
+    is_judged_on_test: bool = True
+
+
+def relaxed(budget: SearchBudget, obstacle: BudgetObstacle) -> SearchBudget:
+    """The budget with the obstacle moved to the nearest value that can be had, or taken away where none can.
+
+    Nothing slower than FP32 is ever chosen, so a latency ratio above 1 is taken away too.
+    """
+    changed: dict[str, Any] = {obstacle.bound: _reachable(obstacle)}
+    return replace(budget, **changed)
+
+
+def _reachable(obstacle: BudgetObstacle) -> float | None:
+    nearest = obstacle.nearest
+    if not math.isfinite(nearest) or (obstacle.bound == LATENCY and nearest > 1):
+        return None
+    if obstacle.bound in _WHOLE:
+        return math.ceil(nearest)
+    if obstacle.bound == DROP:
+        return round(math.ceil(nearest / _DROP_STEP * ROOM) * _DROP_STEP, 6)
+    return min(nearest * ROOM, 1.0 if obstacle.bound in (LATENCY, SHARE) else math.inf)
+
+
+def set_by_hand(
+    recipe: Recipe, layers: Sequence[LayerInfo], found: Sequence[PlanPoint] = ()
+) -> dict[str, LayerScheme]:
+    """Layers of which somebody chose the scheme, those a rule about every layer decides left out.
+
+    A plan that a search found names its layers one by one too: what differs from it was chosen by hand.
+
+    Args:
+        recipe: The recipe now.
+        layers: Of the model.
+        found: Plans of earlier searches.
+    """
+    schemes = {layer.name: recipe.scheme_for(layer) for layer in searched(layers)}
+    chosen = {layer.name for layer in searched(layers) if _is_singled_out(recipe, layer)}
+    by_name = {layer.name: layer for layer in layers}
+    for recipe_found in {point.recipe.digest: point.recipe for point in found}.values():
+        changed = {
+            name for name, scheme in schemes.items() if recipe_found.scheme_for(by_name[name]) != scheme
+        }
+        if len(changed) < len(chosen):
+            chosen = changed
+    return {name: scheme for name, scheme in schemes.items() if name in chosen}
+
+
+def pins_for(schemes: dict[str, LayerScheme]) -> tuple[LayerRule, ...]:
+    """One rule a scheme that fixes these layers."""
+    return tuple(
+        LayerRule(scheme, tuple(name for name, own in schemes.items() if own == scheme))
+        for scheme in dict.fromkeys(schemes.values())
+    )
+
+
+def _is_singled_out(recipe: Recipe, layer: LayerInfo) -> bool:
+    for rule in reversed(recipe.rules):
+        if rule.matches(layer):
+            return bool(rule.names or rule.op_types)
+    return False
