@@ -26,7 +26,8 @@ QPushButton:default, QPushButton[primary="true"] { background: @accent; color: @
 QPushButton:default:hover, QPushButton[primary="true"]:hover { background: @accent_hover; border-color:
     @accent_hover; }
 QPushButton:default:focus { border-color: @text; }
-QPushButton:default:disabled, QPushButton[primary="true"]:disabled { background: @grid; color: @faint; border-color: @grid; }
+QPushButton:default:disabled, QPushButton[primary="true"]:disabled { background: @grid; color: @faint;
+    border-color: @grid; }
 QMenuBar { background: @surface; padding: 2px 6px; }
 QMenuBar::item { background: transparent; padding: 4px 9px; border-radius: 4px; }
 QMenuBar::item:selected { background: @hover; }

@@ -21,6 +21,8 @@ from PySide6.QtWidgets import (
 from quantstudio import __version__
 from quantstudio.gui.actions import Actions
 from quantstudio.gui.dialogs.dialog import Dialog
+from quantstudio.gui.panels.layer_view import LAYER_KEYS
+from quantstudio.gui.plots.clip_keys import CLIP_KEYS
 from quantstudio.gui.theme import icon_pixmap
 
 
@@ -34,6 +36,8 @@ class ShortcutsDialog(Dialog):
             keys = actions[spec.name].shortcut().toString(QKeySequence.SequenceFormat.NativeText)
             if keys:
                 rows.append((spec.menu, spec.plain_text, keys))
+        rows += [("Histogram", text, keys) for text, keys in CLIP_KEYS]
+        rows += [("Layers", text, keys) for text, keys in LAYER_KEYS]
         self.table = QTableWidget(len(rows), 3, self)
         self.table.setObjectName("shortcuts.table")
         self.table.setAccessibleName("Commands and their keys")

@@ -44,6 +44,8 @@ GIVING_WAY = (
     LayerColumn.TYPE,
     LayerColumn.WEIGHTS,
 )
+# What the list of keys says beside the commands.
+LAYER_KEYS = (("Choose a precision from the list", "Enter"),)
 _KEYS = {
     Qt.Key.Key_8: PrecisionKey.INT8,
     Qt.Key.Key_4: PrecisionKey.INT4,

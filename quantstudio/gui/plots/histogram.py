@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.affine import ClipEffect
+from quantstudio.gui.plots.clip_keys import HINT, ClipKeys
 from quantstudio.gui.plots.distribution import (
     LOG_FLOOR,
     SPIKE_AIR,
@@ -26,7 +27,7 @@ from quantstudio.gui.plots.distribution import (
     visible_range,
 )
 from quantstudio.gui.plots.plot import Plot
-from quantstudio.gui.theme import Theme, ui_font
+from quantstudio.gui.theme import Theme, current_theme, ui_font
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.gui.widgets.tag import SIMULATED, Tag
@@ -40,7 +41,8 @@ LINE_AIR = 0.015
 class HistogramPlot(Plot):
     """A step-filled FP32 histogram, the bars of the integer grid, and two dashed clip lines.
 
-    Dragging a line updates clipped share, SQNR and error at once, from the histogram alone.
+    Dragging a line, or moving it by keys, updates clipped share, SQNR and error at once, from the histogram
+    alone.
 
     Signals:
         range_edited(str, float, float): a line was let go; key of the distribution, low, high.
@@ -70,6 +72,12 @@ class HistogramPlot(Plot):
         self.item.getViewBox().sigRangeChanged.connect(self._on_view_changed)
         self.item.getViewBox().sigResized.connect(self._on_view_changed)
         self.item.scene().sigMouseClicked.connect(self._on_clicked)
+        self.keys = ClipKeys(self.view)
+        self.view.setWhatsThis(HINT)
+        self.keys.moved.connect(self._on_key_moved)
+        self.keys.released.connect(self._on_key_released)
+        self.keys.reset.connect(self._on_reset)
+        self.keys.chosen_changed.connect(self._colour_lines)
         self.retheme()
 
     def _add_items(self) -> None:
@@ -321,6 +329,20 @@ class HistogramPlot(Plot):
         if self._range != (self._shown.low, self._shown.high):
             self.range_edited.emit(self._shown.key, *self._range)
 
+    def _on_key_moved(self, share: float) -> None:
+        if self._shown is None or self._effect is None:
+            return
+        (left, right), _ = self.item.getViewBox().viewRange()
+        line = self._lines[self.keys.end]
+        line.blockSignals(True)
+        line.setValue(line.value() + share * (right - left))
+        line.blockSignals(False)
+        self._drag(self.keys.end)
+        self.set_summary(self._words())
+
+    def _on_key_released(self) -> None:
+        self._on_released(None)
+
     def _on_reset(self) -> None:
         if self._shown is not None:
             self.range_reset.emit(self._shown.key)
@@ -350,7 +372,16 @@ class HistogramPlot(Plot):
         self._curve.setPen(pg.mkPen(theme.fp, width=1))
         self._curve.setBrush(fill)
         self._columns.setOpts(brush=pg.mkBrush(theme.q))
-        for line in self._lines.values():
-            line.setPen(pg.mkPen(theme.muted, width=1, style=Qt.PenStyle.DashLine))
-            line.setHoverPen(pg.mkPen(theme.accent, width=2))
         self._caption.setColor(theme.muted)
+        self._colour_lines()
+
+    def _colour_lines(self) -> None:
+        """The line that keys move stands out while the plot has the focus."""
+        theme = current_theme()
+        chosen = self.keys.chosen if hasattr(self, "keys") else ""
+        for end, line in self._lines.items():
+            if end == chosen:
+                line.setPen(pg.mkPen(theme.accent, width=2))
+            else:
+                line.setPen(pg.mkPen(theme.muted, width=1, style=Qt.PenStyle.DashLine))
+            line.setHoverPen(pg.mkPen(theme.accent, width=2))
