@@ -40,6 +40,7 @@ class LayerInfo:
         inputs: Activation tensors the layer reads.
         outputs: Tensors it writes.
         scope: Path of the enclosing If/Loop/Scan body; empty in the main graph.
+        stored_as: Precision of weights the file itself holds quantized: "INT8"; empty for float weights.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LayerInfo:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     scope: str = ""
+    stored_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

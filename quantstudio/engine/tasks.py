@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from quantstudio.core.statistics_file import (
     statistics_digest,
 )
 from quantstudio.engine.analysis.costs import cost_table
+from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.analysis.weights import weight_statistics as weight_statistics_of
 from quantstudio.engine.calibration.observer import calibrate as observe
 from quantstudio.engine.data.dataset import Dataset, open_dataset
@@ -33,7 +35,7 @@ from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.model.open import open_model as open_graph
 from quantstudio.engine.model.reading import ModelKind, kind_of
-from quantstudio.engine.quantization.build import build_variant
+from quantstudio.engine.quantization.build import build_variant, check_float_weights
 from quantstudio.engine.quantization.presets import build_preset
 from quantstudio.engine.runtime import Optimization, available_providers, open_session, resolve_provider
 from quantstudio.engine.task_results import (
@@ -154,48 +156,57 @@ def sensitivity(
     precisions: Sequence[str] = ("int8", "int4", "int8-activations"),
     reference: str = "int4",
     layers: Sequence[str] | None = None,
+    top: int | None = None,
+    all_but: bool = False,
+    accumulated: bool = False,
     statistics: str = "",
     device: str = "cpu",
+    fresh: bool = False,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SensitivityResult:
     """Sensitivity of every layer; layers stream as "sensitivity".
 
+    What is found is kept in the cache folder as it comes, and what is there is not computed again: a job that
+    was cancelled or killed goes on where it was, and more precisions cost only themselves.
+
     `method` is "fisher" (one pass, predicted), "exact" (one layer at a time, measured) or "auto" (fisher,
     which itself replays exactly what has no gradient). `device` is a torch device for an estimate, an
-    execution provider for a measurement; see `devices`. `layers` restricts a measurement; an estimate takes
-    them all in one pass.
+    execution provider for a measurement; see `devices`. A measurement, but not an estimate, can be restricted
+    to `layers` or to the `top` of the estimate, and extended by `all_but` (every layer but this one
+    quantized) and `accumulated` (error of a layer's output with all of them quantized). `fresh` neither reads
+    nor writes what is kept. Names of precisions: see `engine.analysis.precisions`.
 
     Raises:
-        RecipeError: the method is unknown, or layers were chosen for an estimate.
+        RecipeError: the method or a precision is unknown, or an estimate was asked for part of the layers.
     """
     from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity  # imports torch
 
-    methods: dict[str, Callable[..., SensitivityResult]] = {
-        "fisher": fisher_sensitivity,
-        "auto": fisher_sensitivity,
-        "exact": exact_sensitivity,
-    }
-    if method not in methods:
+    if method not in ("fisher", "auto", "exact"):
         raise RecipeError(f"unknown sensitivity method {method!r}", hint="Choose fisher, exact or auto")
-    if layers is not None and method != "exact":
+    if method != "exact" and (layers is not None or top is not None or all_but or accumulated):
         raise RecipeError(
-            "an estimate is made of all layers at once", hint="Choose method exact to measure some of them"
+            "an estimate is made of all layers at once, each alone",
+            hint="Choose method exact to measure some of them, or all but one",
         )
     graph = load_graph(graph_path)
-    options: dict[str, Any] = {} if layers is None else {"layers": tuple(layers)}
-    return methods[method](
-        graph,
-        _dataset(graph, data),
-        samples=samples,
-        precisions=tuple(precisions),
-        reference=reference,
-        statistics=_statistics(graph, statistics),
-        device=device,
-        reporter=reporter,
-        cancel=cancel or never_cancelled(),
-        **options,
-    )
+    options: dict[str, Any] = {}
+    if method == "exact":
+        options = {"layers": layers, "top": top, "all_but": all_but, "accumulated": accumulated}
+    with nullcontext() if fresh else default_store() as store:
+        return (exact_sensitivity if method == "exact" else fisher_sensitivity)(
+            graph,
+            _dataset(graph, data),
+            samples=samples,
+            precisions=tuple(precisions),
+            reference=reference,
+            statistics=_statistics(graph, statistics),
+            device=device,
+            store=store,
+            reporter=reporter,
+            cancel=cancel or never_cancelled(),
+            **options,
+        )
 
 
 def costs(
@@ -246,6 +257,7 @@ def quantize(
     )
     if chosen is None and not preset:
         raise RecipeError("nothing to build", hint="Give a recipe or a preset")
+    check_float_weights(graph, chosen)
     dataset = _dataset(graph, data) if data else None
     if dataset is not None and data_digest not in ("", dataset.digest):
         raise DataError(
@@ -310,6 +322,7 @@ def search(
             f"unknown activation family {family!r}", hint=f"Choose one of {', '.join(ActivationFamily)}"
         )
     graph = load_graph(graph_path)
+    check_float_weights(graph)
     return search_plans(
         graph,
         _dataset(graph, data),

@@ -460,7 +460,7 @@ def test_that_a_quantized_file_is_listed_as_such(tmp_path):
     (layer,) = result.layers
     assert layer.weight_name == "q"
     assert not layer.quantizable
-    assert "int8" in layer.reason
+    assert "INT8" in layer.reason
 
 
 def test_that_sparse_initializers_are_written_out(tmp_path):

@@ -20,7 +20,7 @@ from quantstudio.engine.model.protos import (
     type_name,
 )
 from quantstudio.engine.model.shapes import infer, value_types
-from quantstudio.engine.quantization.legality import legal_schemes
+from quantstudio.engine.quantization.legality import legal_schemes, stored_precision
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
@@ -49,8 +49,14 @@ _OWNED = {
     "QGemm": (3, 6),
     "MatMulNBits": (1, 2, 3),
     "DynamicQuantizeLSTM": (1, 2, 3),
+    "DynamicQuantizeMatMul": (1, 4),
+    "MatMulIntegerToFloat": (1, 6),
+    "QAttention": (1, 2),
+    "GatherBlockQuantized": (0,),
+    "MatMulBnb4": (1,),
 }
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
+_RESHAPES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _AXES = {"Conv": 0, "ConvTranspose": 1, "Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1, "QLinearConv": 0}
 
 
@@ -118,12 +124,13 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
     new = [tensor for tensor in tensors if tensor.name not in counted]
     counted.update(tensor.name for tensor in tensors)
     shape = tuple(weight.dims) if weight is not None else ()
+    dtype = _weight_type(node, weight)
     schemes, reason = legal_schemes(
         node.op_type,
         shape,
         has_weight=weight is not None,
         in_body=bool(scope),
-        weight_dtype=type_name(weight.data_type) if weight is not None else "float32",
+        weight_dtype=dtype,
     )
     quantizable = any(not NAMED_SCHEMES[name].is_float for name in schemes)
     return LayerInfo(
@@ -140,7 +147,17 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
         inputs=tuple(name for name in node.input if name and _constant_behind(name, made) is None),
         outputs=tuple(name for name in node.output if name),
         scope=scope,
+        stored_as=stored_precision(dtype) if weight is not None else "",
     )
+
+
+def _weight_type(node: NodeProto, weight: TensorProto | None) -> str:
+    """Element type of a weight; of one packed into bytes, what the operator unpacks."""
+    if weight is None:
+        return "float32"
+    if node.op_type in ("MatMulNBits", "GatherBlockQuantized"):
+        return f"int{int_attribute(node, 'bits', 4)}"
+    return "float4e2m1" if node.op_type == "MatMulBnb4" else type_name(weight.data_type)
 
 
 def _slots(node: NodeProto, made: Index) -> tuple[int, ...] | None:
@@ -175,12 +192,23 @@ def _is_embedding(node: NodeProto, made: Index) -> bool:
 
 
 def _constant_behind(name: str, made: Index) -> TensorProto | None:
-    """The initializer, also behind the DequantizeLinear of a file that is quantized already."""
+    """The initializer, also behind what dequantizes the weights of a file that is quantized already.
+
+    That is a DequantizeLinear, or Cast and Mul where the runtime has none for the type; a Reshape may fold
+    the matrix of blocks into the form of a convolution.
+    """
     tensor = made.constants.get(name)
     producer = made.producers.get(name)
-    if tensor is None and producer is not None and producer.op_type == "DequantizeLinear":
+    while producer is not None and producer.op_type in _RESHAPES and not producer.domain:
+        producer = made.producers.get(producer.input[0])
+    if tensor is not None or producer is None:
+        return tensor
+    if producer.op_type == "DequantizeLinear":
         return made.constants.get(producer.input[0])
-    return tensor
+    if producer.op_type == "Mul" and made.constants.get(producer.input[1]) is not None:
+        cast = made.producers.get(producer.input[0])
+        return made.constants.get(cast.input[0]) if cast is not None and cast.op_type == "Cast" else None
+    return None
 
 
 def _bias_after(node: NodeProto, made: Index) -> list[TensorProto]:

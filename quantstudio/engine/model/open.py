@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from onnx import ModelProto, ValueInfoProto
 from quantstudio.core.errors import JobCancelled, ModelLoadError, OutputError, QuantStudioError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.files import file_digest
-from quantstudio.core.layers import ModelSummary, TensorInfo
+from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.engine.model.cache import (
     forget_graph,
     load_stored,
@@ -255,8 +255,19 @@ def _summarise(
         parameters=table.parameters,
         weight_bytes=table.weight_bytes,
         file_bytes=graph_path.stat().st_size,
-        notes=(*source.notes, *notes, *proof.notes),
+        notes=(*source.notes, *notes, *_quantized_note(table.layers), *proof.notes),
         verified_error=proof.error,
+    )
+
+
+def _quantized_note(layers: Sequence[LayerInfo]) -> tuple[str, ...]:
+    stored = [layer.stored_as for layer in layers if layer.stored_as]
+    if not stored:
+        return ()
+    names = ", ".join(sorted(set(stored)))
+    return (
+        f"{len(stored)} of {len(layers)} layers are already quantized ({names}); "
+        "open the float model to choose their precision.",
     )
 
 

@@ -73,7 +73,7 @@ def widen(model: ModelProto) -> Widening:
 
 
 def _types_of_weights(model: ModelProto, made: Index) -> frozenset[int]:
-    found = set()
+    found: set[int] = set()
     for _scope, graph in all_graphs(model.graph):
         for node in graph.node:
             if node.op_type in _WEIGHTED:

@@ -69,6 +69,7 @@ def build_variant(
         reporter.progress(done, _STAGES, "stages", label)
 
     stage(0, "Writing the variant")
+    check_float_weights(graph, recipe)
     _check_something_changes(graph, recipe)
     emission = emit_with_plan(graph, statistics, recipe, token)
     content = _serialized(emission.model)
@@ -96,6 +97,29 @@ def build_variant(
         layers=layers,
         unoptimized_difference=checked.difference,
         warnings=warnings,
+    )
+
+
+def check_float_weights(graph: Graph, recipe: Recipe | None = None) -> None:
+    """A file that was quantized before has no float weights to quantize from: refused, as a copy is no result.
+
+    Args:
+        graph: Normalised model.
+        recipe: What is asked; None for whatever can be. A recipe that keeps all as it is passes.
+
+    Raises:
+        RecipeError: every weight that could be quantized already is.
+    """
+    stored = [layer for layer in graph.layers if layer.stored_as]
+    if not stored or any(layer.quantizable and layer.weight_name for layer in graph.layers):
+        return
+    if recipe is not None and all(_is_fp32(recipe.asked_scheme(layer)) for layer in graph.layers):
+        return
+    names = ", ".join(sorted({layer.stored_as for layer in stored}))
+    raise RecipeError(
+        f"the model is already quantized ({len(stored)} of {len(graph.layers)} layers, {names})",
+        where=graph.summary.source_path,
+        hint="Give the float model it was made from",
     )
 
 
@@ -144,7 +168,7 @@ def _inspected(graph: Graph, emission: Emission, path: Path) -> tuple[BuiltLayer
         kernels = map_kernels(graph.layers, emission, onnx.load(optimized).graph)
     for layer in graph.layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
-        if scheme.is_float and kernel.is_integer:
+        if scheme.is_float and kernel.is_integer and not layer.stored_as:
             raise BuildError(
                 f"the layer is to stay {scheme.label}, but the runtime runs it as {kernel.label}",
                 where=layer.name,
@@ -204,6 +228,12 @@ def _size_of(difference: float) -> str:
 
 def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) -> tuple[str, ...]:
     warnings = []
+    stored = sum(bool(layer.stored_as) for layer in graph.layers)
+    if stored:
+        warnings.append(
+            f"{stored} of {len(layers)} layers were quantized before and stay as they are; "
+            "give the float model to quantize all."
+        )
     able = {layer.name for layer in graph.layers if layer.quantizable}
     missed = [layer for layer in layers if layer.note and layer.name in able]
     if missed:

@@ -19,6 +19,15 @@ NORMALIZATIONS = frozenset(
     }
 )
 
+# Element types of weights that were quantized before the file was opened.
+_STORED_PRECISIONS = {f"{sign}int{bits}": f"INT{bits}" for sign in ("", "u") for bits in (2, 4, 8, 16)} | {
+    "float8e4m3fn": "FP8",
+    "float8e4m3fnuz": "FP8",
+    "float8e5m2": "FP8",
+    "float8e5m2fnuz": "FP8",
+    "float4e2m1": "FP4",
+}
+
 _FLOATS = ("fp32", "fp16")
 _PRODUCTS = (
     "fp32",
@@ -53,6 +62,15 @@ _BY_OP: dict[str, tuple[str, ...]] = {
 _NEEDS_CALIBRATION = frozenset({"static-int8", "static-int4"})
 
 
+def stored_precision(weight_dtype: str) -> str:
+    """Precision of weights of an element type that only quantization makes; empty for others.
+
+    Args:
+        weight_dtype: numpy name of the type, else ONNX's in lower case.
+    """
+    return _STORED_PRECISIONS.get(weight_dtype, "")
+
+
 def legal_schemes(
     op_type: str,
     weight_shape: Sequence[int],
@@ -76,10 +94,13 @@ def legal_schemes(
     """
     if not has_weight:
         return _weightless(op_type, in_body=in_body)
-    if op_type in NORMALIZATIONS:
+    if op_type in NORMALIZATIONS and not stored_precision(weight_dtype):
         return ("fp32",), (
             f"{op_type} scale and bias are a handful of numbers that no integer kernel takes; they stay float"
         )
+    stored = stored_precision(weight_dtype)
+    if stored:
+        return ("fp32",), f"already quantized ({stored}); open the float model to choose its precision"
     if weight_dtype != "float32":
         return ("fp32",), f"its weights are {weight_dtype}; only float32 weights are quantized"
     names = _BY_OP.get(op_type)
