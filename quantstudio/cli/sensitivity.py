@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -22,7 +24,7 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, print_table, write_json
 from quantstudio.core.codec import to_json
-from quantstudio.core.results import SensitivityResult
+from quantstudio.core.results import LayerSensitivity, SensitivityResult
 
 
 def command(
@@ -43,6 +45,42 @@ def command(
             help="Precision to rank by, such as int8, int4, int2 or int8-activations.",
         ),
     ] = "int4",
+    precisions: Annotated[
+        str,
+        typer.Option(
+            "--precisions",
+            metavar="P,P,...",
+            help="fp16, int8, int6, int4, int3, int2, binary (weights; with /tensor or /group32 behind integers "
+            "for another granularity than one scale a channel), int8-activations, int4-activations, or both, "
+            "as in int4+int8-activations.",
+        ),
+    ] = "int8,int4,int8-activations",
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layers", metavar="L,L,...", help="Measure these layers only (see `inspect`); implies exact."
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top", min=1, help="Measure only the layers an estimate ranks highest; implies exact."
+        ),
+    ] = None,
+    all_but: Annotated[
+        bool,
+        typer.Option("--all-but", help="Measure also every layer but this one quantized; implies exact."),
+    ] = False,
+    accumulated: Annotated[
+        bool,
+        typer.Option(
+            "--accumulated",
+            help="Measure also the error of each layer's output with all layers quantized; implies exact.",
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute everything again instead of what is missing.")
+    ] = False,
     statistics: StatisticsOption = "",
     device: Annotated[
         str,
@@ -57,21 +95,33 @@ def command(
     factory: FactoryOption = "",
     json: JsonOption = "",
 ) -> None:
-    """Rank the layers by how much the output changes when each alone is quantized."""
+    """Rank the layers by how much the output changes when each alone is quantized.
+
+    What is found is kept in the cache folder: stopped with Ctrl-C, the same command goes on where it was.
+    """
     from quantstudio.engine import tasks
 
     check_json(json, inputs=(model, data, statistics))
     spec = data_json(data, transform, trust=trust)
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    chosen = _listed(",".join(layers)) if layers else None
+    if chosen or top or all_but or accumulated:
+        method = "exact" if method == "auto" else method
     result = run_task(
         tasks.sensitivity,
         graph_path=summary.graph_path,
         data=spec,
         samples=samples,
         method=method,
+        precisions=_listed(precisions),
         reference=reference,
+        layers=chosen,
+        top=top,
+        all_but=all_but,
+        accumulated=accumulated,
         statistics=statistics,
         device=device,
+        fresh=fresh,
     )
     if json:
         write_json("sensitivity", to_json(result), json)
@@ -79,26 +129,50 @@ def command(
         _print(result)
 
 
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _print(result: SensitivityResult) -> None:
-    precisions = list(dict.fromkeys(name for row in result.layers for name in row.by_precision))
-    has_drop = any(row.accuracy_drop is not None for row in result.layers)
-    columns = ["layer", "KL, nats", "95 %", "SQNR, dB", *(["drop, points"] if has_drop else [])]
-    columns += [f"KL {name}" for name in precisions]
-    rows = []
-    for row in sorted(result.layers, key=lambda row: -row.kl):
-        drop = "—" if row.accuracy_drop is None else f"{row.accuracy_drop:+.2f}"
-        rows.append(
-            (
-                row.name,
-                f"{row.kl:.3g}",
-                f"{row.kl_low:.2g} – {row.kl_high:.2g}",
-                f"{row.sqnr_db:.1f}",
-                *([drop] if has_drop else []),
-                *(f"{row.by_precision[n]:.2g}" if n in row.by_precision else "—" for n in precisions),
-            )
+    layers = result.layers
+    precisions = list(dict.fromkeys(name for row in layers for name in row.by_precision))
+    extra: dict[str, Callable[[LayerSensitivity], str]] = {}
+    if any(row.accuracy_drop is not None for row in layers):
+        extra["drop, points"] = lambda row: _figure(row.accuracy_drop, "+.2f")
+    if any(row.kl_all_but is not None for row in layers):
+        extra["KL all but"] = lambda row: _figure(row.kl_all_but, ".3g")
+    if any(row.accumulated_sqnr_db is not None for row in layers):
+        extra["accumulated, dB"] = lambda row: _figure(row.accumulated_sqnr_db, ".1f")
+    if result.classes:
+        extra["worst class"] = lambda row: _worst_class(row, result.classes)
+    columns = ["layer", "KL, nats", "95 %", "SQNR, dB", *extra, *(f"KL {name}" for name in precisions)]
+    rows = [
+        (
+            row.name,
+            f"{row.kl:.3g}",
+            f"{row.kl_low:.2g} – {row.kl_high:.2g}",
+            f"{row.sqnr_db:.1f}",
+            *(cell(row) for cell in extra.values()),
+            *(_figure(row.by_precision.get(name), ".2g") for name in precisions),
         )
+        for row in sorted(layers, key=lambda row: -row.kl)
+    ]
     title = (
         f"KL divergence of the output with one layer alone at {result.reference}: {result.method}, "
         f"{result.samples} samples, {result.seconds:.2f} s ({result.provenance.value}, {result.device})"
     )
+    if result.kl_all is not None:
+        title += f"; all layers together {result.kl_all:.3g}"
     print_table(console_for(""), title, columns, rows, right=range(1, len(columns)))
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "—" if value is None else format(value, form)
+
+
+def _worst_class(row: LayerSensitivity, classes: Sequence[str]) -> str:
+    """The class with the highest mean KL."""
+    known = [
+        (value, name) for value, name in zip(row.by_class, classes, strict=False) if not math.isnan(value)
+    ]
+    return max(known)[1] if known else "—"

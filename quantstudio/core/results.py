@@ -16,7 +16,7 @@ class Provenance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with its 95 % interval."""
+    """A value with its interval: 95 % where measured, 90 % where predicted."""
 
     value: float
     low: float
@@ -72,6 +72,9 @@ class AccuracyCurve:
         low: Lower end of the 95 % interval of the accuracy a variant with that KL reaches.
         high: Upper end.
         labelled: Whether accuracy is against labels or agreement with FP32.
+        changed: Expected share of answers that are not FP32's, same length; empty in older projects.
+        by_class: FP32 accuracy of every class on the same samples, NaN without samples; empty without labels.
+        samples: Samples it was made from; 0 in older projects.
     """
 
     kl: tuple[float, ...]
@@ -79,6 +82,9 @@ class AccuracyCurve:
     low: tuple[float, ...]
     high: tuple[float, ...]
     labelled: bool
+    changed: tuple[float, ...] = ()
+    by_class: tuple[float, ...] = ()
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class SensitivityResult:
         provenance: PREDICTED or MEASURED.
         device: torch device of an estimate, execution provider of a measurement.
         classes: Names of the classes of `LayerSensitivity.by_class`; empty where outputs are no class scores.
+        kl_all: Mean KL with every layer at the reference precision, which `LayerSensitivity.kl_all_but` is
+            held against; None where not measured.
     """
 
     method: str
@@ -106,6 +114,7 @@ class SensitivityResult:
     provenance: Provenance = Provenance.PREDICTED
     device: str = "cpu"
     classes: tuple[str, ...] = ()
+    kl_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import MeasureError, UnsupportedOpError
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.results import LayerSensitivity
-from quantstudio.engine.analysis.classes import SampleClasses, sample_classes
-from quantstudio.engine.analysis.divergence import Array, OutputKind
-from quantstudio.engine.analysis.fisher import BatchEffects, FisherPass
-from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob, layer_sensitivity
+from quantstudio.engine.analysis.divergence import OutputKind, Scores
+from quantstudio.engine.analysis.fisher import FisherPass, PassMemory
+from quantstudio.engine.analysis.precisions import Trial
+from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob
+from quantstudio.engine.analysis.tally import BatchRecord, Estimate, ShelvedBatches, Tally
 from quantstudio.engine.analysis.taps import LayerProbe
 from quantstudio.engine.runtime import worker_threads
 from quantstudio.engine.torch_graph.device import torch_settings
@@ -32,66 +30,132 @@ _LARGEST_BATCH = {True: 32, False: 256}
 _DEVIATION_SAMPLES = 256
 
 
-@dataclass(slots=True)
-class Estimate:
-    """What one pass over the samples found.
-
-    Attributes:
-        layers: By name.
-        unreachable: Layers no gradient reaches.
-        scores: Class scores, [N, C]; None for outputs of another form.
-        classes: Class of each sample; None where there are none.
-    """
-
-    layers: dict[str, LayerSensitivity]
-    unreachable: set[str] = field(default_factory=set)
-    scores: Array | None = None
-    classes: SampleClasses | None = None
-
-
 def estimate(job: SensitivityJob, device: torch.device) -> Estimate:
     """Every layer in every precision, from one forward and backward pass over the samples.
+
+    Batches and precisions that the job's shelf knows are not run again.
 
     Raises:
         UnsupportedOpError: torch cannot run the network.
         MeasureError: the outputs hold NaN.
-        JobCancelled: the token was set.
+        JobCancelled: the token was set; the batches finished before are kept.
     """
-    module = TorchGraph(job.graph.proto).to(device)
     with torch_settings(worker_threads()):
-        fisher = _fisher_pass(job, module, job.layers)
-        size = _batch_size(job, fisher, device)
-        if job.objective.kind is OutputKind.VALUES:
-            first = next(job.dataset.batches(_DEVIATION_SAMPLES, stop=job.samples))
-            fisher.set_deviations(first.feed, first.count)
-        return _over_batches(job, fisher, size)
+        return _Estimator(job, device).run()
 
 
-def _over_batches(job: SensitivityJob, fisher: FisherPass, size: int) -> Estimate:
-    tally = _Tally(job)
-    found = Estimate({})
-    total = -(-job.samples // size)
-    for done, batch in enumerate(job.dataset.batches(size, stop=job.samples), start=1):
-        job.cancel.raise_if_set()
+class _Estimator:
+    """Goes through the batches; runs what is missing in each and takes the rest from the shelf."""
+
+    def __init__(self, job: SensitivityJob, device: torch.device) -> None:
+        self._job = job
+        self._device = device
+        self._shelf = ShelvedBatches(job, f"fisher {device.type}")
+        self._fisher: FisherPass | None = None
+        self._module: TorchGraph | None = None
+        self._unread: list[PassMemory] = []
+        self._asked: frozenset[str] = frozenset()
+
+    def run(self) -> Estimate:
+        """The estimate over all samples."""
+        job = self._job
+        size = self._shelf.batch_size() or self._plan()
+        total = -(-job.samples // size)
+        tally = Tally(job, self._sqnr())
+        was_run = False
+        for index in range(total):
+            job.cancel.raise_if_set()
+            kept = self._shelf.batch(index)
+            missing = tuple(one for name, one in job.trials.items() if name not in kept.effects)
+            if missing:
+                if not was_run and tally.samples:
+                    self._report(tally)
+                kept = kept.with_more(self._run_batch(index, size, missing, tally))
+                self._shelf.keep(index, kept, missing)
+            elif kept.memory is not None:
+                self._unread.append(kept.memory)
+            tally.add(kept)
+            was_run = bool(missing)
+            done = index + 1
+            # The first batch fills every row of the table; then at 2, 4, 8, ... batches: each refinement
+            # halves the variance, and hundreds of events a second would help nobody.
+            if done == total or (was_run and done & (done - 1) == 0):
+                self._report(tally)
+            job.reporter.progress(done, total, "batches", "Estimating sensitivity")
+        return tally.estimate()
+
+    def _report(self, tally: Tally) -> None:
+        for layer in tally.layers():
+            self._job.reporter.layer_finished(layer.name, KIND, to_json(layer))
+
+    def _plan(self) -> int:
+        size = _batch_size(self._job, self._ready(), self._device)
+        self._shelf.keep_batch_size(size)
+        return size
+
+    def _sqnr(self) -> dict[str, float]:
+        """SQNR of every layer's own output: kept, or nothing where the first batch is going to tell it."""
+        known = self._shelf.sqnr()
+        if known is None and self._shelf.batch(0).effects:
+            known = reference_sqnr(self._job, self._job.layers)
+            self._shelf.keep_sqnr(known)
+        return known or {}
+
+    def _run_batch(self, index: int, size: int, missing: Sequence[Trial], tally: Tally) -> BatchRecord:
+        job = self._job
+        fisher = self._ready()
+        names = frozenset(one.name for one in missing)
+        if names != self._asked:
+            fisher.probes = self._probes(names)
+            self._asked = names
+        batch = next(job.dataset.batches(size, start=index * size, stop=job.samples))
         held = job.dataset.fixed_batch or batch.count
-        effects = fisher.run(batch.feed, batch.count, held, with_sqnr=done == 1, cancel=job.cancel)
+        with_sqnr = index == 0 and not tally.sqnr
+        effects = fisher.run(batch.feed, batch.count, held, with_sqnr=with_sqnr, cancel=job.cancel)
         if any(np.isnan(output).any() for output in effects.outputs):
             raise MeasureError(
                 "the model's outputs hold NaN on this data, so nothing can be compared with them",
                 hint="Check the data and its transform, or repair the model",
             )
-        found.unreachable.update(effects.unreachable)
-        tally.add(effects)
-        # The first batch fills every row of the table; then at 2, 4, 8, ... batches: each refinement halves
-        # the variance, and hundreds of events a second would help nobody.
-        if done & (done - 1) == 0 or done == total:
-            for layer in tally.layers():
-                job.reporter.layer_finished(layer.name, KIND, to_json(layer))
-        job.reporter.progress(done, total, "batches", "Estimating sensitivity")
-    found.layers = {layer.name: layer for layer in tally.layers()}
-    found.unreachable.update({layer.name for layer in job.layers} - set(found.layers))
-    found.scores, found.classes = tally.scores(), tally.classes()
-    return found
+        if with_sqnr:
+            tally.sqnr.update(effects.sqnr)
+            self._shelf.keep_sqnr(effects.sqnr)
+        # Only what takes one class score a sample reads them; a language model's would fill the memory.
+        has_scores = job.objective.kind is OutputKind.CLASSES and effects.outputs[0].ndim == 2
+        by_precision: dict[str, dict[str, Scores]] = {name: {} for name in names}
+        for layer, found in effects.effects.items():
+            for name, values in found.items():
+                by_precision[name][layer] = values
+        return BatchRecord(
+            batch.count, by_precision, fisher.memory(), effects.outputs[0] if has_scores else None
+        )
+
+    def _ready(self) -> FisherPass:
+        """The pass, made when first needed, with the batches before this one behind it."""
+        if self._fisher is None:
+            self._module = TorchGraph(self._job.graph.proto).to(self._device)
+            fisher = FisherPass(
+                self._module, (), self._job.objective, ranges=self._job.known_ranges(), seed=SEED
+            )
+            _find_layouts(self._job, fisher)
+            if self._job.objective.kind is OutputKind.VALUES:
+                first = next(self._job.dataset.batches(_DEVIATION_SAMPLES, stop=self._job.samples))
+                fisher.set_deviations(first.feed, first.count)
+            self._fisher = fisher
+        for memory in self._unread:
+            self._fisher.resume(memory)
+        self._unread.clear()
+        return self._fisher
+
+    def _probes(self, names: Set[str]) -> list[LayerProbe]:
+        module = self._module
+        assert module is not None
+        probes = []
+        for layer in self._job.layers:
+            trials = {name: one for name, one in self._job.trials_of(layer).items() if name in names}
+            if trials:
+                probes.append(_probe(self._job, module, layer, trials))
+        return probes
 
 
 def reference_sqnr(job: SensitivityJob, layers: Sequence[LayerInfo]) -> dict[str, float]:
@@ -99,7 +163,13 @@ def reference_sqnr(job: SensitivityJob, layers: Sequence[LayerInfo]) -> dict[str
     try:
         module = TorchGraph(job.graph.proto)
         with torch_settings(worker_threads()):
-            fisher = _fisher_pass(job, module, layers, headline_only=True)
+            probes = []
+            for layer in layers:
+                trials = job.trials_of(layer)
+                headline = job.headline(trials)
+                probes.append(_probe(job, module, layer, {headline: trials[headline]}))
+            fisher = FisherPass(module, probes, job.objective, ranges=job.known_ranges(), seed=SEED)
+            _find_layouts(job, fisher)
             size = _batch_size(job, fisher, module.device)
             batch = next(job.dataset.batches(size, stop=min(size, job.samples)))
             return fisher.output_sqnr(batch.feed, job.cancel)
@@ -107,89 +177,39 @@ def reference_sqnr(job: SensitivityJob, layers: Sequence[LayerInfo]) -> dict[str
         return {}
 
 
-def _fisher_pass(
-    job: SensitivityJob, module: TorchGraph, layers: Sequence[LayerInfo], *, headline_only: bool = False
-) -> FisherPass:
-    probes = [_probe(job, module, layer, headline_only=headline_only) for layer in layers]
-    return FisherPass(module, probes, job.objective, ranges=job.known_ranges(), seed=SEED)
-
-
-def _probe(job: SensitivityJob, module: TorchGraph, layer: LayerInfo, *, headline_only: bool) -> LayerProbe:
+def _probe(
+    job: SensitivityJob, module: TorchGraph, layer: LayerInfo, trials: Mapping[str, Trial]
+) -> LayerProbe:
     job.cancel.raise_if_set()
-    trials = job.trials_of(layer)
-    headline = trials[job.headline(trials)]
-    if headline_only:
-        trials = {headline.name: headline}
-    parts = {one.weights_name: one for one in trials.values() if one.weights is not None}
+    slot = module.node(layer.name).inputs.index(layer.weight_name) if layer.weight_name else None
     errors: dict[str, torch.Tensor] = {}
-    slot = None
-    if layer.weight_name:
-        slot = module.node(layer.name).inputs.index(layer.weight_name)
-    for name, one in parts.items():
-        error = np.ascontiguousarray(job.rounded(layer, one) - job.weights[layer.weight_name])
-        errors[name] = torch.from_numpy(error).to(module.device)
+    for one in trials.values():
+        if one.weights is not None and one.weights_name not in errors:
+            error = np.ascontiguousarray(job.rounded(layer, one) - job.weights[layer.weight_name])
+            errors[one.weights_name] = torch.from_numpy(error).to(module.device)
     grids = {one.activations_name: one.activations for one in trials.values() if one.activations is not None}
-    return LayerProbe(layer, slot, errors, grids, trials, headline)
+    return LayerProbe(layer, slot, errors, grids, dict(trials), trials[job.headline(trials)])
 
 
-def _batch_size(job: SensitivityJob, fisher: FisherPass, device: torch.device) -> int:
-    """Samples a batch, after finding where the samples are in every tensor."""
+def _find_layouts(job: SensitivityJob, fisher: FisherPass) -> None:
+    """Find where the samples are in every tensor."""
     data = job.dataset
     if data.fixed_batch is not None:
         fisher.assume_layouts(next(data.batches(data.fixed_batch)).feed, data.fixed_batch)
+    elif len(data) < 3:
+        fisher.assume_layouts(next(data.batches(1)).feed, 1)
+    else:
+        fisher.find_layouts(next(data.batches(2, stop=2)).feed, next(data.batches(3, stop=3)).feed)
+
+
+def _batch_size(job: SensitivityJob, fisher: FisherPass, device: torch.device) -> int:
+    """Samples a batch."""
+    data = job.dataset
+    if data.fixed_batch is not None:
         return data.fixed_batch
     if len(data) < 3:
-        fisher.assume_layouts(next(data.batches(1)).feed, 1)
         return 1
-    fisher.find_layouts(next(data.batches(2, stop=2)).feed, next(data.batches(3, stop=3)).feed)
     on_cpu = device.type == "cpu"
     # Gradients and handles double what the forward pass holds.
     fits = _ACTIVATION_BYTES[on_cpu] // max(2 * fisher.bytes_per_sample, 1)
     return max(1, min(_LARGEST_BATCH[on_cpu], fits))
-
-
-class _Tally:
-    """Effects of all batches so far, as layer sensitivities."""
-
-    def __init__(self, job: SensitivityJob) -> None:
-        self._job = job
-        self._effects: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
-        self._sqnr: dict[str, float] = {}
-        self._scores: list[Array] = []
-
-    def add(self, batch: BatchEffects) -> None:
-        """Count one batch."""
-        for name, by_precision in batch.effects.items():
-            kept = self._effects.setdefault(name, {})
-            for precision, values in by_precision.items():
-                kept.setdefault(precision, []).append(values)
-        self._sqnr.update(batch.sqnr)
-        # Only what takes one class score a sample reads them; a language model's would fill the memory.
-        if self._job.objective.kind is OutputKind.CLASSES and batch.outputs[0].ndim == 2:
-            self._scores.append(batch.outputs[0])
-
-    def scores(self) -> Array | None:
-        """Class scores of the samples so far, [N, C]; None for outputs of another form."""
-        return np.concatenate(self._scores) if self._scores else None
-
-    def classes(self) -> SampleClasses | None:
-        """Class of each of the samples so far."""
-        return sample_classes(self._job.dataset, self._job.objective, self.scores())
-
-    def layers(self) -> list[LayerSensitivity]:
-        """Every layer seen, in execution order."""
-        found = []
-        classes = self.classes()
-        for layer in self._job.layers:
-            effects = self._effects.get(layer.name)
-            if not effects:
-                continue
-            joined = {precision: np.concatenate(parts) for precision, parts in effects.items()}
-            headline = self._job.headline(joined)
-            sqnr = self._sqnr.get(layer.name, np.nan)
-            # A layer that lost its gradient in one batch lacks samples, and is measured in the end.
-            whole = classes is not None and len(joined[headline]) == len(classes.of_sample)
-            found.append(
-                layer_sensitivity(layer, joined, headline, sqnr, "fisher", classes=classes if whole else None)
-            )
-        return found

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
-from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import CancelToken
-from quantstudio.core.layers import LayerInfo
 from quantstudio.engine.analysis.classes import class_labels
 from quantstudio.engine.analysis.divergence import (
     Array,
@@ -33,7 +29,6 @@ from quantstudio.engine.analysis.divergence import (
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.cut import CutGraph, Edit
 from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.model.protos import all_graphs
 from quantstudio.engine.runtime import CPU, run, worker_threads
 
 # Tensors in front of a layer, and FP32 outputs, stay in memory up to this size each; beyond it they are
@@ -134,8 +129,9 @@ class ExactScorer:
         samples: int,
         cancel: CancelToken,
         provider: str = CPU,
+        truth: ExactScorer | None = None,
     ) -> None:
-        """Run FP32 once.
+        """Run FP32 once, unless another scorer did.
 
         Args:
             graph: The network.
@@ -144,6 +140,7 @@ class ExactScorer:
             samples: How many of them, from the first on.
             cancel: Ends runs in progress, too.
             provider: Full name of the execution provider.
+            truth: Scorer of the FP32 graph over the same samples, when `graph` is a quantized copy of it.
 
         Raises:
             MeasureError: the model does not run on this data, or its outputs hold NaN.
@@ -155,13 +152,17 @@ class ExactScorer:
         self._cancel = cancel
         self._start = _Cut(0, {n: self._graph.input_types[n] for n in self._graph.live_at(0)})
         self._cut = self._start
-        self._size = dataset.fixed_batch or self._batch_size()
+        self._truth = truth
+        self._size: int = truth._size if truth is not None else dataset.fixed_batch or self._batch_size()
         self._deviations: tuple[float, ...] = ()
         self._base = _Kept()
         self._labels: NDArray[np.int64] | None = None
         self.scores: Array | None = None
         self.base_hits: NDArray[np.bool_] | None = None
-        self._run_unchanged()
+        if truth is None:
+            self._run_unchanged()
+        else:
+            self._trust(truth)
 
     @property
     def batches(self) -> int:
@@ -171,12 +172,12 @@ class ExactScorer:
     # -- scoring ---------------------------------------------------------------------------------------
 
     def measure(
-        self, layer: LayerInfo, edits: Sequence[Edit], after_batch: Callable[[], None] = lambda: None
+        self, node: str, edits: Sequence[Edit], after_batch: Callable[[], None] = lambda: None
     ) -> list[Measured]:
         """The graph under each edit of one layer.
 
         Args:
-            layer: The layer. Going through them in execution order is cheapest.
+            node: The layer, or the first node that is edited. Going in execution order is cheapest.
             edits: From `weight_edit` and `activation_edit`.
             after_batch: Called after each batch.
 
@@ -184,7 +185,7 @@ class ExactScorer:
             MeasureError: a changed graph does not run.
             JobCancelled: the token was set.
         """
-        position = self._graph.position(layer.name)
+        position = self._graph.position(node)
         if position is None:
             for _ in range(self.batches):
                 after_batch()
@@ -193,13 +194,17 @@ class ExactScorer:
             self._cut = self._start
         cut, bridge = self._moved_to(position)
         # FP32 outputs too large to keep come from an unchanged copy that runs beside the others.
-        unchanged = None if self._base.fits else self._behind(cut)
+        unchanged = None if self._base.fits or self._truth is not None else self._behind(cut)
+        beside = self._recomputed_truth() if self._truth is not None and not self._base.fits else None
         sessions = [self._behind(cut, edit) for edit in edits]
         found = [_Collected() for _ in edits]
         kept = _Kept()
         for index, values in enumerate(self._feeds()):
             feed = cut.part_of(values if bridge is None else {**values, **self._crossed(bridge, values)})
-            base = self._base[index] if unchanged is None else self._outputs(unchanged, feed, index)
+            if beside is not None:
+                base = next(beside)
+            else:
+                base = self._base[index] if unchanged is None else self._outputs(unchanged, feed, index)
             for collected, session in zip(found, sessions, strict=True):
                 self._collect(collected, base, self._outputs(session, feed, index), index)
             kept.add(feed)
@@ -255,6 +260,19 @@ class ExactScorer:
         else:
             for batch in self._dataset.batches(self._size, stop=self._samples):
                 yield dict(batch.feed)
+
+    def _trust(self, truth: ExactScorer) -> None:
+        """Compare with what another scorer found FP32 to give."""
+        self._base, self._deviations = truth._base, truth._deviations
+        self._labels, self.scores, self.base_hits = truth._labels, truth.scores, truth.base_hits
+
+    def _recomputed_truth(self) -> Iterator[Feed]:
+        """FP32 outputs that were too large to keep, batch by batch."""
+        truth = self._truth
+        assert truth is not None
+        session = truth._behind(truth._start)
+        for index, batch in enumerate(self._dataset.batches(self._size, stop=self._samples)):
+            yield truth._outputs(session, truth._start.part_of(batch.feed), index)
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -312,80 +330,3 @@ class ExactScorer:
         chosen = predicted_classes(outputs[self._objective.outputs[0]], self._objective)
         first = index * self._size
         return np.equal(chosen, self._labels[first : first + len(chosen)])
-
-
-# -- edits -----------------------------------------------------------------------------------------
-
-
-def weight_edit(layer: LayerInfo, weight: NDArray[np.float32]) -> Edit:
-    """The layer with its weights replaced; other layers that share them keep theirs."""
-    return partial(_give_own_weight, layer, weight)
-
-
-def activation_edit(layer: LayerInfo, ranges: Mapping[str, tuple[float, float]], grid: IntegerGrid) -> Edit:
-    """The layer reading rounded activations.
-
-    Written in plain float operators, so that no optimizer can turn them into something else.
-    """
-    return partial(_put_fake_quantizers, layer, ranges, grid)
-
-
-def both_edits(first: Edit, second: Edit) -> Edit:
-    """One edit after the other."""
-
-    def both(part: onnx.GraphProto) -> None:
-        first(part)
-        second(part)
-
-    return both
-
-
-def _give_own_weight(layer: LayerInfo, weight: NDArray[np.float32], part: onnx.GraphProto) -> None:
-    graph, position = _find(part, layer)
-    name = f"{layer.weight_name}::changed"
-    graph.initializer.append(numpy_helper.from_array(weight, name))
-    node = graph.node[position]
-    for i, operand in enumerate(node.input):
-        if operand == layer.weight_name:
-            node.input[i] = name
-
-
-def _put_fake_quantizers(
-    layer: LayerInfo, ranges: Mapping[str, tuple[float, float]], grid: IntegerGrid, part: onnx.GraphProto
-) -> None:
-    """In front of the layer: clip(round(x / s), lo - z, hi - z) * s."""
-    graph, position = _find(part, layer)
-    node = graph.node[position]
-    made: list[onnx.NodeProto] = []
-    for i, name in enumerate(node.input):
-        if name not in ranges or name not in layer.inputs:
-            continue
-        scale, zero_point = affine_qparams(*ranges[name], grid)
-        tag = f"{layer.name}::{i}"
-        constants: dict[str, float] = {
-            "scale": float(scale),
-            "low": float(grid.low - zero_point),
-            "high": float(grid.high - zero_point),
-        }
-        for key, value in constants.items():
-            graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"{tag}::{key}"))
-        made += [
-            helper.make_node("Div", [name, f"{tag}::scale"], [f"{tag}::a"], name=f"{tag}::div"),
-            helper.make_node("Round", [f"{tag}::a"], [f"{tag}::b"], name=f"{tag}::round"),
-            helper.make_node(
-                "Clip", [f"{tag}::b", f"{tag}::low", f"{tag}::high"], [f"{tag}::c"], name=f"{tag}::clip"
-            ),
-            helper.make_node("Mul", [f"{tag}::c", f"{tag}::scale"], [f"{tag}::d"], name=f"{tag}::mul"),
-        ]
-        node.input[i] = f"{tag}::d"
-    for offset, extra in enumerate(made):
-        graph.node.insert(position + offset, extra)
-
-
-def _find(part: onnx.GraphProto, layer: LayerInfo) -> tuple[onnx.GraphProto, int]:
-    """The graph or body that holds the layer's node, and the node's position there."""
-    for _, graph in all_graphs(part):
-        for i, node in enumerate(graph.node):
-            if node.name == layer.name:
-                return graph, i
-    raise MeasureError("the layer is not in the graph", where=layer.name, hint="Open the model again")

@@ -12,6 +12,7 @@ Source: Martens 2020, arXiv:1412.1193, section 9 (Fisher and Gauss-Newton); Hutc
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,21 @@ class BatchEffects:
     unreachable: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PassMemory:
+    """What one batch leaves to those that follow.
+
+    Attributes:
+        signs: State of the random signs behind it, JSON.
+        curvatures: How unsure the network is of each of its samples; empty for outputs that are no classes.
+        seen_ranges: Smallest and largest value by activation tensor, up to this batch.
+    """
+
+    signs: str
+    curvatures: NDArray[np.float64]
+    seen_ranges: dict[str, tuple[float, float]]
+
+
 class FisherPass:
     """Forward and backward passes over one graph with all its probes.
 
@@ -102,7 +118,7 @@ class FisherPass:
         self._module = module.eval()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
-        self._probes = {probe.layer.name: probe for probe in probes}
+        self.probes = probes
         self._objective = objective
         self._ranges = dict(ranges)
         self._seen_ranges: dict[str, tuple[float, float]] = {}
@@ -110,10 +126,31 @@ class FisherPass:
         self._signs = np.random.default_rng(seed)
         self._deviations = (1.0,) * len(objective.tensors)
         self._columns: frozenset[str] = frozenset()
-        self._curvatures = np.zeros(0)
+        self._curvatures = self._last_curvatures = np.zeros(0)
         self._errors_of_tensor: dict[tuple[str, str], Tensor] = {}
         # Bytes a sample takes while the backward pass waits; known after `find_layouts`.
         self.bytes_per_sample = 0
+
+    @property
+    def probes(self) -> Sequence[LayerProbe]:
+        """The layers asked about; others may be asked about in the next batch."""
+        return tuple(self._probes.values())
+
+    @probes.setter
+    def probes(self, probes: Sequence[LayerProbe]) -> None:
+        self._probes = {probe.layer.name: probe for probe in probes}
+
+    def memory(self) -> PassMemory:
+        """What the batches so far leave to those that follow."""
+        signs = json.dumps(self._signs.bit_generator.state)
+        return PassMemory(signs, self._last_curvatures, dict(self._seen_ranges))
+
+    def resume(self, memory: PassMemory) -> None:
+        """Go on as if the batch that left this memory had been run here, after those before it."""
+        self._signs.bit_generator.state = json.loads(memory.signs)
+        self._curvatures = np.concatenate([self._curvatures, memory.curvatures])
+        for name, ends in memory.seen_ranges.items():
+            self._widen(name, ends)
 
     # -- where the samples are -------------------------------------------------------------------------
 
@@ -187,6 +224,7 @@ class FisherPass:
         p = torch.softmax(torch.from_numpy(outputs[0]), self._objective.class_axis)
         certainty = p.square_().sum(self._objective.class_axis).reshape(len(p), -1)
         curvature = (1 - certainty.double()).mean(1).clamp_(min=0).numpy()
+        self._last_curvatures = curvature
         self._curvatures = np.concatenate([self._curvatures, curvature])
         power = float(np.square(self._curvatures).mean())
         if power == 0 or float(self._curvatures.mean()) ** 2 / power > _FEW_SAMPLES:
@@ -357,8 +395,11 @@ class FisherPass:
         if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
             kept = x[x.abs() < MASK_MAGNITUDE]
             low, high = (float(kept.min()), float(kept.max())) if kept.numel() else (0.0, 0.0)
-        known = self._seen_ranges.get(name, (low, high))
-        self._seen_ranges[name] = (min(low, known[0]), max(high, known[1]))
+        return self._widen(name, (low, high))
+
+    def _widen(self, name: str, ends: tuple[float, float]) -> tuple[float, float]:
+        known = self._seen_ranges.get(name, ends)
+        self._seen_ranges[name] = (min(ends[0], known[0]), max(ends[1], known[1]))
         return self._seen_ranges[name]
 
     def _output_sqnr(self, probe: LayerProbe, tap: Tap) -> float:

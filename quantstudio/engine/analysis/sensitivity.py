@@ -7,42 +7,30 @@ Layers are ranked by KL: weight SQNR and local SQNR rank them wrongly, and accur
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError, UnsupportedOpError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity, Provenance, SensitivityResult
+from quantstudio.core.results import AccuracyCurve, Provenance, SensitivityResult
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.accuracy_curve import accuracy_curve
-from quantstudio.engine.analysis.classes import class_labels, sample_classes
+from quantstudio.engine.analysis.classes import class_labels
 from quantstudio.engine.analysis.divergence import Array, log_probabilities
-from quantstudio.engine.analysis.estimate import estimate, reference_sqnr
-from quantstudio.engine.analysis.exact import ExactScorer, activation_edit, both_edits, weight_edit
-from quantstudio.engine.analysis.precisions import reads_floats
-from quantstudio.engine.analysis.sensitivity_job import (
-    KIND,
-    SensitivityJob,
-    layer_sensitivity,
-)
-from quantstudio.engine.calibration.observer import calibrate
-from quantstudio.engine.calibration.tensors import calibration_tensors
+from quantstudio.engine.analysis.estimate import estimate
+from quantstudio.engine.analysis.measurement import Question, measure
+from quantstudio.engine.analysis.sensitivity_job import SensitivityJob
+from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.model.cut import Edit
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.runtime import CPU, resolve_provider
 from quantstudio.engine.torch_graph.device import resolve_device
 
 DEFAULT_PRECISIONS = ("int8", "int4", "int8-activations")
 DEFAULT_REFERENCE = "int4"
-
-Ranges = dict[tuple[str, str], tuple[float, float]]
 
 
 def fisher_sensitivity(
@@ -54,6 +42,7 @@ def fisher_sensitivity(
     reference: str = DEFAULT_REFERENCE,
     statistics: Statistics | None = None,
     device: str = "cpu",
+    store: ResultStore | None = None,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SensitivityResult:
@@ -72,6 +61,7 @@ def fisher_sensitivity(
             are headed by the first precision they can have.
         statistics: Calibrated activation ranges; without, the range of the samples themselves.
         device: torch device: "cpu", "cuda", "cuda:1", "mps".
+        store: Where what is known is read and what is found is kept, batch by batch; None keeps nothing.
         reporter: Told of batches and layers.
         cancel: Looked at before every pass and every layer.
 
@@ -88,7 +78,9 @@ def fisher_sensitivity(
     """
     started = time.perf_counter()
     where = resolve_device(device)
-    job = SensitivityJob.prepare(graph, dataset, samples, precisions, reference, statistics, reporter, cancel)
+    job = SensitivityJob.prepare(
+        graph, dataset, samples, precisions, reference, statistics, reporter, cancel, store
+    )
     job.cancel.raise_if_set()
     try:
         found = estimate(job, where)
@@ -100,7 +92,7 @@ def fisher_sensitivity(
         names = ", ".join(sorted(found.unreachable)[:3])
         reporter.message(f"No gradient reaches {names}: measured one by one instead")
         rest = [layer for layer in job.layers if layer.name in found.unreachable]
-        layers = {**layers, **_measure(job, rest, CPU)[0]}
+        layers = {**layers, **measure(job, rest, CPU).layers}
     return SensitivityResult(
         method="fisher",
         samples=job.samples,
@@ -122,8 +114,12 @@ def exact_sensitivity(
     precisions: Sequence[str] = DEFAULT_PRECISIONS,
     reference: str = DEFAULT_REFERENCE,
     layers: Collection[str] | None = None,
+    top: int | None = None,
+    all_but: bool = False,
+    accumulated: bool = False,
     statistics: Statistics | None = None,
     device: str = "cpu",
+    store: ResultStore | None = None,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SensitivityResult:
@@ -136,8 +132,12 @@ def exact_sensitivity(
         precisions: As for `fisher_sensitivity`. What is not asked is not run.
         reference: Precision of the headline figures.
         layers: Names of the layers to measure; None for all quantizable ones.
+        top: Measure only so many, those an estimate ranks highest.
+        all_but: Also every layer but this one at the reference precision (`kl_all_but`).
+        accumulated: Also the SQNR of each layer's output with every layer quantized, beside its own.
         statistics: Calibrated activation ranges; without, the range of the samples themselves.
         device: Execution provider, short or full name: "cpu", "cuda", ...
+        store: Where what is known is read and what is found is kept, layer by layer; None keeps nothing.
         reporter: Told of batches and layers.
         cancel: Ends a run in progress, too.
 
@@ -149,17 +149,42 @@ def exact_sensitivity(
     """
     started = time.perf_counter()
     provider = resolve_provider(device.removesuffix(":0"))
-    job = SensitivityJob.prepare(graph, dataset, samples, precisions, reference, statistics, reporter, cancel)
-    chosen = job.layers
-    if layers is not None:
-        unknown = sorted(set(layers) - {layer.name for layer in chosen})
-        if unknown:
-            raise RecipeError(
-                f"layer {unknown[0]!r} is not a quantizable layer of this model",
-                hint="Run `quantstudio inspect MODEL` for the layer names",
-            )
-        chosen = tuple(layer for layer in chosen if layer.name in set(layers))
-    return _measured_result(job, chosen, provider, started)
+    job = SensitivityJob.prepare(
+        graph, dataset, samples, precisions, reference, statistics, reporter, cancel, store
+    )
+    chosen = _chosen(job, layers)
+    if top is not None:
+        chosen = _worst(job, chosen, top)
+    return _measured_result(job, chosen, provider, started, Question(all_but, accumulated))
+
+
+def _chosen(job: SensitivityJob, names: Collection[str] | None) -> tuple[LayerInfo, ...]:
+    if names is None:
+        return job.layers
+    unknown = sorted(set(names) - {layer.name for layer in job.layers})
+    if unknown:
+        raise RecipeError(
+            f"layer {unknown[0]!r} is not a quantizable layer of this model",
+            hint="Run `quantstudio inspect MODEL` for the layer names",
+        )
+    return tuple(layer for layer in job.layers if layer.name in set(names))
+
+
+def _worst(job: SensitivityJob, layers: Sequence[LayerInfo], top: int) -> tuple[LayerInfo, ...]:
+    """Those with the highest estimate, in execution order; a layer no gradient reaches is among them."""
+    if top < 1:
+        raise RecipeError(f"cannot measure {top} layers", hint="Choose at least one")
+    try:
+        found = estimate(job, resolve_device("cpu"))
+    except UnsupportedOpError as error:
+        job.reporter.message(
+            f"{error.one_line} Without an estimate every layer is measured", Severity.WARNING
+        )
+        return tuple(layers)
+    kl = {name: row.kl for name, row in found.layers.items()}
+    ranked = sorted(layers, key=lambda layer: -kl.get(layer.name, math.inf))
+    kept = {layer.name for layer in ranked[:top]}
+    return tuple(layer for layer in layers if layer.name in kept)
 
 
 def _curve(job: SensitivityJob, scores: Array | None, *, are_probabilities: bool) -> AccuracyCurve | None:
@@ -171,111 +196,23 @@ def _curve(job: SensitivityJob, scores: Array | None, *, are_probabilities: bool
     return accuracy_curve(logits, None if labels is None else labels[: len(logits)], cancel=job.cancel)
 
 
-# -- the measurement -------------------------------------------------------------------------------
-
-
 def _measured_result(
-    job: SensitivityJob, layers: Sequence[LayerInfo], provider: str, started: float
+    job: SensitivityJob,
+    layers: Sequence[LayerInfo],
+    provider: str,
+    started: float,
+    question: Question | None = None,
 ) -> SensitivityResult:
-    found, scores = _measure(job, layers, provider)
-    classes = sample_classes(job.dataset, job.objective, scores)
+    found = measure(job, layers, provider, question)
     return SensitivityResult(
         method="exact",
         samples=job.samples,
         seconds=time.perf_counter() - started,
         reference=job.reference,
-        layers=tuple(found[layer.name] for layer in layers if layer.name in found),
-        curve=_curve(job, scores, are_probabilities=job.objective.is_probability),
+        layers=tuple(found.layers[layer.name] for layer in layers if layer.name in found.layers),
+        curve=_curve(job, found.scores, are_probabilities=job.objective.is_probability),
         provenance=Provenance.MEASURED,
         device=provider,
-        classes=classes.names if classes is not None else (),
+        classes=found.classes.names if found.classes is not None else (),
+        kl_all=found.kl_all,
     )
-
-
-def _measure(
-    job: SensitivityJob, layers: Sequence[LayerInfo], provider: str
-) -> tuple[dict[str, LayerSensitivity], Array | None]:
-    """Layers by name, and the FP32 class scores."""
-    ranges = _ranges(job, layers)
-    scorer = ExactScorer(
-        job.graph,
-        job.dataset,
-        job.objective,
-        samples=job.samples,
-        cancel=job.cancel,
-        provider=provider,
-    )
-    sqnr = reference_sqnr(job, layers)
-    steps = _Steps(job, len(layers) * scorer.batches)
-    classes = sample_classes(job.dataset, job.objective, scorer.scores)
-    found: dict[str, LayerSensitivity] = {}
-    for layer in layers:
-        job.cancel.raise_if_set()
-        edits = _edits(job, layer, ranges)
-        if not edits:
-            job.reporter.message(f"{layer.name}: none of the precisions asked for can be tried here")
-            steps.skip(scorer.batches)
-            continue
-        measured = dict(zip(edits, scorer.measure(layer, list(edits.values()), steps.next), strict=True))
-        headline = job.headline(measured)
-        hits, base = measured[headline].hits, scorer.base_hits
-        drop = None if hits is None or base is None else 100 * float(base.mean() - hits.mean())
-        divergences: dict[str, NDArray[np.float64]] = {name: one.divergence for name, one in measured.items()}
-        found[layer.name] = layer_sensitivity(
-            layer, divergences, headline, sqnr.get(layer.name, np.nan), "exact", drop, classes
-        )
-        job.reporter.layer_finished(layer.name, KIND, to_json(found[layer.name]))
-    return found, scorer.scores
-
-
-class _Steps:
-    """Progress over all layers, batch by batch."""
-
-    def __init__(self, job: SensitivityJob, total: int) -> None:
-        self._job = job
-        self._total = total
-        self._done = 0
-
-    def next(self) -> None:
-        """One more batch is done."""
-        self.skip(1)
-
-    def skip(self, count: int) -> None:
-        """So many are, or need not be."""
-        self._done += count
-        self._job.reporter.progress(self._done, self._total, "batches", "Measuring sensitivity")
-
-
-def _edits(job: SensitivityJob, layer: LayerInfo, ranges: Ranges) -> dict[str, Edit]:
-    """What to try on a layer, by precision; only what it can have."""
-    found: dict[str, Edit] = {}
-    for name, one in job.trials_of(layer).items():
-        parts: list[Edit] = []
-        if one.activations is not None:
-            key = one.activations_name
-            known = {tensor: ranges[tensor, key] for tensor in layer.inputs if (tensor, key) in ranges}
-            if not known:
-                continue
-            parts.append(activation_edit(layer, known, one.activations))
-        if one.weights is not None:
-            parts.append(weight_edit(layer, job.rounded(layer, one)))
-        found[name] = parts[0] if len(parts) == 1 else both_edits(*parts)
-    return found
-
-
-def _ranges(job: SensitivityJob, layers: Sequence[LayerInfo]) -> Ranges:
-    """Calibrated ranges, and where there are none the ends of the samples themselves."""
-    ranges = job.known_ranges()
-    if not job.grids:
-        return ranges
-    # Tensors inside an If or Loop body cannot be watched from outside.
-    read = {name for layer in layers if not layer.scope and reads_floats(layer) for name in layer.inputs}
-    missing = read - {name for name, _ in ranges}
-    if missing & set(calibration_tensors(job.graph)):
-        seen = calibrate(
-            job.graph, job.dataset, samples=job.samples, reporter=job.reporter, cancel=job.cancel
-        ).tensors
-        for name in sorted(missing & set(seen)):
-            ends = (seen[name].minimum, seen[name].maximum)
-            ranges.update({(name, precision): ends for precision in job.grids})
-    return ranges

@@ -15,9 +15,11 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.engine.analysis.classes import SampleClasses
 from quantstudio.engine.analysis.divergence import Objective, objective_of
 from quantstudio.engine.analysis.precisions import Trial, reads_floats, trial
+from quantstudio.engine.analysis.store import EmptyShelf, ResultStore, Shelf
 from quantstudio.engine.calibration.ranges import activation_range
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
@@ -42,6 +44,8 @@ class SensitivityJob:
     reference: str
     samples: int
     statistics: Statistics | None
+    shelf: Shelf
+    ranges_name: str
     reporter: Reporter
     cancel: CancelToken
 
@@ -56,6 +60,7 @@ class SensitivityJob:
         statistics: Statistics | None,
         reporter: Reporter,
         cancel: CancelToken | None,
+        store: ResultStore | None = None,
     ) -> SensitivityJob:
         """Check what was asked and collect what it takes.
 
@@ -90,6 +95,8 @@ class SensitivityJob:
             reference=asked[-1].name,
             samples=count,
             statistics=statistics,
+            shelf=store.shelf(graph.digest, dataset.digest, str(count)) if store else EmptyShelf(),
+            ranges_name=statistics_digest(statistics)[:32] if store and statistics else "",
             reporter=reporter,
             cancel=cancel or never_cancelled(),
         )
@@ -102,6 +109,10 @@ class SensitivityJob:
     def rounded(self, layer: LayerInfo, one: Trial) -> NDArray[np.float32]:
         """The layer's weights as a precision stores them."""
         return one.rounded(self.weights[layer.weight_name], layer.channel_axis)
+
+    def key_of(self, one: Trial) -> str:
+        """What results of a precision are kept under: only those of activations depend on their ranges."""
+        return one.name if one.activations is None else f"{one.name} {self.ranges_name}".rstrip()
 
     @property
     def grids(self) -> dict[str, IntegerGrid]:
