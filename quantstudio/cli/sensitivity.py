@@ -50,9 +50,9 @@ def command(
         typer.Option(
             "--precisions",
             metavar="P,P,...",
-            help="fp16, int8, int6, int4, int3, int2, binary (weights; with /tensor or /group32 behind integers "
-            "for another granularity than one scale a channel), int8-activations, int4-activations, or both, "
-            "as in int4+int8-activations.",
+            help="Weights: fp16, int8, int6, int4, int3, int2, binary; with /tensor or /group32 behind integers "
+            "not one scale a channel. Inputs: int8-activations, int4-activations. Both, such as "
+            "int4+int8-activations.",
         ),
     ] = "int8,int4,int8-activations",
     layers: Annotated[
