@@ -28,6 +28,9 @@ from quantstudio.jobs.process import ProcessRunner
 from quantstudio.project.store import Project
 
 GUARD_CALLS = 1000
+# A paint asks Python for a thousand values. While another thread reads a file or a message, each of them may
+# have to wait this long for Python's lock; the usual 5 ms add up to what can be seen.
+SWITCH_SECONDS = 0.0005
 
 
 def main(path: str = "", demo: str = "") -> int:
@@ -46,6 +49,7 @@ def main(path: str = "", demo: str = "") -> int:
     check_reference_counts()
     # Qt's loop never returns to Python for Ctrl+C; everything is on disk at any moment.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.setswitchinterval(SWITCH_SECONDS)
     app = make_application(sys.argv[:1])
     faults = Faults()
     faults.install()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from time import perf_counter
 from typing import Any
 
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
@@ -14,29 +16,53 @@ from quantstudio.jobs.spec import EventCallback, Runner
 
 RunnerFactory = Callable[[EventCallback], Runner]
 
+TURN_MS = 8.0
+
 
 class EventBridge(QObject):
     """Takes events on a runner's thread and emits them on the thread of the event loop.
+
+    Hundreds of layers finish in a burst: a turn of the loop takes events for `TURN_MS` and leaves the rest to
+    the next turns, in order.
 
     Emits `arrived(job_id, event)`.
     """
 
     arrived = Signal(str, object)
-    _posted = Signal(str, object)
+    _posted = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._is_closed = False
-        self._posted.connect(self.arrived, Qt.ConnectionType.QueuedConnection)
+        self._waiting: deque[tuple[str, Event]] = deque()
+        self._next_turn = QTimer(self)
+        self._next_turn.setSingleShot(True)
+        self._next_turn.setInterval(0)
+        self._next_turn.timeout.connect(self._take)
+        self._posted.connect(self._on_posted, Qt.ConnectionType.QueuedConnection)
 
     def post(self, job_id: str, event: Event) -> None:
         """Called on any thread."""
         if not self._is_closed:
-            self._posted.emit(job_id, event)
+            self._waiting.append((job_id, event))
+            self._posted.emit()
 
     def close(self) -> None:
         """Drop what still comes: nobody listens any more."""
         self._is_closed = True
+        self._waiting.clear()
+
+    def _on_posted(self) -> None:
+        if self._waiting and not self._next_turn.isActive():
+            self._take()
+
+    def _take(self) -> None:
+        end = perf_counter() + TURN_MS / 1000
+        while self._waiting:
+            if perf_counter() > end:
+                self._next_turn.start()
+                return
+            self.arrived.emit(*self._waiting.popleft())
 
 
 class Background(QObject):
