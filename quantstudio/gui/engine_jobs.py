@@ -74,6 +74,8 @@ def sensitivity_job(
     statistics: str,
     layers: Sequence[str] = (),
     precisions: Sequence[str] = (),
+    all_but: bool = False,
+    accumulated: bool = False,
     device: str = "cpu",
 ) -> JobSpec:
     """Sensitivity of all layers, or exactly of some, in the usual precisions or in those named."""
@@ -89,6 +91,10 @@ def sensitivity_job(
         params["layers"] = list(layers)
     if precisions:
         params["precisions"] = list(precisions)
+    if all_but:
+        params["all_but"] = True
+    if accumulated:
+        params["accumulated"] = True
     return new_job(f"{TASKS}sensitivity", params)
 
 

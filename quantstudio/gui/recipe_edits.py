@@ -88,7 +88,7 @@ def with_precision(
         layer = listed.get(name)
         if layer is None:
             continue
-        form = next((f for f in _FORMS[key] if is_legal(layer, NAMED_SCHEMES[f])), None)
+        form = form_of(layer, key)
         if form is None:
             skipped.append((name, layer.reason or f"{layer.op_type} layers have no {key.value} form"))
         else:
@@ -97,6 +97,30 @@ def with_precision(
         recipe = recipe.assign(members, NAMED_SCHEMES[form])
     chosen = [name for members in groups.values() for name in members]
     return Edit(f"Set {_few(chosen)} to {key.value}", recipe, tuple(skipped))
+
+
+def form_of(layer: LayerInfo, key: PrecisionKey) -> str | None:
+    """Name of the first scheme of a precision a layer can have; None if it can have none."""
+    return next((form for form in _FORMS[key] if is_legal(layer, NAMED_SCHEMES[form])), None)
+
+
+def with_threshold(
+    recipe: Recipe,
+    layers: Sequence[LayerInfo],
+    above: Sequence[str],
+    below: Sequence[str],
+    *,
+    keep: PrecisionKey,
+    rest: PrecisionKey | None,
+) -> Edit:
+    """Layers above a line in one precision and those below it in another, or as they are, as one edit."""
+    kept = with_precision(recipe, layers, above, keep)
+    verb = "Keep" if keep in (PrecisionKey.FP16, PrecisionKey.FP32) else "Put"
+    label = f"{verb} {_few(above)} above the line at {keep.value}"
+    if rest is None:
+        return Edit(label, kept.recipe, kept.skipped)
+    both = with_precision(kept.recipe, layers, below, rest)
+    return Edit(f"{label}, {_few(below)} below at {rest.value}", both.recipe, (*kept.skipped, *both.skipped))
 
 
 def with_type(recipe: Recipe, op_type: str, scheme: LayerScheme) -> Edit:

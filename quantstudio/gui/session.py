@@ -213,10 +213,29 @@ class Session(SessionBase):
         self.workflow.sensitivity(group, again=True)
         self.workflow.costs(group)
 
-    def exact_sensitivity(self, names: Sequence[str]) -> None:
-        """Measure layers one at a time."""
+    def analyze_at(self, precisions: Sequence[str]) -> None:
+        """Estimate every layer in further precisions; what is known stays and is not computed again."""
+        if precisions:
+            group = new_group()
+            self.workflow.calibrate(group)
+            self.workflow.sensitivity(group, precisions=tuple(precisions))
+
+    def exact_sensitivity(
+        self,
+        names: Sequence[str],
+        *,
+        precisions: Sequence[str] = (),
+        all_but: bool = False,
+        accumulated: bool = False,
+    ) -> None:
+        """Measure layers one at a time, and where asked with all the others quantized too.
+
+        Without `precisions` in the usual ones.
+        """
         if names:
-            self.workflow.sensitivity(exact=tuple(names))
+            self.workflow.sensitivity(
+                exact=tuple(names), precisions=tuple(precisions), all_but=all_but, accumulated=accumulated
+            )
 
     def quantize(self, *, on_built: Callable[[], None] | None = None) -> None:
         """Build the recipe, calibrating first where that is missing."""

@@ -36,6 +36,11 @@ QMenu::item { padding: 6px 24px 6px 10px; border-radius: 4px; }
 QMenu::item:selected { background: @accent_soft; color: @text; }
 QMenu::item:disabled { color: @faint; }
 QMenu::separator { height: 1px; background: @border; margin: 4px 6px; }
+CheckMenu::item { padding-left: 10px; }
+CheckMenu::indicator { width: 14px; height: 14px; margin-left: 8px; border: 1px solid @faint;
+    border-radius: 4px; background: @surface; }
+CheckMenu::indicator:checked { background: @accent; border-color: @accent; image: url(@check); }
+CheckMenu::indicator:checked:disabled { background: @faint; border-color: @faint; }
 QMenu::icon { padding-left: 8px; }
 QFrame[card="true"] { background: @surface; border: 1px solid @border; border-radius: 8px; }
 QFrame[toast="true"] { background: @raised; border: 1px solid @border; border-radius: 8px; }

@@ -132,14 +132,20 @@ class Workflow:
         exact: Sequence[str] = (),
         again: bool = False,
         precisions: Sequence[str] = (),
+        all_but: bool = False,
+        accumulated: bool = False,
     ) -> None:
-        """Sensitivity of every layer by output Fisher, in these precisions at least, or exactly of some."""
+        """Sensitivity of every layer by output Fisher, in these precisions at least, or exactly of some.
+
+        `all_but` and `accumulated` are measured only where asked, see `LayerSensitivity`.
+        """
         method = "exact" if exact else "fisher"
 
         def make() -> JobSpec | None:
             state = self._session.state
             known = {name for row in state.sensitivity.values() for name in row.by_precision}
-            if not exact and not again and state.curve is not None and known >= set(precisions):
+            missing = [name for name in precisions if exact or again or name not in known]
+            if not exact and not again and state.curve is not None and not missing:
                 return None
             return engine_jobs.sensitivity_job(
                 self._model(),
@@ -148,7 +154,9 @@ class Workflow:
                 samples=SENSITIVITY_SAMPLES,
                 statistics=state.statistics_path,
                 layers=exact,
-                precisions=precisions,
+                all_but=all_but,
+                accumulated=accumulated,
+                precisions=missing,
                 # An estimate runs in torch, a measurement in ONNX Runtime.
                 device=self.options.provider if exact else self.options.device,
             )
@@ -159,7 +167,15 @@ class Workflow:
             return f"{len(found.layers)} layers over {found.samples} samples, {found.method}"
 
         title = f"Exact sensitivity of {_few(exact)}" if exact else "Sensitivity"
-        self._add(f"sensitivity {method}", title, make, finished, on_layer=self._on_sensitivity, group=group)
+        what = " ".join((*exact, *precisions, *("all but",) * all_but, *("accumulated",) * accumulated))
+        self._add(
+            f"sensitivity {method} {what}",
+            title,
+            make,
+            finished,
+            on_layer=self._on_sensitivity,
+            group=group,
+        )
 
     def costs(self, group: str = "") -> None:
         """Bytes and times for the predictions, once for a model."""

@@ -299,7 +299,7 @@ def test_that_the_precision_list_changes_the_bars(qtbot, session):
     panel.precision.setCurrentIndex(panel.precision.findData("int8"))
     panel.precision.activated.emit(panel.precision.currentIndex())
     assert panel.strip.rows[0].kl == pytest.approx(reference / 200)
-    panel.order.button("size").click()
+    panel.sorted.click()
     assert panel.strip.labels[0].startswith("Layers, most sensitive")
     panel.log.click()
     assert panel.tag.text == "predicted"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QPointF, QRect, QRect
 from PySide6.QtGui import QColor, QImage, QImageWriter, QPainter
 from PySide6.QtSvg import QSvgGenerator
 
-from quantstudio.core.files import write_bytes
+from quantstudio.core.files import write_bytes, write_text
 from quantstudio.gui.theme import CAPTION_PX, Theme, ui_font
 
 PNG_SCALE = 2
@@ -51,6 +54,17 @@ def save_picture(picture: Picture, path: Path) -> None:
         OutputError: the file cannot be written; an old one is then untouched.
     """
     write_bytes(path, svg_of(picture) if path.suffix.lower() == ".svg" else png_of(picture))
+
+
+def save_table(rows: Sequence[Sequence[str]], path: Path) -> None:
+    """Write figures as CSV, one line a row.
+
+    Raises:
+        OutputError: the file cannot be written; an old one is then untouched.
+    """
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    write_text(path, buffer.getvalue())
 
 
 def svg_of(picture: Picture) -> bytes:

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QStackedWidget, QWidge
 
 from quantstudio.core.errors import OutputError
 from quantstudio.gui.plots.axes import FigureAxis
-from quantstudio.gui.plots.export import Picture, image_of, save_picture
+from quantstudio.gui.plots.export import Picture, image_of, save_picture, save_table
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, theme_hub, ui_font
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.empty_state import EmptyState
@@ -20,7 +20,7 @@ from quantstudio.gui.widgets.legend import Legend
 
 LEFT_AXIS_PX = 52
 GRID_ALPHA = 0.16
-FILTERS = {"svg": "SVG picture (*.svg)", "png": "PNG picture (*.png)"}
+FILTERS = {"svg": "SVG picture (*.svg)", "png": "PNG picture (*.png)", "csv": "Table (*.csv)"}
 
 
 class Plot(Card):
@@ -64,8 +64,9 @@ class Plot(Card):
         self.empty = EmptyState()
         self.empty.setObjectName(f"plot.{name}.empty")
         self.empty.asked.connect(self.action_asked)
+        self.page: QWidget = self.view
         self.stack = QStackedWidget()
-        self.stack.addWidget(self.view)
+        self.stack.addWidget(self.page)
         self.stack.addWidget(self.empty)
         self.add(self.stack)
         self._set_up_item()
@@ -102,7 +103,7 @@ class Plot(Card):
 
     def show_plot(self, summary: str) -> None:
         """Show the plot; `summary` says in words what can be seen."""
-        self.stack.setCurrentWidget(self.view)
+        self.stack.setCurrentWidget(self.page)
         self._set_legend(current_theme())
         self.set_summary(summary)
 
@@ -165,10 +166,17 @@ class Plot(Card):
             theme=theme,
         )
 
+    def figures_table(self) -> tuple[tuple[str, ...], ...]:
+        """The figures behind the plot, header first; empty where a plot offers none."""
+        return ()
+
     def save(self, path: Path) -> None:
-        """Write the plot as SVG or PNG; a failure is reported through `export_failed`."""
+        """Write the plot as SVG or PNG, or its figures as CSV; failures come through `export_failed`."""
         try:
-            save_picture(self.picture(), path)
+            if path.suffix.lower() == ".csv":
+                save_table(self.figures_table(), path)
+            else:
+                save_picture(self.picture(), path)
         except OutputError as error:
             self.export_failed.emit(error)
 
@@ -176,9 +184,11 @@ class Plot(Card):
         """The menu of the right mouse button."""
         menu = QMenu(self)
         menu.setObjectName(f"{self.objectName()}.menu")
+        table = (("Save figures as CSV…", self._on_save_csv),) if self.figures_table() else ()
         for text, slot in (
             ("Save as SVG…", self._on_save_svg),
             ("Save as PNG…", self._on_save_png),
+            *table,
             ("Copy picture", self._on_copy_picture),
             ("Copy as text", self._on_copy_text),
             ("Show everything", self.reset_view),
@@ -197,6 +207,9 @@ class Plot(Card):
 
     def _on_save_png(self) -> None:
         self._ask_for_path("png")
+
+    def _on_save_csv(self) -> None:
+        self._ask_for_path("csv")
 
     def _ask_for_path(self, suffix: str) -> None:
         dialog = QFileDialog(self, f"Save {self.title.text().lower()}")

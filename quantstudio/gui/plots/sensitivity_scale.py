@@ -30,6 +30,22 @@ PRECISION_NAMES = {
     "int8-activations": "INT8 activations",
     "int4-activations": "INT4 activations",
 }
+# What else the engine knows, for who wants to compare scales.
+GRANULARITIES = ("int8/tensor", "int4/tensor", "int4/group32")
+
+
+def precision_text(name: str) -> str:
+    """A precision of the sensitivity table for a person: "INT4 weights, groups of 32"."""
+    parts = []
+    for part in name.split("+"):
+        base, _, scale = part.partition("/")
+        text = PRECISION_NAMES.get(base, base.replace("-", " ").replace("int", "INT"))
+        if scale.startswith("group"):
+            text += f", groups of {scale.removeprefix('group')}"
+        elif scale:
+            text += f", one scale a {scale}"
+        parts.append(text)
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,9 @@ _WHISKERS_UP_TO = 200  # more than this on the screen and they are a smear
 _BEAMS_UP_TO = 60
 _BEAM = 0.32
 _MARK_PX = 5
-_KEYS = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}
+_LINE_KEYS = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}
+_LAYER_KEYS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
+LABELS_FROM_PX = 150  # a plot lower than this needs the room of its horizontal label
 
 
 class SensitivityStrip(Plot):
@@ -105,6 +107,11 @@ class SensitivityStrip(Plot):
         """Bars in layer order."""
         return self._rows
 
+    @property
+    def scale(self) -> SensitivityScale | None:
+        """From which KL on a bar is coloured."""
+        return self._scale
+
     def show_rows(self, rows: Sequence[StripRow], scale: SensitivityScale | None) -> None:
         """Draw these layers; layers without a value yet leave a gap."""
         keeps_view = [r.layer for r in rows] == [r.layer for r in self._rows] and not self.is_empty
@@ -173,6 +180,18 @@ class SensitivityStrip(Plot):
         position = self._position[layer]
         low, high = self._vertical_range()
         return float(position), low + (high - low) * 0.02
+
+    @override
+    def figures_table(self) -> tuple[tuple[str, ...], ...]:
+        rows = [self._rows[i] for i in self._order]
+        return (
+            ("layer", "kl_nats", "low_nats", "high_nats", "method"),
+            *(
+                (row.layer, f"{row.kl:.6g}", f"{row.low:.6g}", f"{row.high:.6g}", row.method)
+                for row in rows
+                if row.kl is not None
+            ),
+        )
 
     def _sort(self) -> None:
         order = list(range(len(self._rows)))
@@ -316,13 +335,23 @@ class SensitivityStrip(Plot):
 
     @override
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Arrow keys move the line, not the view."""
+        """Up and down move the line, left and right choose the layer beside."""
+        if watched is self.view and event.type() == QEvent.Type.Resize:
+            self.item.getAxis("bottom").showLabel(self.stack.height() >= LABELS_FROM_PX)
         if watched is self.view and isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
-            step = _KEYS.get(Qt.Key(event.key()))
-            if step is not None and self._level is not None:
-                self.step_threshold(step)
+            up, along = _LINE_KEYS.get(Qt.Key(event.key())), _LAYER_KEYS.get(Qt.Key(event.key()))
+            if up is not None and self._level is not None:
+                self.step_threshold(up)
+                return True
+            if along is not None and self._rows:
+                self._choose_beside(along)
                 return True
         return super().eventFilter(watched, event)
+
+    def _choose_beside(self, step: int) -> None:
+        at = self._position.get(self._selection[-1], -step) if self._selection else -step
+        place = min(max(at + step, 0), len(self._order) - 1)
+        self.layer_chosen.emit(self._rows[self._order[place]].layer)
 
     def _row_at(self, scene_position: object) -> StripRow | None:
         point = self.item.getViewBox().mapSceneToView(scene_position)
