@@ -44,6 +44,7 @@ def inspect_json(summary: ModelSummary) -> dict[str, object]:
         "file_bytes": summary.file_bytes,
         "verified_error": summary.verified_error,
         "notes": summary.notes,
+        "warnings": summary.warnings,
         "layers": summary.layers,
     }
 

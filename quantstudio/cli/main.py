@@ -26,6 +26,7 @@ from quantstudio.cli import (
     sensitivity,
 )
 from quantstudio.cli.execution import CANCELLED, exit_code_of, leave
+from quantstudio.cli.progress import WARNINGS
 from quantstudio.core.errors import QuantStudioError
 
 app = typer.Typer(
@@ -74,7 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def invoke(arguments: list[str]) -> int:
-    """Run the command line and say what to exit with."""
+    """Run the command line and say what to exit with; warnings come last, and not after a refusal."""
+    WARNINGS.clear()
+    code = _run(arguments)
+    if code != QuantStudioError.exit_code:
+        WARNINGS.print()
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     # `quantstudio FILE` and plain `quantstudio` open the window.
     first = arguments[0] if arguments else ""
     if first not in _COMMANDS and first not in ("--version", "--help", "-h"):

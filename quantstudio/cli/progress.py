@@ -13,15 +13,41 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from quantstudio.core.events import Severity
 
 
+class Warnings:
+    """Warnings of one command, told when it has ended: a refused command says one line, its error."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Keep one; the same text is told once."""
+        if text not in self._texts:
+            self._texts.append(text)
+
+    def print(self) -> None:
+        """Print them on standard error, and forget them."""
+        console = Console(stderr=True)
+        for text in self._texts:
+            console.print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._texts.clear()
+
+
+# One command a process runs at a time: its tasks share what it has to tell.
+WARNINGS = Warnings()
+
+
 class TerminalReporter:
-    """A reporter that draws one progress bar on standard error, and prints warnings there.
+    """A reporter that draws one progress bar on standard error, and keeps warnings for the command's end.
 
     Use as a context manager: the bar is removed at the end, also after an error.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         console = Console(stderr=True)
-        self._console = console
         self._quiet = quiet
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -58,8 +84,6 @@ class TerminalReporter:
         """Layers are shown in the table at the end."""
 
     def message(self, text: str, severity: Severity = Severity.INFO) -> None:
-        """Warnings are printed; information is for the log of the window."""
+        """Warnings are kept in `WARNINGS`; information is for the log of the window."""
         if severity is Severity.WARNING and not self._quiet:
-            self._console.print(
-                f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True
-            )
+            WARNINGS.add(text)

@@ -256,6 +256,6 @@ def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> No
         f"{integer} of {len(build.layers)} layers compute on integers"
     )
     print_table(console, title, columns, rows, right=(5,))
-    if build.preset:  # the warnings of the build were printed when they came
+    if build.preset:  # its warnings come at the end of the command
         console.print(build.preset, markup=False)
     console.print(f"recipe: {recipe_path}", markup=False)

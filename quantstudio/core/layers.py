@@ -81,6 +81,7 @@ class ModelSummary:
         notes: What normalisation changed and what it could not do, one sentence each.
         verified_error: Largest absolute output difference from the original on random input, relative to
             the output's largest magnitude.
+        warnings: What makes results worthless or impossible, such as weights that are no numbers.
     """
 
     source_path: str
@@ -97,6 +98,7 @@ class ModelSummary:
     file_bytes: int
     notes: tuple[str, ...] = ()
     verified_error: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def layer(self, name: str) -> LayerInfo | None:
         """The layer of that name, or None."""

@@ -223,15 +223,18 @@ def test_that_a_dynamic_axis_written_as_minus_one_is_opened(tmp_path, refused, c
         (model([node("Relu", ["x"], ["y"], "r")], [value("x", ["N", 8])], [value("y", ["N", 8])]), "nothing"),
         (
             model(
-                [node("MatMul", ["x", "w"], ["y"], "double")],
-                [value("x", ["N", 8], onnx.TensorProto.DOUBLE)],
-                [value("y", ["N", 4], onnx.TensorProto.DOUBLE)],
-                {"w": random(8, 4).astype(np.float64)},
+                [
+                    node("DequantizeLinear", ["q", "s"], ["w"], "weight"),
+                    node("MatMul", ["x", "w"], ["y"], "product"),
+                ],
+                [value("x", ["N", 8])],
+                [value("y", ["N", 4])],
+                {"q": np.arange(32, dtype=np.int8).reshape(8, 4), "s": np.array(0.1, np.float32)},
             ),
-            "float64",
+            "already quantized (1 of 1 layers, INT8). Give the float model",
         ),
     ],
-    ids=["no layers", "no float32 layers"],
+    ids=["no layers", "quantized before"],
 )
 @pytest.mark.parametrize("preset", ["static-int8", "dynamic-int8", "weight-int4", "float16", "auto"])
 def test_that_a_build_that_would_change_nothing_is_refused(made, says, preset, tmp_path, out, refused):
@@ -674,4 +677,30 @@ def test_that_an_initializer_of_nan_is_named_by_every_precision(tmp_path, out, r
     onnx.save(made, tmp_path / "m.onnx")
     for preset in ("dynamic-int8", "weight-int8", "weight-int4"):
         arguments = ["quantize", str(tmp_path / "m.onnx"), "--preset", preset]
-        assert "w2" in refused([*arguments, "-o", str(out / "m.onnx")])
+        says = refused([*arguments, "-o", str(out / "m.onnx")])
+        assert "second: its weight 'w2' holds NaN or infinity" in says
+    assert "FP16 ends" in refused([*arguments[:3], "float16", "-o", str(out / "m.onnx")])
+
+
+def test_that_a_base_of_nan_is_no_base(tmp_path, refused):
+    made = mlp()
+    made.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.full((16, 3), np.nan, np.float32), "w2"))
+    onnx.save(made, tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=np.ones((4, 8), np.float32))
+    network = str(tmp_path / "m.onnx")
+    assert "computes no numbers" in refused(
+        ["compare", network, network, "--data", str(tmp_path / "d.npz"), "--no-latency"]
+    )
+
+
+def test_that_warnings_come_after_what_a_command_gives(tmp_path, capfd):
+    made = mlp()
+    made.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.full((16, 3), np.nan, np.float32), "w2"))
+    onnx.save(made, tmp_path / "m.onnx")
+    capfd.readouterr()
+    for _again in range(2):
+        assert invoke(["inspect", str(tmp_path / "m.onnx"), "--json", "-"]) == 0
+        captured = capfd.readouterr()
+        assert captured.err.startswith("warning: Tensor 'w2' of layer 'second'")
+        assert captured.err.count("\n") == 1
+        assert json.loads(captured.out)["warnings"][0] in captured.err

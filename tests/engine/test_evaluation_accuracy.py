@@ -219,3 +219,11 @@ def test_that_values_have_sqnr_only() -> None:
     assert math.isnan(found.top1)
     assert math.isnan(found.kl)
     assert found.sqnr_db == pytest.approx(20.0)
+
+
+def test_that_nothing_agrees_where_the_base_computes_no_number() -> None:
+    base = np.array([[1.0, 2.0, 3.0], [np.nan, 0.0, 0.0]], dtype=np.float32)
+    tally = AgreementTally(SCORES)
+    tally.add(base, base)
+    found = tally.result()
+    assert (found.top1, found.kl, found.sqnr_db) == (0.5, 0.0, math.inf)

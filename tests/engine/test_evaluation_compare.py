@@ -263,3 +263,10 @@ def test_that_what_was_measured_outlives_a_process_that_fails(
     assert result.variants[1].metrics["top1"] == pytest.approx(5 / 6)
     assert result.variants[1].footprint is None
     assert any("measures memory failed" in text for text in Messages.texts)
+
+
+def test_that_a_base_that_computes_no_numbers_is_refused(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    broken = linear_model(tmp_path / "nan.onnx", np.full((CLASSES, CLASSES), np.nan, dtype=np.float32))
+    for variants in ([broken], [pair[0]]):
+        with pytest.raises(MeasureError, match=r"nan\.onnx: the base computes no numbers"):
+            compare(broken, variants, _data(), **QUICK)

@@ -16,7 +16,7 @@ from quantstudio.core.errors import (
     TrustRequiredError,
     UnsupportedOpError,
 )
-from quantstudio.core.events import CancelToken
+from quantstudio.core.events import CancelToken, NullReporter, Severity
 from quantstudio.core.folders import cache_folder
 from quantstudio.engine.model import verify as verification
 from quantstudio.engine.model.open import open_model
@@ -326,3 +326,36 @@ def test_that_string_inputs_are_opened_and_said_to_be_unverified(tmp_path):
     result = open_model(save(made, tmp_path))
     assert any("Not verified" in note for note in result.summary.notes)
     assert np.isnan(result.summary.verified_error)
+
+
+class Listener(NullReporter):
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def message(self, text: str, severity: Severity = Severity.INFO) -> None:
+        assert severity is Severity.WARNING
+        self.told.append(text)
+
+
+def test_that_weights_that_are_no_numbers_are_named_whenever_the_file_is_opened(tmp_path):
+    made = mlp()
+    broken = random(16, 3)
+    broken[0, :2] = np.nan, np.inf
+    made.graph.initializer[2].CopyFrom(numpy_helper.from_array(broken, "w2"))
+    path = save(made, tmp_path)
+    for _again in range(2):
+        listener = Listener()
+        summary = open_model(path, reporter=listener).summary
+        (text,) = listener.told
+        assert text.startswith("Tensor 'w2' of layer 'second' holds NaN or infinity in 2 of 48 values")
+        assert summary.warnings == (text,)
+
+
+def test_that_infinity_in_a_mask_is_no_mistake(tmp_path):
+    made = mlp()
+    made.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.full(16, -np.inf, np.float32), "b1"))
+    listener = Listener()
+    open_model(save(made, tmp_path), reporter=listener)
+    assert listener.told == []

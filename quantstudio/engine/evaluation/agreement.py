@@ -23,6 +23,7 @@ class AgreementTally:
         self._form = form
         self._rows = 0
         self._same = 0
+        self._defined = 0
         self._kl = 0.0
         self._signal = 0.0
         self._noise = 0.0
@@ -32,11 +33,15 @@ class AgreementTally:
         if self._form.is_classification:
             ours, theirs = predictions(base, self._form), predictions(variant, self._form)
             self._rows += len(ours)
-            self._same += int(np.count_nonzero(ours == theirs))
+            # Where the base itself computes no number there is nothing to agree with.
+            self._same += int(np.count_nonzero((ours == theirs) & (ours >= 0)))
         if self._form.meaning in (Meaning.CLASSES, Meaning.TOKENS):
+            scores, others = class_scores(base, self._form), class_scores(variant, self._form)
+            defined = ~np.isnan(scores).any(axis=1)
+            self._defined += int(np.count_nonzero(defined))
             self._kl += _kl_sum(
-                log_probabilities(class_scores(base, self._form), self._form),
-                log_probabilities(class_scores(variant, self._form), self._form),
+                log_probabilities(scores[defined], self._form),
+                log_probabilities(others[defined], self._form),
             )
         reference = np.asarray(base, dtype=np.float64)
         usable = np.isfinite(reference)
@@ -54,11 +59,12 @@ class AgreementTally:
         """Top-1 agreement (share), mean KL (nats), SQNR (dB).
 
         Without classes, top-1 and KL are NaN. A variant that outputs NaN has no agreement there, an infinite
-        KL and an SQNR of minus infinity.
+        KL and an SQNR of minus infinity. Where the base outputs NaN nothing agrees, and KL and SQNR are those
+        of the other samples.
         """
         top1 = self._same / self._rows if self._rows else math.nan
-        has_kl = self._form.meaning in (Meaning.CLASSES, Meaning.TOKENS) and self._rows > 0
-        kl = self._kl / self._rows if has_kl else math.nan
+        has_kl = self._defined > 0
+        kl = self._kl / self._defined if has_kl else math.nan
         return Agreement(
             top1=top1,
             kl=math.inf if has_kl and math.isnan(kl) else kl,

@@ -195,16 +195,20 @@ def _rounds(
     count = len(runners)
     times: list[list[float]] = []
     share = 0.0
-    started = perf_counter()
+    started = perf_counter() - cancel.paused_s
     with _collector_paused():
         while len(times) < budget.max_rounds:
-            elapsed = perf_counter() - started
+            paused_s = cancel.paused_s
+            elapsed = perf_counter() - started - paused_s
             if len(times) >= budget.min_rounds and elapsed >= budget.seconds:
                 break
             row = [0.0] * count
             for index in _order(len(times), count):
                 cancel.raise_if_set()
                 row[index] = runners[index].turn_ms(cancel)
+            if cancel.paused_s > paused_s:
+                # What one model got before the pause is no pair to what another got after it.
+                continue
             times.append(row)
             # Rounds that take longer than the first ones must not move the bar back.
             done = len(times)

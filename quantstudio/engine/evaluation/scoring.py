@@ -165,6 +165,12 @@ def score_models(
         reporter.progress(batch.start + batch.count, len(dataset), "samples", "Measuring accuracy")
     if form is None:
         raise MeasureError("the data holds no samples")
+    if undefined == len(dataset):
+        raise MeasureError(
+            f"the base computes no numbers (NaN) on any of {undefined} samples, so nothing compares with it",
+            where=str(models[0].path),
+            hint="Check its weights with `quantstudio inspect`, and the data and its transform",
+        )
     if undefined:
         reporter.message(
             f"{models[0].path.name} itself outputs values that are not numbers on {undefined} of "

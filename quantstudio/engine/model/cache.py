@@ -31,7 +31,7 @@ from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.protos import all_graphs
 
 # Raised with every change of the normaliser or the layer list, so that old entries are not reused.
-NORMALISER_VERSION = 5
+NORMALISER_VERSION = 6
 
 # Protocol buffers end at 2 GiB; the rest is room for the graph itself.
 LARGEST_INLINE_BYTES = 1_900_000_000

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from quantstudio.core.errors import JobCancelled, ModelLoadError, OutputError, QuantStudioError
-from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.files import file_digest
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.engine.model.cache import (
@@ -27,7 +28,7 @@ from quantstudio.engine.model.cache import (
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.layers import list_layers
 from quantstudio.engine.model.normalise import Changes, normalise, repair
-from quantstudio.engine.model.protos import type_name
+from quantstudio.engine.model.protos import FLOAT_TYPES, as_array, index, type_name
 from quantstudio.engine.model.reading import (
     ModelKind,
     combined_digest,
@@ -91,7 +92,7 @@ def open_model(
         trust: The user agreed to run the code a program or factory contains.
         factory: "module:factory" that makes the network for a file of weights.
         state: File of weights to load into the network of a factory.
-        reporter: Told each step.
+        reporter: Told each step, and what makes results of this model worthless.
         cancel: Stops between steps.
 
     Returns:
@@ -105,7 +106,15 @@ def open_model(
         OutputError: the cache folder cannot be written.
         JobCancelled: `cancel` was set.
     """
-    token = cancel or never_cancelled()
+    graph = _opened(path, trust, factory, state, reporter, cancel or never_cancelled())
+    for text in graph.summary.warnings:
+        reporter.message(text, Severity.WARNING)
+    return graph
+
+
+def _opened(
+    path: str | Path, trust: bool, factory: str, state: str, reporter: Reporter, token: CancelToken
+) -> Graph:
     shown = str(path)
     reporter.progress(0, len(_STEPS), "steps", f"{_STEPS[0]} {Path(shown).name}")
     if is_factory(shown):
@@ -257,7 +266,29 @@ def _summarise(
         file_bytes=graph_path.stat().st_size,
         notes=(*source.notes, *notes, *_quantized_note(table.layers), *proof.notes),
         verified_error=proof.error,
+        warnings=_values_that_are_none(model, table.layers),
     )
+
+
+def _values_that_are_none(model: ModelProto, layers: Sequence[LayerInfo]) -> tuple[str, ...]:
+    """Warnings of NaN in any constant, and of infinities in weights: in a mask they are meant."""
+    owners: dict[str, list[str]] = {}
+    for layer in layers:
+        owners.setdefault(layer.weight_name, []).append(layer.name)
+    warnings = []
+    for name, tensor in index(model.graph).constants.items():
+        if tensor.data_type not in FLOAT_TYPES:
+            continue
+        values = as_array(tensor)
+        bad = ~np.isfinite(values) if name in owners else np.isnan(values)
+        if not bad.any():
+            continue
+        of_layer = f" of layer {owners[name][0]!r}" if name in owners else ""
+        warnings.append(
+            f"Tensor {name!r}{of_layer} holds NaN or infinity in {np.count_nonzero(bad)} of {values.size} "
+            "values: it cannot be quantized, and what the model computes may be no number."
+        )
+    return tuple(warnings)
 
 
 def _quantized_note(layers: Sequence[LayerInfo]) -> tuple[str, ...]:

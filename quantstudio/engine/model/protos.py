@@ -31,6 +31,9 @@ NATIVE_TYPES = frozenset(
     }
 )
 
+# Floating types numpy knows.
+FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
+
 _BITS: dict[int, int] = {
     TensorProto.INT4: 4,
     TensorProto.UINT4: 4,

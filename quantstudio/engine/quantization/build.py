@@ -101,7 +101,7 @@ def build_variant(
 
 
 def check_float_weights(graph: Graph, recipe: Recipe | None = None) -> None:
-    """A file that was quantized before has no float weights to quantize from: refused, as a copy is no result.
+    """A file that was quantized before has no float weights to quantize from; a copy is no result.
 
     Args:
         graph: Normalised model.

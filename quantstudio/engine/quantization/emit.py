@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from quantstudio.core.errors import BuildError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
@@ -285,7 +286,14 @@ class _Emitter:
 
 
 def _write_layer(layer: LayerNode) -> None:
-    scheme: LayerScheme = layer.scheme
+    try:
+        _write_as(layer, layer.scheme)
+    except BuildError as error:
+        # Below, tensors are known, not the layer they belong to.
+        raise BuildError(error.what, where=error.where or layer.name, hint=error.hint) from error
+
+
+def _write_as(layer: LayerNode, scheme: LayerScheme) -> None:
     if scheme.is_static:
         write_static(layer)
     elif scheme.is_dynamic:

@@ -38,6 +38,10 @@ def _as_half(layer: LayerNode, index: int) -> NDArray[np.float16]:
         BuildError: a value is beyond the range of half precision; clipping it would change the network.
     """
     weight = layer.weight(index)
+    if np.isnan(weight).any():
+        raise BuildError(
+            "its weight holds NaN", where=layer.name, hint="Keep the layer in FP32, or repair the model"
+        )
     largest = float(np.abs(weight).max(initial=0.0))
     if not largest <= LARGEST_HALF:
         raise BuildError(

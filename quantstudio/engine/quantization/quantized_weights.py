@@ -54,7 +54,8 @@ class WeightSource:
         """
         if not np.isfinite(self.value).all():
             raise BuildError(
-                "the weight holds NaN or infinity", where=self.name, hint="Repair or retrain the model"
+                f"its weight {self.name!r} holds NaN or infinity",
+                hint="Keep the layer in FP32, or repair the model",
             )
         return quantize_weight(self.value, self.scheme, self.channel_axis, self.clip)
 
