@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -122,16 +124,47 @@ class NullReporter:
         """Ignore."""
 
 
+_PAUSE_STEP_S = 0.05
+
+
 class CancelToken:
-    """A flag set from another thread; tasks look at it at every batch and every layer."""
+    """A flag set from another thread; tasks look at it at every batch and every layer.
+
+    The same look is where a paused task waits, so a run in progress is finished first.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._actions: list[Callable[[], None]] = []
+        self._paused_at: float | None = None
+        self._paused_s = 0.0
+
+    def pause(self) -> None:
+        """Ask the work to wait at its next look, until `resume` or `set`; a token that is set stays so."""
+        if self._paused_at is None and not self._event.is_set():
+            self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Let the work go on."""
+        since, self._paused_at = self._paused_at, None
+        if since is not None:
+            self._paused_s += time.monotonic() - since
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the work waits, or is going to."""
+        return self._paused_at is not None
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds of all pauses so far, the present one included: time that says nothing about speed."""
+        since = self._paused_at
+        return self._paused_s + (0.0 if since is None else time.monotonic() - since)
 
     def set(self) -> None:
-        """Ask the work to stop."""
+        """Ask the work to stop; ends a pause."""
         self._event.set()
+        self.resume()
         for action in tuple(self._actions):
             action()
 
@@ -140,11 +173,15 @@ class CancelToken:
         return self._event.is_set()
 
     def raise_if_set(self) -> None:
-        """Stop here if asked to.
+        """Stop here if asked to; wait here while paused.
 
         Raises:
             JobCancelled: the token is set.
         """
+        # Looking again and again instead of waiting on a lock: a signal handler may set the token from the
+        # very thread that waits.
+        while self._paused_at is not None and not self._event.is_set():
+            time.sleep(_PAUSE_STEP_S)
         if self._event.is_set():
             raise JobCancelled
 

@@ -77,7 +77,9 @@ class JobList(QObject):
         self._queue: deque[Work] = deque()
         self._running: Work | None = None
         self._rows: dict[str, JobRow] = {}
+        # Seconds of a steady clock; pauses move the start.
         self._started_at: dict[str, float] = {}
+        self._paused_at: float | None = None
 
     @property
     def rows(self) -> tuple[JobRow, ...]:
@@ -117,6 +119,22 @@ class JobList(QObject):
         for work in [w for w in self._queue if job_id in (None, w.job_id)]:
             self._queue.remove(work)
             self._update(work.job_id, state=JobState.CANCELLED, outcome="Cancelled before it started")
+
+    def pause(self, job_id: str) -> None:
+        """Let the job under way wait at its next batch or layer; one that is stopping ignores it."""
+        row = self.running
+        if row is not None and row.job_id == job_id and row.state is JobState.RUNNING:
+            self._update(job_id, state=JobState.PAUSED)
+            self._paused_at = time.monotonic()
+            self._runner.pause(job_id)
+
+    def resume(self, job_id: str) -> None:
+        """Let a paused job go on."""
+        row = self.running
+        if row is not None and row.job_id == job_id and row.state is JobState.PAUSED:
+            self._end_pause(job_id)
+            self._update(job_id, state=JobState.RUNNING)
+            self._runner.resume(job_id)
 
     def abandon(self) -> None:
         """Stop everything and ignore what still comes: the work is about another model."""
@@ -179,8 +197,14 @@ class JobList(QObject):
             case JobEnded():
                 self._on_ended(work, event)
 
+    def _end_pause(self, job_id: str) -> None:
+        if self._paused_at is not None:
+            self._started_at[job_id] += time.monotonic() - self._paused_at
+            self._paused_at = None
+
     def _on_ended(self, work: Work, ended: JobEnded) -> None:
         self._running = None
+        self._end_pause(work.job_id)
         if ended.state is JobState.SUCCEEDED:
             self._succeed(work, ended.result or {})
         elif ended.state is JobState.CANCELLED:
@@ -244,7 +268,8 @@ class JobList(QObject):
         if row is None:
             return
         started = self._started_at.get(job_id)
-        seconds = time.monotonic() - started if started is not None else 0.0
+        now = time.monotonic() if self._paused_at is None else self._paused_at
+        seconds = now - started if started is not None else 0.0
         self._rows[job_id] = replace(row, seconds=seconds, **changes)
         self.changed.emit()
 

@@ -268,6 +268,14 @@ class Session(SessionBase):
         """After a project was opened: find again what the cache no longer holds."""
         self.workflow.resume()
 
+    def pause_job(self, job_id: str) -> None:
+        """Let the running job wait."""
+        self.job_list.pause(job_id)
+
+    def resume_job(self, job_id: str) -> None:
+        """Let it go on."""
+        self.job_list.resume(job_id)
+
     def cancel(self, job_id: str | None = None) -> None:
         """Stop one job, or all."""
         self.job_list.cancel(job_id)

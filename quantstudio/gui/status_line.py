@@ -29,6 +29,8 @@ def progress_text(row: JobRow) -> str:
     if row.total:
         parts.append(f"{count(row.done)} / {count(row.total)} {row.unit}".rstrip())
     text = "  ".join(parts)
+    if row.state is JobState.PAUSED:
+        return f"{text}, paused"
     if row.state is JobState.CANCELLING:
         return f"{row.title}: stopping"
     return f"{text}, {time_left(row.seconds_left)}" if row.seconds_left is not None else text
@@ -89,7 +91,7 @@ class StatusLine(QObject):
             self.progress.setRange(0, 0 if fraction is None else 1000)
             if fraction is not None:
                 self.progress.setValue(round(fraction * 1000))
-            self.stop.setEnabled(row.state is JobState.RUNNING)
+            self.stop.setEnabled(row.state is not JobState.CANCELLING)
         self.engine.setText(self._engine_text(row))
 
     def _engine_text(self, row: JobRow | None) -> str:

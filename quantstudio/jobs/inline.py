@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from quantstudio.core.events import CancelToken, Event, JobEnded, JobState
 from quantstudio.jobs.execution import Outcome, run_task
-from quantstudio.jobs.reporters import EventReporter
+from quantstudio.jobs.reporters import EventReporter, working_clock
 from quantstudio.jobs.spec import TASK_PREFIXES, EventCallback, JobSpec
 
 
@@ -54,6 +54,16 @@ class InlineRunner:
         if token := self._tokens.get(job_id):
             token.set()
 
+    def pause(self, job_id: str) -> None:
+        """Let a running job wait until another thread resumes or cancels it."""
+        if token := self._tokens.get(job_id):
+            token.pause()
+
+    def resume(self, job_id: str) -> None:
+        """Let it go on."""
+        if token := self._tokens.get(job_id):
+            token.resume()
+
     def close(self) -> None:
         """Stop what runs; later jobs end as cancelled."""
         self._is_closed = True
@@ -64,7 +74,7 @@ class InlineRunner:
         if self._is_closed:
             token.set()
         self._tokens[spec.id] = token
-        reporter = EventReporter(lambda event: self._emit(spec.id, event))
+        reporter = EventReporter(lambda event: self._emit(spec.id, event), clock=working_clock(token))
         try:
             outcome = run_task(spec, reporter, token, prefixes=self._prefixes)
         finally:

@@ -19,8 +19,10 @@ from quantstudio.jobs.protocol import (
     Beat,
     Cancel,
     JobEvent,
+    Pause,
     Ping,
     ProtocolError,
+    Resume,
     Run,
     Shutdown,
     Started,
@@ -76,6 +78,7 @@ class _Job:
     is_started: bool = False
     was_retried: bool = False
     is_cancelled: bool = False
+    is_paused: bool = False
     escalation: _Escalation = _Escalation.TERMINATE
     deadline: float | None = None
     is_silence_told: bool = False
@@ -98,7 +101,8 @@ class ProcessRunner:
 
     Args:
         on_event: Gets job id and event. JobEnded comes exactly once a job, whatever happens.
-        on_state: Gets RUNNING when a task is called and CANCELLING when a running job is told to stop.
+        on_state: Gets RUNNING when a task is called or goes on, PAUSED when it is told to wait, CANCELLING
+            when it is told to stop.
         tasks_under: More module prefixes whose functions are tasks.
         cancel_grace_s: Time a running task gets to stop by itself.
     """
@@ -141,6 +145,14 @@ class ProcessRunner:
     def cancel(self, job_id: str) -> None:
         """Stop the job within two seconds: by its token, then by ending the worker."""
         self._inbox.put((self._do_cancel, (job_id,)))
+
+    def pause(self, job_id: str) -> None:
+        """Let the job, waiting or running, wait at its next batch or layer."""
+        self._inbox.put((self._do_pause, (job_id, True)))
+
+    def resume(self, job_id: str) -> None:
+        """Let a paused job go on."""
+        self._inbox.put((self._do_pause, (job_id, False)))
 
     def warm_up(self, modules: Sequence[str] = HEAVY_MODULES) -> None:
         """Start the worker now and let it import what jobs will need."""
@@ -216,6 +228,18 @@ class ProcessRunner:
         self._link.process.send(Cancel(job_id))
         self._tell_state(job_id, JobState.CANCELLING)
 
+    def _do_pause(self, job_id: str, is_paused: bool) -> None:
+        for job in self._waiting:
+            if job.spec.id == job_id:
+                job.is_paused = is_paused
+        running = self._running
+        if running is None or running.spec.id != job_id or running.is_cancelled or self._link is None:
+            return
+        if running.is_paused is not is_paused:
+            running.is_paused = is_paused
+            self._link.process.send(Pause(job_id) if is_paused else Resume(job_id))
+            self._tell_state(job_id, JobState.PAUSED if is_paused else JobState.RUNNING)
+
     def _do_close(self) -> None:
         self._is_closing = True
         for job in list(self._waiting):
@@ -245,6 +269,8 @@ class ProcessRunner:
             return
         link.heard_at = time.monotonic()
         link.process.send(Run(job.spec))
+        if job.is_paused:
+            link.process.send(Pause(job.spec.id))
 
     def _start_worker(self) -> _Link:
         self._generation = generation = self._generation + 1
@@ -279,7 +305,7 @@ class ProcessRunner:
             return
         elif isinstance(message, Started) and message.job == job.spec.id:
             job.is_started = True
-            self._tell_state(job.spec.id, JobState.RUNNING)
+            self._tell_state(job.spec.id, JobState.PAUSED if job.is_paused else JobState.RUNNING)
         elif isinstance(message, JobEvent) and message.job == job.spec.id:
             job.is_silence_told = False
             if isinstance(message.event, JobEnded):

@@ -1,6 +1,6 @@
 """JSON lines between a window and its worker: one message a line, versioned, read strictly.
 
-To the worker: run, cancel, warm, ping, shutdown. From it: hello, started, event, beat, pong.
+To the worker: run, cancel, pause, resume, warm, ping, shutdown. From it: hello, started, event, beat, pong.
 """
 
 from __future__ import annotations
@@ -31,6 +31,20 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """Set the token of this job."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let this job wait at its next batch or layer."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let this job go on."""
 
     job: str
 
@@ -99,11 +113,13 @@ class Pong:
 
 
 WorkerMessage = Hello | Started | JobEvent | Beat | Pong
-Command = Run | Cancel | Warm | Ping | Shutdown
+Command = Run | Cancel | Pause | Resume | Warm | Ping | Shutdown
 
 _COMMANDS: dict[str, type[Any]] = {
     "run": Run,
     "cancel": Cancel,
+    "pause": Pause,
+    "resume": Resume,
     "warm": Warm,
     "ping": Ping,
     "shutdown": Shutdown,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantstudio.core.codec import to_json
-from quantstudio.core.events import Event, LayerFinished, Message, Progress, Severity
+from quantstudio.core.events import CancelToken, Event, LayerFinished, Message, Progress, Severity
 
 PROGRESS_INTERVAL_S = 0.05
 # Recent speed counts more than old speed: after this many seconds a unit's weight is 1/e.
@@ -50,6 +50,11 @@ class TimeLeft:
         # A unit that takes longer than the last ones did must not leave the figure standing still.
         pace = self._seconds / self._units
         return max(0.0, (total - done) * pace - min(now - self._at, pace))
+
+
+def working_clock(token: CancelToken) -> Callable[[], float]:
+    """A steady clock in seconds that stands still while the token is paused."""
+    return lambda: time.monotonic() - token.paused_s
 
 
 class EventReporter:

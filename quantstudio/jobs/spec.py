@@ -56,5 +56,11 @@ class Runner(Protocol):
     def cancel(self, job_id: str) -> None:
         """Stop the job, waiting or running; a job that has ended or never was is ignored."""
 
+    def pause(self, job_id: str) -> None:
+        """Let the job wait at its next batch or layer; a job that has ended or never was is ignored."""
+
+    def resume(self, job_id: str) -> None:
+        """Let a paused job go on; cancelling ends a pause, too."""
+
     def close(self) -> None:
         """End every job and release everything; safe to call twice."""

@@ -26,11 +26,14 @@ from quantstudio.jobs.execution import run_task
 from quantstudio.jobs.protocol import (
     Beat,
     Cancel,
+    Command,
     Hello,
     JobEvent,
+    Pause,
     Ping,
     Pong,
     ProtocolError,
+    Resume,
     Run,
     Shutdown,
     Started,
@@ -39,12 +42,17 @@ from quantstudio.jobs.protocol import (
     decode_command,
     encode,
 )
-from quantstudio.jobs.reporters import PROGRESS_INTERVAL_S, EventReporter
+from quantstudio.jobs.reporters import PROGRESS_INTERVAL_S, EventReporter, working_clock
 from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
 
 BEAT_INTERVAL_S = 1.0
 ORPHAN_GRACE_S = 2.0
 _LOOK_AGAIN = ""
+_TOKEN_ACTIONS: dict[type[Command], Callable[[CancelToken], None]] = {
+    Cancel: CancelToken.set,
+    Pause: CancelToken.pause,
+    Resume: CancelToken.resume,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +115,12 @@ class Worker:
                 return item
 
     def _run(self, spec: JobSpec) -> None:
-        reporter = EventReporter(lambda event: self._say(spec.id, event))
+        token = self._tokens[spec.id]
+        reporter = EventReporter(lambda event: self._say(spec.id, event), clock=working_clock(token))
         self._send(Started(spec.id))
         self._job, self._reporter = spec.id, reporter
         try:
-            outcome = run_task(spec, reporter, self._tokens[spec.id], prefixes=self._prefixes)
+            outcome = run_task(spec, reporter, token, prefixes=self._prefixes)
         finally:
             self._job, self._reporter = "", None
         reporter.flush(final=True)
@@ -137,9 +146,9 @@ class Worker:
             # The token exists before the job is taken up: a cancel right behind the run finds it.
             self._tokens[command.spec.id] = CancelToken()
             self._inbox.put(command.spec)
-        elif isinstance(command, Cancel):
+        elif isinstance(command, Cancel | Pause | Resume):
             if token := self._tokens.get(command.job):
-                token.set()
+                _TOKEN_ACTIONS[type(command)](token)
         elif isinstance(command, Warm):
             self._cold.extend(command.modules)
             self._inbox.put(_LOOK_AGAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -63,6 +64,38 @@ def test_that_a_token_set_elsewhere_stops_the_work_here() -> None:
     with pytest.raises(JobCancelled):
         token.raise_if_set()
     assert not never_cancelled().is_set()
+
+
+def test_that_a_paused_token_holds_the_work_until_it_is_resumed() -> None:
+    token = CancelToken()
+    passed = threading.Event()
+
+    def work() -> None:
+        token.raise_if_set()
+        passed.set()
+
+    token.pause()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert not passed.wait(0.15)
+    assert token.paused_s >= 0.15
+    token.resume()
+    assert passed.wait(2)
+    thread.join()
+    before = token.paused_s
+    time.sleep(0.01)
+    assert token.paused_s == before
+
+
+def test_that_a_set_token_ends_a_pause_and_takes_no_other() -> None:
+    token = CancelToken()
+    token.pause()
+    token.set()
+    assert not token.is_paused
+    token.pause()
+    assert not token.is_paused
+    with pytest.raises(JobCancelled):
+        token.raise_if_set()
 
 
 def test_that_three_states_are_final() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from quantstudio.core.errors import JobCancelled, MeasureError
 from quantstudio.core.events import CancelToken, NullReporter
+from quantstudio.engine.evaluation import latency
 from quantstudio.engine.evaluation.latency import (
     LatencyBudget,
     _order,
@@ -76,6 +77,30 @@ def test_that_every_model_goes_first_equally_often_and_neighbours_change() -> No
     assert sorted(firsts) == [0, 0, 1, 1, 2, 2]
     assert _order(0, 3) == [0, 1, 2]
     assert _order(3, 3) == [2, 1, 0]
+
+
+def test_that_a_round_with_a_pause_in_it_is_taken_again(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = CancelToken()
+    turns: list[float] = []
+    turn_ms = latency._Runner.turn_ms
+
+    def turn_with_a_pause(runner: latency._Runner, cancel: CancelToken) -> float:
+        turns.append(turn_ms(runner, cancel))
+        if len(turns) == 3:
+            # The first model of the second round: its time would be paired with one after the pause.
+            token.pause()
+            time.sleep(0.01)
+            token.resume()
+        return float(len(turns))
+
+    monkeypatch.setattr(latency._Runner, "turn_ms", turn_with_a_pause)
+    feed = {"x": np.ones((1, 256), dtype=np.float32)}
+    budget = LatencyBudget(seconds=0.0, min_rounds=3, max_rounds=9)
+    compared = interleaved_latency(models, feed, threads=1, budget=budget, cancel=token)
+    seen = sorted(ms for result in compared.results for ms in result.samples_ms)
+    assert seen == [1, 2, 5, 6, 7, 8]
 
 
 def test_that_cancel_stops_before_the_next_turn(models: list[Path]) -> None:

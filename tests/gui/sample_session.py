@@ -6,10 +6,10 @@ import numpy as np
 
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.channel_clip import channel_clip_effect
+from quantstudio.core.costs import CostTable, LayerCost
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.core.precision import STATIC_INT4
-from quantstudio.core.prediction import CostTable, LayerCost
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,
@@ -41,6 +41,12 @@ class IdleRunner:
         self.submitted.append(spec)
 
     def cancel(self, job_id):
+        pass
+
+    def pause(self, job_id):
+        pass
+
+    def resume(self, job_id):
         pass
 
     def close(self):

@@ -159,6 +159,30 @@ class TestActions:
         assert not full.actions_list["run.stop"].isEnabled()
         assert "cancelled" in full.status_line.job.text()
 
+    def test_that_a_job_is_paused_and_resumed_from_its_line(self, qtbot, runner, full):
+        runner.is_holding = True
+        full.actions_list["run.calibrate"].trigger()
+        qtbot.waitUntil(lambda: full.session.job_list.running is not None)
+        row = full.session.job_list.running
+        qtbot.waitUntil(lambda: row.job_id in full.jobs_panel._lines)
+        line = full.jobs_panel.line(row.job_id)
+        assert line.pause.accessibleName() == "Pause Calibrate"
+        line.pause.click()
+        qtbot.waitUntil(lambda: line.accessibleName() == "Calibrate, paused, paused")
+        assert full.session.job_list.running.state is JobState.PAUSED
+        qtbot.waitUntil(lambda: line.pause.accessibleName() == "Resume Calibrate")
+        qtbot.waitUntil(lambda: full.status_line.job.text().endswith("paused"))
+        assert full.status_line.stop.isEnabled()
+        full.session.pause_job(row.job_id)
+        line.pause.click()
+        assert full.session.job_list.running.state is JobState.RUNNING
+        assert runner.pauses == [("pause", row.job_id), ("resume", row.job_id)]
+        full.session.pause_job(row.job_id)
+        full.session.cancel(row.job_id)
+        settle(full)
+        assert full.session.jobs[-1].state is JobState.CANCELLED
+        qtbot.waitUntil(lambda: not line.pause.isVisibleTo(line))
+
     def test_that_quantize_of_the_tool_bar_builds(self, qtbot, runner, full):
         full.session.set_scheme([full.session.layers[0].name], "fp32")
         button = full.findChild(QToolButton, "toolbar.run.quantize")
@@ -270,7 +294,7 @@ class TestPanels:
         table = full.plans_panel.table
         cells = [[table.item(r, c).text() for c in range(6)] for r in range(2)]
         assert [row[0] for row in cells] == ["INT8", "INT8 copy"]
-        assert [row[5] for row in cells] == ["measured", "predicted"]
+        assert [row[5] for row in cells] == ["measured on calibration data", "predicted"]
         assert cells[0][3].startswith("92.20")
 
     def test_that_a_row_of_the_plans_switches_and_renames(self, full):

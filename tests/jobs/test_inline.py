@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,28 @@ from quantstudio.jobs.spec import JobSpec, new_job
 from tests.jobs.fake_tasks import PREFIX
 
 Events = list[tuple[str, Event]]
+
+
+def test_that_an_inline_job_waits_until_another_thread_resumes_it() -> None:
+    seen: list[str] = []
+    spec = new_job("tests.jobs.fake_tasks:count", {"to": 2})
+
+    def hear(job: str, event: Event) -> None:
+        if isinstance(event, LayerFinished):
+            seen.append(event.layer)
+            if len(seen) == 1:
+                inline.pause(job)
+                threading.Timer(0.1, go_on).start()
+
+    def go_on() -> None:
+        seen.append("resumed")
+        inline.resume(spec.id)
+
+    inline = InlineRunner(hear, prefixes=[PREFIX])
+    assert inline.run(spec).state is JobState.SUCCEEDED
+    assert seen == ["layer0", "resumed", "layer1"]
+    inline.pause(spec.id)
+    inline.resume(spec.id)
 
 
 @pytest.fixture

@@ -214,6 +214,66 @@ def test_that_a_cancelled_job_stops_by_itself_and_keeps_its_layers(
     assert len(recorder.ends(job.id)) == 1
 
 
+def test_that_a_paused_job_stands_still_and_goes_on_where_it_was(
+    runner: ProcessRunner, recorder: Recorder
+) -> None:
+    spec = task("count", to=40, seconds=0.01)
+    runner.submit(spec)
+    recorder.wait_for_layer(spec.id)
+    runner.pause(spec.id)
+    recorder.wait(lambda: recorder.states[-1] == (spec.id, JobState.PAUSED))
+    seen = -1
+    while seen != len(recorder.of(spec.id)):
+        seen = len(recorder.of(spec.id))
+        time.sleep(0.15)
+    assert not recorder.ends(spec.id)
+    runner.resume(spec.id)
+    assert recorder.wait_for_end(spec.id).state is JobState.SUCCEEDED
+    layers = [event.layer for event in recorder.of(spec.id) if isinstance(event, LayerFinished)]
+    assert layers == [f"layer{i}" for i in range(40)]
+    assert [state for _, state in recorder.states] == [JobState.RUNNING, JobState.PAUSED, JobState.RUNNING]
+
+
+def test_that_cancel_ends_a_pause(runner: ProcessRunner, recorder: Recorder) -> None:
+    spec = task("wait_for_cancel")
+    runner.submit(spec)
+    recorder.wait_for_layer(spec.id)
+    runner.pause(spec.id)
+    runner.cancel(spec.id)
+    pid = runner.health.pid
+    assert recorder.wait_for_end(spec.id).state is JobState.CANCELLED
+    # By its token: the worker was not ended.
+    assert runner.health.pid == pid
+
+
+@posix_only
+def test_that_a_worker_killed_while_paused_is_a_failed_job(runner: ProcessRunner, recorder: Recorder) -> None:
+    spec, after = task("wait_for_cancel"), task("count", to=1)
+    runner.submit(spec)
+    recorder.wait_for_layer(spec.id)
+    runner.pause(spec.id)
+    recorder.wait(lambda: recorder.states[-1] == (spec.id, JobState.PAUSED))
+    assert runner.health.pid is not None
+    os.kill(runner.health.pid, signal.SIGKILL)
+    assert recorder.wait_for_end(spec.id).state is JobState.FAILED
+    runner.submit(after)
+    assert recorder.wait_for_end(after.id).state is JobState.SUCCEEDED
+
+
+def test_that_a_waiting_job_is_paused_before_it_begins(runner: ProcessRunner, recorder: Recorder) -> None:
+    first, second = task("wait_for_cancel"), task("count", to=1)
+    runner.submit(first)
+    runner.submit(second)
+    recorder.wait_for_layer(first.id)
+    runner.pause(second.id)
+    runner.cancel(first.id)
+    recorder.wait(lambda: recorder.states[-1] == (second.id, JobState.PAUSED))
+    time.sleep(0.1)
+    assert not recorder.of(second.id)
+    runner.resume(second.id)
+    assert recorder.wait_for_end(second.id).state is JobState.SUCCEEDED
+
+
 def test_that_a_job_deaf_to_cancel_is_ended_and_its_worker_replaced(
     runner: ProcessRunner, recorder: Recorder
 ) -> None:

@@ -25,9 +25,11 @@ from quantstudio.jobs.protocol import (
     Command,
     Hello,
     JobEvent,
+    Pause,
     Ping,
     Pong,
     ProtocolError,
+    Resume,
     Run,
     Shutdown,
     Started,
@@ -80,7 +82,15 @@ def test_that_a_message_survives_the_round_trip(message: WorkerMessage) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [Run(JobSpec("a", "b.c:d", {"x": [1, None]}, "ü\n")), Cancel("a"), Warm(("x", "y")), Ping(1), Shutdown()],
+    [
+        Run(JobSpec("a", "b.c:d", {"x": [1, None]}, "ü\n")),
+        Cancel("a"),
+        Pause("a"),
+        Resume("b"),
+        Warm(("x",)),
+        Ping(1),
+        Shutdown(),
+    ],
     ids=lambda c: type(c).__name__,
 )
 def test_that_a_command_survives_the_round_trip(command: Command) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantstudio.core.events import Event, LayerFinished, Message, Progress, Severity
-from quantstudio.jobs.reporters import EventReporter, TimeLeft
+from quantstudio.core.events import CancelToken, Event, LayerFinished, Message, Progress, Severity
+from quantstudio.jobs.reporters import EventReporter, TimeLeft, working_clock
 
 
 class Clock:
@@ -109,6 +109,23 @@ def test_that_layers_and_messages_are_never_held_back() -> None:
     assert [event.layer for event in layers] == [f"l{i}" for i in range(200)]
     assert layers[7].values == {"kl": 0.5, "shape": [7]}
     assert sum(isinstance(event, Message) for event in events) == 200
+
+
+def test_that_a_pause_is_no_part_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, token, events = Clock(), CancelToken(), list[Event]()
+    monkeypatch.setattr("quantstudio.core.events.time.monotonic", clock)
+    reporter = EventReporter(events.append, clock=working_clock(token))
+    for done in range(4):
+        reporter.progress(done, 10, "batches", "Counting")
+        clock.now += 1
+    token.pause()
+    clock.now += 500
+    assert reporter.quiet_s == pytest.approx(1)
+    token.resume()
+    reporter.progress(4, 10, "batches", "Counting")
+    last = events[-1]
+    assert isinstance(last, Progress)
+    assert last.seconds_left == pytest.approx(6)
 
 
 def test_that_silence_is_measured_since_the_last_word() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import (
     QFrame,
@@ -24,6 +26,7 @@ from quantstudio.gui.widgets.elided_label import ElidedLabel
 _ICONS = {
     JobState.QUEUED: ("more", "muted"),
     JobState.RUNNING: ("play", "accent"),
+    JobState.PAUSED: ("pause", "muted"),
     JobState.CANCELLING: ("stop", "warn"),
     JobState.SUCCEEDED: ("success", "ok"),
     JobState.FAILED: ("error", "bad"),
@@ -89,7 +92,7 @@ class JobsPanel(QWidget):
 
 
 class JobLine(QFrame):
-    """One job: icon, title, what it does or came to, bar, stop button."""
+    """One job: icon, title, what it does or came to, bar, buttons to pause and to stop it."""
 
     def __init__(self, row: JobRow, session: Session) -> None:
         super().__init__()
@@ -113,13 +116,11 @@ class JobLine(QFrame):
         self.time.setProperty("role", "caption")
         self.time.setMinimumWidth(80)
         self.time.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self.stop = QToolButton(self)
-        self.stop.setObjectName("jobs.line.stop")
+        self._session = session
+        self.pause = self._button("pause", self._pause_or_resume)
+        self.stop = self._button("stop", lambda: session.cancel(row.job_id))
         self.stop.setAccessibleName(f"Stop {row.title}")
         self.stop.setToolTip("Stop this job; finished layers are kept")
-        self.stop.setAutoRaise(True)
-        self.stop.setIconSize(QSize(14, 14))
-        self.stop.clicked.connect(lambda: session.cancel(row.job_id))
         layout = QHBoxLayout(self)
         layout.setContentsMargins(8, 4, 8, 4)
         layout.setSpacing(8)
@@ -128,6 +129,7 @@ class JobLine(QFrame):
         layout.addWidget(self.detail, 1)
         layout.addWidget(self.bar)
         layout.addWidget(self.time)
+        layout.addWidget(self.pause)
         layout.addWidget(self.stop)
         theme_hub().theme_changed.connect(self._retheme)
         self._retheme()
@@ -141,7 +143,9 @@ class JobLine(QFrame):
         if row.state is JobState.QUEUED:
             detail = "waiting"
         self.detail.setText(f"{detail}. {row.hint}" if row.hint else detail)
-        running = row.state in (JobState.RUNNING, JobState.CANCELLING)
+        if row.state is JobState.PAUSED:
+            detail = "paused"
+        running = row.state in (JobState.RUNNING, JobState.PAUSED, JobState.CANCELLING)
         self.bar.setVisible(running)
         if running:
             self.bar.setRange(0, 0 if row.fraction is None else 1000)
@@ -150,13 +154,30 @@ class JobLine(QFrame):
             self.time.setText(time_left(row.seconds_left))
         else:
             self.time.setText(f"{row.seconds:.1f} s" if row.seconds else "")
+        self.pause.setVisible(row.state in (JobState.RUNNING, JobState.PAUSED))
         self.stop.setVisible(not row.state.is_final)
         self.stop.setEnabled(row.state is not JobState.CANCELLING)
         self.setAccessibleName(f"{row.title}, {row.state.value}, {detail}")
         if is_new_state:
             self._retheme()
 
+    def _button(self, name: str, on_click: Callable[[], None]) -> QToolButton:
+        button = QToolButton(self)
+        button.setObjectName(f"jobs.line.{name}")
+        button.setAutoRaise(True)
+        button.setIconSize(QSize(14, 14))
+        button.clicked.connect(lambda: on_click())
+        return button
+
+    def _pause_or_resume(self) -> None:
+        act = self._session.resume_job if self._row.state is JobState.PAUSED else self._session.pause_job
+        act(self._row.job_id)
+
     def _retheme(self) -> None:
         name, role = _ICONS[self._row.state]
         self._icon.setPixmap(icon_pixmap(name, role, 16, self.devicePixelRatioF()))
+        is_paused = self._row.state is JobState.PAUSED
+        self.pause.setIcon(icon("play" if is_paused else "pause", "muted", 14))
+        self.pause.setAccessibleName(f"{'Resume' if is_paused else 'Pause'} {self._row.title}")
+        self.pause.setToolTip("Go on" if is_paused else "Wait after the present batch; nothing is lost")
         self.stop.setIcon(icon("stop", "muted", 14))
