@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +18,7 @@ from quantstudio.cli.options import JsonOption, check_json, checked_output, data
 from quantstudio.cli.output import console_for, write_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import OutputError
+from quantstudio.core.files import written_together
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
@@ -46,41 +50,46 @@ def command(
 
     chosen = sample(name)
     check_json(json)
-    folder = _made(Path(out))
-    variant = checked_output(str(folder / f"{chosen.name}.int8.onnx"))
-    page = checked_output(str(folder / "report.html"))
-    train = data_json(str(chosen.train), chosen.transform)
-    test = data_json(str(chosen.test), chosen.transform)
-    summary = run_task(tasks.open_model, path=str(chosen.model))
-    graph = summary.graph_path
-    statistics = run_task(tasks.calibrate, graph_path=graph, data=train)
-    ranked = run_task(tasks.sensitivity, graph_path=graph, data=train, statistics=statistics.path)
-    quantized = run_task(
-        tasks.quantize,
-        graph_path=graph,
-        preset="auto",
-        statistics=statistics.path,
-        data=train,
-        output=str(variant),
-    )
-    result = run_task(
-        tasks.compare,
-        base=graph,
-        variants=[str(variant)],
-        names=["FP32", "INT8"],
-        data=test,
-        graph_path=graph,
-    )
-    write_html(_report(chosen, summary, quantized.recipe, quantized.build, result, ranked), page)
-    write_recipe_file(
-        variant.with_suffix(".recipe.json"),
-        RecipeFile(
-            recipe=quantized.recipe,
-            model=ModelSource(str(chosen.model), summary.source_digest),
-            data=DataSource(str(chosen.train), chosen.transform, digest=quantized.data_digest),
-            output=OutputSource(variant.name, quantized.build.digest),
-        ),
-    )
+    with _made(Path(out)) as folder:
+        variant = checked_output(str(folder / f"{chosen.name}.int8.onnx"))
+        page = checked_output(str(folder / "report.html"))
+        recipe = variant.with_suffix(".recipe.json")
+        train = data_json(str(chosen.train), chosen.transform)
+        test = data_json(str(chosen.test), chosen.transform)
+        summary = run_task(tasks.open_model, path=str(chosen.model))
+        graph = summary.graph_path
+        statistics = run_task(tasks.calibrate, graph_path=graph, data=train)
+        ranked = run_task(tasks.sensitivity, graph_path=graph, data=train, statistics=statistics.path)
+        with written_together(page, recipe, variant) as (new_page, new_recipe, new_variant):
+            quantized = run_task(
+                tasks.quantize,
+                graph_path=graph,
+                preset="auto",
+                statistics=statistics.path,
+                data=train,
+                output=str(new_variant),
+            )
+            build = replace(quantized.build, output=str(variant))
+            result = run_task(
+                tasks.compare,
+                base=graph,
+                variants=[str(new_variant)],
+                names=["FP32", "INT8"],
+                data=test,
+                graph_path=graph,
+            )
+            base, measured = result.variants
+            result = replace(result, variants=(base, replace(measured, path=str(variant))))
+            write_html(_report(chosen, summary, quantized.recipe, build, result, ranked), new_page)
+            write_recipe_file(
+                new_recipe,
+                RecipeFile(
+                    recipe=quantized.recipe,
+                    model=ModelSource(str(chosen.model), summary.source_digest),
+                    data=DataSource(str(chosen.train), chosen.transform, digest=quantized.data_digest),
+                    output=OutputSource(variant.name, build.digest),
+                ),
+            )
     if json:
         write_json("demo", compare_json(result), json)
     if json != "-":
@@ -92,7 +101,7 @@ def command(
             f"({ranked.provenance.value}, {ranked.samples} samples)",
             markup=False,
         )
-        console.print(quantized.build.preset, markup=False)
+        console.print(build.preset, markup=False)
         console.print(f"wrote {variant}, its recipe and {page}", markup=False)
 
 
@@ -121,13 +130,27 @@ def _report(
     )
 
 
-def _made(folder: Path) -> Path:
+@contextmanager
+def _made(folder: Path) -> Iterator[Path]:
+    """The folder, made if missing; what was made is removed again when the block fails and left nothing."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        _remove_empty(missing)
         raise OutputError(
             f"cannot make the folder ({(error.strerror or str(error)).lower()})",
             where=str(folder),
             hint="Choose another with --out",
         ) from error
-    return folder
+    try:
+        yield folder
+    except BaseException:
+        _remove_empty(missing)
+        raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):  # one that holds something stays, and so do those above it
+        for folder in folders:
+            folder.rmdir()

@@ -27,7 +27,7 @@ from quantstudio.cli.options import (
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.files import file_digest
+from quantstudio.core.files import file_digest, written_together
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import NAMED_SCHEMES
 from quantstudio.core.recipe import (
@@ -116,28 +116,31 @@ def command(
     _check_rules(rules or [], summary.layers)
     if chosen is not None:
         chosen = replace(chosen, calibration=settings)
-    result = run_task(
-        tasks.quantize,
-        graph_path=summary.graph_path,
-        recipe=to_json(chosen) if chosen is not None else None,
-        preset="" if chosen is not None else preset or "auto",
-        statistics=statistics,
-        data=spec,
-        calibration=to_json(settings),
-        output=str(destination),
-    )
-    file = RecipeFile(
-        recipe=result.recipe,
-        model=_source(model, factory),
-        data=DataSource(_absolute(data), transform, digest=result.data_digest) if data else None,
-        output=OutputSource(destination.name, result.build.digest),
-        statistics=_statistics(statistics),
-    )
-    write_recipe_file(beside, file)
+    # Both or none: a new model beside an old recipe could not be told from what the recipe made.
+    with written_together(beside, destination) as (new_recipe, new_model):
+        result = run_task(
+            tasks.quantize,
+            graph_path=summary.graph_path,
+            recipe=to_json(chosen) if chosen is not None else None,
+            preset="" if chosen is not None else preset or "auto",
+            statistics=statistics,
+            data=spec,
+            calibration=to_json(settings),
+            output=str(new_model),
+        )
+        file = RecipeFile(
+            recipe=result.recipe,
+            model=_source(model, factory),
+            data=DataSource(_absolute(data), transform, digest=result.data_digest) if data else None,
+            output=OutputSource(destination.name, result.build.digest),
+            statistics=_statistics(statistics),
+        )
+        write_recipe_file(new_recipe, file)
+    build = replace(result.build, output=str(destination))
     if json:
-        write_json("quantize", quantize_json(result.build, to_json(file), beside), json)
+        write_json("quantize", quantize_json(build, to_json(file), beside), json)
     if json != "-":
-        print_build(result.build, beside, fp32_bytes=summary.file_bytes)
+        print_build(build, beside, fp32_bytes=summary.file_bytes)
 
 
 def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | None:

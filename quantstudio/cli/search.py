@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from quantstudio.cli.options import (
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.files import file_digest
+from quantstudio.core.files import file_digest, written_together
 from quantstudio.core.precision import NAMED_SCHEMES
 from quantstudio.core.recipe import LayerRule
 from quantstudio.core.search_results import ActivationFamily, PlanPoint, SearchBudget, SearchResult
@@ -108,24 +109,26 @@ def command(
     spec = data_json(data, transform, trust=trust)
     test_spec = data_json(test_data, transform, trust=trust) if test_data else None
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
-    result = run_task(
-        tasks.search,
-        graph_path=summary.graph_path,
-        data=spec,
-        output=str(destination),
-        budget=to_json(budget),
-        family=activations,
-        pins=rules,
-        samples=samples,
-        test_data=test_spec,
-    )
-    file = RecipeFile(
-        recipe=result.chosen.recipe,
-        model=ModelSource(model, file_digest(Path(model)) if Path(model).is_file() else "", factory),
-        data=DataSource(data, transform, digest=result.data_digest),
-        output=OutputSource(destination.name, result.build.digest),
-    )
-    write_recipe_file(beside, file)
+    with written_together(beside, destination) as (new_recipe, new_model):
+        result = run_task(
+            tasks.search,
+            graph_path=summary.graph_path,
+            data=spec,
+            output=str(new_model),
+            budget=to_json(budget),
+            family=activations,
+            pins=rules,
+            samples=samples,
+            test_data=test_spec,
+        )
+        file = RecipeFile(
+            recipe=result.chosen.recipe,
+            model=ModelSource(model, file_digest(Path(model)) if Path(model).is_file() else "", factory),
+            data=DataSource(data, transform, digest=result.data_digest),
+            output=OutputSource(destination.name, result.build.digest),
+        )
+        write_recipe_file(new_recipe, file)
+    result = replace(result, build=replace(result.build, output=str(destination)))
     if json:
         write_json("search", {**to_json(result), "recipe": to_json(file), "recipe_path": str(beside)}, json)
     if json != "-":

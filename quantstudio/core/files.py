@@ -4,43 +4,110 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quantstudio.core.errors import OutputError
 from quantstudio.core.folders import CACHE_VARIABLE, is_cached
 
-# Temporary files of this process that are not renamed yet.
-_unfinished: set[Path] = set()
+# Temporary files of this process that are not renamed yet, with what they become.
+_unfinished: dict[Path, Path] = {}
+_naming = threading.Lock()
+
+# Host and process in the name of a temporary file tell whether its writer is still alive.
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_TAG = re.compile(rf"\.{_HOST}-(\d+)-[a-z0-9_]{{8}}(?:\.[^.]*)?$")
+# Of the target's name, so that the temporary one does not become too long.
+_NAME_CHARACTERS = 120
 
 
 @contextmanager
 def written_beside(target: Path) -> Iterator[Path]:
     """A temporary path in the target's folder, renamed onto the target when the block succeeds.
 
+    A temporary file that a killed process left for this target is removed.
+
     Raises:
         OutputError: the folder is missing, read-only or full.
     """
-    target = Path(target)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise _refused(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    _unfinished.add(temporary)
-    try:
+    with written_together(target) as (temporary,):
         yield temporary
-        # mkstemp makes the file private; an exported model is meant to be read like any other file.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
+
+
+@contextmanager
+def written_together(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """As `written_beside`, for files that belong together: none is renamed before all are whole.
+
+    Args:
+        targets: In the order of renaming; the one the others describe comes last.
+
+    Raises:
+        OutputError: a folder is missing, read-only or full.
+    """
+    temporaries: list[Path] = []
+    try:
+        for target in map(Path, targets):
+            temporaries.append(_temporary(target))  # noqa: PERF401  one that fails must not hide the others
+        yield tuple(temporaries)
+        for temporary in temporaries:
+            # mkstemp makes the file private; an exported model is meant to be read like any other file.
+            temporary.chmod(0o666 & ~_umask())
+        for temporary in temporaries:
+            temporary.replace(_unfinished[temporary])
     except OSError as error:
-        raise _refused(target, error) from error
+        named = next((t for t in temporaries if error.filename == str(t)), None)
+        raise _refused(named or Path(targets[-1]), error) from error
     finally:
-        temporary.unlink(missing_ok=True)
-        _unfinished.discard(temporary)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+            _unfinished.pop(temporary, None)
+
+
+def _temporary(target: Path) -> Path:
+    stem = target.name.lstrip(".")[:_NAME_CHARACTERS]
+    prefix = f".{stem}.{_HOST}-{os.getpid()}-"
+    with _naming:  # another thread must not take the new file for one left behind
+        try:
+            _remove_left_behind(target.parent, f".{stem}.")
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
+        except OSError as error:
+            raise _refused(target, error) from error
+        temporary = Path(name)
+        _unfinished[temporary] = target
+    os.close(handle)
+    return temporary
+
+
+def _remove_left_behind(folder: Path, prefix: str) -> None:
+    """Remove temporary files of this host whose process is gone."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+    for name in names:
+        tag = _TAG.search(name)
+        if tag and folder / name not in _unfinished and not _is_alive(int(tag[1])):
+            # In use after all, as Windows tells: it stays.
+            with suppress(OSError):
+                (folder / name).unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process other than this one runs."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":
+        return True  # there, signal 0 is a Ctrl+C; an open file cannot be removed anyway
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def discard_unfinished() -> None:
@@ -75,6 +142,8 @@ def file_digest(path: Path) -> str:
 
 
 def _refused(target: Path, error: OSError) -> OutputError:
+    while target in _unfinished:
+        target = _unfinished[target]  # the user knows only what it becomes
     reason = (error.strerror or str(error)).lower()
     hint = "Choose a folder you can write to, with space left"
     if is_cached(target):
