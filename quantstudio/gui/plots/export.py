@@ -34,7 +34,7 @@ class Picture:
         theme: Colours of paper and text.
     """
 
-    view: pg.PlotWidget
+    view: pg.GraphicsView
     title: str
     subtitle: str
     legend: tuple[tuple[str, str], ...]

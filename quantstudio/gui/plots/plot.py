@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QStackedWidget, QWidge
 from quantstudio.core.errors import OutputError
 from quantstudio.gui.plots.axes import FigureAxis
 from quantstudio.gui.plots.export import Picture, image_of, save_picture, save_table
+from quantstudio.gui.plots.figure import Figure, figure_view
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, theme_hub, ui_font
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.empty_state import EmptyState
@@ -33,6 +34,7 @@ class Plot(Card):
 
     action_asked = Signal()
     export_failed = Signal(object)
+    offers_figures = False  # whether `figures_table` has rows to save
 
     def __init__(
         self,
@@ -53,14 +55,12 @@ class Plot(Card):
         self.legend = Legend()
         self.legend.setObjectName(f"plot.{name}.legend")
         self.header.addWidget(self.legend)
-        self.view = pg.PlotWidget(
-            axisItems={"left": FigureAxis("left"), "bottom": FigureAxis("bottom"), **(axes or {})}
-        )
+        self.item = Figure({"left": FigureAxis("left"), "bottom": FigureAxis("bottom"), **(axes or {})})
+        self.view = figure_view(self.item)
         self.view.setObjectName(f"plot.{name}.view")
         self.view.setFrameShape(QFrame.Shape.NoFrame)
         self.view.setMinimumSize(80, 60)
         self.view.setAntialiasing(True)
-        self.item: pg.PlotItem = self.view.getPlotItem()
         self.empty = EmptyState()
         self.empty.setObjectName(f"plot.{name}.empty")
         self.empty.asked.connect(self.action_asked)
@@ -74,13 +74,9 @@ class Plot(Card):
         theme_hub().theme_changed.connect(self._on_theme_changed)
 
     def _set_up_item(self) -> None:
-        self.item.setMenuEnabled(False)
-        self.item.hideButtons()
-        self.item.layout.setContentsMargins(0, 4, 4, 0)
         self.item.getViewBox().setMouseEnabled(x=False, y=False)
         for name in ("left", "bottom"):
             axis = self.item.getAxis(name)
-            axis.setZValue(-1000)  # pyqtgraph puts the grid above the bars
             axis.setStyle(tickFont=ui_font(CAPTION_PX), tickLength=0, tickTextOffset=6)
         self.item.getAxis("left").setWidth(LEFT_AXIS_PX)
         self.item.showGrid(y=True, alpha=GRID_ALPHA)
@@ -124,7 +120,7 @@ class Plot(Card):
             axis = self.item.getAxis(name)
             axis.setPen(pg.mkPen(theme.border))
             axis.setTextPen(pg.mkPen(theme.muted))
-            self.item.setLabel(name, label, color=theme.muted, **{"font-size": f"{CAPTION_PX}px"})
+            axis.setLabel(label, color=theme.muted, **{"font-size": f"{CAPTION_PX}px"})
         self._set_legend(theme)
         self.recolour(theme)
 
@@ -167,7 +163,7 @@ class Plot(Card):
         )
 
     def figures_table(self) -> tuple[tuple[str, ...], ...]:
-        """The figures behind the plot, header first; empty where a plot offers none."""
+        """The figures behind the plot, header first; for a plot that `offers_figures`."""
         return ()
 
     def save(self, path: Path) -> None:
@@ -184,7 +180,7 @@ class Plot(Card):
         """The menu of the right mouse button."""
         menu = QMenu(self)
         menu.setObjectName(f"{self.objectName()}.menu")
-        table = (("Save figures as CSV…", self._on_save_csv),) if self.figures_table() else ()
+        table = (("Save figures as CSV…", self._on_save_csv),) if self.offers_figures else ()
         for text, slot in (
             ("Save as SVG…", self._on_save_svg),
             ("Save as PNG…", self._on_save_png),
