@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from quantstudio.core.accuracy_law import RATE
+from quantstudio.core.cost_columns import CostColumns
+from quantstudio.core.costs import CostTable
+from quantstudio.core.kl_model import ACTIVATIONS, PARTS, Array, kl_parts
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import LayerScheme, Precision, scheme_name
-from quantstudio.core.recipe import Recipe
+from quantstudio.core.precision import FP32, LayerScheme
+from quantstudio.core.prediction_model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
+from quantstudio.core.recipe import LayerRule, Recipe, is_legal
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
 
-
-@dataclass(frozen=True, slots=True)
-class LayerCost:
-    """What one layer takes in each scheme.
-
-    Attributes:
-        weight_bytes: Bytes of the layer's parameters with scales, by scheme name; exact.
-        time_share: Part of the FP32 run spent in the layer, measured by profiling.
-        time_ratio: Time against FP32 by scheme name, measured on this machine; 1.0 where not measured.
-    """
-
-    weight_bytes: Mapping[str, int] = field(default_factory=dict)
-    time_share: float = 0.0
-    time_ratio: Mapping[str, float] = field(default_factory=dict)
+# What classes differ by beyond the network's law, for each answer that changes.
+_CLASS_SCATTER = 0.35
+_RULES_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class CostTable:
-    """Costs of every layer of one graph on one machine.
+class ClassPrediction:
+    """The class that is expected to lose most.
 
     Attributes:
-        layers: Cost by layer name.
-        structure_bytes: File bytes that no scheme changes: graph, names, other initializers.
-        overhead_bytes: Bytes of extra nodes and names a layer brings, by scheme name: a mean over layers.
-        fp32_ms: Median FP32 latency in milliseconds; 0 where not measured.
-        provider: Execution provider of the times.
+        name: Class.
+        base: Its accuracy in FP32.
+        accuracy: Predicted, with its interval.
     """
 
-    layers: Mapping[str, LayerCost]
-    structure_bytes: int
-    overhead_bytes: Mapping[str, int] = field(default_factory=dict)
-    fp32_ms: float = 0.0
-    provider: str = ""
+    name: str
+    base: float
+    accuracy: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +45,16 @@ class Prediction:
     Attributes:
         size_bytes: File size.
         weight_bytes: Bytes of all layer parameters with scales; exact.
-        kl: Sum of the layers' KL divergences (nats).
-        accuracy: Top-1 (or agreement with FP32 where unlabelled) with its interval, 0 to 1.
+        kl: Expected KL divergence from FP32 (nats).
+        accuracy: Top-1 (or agreement with FP32 where unlabelled) with its interval, 0 to 1, on the data
+            variants are measured on, or on the calibration data before FP32 was measured.
         latency_ms: Median latency.
         quantized: Layers with an integer scheme.
-        unpriced: Layers in a scheme whose KL nobody has measured; their share is missing from `kl`.
+        unpriced: Layers in a scheme whose KL nobody has measured.
+        worst_class: The class that loses most.
+        memory_bytes: Peak memory of a fresh process that runs one sample.
+        rate: Part of the variants the intervals are meant to hold, 0 to 1.
+        plans: Measured variants the prediction was corrected by.
     """
 
     size_bytes: int | None
@@ -68,6 +64,239 @@ class Prediction:
     latency_ms: float | None
     quantized: int
     unpriced: int
+    worst_class: ClassPrediction | None = None
+    memory_bytes: int | None = None
+    rate: float = RATE
+    plans: int = 0
+
+
+class PredictionTable:
+    """Everything that depends on no recipe, as arrays: a flipped layer is priced within a screen frame."""
+
+    def __init__(
+        self,
+        layers: Sequence[LayerInfo],
+        *,
+        costs: CostTable | None = None,
+        sensitivity: Mapping[str, LayerSensitivity] | None = None,
+        curve: AccuracyCurve | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        """Arrange the tables.
+
+        Args:
+            layers: The model's layers.
+            costs: Bytes and times, or None before they are known.
+            sensitivity: KL by layer and precision.
+            curve: Accuracy against KL.
+            classes: Names of the classes of `LayerSensitivity.by_class`.
+        """
+        self.layers = tuple(layers)
+        self.curve = curve
+        self.classes = tuple(classes)
+        self._rows = [(sensitivity or {}).get(layer.name) for layer in self.layers]
+        self._has_sensitivity = bool(sensitivity)
+        self._index = {layer.name: index for index, layer in enumerate(self.layers)}
+        self._costs = CostColumns(self.layers, costs) if costs is not None else None
+        self._shares = self._class_shares()
+        # One entry a scheme that was ever asked for, growing; index 0 is what no rule speaks about.
+        self._schemes: dict[LayerScheme, int] = {}
+        self._legal: list[NDArray[np.bool_]] = []
+        self._kl: list[tuple[int, Array]] = []
+        self._rules: dict[LayerRule, NDArray[np.intp]] = {}
+        self._scheme(FP32)
+
+    @property
+    def fp32_ms(self) -> float:
+        """Median FP32 latency in milliseconds; 0 where not measured."""
+        return self._costs.fp32_ms if self._costs is not None else 0.0
+
+    # Reading recipes.
+
+    def schemes(self, recipe: Recipe) -> list[LayerScheme]:
+        """The scheme of every layer, legal or FP32."""
+        chosen = self._assigned(recipe)
+        known = list(self._schemes)
+        return [known[index] for index in chosen]
+
+    def raw(self, recipe: Recipe) -> Raw:
+        """A recipe before correction: what a model is fitted from."""
+        chosen = self._assigned(recipe)
+        parts, _, unpriced = self._parts(chosen)
+        known = parts if self._has_sensitivity and not unpriced else None
+        ratio = self._costs.latency_ratio(chosen, list(self._schemes)) if self._costs else None
+        return Raw(known, ratio)
+
+    def predict(self, recipe: Recipe, model: PredictionModel | None = None) -> Prediction:
+        """The cost of a recipe.
+
+        Args:
+            recipe: Patterns that ask for what a layer cannot have leave it FP32.
+            model: What measured plans taught; None for what other networks showed.
+        """
+        model = model or fitted_model((), self.curve)
+        chosen = self._assigned(recipe)
+        schemes = list(self._schemes)
+        is_quantized = np.asarray([not scheme.is_float for scheme in schemes])
+        quantized = int(is_quantized[chosen].sum())
+        parts, single, unpriced = self._parts(chosen)
+        is_known = self._has_sensitivity and not unpriced
+        kl = model.kl.kl_of(float(model.kl.factors @ parts)) if is_known else None
+        deviation = model.kl.deviation(parts) if is_known else 0.0
+        costs = self._costs
+        return Prediction(
+            size_bytes=costs.size_bytes(chosen, schemes) if costs else None,
+            weight_bytes=costs.weight_bytes(chosen, schemes) if costs else None,
+            kl=kl,
+            accuracy=None if kl is None or model.law is None else model.law.interval(kl, deviation),
+            latency_ms=self._latency_ms(chosen, schemes, model) if costs else None,
+            quantized=quantized,
+            unpriced=unpriced if self._has_sensitivity else quantized,
+            worst_class=None if kl is None else self._worst_class(model, single, kl, deviation),
+            memory_bytes=costs.memory_bytes(chosen, schemes, model.judged) if costs else None,
+            plans=model.plans,
+        )
+
+    def class_accuracies(
+        self, recipe: Recipe, model: PredictionModel | None = None
+    ) -> tuple[ClassPrediction, ...]:
+        """Every class, in the order of the classes; empty while nothing is known of them."""
+        model = model or fitted_model((), self.curve)
+        chosen = self._assigned(recipe)
+        parts, single, unpriced = self._parts(chosen)
+        if unpriced or not self._has_sensitivity:
+            return ()
+        kl = model.kl.kl_of(float(model.kl.factors @ parts))
+        found = self._by_class(model, single, kl, model.kl.deviation(parts))
+        if found is None:
+            return ()
+        base, (value, low, high) = found
+        return tuple(
+            ClassPrediction(name, float(base[i]), Interval(float(value[i]), float(low[i]), float(high[i])))
+            for i, name in enumerate(self.classes)
+        )
+
+    def _latency_ms(
+        self, chosen: NDArray[np.intp], schemes: Sequence[LayerScheme], model: PredictionModel
+    ) -> float | None:
+        assert self._costs is not None
+        ratio = self._costs.latency_ratio(chosen, schemes)
+        if ratio is None:
+            return None
+        corrected = ratio * (model.latency.value if (chosen != 0).any() else 1.0)
+        return corrected * self._costs.fp32_ms
+
+    # KL.
+
+    def _parts(self, chosen: NDArray[np.intp]) -> tuple[Array, Array, int]:
+        """Summed estimates by part, estimates of every layer [parts, layers], and layers without one."""
+        single = np.zeros((len(PARTS), len(self.layers)))
+        unpriced = 0
+        for index in np.unique(chosen):
+            part, own = self._kl[index]
+            where = np.flatnonzero(chosen == index)
+            estimated = own[:, where]
+            unpriced += int(np.isnan(estimated[0]).sum())
+            estimated = np.nan_to_num(estimated)
+            single[-1, where] = estimated[1]
+            if part >= 0:
+                single[part, where] = estimated[0]
+        return np.asarray(single.sum(axis=1)), single, unpriced
+
+    def _scheme(self, scheme: LayerScheme) -> int:
+        """The number of a scheme."""
+        known = self._schemes.get(scheme)
+        if known is not None:
+            return known
+        self._schemes[scheme] = len(self._schemes)
+        self._legal.append(np.asarray([is_legal(layer, scheme) for layer in self.layers], dtype=bool))
+        own = np.zeros((2, len(self.layers)))
+        part = PARTS.index(scheme.weights.value) if scheme.weights.is_integer else -1
+        for index, (layer, row) in enumerate(zip(self.layers, self._rows, strict=True)):
+            parts = kl_parts(row, scheme, reads_floats=layer.op_type != "Gather")
+            own[0, index] = np.nan if parts is None else parts.get(scheme.weights.value, 0.0)
+            own[1, index] = np.nan if parts is None else parts.get(ACTIVATIONS, 0.0)
+        self._kl.append((part, own))
+        return self._schemes[scheme]
+
+    def _assigned(self, recipe: Recipe) -> NDArray[np.intp]:
+        """The scheme of every layer, by its number."""
+        asked = np.zeros(len(self.layers), dtype=np.intp)
+        for rule in recipe.rules:
+            asked[self._matched(rule)] = self._scheme(rule.scheme)
+        for index in np.unique(asked):
+            asked[(asked == index) & ~self._legal[index]] = 0
+        return asked
+
+    def _matched(self, rule: LayerRule) -> NDArray[np.intp]:
+        if rule.is_exact:
+            return np.asarray([self._index[n] for n in rule.names if n in self._index], dtype=np.intp)
+        known = self._rules.get(rule)
+        if known is None:
+            known = np.asarray([i for i, x in enumerate(self.layers) if rule.matches(x)], dtype=np.intp)
+            if len(self._rules) >= _RULES_KEPT:
+                self._rules.clear()
+            self._rules[rule] = known
+        return known
+
+    # Classes.
+
+    def _class_shares(self) -> Array | None:
+        """KL of each class over the mean one, [layers, classes]; None where no layer knows."""
+        count = len(self.classes)
+        if not count:
+            return None
+        shares = np.ones((len(self.layers), count))
+        is_known = False
+        for index, row in enumerate(self._rows):
+            if row is None or len(row.by_class) != count or not row.kl > 0:
+                continue
+            own = np.asarray(row.by_class, dtype=np.float64)
+            shares[index] = np.where(np.isfinite(own), np.maximum(own, 0.0) / row.kl, 1.0)
+            is_known = True
+        return shares if is_known else None
+
+    def _by_class(
+        self, model: PredictionModel, single: Array, kl: float, deviation: float
+    ) -> tuple[Array, tuple[Array, Array, Array]] | None:
+        """Base accuracy and predicted accuracies of every class."""
+        law = model.law
+        if self._shares is None or law is None:
+            return None
+        known = self._class_bases(model.judged)
+        if known is None:
+            return None
+        base, support = known
+        weighted = model.kl.factors @ single
+        total = float(weighted.sum())
+        own = kl * (weighted @ self._shares) / total if total > 0 else np.zeros(len(base))
+        return base, law.intervals(own, deviation, base, support, _CLASS_SCATTER)
+
+    def _worst_class(
+        self, model: PredictionModel, single: Array, kl: float, deviation: float
+    ) -> ClassPrediction | None:
+        if kl <= 0:
+            return None
+        found = self._by_class(model, single, kl, deviation)
+        if found is None:
+            return None
+        base, (value, low, high) = found
+        index = int(np.nanargmax(base - value)) if np.isfinite(base - value).any() else -1
+        if index < 0:
+            return None
+        interval = Interval(float(value[index]), float(low[index]), float(high[index]))
+        return ClassPrediction(self.classes[index], float(base[index]), interval)
+
+    def _class_bases(self, judged: Judged | None) -> tuple[Array, Array] | None:
+        """FP32 accuracy and samples of every class: measured, else of the calibration data."""
+        if judged is not None and all(name in judged.classes for name in self.classes):
+            rows = [judged.classes[name] for name in self.classes]
+            return np.asarray([r[0] for r in rows]), np.asarray([float(r[1]) for r in rows])
+        curve = self.curve
+        if curve is None or len(curve.by_class) != len(self.classes):
+            return None
+        count = len(self.classes)
+        return np.asarray(curve.by_class), np.full(count, curve.samples / count)
 
 
 def predict(
@@ -77,112 +306,22 @@ def predict(
     costs: CostTable | None,
     sensitivity: Mapping[str, LayerSensitivity],
     curve: AccuracyCurve | None,
+    classes: Sequence[str] = (),
+    model: PredictionModel | None = None,
 ) -> Prediction:
-    """The cost of a recipe from tables.
+    """The cost of one recipe; who asks for many keeps a `PredictionTable`."""
+    table = PredictionTable(layers, costs=costs, sensitivity=sensitivity, curve=curve, classes=classes)
+    return table.predict(recipe, model)
 
-    Layer divergences add up (measured: joint / sum of KLs lies in 0.8 to 1.3 for random subsets of layers),
-    so the KL of a recipe is the sum of its layers'.
+
+def fit_prediction(
+    table: PredictionTable, plans: Sequence[MeasuredPlan], judged: Judged | None = None
+) -> PredictionModel:
+    """What measured plans teach; with none, what other networks showed.
 
     Args:
-        layers: The model's layers.
-        recipe: The recipe; patterns that ask for what a layer cannot have leave it FP32.
-        costs: Bytes and times, or None before they are known.
-        sensitivity: KL by layer and precision.
-        curve: Accuracy against KL.
+        table: Tables of the network.
+        plans: Measured plans.
+        judged: FP32 on the data they were judged on.
     """
-    schemes = {layer.name: recipe.scheme_for(layer) for layer in layers}
-    quantized = sum(not scheme.is_float for scheme in schemes.values())
-    kl, unpriced = _total_kl(schemes, sensitivity)
-    known = kl if sensitivity and unpriced == 0 else None
-    weight_bytes = _weight_bytes(schemes, costs)
-    return Prediction(
-        size_bytes=None
-        if weight_bytes is None or costs is None
-        else weight_bytes + costs.structure_bytes + _overhead_bytes(schemes, costs),
-        weight_bytes=weight_bytes,
-        kl=known,
-        accuracy=None if known is None or curve is None else accuracy_at(curve, known),
-        latency_ms=_latency_ms(schemes, costs),
-        quantized=quantized,
-        unpriced=unpriced if sensitivity else quantized,
-    )
-
-
-def accuracy_at(curve: AccuracyCurve, kl: float) -> Interval:
-    """Expected accuracy, 0 to 1, of a variant with that total KL; beyond the curve its last point."""
-    x = np.asarray(curve.kl)
-
-    def read(y: Sequence[float]) -> float:
-        return float(np.interp(kl, x, np.asarray(y)))
-
-    return Interval(read(curve.accuracy), read(curve.low), read(curve.high))
-
-
-def layer_kl(scheme: LayerScheme, row: LayerSensitivity | None) -> float | None:
-    """KL of one layer in a scheme; None if a part of it was never estimated."""
-    if scheme.weights is Precision.FP32 and scheme.is_float:
-        return 0.0
-    if scheme.weights is Precision.FP16:
-        return 0.0  # 11 significant bits: below what KL resolves in float32
-    if row is None:
-        return None
-    total = 0.0
-    if scheme.weights.is_integer:
-        weights = row.by_precision.get(scheme.weights.value)
-        if weights is None and "int8-activations" not in row.by_precision:
-            return None
-        # An activation x activation product has no weights: only its activations cost.
-        total += weights or 0.0
-    if not scheme.is_weight_only:
-        activations = row.by_precision.get("int8-activations")
-        if activations is None:
-            return None
-        total += activations
-    return total
-
-
-def _total_kl(
-    schemes: Mapping[str, LayerScheme], sensitivity: Mapping[str, LayerSensitivity]
-) -> tuple[float, int]:
-    total, unpriced = 0.0, 0
-    for name, scheme in schemes.items():
-        kl = layer_kl(scheme, sensitivity.get(name))
-        if kl is None:
-            unpriced += 1
-        else:
-            total += kl
-    return total, unpriced
-
-
-def _weight_bytes(schemes: Mapping[str, LayerScheme], costs: CostTable | None) -> int | None:
-    if costs is None:
-        return None
-    total = 0
-    for name, scheme in schemes.items():
-        row = costs.layers.get(name)
-        if row is None:
-            continue
-        known = row.weight_bytes.get(scheme_name(scheme))
-        if known is None:
-            return None
-        total += known
-    return total
-
-
-def _overhead_bytes(schemes: Mapping[str, LayerScheme], costs: CostTable) -> int:
-    return sum(costs.overhead_bytes.get(scheme_name(scheme), 0) for scheme in schemes.values())
-
-
-def _latency_ms(schemes: Mapping[str, LayerScheme], costs: CostTable | None) -> float | None:
-    if costs is None or costs.fp32_ms <= 0:
-        return None
-    factor = 1.0
-    for name, scheme in schemes.items():
-        row = costs.layers.get(name)
-        if row is None or scheme.is_float:
-            continue
-        ratio = row.time_ratio.get(scheme_name(scheme))
-        if ratio is None:
-            return None
-        factor += row.time_share * (ratio - 1.0)
-    return costs.fp32_ms * max(factor, 0.0)
+    return fitted_model([(plan, table.raw(plan.recipe)) for plan in plans], table.curve, judged)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quantstudio.core.codec import CodecError, from_json
+from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError, DataError, ModelLoadError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from quantstudio.core.codec import to_json
+from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.gui.search_terms import SearchTerms

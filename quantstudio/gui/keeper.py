@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from quantstudio.core.codec import CodecError, from_json, to_json
+from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import ProjectError
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.prediction import CostTable
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
 from quantstudio.gui.session_state import BuiltVariant, SessionState

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
+from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, is_same_source
 from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.layers import LayerInfo, ModelSummary
-from quantstudio.core.prediction import CostTable, Prediction, predict
+from quantstudio.core.prediction import Prediction
+from quantstudio.core.prediction_check import Figure, PredictionPoint
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
@@ -24,6 +26,7 @@ from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.recipe_edits import default_recipe
 from quantstudio.gui.session_state import BuiltVariant, SessionState
 from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
+from quantstudio.gui.what_if import WhatIf
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
 
@@ -68,6 +71,7 @@ class SessionBase(QObject):
         self._start_plan()
         self._unsaved_sensitivity: dict[str, LayerSensitivity] = {}
         self._prediction: Prediction | None = None
+        self._what_if = WhatIf()
         self._shown_variants: tuple[Recipe, tuple[Variant, ...]] | None = None
         self.job_list = JobList(runner_factory, self)
         self.background = Background(self)
@@ -196,15 +200,11 @@ class SessionBase(QObject):
 
     def predicted(self, recipe: Recipe) -> Prediction | None:
         """What a recipe will cost by what is known now; None without a model."""
-        if self.state.model is None:
-            return None
-        return predict(
-            self.layers,
-            recipe,
-            costs=self.state.costs,
-            sensitivity=self.state.sensitivity,
-            curve=self.state.curve,
-        )
+        return self._what_if.predict(self.state, recipe)
+
+    def prediction_points(self, figure: Figure = Figure.ACCURACY) -> tuple[PredictionPoint, ...]:
+        """Every measured variant against what is predicted of it from the others; takes some milliseconds."""
+        return self._what_if.points(self.state, figure)
 
     @property
     def project(self) -> Project:
@@ -328,6 +328,7 @@ class SessionBase(QObject):
             self.state.sensitivity[row.name] = found[row.name] = joined(known, row)
         self._unsaved_sensitivity.update(found)
         if curve is not None:
+        self._what_if.forget()
             self.state.curve = curve
             self._save_sensitivity()
         self._sensitivity_throttle.request()

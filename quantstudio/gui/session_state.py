@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import (
     AccuracyCurve,

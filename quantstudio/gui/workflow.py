@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantstudio.core.codec import from_json
+from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import LayerFinished
 from quantstudio.core.figures import number, percent, size
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivity, SensitivityResult
 from quantstudio.gui import engine_jobs

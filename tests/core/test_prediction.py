@@ -2,10 +2,21 @@ import math
 
 import pytest
 
+from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
+from quantstudio.core.kl_model import ACTIVATIONS, PARTS, layer_kl
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP16, STATIC_INT4, STATIC_INT8, WEIGHT_INT8
-from quantstudio.core.prediction import CostTable, LayerCost, accuracy_at, layer_kl, predict
-from quantstudio.core.recipe import Recipe, uniform_recipe
+from quantstudio.core.precision import (
+    FP16,
+    FP32,
+    STATIC_INT4,
+    STATIC_INT8,
+    WEIGHT_INT8,
+    LayerScheme,
+    Precision,
+)
+from quantstudio.core.prediction import PredictionTable, fit_prediction, predict
+from quantstudio.core.prediction_model import Judged, MeasuredPlan
+from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity
 
 SCHEMES = ("fp32", "fp16", "static-int8", "weight-int8", "static-int4")
@@ -56,15 +67,89 @@ def test_that_latency_is_unknown_where_a_scheme_was_never_timed():
     assert predict(LAYERS, recipe, costs=COSTS, sensitivity={}, curve=None).latency_ms is None
 
 
-def test_that_kl_adds_weights_and_activations_of_every_layer():
-    prediction = predict(
-        LAYERS, uniform_recipe("static-int8"), costs=None, sensitivity=SENSITIVITY, curve=CURVE
+def test_that_the_parts_are_sums_over_layers_by_precision():
+    table = PredictionTable(LAYERS, sensitivity=SENSITIVITY, curve=CURVE)
+    recipe = uniform_recipe("static-int8").assign(["b"], STATIC_INT4)
+    parts = table.raw(recipe).parts
+    assert parts is not None
+    assert dict(zip(PARTS, parts.tolist(), strict=True)) == pytest.approx(
+        dict.fromkeys(PARTS, 0.0) | {"int8": 0.01, "int4": 0.1, ACTIVATIONS: 0.023}
     )
-    assert prediction.kl == pytest.approx(0.01 + 0.02 + 0.001 + 0.003)
-    assert prediction.accuracy is not None
-    assert prediction.accuracy.value == pytest.approx(0.9 - 0.1 * 0.34)
+    prediction = table.predict(recipe)
     assert prediction.quantized == 2
     assert prediction.unpriced == 0
+    assert prediction.kl == pytest.approx(table_kl(0.01 + 0.1 + 0.023))
+
+
+def table_kl(linear):
+    # Level and bend of the prior: exp(0.4) S (1 + S / 0.003)^0.25.
+    return math.exp(0.4) * linear * (1 + linear / 0.003) ** 0.25
+
+
+def test_that_accuracy_starts_from_what_was_measured_of_fp32():
+    table = PredictionTable(LAYERS, sensitivity=SENSITIVITY, curve=CURVE)
+    recipe = uniform_recipe("weight-int8")
+    before = table.predict(recipe).accuracy
+    model = fit_prediction(table, (), Judged(0.8, 10_000))
+    after = table.predict(recipe, model).accuracy
+    assert before is not None
+    assert after is not None
+    assert before.low < before.value < 0.9
+    assert after.low < after.value < 0.8
+    assert after.high - after.low > 0
+
+
+def test_that_measured_plans_move_the_prediction_and_narrow_it():
+    table = PredictionTable(LAYERS, sensitivity=SENSITIVITY, curve=CURVE)
+    recipe = uniform_recipe("static-int8")
+    plans = [
+        MeasuredPlan("p", recipe, 10_000, kl=0.017, changed=0.02, accuracy=0.897, base=0.9),
+        MeasuredPlan(
+            "q", uniform_recipe("weight-int8"), 10_000, kl=0.0055, changed=0.01, accuracy=0.899, base=0.9
+        ),
+    ]
+    judged = Judged(0.9, 10_000)
+    prior, model = fit_prediction(table, (), judged), fit_prediction(table, plans, judged)
+    first, second = table.predict(recipe, prior), table.predict(recipe, model)
+    assert second.plans == 2
+    # Both measured half of the summed estimates (0.034 and 0.011).
+    assert second.kl is not None
+    assert first.kl is not None
+    assert abs(math.log(second.kl / 0.017)) < 0.3 < abs(math.log(first.kl / 0.017))
+    assert first.accuracy is not None
+    assert second.accuracy is not None
+    assert second.accuracy.high - second.accuracy.low < first.accuracy.high - first.accuracy.low
+
+
+def test_that_the_worst_class_is_the_one_the_layers_hurt():
+    rows = {
+        "a": LayerSensitivity(
+            "a", 0.5, 0, 1, 20.0, by_precision=SENSITIVITY["a"].by_precision, by_class=(0.1, 0.9)
+        ),
+        "b": LayerSensitivity(
+            "b", 0.1, 0, 1, 20.0, by_precision=SENSITIVITY["b"].by_precision, by_class=(0.2, 0.0)
+        ),
+    }
+    table = PredictionTable(LAYERS, sensitivity=rows, curve=CURVE, classes=("shirt", "coat"))
+    model = fit_prediction(table, (), Judged(0.9, 1000, classes={"shirt": (0.9, 500), "coat": (0.9, 500)}))
+    only_a = Recipe().assign(["a"], STATIC_INT8)
+    worst = table.predict(only_a, model).worst_class
+    assert worst is not None
+    assert (worst.name, worst.base) == ("coat", 0.9)
+    assert worst.accuracy.low < worst.accuracy.value < 0.9
+    other = table.predict(Recipe().assign(["b"], STATIC_INT8), model).worst_class
+    assert other is not None
+    assert other.name == "shirt"
+    assert [one.name for one in table.class_accuracies(only_a, model)] == ["shirt", "coat"]
+    assert table.predict(Recipe(), model).worst_class is None
+
+
+def test_that_no_class_is_named_while_classes_are_unknown():
+    recipe = uniform_recipe("static-int8")
+    found = predict(LAYERS, recipe, costs=None, sensitivity=SENSITIVITY, curve=CURVE, classes=("a", "b"))
+    assert found.worst_class is None
+    table = PredictionTable(LAYERS, sensitivity=SENSITIVITY, curve=CURVE)
+    assert table.class_accuracies(recipe) == ()
 
 
 def test_that_a_layer_without_an_estimate_leaves_the_prediction_open():
@@ -94,6 +179,62 @@ def test_that_an_activation_product_pays_for_its_activations():
     assert layer_kl(STATIC_INT8, row) == 0.004
 
 
-def test_that_accuracy_beyond_the_curve_is_its_last_point():
-    assert accuracy_at(CURVE, 50.0).value == 0.5
-    assert accuracy_at(CURVE, 0.0).low == 0.88
+def test_that_the_last_rule_decides_and_what_is_illegal_stays_float():
+    table = PredictionTable(LAYERS, costs=COSTS)
+    recipe = Recipe((LayerRule(STATIC_INT8), LayerRule(FP16, op_types=("Gemm",)), LayerRule(FP32, ("norm",))))
+    for one in (recipe, uniform_recipe("dynamic-int8"), recipe.assign(["a"], STATIC_INT4), Recipe()):
+        assert table.schemes(one) == [one.scheme_for(layer) for layer in LAYERS]
+
+
+def test_that_a_scheme_without_a_name_costs_what_its_container_costs():
+    two_bits = LayerScheme(Precision.INT2, STATIC_INT8.activations)
+    recipe = uniform_recipe("static-int8").assign(["a"], two_bits)
+    found = predict(LAYERS, recipe, costs=COSTS, sensitivity={}, curve=None)
+    assert found.weight_bytes == 110 + 210 + 8
+    assert found.latency_ms == pytest.approx(10 * (1 - 0.6 * 0.5 - 0.3 * 0.75))
+
+
+def test_that_borders_between_unlike_neighbours_cost_time():
+    border = BorderCost(0.1, 0.001, 0.2, 0.002)
+    edges = (LayerEdge("a", "b", 100), LayerEdge("b", "norm", 50))
+    costs = CostTable(COSTS.layers, 100, fp32_ms=10.0, edges=edges, border=border)
+    table = PredictionTable(LAYERS, costs=costs)
+    out = 10 * (1 - 0.6 * 0.5) + 0.2 + 100 * 0.002
+    assert table.predict(Recipe().assign(["a"], STATIC_INT8)).latency_ms == pytest.approx(out)
+    into_and_out = 10 * (1 - 0.3 * 0.75) + 0.1 + 100 * 0.001 + 0.2 + 50 * 0.002
+    assert table.predict(Recipe().assign(["b"], STATIC_INT8)).latency_ms == pytest.approx(into_and_out)
+
+
+def test_that_memory_counts_weights_and_activations_held_at_one_time():
+    layers = {
+        "a": LayerCost({}, memory_bytes={"fp32": 4000, "static-int8": 1000}),
+        "b": LayerCost({}, memory_bytes={"fp32": 8000, "static-int8": 2000}),
+        "norm": LayerCost({}, memory_bytes={"fp32": 0}),
+    }
+    # The input (500 elements) and a's output (1000) are held together, then a's and b's (100).
+    tensors = (LiveTensor("", 500, -1, 0), LiveTensor("a", 1000, 0, 1), LiveTensor("b", 100, 1, 2))
+    costs = CostTable(layers, 0, tensors=tensors, fp32_memory_bytes=100_000)
+    table = PredictionTable(LAYERS, costs=costs)
+    assert table.predict(Recipe()).memory_bytes == 100_000
+    first = table.predict(Recipe().assign(["a"], STATIC_INT8)).memory_bytes
+    assert first == 100_000 - 3000 - (1500 * 4) + (500 * 4 + 1000)
+    model = fit_prediction(table, (), Judged(0.9, 100, memory_bytes=200_000))
+    assert table.predict(Recipe(), model).memory_bytes == 200_000
+
+
+def test_that_memory_is_unknown_where_a_scheme_was_not_priced():
+    costs = CostTable({"a": LayerCost({}, memory_bytes={"fp32": 1})}, 0, fp32_memory_bytes=1000)
+    assert (
+        predict(LAYERS, uniform_recipe("static-int8"), costs=costs, sensitivity={}, curve=None).memory_bytes
+        is None
+    )
+
+
+def test_that_measured_latencies_correct_the_table():
+    table = PredictionTable(LAYERS, costs=COSTS)
+    recipe = uniform_recipe("static-int8")
+    ratio = 1 - 0.6 * 0.5 - 0.3 * 0.75
+    plans = [MeasuredPlan(str(i), recipe, 0, latency_ratio=ratio * 1.3) for i in range(20)]
+    found = table.predict(recipe, fit_prediction(table, plans)).latency_ms
+    assert found == pytest.approx(10 * ratio * 1.3, rel=0.05)
+    assert table.predict(Recipe(), fit_prediction(table, plans)).latency_ms == 10.0

@@ -32,7 +32,6 @@ from quantstudio.engine.search import workbench
 from quantstudio.engine.search.allocation import InfeasibleBudgetError
 from quantstudio.engine.search.loop import search
 from quantstudio.engine.search.measure import Judge
-from quantstudio.engine.search.predictor import ACTIVATIONS, fitted
 from quantstudio.engine.search.workbench import Known, SearchRequest
 from quantstudio.engine.tasks import search as search_task
 from tests.engine.quantization_cases import attention_net, opened
@@ -359,20 +358,3 @@ def test_that_known_tables_are_not_made_again(net, tmp_path, monkeypatch):
     monkeypatch.setattr(workbench, "fisher_sensitivity", None)
     request = SearchRequest(SearchBudget(average_bits=5), samples=SAMPLES, time_chosen=False)
     search(graph, data, tmp_path / "out.onnx", request, known=Known(statistics, sensitivity))
-
-
-def test_that_the_predictor_learns_a_factor_for_each_precision():
-    plans = [
-        ({"int8": 0.001, ACTIVATIONS: 0.002}, 0.001 * 1.5 + 0.002 * 2),
-        ({"int4": 0.02, ACTIVATIONS: 0.002}, 0.02 * 0.5 + 0.002 * 2),
-        ({"int8": 0.0005, "int4": 0.01, ACTIVATIONS: 0.002}, 0.0005 * 1.5 + 0.01 * 0.5 + 0.002 * 2),
-    ]
-    predictor = fitted(plans)
-    for parts, kl in plans:
-        assert predictor.kl(parts) == pytest.approx(kl, rel=0.05)
-    assert predictor.scale["int4"] < 0.7 < 1.2 < predictor.scale[ACTIVATIONS]
-
-
-def test_that_nothing_measured_leaves_the_estimate_alone():
-    assert fitted([]).kl({"int8": 0.25, "int2": 0.5}) == 0.75
-    assert fitted([({"int2": 5.0}, 9.0)]).scale == {}

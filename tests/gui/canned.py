@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from quantstudio.core.codec import to_json
+from quantstudio.core.costs import CostTable, LayerCost
 from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Progress
-from quantstudio.core.prediction import CostTable, LayerCost
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,

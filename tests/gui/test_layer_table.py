@@ -11,7 +11,6 @@ from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.figures import NOTHING, THIN_SPACE
 from quantstudio.core.precision import STATIC_INT4
-from quantstudio.core.results import AccuracyCurve, Interval
 from quantstudio.gui.itemmodels.compare_table import CompareTableModel
 from quantstudio.gui.itemmodels.flip_table import FlipTableModel
 from quantstudio.gui.itemmodels.layer_facts import (
@@ -28,7 +27,6 @@ from quantstudio.gui.itemmodels.layer_table import (
     LayerColumn,
     LayerTableModel,
 )
-from quantstudio.gui.itemmodels.variant_facts import Quality, predicted_share
 from quantstudio.gui.itemmodels.variant_table import VARIANT_ROLE, VariantColumn, VariantTableModel
 from quantstudio.gui.session import Session
 from tests.gui.sample_session import (
@@ -278,15 +276,3 @@ def test_that_changed_answers_name_their_class(qapp, qtmodeltester):
     assert model.index(2, 0).data(SORT_ROLE) == 4711
     model.set_result(None)
     assert model.rowCount() == 0
-
-
-def test_that_a_prediction_starts_from_what_was_measured_of_fp32():
-    curve = AccuracyCurve(
-        kl=(0.0, 1.0), accuracy=(0.998, 0.9), low=(0.99, 0.8), high=(1.0, 0.95), labelled=True
-    )
-    measured = Quality("top1", "Top-1 accuracy", Interval(0.99, 0.98, 0.995), has_interval=True)
-    predicted = Interval(0.996, 0.99, 0.999)
-    shown = predicted_share(predicted, curve, measured)
-    assert (shown.value, shown.low, shown.high) == pytest.approx((0.988, 0.982, 0.991))
-    assert predicted_share(predicted, curve, None) is predicted
-    assert predicted_share(Interval(0.998, 0.99, 1.0), curve, measured).value == pytest.approx(0.99)

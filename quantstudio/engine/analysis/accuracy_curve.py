@@ -49,7 +49,7 @@ def accuracy_curve(
     Returns:
         25 points: zero KL, then 24 noise levels. Accuracies are shares, 0 to 1. The interval covers 95 % of
         variants on another sample of the same size: the spread over draws, and the chance of which answers
-        lie near a decision boundary.
+        lie near a decision boundary. With labels it holds the FP32 accuracy of every class as well.
 
     Raises:
         ValueError: no samples, fewer than two classes, or fewer than five draws.
@@ -62,16 +62,20 @@ def accuracy_curve(
     truth = scores.argmax(axis=1) if labels is None else np.asarray(labels)
     log_p = log_softmax(scores)
     generator = np.random.default_rng(seed)
-    base_hit = scores.argmax(axis=1) == truth
+    base_answer = scores.argmax(axis=1)
+    base_hit = base_answer == truth
     kl, accuracy = np.zeros(NOISE_LEVELS + 1), np.full(NOISE_LEVELS + 1, base_hit.mean())
-    spread = np.zeros(NOISE_LEVELS + 1)
+    spread, changed = np.zeros(NOISE_LEVELS + 1), np.zeros(NOISE_LEVELS + 1)
     for level, deviation in enumerate(_noise_deviations(log_p), start=1):
         if cancel is not None:
             cancel.raise_if_set()
-        found = [_noisy(scores, log_p, truth, base_hit, deviation, generator) for _ in range(draws)]
+        found = [
+            _noisy(scores, log_p, (truth, base_answer), base_hit, deviation, generator) for _ in range(draws)
+        ]
         kl[level] = np.mean([f[0] for f in found])
         accuracy[level] = np.mean([f[1] for f in found])
         spread[level] = _deviation(found, len(scores))
+        changed[level] = np.mean([f[3] for f in found])
     # More noise never helps on average; wiggles between levels are the draws'.
     expected = np.asarray(isotonic_regression(accuracy, increasing=False).x)
     expected += accuracy[0] - expected[0]
@@ -83,7 +87,16 @@ def accuracy_curve(
         low=tuple(np.clip(expected - width, 0, 1).tolist()),
         high=tuple(np.clip(expected + width, 0, 1).tolist()),
         labelled=labels is not None,
+        changed=tuple(np.maximum.accumulate(changed[order]).tolist()),
+        by_class=() if labels is None else _by_class(base_hit, truth, scores.shape[1]),
+        samples=len(scores),
     )
+
+
+def _by_class(hit: NDArray[np.bool_], truth: NDArray[np.int64], classes: int) -> tuple[float, ...]:
+    """Accuracy of every class; NaN for one without samples."""
+    found = [hit[truth == index] for index in range(classes)]
+    return tuple(float(one.mean()) if one.size else float("nan") for one in found)
 
 
 def _noise_deviations(log_p: Scores) -> Scores:
@@ -99,19 +112,21 @@ def _noise_deviations(log_p: Scores) -> Scores:
 def _noisy(
     scores: Scores,
     log_p: Scores,
-    truth: NDArray[np.int64],
+    answers: tuple[NDArray[np.int64], NDArray[np.int64]],
     base_hit: NDArray[np.bool_],
     deviation: float,
     generator: np.random.Generator,
-) -> tuple[float, float, float]:
-    """Mean KL, accuracy and share of answers whose correctness changed under one draw."""
+) -> tuple[float, float, float, float]:
+    """Mean KL, accuracy, share of answers whose correctness changed, and share of answers that changed."""
+    truth, base_answer = answers
     noisy = scores + deviation * generator.standard_normal(scores.shape)
     kl = float(kl_divergence(log_p, log_softmax(noisy)).mean())
-    hit = noisy.argmax(axis=1) == truth
-    return kl, float(hit.mean()), float((hit != base_hit).mean())
+    answer = noisy.argmax(axis=1)
+    hit = answer == truth
+    return kl, float(hit.mean()), float((hit != base_hit).mean()), float((answer != base_answer).mean())
 
 
-def _deviation(found: list[tuple[float, float, float]], samples: int) -> float:
+def _deviation(found: list[tuple[float, float, float, float]], samples: int) -> float:
     """Standard deviation of one variant's accuracy: over draws, and over which samples are drawn."""
     over_draws = float(np.std([f[1] for f in found], ddof=1))
     changed = float(np.mean([f[2] for f in found]))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quantstudio.core.costs import CostTable, LayerCost
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.precision import NAMED_SCHEMES
-from quantstudio.core.prediction import CostTable, LayerCost
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.layer_time import layer_times_us

@@ -11,6 +11,7 @@ from pathlib import Path
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.kl_model import ACTIVATIONS, KlModel
 from quantstudio.core.search_results import SearchBudget, SearchFront, SearchResult
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.model.graph import Graph
@@ -26,10 +27,8 @@ from quantstudio.engine.search.allocation import (
     keeps,
     uniform_allocation,
 )
-from quantstudio.engine.search.drops import BOLD_LOSS, SAFE_LOSS
 from quantstudio.engine.search.frontier import pareto_front
 from quantstudio.engine.search.points import front_point, tried_point
-from quantstudio.engine.search.predictor import ACTIVATIONS, Predictor
 from quantstudio.engine.search.space import WEIGHT_PRECISIONS
 from quantstudio.engine.search.workbench import MOST_BUILDS, Known, SearchRequest, Tried, Workbench
 
@@ -40,6 +39,9 @@ BIT_FLOORS = (1, 3, 4)
 TIGHTENING = 0.7
 # Single-precision plans beyond this predicted KL are ruined and not worth a run.
 RUINED_KL = 2.0
+# Deviations of the loss, single plans differing, that a bound on accuracy keeps clear of; where test data has
+# the last word, where it starts looking.
+SAFE, BOLD = 0.65, -0.35
 # Plans timed in one interleaved comparison.
 TIMED_TOGETHER = 3
 # Times the bound on latency is drawn in before it counts as out of reach.
@@ -178,7 +180,7 @@ class _Loop:
         )
         bench.reporter.layer_finished("", FRONT_KIND, to_json(draft))
 
-    def front(self, predictor: Predictor, chosen: Tried) -> tuple[Allocation, ...]:
+    def front(self, predictor: KlModel, chosen: Tried) -> tuple[Allocation, ...]:
         """The trade-off under the corrected prediction, with the chosen plan on it where it belongs."""
         problem = self.bench.space.problem(predictor, floats=self.floats)
         own = _in_terms_of(problem, chosen)
@@ -197,11 +199,12 @@ class _Loop:
         """Every single-precision plan that keeps the bounds, and 8 bits in any case: they anchor the rest."""
         bounds = self._bounds(with_drop=False)
         for precision in WEIGHT_PRECISIONS:
-            problem = self.bench.space.problem(self.bench.predictor(), floats=False)
+            predictor = self.bench.predictor()
+            problem = self.bench.space.problem(predictor, floats=False)
             plan = uniform_allocation(problem, precision.bits)
             if plan is None:
                 continue
-            fits = keeps(plan, bounds) and plan.totals[Quantity.KL] <= RUINED_KL
+            fits = keeps(plan, bounds) and predictor.kl_of(plan.totals[Quantity.KL]) <= RUINED_KL
             if precision.bits == 8 or fits:
                 self.bench.measured(plan.schemes, f"{precision.value.upper()} everywhere")
 
@@ -212,7 +215,7 @@ class _Loop:
         one = next(plan for plan in self.bench.tried.values() if plan.fits)
         if one.latency_ratio is None:
             self.bench.time([one])
-        predicted = self.bench.space.totals(one.schemes, Predictor())[Quantity.LATENCY_RATIO]
+        predicted = self.bench.space.totals(one.schemes, KlModel())[Quantity.LATENCY_RATIO]
         if one.latency_ratio and predicted > 0:
             self.latency_factor = predicted / one.latency_ratio
 
@@ -290,7 +293,10 @@ class _Loop:
             if error.quantity is not Quantity.KL:
                 raise
             raise InfeasibleBudgetError(
-                DROP, self.budget.max_drop or 0.0, self._drop_at(error.nearest), error.allocation
+                DROP,
+                self.budget.max_drop or 0.0,
+                self._drop_at(self.bench.predictor().kl_of(error.nearest)),
+                error.allocation,
             ) from error
 
     def _widens(self) -> bool:
@@ -333,7 +339,8 @@ class _Loop:
             Quantity.FILE_BYTES: None if size is None else size - self.size_excess,
             Quantity.LATENCY_RATIO: None if ratio is None else ratio * self.latency_factor,
             Quantity.SHARE_ABOVE_8: budget.max_share_above_8,
-            Quantity.KL: None if cap is None else cap * self.cap_factor,
+            # What a solver adds up is not yet the KL it means.
+            Quantity.KL: None if cap is None else self.bench.predictor().linear_of(cap * self.cap_factor),
         }
         return {quantity: float(bound) for quantity, bound in bounds.items() if bound is not None}
 
@@ -342,10 +349,12 @@ class _Loop:
         drop = self.budget.max_drop
         if drop is None:
             return None
-        return self.bench.drops().cap(drop, BOLD_LOSS if self.bench.has_test_data else SAFE_LOSS)
+        law = self.bench.law()
+        return law.largest_kl(drop / 100, BOLD if self.bench.has_test_data else SAFE) if law else None
 
     def _drop_at(self, kl: float) -> float:
-        return self.bench.drops().drop(kl, SAFE_LOSS)
+        law = self.bench.law()
+        return 100 * law.drop(kl, SAFE) if law is not None else math.nan
 
     def _holds(self, one: Tried) -> bool:
         """Whether a measured plan keeps every bound, latency and test data apart."""
@@ -355,7 +364,7 @@ class _Loop:
         space, budget = self.bench.space, self.budget
         if not space.keeps_pins(one.schemes) or not math.isfinite(one.measurement.kl):
             return False
-        totals = space.totals(one.schemes, Predictor())
+        totals = space.totals(one.schemes, KlModel())
         checks = (
             (totals[Quantity.AVERAGE_BITS], budget.average_bits),
             (totals[Quantity.WEIGHT_BYTES], budget.max_weight_bytes),
@@ -393,7 +402,7 @@ class _Loop:
     def _rank(self, one: Tried) -> tuple[float, float]:
         if self._objective is Quantity.KL:
             return one.measurement.kl, one.size_bytes
-        weight_bytes = self.bench.space.totals(one.schemes, Predictor())[Quantity.WEIGHT_BYTES]
+        weight_bytes = self.bench.space.totals(one.schemes, KlModel())[Quantity.WEIGHT_BYTES]
         return weight_bytes, one.measurement.kl
 
     def _keeps_latency(self, one: Tried) -> bool:

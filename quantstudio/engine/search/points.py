@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from quantstudio.core.kl_model import KlModel, parts_array
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.search_results import PlanFigures, PlanPoint
 from quantstudio.engine.search.allocation import Quantity
-from quantstudio.engine.search.predictor import Predictor
 from quantstudio.engine.search.workbench import Tried, Workbench
 
 
-def tried_point(bench: Workbench, predictor: Predictor, one: Tried) -> PlanPoint:
+def tried_point(bench: Workbench, predictor: KlModel, one: Tried) -> PlanPoint:
     """A measured plan."""
     totals = bench.space.totals(one.schemes, predictor)
     judged = one.test or one.measurement
@@ -40,7 +40,7 @@ def tried_point(bench: Workbench, predictor: Predictor, one: Tried) -> PlanPoint
     )
 
 
-def front_point(bench: Workbench, predictor: Predictor, schemes: Mapping[str, LayerScheme]) -> PlanPoint:
+def front_point(bench: Workbench, predictor: KlModel, schemes: Mapping[str, LayerScheme]) -> PlanPoint:
     """A plan of the front, with what was measured of it if it was built."""
     recipe = bench.recipe(schemes)
     known = bench.tried.get(recipe.digest)
@@ -52,13 +52,13 @@ def front_point(bench: Workbench, predictor: Predictor, schemes: Mapping[str, La
 
 def _predicted(
     bench: Workbench,
-    predictor: Predictor,
+    predictor: KlModel,
     schemes: Mapping[str, LayerScheme],
     totals: Mapping[Quantity, float],
 ) -> PlanFigures:
-    kl = predictor.kl(bench.parts(schemes))
-    drops = bench.drops()
-    expected = drops.metric(kl)
+    parts = bench.parts(schemes)
+    kl, law = predictor.kl(parts), bench.law()
+    expected = law.interval(kl, predictor.deviation(parts_array(parts))) if law is not None else None
     costs = bench.space.costs
     timed = costs is not None and costs.fp32_ms > 0
     ratio = max(totals[Quantity.LATENCY_RATIO], 0.0)
@@ -67,7 +67,7 @@ def _predicted(
         metric=expected.value if expected else None,
         metric_low=expected.low if expected else None,
         metric_high=expected.high if expected else None,
-        drop=drops.drop(kl) if expected else None,
+        drop=100 * law.drop(kl) if law is not None else None,
         size_bytes=round(totals[Quantity.FILE_BYTES]),
         weight_bytes=round(totals[Quantity.WEIGHT_BYTES]),
         average_bits=totals[Quantity.AVERAGE_BITS],

@@ -6,7 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.errors import RecipeError
+from quantstudio.core.kl_model import KlModel, kl_parts
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import FLOAT_BYTES, packed_bytes, parameter_counts, searched, weight_owners
 from quantstudio.core.precision import (
@@ -20,7 +22,6 @@ from quantstudio.core.precision import (
     WeightRange,
     scheme_name,
 )
-from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import (
     ActivationScope,
     CalibrationSettings,
@@ -37,7 +38,6 @@ from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.search.allocation import Option, Problem, Quantity, Unit
 from quantstudio.engine.search.groups import shared_scheme_sets
-from quantstudio.engine.search.predictor import Predictor, kl_parts
 
 WEIGHT_PRECISIONS = (Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT3, Precision.INT2)
 # Operators whose writers take any number of bits in an INT8 container.
@@ -119,18 +119,9 @@ class FileBytes:
 
     def of(self, layer: str, scheme: LayerScheme) -> float:
         """Bytes one layer adds to the file; NaN where its container was not priced."""
-        kind = container(scheme)
+        kind = container_name(scheme)
         own = self.by_layer.get(kind, {}).get(layer)
         return math.nan if own is None else own + self.overhead.get(kind, 0)
-
-
-def container(scheme: LayerScheme) -> str:
-    """The named scheme that takes the same bytes in a file: 2 to 8 bits of a product live in INT8."""
-    if scheme.is_float or scheme == WEIGHT_INT4:
-        return scheme_name(scheme)
-    if scheme.is_static:
-        return "static-int8"
-    return "dynamic-int8" if scheme.is_dynamic else "weight-int8"
 
 
 def file_bytes(
@@ -155,7 +146,7 @@ def file_bytes(
     for name, recipe in {"fp32": Recipe(), **recipes}.items():
         emission = emit_with_plan(graph, statistics, recipe)
         own = weight_bytes_by_layer(graph.layers, emission)
-        kinds = {layer: container(scheme) for layer, scheme in emission.plan.schemes.items()}
+        kinds = {layer: container_name(scheme) for layer, scheme in emission.plan.schemes.items()}
         # A recipe may put some layers into another container: only those in its own are priced by it.
         by_layer[name] = {layer: size for layer, size in own.items() if kinds[layer] == name}
         sizes[name] = emission.model.ByteSize() - sum(own.values())
@@ -207,7 +198,7 @@ class SearchSpace:
     pinned: Mapping[str, LayerScheme]
     packs_file: bool = False
 
-    def totals(self, schemes: Mapping[str, LayerScheme], predictor: Predictor) -> dict[Quantity, float]:
+    def totals(self, schemes: Mapping[str, LayerScheme], predictor: KlModel) -> dict[Quantity, float]:
         """Every quantity of a plan given as schemes, whichever family it is of."""
         layers = {layer.name: layer for layer in searched_layers(self.graph)}
         total = dict.fromkeys(Quantity, 0.0) | self._base(layers)
@@ -221,11 +212,11 @@ class SearchSpace:
         """Whether every layer set by hand is as it was set."""
         return all(schemes[name] == scheme for name, scheme in self.pinned.items())
 
-    def problem(self, predictor: Predictor, *, floats: bool, fewest_bits: int = 1) -> Problem:
+    def problem(self, predictor: KlModel, *, floats: bool, fewest_bits: int = 1) -> Problem:
         """The knapsack under a predictor.
 
         Args:
-            predictor: Factors on the estimated KLs.
+            predictor: What single layers add up to.
             floats: Whether layers may stay FP32.
             fewest_bits: Integer weights below this are left out where there are others.
 
@@ -284,19 +275,22 @@ class SearchSpace:
             found = [at_bits(eight, p) for p in (WEIGHT_PRECISIONS if any_bits else (Precision.INT8,))]
             if (self.packs_file or eight.is_weight_only) and "weight-int4" in layer.schemes:
                 found.append(WEIGHT_INT4)
-        return [s for s in found if kl_parts(self.rows.get(layer.name), s) is not None]
+        return [s for s in found if self._kl_parts(layer, s) is not None]
+
+    def _kl_parts(self, layer: LayerInfo, scheme: LayerScheme) -> dict[str, float] | None:
+        return kl_parts(self.rows.get(layer.name), scheme, reads_floats=layer.op_type != "Gather")
 
     def _costs_of(
         self,
         members: Sequence[LayerInfo],
         scheme: LayerScheme,
-        predictor: Predictor,
+        predictor: KlModel,
         pricing: _Pricing,
     ) -> dict[Quantity, float]:
         costs = dict.fromkeys(Quantity, 0.0)
         for layer in members:
             owns = layer.name in pricing.owners
-            costs[Quantity.KL] += predictor.kl(kl_parts(self.rows.get(layer.name), scheme) or {})
+            costs[Quantity.KL] += predictor.linear(self._kl_parts(layer, scheme) or {})
             costs[Quantity.WEIGHT_BYTES] += packed_bytes(layer, scheme, owns_weight=owns)
             costs[Quantity.FILE_BYTES] += _or_zero(self.bytes.of(layer.name, scheme))
             own = parameter_counts(layer, owns_weight=owns)[0]
@@ -310,7 +304,7 @@ class SearchSpace:
         row = self.costs.layers.get(layer) if self.costs is not None else None
         if row is None or scheme.is_float:
             return 0.0
-        return row.time_share * (row.time_ratio.get(container(scheme), 1.0) - 1.0)
+        return row.time_share * (row.time_ratio.get(container_name(scheme), 1.0) - 1.0)
 
     def _base(self, layers: Mapping[str, LayerInfo]) -> dict[Quantity, float]:
         """What layers that are not searched, and everything else, add."""

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quantstudio.core.accuracy_law import AccuracyLaw, Plan, accuracy_law
+from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import CancelToken, Reporter
+from quantstudio.core.kl_model import KlModel, fitted_kl, parts_array, plan_parts
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.prediction import CostTable
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import SEARCHED_PRECISIONS, ActivationFamily, SearchBudget
@@ -23,14 +25,11 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.emit import emit, emit_with_plan
-from quantstudio.engine.search.drops import DropModel, fitted_drops
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
-from quantstudio.engine.search.predictor import Predictor, fitted, plan_parts
 from quantstudio.engine.search.space import (
     SearchSpace,
     base_recipe,
-    container,
     eight_bit_scheme,
     families_of,
     file_bytes,
@@ -192,8 +191,8 @@ class Workbench:
         self, family: ActivationFamily, pinned: Mapping[str, LayerScheme], costs: CostTable | None
     ) -> SearchSpace:
         packs = self.request.budget.max_size_bytes is not None
-        containers = {container(eight_bit_scheme(layer, family)) for layer in self._searched.values()}
-        containers |= {container(scheme) for scheme in pinned.values()} | (
+        containers = {container_name(eight_bit_scheme(layer, family)) for layer in self._searched.values()}
+        containers |= {container_name(scheme) for scheme in pinned.values()} | (
             {"weight-int4"} if packs else set()
         )
         scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
@@ -252,16 +251,23 @@ class Workbench:
         self.tried[recipe.digest] = one
         return one
 
-    def predictor(self) -> Predictor:
-        """The prediction as corrected by everything measured so far."""
-        return fitted(
-            [(self.parts(one.schemes), one.measurement.kl) for one in self.tried.values() if one.fits]
-        )
+    def predictor(self) -> KlModel:
+        """The KL of plans, as corrected by everything measured so far."""
+        learned = [one for one in self.tried.values() if one.fits]
+        return fitted_kl([(parts_array(self.parts(one.schemes)), one.measurement.kl) for one in learned])
 
-    def drops(self) -> DropModel:
-        """Accuracy against KL, as corrected by everything measured so far."""
-        plans = [one.measurement for one in self.tried.values()]
-        return fitted_drops(self.curve, plans, labelled=self.judge.metric_name == "top1")
+    def law(self) -> AccuracyLaw | None:
+        """Accuracy against KL, as corrected by everything measured so far; None for value outputs."""
+        base = self.judge.base
+        if base.metric is None:
+            return None
+        return accuracy_law(
+            self.curve,
+            [_evidence(one.measurement) for one in self.tried.values()],
+            base=base.metric.value,
+            samples=base.samples,
+            labelled=self.judge.metric_name == "top1",
+        )
 
     def parts(self, schemes: Mapping[str, LayerScheme]) -> dict[str, float]:
         """Estimated KL of a plan by precision."""
@@ -304,6 +310,11 @@ class Workbench:
         for one, result, speedup in zip(plans, found.results[1:], found.speedups[1:], strict=True):
             one.latency_ms, one.latency_ratio = result.p50, 1 / speedup.value
         self.timing_seconds += time.perf_counter() - started
+
+
+def _evidence(measured: Measurement) -> Plan:
+    lost = measured.drop.value / 100 if measured.drop is not None else None
+    return Plan(measured.kl, measured.changed, lost, measured.samples)
 
 
 def _is_complete(sensitivity: SensitivityResult) -> bool:

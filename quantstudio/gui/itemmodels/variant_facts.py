@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from quantstudio.core import figures
-from quantstudio.core.results import AccuracyCurve, Interval, VariantResult
+from quantstudio.core.results import Interval, VariantResult
 from quantstudio.gui.session import Variant
 
 METRIC_NAMES = {
@@ -61,21 +61,6 @@ def quality_of(variant: Variant) -> Quality | None:
     else:
         return None
     return Quality(AGREEMENT, "Agreement with FP32", Interval(value, value, value), has_interval=False)
-
-
-def predicted_share(accuracy: Interval, curve: AccuracyCurve | None, base: Quality | None) -> Interval:
-    """A prediction beside what was measured: the curve's change put onto the measured FP32 model.
-
-    The curve comes from the calibration data, the measurement from the test data: their levels differ.
-    """
-    if base is None or curve is None or not curve.accuracy:
-        return accuracy
-    shift = base.value.value - curve.accuracy[0]
-
-    def moved(share: float) -> float:
-        return min(1.0, max(0.0, share + shift))
-
-    return Interval(moved(accuracy.value), moved(accuracy.low), moved(accuracy.high))
 
 
 def share_interval(share: float, samples: int) -> tuple[float, float]:

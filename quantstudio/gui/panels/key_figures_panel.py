@@ -9,12 +9,12 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.precision import LayerScheme
+from quantstudio.core.prediction import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.gui.itemmodels.variant_facts import (
     Quality,
     latency_of,
-    predicted_share,
     quality_of,
     size_of,
     speedup_text,
@@ -86,9 +86,24 @@ class KeyFiguresPanel(QWidget):
             return
         delta, tone = _times(base, value, "smaller", "larger")
         detail = f"{detail}; the FP32 model takes {figures.size(base)}"
+        memory = self._memory_bytes(current, is_measured=tag == MEASURED)
         self.size_card.set_figure(
-            figures.size(value), delta=delta, short_delta=_short(delta), tone=tone, tag=tag, detail=detail
+            figures.size(value),
+            delta=delta,
+            short_delta=_short(delta),
+            tone=tone,
+            tag=tag,
+            detail=f"{detail}{_memory_detail(memory, tag)}",
+            more=f"{figures.size(memory)} peak memory" if memory else "",
         )
+
+    def _memory_bytes(self, current: Variant | None, *, is_measured: bool) -> int:
+        """Peak memory of the process, wearing the same tag as the size; 0 where nobody knows it."""
+        if is_measured:
+            result = current.result if current is not None else None
+            return result.peak_memory_bytes if result is not None else 0
+        prediction = self._session.prediction
+        return (prediction.memory_bytes or 0) if prediction is not None else 0
 
     # ------------------------------------------------------------------ accuracy
 
@@ -101,7 +116,7 @@ class KeyFiguresPanel(QWidget):
             return
         prediction = self._session.prediction
         if prediction is not None and prediction.accuracy is not None:
-            self._show_predicted_quality(prediction.accuracy, base)
+            self._show_predicted_quality(prediction, prediction.accuracy, base)
             return
         old = quality_of(stale) if stale is not None else None
         if stale is not None and old is not None:
@@ -142,23 +157,40 @@ class KeyFiguresPanel(QWidget):
             detail += f"; FP32 has {figures.percent(base.value.value)}"
         if quality.has_interval:
             detail += f"; 95 % interval {figures.percent(value.low)} to {figures.percent(value.high)}"
-        self._set_quality(figures.percent(value.value), delta=delta, tone=tone, tag=tag, detail=detail)
+        worst = _worst_measured(variant)
+        if worst:
+            detail += f"; most lost: class {worst}"
+        ends = _ends(value) if quality.has_interval else ""
+        self._set_quality(
+            figures.percent(value.value),
+            delta=delta,
+            tone=tone,
+            tag=tag,
+            detail=detail,
+            more=_joined(ends, worst),
+        )
 
-    def _show_predicted_quality(self, accuracy: Interval, base: Quality | None) -> None:
+    def _show_predicted_quality(
+        self, prediction: Prediction, accuracy: Interval, base: Quality | None
+    ) -> None:
         curve = self._session.sensitivity_curve
-        accuracy = predicted_share(accuracy, curve, base)
         reference = base.value.value if base is not None else (curve.accuracy[0] if curve else None)
         delta, tone = "", Tone.NEUTRAL
         if reference is not None:
             change = (accuracy.value - reference) * 100
             delta, tone = figures.points(change), _quality_tone(change, is_certain=True)
-        detail = f"95 % interval {figures.percent(accuracy.low)} to {figures.percent(accuracy.high)}"
+        worst = _worst_predicted(prediction)
         self._set_quality(
-            figures.percent(accuracy.value), delta=delta, tone=tone, tag=PREDICTED, detail=detail
+            figures.percent(accuracy.value),
+            delta=delta,
+            tone=tone,
+            tag=PREDICTED,
+            detail=_prediction_detail(prediction, accuracy),
+            more=_joined(_ends(accuracy), worst),
         )
 
     def _set_quality(
-        self, value: str, *, delta: str, tag: str, detail: str, tone: Tone = Tone.NEUTRAL
+        self, value: str, *, delta: str, tag: str, detail: str, tone: Tone = Tone.NEUTRAL, more: str = ""
     ) -> None:
         """The figure, and where it flatters, that it does."""
         is_flattering = self._session.is_measured_on_calibration
@@ -169,6 +201,7 @@ class KeyFiguresPanel(QWidget):
             tag=tag,
             detail=f"{detail}; {NOT_TESTED}" if is_flattering else detail,
             note=ON_CALIBRATION if is_flattering else "",
+            more=more,
         )
 
     # ------------------------------------------------------------------ latency
@@ -273,6 +306,54 @@ def _latency_detail(variant: Variant) -> str:
     if variant.result is not None and variant.result.speedup is not None and not variant.is_base:
         text += f"; speed-up {speedup_text(variant.result.speedup)}, paired with FP32"
     return text
+
+
+def _memory_detail(memory_bytes: int, tag: str) -> str:
+    if not memory_bytes:
+        return ""
+    return f"; peak memory of a process that runs one sample: {figures.size(memory_bytes)}, {tag}"
+
+
+def _ends(value: Interval) -> str:
+    """An interval of shares, shortly: "88.1 to 89.9 %"."""
+    return f"{figures.number(100 * value.low, 1)} to {figures.percent(value.high, 1)}"
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _prediction_detail(prediction: Prediction, accuracy: Interval) -> str:
+    rate = figures.percent(prediction.rate, 0)
+    detail = f"{rate} interval {figures.percent(accuracy.low)} to {figures.percent(accuracy.high)}"
+    worst = prediction.worst_class
+    if worst is not None:
+        detail += (
+            f"; class {worst.name} is expected to lose most: {figures.percent(worst.accuracy.value, 1)}, "
+            f"{rate} interval {_ends(worst.accuracy)}, {figures.percent(worst.base, 1)} in FP32"
+        )
+    if not prediction.plans:
+        return f"{detail}; not yet checked against a measured variant"
+    known = f"{figures.count(prediction.plans)} measured variant{'s' if prediction.plans > 1 else ''}"
+    return f"{detail}; corrected by {known}"
+
+
+def _worst_predicted(prediction: Prediction) -> str:
+    """The class that is expected to lose most: "Shirt −4.2 pp"."""
+    worst = prediction.worst_class
+    if worst is None:
+        return ""
+    return _class_text(worst.name, worst.accuracy.value - worst.base)
+
+
+def _worst_measured(variant: Variant) -> str:
+    rows = variant.result.per_class if variant.result is not None else ()
+    worst = min((row for row in rows if row.support), key=lambda row: row.variant - row.base, default=None)
+    return "" if worst is None or variant.is_base else _class_text(worst.label, worst.variant - worst.base)
+
+
+def _class_text(name: str, change: float) -> str:
+    return f"{name} {figures.points(100 * change, 1)}" if change < 0 else ""
 
 
 def _short(delta: str) -> str:

@@ -1,8 +1,6 @@
-"""The named plans side by side, each with what it would cost; double-click to rename."""
+"""The named plans side by side, each with what it would cost."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import (
@@ -16,16 +14,17 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.figures import NOTHING, milliseconds, percent, size
-from quantstudio.core.prediction import Prediction, predict
-from quantstudio.gui.itemmodels.variant_facts import predicted_share, quality_of
+from quantstudio.core.prediction import Prediction
+from quantstudio.gui.itemmodels.variant_facts import quality_of
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import Plan, Variant
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.refresher import Refresher
 
 _COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
-_ICONS = {"add": "plus", "duplicate": "copy", "delete": "delete"}
+_ICONS = {"add": "plus", "duplicate": "copy", "rename": "edit", "delete": "delete"}
 PLANS_TURN = 6
 
 
@@ -44,6 +43,7 @@ class PlansPanel(QWidget):
         self.buttons = {
             "add": self._button("add", "New plan", lambda: session.add_plan()),
             "duplicate": self._button("duplicate", "Duplicate plan", self._on_duplicate),
+            "rename": self._button("rename", "Rename plan (double-click, or F2)", self._on_rename),
             "delete": self._button("delete", "Delete plan", self._on_delete),
         }
         row = QVBoxLayout()
@@ -79,12 +79,17 @@ class PlansPanel(QWidget):
         table.setAlternatingRowColors(True)
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        # Any other key is a command of the window, not the first letter of a new name.
+        triggers = QAbstractItemView.EditTrigger
+        table.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
+        table.setTabKeyNavigation(False)
         header = table.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         header.setHighlightSections(False)
         table.currentCellChanged.connect(self._on_current_changed)
         table.itemChanged.connect(self._on_renamed)
+        table.itemDelegate().closeEditor.connect(self._refresher.request)
         return table
 
     def _button(self, name: str, text: str, slot: object) -> QToolButton:
@@ -98,6 +103,8 @@ class PlansPanel(QWidget):
         return button
 
     def _refresh(self) -> None:
+        if self.table.state() == QAbstractItemView.State.EditingState:
+            return  # a new name is being typed; the rename refreshes
         self._is_filling = True
         plans = self._session.plans
         self.table.setRowCount(len(plans))
@@ -114,15 +121,9 @@ class PlansPanel(QWidget):
 
     def _figures(self, plan: Plan) -> tuple[str, ...]:
         session = self._session
-        if session.model is None:
+        predicted = session.predicted(plan.recipe)
+        if predicted is None:
             return ("", "", "", "", "")
-        predicted = predict(
-            session.layers,
-            plan.recipe,
-            costs=session.costs,
-            sensitivity=session.sensitivity,
-            curve=session.sensitivity_curve,
-        )
         quantized = f"{predicted.quantized} of {len(session.layers)}"
         digest = plan.recipe.digest
         measured = next(
@@ -134,11 +135,8 @@ class PlansPanel(QWidget):
             None,
         )
         if measured is not None:
-            return (quantized, *_measured(measured), "measured")
-        if predicted.accuracy is not None:
-            base = quality_of(session.base) if session.base is not None else None
-            share = predicted_share(predicted.accuracy, session.sensitivity_curve, base)
-            predicted = replace(predicted, accuracy=share)
+            where = f" {ON_CALIBRATION}" if session.is_measured_on_calibration else ""
+            return (quantized, *_measured(measured), f"measured{where}")
         return (quantized, *_predicted(predicted), "predicted")
 
     def _on_current_changed(self, row: int) -> None:
@@ -151,7 +149,13 @@ class PlansPanel(QWidget):
         name = self._session.plans[item.row()].name
         if item.text() != name:
             self._session.rename_plan(name, item.text())
-            self._refresh()
+        self._refresher.request()
+
+    def _on_rename(self) -> None:
+        item = self.table.item(self.table.currentRow(), 0)
+        if item is not None:
+            self.table.setFocus(Qt.FocusReason.OtherFocusReason)
+            self.table.editItem(item)
 
     def _on_duplicate(self) -> None:
         self._session.duplicate_plan(self._session.active_plan)
@@ -168,11 +172,11 @@ def _measured(variant: Variant) -> tuple[str, str, str]:
     result = variant.result
     if result is None:
         return (NOTHING, NOTHING, NOTHING)
-    top1 = result.metrics.get("top1")
+    quality = quality_of(variant)
     latency = result.latency_ms
     return (
         size(result.size_bytes),
-        NOTHING if top1 is None else percent(top1),
+        NOTHING if quality is None else percent(quality.value.value),
         NOTHING if latency is None else milliseconds(latency.p50),
     )
 

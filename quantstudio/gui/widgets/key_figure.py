@@ -54,6 +54,10 @@ class KeyFigure(QFrame):
         self.note.setObjectName(f"figure.{key}.note")
         self.note.setProperty("role", "caution")
         self.note.hide()
+        self.more = ElidedLabel()
+        self.more.setObjectName(f"figure.{key}.more")
+        self.more.setProperty("role", "caption")
+        self.more.hide()
         self._lay_out()
         theme_hub().theme_changed.connect(self._on_theme_changed)
         self._on_theme_changed(None)
@@ -76,6 +80,7 @@ class KeyFigure(QFrame):
         bottom.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
         bottom.addWidget(self.delta, 1, Qt.AlignmentFlag.AlignBottom)
         column.addLayout(bottom)
+        column.addWidget(self.more)
         column.addWidget(self.note)
         # Cards in a row are as high as the highest of them.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
@@ -90,6 +95,7 @@ class KeyFigure(QFrame):
         tag: str = "",
         detail: str = "",
         note: str = "",
+        more: str = "",
     ) -> None:
         """Show a figure.
 
@@ -101,6 +107,7 @@ class KeyFigure(QFrame):
             tag: "measured", "predicted", "out of date" or nothing.
             detail: Where the figure comes from; shown as tool tip.
             note: A caution that belongs to the figure, on a line of its own.
+            more: What else there is to know of it, quietly below.
         """
         self.value.setText(value)
         self._deltas = (delta, short_delta or delta)
@@ -113,7 +120,9 @@ class KeyFigure(QFrame):
         self.setToolTip(detail)
         self.note.setText(note)
         self.note.setVisible(bool(note))
-        parts = (self.caption.text(), value, delta, tag, note)
+        self.more.setText(more)
+        self.more.setVisible(bool(more))
+        parts = (self.caption.text(), value, delta, tag, more, note)
         self.setAccessibleName(", ".join(part for part in parts if part))
         self.setAccessibleDescription(detail)
 

@@ -1,0 +1,144 @@
+"""A cost table as arrays over layers, so that a recipe is a handful of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.costs import CostTable, cost_name
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.prediction_model import Judged
+
+Array = NDArray[np.float64]
+Chosen = NDArray[np.intp]
+
+_FLOAT_BYTES = 4
+FP32_NAME = "fp32"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Column:
+    """One scheme over all layers; NaN where it has no price.
+
+    Attributes:
+        weight_bytes: Of the parameters.
+        memory_bytes: What they add to the peak.
+        time: Part of the FP32 run.
+        overhead: File bytes a layer brings beyond its parameters.
+        is_static: Whether activations are on a calibrated grid.
+    """
+
+    weight_bytes: Array
+    memory_bytes: Array
+    time: Array
+    overhead: int
+    is_static: bool
+
+
+class CostColumns:
+    """Bytes, time and memory of recipes given as the number of every layer's scheme."""
+
+    def __init__(self, layers: Sequence[LayerInfo], costs: CostTable) -> None:
+        self._layers, self._costs = tuple(layers), costs
+        self.fp32_ms = costs.fp32_ms
+        self._columns: dict[LayerScheme, _Column] = {}
+        index = {layer.name: number for number, layer in enumerate(self._layers)}
+        edges = [e for e in costs.edges if e.producer in index and e.consumer in index]
+        self._producers = np.asarray([index[e.producer] for e in edges], dtype=np.intp)
+        self._consumers = np.asarray([index[e.consumer] for e in edges], dtype=np.intp)
+        self._elements = np.asarray([e.elements for e in edges], dtype=np.float64)
+        tensors = costs.tensors
+        self._sizes = np.asarray([t.elements for t in tensors], dtype=np.float64)
+        self._owners = np.asarray([index.get(t.layer, -1) for t in tensors], dtype=np.intp)
+        self._first = np.asarray([t.first + 1 for t in tensors], dtype=np.intp)
+        self._last = np.asarray([t.last + 2 for t in tensors], dtype=np.intp)
+        self._float_peak = self._activation_peak(np.zeros(len(self._layers), dtype=bool))
+
+    def weight_bytes(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> int | None:
+        """Bytes of all parameters with scales."""
+        total = self._sum([self._column(s).weight_bytes for s in schemes], chosen)
+        return None if np.isnan(total) else round(total)
+
+    def size_bytes(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> int | None:
+        """Bytes of the file."""
+        weights = self.weight_bytes(chosen, schemes)
+        if weights is None:
+            return None
+        overhead = np.asarray([self._column(s).overhead for s in schemes])
+        return weights + self._costs.structure_bytes + int(overhead[chosen].sum())
+
+    def latency_ratio(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> float | None:
+        """Time over FP32 time: of the layers, and of borders between unlike neighbours."""
+        if self.fp32_ms <= 0:
+            return None
+        own = self._sum([self._column(s).time for s in schemes], chosen)
+        unowned = 1.0 - float(self._column(schemes[0]).time.sum())
+        ratio = own + unowned + self._border_ms(chosen, schemes) / self.fp32_ms
+        return None if np.isnan(ratio) else max(ratio, 0.0)
+
+    def memory_bytes(
+        self, chosen: Chosen, schemes: Sequence[LayerScheme], judged: Judged | None
+    ) -> int | None:
+        """Peak memory of a fresh process, from the measured one of FP32 and what differs."""
+        measured = judged.memory_bytes if judged is not None and judged.memory_bytes else None
+        base = measured or self._costs.fp32_memory_bytes
+        if not base:
+            return None
+        weights = self._sum([self._column(s).memory_bytes for s in schemes], chosen)
+        weights -= float(self._column(schemes[0]).memory_bytes.sum())
+        if np.isnan(weights):
+            return None
+        is_static = np.asarray([scheme.is_static for scheme in schemes])[chosen]
+        return round(base + weights + self._activation_peak(is_static) - self._float_peak)
+
+    def _border_ms(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> float:
+        is_static = np.asarray([scheme.is_static for scheme in schemes])[chosen]
+        before, after = is_static[self._producers], is_static[self._consumers]
+        border = self._costs.border
+        into, out = after & ~before, before & ~after
+        return float(
+            border.quantize_ms * into.sum()
+            + border.quantize_element_ms * self._elements[into].sum()
+            + border.dequantize_ms * out.sum()
+            + border.dequantize_element_ms * self._elements[out].sum()
+        )
+
+    def _activation_peak(self, is_static: NDArray[np.bool_]) -> float:
+        """Largest sum of activations held at one time, in bytes."""
+        if not self._sizes.size:
+            return 0.0
+        is_byte = np.append(is_static, False)[self._owners]
+        sizes = self._sizes * np.where(is_byte, 1, _FLOAT_BYTES)
+        steps = int(self._last.max()) + 1
+        held = np.bincount(self._first, sizes, steps) - np.bincount(self._last, sizes, steps)
+        return float(np.cumsum(held).max())
+
+    def _sum(self, columns: Sequence[Array], chosen: Chosen) -> float:
+        if not self._layers:
+            return 0.0
+        return float(np.stack(columns)[chosen, np.arange(len(self._layers))].sum())
+
+    def _column(self, scheme: LayerScheme) -> _Column:
+        known = self._columns.get(scheme)
+        if known is None:
+            known = self._columns[scheme] = self._priced(scheme)
+        return known
+
+    def _priced(self, scheme: LayerScheme) -> _Column:
+        name = cost_name(scheme)
+        count = len(self._layers)
+        weight, memory, time = np.zeros(count), np.zeros(count), np.zeros(count)
+        for index, layer in enumerate(self._layers):
+            row = self._costs.layers.get(layer.name)
+            if row is None:
+                continue
+            weight[index] = row.weight_bytes.get(name, np.nan)
+            memory[index] = row.memory_bytes.get(name, np.nan)
+            ratio = row.time_ratio.get(name, 1.0 if scheme.is_float else np.nan)
+            time[index] = row.time_share * ratio
+        overhead = self._costs.overhead_bytes.get(name, 0)
+        return _Column(weight, memory, time, overhead, scheme.is_static)

@@ -1,0 +1,119 @@
+"""What every layer takes in every scheme on one machine: bytes, time, and what borders and tensors add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quantstudio.core.precision import WEIGHT_INT4, LayerScheme, scheme_name
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """What one layer takes in each scheme.
+
+    Attributes:
+        weight_bytes: Bytes of the layer's parameters with scales, by scheme name; exact.
+        time_share: Part of the FP32 run spent in the layer, measured by profiling.
+        time_ratio: Time against FP32 by scheme name, measured on this machine; 1.0 where not measured.
+        memory_bytes: What the parameters add to the peak memory of a process, by scheme name: the runtime
+            keeps copies, and some weights it unpacks.
+    """
+
+    weight_bytes: Mapping[str, int] = field(default_factory=dict)
+    time_share: float = 0.0
+    time_ratio: Mapping[str, float] = field(default_factory=dict)
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEdge:
+    """A tensor on its way from one layer to the next, through operators that own no weights.
+
+    Attributes:
+        producer: Layer that makes it.
+        consumer: Layer that reads it.
+        elements: Its elements for one sample.
+    """
+
+    producer: str
+    consumer: str
+    elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTensor:
+    """An activation and how long it is held while the graph runs in order.
+
+    Attributes:
+        layer: Layer whose scheme decides the width of its elements; empty where nothing quantizes it.
+        elements: Its elements for one sample.
+        first: Step (node of the graph) that makes it; -1 for an input.
+        last: Last step that reads it.
+    """
+
+    layer: str
+    elements: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class BorderCost:
+    """What a change of precision between two neighbouring layers costs, in milliseconds.
+
+    Attributes:
+        quantize_ms: For every tensor that goes from a float layer into a static integer one.
+        quantize_element_ms: For each of its elements.
+        dequantize_ms: For every tensor that goes the other way.
+        dequantize_element_ms: For each of its elements.
+    """
+
+    quantize_ms: float = 0.0
+    quantize_element_ms: float = 0.0
+    dequantize_ms: float = 0.0
+    dequantize_element_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """Costs of every layer of one graph on one machine.
+
+    Attributes:
+        layers: Cost by layer name.
+        structure_bytes: File bytes that no scheme changes: graph, names, other initializers.
+        overhead_bytes: Bytes of extra nodes and names a layer brings, by scheme name: a mean over layers.
+        fp32_ms: Median FP32 latency in milliseconds; 0 where not measured.
+        provider: Execution provider of the times.
+        edges: Tensors between neighbouring layers.
+        border: What a change of precision along an edge costs.
+        tensors: Activations with their lifetimes.
+        fp32_memory_bytes: Peak memory of a fresh process that runs FP32 once; 0 where not measured.
+        runtime_memory_bytes: Part of it that was there before the model.
+    """
+
+    layers: Mapping[str, LayerCost]
+    structure_bytes: int
+    overhead_bytes: Mapping[str, int] = field(default_factory=dict)
+    fp32_ms: float = 0.0
+    provider: str = ""
+    edges: tuple[LayerEdge, ...] = ()
+    border: BorderCost = field(default_factory=BorderCost)
+    tensors: tuple[LiveTensor, ...] = ()
+    fp32_memory_bytes: int = 0
+    runtime_memory_bytes: int = 0
+
+
+def container_name(scheme: LayerScheme) -> str:
+    """The named scheme that takes the same bytes and time: 2 to 8 bits of a product live in INT8."""
+    if scheme.is_float or scheme == WEIGHT_INT4:
+        return scheme_name(scheme)
+    if scheme.is_static:
+        return "static-int8"
+    return "dynamic-int8" if scheme.is_dynamic else "weight-int8"
+
+
+def cost_name(scheme: LayerScheme) -> str:
+    """The name a scheme is priced under: its own, or that of its container where it has none."""
+    name = scheme_name(scheme)
+    return container_name(scheme) if name == "custom" else name

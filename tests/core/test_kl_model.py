@@ -1,0 +1,86 @@
+"""KL of plans from KLs of layers, by hand-made plans."""
+
+import math
+
+import numpy as np
+import pytest
+
+from quantstudio.core.kl_model import ACTIVATIONS, KlModel, fitted_kl, kl_parts, parts_array, plan_parts
+from quantstudio.core.precision import (
+    FP16,
+    STATIC_INT8,
+    WEIGHT_INT4,
+    WEIGHT_INT8,
+    Granularity,
+    LayerScheme,
+    Precision,
+)
+from quantstudio.core.results import LayerSensitivity
+
+ROW = LayerSensitivity(
+    "a", 0.1, 0, 1, 20.0, by_precision={"int8": 0.01, "int4": 0.5, "int4/group32": 0.3, ACTIVATIONS: 0.02}
+)
+
+
+def test_that_parts_name_what_a_scheme_costs():
+    assert kl_parts(ROW, STATIC_INT8) == {"int8": 0.01, ACTIVATIONS: 0.02}
+    assert kl_parts(ROW, WEIGHT_INT8) == {"int8": 0.01}
+    assert kl_parts(ROW, FP16) == {}
+    assert kl_parts(None, STATIC_INT8) is None
+    assert kl_parts(ROW, LayerScheme(Precision.INT2)) == {}
+    assert kl_parts(LayerSensitivity("g", 0, 0, 0, 0, by_precision={"int8": 0.1}), STATIC_INT8) is None
+
+
+def test_that_an_embedding_has_no_activations_to_pay_for():
+    row = LayerSensitivity("g", 0, 0, 0, 0, by_precision={"int8": 0.1})
+    assert kl_parts(row, STATIC_INT8, reads_floats=False) == {"int8": 0.1}
+    assert plan_parts({"g": STATIC_INT8, "unknown": STATIC_INT8}, {"g": row}) == {"int8": 0.1}
+
+
+def test_that_the_nearest_granularity_is_read():
+    assert kl_parts(ROW, WEIGHT_INT4) == {"int4": 0.3}
+    per_tensor = LayerScheme(Precision.INT4, granularity=Granularity.PER_TENSOR)
+    assert kl_parts(ROW, per_tensor) == {"int4": 0.5}
+
+
+def test_that_a_sum_and_its_kl_are_each_others_inverse():
+    model = KlModel()
+    for kl in (1e-5, 0.01, 0.5, 2.0):
+        assert model.kl_of(model.linear_of(kl)) == pytest.approx(kl)
+    assert model.kl_of(0.0) == 0.0
+    assert model.kl({"int8": 0.01, ACTIVATIONS: 0.02}) == pytest.approx(
+        math.exp(0.4) * 0.03 * (1 + 0.03 / 0.003) ** 0.25
+    )
+
+
+def test_that_measured_plans_teach_a_factor_for_each_precision():
+    rng = np.random.default_rng(0)
+    factors = {"int8": 1.0, "int4": 2.0, ACTIVATIONS: 0.7}
+    plans = []
+    for _ in range(40):
+        parts = {name: float(rng.uniform(0.0, 1e-4)) for name in factors}
+        plans.append((parts, 1.3 * sum(factors[name] * value for name, value in parts.items())))
+    model = fitted_kl([(parts_array(parts), kl) for parts, kl in plans])
+    for parts, kl in plans:
+        assert model.kl(parts) == pytest.approx(kl, rel=0.1)
+    assert model.scale["int4"] / model.scale["int8"] == pytest.approx(2.0, rel=0.15)
+    assert model.spread < KlModel().spread
+    assert model.deviation(parts_array(plans[0][0])) < KlModel().deviation(parts_array(plans[0][0])) / 2
+
+
+def test_that_the_posterior_is_the_exact_one_for_the_level_alone():
+    # One part and tiny sums make ln KL = a + d + ln x: a normal prior met by one normal observation.
+    model = fitted_kl([(parts_array({"int8": 1e-6}), 1e-6 * math.exp(1.4))])
+    prior, variance = 0.5**2 + 0.3**2, model.spread**2
+    shift = model.mean[0] + math.log(model.factors[0]) - 0.4
+    assert shift == pytest.approx(prior / (prior + variance), rel=0.02)
+
+
+def test_that_plans_that_tell_nothing_leave_the_prior():
+    ruined = [
+        (parts_array({"int2": 5.0}), 9.0),
+        (parts_array({"int2": 5.0}), math.inf),
+        (parts_array({}), 0.1),
+    ]
+    assert fitted_kl(ruined) == KlModel()
+    assert KlModel().deviation(parts_array({})) == 0.0
