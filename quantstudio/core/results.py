@@ -103,6 +103,7 @@ class SensitivityResult:
         classes: Names of the classes of `LayerSensitivity.by_class`; empty where outputs are no class scores.
         kl_all: Mean KL with every layer at the reference precision, which `LayerSensitivity.kl_all_but` is
             held against; None where not measured.
+        precisions: What the run was asked for and has finished; empty in older projects.
     """
 
     method: str
@@ -115,6 +116,7 @@ class SensitivityResult:
     device: str = "cpu"
     classes: tuple[str, ...] = ()
     kl_all: float | None = None
+    precisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

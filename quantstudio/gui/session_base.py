@@ -156,6 +156,12 @@ class SessionBase(QObject):
         return run.classes if run is not None else ()
 
     @property
+    def kl_of_all_layers(self) -> float | None:
+        """KL with every layer at the reference precision, which "all but this" is held against."""
+        run = self.state.sensitivity_run
+        return run.kl_all if run is not None else None
+
+    @property
     def costs(self) -> CostTable | None:
         """Bytes and times the predictions are made from."""
         return self.state.costs
@@ -247,10 +253,10 @@ class SessionBase(QObject):
         self._tell_everything()
 
     def attach_project(self, project: Project) -> None:
-        """Go on in another project, with everything it knows.
+        """Go on in another project, with everything it knows; what cannot be read is told.
 
         Raises:
-            ProjectError: a value in the file cannot be read; the present project stays.
+            ProjectError: the file cannot be read; the present project stays.
         """
         keeper = Keeper(project)
         state = keeper.load()
@@ -263,6 +269,8 @@ class SessionBase(QObject):
         self._start_plan()
         self.project_changed.emit()
         self._tell_everything()
+        for text in project.unreadable:
+            self.notify(NoticeLevel.WARNING, text)
         if state.weights_path:
             self.load_weights(state.weights_path)
         if state.statistics_path:
@@ -322,13 +330,13 @@ class SessionBase(QObject):
 
     def adopt_sensitivity(self, rows: Iterable[LayerSensitivity], curve: AccuracyCurve | None = None) -> None:
         """Sensitivity of some or all layers, first or refined."""
+        self._what_if.forget()
         found: dict[str, LayerSensitivity] = {}
         for row in rows:
             known = self.state.sensitivity.get(row.name)
             self.state.sensitivity[row.name] = found[row.name] = joined(known, row)
         self._unsaved_sensitivity.update(found)
         if curve is not None:
-        self._what_if.forget()
             self.state.curve = curve
             self._save_sensitivity()
         self._sensitivity_throttle.request()
@@ -340,9 +348,13 @@ class SessionBase(QObject):
         if known is None:
             run = found
         elif found.method == "exact":
-            run = replace(known, classes=known.classes or found.classes)
+            kl_all = known.kl_all if found.kl_all is None else found.kl_all
+            run = replace(known, classes=known.classes or found.classes, kl_all=kl_all)
         else:
-            run = replace(found, classes=found.classes or known.classes)
+            estimated = known.precisions if known.method != "exact" else ()
+            precisions = tuple(dict.fromkeys((*estimated, *found.precisions)))
+            classes = found.classes or known.classes
+            run = replace(found, classes=classes, kl_all=known.kl_all, precisions=precisions)
         self.state.sensitivity_run = run
         if model is not None:
             self._keep(lambda: self._keeper.keep_sensitivity_run(model, run))

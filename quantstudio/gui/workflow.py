@@ -137,13 +137,16 @@ class Workflow:
     ) -> None:
         """Sensitivity of every layer by output Fisher, in these precisions at least, or exactly of some.
 
-        `all_but` and `accumulated` are measured only where asked, see `LayerSensitivity`.
+        `all_but` and `accumulated` are measured only where asked, see `LayerSensitivity`. An estimate is
+        known once a run over all samples has finished with it; a row may hold one that was stopped half way,
+        which the engine then goes on with. What it has kept it does not compute again, with `again` neither.
         """
         method = "exact" if exact else "fisher"
 
         def make() -> JobSpec | None:
             state = self._session.state
-            known = {name for row in state.sensitivity.values() for name in row.by_precision}
+            run = state.sensitivity_run
+            known = set(run.precisions) if run is not None and run.method != "exact" else set()
             missing = [name for name in precisions if exact or again or name not in known]
             if not exact and not again and state.curve is not None and not missing:
                 return None

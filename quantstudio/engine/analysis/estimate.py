@@ -70,6 +70,7 @@ class _Estimator:
             if missing:
                 if not was_run and tally.samples:
                     self._report(tally)
+                    job.reporter.message(f"{tally.samples} of {job.samples} samples are known from before")
                 kept = kept.with_more(self._run_batch(index, size, missing, tally))
                 self._shelf.keep(index, kept, missing)
             elif kept.memory is not None:
@@ -82,6 +83,8 @@ class _Estimator:
             if done == total or (was_run and done & (done - 1) == 0):
                 self._report(tally)
             job.reporter.progress(done, total, "batches", "Estimating sensitivity")
+        if self._fisher is None:
+            job.reporter.message("All of it is known from before; nothing was computed again")
         return tally.estimate()
 
     def _report(self, tally: Tally) -> None:

@@ -85,6 +85,7 @@ class _Bench:
         self._method = f"exact {provider}"
         self._provider = provider
         self._steps = _Steps(job, 0)
+        self._read = self._ran = 0
 
     def measure(self, layers: Sequence[LayerInfo], question: Question) -> Measurement:
         job = self._job
@@ -111,6 +112,9 @@ class _Bench:
             row = replace(row, accumulated_sqnr_db=accumulated.get(layer.name))
             found.layers[layer.name] = row
             job.reporter.layer_finished(layer.name, KIND, to_json(row))
+        if self._read:
+            ran = f"{self._read} of {self._read + self._ran}" if self._ran else "All"
+            job.reporter.message(f"{ran} measurements are known from before; they were not made again")
         return found
 
     def _row(
@@ -293,9 +297,11 @@ class _Bench:
         found = self._job.shelf.get(self._method, *key)
         if found is None:
             return None
+        self._read += 1
         return Measured(found["divergence"].astype(np.float64), _bools(found.get("hits")))
 
     def _keep(self, measured: Measured, *key: str) -> None:
+        self._ran += 1
         arrays: dict[str, Array] = {"divergence": measured.divergence}
         if measured.hits is not None:
             arrays["hits"] = measured.hits

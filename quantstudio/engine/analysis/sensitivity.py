@@ -103,6 +103,7 @@ def fisher_sensitivity(
         provenance=Provenance.PREDICTED,
         device=str(where),
         classes=found.classes.names if found.classes is not None else (),
+        precisions=tuple(job.trials),
     )
 
 
@@ -215,4 +216,5 @@ def _measured_result(
         device=provider,
         classes=found.classes.names if found.classes is not None else (),
         kl_all=found.kl_all,
+        precisions=tuple(job.trials),
     )
