@@ -226,6 +226,15 @@ class Commands(QObject):
                 "Ctrl+M",
                 "Measure accuracy, latency and memory of the plan against FP32",
             ),
+            ActionSpec(
+                "run.search",
+                "Searc&h…",
+                self.search,
+                "search",
+                "Ctrl+Shift+F",
+                "Find the best precision of every layer within a budget",
+                short="Search",
+            ),
             ActionSpec("run.measure_every", "Measure every &variant", session.measure_every, "compare"),
             ActionSpec(
                 "run.quantize",
@@ -355,6 +364,10 @@ class Commands(QObject):
         model = self._session.model
         notes = model.notes if model else ()
         self._window.show_notes(notes or ("Nothing had to be changed on opening.",))
+
+    def search(self) -> None:
+        """Show the budget of a search beside the trade-off."""
+        self._window.show_search()
 
     def exact_sensitivity(self) -> None:
         """Measure the selected layers one at a time."""

@@ -259,6 +259,12 @@ class MainWindow(QMainWindow):
         """Show one of the tabs: inspect, trade-off, compare."""
         self.tabs.setCurrentIndex(index)
 
+    def show_search(self) -> None:
+        """Show the trade-off with the search beside it."""
+        self.show_tab(1)
+        if self._plots_built > 1:
+            self.tradeoff_panel.open_search()
+
     def toggle_layers(self) -> None:
         """Show or hide the layer table."""
         self.layers_dock.setVisible(not self.layers_dock.isVisible())
@@ -308,6 +314,7 @@ class MainWindow(QMainWindow):
             "run.sensitivity": has_model and has_data,
             "run.exact": has_data and has_selection,
             "run.measure": has_model and has_data,
+            "run.search": has_model,
             "run.measure_every": has_data and len(session.variants) > 1,
             "run.quantize": has_model,
             "run.stop": busy,

@@ -77,7 +77,7 @@ class Menus(QObject):
 
     def _build_run(self) -> None:
         menu = self._menu("run", "&Run")
-        self._add(menu, "run.all", "-", "run.calibrate", "run.sensitivity", "run.exact", "-")
+        self._add(menu, "run.all", "-", "run.calibrate", "run.sensitivity", "run.exact", "run.search", "-")
         self._add(menu, "run.quantize")
         presets = menu.addMenu("Quantize by &preset")
         presets.setObjectName("menu.run.presets")
@@ -195,7 +195,8 @@ class ToolBar(QToolBar):
         self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
         self._actions = actions
-        self._put("file.open", "file.save", "-", "run.calibrate", "run.sensitivity", "run.measure", "-")
+        self._put("file.open", "file.save", "-")
+        self._put("run.calibrate", "run.sensitivity", "run.measure", "run.search", "-")
         self._put("run.quantize", "run.stop", "-")
         self.plan = QToolButton(self)
         self.plan.setObjectName("toolbar.plan")

@@ -25,7 +25,7 @@ from quantstudio.core.search_results import (
 )
 from quantstudio.gui import engine_jobs
 from quantstudio.gui.job_list import Work
-from quantstudio.gui.search_terms import SearchTerms
+from quantstudio.gui.search_terms import SearchTerms, budget_text
 from quantstudio.gui.session_state import BuiltVariant
 from quantstudio.gui.session_values import JobRow
 from quantstudio.gui.workflow import SENSITIVITY_SAMPLES, new_group
@@ -33,8 +33,6 @@ from quantstudio.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from quantstudio.gui.session import Session
-
-PLAN_NAME = "Search"
 
 
 class SearchRun(QObject):
@@ -49,6 +47,7 @@ class SearchRun(QObject):
         self._draft: SearchFront | None = None
         self._obstacle: BudgetObstacle | None = None
         self._terms: SearchTerms | None = None
+        self._digests: dict[int, tuple[Recipe, str]] = {}
         session.model_changed.connect(self._forget)
         session.data_changed.connect(self._forget)
 
@@ -99,6 +98,14 @@ class SearchRun(QObject):
         first = (self.chosen,) if self.chosen is not None else ()
         return (*first, *front.front, *front.tried)
 
+    def digest_of(self, point: PlanPoint) -> str:
+        """Digest of a plan's recipe; views ask for it on every redraw."""
+        recipe = point.recipe
+        known = self._digests.get(id(recipe))
+        if known is None or known[0] is not recipe:
+            known = self._digests[id(recipe)] = (recipe, recipe.digest)
+        return known[1]
+
     # What the user does.
 
     def start(self, terms: SearchTerms) -> None:
@@ -113,7 +120,7 @@ class SearchRun(QObject):
             "search",
             "Search",
             lambda: self._spec(terms, made),
-            lambda result: self._finished(result, made),
+            lambda result: self._finished(result, terms, made),
             self._on_layer,
             group,
             on_failure=self._failed,
@@ -173,19 +180,20 @@ class SearchRun(QObject):
         run = state.sensitivity_run or SensitivityResult("fisher", SENSITIVITY_SAMPLES, 0.0, "int4", ())
         return replace(run, layers=tuple(replace(row, by_class=()) for row in rows), curve=state.curve)
 
-    def _finished(self, result: Mapping[str, Any], made: dict[str, Any]) -> str:
+    def _finished(self, result: Mapping[str, Any], terms: SearchTerms, made: dict[str, Any]) -> str:
         session, found = self._session, from_json(SearchResult, result)
         self._draft = self._obstacle = None
         session.adopt_search(found)
         recipe = found.chosen.recipe
         untouched: Recipe = made["recipe"]
-        plan = PLAN_NAME if session.recipe == untouched != recipe else session.active_plan
+        is_unedited = session.recipe == untouched != recipe
+        name = f"Search {budget_text(terms.budget)}"
+        plan = name if is_unedited else session.active_plan
         built = session.workflow.named(found.build, recipe, plan, made["digest"])
         session.adopt_build(built)
         made["variant"] = built.build.variant
-        if session.recipe == untouched != recipe:
-            # Whoever went on editing meanwhile keeps the plan on the screen.
-            session.add_plan(PLAN_NAME, recipe)
+        if is_unedited:  # whoever went on editing meanwhile keeps the plan on the screen
+            session.add_plan(name, recipe)
         self.changed.emit()
         return _outcome(found, built)
 
@@ -197,12 +205,14 @@ class SearchRun(QObject):
     def _on_layer(self, event: LayerFinished) -> None:
         if event.kind == "front":
             self._draft = from_json(SearchFront, event.values)
+            self._digests.clear()
             self.changed.emit()
         elif event.kind == "sensitivity":
             self._session.adopt_sensitivity([from_json(LayerSensitivity, event.values)])
 
     def _forget(self) -> None:
         self._draft = self._obstacle = self._terms = None
+        self._digests.clear()
         self._job_id = ""
         self.changed.emit()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from quantstudio.core import figures
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import searched
 from quantstudio.core.precision import LayerScheme
@@ -36,6 +37,19 @@ class SearchTerms:
     family: ActivationFamily = ActivationFamily.AUTO
     pins: tuple[LayerRule, ...] = ()
     is_judged_on_test: bool = True
+
+
+def budget_text(budget: SearchBudget) -> str:
+    """The bounds in few words: "0.5 pp, 5 bits"."""
+    parts = (
+        (budget.max_drop, lambda v: f"{figures.significant(v, 2)} pp"),
+        (budget.max_size_bytes, lambda v: f"{figures.size(v)} file"),
+        (budget.max_weight_bytes, figures.size),
+        (budget.max_latency_ratio, figures.ratio),
+        (budget.average_bits, lambda v: f"{figures.significant(v, 2)} bits"),
+        (budget.max_share_above_8, lambda v: f"{figures.percent(v, 0)} float"),
+    )
+    return ", ".join(text(value) for value, text in parts if value is not None)
 
 
 def relaxed(budget: SearchBudget, obstacle: BudgetObstacle) -> SearchBudget:

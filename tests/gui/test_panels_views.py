@@ -16,7 +16,8 @@ from quantstudio.gui.panels.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPa
 from quantstudio.gui.panels.key_figures_panel import KeyFiguresPanel
 from quantstudio.gui.panels.layers_panel import LayersPanel
 from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
-from quantstudio.gui.panels.tradeoff_panel import LATENCY, TradeoffPanel
+from quantstudio.gui.panels.tradeoff_panel import TradeoffPanel
+from quantstudio.gui.panels.tradeoff_points import Cost
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from tests.gui.plot_mouse import click, double_click, move, press, release, shown
@@ -396,7 +397,7 @@ def test_that_the_table_loads_a_recipe_too(qtbot, measured):
 
 def test_that_the_cost_axis_can_be_latency_with_its_interval(qtbot, measured):
     panel = shown(qtbot, TradeoffPanel(measured), 760, 640)
-    panel.cost.button(LATENCY).click()
+    panel.cost.button(Cost.LATENCY.value).click()
     dot = next(p for p in panel.plot.points if p.name == "INT8")
     assert dot.cost.value == pytest.approx(6.9)
     assert dot.cost.low < 6.9 < dot.cost.high

@@ -24,7 +24,8 @@ from quantstudio.gui.plots.sensitivity_scale import (
 )
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.plots.size_bars import SizeBarsPlot
-from quantstudio.gui.plots.trade_off import TradeOffPlot, TradeOffPoint, pareto_front, stack_levels
+from quantstudio.gui.plots.trade_off import TradeOffPlot
+from quantstudio.gui.plots.trade_off_dots import TradeOffPoint, pareto_front, stack_levels
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import click, place, shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyqtgraph as pg
@@ -13,81 +12,38 @@ from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
-from quantstudio.core.results import Interval
 from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.plots.trade_off_dots import (
+    DOT_PX,
+    FRONT_SERIES,
+    STACK_PX,
+    DotRole,
+    Limits,
+    TradeOffPoint,
+    dot_edge,
+    dot_fill,
+    dot_size,
+    dot_symbol,
+    pareto_front,
+    stack_levels,
+    worth_showing,
+)
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 
-DOT_PX = 11
 RING_PX = 21
 CLICK_PX = 12
-STACK_PX = 8  # by which a dot is larger than the one that covers it
-SAME_PLACE = 0.012  # of the range shown
 NAMED_UP_TO = 14
 NAME_PX = 15
 HUNDRED = 100.0
 ABOVE_HUNDRED = 0.08
-
-
-@dataclass(frozen=True, slots=True)
-class TradeOffPoint:
-    """One dot.
-
-    Attributes:
-        key: Identity of the variant.
-        name: Name for the screen.
-        cost: Megabytes or milliseconds, with its interval.
-        quality: Percent, with its interval.
-        is_base: The FP32 model.
-        is_current: Built from the recipe as it is now.
-        is_predicted: A what-if, not measured.
-        detail: More lines for the tip.
-    """
-
-    key: str
-    name: str
-    cost: Interval
-    quality: Interval
-    is_base: bool = False
-    is_current: bool = False
-    is_predicted: bool = False
-    detail: str = ""
-
-
-def pareto_front(points: Sequence[TradeOffPoint]) -> tuple[TradeOffPoint, ...]:
-    """The measured points no other beats in both cost and quality, by cost."""
-    front: list[TradeOffPoint] = []
-    best = -math.inf
-    measured = (p for p in points if not p.is_predicted)
-    for point in sorted(measured, key=lambda p: (p.cost.value, -p.quality.value)):
-        if point.quality.value > best:
-            best = point.quality.value
-            front.append(point)
-    return tuple(front)
-
-
-def stack_levels(points: Sequence[TradeOffPoint]) -> list[int]:
-    """How many points listed before lie in the same place: a point under others is drawn as a ring."""
-    if not points:
-        return []
-    width = (max(p.cost.value for p in points) - min(p.cost.value for p in points)) * SAME_PLACE
-    height = (max(p.quality.high for p in points) - min(p.quality.low for p in points)) * SAME_PLACE
-    levels: list[int] = []
-    for i, point in enumerate(points):
-        below = [
-            levels[j]
-            for j in range(i)
-            if abs(points[j].cost.value - point.cost.value) <= width
-            and abs(points[j].quality.value - point.quality.value) <= height
-        ]
-        levels.append(max(below) + 1 if below else 0)
-    return levels
+SHADE_ALPHA = 22
 
 
 class TradeOffPlot(Plot):
     """Dots with error bars, the Pareto line, a ring around what the recipe is now.
 
     Signals:
-        variant_chosen(str): a measured dot was clicked; its key.
+        variant_chosen(str): a dot that can be loaded was clicked; its key.
     """
 
     variant_chosen = Signal(str)
@@ -106,6 +62,7 @@ class TradeOffPlot(Plot):
             "",
         )
         self._points: tuple[TradeOffPoint, ...] = ()
+        self._limits = Limits()
         self._add_items()
         self.item.showGrid(x=True, y=True, alpha=0.16)
         self.item.getViewBox().setMouseEnabled(x=True, y=True)
@@ -119,11 +76,27 @@ class TradeOffPlot(Plot):
         nothing = np.zeros(0)
         self._errors = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing, beam=0.0)
         self._front = pg.PlotCurveItem([], [], antialias=True)
+        self._plans = pg.PlotCurveItem([], [], antialias=True)
         self._ring = pg.ScatterPlotItem(size=RING_PX, brush=pg.mkBrush(None))
         self._dots = pg.ScatterPlotItem(size=DOT_PX, hoverable=True, hoverSize=DOT_PX + 4)
-        for part in (self._errors, self._front, self._ring, self._dots):
+        self._shades = tuple(
+            pg.LinearRegionItem(orientation=way, movable=False) for way in ("vertical", "horizontal")
+        )
+        self._bounds = tuple(pg.InfiniteLine(angle=angle) for angle in (90, 0))
+        self._bound_texts = tuple(pg.TextItem("", anchor=anchor) for anchor in ((1.0, 0.0), (0.0, 0.0)))
+        for shade in self._shades:
+            shade.setZValue(-20)
+            for edge in shade.lines:
+                edge.setPen(pg.mkPen(None))
+        for text in self._bound_texts:
+            text.setFont(ui_font(11))
+        for mark in (*self._shades, *self._bounds, *self._bound_texts):
+            mark.hide()
+            self.item.addItem(mark, ignoreBounds=True)
+        for part in (self._errors, self._front, self._plans, self._ring, self._dots):
             self.item.addItem(part)
         self._names: list[pg.TextItem] = []
+        self._named: tuple[TradeOffPoint, ...] = ()
 
     @property
     def points(self) -> tuple[TradeOffPoint, ...]:
@@ -143,6 +116,48 @@ class TradeOffPlot(Plot):
         if is_new:
             self.reset_view()
 
+    def show_limits(self, limits: Limits) -> None:
+        """Shade what a budget forbids."""
+        if limits != self._limits:
+            self._limits = limits
+            self._draw_limits(current_theme())
+
+    @property
+    def limits(self) -> Limits:
+        """The budget that is shaded."""
+        return self._limits
+
+    def _draw_limits(self, theme: Theme) -> None:
+        limits = self._limits
+        shade = pg.mkColor(theme.bad)
+        shade.setAlpha(SHADE_ALPHA)
+        sides = ((limits.cost, limits.cost_text), (limits.quality, limits.quality_text))
+        for i, (at, words) in enumerate(sides):
+            parts = (self._shades[i], self._bounds[i], self._bound_texts[i])
+            for part in parts:
+                part.setVisible(at is not None)
+            if at is None:
+                continue
+            far = abs(at) * 1e3 + 1e3
+            self._shades[i].setRegion((at, far) if i == 0 else (-far, at))
+            self._shades[i].setBrush(pg.mkBrush(shade))
+            self._bounds[i].setValue(at)
+            self._bounds[i].setPen(pg.mkPen(theme.bad, width=1.2, style=Qt.PenStyle.DashLine))
+            self._bound_texts[i].setText(words)
+            self._bound_texts[i].setColor(theme.bad)
+        self._place_bound_texts()
+
+    def _place_bound_texts(self) -> None:
+        (left, _), (_, top) = self.item.getViewBox().viewRange()
+        px, _ = self.item.getViewBox().viewPixelSize()
+        if self._limits.cost is not None:
+            # On the side where things are allowed, unless that is out of sight.
+            fits = self._limits.cost - left > self._bound_texts[0].boundingRect().width() * px
+            self._bound_texts[0].setAnchor((1.0, 0.0) if fits else (0.0, 0.0))
+            self._bound_texts[0].setPos(self._limits.cost, top)
+        if self._limits.quality is not None:
+            self._bound_texts[1].setPos(left, self._limits.quality)
+
     def _draw(self, theme: Theme) -> None:
         points = self._points
         x = np.asarray([p.cost.value for p in points])
@@ -158,26 +173,35 @@ class TradeOffPlot(Plot):
             np.asarray([p.cost.value for p in front]), np.asarray([p.quality.value for p in front])
         )
         self._front.setPen(pg.mkPen(theme.q, width=1.6))
-        levels = stack_levels(points)
+        plans = sorted((p for p in points if p.role is DotRole.FRONT), key=lambda p: p.cost.value)
+        self._plans.setData(
+            np.asarray([p.cost.value for p in plans]), np.asarray([p.quality.value for p in plans])
+        )
+        self._plans.setPen(pg.mkPen(theme.series[FRONT_SERIES], width=1.6))
+        variants = [p for p in points if p.role is DotRole.VARIANT]
+        levels = dict(zip((p.key for p in variants), stack_levels(variants), strict=True))
+        # The first in the list lies on top.
         self._dots.setData(
             x=x[::-1],
             y=y[::-1],
-            size=[DOT_PX + STACK_PX * level for level in levels[::-1]],
-            symbol=["d" if p.is_predicted else "s" if p.is_base else "o" for p in points[::-1]],
-            brush=[pg.mkBrush(_fill(p, theme)) for p in points[::-1]],
-            pen=[pg.mkPen(_edge(p, theme), width=1.5) for p in points[::-1]],
+            size=[dot_size(p, levels.get(p.key, 0)) for p in points[::-1]],
+            symbol=[dot_symbol(p) for p in points[::-1]],
+            brush=[pg.mkBrush(dot_fill(p, theme)) for p in points[::-1]],
+            pen=[pg.mkPen(dot_edge(p, theme), width=1.5) for p in points[::-1]],
         )
-        current = [p for p in points if p.is_current and not p.is_predicted]
+        current = [p for p in points if p.is_current and p.can_load]
         self._ring.setData(
             x=np.asarray([p.cost.value for p in current]),
             y=np.asarray([p.quality.value for p in current]),
-            size=[RING_PX + STACK_PX * max(levels, default=0) for _ in current],
+            size=[RING_PX + STACK_PX * max(levels.values(), default=0) for _ in current],
         )
         self._ring.setPen(pg.mkPen(theme.accent, width=2))
+        self._draw_limits(theme)
         self._write_names(theme)
 
     def _write_names(self, theme: Theme) -> None:
-        shown = self._points if len(self._points) <= NAMED_UP_TO else ()
+        named = tuple(p for p in self._points if p.is_named)
+        self._named = shown = named if len(named) <= NAMED_UP_TO else ()
         while len(self._names) < len(shown):
             text = pg.TextItem("", anchor=(0.0, 1.0))
             text.setFont(ui_font(11))
@@ -187,7 +211,8 @@ class TradeOffPlot(Plot):
             text.setVisible(i < len(shown))
             if i < len(shown):
                 text.setText(shown[i].name)
-                text.setColor(theme.accent if shown[i].is_current else theme.muted)
+                is_marked = shown[i].is_current or shown[i].role is DotRole.CHOSEN
+                text.setColor(theme.accent if is_marked else theme.muted)
         self._place_names()
 
     def _place_names(self) -> None:
@@ -196,7 +221,7 @@ class TradeOffPlot(Plot):
         (left, right), (_, top) = view.viewRange()
         px, py = view.viewPixelSize()
         taken: list[tuple[float, float, float]] = []
-        for point, text in zip(self._points, self._names, strict=False):
+        for point, text in zip(self._named, self._names, strict=False):
             if not text.isVisible():
                 continue
             is_right = point.cost.value > (left + right) / 2
@@ -207,7 +232,7 @@ class TradeOffPlot(Plot):
             free = [
                 y
                 for lines in (1.3, -0.3, 2.3, -1.3, 3.3, -2.3)
-                if (y := point.quality.value + (lines - 0.5) * NAME_PX * py) < top
+                if (y := point.quality.value + (lines - 0.5) * NAME_PX * py) + NAME_PX * py / 2 < top
                 and not any(
                     s < start + width and start < e and abs(t - y) < NAME_PX * py for s, e, t in taken
                 )
@@ -221,8 +246,9 @@ class TradeOffPlot(Plot):
     def reset_view(self) -> None:
         if not self._points:
             return
-        xs = [v for p in self._points for v in (p.cost.low, p.cost.value, p.cost.high)]
-        ys = [v for p in self._points for v in (p.quality.low, p.quality.value, p.quality.high)]
+        shown = worth_showing(self._points)
+        xs = [v for p in shown for v in (p.cost.low, p.cost.value, p.cost.high)]
+        ys = [v for p in shown for v in (p.quality.low, p.quality.value, p.quality.high)]
         air_x = (max(xs) - min(xs)) * 0.12 or max(xs) * 0.1 or 1.0
         air_y = (max(ys) - min(ys)) * 0.15 or 0.5
         self.item.getViewBox().setRange(
@@ -232,10 +258,11 @@ class TradeOffPlot(Plot):
         )
 
     def _words(self) -> str:
+        told = [p for p in self._points if p.is_named or len(self._points) <= NAMED_UP_TO]
         lines = [
             f"{p.name}: {figures.significant(p.cost.value)}, {figures.number(p.quality.value, 2)} %"
             + (" (predicted)" if p.is_predicted else "")
-            for p in self._points
+            for p in told
         ]
         return f"{self.labels[0]} against {self.labels[1]}. " + "; ".join(lines) + "."
 
@@ -253,23 +280,29 @@ class TradeOffPlot(Plot):
         if self.is_empty or event.button() != Qt.MouseButton.LeftButton:  # type: ignore[attr-defined]
             return
         point = self._point_at(event.scenePos())  # type: ignore[attr-defined]
-        if point is not None and not point.is_predicted:
+        if point is not None and point.can_load:
             self.variant_chosen.emit(point.key)
 
     def _on_moved(self, position: QPointF) -> None:
         point = None if self.is_empty else self._point_at(position)
-        can_click = point is not None and not point.is_predicted
+        can_click = point is not None and point.can_load
         self.view.setCursor(Qt.CursorShape.PointingHandCursor if can_click else Qt.CursorShape.ArrowCursor)
         self.view.setToolTip("" if point is None else f"{point.name}\n{point.detail}".strip())
 
     def _on_range_changed(self, *_args: object) -> None:
         self._place_names()
+        self._place_bound_texts()
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
+        roles = {p.role for p in self._points}
         entries = [("FP32", theme.fp), ("variant", theme.q)]
         if any(p.is_current for p in self._points):
             entries.append(("current recipe", theme.accent))
+        if DotRole.FRONT in roles:
+            entries.append(("search front", theme.series[FRONT_SERIES]))
+        if DotRole.TRIED in roles:
+            entries.append(("tried", theme.faint))
         return entries
 
     @override
@@ -281,13 +314,3 @@ class TradeOffPlot(Plot):
 def _air_below(highest: float) -> float:
     """Room above the highest share: none of it says more than 100 %."""
     return max(HUNDRED - highest, 0.0) + ABOVE_HUNDRED if highest <= HUNDRED else math.inf
-
-
-def _fill(point: TradeOffPoint, theme: Theme) -> str:
-    if point.is_predicted:
-        return theme.surface
-    return theme.fp if point.is_base else theme.q
-
-
-def _edge(point: TradeOffPoint, theme: Theme) -> str:
-    return theme.accent if point.is_predicted else theme.surface

@@ -1,0 +1,50 @@
+"""What a view says about one plan of a search: its figures as text, and how they came about."""
+
+from __future__ import annotations
+
+from quantstudio.core import figures
+from quantstudio.core.search_results import PlanFigures, PlanPoint
+
+
+def figures_of(point: PlanPoint) -> PlanFigures:
+    """Measured figures where there are any, else predicted ones."""
+    return point.measured or point.predicted
+
+
+def change_text(plan: PlanFigures) -> str:
+    """Points against FP32: "−0.25 pp"."""
+    return figures.NOTHING if plan.drop is None else figures.points(-plan.drop)
+
+
+def latency_text(plan: PlanFigures) -> str:
+    """Time against FP32: "0.45×"."""
+    return figures.NOTHING if plan.latency_ratio is None else figures.ratio(plan.latency_ratio)
+
+
+def size_text(size_bytes: int | None) -> str:
+    """Bytes, or a dash where nobody knows."""
+    return figures.NOTHING if size_bytes is None else figures.size(size_bytes)
+
+
+def state_text(point: PlanPoint) -> str:
+    """How its figures came about."""
+    return "measured" if point.measured is not None else "predicted"
+
+
+def plan_lines(point: PlanPoint) -> list[str]:
+    """All figures of a plan, for a tip."""
+    plan = figures_of(point)
+    source = f"measured on {figures.count(plan.samples)} samples" if point.measured else "predicted"
+    lines = [f"{change_text(plan)} against FP32, {source}"]
+    if point.measured is not None and point.predicted.drop is not None:
+        lines.append(f"{change_text(point.predicted)} was predicted")
+    if plan.metric_low is not None and plan.metric_high is not None:
+        low, high = figures.percent(plan.metric_low), figures.percent(plan.metric_high)
+        lines.append(f"accuracy there [{low}, {high}]")
+    lines.append(
+        f"{figures.number(plan.average_bits, 2)} bits a weight, {figures.size(plan.weight_bytes)} packed, "
+        f"{size_text(plan.size_bytes)} file"
+    )
+    timed = f", {latency_text(plan)} the time of FP32" if plan.latency_ratio is not None else ""
+    lines.append(f"KL {figures.significant(plan.kl)}{timed}")
+    return lines

@@ -1,0 +1,137 @@
+"""The bounds a budget may have, with ends and marks from the figures of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quantstudio.core import figures
+from quantstudio.core.precision import Precision
+from quantstudio.core.search_results import BudgetObstacle
+from quantstudio.gui.search_outlook import Reference
+from quantstudio.gui.search_terms import DEFAULT_DROP_POINTS
+from quantstudio.gui.widgets.bound_row import Bound
+
+_KILO, _MEGA = 1e3, 1e6
+_LARGE_BYTES = 2_000_000
+_WIDEST_DROP = 5.0
+_MOST_BITS = 8.0
+
+
+def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
+    """One a field of `SearchBudget`, the most asked for first; without a model the ends are round figures."""
+    known = {one.precision: one for one in references}
+    return (
+        _drop(known),
+        _bytes("max_size_bytes", "File size", "The ONNX file as it is written", _sizes(known)),
+        _bytes(
+            "max_weight_bytes",
+            "Packed weights",
+            "All parameters with their weights packed to their bits; the file itself keeps 2 to 7 bits in "
+            "INT8, which runs at INT8 speed",
+            {p: one.weight_bytes for p, one in known.items()},
+        ),
+        _latency(known),
+        Bound(
+            "average_bits",
+            "Average bits",
+            "Mean bits a weight, over all weights that can be quantized",
+            "bits",
+            low=2.0,
+            high=_MOST_BITS,
+            usual=5.0,
+            marks=tuple((float(p.bits), p.value.upper()) for p in known if p.bits <= _MOST_BITS),
+        ),
+        Bound(
+            "max_share_above_8",
+            "Layers above 8 bits",
+            "Part of the layers that may stay float. Without this bound they may only where nothing else "
+            "keeps the others",
+            "%",
+            low=0.0,
+            high=100.0,
+            usual=10.0,
+            digits=0,
+            scale=0.01,
+        ),
+    )
+
+
+def obstacle_text(obstacle: BudgetObstacle, bounds: Sequence[Bound]) -> str:
+    """Which bound cannot be kept, and what is nearest to it."""
+    bound = next(b for b in bounds if b.key == obstacle.bound)
+    asked = figure_text(bound, obstacle.value)
+    if obstacle.nearest != obstacle.nearest:  # NaN: the other bounds alone rule everything out
+        return f"No plan keeps {bound.title.lower()} at most {asked} together with the other bounds."
+    nearest = figure_text(bound, obstacle.nearest)
+    return f"No plan keeps {bound.title.lower()} at most {asked}. The nearest that can be had: {nearest}."
+
+
+def figure_text(bound: Bound, value: float) -> str:
+    """A value in the budget's unit as the row shows it."""
+    figure = value / bound.scale
+    digits = bound.digits + (1 if bound.key != "max_share_above_8" else 0)
+    return f"{figures.number(figure, digits)}{figures.THIN_SPACE}{bound.unit}".rstrip()
+
+
+def _drop(known: dict[Precision, Reference]) -> Bound:
+    marks = tuple(
+        (one.drop, p.value.upper())
+        for p, one in known.items()
+        if p is not Precision.FP32 and one.drop is not None and one.drop <= _WIDEST_DROP
+    )
+    return Bound(
+        "max_drop",
+        "Accuracy drop",
+        "Points of top-1 that may be lost against FP32; without labels, of predictions that may change",
+        "pp",
+        low=0.0,
+        high=_WIDEST_DROP,
+        usual=DEFAULT_DROP_POINTS,
+        digits=2,
+        marks=marks,
+    )
+
+
+def _sizes(known: dict[Precision, Reference]) -> dict[Precision, int]:
+    return {
+        p: one.size_bytes
+        for p, one in known.items()
+        if one.size_bytes is not None and p in (Precision.FP32, Precision.INT8)
+    }
+
+
+def _bytes(key: str, title: str, tip: str, sizes: dict[Precision, int]) -> Bound:
+    largest = max(sizes.values(), default=10 * _LARGE_BYTES)
+    smallest = min(sizes.values(), default=0)
+    unit, scale = ("MB", _MEGA) if largest >= _LARGE_BYTES else ("kB", _KILO)
+    eight = sizes.get(Precision.INT8, round((largest + smallest) / 2))
+    usual = eight if key == "max_size_bytes" else 0.6 * eight
+    return Bound(
+        key,
+        title,
+        tip,
+        unit,
+        low=0.9 * smallest / scale,
+        high=largest / scale,
+        usual=usual / scale,
+        digits=2 if unit == "MB" else 0,
+        scale=scale,
+        marks=tuple((size / scale, p.value.upper()) for p, size in sizes.items()),
+    )
+
+
+def _latency(known: dict[Precision, Reference]) -> Bound:
+    eight = known.get(Precision.INT8)
+    ratio = eight.latency_ratio if eight is not None else None
+    marks = ((1.0, "FP32"),) + (((ratio, "INT8"),) if ratio is not None else ())
+    return Bound(
+        "max_latency_ratio",
+        "Time",
+        "Time over FP32 time, measured on this machine; nothing slower than FP32 is ever chosen",
+        figures.TIMES,
+        low=0.1,
+        high=1.0,
+        usual=1.0 if ratio is None else min(1.0, max(0.1, 1.1 * ratio)),
+        digits=2,
+        marks=marks,
+    )

@@ -1,0 +1,160 @@
+"""What single-precision plans are predicted to cost: the ends of a budget, and what it would leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quantstudio.core import figures
+from quantstudio.core.packing import packed_plan
+from quantstudio.core.precision import (
+    DYNAMIC_INT8,
+    FP32,
+    STATIC_INT8,
+    WEIGHT_INT4,
+    WEIGHT_INT8,
+    LayerScheme,
+    Precision,
+)
+from quantstudio.core.prediction import Prediction
+from quantstudio.core.recipe import ActivationScope, Recipe, uniform_recipe
+from quantstudio.core.search_results import ActivationFamily, SearchBudget
+from quantstudio.gui.recipe_edits import default_recipe
+from quantstudio.gui.session import Session
+
+REFERENCES = (Precision.FP32, Precision.INT8, Precision.INT4, Precision.INT2)
+FAMILY_TEXTS = {
+    ActivationFamily.AUTO: "Best for this model",
+    ActivationFamily.STATIC: "INT8, calibrated",
+    ActivationFamily.WEIGHTED: "INT8 around weights only",
+    ActivationFamily.DYNAMIC: "INT8, ranges at run time",
+    ActivationFamily.WEIGHT_ONLY: "Float, weights only",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One plan with one precision everywhere; None where the table that says it is not there yet.
+
+    Attributes:
+        precision: Of the weights.
+        size_bytes: File.
+        weight_bytes: Parameters with their weights packed.
+        average_bits: Mean bits a weight.
+        share_above_8: Part of the layers above 8 bits.
+        drop: Points lost, predicted.
+        latency_ratio: Time over FP32 time, predicted.
+    """
+
+    precision: Precision
+    size_bytes: int | None
+    weight_bytes: int
+    average_bits: float
+    share_above_8: float
+    drop: float | None
+    latency_ratio: float | None
+
+    @property
+    def name(self) -> str:
+        """As a search calls it: "INT8 everywhere"."""
+        word = self.precision.value.upper()
+        return word if self.precision is Precision.FP32 else f"{word} everywhere"
+
+    @property
+    def text(self) -> str:
+        """Bytes and points, "332 kB, −0.1 pp": of the file while packing changes nothing, else packed."""
+        is_file = self.precision in (Precision.FP32, Precision.INT8) and self.size_bytes is not None
+        parts = [
+            figures.size(self.size_bytes or 0) if is_file else f"{figures.size(self.weight_bytes)} packed"
+        ]
+        if self.drop is not None:
+            parts.append(figures.points(-self.drop, 1))
+        return ", ".join(parts)
+
+
+def references(session: Session, family: ActivationFamily) -> tuple[Reference, ...]:
+    """FP32, INT8, INT4 and INT2 everywhere; empty without a model."""
+    if session.model is None:
+        return ()
+    return tuple(_reference(session, precision, family) for precision in REFERENCES)
+
+
+def broken_bounds(reference: Reference, budget: SearchBudget) -> tuple[str, ...]:
+    """Words for the bounds a plan is predicted to break."""
+    checks: Sequence[tuple[float | None, float | None, str]] = (
+        (reference.drop, budget.max_drop, "loses too much"),
+        (reference.size_bytes, budget.max_size_bytes, "file too large"),
+        (reference.weight_bytes, budget.max_weight_bytes, "weights too large"),
+        (reference.latency_ratio, budget.max_latency_ratio, "too slow"),
+        (reference.average_bits, budget.average_bits, "too many bits"),
+        (reference.share_above_8, budget.max_share_above_8, "too many above 8 bits"),
+    )
+    return tuple(
+        words for value, bound, words in checks if value is not None and bound is not None and value > bound
+    )
+
+
+def _reference(session: Session, precision: Precision, family: ActivationFamily) -> Reference:
+    recipe = _recipe(session, precision, family)
+    packed = packed_plan(session.layers, recipe)
+    prediction = session.predicted(recipe)
+    is_base = precision is Precision.FP32
+    return Reference(
+        precision,
+        _file_bytes(session, prediction, is_base=is_base),
+        packed.weight_bytes,
+        packed.average_bits,
+        packed.share_above_8,
+        0.0 if is_base else _drop(session, prediction),
+        1.0 if is_base else _ratio(session, prediction),
+    )
+
+
+def _recipe(session: Session, precision: Precision, family: ActivationFamily) -> Recipe:
+    if precision is Precision.FP32:
+        return Recipe()
+    eight = _eight_bits(session, family)
+    scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
+    if precision is Precision.INT8:
+        return uniform_recipe(eight, activation_scope=scope)
+    if eight == WEIGHT_INT8 and precision is Precision.INT4:
+        return uniform_recipe(WEIGHT_INT4)
+    fewer = LayerScheme(precision, eight.activations)
+    # What has no form with fewer bits keeps eight.
+    start = uniform_recipe(eight, activation_scope=scope)
+    names = [layer.name for layer in session.layers if layer.weight_name and start.scheme_for(layer) != FP32]
+    return start.assign(names, fewer)
+
+
+def _eight_bits(session: Session, family: ActivationFamily) -> LayerScheme:
+    match family:
+        case ActivationFamily.DYNAMIC:
+            return DYNAMIC_INT8
+        case ActivationFamily.WEIGHT_ONLY:
+            return WEIGHT_INT8
+        case ActivationFamily.AUTO:
+            return default_recipe(session.layers).rules[0].scheme
+        case _:
+            return STATIC_INT8
+
+
+def _file_bytes(session: Session, prediction: Prediction | None, *, is_base: bool) -> int | None:
+    if is_base:
+        return session.model.file_bytes if session.model is not None else None
+    return prediction.size_bytes if prediction is not None else None
+
+
+def _drop(session: Session, prediction: Prediction | None) -> float | None:
+    base = session.predicted(Recipe())
+    if prediction is None or prediction.accuracy is None or base is None or base.accuracy is None:
+        return None
+    if prediction.unpriced:
+        return None
+    return max(0.0, 100 * (base.accuracy.value - prediction.accuracy.value))
+
+
+def _ratio(session: Session, prediction: Prediction | None) -> float | None:
+    costs = session.costs
+    if prediction is None or prediction.latency_ms is None or costs is None or costs.fp32_ms <= 0:
+        return None
+    return prediction.latency_ms / costs.fp32_ms
