@@ -110,7 +110,7 @@ def test_that_every_cell_has_a_spoken_text(model):
         assert spoken.startswith(text(model, CONV, LayerColumn.NAME))
     spoken = model.index(CONV, LayerColumn.SENSITIVITY).data(Qt.ItemDataRole.AccessibleTextRole)
     assert "KL" in spoken
-    assert "int8" in spoken
+    assert "INT8 weights" in spoken
 
 
 def test_that_figures_sort_as_figures(session, model):

@@ -113,13 +113,16 @@ def test_that_the_rest_stays_as_it_is_unless_asked():
 # ---------------------------------------------------------------------- in the window
 
 
-def test_that_the_threshold_shows_its_line_and_says_what_is_above(panel):
+def test_that_the_threshold_shows_its_line_and_says_what_is_above(panel, session):
     bar = panel.threshold_bar
     assert bar.isVisible()
     assert panel.strip.threshold_line.isVisible()
     bar.count.setValue(5)
     assert len(bar.above) == 5
-    assert bar.words.text().startswith("5 layers above: stay FP16")
+    unable = sum(not session.model.layer(name).schemes for name in bar.above)
+    assert bar.words.text().startswith(
+        f"5 layers above: {5 - unable} stay FP16, {unable} cannot" if unable else "5 layers above: stay FP16"
+    )
     ranked = sorted(panel.strip.rows, key=lambda row: -(row.kl or 0))
     assert set(bar.above) == {row.layer for row in ranked[:5]}
 
@@ -186,7 +189,7 @@ def test_that_layers_that_cannot_have_the_precision_are_said(panel, session):
     bar = panel.threshold_bar
     bar.count.setValue(24)
     norms = sum(not layer.schemes for layer in session.layers)
-    assert f"{norms} layers cannot" in bar.words.text()
+    assert f"24 layers above: {24 - norms} stay FP16, {norms} cannot" in bar.words.text()
     assert "the scale of a norm" in bar.words.accessibleDescription()
 
 
@@ -198,3 +201,12 @@ def test_that_another_precision_keeps_the_number_above(panel):
     panel.precision.activated.emit(panel.precision.currentIndex())
     assert len(bar.above) == 8
     assert panel.strip.threshold == pytest.approx(level / 200)  # sample_session: int8 costs a 200th
+
+
+def test_that_the_line_says_what_the_plan_would_be(qtbot, panel, session):
+    bar = panel.threshold_bar
+    bar.count.setValue(3)
+    qtbot.waitUntil(lambda: "predicted" in bar.words.text())
+    few = bar.words.text()
+    bar.count.setValue(20)
+    qtbot.waitUntil(lambda: bar.words.text().split("predicted")[1] != few.split("predicted")[1])

@@ -16,6 +16,7 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, scheme_name
 from quantstudio.core.recipe import RangeOverride
 from quantstudio.core.results import BuiltLayer, LayerSensitivity
+from quantstudio.core.sensitivity_rows import measured_precisions
 from quantstudio.gui.itemmodels.layer_facts import (
     layer_tip,
     override_for,
@@ -23,7 +24,12 @@ from quantstudio.gui.itemmodels.layer_facts import (
     type_text,
     weight_sqnr_db,
 )
-from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, scale_for
+from quantstudio.gui.plots.sensitivity_scale import (
+    SensitivityScale,
+    direction_words,
+    precision_text,
+    scale_for,
+)
 from quantstudio.gui.session import Session
 
 Index = QModelIndex | QPersistentModelIndex
@@ -299,7 +305,13 @@ class LayerTableModel(QAbstractTableModel):
         ]
         if found.accuracy_drop is not None:
             lines.append(f"accuracy {figures.points(-found.accuracy_drop)}")
-        lines += [f"{name}: {figures.significant(kl)}" for name, kl in found.by_precision.items()]
+        both = direction_words(found, self._session.kl_of_all_layers)
+        lines += [both] if both else []
+        measured = measured_precisions(found)
+        lines += [
+            f"{precision_text(name)}: {figures.significant(kl)}{'  measured' if name in measured else ''}"
+            for name, kl in found.by_precision.items()
+        ]
         return "\n".join(lines)
 
     def _kernel_tip(self, layer: LayerInfo) -> str:

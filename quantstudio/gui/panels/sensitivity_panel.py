@@ -26,6 +26,7 @@ from quantstudio.gui.plots.sensitivity_scale import (
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 from quantstudio.gui.widgets.small_button import SmallButton
@@ -59,6 +60,10 @@ class SensitivityPanel(QWidget):
         self._make_controls()
         self.threshold_bar = ThresholdBar(session, self.strip)
         self.strip.body.insertWidget(1, self.threshold_bar)
+        self.reading = ElidedLabel()
+        self.reading.setObjectName("sensitivity.reading")
+        self.reading.setProperty("role", "caption")
+        self.strip.body.insertWidget(1, self.reading)
         self.stack = QStackedWidget()
         self.switches = {kind: self._switch(kind, plot) for kind, plot in self._plots.items()}
         for plot in self._plots.values():
@@ -161,6 +166,7 @@ class SensitivityPanel(QWidget):
         self.threshold.setVisible(has_any and is_bars)
         if not has_any:
             self.threshold.setChecked(False)
+            self.reading.hide()
             self._show_empty()
             return
         self._fill_precisions()
@@ -202,14 +208,17 @@ class SensitivityPanel(QWidget):
 
     def _show_rows(self) -> None:
         session, precision = self._session, self._precision
+        kl_all = session.kl_of_all_layers
         rows = [
-            strip_row(layer.name, session.sensitivity.get(layer.name), precision) for layer in session.layers
+            strip_row(layer.name, session.sensitivity.get(layer.name), precision, kl_all)
+            for layer in session.layers
         ]
         scale = scale_for([row.kl for row in rows if row.kl is not None], session.sensitivity_curve)
         exact = sum(row.method == EXACT for row in rows)
         known = sum(row.kl is not None for row in rows)
         self._tell_provenance(exact, known)
         self._tell_what(known)
+        self._tell_reading()
         self.strip.show_rows(rows, scale)
         self.threshold_bar.refresh()
         self.strip.set_selection(session.selection)
@@ -221,17 +230,12 @@ class SensitivityPanel(QWidget):
         )
 
     def _tell_what(self, known: int) -> None:
-        """What the bars mean, or both directions of the layer looked at where they were measured."""
+        """What the bars mean and how many are there."""
         session, precision = self._session, self._precision
         missing = sum(
             bool(layer.schemes) and layer.name not in session.sensitivity for layer in session.layers
         )
         progress = f"{known} of {known + missing} layers  ·  " if missing else ""
-        row = session.sensitivity.get(session.current_layer or "")
-        words = direction_words(row) if row is not None else ""
-        if row is not None and words:
-            self.strip.subtitle.set_wordings(f"{progress}{row.name}: {words}", words)
-            return
         what = "at the reference precision" if precision == REFERENCE else f"to {precision_text(precision)}"
         self.strip.subtitle.set_wordings(
             f"{progress}KL of the output when this layer alone goes {what} — click a bar",
@@ -239,6 +243,14 @@ class SensitivityPanel(QWidget):
             f"{progress}one layer at a time",
             f"{known} of {known + missing}" if missing else "",
         )
+
+    def _tell_reading(self) -> None:
+        """Both directions and both errors of the layer looked at, where they were measured."""
+        row = self._session.sensitivity.get(self._session.current_layer or "")
+        words = direction_words(row, self._session.kl_of_all_layers) if row is not None else ""
+        self.reading.setVisible(bool(words))
+        if row is not None and words:
+            self.reading.set_wordings(f"{row.name}:  {words}", words)
 
     def _show_classes(self) -> None:
         session = self._session
@@ -290,8 +302,7 @@ class SensitivityPanel(QWidget):
     def _on_selection_changed(self) -> None:
         self.strip.set_selection(self._session.selection)
         self.classes.set_selection(self._session.selection)
-        if self.kind == BARS and self._session.sensitivity:
-            self._tell_what(sum(row.kl is not None for row in self.strip.rows))
+        self._tell_reading()
 
     def _on_layer_chosen(self, name: str) -> None:
         self._session.select([name])

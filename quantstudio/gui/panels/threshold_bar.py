@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
@@ -10,6 +11,7 @@ from quantstudio.core import figures
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.recipe import Recipe
+from quantstudio.gui.bridge import Throttle
 from quantstudio.gui.delegates.precision_chip import chip_role
 from quantstudio.gui.plots.sensitivity_scale import StripRow
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
@@ -19,12 +21,15 @@ from quantstudio.gui.plots.sensitivity_threshold import (
     layers_below,
     level_for,
 )
-from quantstudio.gui.recipe_edits import PrecisionKey, form_of
+from quantstudio.gui.recipe_edits import PrecisionKey, form_of, with_threshold
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 
 AS_IS = ""
+EFFECT_MS = 60
+_COUNT_PX = 58
 _NAMED_IN_TIP = 12
+_DOT = "  ·  "
 _FLOATS = (PrecisionKey.FP16, PrecisionKey.FP32)
 _ROLE_NAMES = {"faint": "FP32", "ok": "FP16", "fp": "INT8", "q": "under 8 bits"}
 # A line of controls no higher than a line of small text.
@@ -32,6 +37,32 @@ _LOW = """
 QComboBox, QSpinBox { padding: 1px 6px; min-height: 18px; font-size: 11px; }
 QPushButton { padding: 1px 10px; min-height: 18px; font-size: 11px; }
 """
+
+
+@dataclass
+class _Side:
+    """What becomes of the layers on one side of the line; nothing where `key` is None."""
+
+    key: PrecisionKey | None
+    schemes: dict[str, LayerScheme] = field(default_factory=dict)
+    unable: list[LayerInfo] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Layers on this side."""
+        return len(self.schemes) + len(self.unable)
+
+    def words(self, who: str) -> str:
+        """One sentence: "7 layers above: stay FP16", or "7 layers above: 6 stay FP16, 1 cannot"."""
+        if self.key is None:
+            return ""
+        able, many = len(self.schemes), len(self.unable)
+        verb = ("stay" if self.key in _FLOATS else "become") + ("s" if able == 1 else "")
+        what = f"{verb} {self.key.value}"
+        if many or not who:
+            what = f"{able} {what}"
+        cannot = f", {many} cannot" if many else ""
+        return f"{who}: {what}{cannot}" if who else f"{what}{cannot}"
 
 
 class ThresholdBar(QWidget):
@@ -45,10 +76,14 @@ class ThresholdBar(QWidget):
         self._strip = strip
         self._count_wanted = 0
         self._schemes: tuple[Recipe, dict[str, LayerScheme]] | None = None
+        self._effect = ""
+        self._effect_throttle = Throttle(EFFECT_MS, self)
+        self._effect_throttle.due.connect(self._on_effect_due)
         self.count = QSpinBox()
         self.count.setObjectName("threshold.count")
         self.count.setAccessibleName("Layers above the line")
         self.count.setKeyboardTracking(False)
+        self.count.setFixedWidth(_COUNT_PX)
         self.keep = self._chooser("keep", "Precision of the layers above the line", AS_IS)
         self.rest = self._chooser("rest", "Precision of the layers below the line", "as they are")
         self.words = ElidedLabel()
@@ -142,10 +177,12 @@ class ThresholdBar(QWidget):
         self.count.blockSignals(False)
         self._strip.set_threshold(level, f"{len(above)} above  ·  {figures.significant(level, 2)} nats")
         now = self._known_schemes()
-        then, unable = self._outcome(above, below)
+        sides = self._sides()
+        then = sides[1].schemes | sides[0].schemes
         roles = {name: chip_role(then.get(name, scheme)) for name, scheme in now.items()}
         self._strip.set_preview(roles, _legend(roles, self._strip.rows))
-        self._say(above, below, unable)
+        self._say(*sides)
+        self._effect_throttle.request()
         self.apply.setEnabled(any(now[name] != scheme for name, scheme in then.items()))
 
     # ------------------------------------------------------------------ inside
@@ -154,45 +191,59 @@ class ThresholdBar(QWidget):
         rest = str(self.rest.currentData())
         return PrecisionKey(str(self.keep.currentData())), PrecisionKey(rest) if rest else None
 
+    def _sides(self) -> tuple[_Side, _Side]:
+        keep, rest = self._keys()
+        return self._outcome(self.above, keep), self._outcome(self.below, rest)
+
     def _known_schemes(self) -> dict[str, LayerScheme]:
         recipe = self._session.recipe
         if self._schemes is None or self._schemes[0] is not recipe:
             self._schemes = (recipe, {one.name: recipe.scheme_for(one) for one in self._session.layers})
         return self._schemes[1]
 
-    def _outcome(
-        self, above: Sequence[str], below: Sequence[str]
-    ) -> tuple[dict[str, LayerScheme], list[LayerInfo]]:
-        """Scheme by name of the layers that would be set, and those above that cannot have theirs."""
-        keep, rest = self._keys()
+    def _outcome(self, names: Sequence[str], key: PrecisionKey | None) -> _Side:
+        """What becomes of the layers on one side of the line."""
+        side = _Side(key)
+        if key is None:
+            return side
         listed = {layer.name: layer for layer in self._session.layers}
-        then: dict[str, LayerScheme] = {}
-        unable: list[LayerInfo] = []
-        for names, key in ((above, keep), (below, rest)):
-            for name in names if key is not None else ():
-                form = form_of(listed[name], key) if key is not None else None
-                if form is not None:
-                    then[name] = NAMED_SCHEMES[form]
-                else:
-                    unable.append(listed[name])
-        return then, unable
+        for name in names:
+            form = form_of(listed[name], key)
+            if form is not None:
+                side.schemes[name] = NAMED_SCHEMES[form]
+            else:
+                side.unable.append(listed[name])
+        return side
 
-    def _say(self, above: Sequence[str], below: Sequence[str], unable: Sequence[LayerInfo]) -> None:
-        keep, rest = self._keys()
-        verb = ("stay" if keep in _FLOATS else "become") + ("s" if len(above) == 1 else "")
-        below_words = [f"{len(below)} below: {rest.value}"] if rest is not None else []
-        many = len(unable)
-        full = [f"{_layers(len(above))} above: {verb} {keep.value}", *below_words]
-        short = [f"{len(above)} {verb} {keep.value}"]
-        if many:
-            full.append(f"{_layers(many)} cannot and keep{'s its own' if many == 1 else ' their own'}")
-            short.append(f"{many} cannot")
-        dot = "  ·  "
-        self.words.set_wordings(dot.join(full), dot.join([full[0], *short[1:]]), dot.join(short), short[-1])
+    def _say(self, above: _Side, below: _Side) -> None:
+        unable = [*above.unable, *below.unable]
         named = [f"{one.name}: {one.reason or 'no such form'}" for one in unable[:_NAMED_IN_TIP]]
         if len(unable) > len(named):
             named.append(f"and {len(unable) - len(named)} more")
         self.words.setAccessibleDescription("; ".join(named))
+        full = [above.words(_layers(above.count) + " above"), below.words(f"{below.count} below")]
+        sides = _DOT.join(part for part in full if part)
+        short = above.words("")
+        wordings = [sides, full[0], short]
+        if self._effect:
+            wordings.insert(0, f"{sides}{_DOT}{self._effect}")
+        self.words.set_wordings(*wordings)
+
+    def _on_effect_due(self) -> None:
+        """What the plan would be with the line applied, by prediction."""
+        if not self.is_on:
+            return
+        keep, rest = self._keys()
+        session = self._session
+        edit = with_threshold(session.recipe, session.layers, self.above, self.below, keep=keep, rest=rest)
+        found = session.predicted(edit.recipe)
+        parts = []
+        if found is not None and found.accuracy is not None:
+            parts.append(figures.percent(found.accuracy.value, 1))
+        if found is not None and found.size_bytes is not None:
+            parts.append(figures.size(found.size_bytes))
+        self._effect = f"predicted {', '.join(parts)}" if parts else ""
+        self._say(*self._sides())
 
     def _on_count_changed(self, count: int) -> None:
         self.move_to(level_for(self._strip.rows, count))

@@ -26,7 +26,7 @@ _SWATCHES = (0.0, 0.5, 1.0)
 # One hue, lightness in one direction: readable with every kind of colour vision, and in grey.
 _STOPS = {
     "light": ("#EFF4F9", "#A6CDE6", "#2F86BF", "#062E66"),
-    "dark": ("#232A32", "#1D4F7C", "#3F93CE", "#D8EEFC"),
+    "dark": ("#1F2830", "#20507A", "#4394CE", "#D8EEFC"),
 }
 _KEYS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
 _WHEEL_NOTCH = 120
@@ -71,6 +71,7 @@ class ClassSensitivityPlot(Plot):
     """
 
     layer_chosen = Signal(str)
+    offers_figures = True
 
     def __init__(self, name: str = "sensitivity_classes", parent: QWidget | None = None) -> None:
         self._axis = ClassAxis()

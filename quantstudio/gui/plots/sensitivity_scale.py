@@ -121,11 +121,13 @@ class StripRow:
     note: str = ""
 
 
-def strip_row(layer: str, sensitivity: LayerSensitivity | None, precision: str) -> StripRow:
-    """The bar of a layer at a precision."""
+def strip_row(
+    layer: str, sensitivity: LayerSensitivity | None, precision: str, kl_all: float | None = None
+) -> StripRow:
+    """The bar of a layer at a precision; `kl_all` is the KL with every layer quantized, where known."""
     if sensitivity is None:
         return StripRow(layer, None)
-    note = direction_words(sensitivity)
+    note = direction_words(sensitivity, kl_all)
     if precision == REFERENCE:
         row = sensitivity
         return StripRow(layer, row.kl, row.kl_low, row.kl_high, row.method, note)
@@ -146,16 +148,20 @@ def _interval(sensitivity: LayerSensitivity, precision: str, kl: float) -> tuple
     return sensitivity.kl_low * ratio, sensitivity.kl_high * ratio
 
 
-def direction_words(row: LayerSensitivity) -> str:
-    """Both directions and both errors of a layer in one line; empty where only the estimate is known.
+def direction_words(row: LayerSensitivity, kl_all: float | None) -> str:
+    """Both directions and both errors of a layer in one line; empty where only the layer alone is known.
 
-    "alone 0.012 nats · all but this 0.20 nats · local 31 dB, accumulated 22 dB".
+    "alone 0.012 nats · all but this 0.20 nats, 0.04 less than all · local 31 dB, accumulated 22 dB".
     """
     parts = []
     if row.kl_all_but is not None:
+        less = ""
+        if kl_all is not None:
+            gain = kl_all - row.kl_all_but
+            less = f", {figures.significant(abs(gain), 2)} {'less' if gain >= 0 else 'more'} than all"
         parts += [
             f"alone {figures.significant(row.kl, 2)} nats",
-            f"all but this {figures.significant(row.kl_all_but, 2)} nats",
+            f"all but this {figures.significant(row.kl_all_but, 2)} nats{less}",
         ]
     if row.accumulated_sqnr_db is not None:
         local = f"local {figures.decibels(row.sqnr_db)}, " if math.isfinite(row.sqnr_db) else ""

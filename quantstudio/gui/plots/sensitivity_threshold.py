@@ -17,6 +17,7 @@ SHARE_ABOVE = 0.1  # of the layers, where no accuracy curve says from which KL o
 _ABOVE_ALL = 1.06
 _HOVER_PX = 1
 _HIGH = 0.88
+_PAPER_ALPHA = 215  # behind the word, where it lies over bars
 
 
 def layers_above(rows: Sequence[StripRow], kl: float) -> tuple[str, ...]:
@@ -108,3 +109,7 @@ class ThresholdLine(pg.InfiniteLine):  # type: ignore[misc]  # pyqtgraph has no 
         self.setPen(pg.mkPen(theme.accent, width=2))
         self.setHoverPen(pg.mkPen(theme.accent_hover, width=2 + _HOVER_PX))
         self.word.setColor(theme.accent)
+        paper = theme.color("surface")
+        paper.setAlpha(_PAPER_ALPHA)
+        self.word.fill = pg.mkBrush(paper)
+        self.word.update()
