@@ -1,24 +1,24 @@
-"""Which layers the table shows, and in what order."""
+"""Which layers the table shows."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, QObject, QPersistentModelIndex, QSortFilterProxyModel, Qt
 from typing_extensions import override
 
-from quantstudio.gui.itemmodels.layer_table import SORT_ROLE, LayerColumn, LayerTableModel
+from quantstudio.gui.itemmodels.layer_table import LayerColumn, LayerTableModel
 
 ALL_TYPES = ""
 
 
 class LayerFilterModel(QSortFilterProxyModel):
-    """Filters by words in name or type and by operator type; sorts by figures, not by their text."""
+    """Filters by words in name or type and by operator type; sorting is left to the table behind it."""
 
     def __init__(self, source: LayerTableModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._words: tuple[str, ...] = ()
         self._op_type = ALL_TYPES
+        self._sorted_by = (LayerColumn.NUMBER, Qt.SortOrder.AscendingOrder)
         self.setSourceModel(source)
-        self.setSortRole(SORT_ROLE)
         # Results stream in many times a second: rows must not jump about under the pointer.
         self.setDynamicSortFilter(False)
 
@@ -43,9 +43,16 @@ class LayerFilterModel(QSortFilterProxyModel):
 
     @override
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        # By number is the order they have: no need to compare anything.
-        is_natural = column == LayerColumn.NUMBER and order == Qt.SortOrder.AscendingOrder
-        super().sort(-1 if is_natural else column, order)
+        self._sorted_by = (LayerColumn(max(column, 0)), order)
+        self.layers.order_by(self._sorted_by[0], is_descending=order == Qt.SortOrder.DescendingOrder)
+
+    @override
+    def sortColumn(self) -> int:
+        return self._sorted_by[0]
+
+    @override
+    def sortOrder(self) -> Qt.SortOrder:
+        return self._sorted_by[1]
 
     @override
     def filterAcceptsRow(self, source_row: int, source_parent: QModelIndex | QPersistentModelIndex) -> bool:

@@ -97,6 +97,8 @@ class LayerTableModel(QAbstractTableModel):
         self._session = session
         self._layers: tuple[LayerInfo, ...] = ()
         self._rows: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
+        self._order = (LayerColumn.NUMBER, False)
         self._schemes: dict[str, LayerScheme] = {}
         self._hand_set: set[tuple[str, RangeOverride]] = set()
         self._built: dict[str, BuiltLayer] = {}
@@ -132,10 +134,26 @@ class LayerTableModel(QAbstractTableModel):
         """The scheme a layer has in the recipe."""
         return self._schemes.get(name, FP32)
 
+    def order_by(self, column: LayerColumn, *, is_descending: bool) -> None:
+        """Put the rows in the order of a column.
+
+        A proxy that sorts asks for two values a comparison: fourteen thousand calls for 500 layers.
+        """
+        self._order = (column, is_descending)
+        self.layoutAboutToBeChanged.emit()
+        before = self.persistentIndexList()
+        names = [self._layers[index.row()].name for index in before]
+        self._put_in_order()
+        after = [
+            self.index(self._rows[name], index.column()) for name, index in zip(names, before, strict=True)
+        ]
+        self.changePersistentIndexList(before, after)
+        self.layoutChanged.emit()
+
     @property
     def op_types(self) -> tuple[str, ...]:
         """Operator types in the model, in order of first appearance."""
-        return tuple(dict.fromkeys(layer.op_type for layer in self._layers))
+        return tuple(dict.fromkeys(layer.op_type for layer in self._session.layers))
 
     @property
     def scale(self) -> SensitivityScale | None:
@@ -175,15 +193,15 @@ class LayerTableModel(QAbstractTableModel):
         row, column = index.row(), index.column()
         layer = self._layers[row]
         if role == Qt.ItemDataRole.DisplayRole:
-            return self._text(row, layer, column)
+            return self._text(layer, column)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _ALIGNMENTS[column]
         if role >= Qt.ItemDataRole.UserRole:
-            return self._own_role(row, layer, column, role)
+            return self._own_role(layer, column, role)
         if role == Qt.ItemDataRole.ToolTipRole:
             return self._tip(layer, column)
         if role == Qt.ItemDataRole.AccessibleTextRole:
-            return self._spoken(row, layer, column)
+            return self._spoken(layer, column)
         if role == Qt.ItemDataRole.EditRole and column == LayerColumn.PRECISION:
             return scheme_name(self.scheme_of(layer.name))
         return None
@@ -206,10 +224,10 @@ class LayerTableModel(QAbstractTableModel):
     def _can(layer: LayerInfo, name: str) -> bool:
         return name == "fp32" or name in layer.schemes
 
-    def _own_role(self, row: int, layer: LayerInfo, column: int, role: int) -> object:
+    def _own_role(self, layer: LayerInfo, column: int, role: int) -> object:
         match role:
             case _ if role == SORT_ROLE:
-                return self._sort_key(row, layer, column)
+                return self._sort_key(layer, column)
             case _ if role == LAYER_ROLE:
                 return layer
             case _ if role == SPARK_ROLE:
@@ -227,10 +245,10 @@ class LayerTableModel(QAbstractTableModel):
             case _:
                 return None
 
-    def _text(self, row: int, layer: LayerInfo, column: int) -> str | None:
+    def _text(self, layer: LayerInfo, column: int) -> str | None:
         match column:
             case LayerColumn.NUMBER:
-                return str(row)
+                return str(self._numbers[layer.name])
             case LayerColumn.NAME:
                 return layer.name
             case LayerColumn.TYPE:
@@ -251,10 +269,10 @@ class LayerTableModel(QAbstractTableModel):
             case _:
                 return None
 
-    def _sort_key(self, row: int, layer: LayerInfo, column: int) -> object:
+    def _sort_key(self, layer: LayerInfo, column: int) -> object:
         match column:
             case LayerColumn.NUMBER:
-                return row
+                return self._numbers[layer.name]
             case LayerColumn.WEIGHTS | LayerColumn.PARAMETERS:
                 return layer.parameters
             case LayerColumn.PRECISION:
@@ -267,7 +285,7 @@ class LayerTableModel(QAbstractTableModel):
                 found = self._session.sensitivity.get(layer.name)
                 return _UNKNOWN if found is None else found.kl
             case _:
-                return self._text(row, layer, column)
+                return self._text(layer, column)
 
     def _tip(self, layer: LayerInfo, column: int) -> str:
         match column:
@@ -323,8 +341,8 @@ class LayerTableModel(QAbstractTableModel):
         lines += ["out of date: the recipe has changed since"] if self._is_stale else []
         return "\n".join(lines)
 
-    def _spoken(self, row: int, layer: LayerInfo, column: int) -> str:
-        name, text = HEADERS[column], self._text(row, layer, column)
+    def _spoken(self, layer: LayerInfo, column: int) -> str:
+        name, text = HEADERS[column], self._text(layer, column)
         if column == LayerColumn.WEIGHTS:
             text = layer_tip(layer, self._session.weights.get(layer.name)).replace("\n", ", ")
         if column == LayerColumn.SENSITIVITY:
@@ -351,12 +369,19 @@ class LayerTableModel(QAbstractTableModel):
         self.beginResetModel()
         model = self._session.model
         self._layers = model.layers if model is not None else ()
-        self._rows = {layer.name: row for row, layer in enumerate(self._layers)}
+        self._numbers = {layer.name: number for number, layer in enumerate(self._layers)}
         self._sparks.clear()
         self._read_recipe()
         self._read_build()
         self._read_scale()
+        self._put_in_order()
         self.endResetModel()
+
+    def _put_in_order(self) -> None:
+        column, is_descending = self._order
+        keys: dict[str, Any] = {layer.name: self._sort_key(layer, column) for layer in self._layers}
+        self._layers = tuple(sorted(self._layers, key=lambda layer: keys[layer.name], reverse=is_descending))
+        self._rows = {layer.name: row for row, layer in enumerate(self._layers)}
 
     def _on_weights_changed(self) -> None:
         self._changed(LayerColumn.WEIGHTS, LayerColumn.SQNR)

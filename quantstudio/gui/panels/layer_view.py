@@ -97,6 +97,8 @@ class LayerTableView(QTableView):
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         rows.setDefaultSectionSize(ROW_PX)
         columns = self.horizontalHeader()
+        # Its own, always empty: with many rows selected a repaint would ask thousands of cells for flags.
+        columns.setSelectionModel(QItemSelectionModel(self.model(), columns))
         columns.setObjectName("layers.header")
         columns.setAccessibleName("Columns of the layer table")
         columns.setHighlightSections(False)

@@ -182,15 +182,21 @@ class LayersPanel(QWidget):
     def _on_table_selection(self, *_args: object) -> None:
         if self._is_syncing:
             return
-        rows = self.table.selectionModel().selectedRows()
-        names = [self.model.layer_at(self.filter.mapToSource(index).row()).name for index in rows]
+        # Whole rows are selected: `selectedRows` would ask every cell of the table for its flags.
+        selection = self.table.selectionModel().selection()
+        parts = [selection.at(i) for i in range(selection.count())]
+        rows = [row for part in parts for row in range(part.top(), part.bottom() + 1)]
+        names = [self._name_of(self.filter.index(row, 0)) for row in rows]
         current = self.table.currentIndex()
-        now = self.model.layer_at(self.filter.mapToSource(current).row()).name if current.isValid() else None
+        now = self._name_of(current) if current.isValid() else None
         self._is_syncing = True
         try:
             self._session.select(names, now)
         finally:
             self._is_syncing = False
+
+    def _name_of(self, index: QModelIndex) -> str:
+        return self.model.layer_at(self.filter.mapToSource(index).row()).name
 
     def _index_of(self, name: str) -> QModelIndex:
         row = self.model.row_of(name)
@@ -201,11 +207,8 @@ class LayersPanel(QWidget):
             return
         self._is_syncing = True
         try:
-            chosen = QItemSelection()
-            for name in self._session.selection:
-                index = self._index_of(name)
-                if index.isValid():
-                    chosen.select(index, index)
+            indexes = (self._index_of(name) for name in self._session.selection)
+            chosen = self._rows_together(sorted(index.row() for index in indexes if index.isValid()))
             flags = QItemSelectionModel.SelectionFlag
             selection = self.table.selectionModel()
             selection.select(chosen, flags.ClearAndSelect | flags.Rows)
@@ -215,6 +218,16 @@ class LayersPanel(QWidget):
                 self.table.scrollTo(current)
         finally:
             self._is_syncing = False
+
+    def _rows_together(self, rows: list[int]) -> QItemSelection:
+        """Rows as few ranges: every cell that is painted looks through all of them."""
+        chosen = QItemSelection()
+        shown = set(rows)
+        starts = [row for row in rows if row - 1 not in shown]
+        ends = [row for row in rows if row + 1 not in shown]
+        for first, last in zip(starts, ends, strict=True):
+            chosen.select(self.filter.index(first, 0), self.filter.index(last, 0))
+        return chosen
 
     # ------------------------------------------------------------------ commands
 
