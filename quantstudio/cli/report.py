@@ -9,6 +9,7 @@ import typer
 
 from quantstudio.cli.options import JsonOption, check_json, checked_output
 from quantstudio.cli.output import console_for, write_json
+from quantstudio.cli.progress import WARNINGS
 from quantstudio.core.errors import OutputError
 from quantstudio.gui.report_data import project_report
 from quantstudio.project.store import Project
@@ -32,6 +33,8 @@ def command(
         )
     with Project.open(Path(project), read_only=True) as opened:
         data = project_report(opened)
+        for text in opened.unreadable:
+            WARNINGS.add(text)
     write_html(data, target)
     if json:
         write_json("report", report_json(data), json)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from quantstudio.core.codec import CodecError, from_json, to_json
+from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.errors import ProjectError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
@@ -37,24 +36,16 @@ class Keeper:
     # Reading.
 
     def load(self) -> SessionState:
-        """Everything the project knows.
+        """Everything the project knows; what cannot be read is left out (`Project.unreadable`).
 
         Raises:
-            ProjectError: a value in the file cannot be read.
+            ProjectError: the file cannot be read at all.
         """
         state = SessionState()
         reference = self.project.model
-        if reference is None:
-            return state
-        try:
+        if reference is not None:
             self._load_into(state, reference.summary)
-        except (CodecError, KeyError, TypeError) as error:
-            raise ProjectError(
-                f"the project holds a result that cannot be read ({error})",
-                where=str(self.project.path),
-                hint="Open the model in a new project",
-            ) from error
-        state.factory = reference.factory
+            state.factory = reference.factory
         return state
 
     def _load_into(self, state: SessionState, model: ModelSummary) -> None:
@@ -64,31 +55,25 @@ class Keeper:
         test = project.data(ReferenceKind.TEST)
         state.calibration_data = calibration.spec if calibration else None
         state.test_data = test.spec if test else None
-        state.weights_path = (project.result(WEIGHTS, key) or {}).get("path", "")
+        state.weights_path = _text(project.result(WEIGHTS, key), "path")
         found = project.result(CALIBRATION, key)
-        if found is not None:
-            state.statistics_path = found["path"]
-            state.statistics_digest = found["digest"]
-            state.statistics_asked = found["asked"]
-        rows = project.layer_results(SENSITIVITY, key)
-        state.sensitivity = {name: from_json(LayerSensitivity, row) for name, row in rows.items()}
-        if (curve := project.result(CURVE, key)) is not None:
-            state.curve = from_json(AccuracyCurve, curve)
-        if (run := project.result(RUN, key)) is not None:
-            state.sensitivity_run = from_json(SensitivityResult, run)
-        if (costs := project.result(COSTS, key)) is not None:
-            state.costs = from_json(CostTable, costs)
-        if (base := project.result(BASE, key)) is not None:
-            state.base_result = from_json(VariantResult, base)
-        if (search := project.result(SEARCH, key)) is not None:
-            state.search = from_json(SearchResult, search)
+        asked = found.get("asked") if isinstance(found, dict) else None
+        if isinstance(asked, int):
+            state.statistics_path, state.statistics_digest = _text(found, "path"), _text(found, "digest")
+            state.statistics_asked = asked
+        state.sensitivity = project.layer_results_as(LayerSensitivity, SENSITIVITY, key)
+        state.curve = project.result_as(AccuracyCurve, CURVE, key)
+        state.sensitivity_run = project.result_as(SensitivityResult, RUN, key)
+        state.costs = project.result_as(CostTable, COSTS, key)
+        state.base_result = project.result_as(VariantResult, BASE, key)
+        state.search = project.result_as(SearchResult, SEARCH, key)
         made_with = project.results(BUILT_WITH)
         state.built = [
             BuiltVariant(
                 v.name,
                 v.plan,
                 v.recipe,
-                (made_with.get(v.variant) or {}).get("digest", ""),
+                _text(made_with.get(v.variant), "digest"),
                 v.build,
                 v.result,
             )
@@ -160,3 +145,9 @@ class Keeper:
         self.project.drop_results(BASE, model.digest)
         for one in built:
             self.keep_built(replace(one, result=None))
+
+
+def _text(values: object, name: str) -> str:
+    """A text among the values of a result; empty where it is not what this version writes."""
+    found = values.get(name) if isinstance(values, dict) else None
+    return found if isinstance(found, str) else ""

@@ -7,10 +7,10 @@ import hashlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quantstudio.core.errors import OutputError, ProjectError
 from quantstudio.core.files import written_beside
@@ -23,6 +23,8 @@ CHECKPOINT_EVERY = 200
 _APPLICATION_ID_OFFSET = 68
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Lock:
@@ -71,6 +73,7 @@ class Database:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self.is_read_only = read_only
+        self._unreadable: dict[str, str] = {}
         self._guard = threading.RLock()
         self._commits = 0
         self._checkpoint: threading.Thread | None = None
@@ -132,6 +135,25 @@ class Database:
                 return self._connection.execute(query, values).fetchall()
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise in_words(error, self.path) from error
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """What was left out because it cannot be read, one sentence each; it stays in the file."""
+        return tuple(self._unreadable.values())
+
+    def readable(self, what: str, make: Callable[[], T]) -> T | None:
+        """A value, or None where what the file holds cannot be read: that is noted, the rest goes on.
+
+        Args:
+            what: What it is, for the user: "result 'costs'".
+            make: Reads it.
+        """
+        try:
+            return make()
+        except ProjectError as error:
+            self._unreadable[what] = f"{self.path.name}: {what} was left out: {error.what}. {error.hint}."
+            logger.warning("%s", self._unreadable[what])
+            return None
 
     def copy_to(self, target: Path) -> None:
         """Write a consistent copy, beside and renamed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
+from functools import partial
 
 from quantstudio.core.recipe import Recipe
 from quantstudio.project.database import Database
@@ -102,9 +103,16 @@ class History:
             "SELECT name, recipe.recipe FROM history_plan JOIN recipe ON digest = history_plan.recipe"
             " WHERE step = (SELECT step FROM present) ORDER BY position"
         )
-        plans = tuple(Plan(name, read(Recipe, recipe, where)) for name, recipe in rows)
+        plans = []
+        for name, text in rows:
+            recipe = self._database.readable(f"plan {name!r}", partial(read, Recipe, text, where))
+            if recipe is not None:
+                plans.append(Plan(name, recipe))
+        if not plans:
+            return ProjectState()
         ((active,),) = self._database.rows("SELECT active FROM history WHERE id = (SELECT step FROM present)")
-        return ProjectState(plans, active)
+        names = [plan.name for plan in plans]
+        return ProjectState(tuple(plans), active if active in names else names[0])
 
 
 def _append(connection: sqlite3.Connection, state: ProjectState, label: str, merge_key: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from quantstudio.core.errors import ProjectError
 from quantstudio.core.events import Message, Severity
@@ -13,6 +14,8 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, VariantResult
 from quantstudio.project.database import Database
 from quantstudio.project.values import dump, load, read
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,14 @@ class Variant:
     statistics_digest: str = ""
 
 
+def _alone(make: Callable[[str], T], text: str) -> tuple[T]:
+    return (make(text),)
+
+
+def _named(kind: str) -> str:
+    return f"result {kind!r}"
+
+
 @dataclass(frozen=True, slots=True)
 class LoggedMessage:
     """A line of the log; `created` is in seconds since the epoch."""
@@ -69,14 +80,19 @@ class ResultStore:
             )
 
     def result(self, kind: str, key: str) -> Any | None:  # noqa: ANN401
-        """JSON values of one result, or None."""
-        rows = self._database.rows("SELECT value FROM result WHERE kind = ? AND key = ?", kind, key)
-        return load(rows[0][0], self._where) if rows else None
+        """JSON values of one result; None where there is none or it cannot be read."""
+        text = self._text(kind, key)
+        return None if text is None else self._readable(_named(kind), lambda: load(text, self._where))
+
+    def result_as(self, form: type[T], kind: str, key: str) -> T | None:
+        """One result as a value of core; None where there is none or it cannot be read."""
+        text = self._text(kind, key)
+        return None if text is None else self._readable(_named(kind), lambda: read(form, text, self._where))
 
     def results(self, kind: str) -> dict[str, Any]:
-        """JSON values by key, the oldest first."""
+        """JSON values by key, the oldest first; without those that cannot be read."""
         rows = self._database.rows("SELECT key, value FROM result WHERE kind = ? ORDER BY created", kind)
-        return {key: load(value, self._where) for key, value in rows}
+        return self._each(kind, rows, lambda text: load(text, self._where))
 
     def put_layer_results(self, kind: str, key: str, values: Mapping[str, Any]) -> None:
         """Keep results by layer; all or none."""
@@ -85,11 +101,12 @@ class ResultStore:
             connection.executemany("INSERT OR REPLACE INTO layer_result VALUES (?, ?, ?, ?)", rows)
 
     def layer_results(self, kind: str, key: str) -> dict[str, Any]:
-        """JSON values by layer."""
-        rows = self._database.rows(
-            "SELECT layer, value FROM layer_result WHERE kind = ? AND key = ?", kind, key
-        )
-        return {layer: load(value, self._where) for layer, value in rows}
+        """JSON values by layer, without those that cannot be read."""
+        return self._each(kind, self._layer_rows(kind, key), lambda text: load(text, self._where))
+
+    def layer_results_as(self, form: type[T], kind: str, key: str) -> dict[str, T]:
+        """Values of core by layer, without those that cannot be read."""
+        return self._each(kind, self._layer_rows(kind, key), lambda text: read(form, text, self._where))
 
     def drop_results(self, kind: str, key: str | None = None) -> None:
         """Forget results and layer results of a kind, or of one key."""
@@ -143,9 +160,10 @@ class ResultStore:
             connection.execute("DELETE FROM variant WHERE variant = ?", (variant,))
 
     def variants(self) -> tuple[Variant, ...]:
-        """Every variant, the oldest first."""
+        """Every variant, the oldest first, without those that cannot be read."""
         rows = self._database.rows("SELECT * FROM variant ORDER BY created, rowid")
-        return tuple(self._variant(*row) for row in rows)
+        found = (self._readable(f"variant {row[1]!r}", partial(self._variant, *row)) for row in rows)
+        return tuple(variant for variant in found if variant is not None)
 
     def add_messages(self, messages: Iterable[Message]) -> None:
         """Append to the log."""
@@ -156,8 +174,9 @@ class ResultStore:
     def messages(self, limit: int) -> tuple[LoggedMessage, ...]:
         """The newest lines of the log, the oldest of them first."""
         rows = self._database.rows("SELECT created, severity, text FROM log ORDER BY id DESC LIMIT ?", limit)
+        known = {severity.value for severity in Severity}
         return tuple(
-            LoggedMessage(Message(Severity(severity), text), created)
+            LoggedMessage(Message(Severity(severity) if severity in known else Severity.INFO, text), created)
             for created, severity, text in reversed(rows)
         )
 
@@ -167,9 +186,33 @@ class ResultStore:
             connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (key, dump(value)))
 
     def setting(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
-        """JSON values of a setting, or the default."""
+        """JSON values of a setting; the default where there is none or it cannot be read."""
         rows = self._database.rows("SELECT value FROM setting WHERE key = ?", key)
-        return load(rows[0][0], self._where) if rows else default
+        if not rows:
+            return default
+        found = self._readable(f"setting {key!r}", lambda: (load(rows[0][0], self._where),))
+        return default if found is None else found[0]
+
+    def _text(self, kind: str, key: str) -> str | None:
+        rows = self._database.rows("SELECT value FROM result WHERE kind = ? AND key = ?", kind, key)
+        return rows[0][0] if rows else None
+
+    def _layer_rows(self, kind: str, key: str) -> list[tuple[str, str]]:
+        return self._database.rows(
+            "SELECT layer, value FROM layer_result WHERE kind = ? AND key = ?", kind, key
+        )
+
+    def _each(self, kind: str, rows: Iterable[tuple[str, str]], make: Callable[[str], T]) -> dict[str, T]:
+        found = {}
+        for name, text in rows:
+            # In a tuple: JSON has a null of its own. Under one name: a kind may have a result a layer.
+            value = self._readable(_named(kind), partial(_alone, make, text))
+            if value is not None:
+                found[name] = value[0]
+        return found
+
+    def _readable(self, what: str, make: Callable[[], T]) -> T | None:
+        return self._database.readable(what, make)
 
     def _update_variant(self, variant: str, column: str, value: str) -> None:
         with self._database.transaction() as connection:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import ProjectError
@@ -32,6 +32,8 @@ from quantstudio.project.state import HistoryStep, ProjectState
 from quantstudio.project.values import dump, read
 
 SUFFIX = ".qstudio"
+
+T = TypeVar("T")
 
 
 class Project:
@@ -166,6 +168,14 @@ class Project:
         """Whether it was opened to look only."""
         return self._database.is_read_only
 
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """What was asked for and left out because it cannot be read, one sentence each.
+
+        It stays in the file until something else takes its place: a newer version may read it.
+        """
+        return self._database.unreadable
+
     # Plans, undo, redo.
 
     @property
@@ -212,7 +222,7 @@ class Project:
 
     @property
     def model(self) -> ModelReference | None:
-        """The model, or None."""
+        """The model; None where there is none or its description cannot be read."""
         rows = self._database.rows("SELECT path, digest, summary, factory, state FROM model")
         if not rows:
             return None
@@ -220,7 +230,11 @@ class Project:
         if self._decoded_model is None or self._decoded_model[0] != row:
             # Reading a summary of 500 layers takes as long as several screen frames.
             path, digest, summary, factory, state = row
-            decoded = read(ModelSummary, summary, str(self.path))
+            decoded = self._database.readable(
+                f"the model {path!r}", lambda: read(ModelSummary, summary, str(self.path))
+            )
+            if decoded is None:
+                return None
             self._decoded_model = (row, ModelReference(path, digest, decoded, factory, state))
         return self._decoded_model[1]
 
@@ -234,9 +248,14 @@ class Project:
         self._decoded_model = (row, ModelReference(path, digest, summary, factory, state))
 
     def data(self, kind: ReferenceKind | str) -> DataReference | None:
-        """The calibration or test data, or None."""
-        rows = self._database.rows("SELECT digest, spec FROM data WHERE kind = ?", ReferenceKind(kind).value)
-        return DataReference(read(DataSpec, rows[0][1], str(self.path)), rows[0][0]) if rows else None
+        """The calibration or test data; None where there is none or it cannot be read."""
+        name = ReferenceKind(kind).value
+        rows = self._database.rows("SELECT digest, spec FROM data WHERE kind = ?", name)
+        if not rows:
+            return None
+        digest, text = rows[0]
+        spec = self._database.readable(f"the {name} data", lambda: read(DataSpec, text, str(self.path)))
+        return None if spec is None else DataReference(spec, digest)
 
     def set_data(self, kind: ReferenceKind | str, spec: DataSpec, digest: str = "") -> None:
         """Point to calibration or test data; trust given to it is not kept.
@@ -296,6 +315,10 @@ class Project:
         """JSON values of one result, or None."""
         return self._results.result(kind, key)
 
+    def result_as(self, form: type[T], kind: str, key: str) -> T | None:
+        """One result as a value of core; None where there is none or it cannot be read."""
+        return self._results.result_as(form, kind, key)
+
     def results(self, kind: str) -> dict[str, Any]:
         """JSON values by key, the oldest first."""
         return self._results.results(kind)
@@ -311,6 +334,10 @@ class Project:
     def layer_results(self, kind: str, key: str) -> dict[str, Any]:
         """JSON values by layer."""
         return self._results.layer_results(kind, key)
+
+    def layer_results_as(self, form: type[T], kind: str, key: str) -> dict[str, T]:
+        """Values of core by layer, without those that cannot be read."""
+        return self._results.layer_results_as(form, kind, key)
 
     def drop_results(self, kind: str, key: str | None = None) -> None:
         """Forget results and layer results of a kind, or of one key."""

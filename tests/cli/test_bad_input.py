@@ -704,3 +704,15 @@ def test_that_warnings_come_after_what_a_command_gives(tmp_path, capfd):
         assert captured.err.startswith("warning: Tensor 'w2' of layer 'second'")
         assert captured.err.count("\n") == 1
         assert json.loads(captured.out)["warnings"][0] in captured.err
+
+
+def test_that_a_result_that_cannot_be_read_is_left_out_of_the_report(project, tmp_path, capfd):
+    with Project.open(project) as opened:
+        assert opened.model is not None
+        opened.put_result("costs", opened.model.summary.digest, {"of": "another version"})
+    before = project.read_bytes()
+    capfd.readouterr()
+    assert invoke(["report", str(project), "-o", str(tmp_path / "r.html")]) == 0
+    assert capfd.readouterr().err.startswith("warning: p.qstudio: result 'costs' was left out")
+    assert (tmp_path / "r.html").is_file()
+    assert project.read_bytes() == before

@@ -17,10 +17,12 @@ from quantstudio.core.data_spec import DataSpec, Transform
 from quantstudio.core.errors import ProjectError
 from quantstudio.core.events import Message, Severity
 from quantstudio.core.folders import config_folder
-from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import Interval, LayerSensitivity
 from quantstudio.project import migrations
 from quantstudio.project.migrations import APPLICATION_ID
 from quantstudio.project.references import MissingFile, ReferenceKind, content_digest
+from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
 from tests.project.examples import BUILD, MEASURED, RECIPE, VARIANT, summary_of
 
@@ -285,20 +287,96 @@ def test_that_an_existing_file_is_not_created_over(path: Path) -> None:
         Project.create(path.parent / "no" / "net.qstudio")
 
 
-def test_that_a_value_of_the_wrong_shape_is_a_clear_error(path: Path) -> None:
+def test_that_what_cannot_be_read_is_left_out_and_named_and_stays_in_the_file(path: Path) -> None:
     with Project.create(path) as project:
+        project.edit(project.state.with_recipe(RECIPE), "Set INT8")
         project.put_variant(VARIANT)
+        project.put_variant(replace(VARIANT, variant="other", name="INT4"))
         project.put_setting("a", 1)
+        project.put_setting("b", None)
+        project.set_data("test", DataSpec("data.npz"))
+        project.put_result("costs", "k", {"old": 1})
+        project.put_result("costs", "l", Interval(1.0, 0.5, 2.0))
+        project.put_layer_results("weights", "k", {"one": 1, "two": None, "three": 3})
+    before = _values(path)
+    _run(
+        path,
+        "UPDATE variant SET recipe = '{\"rulez\": []}' WHERE variant = 'hash'",
+        "UPDATE setting SET value = 'oops' WHERE key = 'a'",
+        "UPDATE data SET spec = '[]'",
+        "UPDATE layer_result SET value = 'oops' WHERE layer = 'three'",
+        "UPDATE recipe SET recipe = '{\"rulez\": []}'",
+    )
+    damaged = _values(path)
+    with Project.open(path) as project:
+        assert [variant.name for variant in project.variants()] == ["INT4"]
+        assert (project.setting("a", 7), project.setting("b", 7)) == (7, None)
+        assert project.data("test") is None
+        assert project.result_as(Interval, "costs", "k") is None
+        assert project.result_as(Interval, "costs", "l") == Interval(1.0, 0.5, 2.0)
+        assert project.result("costs", "k") == {"old": 1}
+        assert project.layer_results("weights", "k") == {"one": 1, "two": None}
+        assert project.layer_results_as(Interval, "weights", "k") == {}
+        assert project.state == ProjectState()
+        told = project.unreadable
+        assert len(told) == 6
+        assert all(text.startswith("net.qstudio: ") and "left out" in text for text in told)
+        assert any("variant 'INT8'" in text and "unknown field 'rulez'" in text for text in told)
+        assert any("plan 'Plan 1'" in text for text in told)
+    assert _values(path) == damaged
+    assert set(before) == set(damaged)
+
+
+def test_that_a_model_that_cannot_be_described_is_opened_anew(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"model")
+    with Project.create(path) as project:
+        project.set_model(summary_of(tmp_path / "m.onnx"))
+    _run(path, "UPDATE model SET summary = '{}'")
+    with Project.open(path) as project:
+        assert project.model is None
+        assert f"the model {str(tmp_path / 'm.onnx')!r}" in project.unreadable[0]
+        project.set_model(summary_of(tmp_path / "m.onnx"))
+        assert project.model is not None
+
+
+def test_that_undo_walks_past_a_plan_that_cannot_be_read(path: Path) -> None:
+    with Project.create(path) as project:
+        project.edit(project.state.with_recipe(RECIPE), "Set INT8")
+        project.edit(project.state.with_recipe(Recipe()), "Set FP32")
+    _run(path, "UPDATE recipe SET recipe = 'oops' WHERE recipe LIKE '%int8%'")
+    with Project.open(path) as project:
+        assert project.unreadable == ()
+        assert project.undo()
+        assert project.state == ProjectState()
+        assert len(project.unreadable) == 1
+        assert project.undo()
+        assert project.redo()
+        assert project.redo()
+        assert project.state.recipe == Recipe()
+
+
+def test_that_a_log_line_of_an_unknown_severity_is_shown(path: Path) -> None:
+    with Project.create(path) as project:
+        project.add_message(Message(Severity.WARNING, "odd"))
+    _run(path, "UPDATE log SET severity = 'dire'")
+    with Project.open(path) as project:
+        assert [line.message for line in project.messages()] == [Message(Severity.INFO, "odd")]
+
+
+def _run(path: Path, *statements: str) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE variant SET recipe = '{\"rulez\": []}'")
-    connection.execute("UPDATE setting SET value = 'oops'")
+    for statement in statements:
+        connection.execute(statement)
     connection.commit()
     connection.close()
-    with Project.open(path) as project:
-        with pytest.raises(ProjectError, match="unknown field 'rulez'"):
-            project.variants()
-        with pytest.raises(ProjectError, match="cannot be read"):
-            project.setting("a")
+
+
+def _values(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    connection = sqlite3.connect(path)
+    tables = ("variant", "setting", "data", "result", "layer_result", "recipe")
+    found = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables}
+    connection.close()
+    return found
 
 
 def test_that_a_closed_project_says_so(path: Path) -> None:
