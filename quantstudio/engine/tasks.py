@@ -269,7 +269,8 @@ def quantize(
     if observed is None and _needs_statistics(graph, chosen, preset):
         if dataset is None:
             raise DataError(
-                "static quantization needs calibration data", hint="Give --data FILE.npz or a folder"
+                "static quantization needs calibration data",
+                hint="Choose calibration data: Model, Data, or --data",
             )
         wanted = chosen.calibration.samples if chosen is not None else settings.samples
         observed = observe(graph, dataset, samples=wanted, reporter=reporter, cancel=token)

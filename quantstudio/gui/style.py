@@ -66,6 +66,8 @@ QDialog#palette QListView { border: 0; }
 QHeaderView { background: @surface; }
 QHeaderView::section { background: @surface; color: @muted; border: 0; border-bottom: 1px solid @border;
     padding: 6px 8px; font-weight: 600; font-size: 11px; }
+QTableCornerButton::section { background: @surface; border: 0; border-bottom: 1px solid @border; }
+QHeaderView::section:vertical { border: 0; padding: 0 8px; font-weight: 400; font-size: 13px; }
 QLineEdit, QComboBox, QAbstractSpinBox { background: @surface; border: 1px solid @border; border-radius:
     6px;
     padding: 5px 8px; min-height: 18px; selection-background-color: @accent; selection-color: @on_accent; }
@@ -111,6 +113,7 @@ QScrollBar::handle:horizontal { background: @border; border-radius: 3px; min-wid
 QScrollBar::handle:horizontal:hover { background: @faint; }
 QScrollBar::add-line, QScrollBar::sub-line, QScrollBar::add-page, QScrollBar::sub-page {
     background: none; border: 0; height: 0; width: 0; }
+QAbstractScrollArea::corner { background: transparent; border: 0; }
 QSplitter::handle { background: transparent; }
 QDockWidget { titlebar-close-icon: none; titlebar-normal-icon: none; }
 """

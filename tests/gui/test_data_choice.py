@@ -139,3 +139,36 @@ def test_that_each_function_is_asked_about(qtbot, full):
     other.reject()
     settle(full)
     assert full.session.test_data is None
+
+
+def test_that_the_tab_key_goes_through_the_fields_as_they_stand(qtbot, full):
+    dialog = DataDialog(full.session, full)
+    dialog.open()
+    assert QTest.qWaitForWindowActive(dialog, 5000)
+    dialog.calibration.path.setFocus()
+    names = []
+    for _ in range(6):
+        focused = dialog.focusWidget()
+        assert focused is not None
+        names.append(focused.objectName().removeprefix("data.").replace("qt_spinbox_lineedit", "samples"))
+        QTest.keyClick(focused, Qt.Key.Key_Tab)
+    assert names == [
+        "calibration.path",
+        "calibration.browse",
+        "calibration.folder",
+        "calibration.transform",
+        "calibration.samples",
+        "test.path",
+    ]
+
+
+def test_that_test_data_is_transformed_alike_until_told_otherwise(full):
+    dialog = DataDialog(full.session, full)
+    dialog.open()
+    for field in (dialog.calibration.transform, dialog.test.transform):
+        field.clear()
+    QTest.keyClicks(dialog.calibration.transform, "layout=NCHW")
+    assert dialog.test.transform.text() == "layout=NCHW"
+    dialog.test.transform.setText("layout=NHWC")
+    QTest.keyClicks(dialog.calibration.transform, " scale=2")
+    assert dialog.test.transform.text() == "layout=NHWC"

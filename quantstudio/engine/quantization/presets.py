@@ -186,7 +186,9 @@ def build_preset(
         raise RecipeError(f"unknown preset {preset!r}", hint=f"Choose one of {', '.join(PRESETS)}")
     if preset == AUTO:
         if dataset is None:
-            raise DataError("preset auto measures candidates and needs data", hint="Give --data FILE.npz")
+            raise DataError(
+                "preset auto measures candidates and needs data", hint="Choose data: Model, Data, or --data"
+            )
         return _build_auto(graph, dataset, statistics, output, settings, reporter, cancel)
     recipe = uniform_recipe(UNIFORM_PRESETS[preset], calibration=settings)
     if statistics is None and any(scheme.is_static for scheme in recipe.resolve(graph.layers).values()):
@@ -344,7 +346,9 @@ def _calibrated(
     cancel: CancelToken | None,
 ) -> Statistics:
     if dataset is None:
-        raise DataError("static quantization needs calibration data", hint="Give --data FILE.npz")
+        raise DataError(
+            "static quantization needs calibration data", hint="Choose data: Model, Data, or --data"
+        )
     return calibrate(graph, dataset, samples=calibration.samples, reporter=reporter, cancel=cancel)
 
 

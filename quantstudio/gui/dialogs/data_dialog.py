@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,9 @@ class DataFields(QWidget):
         self.problem.setProperty("role", "caption")
         self.problem.setWordWrap(True)
         self._lay_out(title, (browse, folder))
+        order = (self.path, browse, folder, self.transform, self.samples)
+        for one, other in pairwise(order):
+            QWidget.setTabOrder(one, other)
         for field in (self.path, self.transform):
             field.textChanged.connect(self._on_edited)
         self.samples.valueChanged.connect(self._on_edited)
@@ -184,6 +188,8 @@ class DataDialog(Dialog):
         self.use.clicked.connect(self._on_use)
         for fields in (self.calibration, self.test):
             fields.edited.connect(self._refresh)
+        self._last_transform = self.calibration.transform.text()
+        self.calibration.transform.textEdited.connect(self._on_transform_edited)
         self._is_using = False
         self._checks: dict[str, str] = {}
         self._found_lines: list[str] = []
@@ -193,6 +199,12 @@ class DataDialog(Dialog):
         session.documents.data_refused.connect(self._on_refused)
         self.setMinimumWidth(640)
         self._refresh()
+
+    def _on_transform_edited(self, text: str) -> None:
+        """Test data goes through the same transform until it is given another."""
+        if self.test.transform.text() in ("", self._last_transform):
+            self.test.transform.setText(text)
+        self._last_transform = text
 
     def _refresh(self) -> None:
         fields = (self.calibration, self.test)

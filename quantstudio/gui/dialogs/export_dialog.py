@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.dialogs.dialog import Dialog, caption
 from quantstudio.gui.session import Session
 
@@ -27,15 +28,21 @@ def command_line(session: Session, output: str) -> str:
     """The shell commands that give the same file."""
     output = output or "OUT.onnx"
     recipe = str(Path(output).with_suffix(".recipe.json"))
-    model = session.model.source_path if session.model else "MODEL"
-    parts = ["quantstudio", "quantize", model]
-    data = session.calibration_data
+    state, data = session.state, session.calibration_data
+    parts = ["quantstudio", "quantize", state.state_path or _model_path(session)]
     if data is not None:
         parts += ["--data", data.path, "--samples", str(session.recipe.calibration.samples)]
         if data.transform.text:
             parts += ["--transform", data.transform.text]
+    if state.factory:
+        parts += ["--factory", state.factory]
+    if state.trusted or (data is not None and data.trusted):
+        parts += ["--trust"]
     parts += ["--recipe", recipe, "-o", output]
     again = shlex.join(["quantstudio", "run", recipe])
+    if data is not None and data.samples:
+        # Only the recipe can say that no more than the first samples count.
+        return f"# Export the recipe too: it makes the same file again.\n{again}\n"
     return f"{shlex.join(parts)}\n\n# or, from the recipe alone, checked byte for byte:\n{again}\n"
 
 
@@ -43,8 +50,12 @@ def python_code(session: Session, output: str) -> str:
     """The same work in Python."""
     output = output or "OUT.onnx"
     recipe = str(Path(output).with_suffix(".recipe.json"))
-    model = session.model.source_path if session.model else "MODEL"
-    data = session.calibration_data
+    state, data = session.state, session.calibration_data
+    opened = f"path={_model_path(session)!r}"
+    if state.trusted:
+        opened += ", trust=True"
+    if state.factory:
+        opened = f"path={state.factory!r}, trust=True, state={state.state_path!r}"
     lines = [
         "from pathlib import Path",
         "",
@@ -53,13 +64,13 @@ def python_code(session: Session, output: str) -> str:
         "from quantstudio.project.recipe_file import read_recipe_file",
         "",
         f"recipe = read_recipe_file(Path({recipe!r})).recipe",
-        f"model = tasks.open_model(path={model!r})",
+        f"model = tasks.open_model({opened})",
     ]
     if data is not None:
         lines += [
-            f"data = {{'path': {data.path!r}, 'transform': {_transform(data.transform.text)}}}",
+            f"data = DataSpec({data.path!r}, parse_transform({data.transform.text!r}){_limits(data)})",
             "statistics = tasks.calibrate(",
-            "    graph_path=model.graph_path, data=data, samples=recipe.calibration.samples",
+            "    graph_path=model.graph_path, data=to_json(data), samples=recipe.calibration.samples",
             ")",
         ]
     statistics = "statistics=statistics.path, " if data is not None else ""
@@ -71,12 +82,17 @@ def python_code(session: Session, output: str) -> str:
         "print(result.build.size_bytes, result.build.digest)",
     ]
     if data is not None:
-        lines.insert(3, "from quantstudio.core.data_spec import parse_transform")
+        lines.insert(3, "from quantstudio.core.data_spec import DataSpec, parse_transform")
     return "\n".join(lines) + "\n"
 
 
-def _transform(text: str) -> str:
-    return f"to_json(parse_transform({text!r}))"
+def _model_path(session: Session) -> str:
+    return session.model.source_path if session.model else "MODEL"
+
+
+def _limits(data: DataSpec) -> str:
+    text = f", samples={data.samples}" if data.samples else ""
+    return f"{text}, trusted=True" if data.trusted else text
 
 
 class ExportDialog(Dialog):

@@ -194,7 +194,9 @@ class CompareTableModel(QAbstractTableModel):
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        if orientation != Qt.Orientation.Horizontal or not 0 <= section <= len(self._variants):
+        if orientation == Qt.Orientation.Vertical:
+            return self._row_header(section, role)
+        if not 0 <= section <= len(self._variants):
             return None
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             if section == 0:
@@ -228,6 +230,14 @@ class CompareTableModel(QAbstractTableModel):
                 return f"{self._cells[index.row()][0]}{where}, {name}: {text}"
             case _:
                 return None
+
+    def _row_header(self, row: int, role: int) -> object:
+        """The metric again, where a view wants it to stay in sight beside scrolled columns."""
+        if not 0 <= row < len(self._cells):
+            return None
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return side_of(is_right=False)
+        return self.data(self.index(row, 0), role)
 
     def _is_current(self, column: int) -> bool:
         return self._variants[column - 1].is_current

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSortFilterProxyModel, Qt, Signal
-from PySide6.QtGui import QAction
+from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QToolButton,
     QWidget,
 )
+from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
@@ -34,14 +35,17 @@ from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 
+LATENCY = "latency"
 SIZES = "sizes"
 FLIPS = "flips"
 GAP = 8
+WIDE_PX = 860  # below it the table takes the whole width, and the plots share a row
+LEAST_PX = 520
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
 METRIC_PX = 122
 SAMPLE_PX = 92
-COLUMN_LEAST_PX = 92
+COLUMN_LEAST_PX = 106  # an interval of differences in semibold
 
 
 class ComparePanel(QWidget):
@@ -98,6 +102,15 @@ class ComparePanel(QWidget):
         self.table = _table("compare.table", "Comparison of the variants")
         self.table.setModel(self.model)
         self.table.horizontalHeader().setMinimumSectionSize(COLUMN_LEAST_PX)
+        self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        # The metrics stand in the header of the rows: they stay while many variants scroll.
+        rows = self.table.verticalHeader()
+        rows.setAccessibleName("Metrics")
+        rows.setFixedWidth(METRIC_PX)
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        rows.setSectionsClickable(False)
+        rows.show()
+        self.table.setCornerButtonEnabled(False)
         self.empty = EmptyState("compare")
         self.empty.setObjectName("compare.empty")
         self.stack = QStackedWidget()
@@ -139,25 +152,56 @@ class ComparePanel(QWidget):
         self.classes.add_to_header(self.variant)
         self.below = QStackedWidget()
         self._switches: dict[str, Segmented] = {}
-        for card, key in ((self.sizes, SIZES), (self.flip_card, FLIPS)):
-            switch = Segmented(((SIZES, "Size"), (FLIPS, "Changed answers")), "Shown below")
+        choices = ((LATENCY, "Latency"), (SIZES, "Size"), (FLIPS, "Changed answers"))
+        for card, key in ((self.latency, LATENCY), (self.sizes, SIZES), (self.flip_card, FLIPS)):
+            switch = Segmented(choices, "Shown below")
             switch.setObjectName(f"compare.switch.{key}")
             switch.set_current(key)
             switch.chosen.connect(self.show_lower)
             card.replace_title(switch)
             self.below.addWidget(card)
             self._switches[key] = switch
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setSpacing(GAP)
-        grid.addWidget(self.card, 0, 0)
-        grid.addWidget(self.classes, 0, 1)
-        grid.addWidget(self.latency, 1, 0)
-        grid.addWidget(self.below, 1, 1)
-        grid.setColumnStretch(0, 13)
-        grid.setColumnStretch(1, 10)
-        grid.setRowStretch(0, 6)
-        grid.setRowStretch(1, 5)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(GAP)
+        self._grid.setRowStretch(0, 6)
+        self._grid.setRowStretch(1, 5)
+        # Its own minimum: what the cards would like must not take the layer table's room.
+        self.setMinimumWidth(LEAST_PX)
+        self._is_wide: bool | None = None
+        self._arrange(is_wide=False)
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._arrange(is_wide=event.size().width() >= WIDE_PX)
+
+    def _arrange(self, *, is_wide: bool) -> None:
+        """Four cards where there is room; else the table above, the classes and one other plot below."""
+        if is_wide == self._is_wide:
+            return
+        self._is_wide = is_wide
+        grid, latency = self._grid, self.latency
+        for widget in (self.card, self.classes, latency, self.below):
+            grid.removeWidget(widget)
+        if is_wide:
+            grid.addWidget(self.card, 0, 0)
+            grid.addWidget(self.classes, 0, 1)
+            grid.addWidget(latency, 1, 0)
+            grid.addWidget(self.below, 1, 1)
+            latency.show()
+        else:
+            self.below.insertWidget(0, latency)
+            grid.addWidget(self.card, 0, 0, 1, 2)
+            grid.addWidget(self.classes, 1, 0)
+            grid.addWidget(self.below, 1, 1)
+        grid.setColumnStretch(0, 13 if is_wide else 1)
+        grid.setColumnStretch(1, 10 if is_wide else 1)
+        for key, switch in self._switches.items():
+            switch.set_choice_visible(LATENCY, not is_wide)
+            switch.setVisible(key != LATENCY or not is_wide)
+        latency.show_title(is_shown=is_wide)
+        self.show_lower(SIZES if is_wide else LATENCY)
 
     def _connect(self) -> None:
         session = self._session
@@ -297,17 +341,16 @@ class ComparePanel(QWidget):
     def _set_widths(self) -> None:
         header = self.table.horizontalHeader()
         for section in range(self.model.columnCount()):
-            mode = QHeaderView.ResizeMode.Interactive if section == 0 else QHeaderView.ResizeMode.Stretch
-            header.setSectionResizeMode(section, mode)
-        self.table.setColumnWidth(0, METRIC_PX)
+            header.setSectionResizeMode(section, QHeaderView.ResizeMode.Stretch)
+        self.table.setColumnHidden(0, True)
 
     # ------------------------------------------------------------------ commands
 
     def show_lower(self, key: str) -> None:
-        """Show the sizes or the changed answers."""
+        """Show the sizes, the changed answers or, where they share one card, the latencies."""
         for name, switch in self._switches.items():
             switch.set_current(name)
-        self.below.setCurrentWidget(self.sizes if key == SIZES else self.flip_card)
+        self.below.setCurrentWidget({LATENCY: self.latency, SIZES: self.sizes, FLIPS: self.flip_card}[key])
 
     def _on_variant_toggled(self, action: QAction) -> None:
         key = action.data()

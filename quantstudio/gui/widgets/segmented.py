@@ -74,6 +74,10 @@ class Segmented(QWidget):
         """Make a choice hold without saying so."""
         self._buttons[key].setChecked(True)
 
+    def set_choice_visible(self, key: str, visible: bool) -> None:
+        """Offer a choice, or leave it out."""
+        self._buttons[key].setVisible(visible)
+
     def set_choice_enabled(self, key: str, enabled: bool, reason: str = "") -> None:
         """Allow or forbid a choice; the reason shows in its tool tip."""
         self._buttons[key].setEnabled(enabled)

@@ -1,0 +1,60 @@
+"""The Compare tab on a small screen and on a wide one."""
+
+from __future__ import annotations
+
+import pytest
+from PySide6.QtTest import QTest
+
+from quantstudio.gui.panels.compare_panel import FLIPS, LATENCY, LEAST_PX, SIZES, ComparePanel
+from tests.gui.plot_mouse import shown
+from tests.gui.sample_session import measured_session
+
+
+@pytest.fixture
+def panel(qtbot):
+    made = shown(qtbot, ComparePanel(measured_session(6)), 640, 480)
+    qtbot.waitUntil(lambda: made.model.columnCount() == 5)  # the metrics, FP32 and three variants
+    return made
+
+
+def test_that_four_models_fit_side_by_side_on_a_small_screen(panel):
+    QTest.qWait(20)
+    assert panel.table.horizontalScrollBar().maximum() == 0
+    assert panel.card.width() == panel.width()
+    assert not panel.below.isHidden()
+    assert panel.below.currentWidget() is panel.latency
+
+
+def test_that_more_models_scroll_beside_the_metrics(qtbot, panel):
+    panel.resize(LEAST_PX, 480)
+    QTest.qWait(20)
+    bar = panel.table.horizontalScrollBar()
+    assert bar.maximum() > 0
+    names = panel.table.verticalHeader()
+    before = names.mapTo(panel, names.rect().topLeft())
+    bar.setValue(bar.maximum())
+    assert names.isVisible()
+    assert names.mapTo(panel, names.rect().topLeft()) == before
+    assert panel.model.headerData(0, panel.table.verticalHeader().orientation()) == "Top-1 accuracy"
+
+
+def test_that_every_plot_is_within_reach_at_every_width(qtbot, panel):
+    for key, card in ((LATENCY, panel.latency), (SIZES, panel.sizes), (FLIPS, panel.flip_card)):
+        panel.show_lower(key)
+        assert card.isVisible()
+    panel.resize(1000, 640)
+    QTest.qWait(20)
+    assert panel.latency.isVisible()
+    assert panel.classes.isVisible()
+    assert panel.sizes.isVisible()
+    assert panel.card.width() < panel.width()
+    assert not panel._switches[SIZES].button(LATENCY).isVisible()
+    panel.resize(640, 480)
+    QTest.qWait(20)
+    assert panel._switches[SIZES].button(LATENCY).isVisibleTo(panel._switches[SIZES])
+    panel._switches[LATENCY].button(SIZES).click()
+    assert panel.sizes.isVisible()
+
+
+def test_that_what_the_cards_would_like_does_not_widen_the_window(panel):
+    assert panel.minimumWidth() == LEAST_PX

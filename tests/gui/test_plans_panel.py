@@ -1,0 +1,61 @@
+"""The plans panel by mouse and keys."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QLineEdit, QTableWidget
+
+from tests.gui.conftest import find, settle
+
+KEY = Qt.Key
+
+
+def editor_of(table: QTableWidget) -> QLineEdit:
+    return find(table.viewport(), QLineEdit)
+
+
+def test_that_the_rename_button_opens_the_name(qtbot, full):
+    full.session.add_plan("Second")
+    full.show_below(full.plans_panel)
+    settle(full)
+    full.plans_panel.buttons["rename"].click()
+    editor = editor_of(full.plans_panel.table)
+    editor.setText("Careful 4")
+    QTest.keyClick(editor, KEY.Key_Return)
+    settle(full)
+    assert [p.name for p in full.session.plans] == ["INT8", "Careful 4"]
+    settle(full)
+    full.session.undo()
+    settle(full)
+    assert full.plans_panel.table.item(1, 0).text() == "Second"
+
+
+def test_that_figures_that_come_in_do_not_disturb_a_name_being_typed(qtbot, full):
+    full.session.add_plan("Second")
+    full.show_below(full.plans_panel)
+    settle(full)
+    table = full.plans_panel.table
+    full.plans_panel.buttons["rename"].click()
+    editor = editor_of(table)
+    editor.setText("Half a na")
+    full.session.set_scheme([full.session.layers[0].name], "fp32")
+    settle(full)
+    assert editor_of(table).text() == "Half a na"
+    QTest.keyClick(editor, KEY.Key_Escape)
+    settle(full)
+    assert table.item(1, 0).text() == "Second"
+    count = len(full.session.layers)
+    assert table.item(1, 1).text() != table.item(0, 1).text()
+    assert table.item(1, 1).text().endswith(f"of {count}")
+
+
+def test_that_letters_do_not_start_renaming(qtbot, full):
+    full.show_below(full.plans_panel)
+    settle(full)
+    table = full.plans_panel.table
+    table.setFocus()
+    QTest.keyClick(table, KEY.Key_X)
+    assert table.viewport().findChild(QLineEdit) is None
+    QTest.keyClick(table, KEY.Key_F2)
+    assert table.viewport().findChild(QLineEdit) is not None
