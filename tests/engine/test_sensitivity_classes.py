@@ -62,8 +62,9 @@ def test_that_classes_weighted_by_size_add_up_to_the_whole(tmp_path: Path, metho
     for layer in result.layers:
         assert (np.array(layer.by_class) * sizes).sum() / len(Y) == pytest.approx(layer.kl)
         assert layer.error_by_precision.keys() == layer.by_precision.keys()
-        half = layer.kl_high - layer.kl
-        assert half == pytest.approx(1.96 * layer.error_by_precision["int4"])
+        # A skewed sample: the interval reaches further up than twice the standard error, and less far down.
+        reach = 1.96 * layer.error_by_precision["int4"]
+        assert layer.kl - layer.kl_low < reach < layer.kl_high - layer.kl < 3 * reach
 
 
 def test_that_streamed_rows_bring_classes_and_errors_and_survive_the_codec(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.engine.analysis.classes import SampleClasses
 from quantstudio.engine.analysis.divergence import Objective, objective_of
+from quantstudio.engine.analysis.mean_interval import mean_interval, standard_error
 from quantstudio.engine.analysis.precisions import Trial, reads_floats, trial
 from quantstudio.engine.analysis.store import EmptyShelf, ResultStore, Shelf
 from quantstudio.engine.calibration.ranges import activation_range
@@ -27,8 +28,6 @@ from quantstudio.engine.model.protos import all_graphs, as_array
 
 # Kind under which layers are reported as they finish.
 KIND = "sensitivity"
-
-_Z95 = 1.96
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,28 +158,19 @@ def layer_sensitivity(
         classes: Class of each of the samples; None for outputs that are no class scores.
     """
     values = divergences[headline]
-    mean = float(values.mean())
-    errors = {precision: _standard_error(v) for precision, v in divergences.items()}
-    error = errors[headline]
+    low, high = mean_interval(values)
     return LayerSensitivity(
         name=layer.name,
-        kl=mean,
-        kl_low=max(mean - _Z95 * error, 0.0),
-        kl_high=mean + _Z95 * error,
+        kl=float(values.mean()),
+        kl_low=low,
+        kl_high=high,
         sqnr_db=float(sqnr),
         accuracy_drop=accuracy_drop,
         by_precision={precision: float(v.mean()) for precision, v in divergences.items()},
         method=method,
-        error_by_precision=errors,
+        error_by_precision={precision: standard_error(v) for precision, v in divergences.items()},
         by_class=classes.means(values) if classes is not None else (),
     )
-
-
-def _standard_error(values: NDArray[np.float64]) -> float:
-    """Of the mean; one sample says nothing about its spread, so the mean itself stands in."""
-    if len(values) < 2:
-        return float(values.mean())
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _say_left_out(
