@@ -14,6 +14,7 @@ import onnxruntime as ort
 import psutil
 from numpy.typing import NDArray
 
+from quantstudio.core.cores import allowed_cores
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken, never_cancelled
 
@@ -50,12 +51,8 @@ _LEVELS = {
 
 
 def worker_threads() -> int:
-    """Threads for engine work: physical cores less the one left to the window, at least one."""
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 2
-    # A container or `taskset` may allow fewer than the machine has; macOS cannot say.
-    if hasattr(psutil.Process, "cpu_affinity"):
-        cores = min(cores, len(psutil.Process().cpu_affinity() or ()) or cores)
-    return max(1, cores - 1)
+    """Threads for engine work: the physical cores it may use less one for the window, at least one."""
+    return max(1, allowed_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 2) - 1)
 
 
 def available_providers() -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 import psutil
 
+from quantstudio.core.cores import allowed_cores
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -26,9 +28,12 @@ NICENESS = 5
 
 
 def set_thread_limits() -> int:
-    """Leave one core to the window; a limit the user has set is kept. Returns the limit."""
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 2
-    threads = max(1, cores - 1)
+    """Leave one of the cores the worker may use to the window; a limit the user has set is kept.
+
+    Returns:
+        The limit.
+    """
+    threads = max(1, allowed_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 2) - 1)
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(threads))
     return threads

@@ -84,5 +84,6 @@ def test_that_one_core_of_those_allowed_is_left_free(
     monkeypatch: pytest.MonkeyPatch, physical: int | None, allowed: int, threads: int
 ) -> None:
     monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 16 if logical else physical)
-    monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: list(range(allowed)), raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(allowed)), raising=False)
+    monkeypatch.setattr("quantstudio.core.cores._quota", lambda: None)
     assert worker_threads() == threads

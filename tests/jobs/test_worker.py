@@ -175,9 +175,13 @@ def test_that_a_users_thread_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("quantstudio.core.cores._quota", lambda: None)
     assert surroundings.set_thread_limits() == 3
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert os.environ["MKL_NUM_THREADS"] == "3"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert surroundings.set_thread_limits() == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 1)
     surroundings.set_thread_limits()
