@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -142,13 +144,33 @@ def test_that_auto_measures_and_explains(residual, tmp_path):
     assert "KL" in built.preset
 
 
-def test_that_auto_falls_back_to_small_weights_and_says_so(residual, tmp_path, monkeypatch):
+def test_that_auto_falls_back_to_small_weights_it_has_measured(residual, tmp_path, monkeypatch):
     graph, dataset = residual
-    monkeypatch.setattr(presets, "choose", lambda _: None)
+    monkeypatch.setattr(
+        presets, "choose", lambda judged: judged[0] if judged[0].candidate.name == "weights as INT8" else None
+    )
     _, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
-    assert built.preset.startswith("None is faster than FP32")
+    assert built.preset.startswith("None is faster than FP32 without losing accuracy, so only the weights")
+    assert re.search(r"; weights as INT8 \(\d+\.\d\dx FP32, ", built.preset)
     assert {layer.weights for layer in built.layers} == {"int8"}
     assert {layer.activations for layer in built.layers} == {"fp32"}
+
+
+def test_that_auto_keeps_fp32_where_everything_else_is_slower(residual, tmp_path, monkeypatch):
+    graph, dataset = residual
+
+    def slow(graph, dataset, candidates, reporter, cancel):
+        return [replace(judged("", speedup=0.7, high=0.9), candidate=one) for one in candidates.values()]
+
+    monkeypatch.setattr(presets, "_judged", slow)
+    recipe, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
+    assert "weights stored as INT8 run slower or lose accuracy, too: FP32 is kept" in built.preset
+    assert "weights as INT8 (0.70x FP32" in built.preset
+    assert recipe.rules == ()
+    assert {(layer.weights, layer.activations) for layer in built.layers} == {("fp32", "fp32")}
+    x = next(dataset.batches(4)).feed
+    expected, found = outputs_of(graph.proto, x)[0], outputs_of(onnx.load(tmp_path / "v.onnx"), x)[0]
+    assert np.array_equal(expected, found)
 
 
 def test_that_auto_of_a_net_without_integer_kernels_stores_small_weights(tmp_path):
@@ -159,7 +181,8 @@ def test_that_auto_of_a_net_without_integer_kernels_stores_small_weights(tmp_pat
     dataset = open_dataset(DataSpec(str(tmp_path / "data.npz")), graph.summary.inputs)
     _, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
     assert "No layer has an integer form" in built.preset
-    assert built.layers[0].weights == "int8"
+    assert "weights as INT8 (" in built.preset
+    assert built.layers[0].weights == ("fp32" if "FP32 is kept" in built.preset else "int8")
 
 
 def test_that_missing_data_and_unknown_presets_are_refused(residual, tmp_path):

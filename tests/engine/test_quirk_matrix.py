@@ -189,7 +189,7 @@ def test_that_sensitivity_ranks_what_can_be_quantized(name, opened, monkeypatch)
 @pytest.mark.parametrize("name", ["text_with_attention", "shared_weight_and_residual"])
 def test_that_auto_is_never_slower_than_what_it_says(name, opened, monkeypatch, tmp_path):
     built = opened(name, monkeypatch).build("auto", tmp_path / "m.onnx")
-    is_fallback = "a smaller file, not a faster one" in built.preset
+    is_fallback = "a smaller file, not a faster one" in built.preset or "FP32 is kept" in built.preset
     assert is_fallback or built.preset.startswith("Chose ")
     if is_fallback:
         assert all(layer.activations == "fp32" for layer in built.layers)

@@ -161,8 +161,8 @@ def build_preset(
 
     `auto` measures static INT8 everywhere, static INT8 around weighted layers only, dynamic INT8 and a mix of
     both, drops what is slower than FP32 or plainly less accurate, and keeps the most accurate, or the fastest
-    of those whose difference is within the noise. Where nothing is left it stores the weights as INT8 and
-    says so.
+    of those whose difference is within the noise. Where nothing is left it stores the weights as INT8, if
+    that measures no slower than FP32 either, and else keeps FP32; it says so.
 
     Args:
         graph: Normalised model.
@@ -281,8 +281,37 @@ def _build_auto(
             statistics = _calibrated(graph, dataset, calibration, reporter, cancel)
         except CalibrationError as error:
             reporter.message(f"{error.one_line} Static precisions are left out", Severity.WARNING)
+    judged = _tried(graph, dataset, statistics, candidates, reporter, token)
+    chosen = choose(judged)
+    fallback = None
+    if chosen is None:
+        # Weights alone are smaller, but the runtime may unpack them on every run: that is measured, too.
+        last = (_small_weights(calibration),)
+        (fallback,) = _tried(graph, dataset, statistics, last, reporter, token, is_last=True)
+        chosen = choose([fallback])
+    recipe = chosen.candidate.recipe if chosen else Recipe((), calibration)
+    built = build_variant(graph, statistics, recipe, output, reporter=reporter, cancel=token)
+    samples = min(len(dataset), JUDGED_SAMPLES)
+    return recipe, replace(built, preset=_explained(judged, chosen, fallback, samples))
+
+
+def _small_weights(calibration: CalibrationSettings) -> Candidate:
+    return Candidate("weights as INT8", uniform_recipe(WEIGHT_INT8, calibration=calibration))
+
+
+def _tried(
+    graph: Graph,
+    dataset: Dataset,
+    statistics: Statistics | None,
+    candidates: Sequence[Candidate],
+    reporter: Reporter,
+    token: CancelToken,
+    *,
+    is_last: bool = False,
+) -> list[Judged]:
+    """Each candidate built and measured; one that cannot be built is left out, unless there is no other."""
     with tempfile.TemporaryDirectory(prefix="quantstudio-auto-") as folder:
-        built_candidates: dict[Path, Candidate] = {}
+        built: dict[Path, Candidate] = {}
         for index, candidate in enumerate(candidates):
             token.raise_if_set()
             reporter.progress(index, len(candidates), "candidates", f"Trying {candidate.name}")
@@ -290,15 +319,13 @@ def _build_auto(
             try:
                 build_variant(graph, statistics, candidate.recipe, path, cancel=token)
             except (BuildError, CalibrationError, ModelLoadError) as error:
+                if is_last:
+                    raise
                 # One candidate that cannot be built is no reason to do without the others.
                 reporter.message(f"{candidate.name}: {error.one_line}", Severity.WARNING)
                 continue
-            built_candidates[path] = candidate
-        judged = _judged(graph, dataset, built_candidates, reporter, token)
-    chosen = choose(judged)
-    recipe = chosen.candidate.recipe if chosen else uniform_recipe(WEIGHT_INT8, calibration=calibration)
-    built = build_variant(graph, statistics, recipe, output, reporter=reporter, cancel=token)
-    return recipe, replace(built, preset=_explained(judged, chosen, min(len(dataset), JUDGED_SAMPLES)))
+            built[path] = candidate
+        return _judged(graph, dataset, built, reporter, token)
 
 
 def _judged(
@@ -324,17 +351,21 @@ def _judged(
     return [Judged(*pair) for pair in zip(candidates.values(), results, strict=True)]
 
 
-def _explained(judged: list[Judged], chosen: Judged | None, samples: int) -> str:
-    if not judged:
-        return "No layer has an integer form that computes on integers; weights are stored as INT8."
-    tried = "; ".join(one.text for one in judged)
-    if chosen is None:
-        why = (
-            "None is faster than FP32 without losing accuracy, so only the weights are stored as INT8: "
-            "a smaller file, not a faster one."
-        )
-    else:
+def _explained(judged: list[Judged], chosen: Judged | None, fallback: Judged | None, samples: int) -> str:
+    tried = "; ".join(one.text for one in (*judged, *([fallback] if fallback else [])))
+    if fallback is None and chosen is not None:
         why = f"Chose {chosen.candidate.name}."
+    else:
+        why = (
+            "None is faster than FP32 without losing accuracy"
+            if judged
+            else "No layer has an integer form that computes on integers"
+        )
+        why += (
+            ", and weights stored as INT8 run slower or lose accuracy, too: FP32 is kept."
+            if chosen is None
+            else ", so only the weights are stored as INT8: a smaller file, not a faster one."
+        )
     return f"{why} Measured on {samples} calibration samples: {tried}."
 
 
