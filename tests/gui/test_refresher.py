@@ -54,6 +54,25 @@ def test_that_a_hidden_view_is_redrawn_when_it_is_shown(qtbot):
     assert drawn == [1]
 
 
+def test_that_views_shown_together_are_redrawn_one_a_turn(qtbot):
+    page = QWidget()
+    qtbot.addWidget(page)
+    drawn: list[tuple[int, int]] = []
+    turns: list[int] = []
+    for priority in (3, 1, 2):
+        refresher = Refresher(QWidget(page), priority)
+        refresher.due.connect(lambda p=priority: drawn.append((p, len(turns))))
+        refresher.request()
+    timer = QTimer()
+    timer.timeout.connect(lambda: turns.append(1))
+    timer.start(0)
+    page.show()
+    assert len(drawn) == 1
+    qtbot.waitUntil(lambda: len(drawn) == 3)
+    assert [priority for priority, _ in drawn[1:]] == sorted({1, 2, 3} - {drawn[0][0]})
+    assert len({turn for _, turn in drawn}) == 3
+
+
 def test_that_a_view_that_is_gone_is_left_out(qtbot):
     view, other = QWidget(), _seen(qtbot)
     view.show()

@@ -17,6 +17,16 @@ class _Turns:
     def __init__(self) -> None:
         self._waiting: list[Refresher] = []
         self._timer: QTimer | None = None
+        self._is_taken = False
+
+    def take_or_wait(self, refresher: Refresher) -> None:
+        """Redraw it at once if nothing else was in this turn: a tab that is shown holds many views."""
+        if self._is_taken:
+            self.add(refresher)
+            return
+        self._is_taken = True
+        self._start()
+        refresher.flush()
 
     def add(self, refresher: Refresher) -> None:
         """Redraw it in one of the next turns."""
@@ -38,6 +48,7 @@ class _Turns:
         self._timer.start()
 
     def _on_timeout(self) -> None:
+        self._is_taken = False
         self._waiting = [refresher for refresher in self._waiting if isValid(refresher)]
         if not self._waiting:
             return
@@ -89,5 +100,5 @@ class Refresher(QObject):
     @override
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Show and self._is_waiting:
-            self.flush()
+            _turns.take_or_wait(self)
         return super().eventFilter(watched, event)
