@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyqtgraph as pg
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QFontMetrics, QPainter
+from PySide6.QtCore import QPointF, Qt
+from PySide6.QtGui import QFontMetrics, QPainter, QPen
 from typing_extensions import override
 
 from quantstudio.core import figures
 
 _GAP_PX = 4
+_FAINTEST = 12  # of 255; fainter lines between the ticks cannot be seen
 TWO_LINES_PX = 36
 
 
@@ -38,8 +39,11 @@ class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
         if self.picture is None:
             p.save()
             p.setFont(self.style["tickFont"] or self.font())
-            self.picture = self.generateDrawSpecs(p)
+            specs: Any = self.generateDrawSpecs(p)
             p.restore()
+            if specs is not None:
+                axis, lines, words = specs
+                self.picture = (axis, [line for line in lines if _is_seen(*line)], words)
         if self.picture is not None:
             p.save()
             self.drawPicture(p, *self.picture)
@@ -94,6 +98,11 @@ class NamedAxis(FigureAxis):
             ]
         ]
         return super().generateDrawSpecs(p)
+
+
+def _is_seen(pen: QPen, start: QPointF, end: QPointF) -> bool:
+    """Three lines in four that pyqtgraph draws are too faint to be seen, or have no length."""
+    return pen.color().alpha() >= _FAINTEST and start != end
 
 
 def _decade(exponent: float) -> str:
