@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.costs import CostTable, cost_name
+from quantstudio.core.costs import CostTable, activation_peak, cost_name
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.prediction_model import Judged
@@ -54,8 +54,8 @@ class CostColumns:
         tensors = costs.tensors
         self._sizes = np.asarray([t.elements for t in tensors], dtype=np.float64)
         self._owners = np.asarray([index.get(t.layer, -1) for t in tensors], dtype=np.intp)
-        self._first = np.asarray([t.first + 1 for t in tensors], dtype=np.intp)
-        self._last = np.asarray([t.last + 2 for t in tensors], dtype=np.intp)
+        self._first = np.asarray([t.first for t in tensors], dtype=np.intp)
+        self._last = np.asarray([t.last for t in tensors], dtype=np.intp)
         self._float_peak = self._activation_peak(np.zeros(len(self._layers), dtype=bool))
 
     def weight_bytes(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> int | None:
@@ -77,7 +77,8 @@ class CostColumns:
             return None
         own = self._sum([self._column(s).time for s in schemes], chosen)
         unowned = 1.0 - float(self._column(schemes[0]).time.sum())
-        ratio = own + unowned + self._border_ms(chosen, schemes) / self.fp32_ms
+        written = self._costs.written_ratio
+        ratio = written * (own + unowned) + self._border_ms(chosen, schemes) / self.fp32_ms
         return None if np.isnan(ratio) else max(ratio, 0.0)
 
     def memory_bytes(
@@ -109,13 +110,8 @@ class CostColumns:
 
     def _activation_peak(self, is_static: NDArray[np.bool_]) -> float:
         """Largest sum of activations held at one time, in bytes."""
-        if not self._sizes.size:
-            return 0.0
         is_byte = np.append(is_static, False)[self._owners]
-        sizes = self._sizes * np.where(is_byte, 1, _FLOAT_BYTES)
-        steps = int(self._last.max()) + 1
-        held = np.bincount(self._first, sizes, steps) - np.bincount(self._last, sizes, steps)
-        return float(np.cumsum(held).max())
+        return activation_peak(self._sizes * np.where(is_byte, 1, _FLOAT_BYTES), self._first, self._last)
 
     def _sum(self, columns: Sequence[Array], chosen: Chosen) -> float:
         if not self._layers:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quantstudio.core.precision import WEIGHT_INT4, LayerScheme, scheme_name
 
 
@@ -83,11 +86,13 @@ class CostTable:
         layers: Cost by layer name.
         structure_bytes: File bytes that no scheme changes: graph, names, other initializers.
         overhead_bytes: Bytes of extra nodes and names a layer brings, by scheme name: a mean over layers.
-        fp32_ms: Median FP32 latency in milliseconds; 0 where not measured.
+        fp32_ms: Median latency of the opened model in milliseconds; 0 where not measured.
         provider: Execution provider of the times.
         edges: Tensors between neighbouring layers.
         border: What a change of precision along an edge costs.
         tensors: Activations with their lifetimes.
+        written_ratio: Time of the model written with every layer FP32 over that of the model as it was opened:
+            what is written says less of its tensors, and the runtime fuses more.
         fp32_memory_bytes: Peak memory of a fresh process that runs FP32 once; 0 where not measured.
         runtime_memory_bytes: Part of it that was there before the model.
     """
@@ -100,8 +105,24 @@ class CostTable:
     edges: tuple[LayerEdge, ...] = ()
     border: BorderCost = field(default_factory=BorderCost)
     tensors: tuple[LiveTensor, ...] = ()
+    written_ratio: float = 1.0
     fp32_memory_bytes: int = 0
     runtime_memory_bytes: int = 0
+
+
+def activation_peak(sizes: NDArray[np.float64], first: NDArray[np.intp], last: NDArray[np.intp]) -> float:
+    """Largest sum of tensors held at one time.
+
+    Args:
+        sizes: Bytes of each.
+        first: Step that makes it, from -1.
+        last: Last step that reads it.
+    """
+    if not sizes.size:
+        return 0.0
+    steps = int(last.max()) + 3
+    held = np.bincount(first + 1, sizes, steps) - np.bincount(last + 2, sizes, steps)
+    return float(np.cumsum(held).max())
 
 
 def container_name(scheme: LayerScheme) -> str:

@@ -1,15 +1,21 @@
 """Costs of a bundled network against what its variants really take."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from quantstudio.core.codec import to_json
+from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge
 from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32
 from quantstudio.core.prediction import predict
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.samples import sample
 from quantstudio.core.statistics_file import load_statistics
 from quantstudio.engine import tasks
+from quantstudio.engine.analysis import costs
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.quantization.build import build_variant
 
@@ -62,3 +68,72 @@ def test_that_static_schemes_have_no_costs_without_statistics(prepared):
     prediction = predict(graph.layers, uniform_recipe("static-int8"), costs=table, sensitivity={}, curve=None)
     assert prediction.size_bytes is None
     assert prediction.latency_ms is None
+
+
+def test_that_borders_memory_and_lifetimes_are_priced(prepared):
+    graph, _, table = prepared
+    assert [(e.producer, e.consumer) for e in table.edges] == [
+        (graph.layers[a].name, graph.layers[b].name) for a, b in graph.summary.edges
+    ]
+    assert min(table.border.quantize_ms, table.border.quantize_element_ms) >= 0
+    assert table.written_ratio > 0
+    assert 0 < table.runtime_memory_bytes < table.fp32_memory_bytes
+    fp32 = predict(graph.layers, Recipe(), costs=table, sensitivity={}, curve=None)
+    int8 = predict(graph.layers, uniform_recipe("static-int8"), costs=table, sensitivity={}, curve=None)
+    assert fp32.memory_bytes == table.fp32_memory_bytes
+    assert int8.memory_bytes is not None
+    assert int8.memory_bytes < table.fp32_memory_bytes
+
+
+def test_that_times_of_a_scheme_add_up_to_its_measured_total():
+    rows = {
+        "fp32": costs._Uniform(
+            None, None, {"a": 4, "b": 4, "norm": 4}, {"a": 1.0, "b": 2.0, "norm": 1.0}, 0.0, 8.0
+        ),
+        "static-int8": costs._Uniform(
+            None, None, {"a": 1, "b": 1, "norm": 4}, {"a": 1.0, "b": 1.0, "norm": 9.0}, 0.0, 5.0
+        ),
+    }
+    graph = SimpleNamespace(
+        layers=[
+            LayerInfo("a", "Conv", schemes=("fp32", "static-int8")),
+            LayerInfo("b", "Conv", schemes=("fp32", "static-int8")),
+            LayerInfo("norm", "LayerNormalization", schemes=("fp32",)),
+        ]
+    )
+    found = costs._layer_costs(graph, rows)
+    # 8 ms go 1:2:1; of the 5 ms the norm keeps its 2, the rest goes 1:1.
+    assert {name: cost.time_share for name, cost in found.items()} == {"a": 0.25, "b": 0.5, "norm": 0.25}
+    assert found["a"].time_ratio == {"static-int8": pytest.approx(1.5 / 2)}
+    assert found["b"].time_ratio == {"static-int8": pytest.approx(1.5 / 4)}
+    assert found["norm"].time_ratio == {}
+
+
+def test_that_the_price_of_borders_is_what_plans_of_unlike_neighbours_take_more():
+    layers = {name: LayerCost({}, 1 / 4, {"static-int8": 0.5}) for name in "abcd"}
+    edges = (LayerEdge("a", "b", 100), LayerEdge("b", "c", 1000), LayerEdge("c", "d", 10))
+    table = CostTable(layers, 0, fp32_ms=4.0, edges=edges)
+    plans = [costs._Border(frozenset(names), Path(names)) for names in ("ac", "a", "ab")]
+    # 0.05 ms a tensor and 0.0001 ms an element, on top of 4 ms less half a millisecond an integer layer.
+    crossing = {"ac": (3, 1110), "a": (1, 100), "ab": (1, 1000)}
+    ratios = {
+        Path(names): (4 - 0.5 * len(names) + 0.05 * count + 0.0001 * elements) / 4
+        for names, (count, elements) in crossing.items()
+    }
+    found = costs._border_cost(table, plans, ratios)
+    assert found.quantize_ms == pytest.approx(0.05)
+    assert found.dequantize_element_ms == pytest.approx(0.0001)
+    assert costs._border_cost(table, plans, {}) == BorderCost()
+
+
+def test_that_memory_of_a_large_model_is_what_processes_of_each_scheme_took():
+    rows = {
+        "fp32": costs._Uniform(None, None, {"a": 4000, "b": 4000}, {}, 0.0, 0.0, 50_000),
+        "static-int8": costs._Uniform(None, None, {"a": 1000, "b": 1000}, {}, 0.0, 0.0, 34_000),
+        "weight-int8": costs._Uniform(None, None, {"a": 1000, "b": 1000}),
+    }
+    schemes = ("fp32", "static-int8", "weight-int8")
+    graph = SimpleNamespace(layers=[LayerInfo(name, "Conv", schemes=schemes) for name in "ab"])
+    found = costs._memory(graph, rows, (), 34_000)
+    # 16,000 bytes above the runtime are two copies of 8,000; integers take nothing more than the runtime.
+    assert found["a"] == {"fp32": 8000, "static-int8": 0, "weight-int8": 9000}

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from quantstudio.core.costs import CostTable, LayerCost
+import numpy as np
+from scipy.optimize import nnls
+
+from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
-from quantstudio.core.precision import NAMED_SCHEMES
+from quantstudio.core.precision import NAMED_SCHEMES, STATIC_INT8
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.statistics import Statistics
+from quantstudio.engine.analysis.graph_costs import held_bytes, layer_edges, live_tensors
 from quantstudio.engine.analysis.layer_time import layer_times_us
 from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.evaluation.footprint import footprint
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
@@ -23,6 +28,11 @@ from quantstudio.engine.quantization.probe import probe_feeds
 from quantstudio.engine.runtime import Feed, resolve_provider, worker_threads
 
 SECONDS_PER_SCHEME = 0.25
+# Plans with float and integer layers in turn, timed to learn what their borders cost: layers by the remainder
+# of their position.
+BORDER_PLANS = ((2, (0,)), (2, (1,)), (4, (0, 1)), (3, (0,)))
+# Models of fewer weight bytes take next to nothing of a process: memory is measured of FP32 alone.
+MEMORY_MATTERS_BYTES = 8 * 2**20
 
 
 @dataclass(slots=True)
@@ -35,6 +45,15 @@ class _Uniform:
     times_us: dict[str, float] = field(default_factory=dict)
     other_us: float = 0.0
     p50_ms: float = 0.0
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Border:
+    """A plan of unlike neighbours: which layers are integer, and its time."""
+
+    integers: frozenset[str]
+    path: Path
 
 
 def cost_table(
@@ -49,8 +68,9 @@ def cost_table(
     """Bytes and times of every layer in every scheme it can have.
 
     Every scheme is emitted for all layers at once, timed interleaved with FP32, and profiled for its shares.
-    Per-layer times are scaled so that the sum over layers is the measured total: borders and unlisted
-    operators are shared out over the layers in proportion.
+    Per-layer times are scaled so that the sum over layers is the measured total: unlisted operators are
+    shared out over the layers in proportion. What borders between float and integer layers cost on top is
+    fitted to plans in which both take turns. Memory is measured in fresh processes.
 
     Args:
         graph: The model.
@@ -68,20 +88,36 @@ def cost_table(
             token.raise_if_set()
             reporter.progress(index, len(names) + 1, "schemes", "Pricing precisions")
             uniform[name] = _emitted(graph, statistics, name, Path(folder), token)
-        feed = _timed_feed(graph, uniform["fp32"].emission, statistics, dataset)
+        base, edges = uniform["fp32"], layer_edges(graph)
+        borders = _border_plans(graph, statistics, edges, Path(folder), token)
+        feed = _timed_feed(graph, base.emission, statistics, dataset)
+        ratios: dict[Path, float] = {}
+        runtime_bytes = 0
         if feed is not None:
-            _time(graph, uniform, feed, threads or worker_threads(), reporter, token)
-        base = uniform["fp32"]
+            ratios = _time(graph, uniform, borders, feed, threads or worker_threads(), reporter, token)
+            runtime_bytes = _weigh(uniform, feed, reporter, token)
         structure = base.path.stat().st_size - sum(base.bytes_by_layer.values())
         overhead = {n: _overhead(graph, u, n, structure) for n, u in uniform.items()}
     reporter.progress(len(names) + 1, len(names) + 1, "schemes", "Pricing precisions")
-    return CostTable(
-        layers={layer.name: _layer_cost(layer.name, layer.schemes, uniform) for layer in graph.layers},
+    tensors = live_tensors(graph)
+    written = ratios.get(base.path, 1.0)
+    memory = _memory(graph, uniform, tensors, runtime_bytes)
+    costs = CostTable(
+        layers={
+            name: replace(cost, memory_bytes=memory[name])
+            for name, cost in _layer_costs(graph, uniform).items()
+        },
         structure_bytes=structure,
         overhead_bytes=overhead,
-        fp32_ms=base.p50_ms,
+        fp32_ms=base.p50_ms / written,
         provider=resolve_provider("cpu"),
+        edges=edges,
+        tensors=tensors,
+        written_ratio=written,
+        fp32_memory_bytes=base.peak_bytes,
+        runtime_memory_bytes=runtime_bytes,
     )
+    return replace(costs, border=_border_cost(costs, borders, ratios))
 
 
 def _schemes(graph: Graph, statistics: Statistics | None) -> tuple[str, ...]:
@@ -114,20 +150,24 @@ def _timed_feed(
 def _time(
     graph: Graph,
     uniform: Mapping[str, _Uniform],
+    borders: Sequence[_Border],
     feed: Feed,
     threads: int,
     reporter: Reporter,
     cancel: CancelToken,
-) -> None:
+) -> dict[Path, float]:
+    """Time and profile every scheme; the times of border plans over FP32's are returned."""
     names = list(uniform)
-    budget = LatencyBudget(seconds=SECONDS_PER_SCHEME * len(names), min_rounds=7)
+    opened = Path(graph.summary.graph_path)
+    paths = [opened, *(uniform[n].path for n in names), *(one.path for one in borders)]
+    budget = LatencyBudget(seconds=SECONDS_PER_SCHEME * len(paths), min_rounds=7)
     try:
-        timed = interleaved_latency(
-            [uniform[n].path for n in names], feed, threads=threads, budget=budget, cancel=cancel
-        )
-        for name, result in zip(names, timed.results, strict=True):
+        timed = interleaved_latency(paths, feed, threads=threads, budget=budget, cancel=cancel)
+        # Paired ratios: a drifting machine moves medians of whole columns apart.
+        ratios = {path: 1 / one.value for path, one in zip(paths, timed.speedups, strict=True)}
+        for name in names:
             row = uniform[name]
-            row.p50_ms = result.p50
+            row.p50_ms = timed.results[0].p50 * ratios[row.path]
             row.times_us, row.other_us = layer_times_us(
                 graph.layers, row.emission, row.path, feed, threads=threads, cancel=cancel
             )
@@ -135,6 +175,106 @@ def _time(
         reporter.message(f"Latency cannot be predicted: {error.what}", Severity.WARNING)
         for row in uniform.values():
             row.p50_ms = 0.0
+        return {}
+    return ratios
+
+
+def _border_plans(
+    graph: Graph,
+    statistics: Statistics | None,
+    edges: Sequence[LayerEdge],
+    folder: Path,
+    cancel: CancelToken,
+) -> list[_Border]:
+    able = [layer.name for layer in graph.layers if "static-int8" in layer.schemes]
+    if statistics is None or len(able) < 2 or not edges:
+        return []
+    plans = []
+    for index, (period, rests) in enumerate(BORDER_PLANS):
+        cancel.raise_if_set()
+        names = [name for position, name in enumerate(able) if position % period in rests]
+        path = folder / f"border{index}.onnx"
+        model = emit_with_plan(graph, statistics, Recipe().assign(names, STATIC_INT8), cancel).model
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        plans.append(_Border(frozenset(names), path))
+    return plans
+
+
+def _border_cost(costs: CostTable, borders: Sequence[_Border], ratios: Mapping[Path, float]) -> BorderCost:
+    """A price for each tensor that changes precision and for each of its elements, by least squares.
+
+    What a layer costs on its own was taken off before; layouts that differ between float and integer kernels
+    are in it as well, so it is more than a Q or DQ alone.
+    """
+    rows, rest = [], []
+    for one in borders:
+        own = sum(
+            cost.time_share * (cost.time_ratio.get("static-int8", 1.0) if name in one.integers else 1.0)
+            for name, cost in costs.layers.items()
+        )
+        crossing = [
+            e.elements for e in costs.edges if (e.producer in one.integers) != (e.consumer in one.integers)
+        ]
+        if one.path in ratios:
+            rows.append((float(len(crossing)), float(sum(crossing))))
+            rest.append((ratios[one.path] - costs.written_ratio * own) * costs.fp32_ms)
+    if not rows or not any(count for count, _ in rows):
+        return BorderCost()
+    matrix = np.asarray(rows)
+    scale = np.maximum(matrix.max(axis=0), 1.0)
+    each, element = nnls(matrix / scale, np.asarray(rest))[0] / scale
+    return BorderCost(float(each), float(element), float(each), float(element))
+
+
+def _weigh(uniform: Mapping[str, _Uniform], feed: Feed, reporter: Reporter, cancel: CancelToken) -> int:
+    """Peak memory of FP32, and of every scheme of a model that is large enough; what the runtime takes."""
+    weights = sum(uniform["fp32"].bytes_by_layer.values())
+    names = list(uniform) if weights >= MEMORY_MATTERS_BYTES else ["fp32"]
+    runtime_bytes = 0
+    try:
+        for index, name in enumerate(names):
+            reporter.progress(index, len(names), "processes", "Measuring memory")
+            found = footprint(uniform[name].path, feed, probes=1, cancel=cancel)
+            uniform[name].peak_bytes = found.peak_memory_bytes
+            runtime_bytes = runtime_bytes or found.runtime_memory_bytes
+    except (MeasureError, ModelLoadError) as error:
+        reporter.message(f"Memory cannot be predicted: {error.what}", Severity.WARNING)
+        uniform["fp32"].peak_bytes = 0
+    return runtime_bytes
+
+
+def _memory(
+    graph: Graph, uniform: Mapping[str, _Uniform], tensors: Sequence[LiveTensor], runtime_bytes: int
+) -> dict[str, dict[str, int]]:
+    """What each layer's parameters add to the peak, by scheme name.
+
+    The runtime holds a weight several times while it loads and packs it. How often is read off the FP32
+    process; other schemes were measured, or follow from the bytes they bring and unpack.
+    """
+    base = uniform["fp32"]
+    floats = {layer.name: base.bytes_by_layer[layer.name] for layer in graph.layers}
+    total = max(sum(floats.values()), 1)
+    held = held_bytes(tensors, frozenset())
+    copies = float(np.clip((base.peak_bytes - runtime_bytes - held) / total, 1.0, 4.0))
+    found: dict[str, dict[str, int]] = {name: {"fp32": round(copies * size)} for name, size in floats.items()}
+    for scheme, row in uniform.items():
+        able = [layer.name for layer in graph.layers if scheme in layer.schemes]
+        if scheme == "fp32" or not able:
+            continue
+        affected = max(sum(floats[name] for name in able), 1)
+        is_static = NAMED_SCHEMES[scheme].is_static
+        kept = held_bytes(tensors, frozenset(able) if is_static else frozenset()) - held
+        change = (row.peak_bytes - base.peak_bytes - kept) / affected if row.peak_bytes else None
+        unpacks = NAMED_SCHEMES[scheme].is_weight_only or NAMED_SCHEMES[scheme].is_float
+        for name in able:
+            stored = row.bytes_by_layer[name]
+            bytes_held = (
+                copies * (floats[name] if unpacks else stored) + (stored if unpacks else 0)
+                if change is None
+                else copies * floats[name] + change * floats[name]
+            )
+            found[name][scheme] = round(bytes_held)
+    return found
 
 
 def _overhead(graph: Graph, row: _Uniform, name: str, structure: int) -> int:
@@ -143,22 +283,35 @@ def _overhead(graph: Graph, row: _Uniform, name: str, structure: int) -> int:
     return 0 if name == "fp32" or not affected else round(extra / affected)
 
 
-def _layer_cost(layer: str, legal: tuple[str, ...], uniform: Mapping[str, _Uniform]) -> LayerCost:
+def _layer_costs(graph: Graph, uniform: Mapping[str, _Uniform]) -> dict[str, LayerCost]:
+    """Bytes and times of every layer; the times of one scheme add up to its measured total."""
     base = uniform["fp32"]
-    ratios: dict[str, float] = {}
-    share = _scaled_ms(base, layer) / base.p50_ms if base.p50_ms else 0.0
-    if share > 0:
-        for name, row in uniform.items():
-            if name != "fp32" and name in legal and row.p50_ms > 0:
-                ratios[name] = _scaled_ms(row, layer) / (share * base.p50_ms)
-    return LayerCost(
-        weight_bytes={n: u.bytes_by_layer[layer] for n, u in uniform.items() if n == "fp32" or n in legal},
-        time_share=share,
-        time_ratio=ratios,
-    )
+    shares = _parts(base, [layer.name for layer in graph.layers], base.p50_ms)
+    shares = {name: part / base.p50_ms if base.p50_ms else 0.0 for name, part in shares.items()}
+    ratios: dict[str, dict[str, float]] = {layer.name: {} for layer in graph.layers}
+    for scheme, row in uniform.items():
+        able = [layer.name for layer in graph.layers if scheme in layer.schemes and shares[layer.name] > 0]
+        if scheme == "fp32" or not able or row.p50_ms <= 0:
+            continue
+        # Layers that cannot have the scheme take what they take in FP32.
+        others = base.p50_ms * sum(share for name, share in shares.items() if name not in set(able))
+        for name, part in _parts(row, able, max(row.p50_ms - others, 0.0)).items():
+            ratios[name][scheme] = part / (shares[name] * base.p50_ms)
+    return {
+        layer.name: LayerCost(
+            weight_bytes={
+                n: u.bytes_by_layer[layer.name]
+                for n, u in uniform.items()
+                if n == "fp32" or n in layer.schemes
+            },
+            time_share=shares[layer.name],
+            time_ratio=ratios[layer.name],
+        )
+        for layer in graph.layers
+    }
 
 
-def _scaled_ms(row: _Uniform, layer: str) -> float:
-    """The layer's part of the measured total, with its part of what no layer owns."""
-    owned = sum(row.times_us.values())
-    return row.p50_ms * row.times_us[layer] / owned if owned > 0 and row.p50_ms > 0 else 0.0
+def _parts(row: _Uniform, names: Sequence[str], total_ms: float) -> dict[str, float]:
+    """A time shared out over layers by what their kernels take, with their part of what no layer owns."""
+    owned = sum(row.times_us.get(name, 0.0) for name in names)
+    return {name: total_ms * row.times_us.get(name, 0.0) / owned if owned > 0 else 0.0 for name in names}
