@@ -56,7 +56,7 @@ def kl_parts(
         weights = next((known[name] for name in _weight_names(scheme) if name in known), None)
         if weights is not None:
             parts[scheme.weights.value] = weights
-        elif ACTIVATIONS not in known:
+        elif any(not name.endswith("-activations") for name in known):
             return None
         # Otherwise it is an activation x activation product: it has no weights, only its activations cost.
     if not scheme.is_weight_only and reads_floats:

@@ -44,7 +44,7 @@ class Work:
         on_success: Takes the result and returns one sentence about it.
         on_layer: Takes each layer as it comes.
         group: Work of one group is dropped when one of them fails or is cancelled.
-        on_failure: Takes the error, if the job fails.
+        on_failure: Takes the error, if the job fails; returns whether the user was told of it.
     """
 
     key: str
@@ -55,7 +55,7 @@ class Work:
     group: str = ""
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     is_detached: bool = False
-    on_failure: Callable[[ErrorInfo], None] | None = None
+    on_failure: Callable[[ErrorInfo], bool] | None = None
 
 
 class JobList(QObject):
@@ -213,9 +213,15 @@ class JobList(QObject):
             self._log(NoticeLevel.INFO, f"{work.title}: cancelled")
         elif ended.error is not None:
             error = ended.error
-            if work.on_failure is not None and not work.is_detached:
-                work.on_failure(error)
-            self._fail(work, error.what, error.hint, where=error.where, report_path=error.report_path)
+            is_told = work.on_failure is not None and not work.is_detached and work.on_failure(error)
+            self._fail(
+                work,
+                error.what,
+                error.hint,
+                where=error.where,
+                report_path=error.report_path,
+                is_told=is_told,
+            )
         else:
             self._fail(work, "the job failed without a message", "See the log")
         self._start_next()
@@ -233,7 +239,16 @@ class JobList(QObject):
         self._update(work.job_id, state=JobState.SUCCEEDED, outcome=outcome, seconds_left=None)
         self._log(NoticeLevel.SUCCESS, f"{work.title}: {outcome or 'finished'}")
 
-    def _fail(self, work: Work, what: str, hint: str, *, where: str = "", report_path: str = "") -> None:
+    def _fail(
+        self,
+        work: Work,
+        what: str,
+        hint: str,
+        *,
+        where: str = "",
+        report_path: str = "",
+        is_told: bool = False,
+    ) -> None:
         self._drop_group(work.group)
         text = f"{where}: {what}" if where else what
         self._update(
@@ -245,7 +260,7 @@ class JobList(QObject):
             seconds_left=None,
         )
         self._log(NoticeLevel.ERROR, f"{work.title}: {text}. {hint}".rstrip(". ") + ".")
-        if not work.is_detached:
+        if not work.is_detached and not is_told:
             self.failed.emit(self._rows[work.job_id])
 
     def _drop_group(self, group: str) -> None:

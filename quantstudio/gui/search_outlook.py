@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantstudio.core import figures
-from quantstudio.core.packing import packed_plan
+from quantstudio.core.packing import packed_plan, searched
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP32,
@@ -17,7 +17,7 @@ from quantstudio.core.precision import (
     Precision,
 )
 from quantstudio.core.prediction import Prediction
-from quantstudio.core.recipe import ActivationScope, Recipe, uniform_recipe
+from quantstudio.core.recipe import ActivationScope, Recipe, is_legal, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.gui.recipe_edits import default_recipe
 from quantstudio.gui.session import Session
@@ -115,15 +115,15 @@ def _recipe(session: Session, precision: Precision, family: ActivationFamily) ->
         return Recipe()
     eight = _eight_bits(session, family)
     scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
-    if precision is Precision.INT8:
-        return uniform_recipe(eight, activation_scope=scope)
-    if eight == WEIGHT_INT8 and precision is Precision.INT4:
-        return uniform_recipe(WEIGHT_INT4)
-    fewer = LayerScheme(precision, eight.activations)
-    # What has no form with fewer bits keeps eight.
     start = uniform_recipe(eight, activation_scope=scope)
-    names = [layer.name for layer in session.layers if layer.weight_name and start.scheme_for(layer) != FP32]
-    return start.assign(names, fewer)
+    # What has no such form keeps float activations, as in a search.
+    others = [layer for layer in searched(session.layers) if start.scheme_for(layer) == FP32]
+    start = start.assign([one.name for one in others if is_legal(one, WEIGHT_INT8)], WEIGHT_INT8)
+    if precision is Precision.INT8:
+        return start
+    fewer = WEIGHT_INT4 if (eight, precision) == (WEIGHT_INT8, Precision.INT4) else None
+    names = [layer.name for layer in searched(session.layers) if start.scheme_for(layer) == eight]
+    return start.assign(names, fewer or LayerScheme(precision, eight.activations))
 
 
 def _eight_bits(session: Session, family: ActivationFamily) -> LayerScheme:

@@ -98,6 +98,12 @@ class SearchRun(QObject):
         first = (self.chosen,) if self.chosen is not None else ()
         return (*first, *front.front, *front.tried)
 
+    @property
+    def found(self) -> tuple[PlanPoint, ...]:
+        """Every plan a search came up with: those of the last result too, while another draws its front."""
+        result = self.result
+        return self.plans if result is None else (*self.plans, result.chosen, *result.front, *result.tried)
+
     def digest_of(self, point: PlanPoint) -> str:
         """Digest of a plan's recipe; views ask for it on every redraw."""
         recipe = point.recipe
@@ -197,10 +203,11 @@ class SearchRun(QObject):
         self.changed.emit()
         return _outcome(found, built)
 
-    def _failed(self, error: ErrorInfo) -> None:
+    def _failed(self, error: ErrorInfo) -> bool:
         values = error.details.get("obstacle")
         self._obstacle = from_json(BudgetObstacle, values) if values is not None else None
         self.changed.emit()
+        return self._obstacle is not None
 
     def _on_layer(self, event: LayerFinished) -> None:
         if event.kind == "front":

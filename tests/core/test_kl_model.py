@@ -27,7 +27,7 @@ def test_that_parts_name_what_a_scheme_costs():
     assert kl_parts(ROW, WEIGHT_INT8) == {"int8": 0.01}
     assert kl_parts(ROW, FP16) == {}
     assert kl_parts(None, STATIC_INT8) is None
-    assert kl_parts(ROW, LayerScheme(Precision.INT2)) == {}
+    assert kl_parts(ROW, LayerScheme(Precision.INT2)) is None
     assert kl_parts(LayerSensitivity("g", 0, 0, 0, 0, by_precision={"int8": 0.1}), STATIC_INT8) is None
 
 

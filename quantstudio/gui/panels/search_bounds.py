@@ -62,15 +62,18 @@ def obstacle_text(obstacle: BudgetObstacle, bounds: Sequence[Bound]) -> str:
     asked = figure_text(bound, obstacle.value)
     if obstacle.nearest != obstacle.nearest:  # NaN: the other bounds alone rule everything out
         return f"No plan keeps {bound.title.lower()} at most {asked} together with the other bounds."
-    nearest = figure_text(bound, obstacle.nearest)
+    nearest = reachable_text(bound, obstacle.nearest)
     return f"No plan keeps {bound.title.lower()} at most {asked}. The nearest that can be had: {nearest}."
 
 
 def figure_text(bound: Bound, value: float) -> str:
     """A value in the budget's unit as the row shows it."""
-    figure = value / bound.scale
-    digits = bound.digits + (1 if bound.key != "max_share_above_8" else 0)
-    return f"{figures.number(figure, digits)}{figures.THIN_SPACE}{bound.unit}".rstrip()
+    return f"{figures.number(value / bound.scale, bound.digits)}{figures.THIN_SPACE}{bound.unit}".rstrip()
+
+
+def reachable_text(bound: Bound, value: float) -> str:
+    """A value that can just be had, rounded up to what the row can be set to."""
+    return figure_text(bound, bound.rounded_up(value) * bound.scale)
 
 
 def _drop(known: dict[Precision, Reference]) -> Bound:

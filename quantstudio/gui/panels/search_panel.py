@@ -21,7 +21,7 @@ from quantstudio.core import figures
 from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.gui.itemmodels.plan_facts import change_text, figures_of
-from quantstudio.gui.panels.search_bounds import bounds_for, figure_text, obstacle_text
+from quantstudio.gui.panels.search_bounds import bounds_for, obstacle_text, reachable_text
 from quantstudio.gui.search_outlook import FAMILY_TEXTS, Reference, broken_bounds, references
 from quantstudio.gui.search_run import plan_name
 from quantstudio.gui.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
@@ -237,7 +237,7 @@ class SearchPanel(Card):
         return ActivationFamily(self.family.currentData())
 
     def _by_hand(self) -> dict[str, LayerScheme]:
-        return set_by_hand(self._session.recipe, self._session.layers, self._session.search.plans)
+        return set_by_hand(self._session.recipe, self._session.layers, self._session.search.found)
 
     def _refresh(self) -> None:
         session = self._session
@@ -290,7 +290,7 @@ class SearchPanel(Card):
             self.nearest.setText(
                 f"Search without {bound.title.lower()}"
                 if value is None
-                else f"Use nearest budget: {figure_text(bound, value)}"
+                else f"Use nearest budget: {reachable_text(bound, value)}"
             )
             self.nearest.setAccessibleName(self.nearest.text())
         elif chosen is not None:

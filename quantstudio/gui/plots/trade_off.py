@@ -84,13 +84,15 @@ class TradeOffPlot(Plot):
         )
         self._bounds = tuple(pg.InfiniteLine(angle=angle) for angle in (90, 0))
         self._bound_texts = tuple(pg.TextItem("", anchor=anchor) for anchor in ((1.0, 0.0), (0.0, 0.0)))
+        self._level = pg.InfiniteLine(angle=0)
+        self._level_text = pg.TextItem("FP32", anchor=(1.0, 1.0))
         for shade in self._shades:
             shade.setZValue(-20)
             for edge in shade.lines:
                 edge.setPen(pg.mkPen(None))
-        for text in self._bound_texts:
+        for text in (*self._bound_texts, self._level_text):
             text.setFont(ui_font(11))
-        for mark in (*self._shades, *self._bounds, *self._bound_texts):
+        for mark in (*self._shades, *self._bounds, *self._bound_texts, self._level, self._level_text):
             mark.hide()
             self.item.addItem(mark, ignoreBounds=True)
         for part in (self._errors, self._front, self._plans, self._ring, self._dots):
@@ -147,8 +149,21 @@ class TradeOffPlot(Plot):
             self._bound_texts[i].setColor(theme.bad)
         self._place_bound_texts()
 
+    def _draw_level(self, theme: Theme) -> None:
+        """How good FP32 is, where its own dot may be far off."""
+        base = next((p for p in self._points if p.is_base), None)
+        is_shown = base is not None and any(p.role is DotRole.FRONT for p in self._points)
+        self._level.setVisible(is_shown)
+        self._level_text.setVisible(is_shown)
+        if base is not None and is_shown:
+            self._level.setValue(base.quality.value)
+            self._level.setPen(pg.mkPen(theme.fp, width=1.2, style=Qt.PenStyle.DashLine))
+            self._level_text.setColor(theme.fp)
+            self._place_bound_texts()
+
     def _place_bound_texts(self) -> None:
-        (left, _), (_, top) = self.item.getViewBox().viewRange()
+        (left, right), (_, top) = self.item.getViewBox().viewRange()
+        self._level_text.setPos(right, self._level.value())
         px, _ = self.item.getViewBox().viewPixelSize()
         if self._limits.cost is not None:
             # On the side where things are allowed, unless that is out of sight.
@@ -197,6 +212,7 @@ class TradeOffPlot(Plot):
         )
         self._ring.setPen(pg.mkPen(theme.accent, width=2))
         self._draw_limits(theme)
+        self._draw_level(theme)
         self._write_names(theme)
 
     def _write_names(self, theme: Theme) -> None:
@@ -298,9 +314,9 @@ class TradeOffPlot(Plot):
         roles = {p.role for p in self._points}
         entries = [("FP32", theme.fp), ("variant", theme.q)]
         if any(p.is_current for p in self._points):
-            entries.append(("current recipe", theme.accent))
+            entries.append(("current", theme.accent))
         if DotRole.FRONT in roles:
-            entries.append(("search front", theme.series[FRONT_SERIES]))
+            entries.append(("front", theme.series[FRONT_SERIES]))
         if DotRole.TRIED in roles:
             entries.append(("tried", theme.faint))
         return entries

@@ -17,7 +17,9 @@ TRIED_PX = 10
 STACK_PX = 8  # by which a dot is larger than the one that covers it
 SAME_PLACE = 0.012  # of the range shown
 # Points lost up to which dots are in the first view, whatever the variants lose.
-LEAST_SPAN = 3.0
+LEAST_SPAN = 1.5
+# FP32 that costs this many times what the rest does is left to the line at its level.
+FAR_BASE = 1.6
 FRONT_SERIES = 2  # of the theme's series
 
 
@@ -116,13 +118,15 @@ def stack_levels(points: Sequence[TradeOffPoint]) -> list[int]:
 
 
 def worth_showing(points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
-    """Dots the first view shows: the far end of a front is a ruined network and would flatten the rest."""
+    """Dots the first view shows: the far ends, a ruined network and FP32, would flatten a front."""
     if not any(p.role is DotRole.FRONT for p in points):
         return list(points)
     best = max(p.quality.value for p in points)
     losses = [best - p.quality.value for p in points if p.role in (DotRole.VARIANT, DotRole.CHOSEN)]
     span = max(LEAST_SPAN, *losses) if losses else LEAST_SPAN
-    return [p for p in points if best - p.quality.value <= span]
+    near = [p for p in points if best - p.quality.value <= span]
+    costs = [p.cost.value for p in near if not p.is_base]
+    return [p for p in near if not p.is_base or p.cost.value <= FAR_BASE * max(costs, default=p.cost.value)]
 
 
 def dot_size(point: TradeOffPoint, level: int) -> int:

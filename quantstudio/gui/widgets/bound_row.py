@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QVBoxLayout, QWidget
 
+from quantstudio.core.figures import THIN_SPACE
 from quantstudio.gui.widgets.marked_slider import STEPS, MarkedSlider
 
 _SPIN_PX = 96
@@ -39,6 +40,12 @@ class Bound:
     digits: int = 1
     scale: float = 1.0
     marks: tuple[tuple[float, str], ...] = ()
+
+    def rounded_up(self, value: float) -> float:
+        """A value of the budget as a figure no smaller: a bound found to be possible must stay so."""
+        figure = value / self.scale
+        rounded = round(figure, self.digits)
+        return rounded if rounded >= figure * (1 - 1e-9) else round(rounded + 10**-self.digits, self.digits)
 
 
 class BoundRow(QWidget):
@@ -95,13 +102,9 @@ class BoundRow(QWidget):
         self.check.setChecked(value is not None)
         if value is not None:
             self._is_untouched = False
-            figure = value / self._bound.scale
+            figure = self._bound.rounded_up(value)
             self.spin.setMaximum(max(self.spin.maximum(), figure))
-            # Not below what was asked: a bound found to be possible must stay so.
-            step = 10**-self._bound.digits
-            self.spin.setValue(
-                figure if round(figure, self._bound.digits) >= figure - 1e-9 else figure + step
-            )
+            self.spin.setValue(figure)
         self.blockSignals(blocked)
         self._show_parts()
 
@@ -119,7 +122,7 @@ class BoundRow(QWidget):
             part.setToolTip(bound.tip)
             part.setAccessibleName(f"{bound.title}, at most")
         self.spin.setDecimals(bound.digits)
-        self.spin.setSuffix(f"\u2009{bound.unit}" if bound.unit else "")
+        self.spin.setSuffix(f"{THIN_SPACE}{bound.unit}" if bound.unit else "")
         self.spin.setRange(0.0, max(bound.high, figure))
         self.spin.setSingleStep(max(10**-bound.digits, round((bound.high - bound.low) / 50, bound.digits)))
         was_untouched = self._is_untouched

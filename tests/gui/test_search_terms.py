@@ -1,0 +1,100 @@
+"""What a search is asked for: pins, budgets that can be kept, words."""
+
+import math
+
+import pytest
+
+from quantstudio.core.figures import THIN_SPACE
+from quantstudio.core.precision import FP32, STATIC_INT4, STATIC_INT8, Precision
+from quantstudio.core.recipe import LayerRule, uniform_recipe
+from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, SearchBudget
+from quantstudio.gui.panels.search_bounds import bounds_for, obstacle_text
+from quantstudio.gui.search_outlook import broken_bounds, references
+from quantstudio.gui.search_terms import budget_text, pins_for, relaxed, set_by_hand
+from tests.gui.sample_session import analysed_session, model_summary
+from tests.gui.search_samples import at_four_bits, plan
+
+LAYERS = model_summary(12).layers
+BUDGET = SearchBudget(max_drop=0.1, max_size_bytes=1000, max_latency_ratio=0.2, average_bits=2.0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "nearest", "expected"),
+    [
+        ("max_size_bytes", 1234.2, 1235),
+        ("max_drop", 0.432, 0.44),
+        ("max_latency_ratio", 0.5, pytest.approx(0.5, rel=1e-5)),
+        ("max_latency_ratio", 1.2, None),
+        ("average_bits", 2.9, pytest.approx(2.9, rel=1e-5)),
+        ("max_drop", math.nan, None),
+    ],
+)
+def test_that_a_relaxed_budget_lets_the_nearest_plan_in(bound, nearest, expected):
+    found = relaxed(BUDGET, BudgetObstacle(bound, 0.1, nearest))
+    value = getattr(found, bound)
+    assert value == expected
+    assert value is None or value >= nearest
+    others = {"max_drop", "max_size_bytes", "max_latency_ratio", "average_bits"} - {bound}
+    assert all(getattr(found, name) == getattr(BUDGET, name) for name in others)
+
+
+def test_that_layers_set_by_themselves_or_by_type_are_set_by_hand():
+    start = uniform_recipe("static-int8")
+    assert set_by_hand(start, LAYERS) == {}
+    one = start.assign([LAYERS[0].name], FP32)
+    assert set_by_hand(one, LAYERS) == {LAYERS[0].name: FP32}
+    gemm = start.with_rule(LayerRule(STATIC_INT4, op_types=("Gemm",)))
+    assert set_by_hand(gemm, LAYERS) == {LAYERS[-1].name: STATIC_INT4}
+
+
+def test_that_a_found_plan_is_not_set_by_hand_but_what_was_changed_in_it_is():
+    found = at_four_bits(LAYERS, 5)
+    point = plan(LAYERS, found, 0.2)
+    assert len(set_by_hand(found, LAYERS)) == 5
+    assert set_by_hand(found, LAYERS, (point,)) == {}
+    changed = found.assign([LAYERS[-1].name], FP32)
+    assert set_by_hand(changed, LAYERS, (point,)) == {LAYERS[-1].name: FP32}
+
+
+def test_that_pins_are_one_rule_a_scheme():
+    pins = pins_for({"a": FP32, "b": STATIC_INT8, "c": FP32})
+    assert pins == (LayerRule(FP32, ("a", "c")), LayerRule(STATIC_INT8, ("b",)))
+    assert pins_for({}) == ()
+
+
+def test_that_a_budget_is_told_in_few_words():
+    assert budget_text(SearchBudget(max_drop=0.5)) == "0.50 pp"
+    assert (
+        budget_text(SearchBudget(average_bits=5.0, max_weight_bytes=1_500_000))
+        == f"1.5{THIN_SPACE}MB, 5.0 bits"
+    )
+    assert budget_text(SearchBudget(max_share_above_8=0.1)) == f"10{THIN_SPACE}% float"
+
+
+def test_that_single_precisions_are_predicted_and_held_against_the_budget(qtbot):
+    session = analysed_session()
+    known = {one.precision: one for one in references(session, ActivationFamily.AUTO)}
+    base, eight, four = known[Precision.FP32], known[Precision.INT8], known[Precision.INT4]
+    assert session.model is not None
+    assert base.size_bytes == session.model.file_bytes
+    assert base.drop == 0.0
+    assert four.weight_bytes < eight.weight_bytes < base.weight_bytes
+    assert four.average_bits < eight.average_bits
+    assert eight.drop is not None
+    assert four.drop is not None
+    assert eight.drop <= four.drop
+    assert known[Precision.INT2].drop is None  # nobody has estimated two bits
+    assert broken_bounds(base, SearchBudget(max_size_bytes=1000)) == ("file too large",)
+    assert broken_bounds(eight, SearchBudget(average_bits=8.0)) == ()
+    session.close()
+
+
+def test_that_an_obstacle_is_told_with_what_can_be_had():
+    bounds = bounds_for(())
+    text = obstacle_text(BudgetObstacle("average_bits", 2.0, 2.91), bounds)
+    assert text == (
+        f"No plan keeps average bits at most 2.0{THIN_SPACE}bits. "
+        f"The nearest that can be had: 3.0{THIN_SPACE}bits."
+    )
+    alone = obstacle_text(BudgetObstacle("max_drop", 0.1, math.nan), bounds)
+    assert alone.endswith("together with the other bounds.")
