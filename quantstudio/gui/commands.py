@@ -66,6 +66,7 @@ class Commands(QObject):
         self._settings = window.settings
         self._session.documents.trust_requested.connect(self.ask_for_trust)
         self._session.documents.data_offered.connect(self.choose_data)
+        self._session.documents.pair_offered.connect(self.choose_data_pair)
         self._session.documents.opened.connect(self._settings.add_recent)
 
     def specs(self) -> tuple[ActionSpec, ...]:
@@ -359,6 +360,10 @@ class Commands(QObject):
         """Open the data dialog, with a path filled in if one was offered."""
         DataDialog(self._session, self._window, offered=offered).open()
 
+    def choose_data_pair(self, calibration: str, test: str) -> None:
+        """Open the data dialog with both paths filled in."""
+        DataDialog(self._session, self._window, offered=calibration, offered_test=test).open()
+
     def show_notes(self) -> None:
         """What normalisation changed, in the log."""
         model = self._session.model
@@ -406,7 +411,7 @@ class Commands(QObject):
         native = QKeySequence.SequenceFormat.NativeText
         entries = [
             PaletteEntry(
-                spec.plain_text,
+                _palette_text(spec),
                 spec.menu,
                 actions[spec.name].trigger,
                 actions[spec.name].shortcut().toString(native),
@@ -485,6 +490,12 @@ class Commands(QObject):
     def _chosen(self, path: str, then: Callable[[str], None]) -> None:
         self._settings.folder = str(Path(path).parent)
         then(path)
+
+
+def _palette_text(spec: ActionSpec) -> str:
+    """Out of its menu, a preset needs its verb."""
+    text = spec.plain_text
+    return f"Quantize: {text}" if spec.name.startswith("run.preset.") else text
 
 
 def _call(function: Callable[..., None], *arguments: object) -> Callable[[], None]:

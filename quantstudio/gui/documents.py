@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ PROGRAM_SUFFIXES = {
     ".ts": "TorchScript is a program.",
     ".torchscript": "TorchScript is a program.",
 }
+MODEL_SUFFIXES = (".onnx", *PROGRAM_SUFFIXES, ".safetensors")
 STATE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -49,6 +50,7 @@ class Documents(QObject):
 
     trust_requested = Signal(object)
     data_offered = Signal(str)
+    pair_offered = Signal(str, str)
     data_refused = Signal(object)
     opened = Signal(str)
     report_written = Signal(str)
@@ -57,12 +59,25 @@ class Documents(QObject):
         super().__init__(session)
         self._session = session
         self._waiting_data: tuple[DataSpec | None, DataSpec | None] = (None, None)
+        self._data_to_offer: tuple[str, ...] = ()
         self._choice = ""
         self._check_job = ""
         session.job_list.failed.connect(self._on_job_failed)
 
+    def open_paths(self, paths: Sequence[str]) -> None:
+        """Open what was dropped together: a model before its data; two data sets are calibration and test."""
+        data = sorted((path for path in paths if _is_data(path)), key=_looks_like_test)
+        others = [path for path in paths if not _is_data(path)]
+        for path in others:
+            self.open_path(path)
+        if data and others:
+            self._data_to_offer = tuple(data)
+        elif data:
+            self._offer_all(data)
+
     def open_path(self, path: str) -> None:
         """Open whatever it is: project, model, data, recipe."""
+        self._data_to_offer = ()
         suffix = Path(path).suffix.lower()
         if is_callable_name(path):
             self.trust_requested.emit(TrustRequest(path, "model", "This calls a Python function of yours."))
@@ -74,8 +89,15 @@ class Documents(QObject):
             self.open_project(path)
         elif suffix == ".json":
             self.import_recipe(path)
-        elif suffix == ".npz" or Path(path).is_dir():
+        elif _is_data(path):
             self._offer_data(path)
+        elif suffix and suffix not in MODEL_SUFFIXES:
+            # Before anything is stopped for it.
+            self._session.notify(
+                NoticeLevel.ERROR,
+                f"{Path(path).name} is nothing QuantStudio reads",
+                "Models are .onnx, .pt2, TorchScript or .safetensors; data is .npz or a folder of images",
+            )
         elif suffix in PROGRAM_SUFFIXES:
             self.trust_requested.emit(TrustRequest(path, "model", PROGRAM_SUFFIXES[suffix]))
         elif suffix == ".safetensors":
@@ -325,7 +347,10 @@ class Documents(QObject):
     def _opened_model(self, path: str) -> None:
         self.opened.emit(path)
         self._session.workflow.weights()
-        if self._session.calibration_data is None:
+        if self._data_to_offer:
+            self._offer_all(self._data_to_offer)
+            self._data_to_offer = ()
+        elif self._session.calibration_data is None:
             self._session.notify(
                 NoticeLevel.INFO,
                 "Model opened; choose data next",
@@ -339,6 +364,12 @@ class Documents(QObject):
             )
             return
         self.data_offered.emit(path)
+
+    def _offer_all(self, paths: Sequence[str]) -> None:
+        if len(paths) == 1 or self._session.model is None:
+            self._offer_data(paths[0])
+        else:
+            self.pair_offered.emit(paths[0], paths[1])
 
     def _attach(self, make: Callable[[], Project]) -> bool:
         try:
@@ -354,3 +385,11 @@ class Documents(QObject):
             self._session.notify(NoticeLevel.ERROR, f"{where}{error.what}", error.hint, error.where)
         else:
             self._session.notify(NoticeLevel.ERROR, str(error))
+
+
+def _is_data(path: str) -> bool:
+    return Path(path).suffix.lower() == ".npz" or Path(path).is_dir()
+
+
+def _looks_like_test(path: str) -> bool:
+    return any(word in Path(path).name.lower() for word in ("test", "val"))

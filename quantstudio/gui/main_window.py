@@ -287,8 +287,14 @@ class MainWindow(QMainWindow):
         """Show a panel below the rest."""
         self.below.setCurrentWidget(panel)
         if not self.below_dock.isVisible():
+            # Margins and sizes settle in several steps; each would repaint every plot.
+            self.setUpdatesEnabled(False)
+            QTimer.singleShot(0, self, self._end_of_settling)
             self.below_dock.show()
             self.resizeDocks([self.below_dock], [max(190, self.height() // 5)], Qt.Orientation.Vertical)
+
+    def _end_of_settling(self) -> None:
+        self.setUpdatesEnabled(True)
 
     # Keeping up.
 
@@ -381,9 +387,8 @@ class MainWindow(QMainWindow):
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Open what was dropped."""
-        for url in event.mimeData().urls():
-            if url.isLocalFile():
-                self.session.open_path(url.toLocalFile())
+        urls = event.mimeData().urls()
+        self.session.documents.open_paths([url.toLocalFile() for url in urls if url.isLocalFile()])
         event.acceptProposedAction()
 
     def closeEvent(self, event: QCloseEvent) -> None:

@@ -210,6 +210,10 @@ class ToolBar(QToolBar):
         space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.addWidget(space)
         self._put("file.report", "file.export", "view.theme")
+        theme = self.widgetForAction(actions["view.theme"])
+        if isinstance(theme, QToolButton):
+            # The picture says it; its word is the first that a small screen has no room for.
+            theme.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
 
     def _put(self, *names: str) -> None:
         for name in names:

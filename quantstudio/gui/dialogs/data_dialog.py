@@ -21,11 +21,12 @@ from PySide6.QtWidgets import (
 )
 from typing_extensions import override
 
-from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.data_spec import DataSpec, Transform, parse_transform
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.figures import count
 from quantstudio.gui.dialogs.dialog import Dialog, caption
 from quantstudio.gui.session import JobRow, Session
+from quantstudio.gui.widgets.path_edit import PathEdit
 from quantstudio.project.references import is_callable_name
 
 MOST_SAMPLES = 100_000_000
@@ -41,7 +42,7 @@ class DataFields(QWidget):
         super().__init__(parent)
         self.setObjectName(f"data.{key}")
         self._key = key
-        self.path = QLineEdit(spec.path if spec else "", self)
+        self.path = PathEdit(spec.path if spec else "", self)
         self.path.setObjectName(f"data.{key}.path")
         self.path.setAccessibleName(f"{title}: file, folder or module:callable")
         self.path.setPlaceholderText("images.npz, a folder with one subfolder a class, or module:callable")
@@ -154,7 +155,9 @@ class DataFields(QWidget):
 class DataDialog(Dialog):
     """Calibration and test data of the session, checked in the worker against the model."""
 
-    def __init__(self, session: Session, parent: QWidget, *, offered: str = "") -> None:
+    def __init__(
+        self, session: Session, parent: QWidget, *, offered: str = "", offered_test: str = ""
+    ) -> None:
         super().__init__(
             "data",
             "Data",
@@ -163,10 +166,14 @@ class DataDialog(Dialog):
             parent,
         )
         self._session = session
-        calibration = session.calibration_data or (DataSpec(offered) if offered else None)
-        test = session.test_data
-        if offered and session.calibration_data is not None:
-            test = DataSpec(offered, session.calibration_data.transform)
+        calibration, test = session.calibration_data, session.test_data
+        transform = calibration.transform if calibration is not None else Transform()
+        if offered and (calibration is None or offered_test):
+            calibration = DataSpec(offered, transform)
+        elif offered:
+            offered_test = offered
+        if offered_test:
+            test = DataSpec(offered_test, transform)
         self.calibration = DataFields("calibration", "Calibration", calibration, self)
         self.test = DataFields("test", "Test", test, self)
         self.body.addWidget(self.calibration)

@@ -154,6 +154,10 @@ class InspectPanel(QWidget):
 
     # ------------------------------------------------------------------ content
 
+    def _without_layer(self) -> str:
+        has_model = self._session.model is not None
+        return "Choose a layer in the table." if has_model else "Open a model to look into its layers."
+
     def _layer(self) -> LayerInfo | None:
         name, model = self._session.current_layer, self._session.model
         return model.layer(name) if model is not None and name is not None else None
@@ -180,11 +184,7 @@ class InspectPanel(QWidget):
         self.histogram.set_title(TITLES[self.kind.current])
         if layer is None:
             self.histogram.subtitle.setText("")
-            self.histogram.show_empty(
-                "Choose a layer in the table."
-                if self._session.model is not None
-                else "Open a model to look into its layers."
-            )
+            self.histogram.show_empty(self._without_layer())
         elif self.kind.current == WEIGHTS:
             self._show_weights(layer)
         else:
@@ -238,7 +238,7 @@ class InspectPanel(QWidget):
         if statistics is not None and len(statistics.channel_low):
             self.channels.show_statistics(statistics)
         elif layer is None:
-            self.channels.show_empty("Choose a layer in the table.")
+            self.channels.show_empty(self._without_layer())
         elif not layer.weight_name:
             self.channels.show_empty("This layer has no weights.")
         else:
@@ -250,9 +250,7 @@ class InspectPanel(QWidget):
             why = layer.reason if layer is not None else ""
             self.bits.subtitle.setText(layer.name if layer is not None else "")
             self.bits.show_empty(
-                f"This layer stays in floating point: {why}"
-                if why
-                else "Choose a layer that can be quantized."
+                f"This layer stays in floating point: {why}" if why else self._without_layer()
             )
             return
         statistics = self._session.weights.get(layer.name)

@@ -78,6 +78,7 @@ class LayersPanel(QWidget):
         self.search.setAccessibleName("Filter layers")
         self.search.setPlaceholderText("Filter layers")
         self.search.setClearButtonEnabled(True)
+        self.search.setAcceptDrops(False)  # files are for the window
         self.search.setMaximumWidth(SEARCH_PX)
         self.search.setMinimumWidth(96)
         self._search_icon = QAction(self)

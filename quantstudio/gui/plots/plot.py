@@ -61,6 +61,8 @@ class Plot(Card):
         self.view.setFrameShape(QFrame.Shape.NoFrame)
         self.view.setMinimumSize(80, 60)
         self.view.setAntialiasing(True)
+        # A scene takes every drag and then no drop; files are for the window.
+        self.view.setAcceptDrops(False)
         self.empty = EmptyState()
         self.empty.setObjectName(f"plot.{name}.empty")
         self.empty.asked.connect(self.action_asked)
