@@ -32,6 +32,7 @@ from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
+from quantstudio.gui.widgets.small_button import SmallButton
 
 VARIANTS, PLANS = "variants", "plans"
 TRADE_OFF, CHECK = "tradeoff", "check"
@@ -81,7 +82,9 @@ class TradeoffPanel(QWidget):
             pixels=11,
         )
         self.cost.setObjectName("tradeoff.cost")
-        self.view = Segmented(((TRADE_OFF, "Trade-off"), (CHECK, "Predicted against measured")), "Plot shown")
+        self.view = Segmented(
+            ((TRADE_OFF, "Trade-off"), (CHECK, "Prediction check")), "Plot shown", pixels=11
+        )
         self.view.setObjectName("tradeoff.view")
         self.check = CheckPanel(session)
         self.search = SearchPanel(session)
@@ -99,14 +102,14 @@ class TradeoffPanel(QWidget):
     def _build(self) -> None:
         self.card = Card("Variants")
         self.card.subtitle.set_wordings("double-click a row to load its recipe", "double-click to load", "")
-        self.rows = Segmented(((VARIANTS, "Variants"), (PLANS, "Search plans")), "Rows shown", pixels=12)
+        self.rows = Segmented(((VARIANTS, "Variants"), (PLANS, "Search plans")), "Rows shown", pixels=11)
         self.rows.setObjectName("tradeoff.rows")
         self.card.replace_title(self.rows)
-        self.load = _button("tradeoff.load", "Load recipe", "Load the recipe of the chosen row")
-        self.load_as = _button(
-            "tradeoff.load_as", "Load as new plan", "Load the chosen row as a plan of its own"
+        self.load = SmallButton("tradeoff.load", "Load", "Load the recipe of the chosen row")
+        self.load_as = SmallButton(
+            "tradeoff.load_as", "Load as plan", "Load the chosen row as a plan of its own"
         )
-        self.measure_all = _button(
+        self.measure_all = SmallButton(
             "tradeoff.measure_all", "Measure all", "Measure every variant, interleaved"
         )
         self.card.body.setContentsMargins(0, 8, 0, 2)
@@ -129,8 +132,10 @@ class TradeoffPanel(QWidget):
         splitter.setSizes([320, 210])
         splitter.setStretchFactor(0, 3)
         splitter.setStretchFactor(1, 1)
-        self.show_search = _button("tradeoff.search", "Search…", "Find the best precision of every layer")
-        self.show_search.setCheckable(True)
+        self.show_search = QPushButton("Search…")
+        self.show_search.setObjectName("tradeoff.search")
+        self.show_search.setAccessibleName("Find the best precision of every layer")
+        self.show_search.setToolTip("Find the best precision of every layer")
         top = QHBoxLayout()
         top.setContentsMargins(2, 0, 2, 0)
         top.setSpacing(8)
@@ -162,7 +167,7 @@ class TradeoffPanel(QWidget):
         session.model_changed.connect(self._packed.clear)
         self.search.terms_changed.connect(self._show_limits)
         self.search.closed.connect(self._on_search_closed)
-        self.show_search.clicked.connect(self._on_search_toggled)
+        self.show_search.clicked.connect(self._on_search_asked)
         self.plot.variant_chosen.connect(self._on_dot_chosen)
         self.plot.action_asked.connect(session.measure)
         for plot in (self.plot, self.check):
@@ -201,15 +206,14 @@ class TradeoffPanel(QWidget):
     def _place_search(self) -> None:
         wanted = self._is_search_wanted
         shown = self.width() >= SEARCH_ROOM_PX if wanted is None else wanted
-        self.show_search.setChecked(shown)
+        self.show_search.setVisible(not shown)
         if shown != self.search.isVisibleTo(self):
             self.search.setVisible(shown)
             self._fit_columns()
             self._show_limits()
 
-    def _on_search_toggled(self) -> None:
-        self._is_search_wanted = self.show_search.isChecked()
-        self._place_search()
+    def _on_search_asked(self) -> None:
+        self.open_search()
 
     def _on_search_closed(self) -> None:
         self._is_search_wanted = False
@@ -332,14 +336,6 @@ class TradeoffPanel(QWidget):
 
     def _retheme(self) -> None:
         self.show_search.setIcon(icon("search", "accent", 14))
-
-
-def _button(name: str, text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setObjectName(name)
-    button.setAccessibleName(tip)
-    button.setToolTip(tip)
-    return button
 
 
 def _sorted(model: VariantTableModel | PlanTableModel, role: int, parent: QWidget) -> QSortFilterProxyModel:

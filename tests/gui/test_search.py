@@ -1,0 +1,461 @@
+"""The search in the window: queued, followed, kept, loaded; the dial beside the trade-off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QPushButton
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished, Progress
+from quantstudio.core.figures import points
+from quantstudio.core.precision import FP32
+from quantstudio.core.search_results import BudgetObstacle, SearchBudget
+from quantstudio.gui.main_window import MainWindow
+from quantstudio.gui.panels.search_panel import SearchPanel
+from quantstudio.gui.panels.tradeoff_panel import PLANS, TradeoffPanel
+from quantstudio.gui.panels.tradeoff_points import PLAN_KEY, Cost
+from quantstudio.gui.plots.trade_off_dots import DotRole, Limits
+from quantstudio.gui.search_terms import SearchTerms
+from quantstudio.gui.session import Session
+from quantstudio.gui.theme import DARK, LIGHT, apply_theme
+from quantstudio.project.store import Project
+from tests.gui.canned import ReplayRunner, succeeded
+from tests.gui.conftest import find, settle, wait_until
+from tests.gui.plot_mouse import LEFT, click, shown
+from tests.gui.sample_session import measured_session, model_summary
+from tests.gui.search_samples import BASE, SAMPLES, at_four_bits, budget_of, front, plan, result
+
+LAYERS = model_summary(12).layers
+
+
+def answer_search(params):
+    """A draft of the front, then a result that wrote a file."""
+    from pathlib import Path
+
+    Path(params["output"]).write_bytes(b"onnx")
+    return [
+        Progress(5, 24, "plans", "Building and measuring plans", 3.0),
+        LayerFinished("", "front", to_json(front(LAYERS, points=2))),
+        succeeded(result(LAYERS, params["output"], budget_of(params))),
+    ]
+
+
+def answer_obstacle(params):
+    obstacle = BudgetObstacle("average_bits", 2.0, 2.91)
+    error = ErrorInfo(
+        "InfeasibleBudgetError",
+        "no plan keeps the bound on average weight bits (2)",
+        hint="The nearest that can be had is 2.91",
+        details={"obstacle": to_json(obstacle)},
+    )
+    draft = LayerFinished("", "front", to_json(front(LAYERS)))
+    return [draft, JobEnded(JobState.FAILED, error=error)]
+
+
+@pytest.fixture
+def ready(replayed_session, replay, tmp_path):
+    """A session with a model and data, and searches that are answered."""
+    replay.answers["search"] = answer_search
+    model = tmp_path / "net.onnx"
+    model.write_bytes(b"x")
+    replayed_session.open_path(str(model))
+    idle(replayed_session)
+    replayed_session.adopt_data(DataSpec(str(tmp_path / "train.npz")), DataSpec(str(tmp_path / "test.npz")))
+    return replayed_session
+
+
+def idle(session: Session) -> None:
+    wait_until(lambda: not session.job_list.is_busy)
+    assert session.background.wait()
+    QTest.qWait(90)
+
+
+# ---------------------------------------------------------------------- the run
+
+
+def test_that_a_search_makes_what_is_missing_and_nothing_twice(ready, replay):
+    replay.submitted.clear()
+    ready.search.start(SearchTerms())
+    idle(ready)
+    assert replay.tasks == ["calibrate", "sensitivity", "costs", "search", "compare"]
+    params = replay.submitted[3].params
+    assert params["statistics"] == ready.state.statistics_path
+    assert {row["name"] for row in params["sensitivity"]["layers"]} == {layer.name for layer in LAYERS}
+    assert params["costs"]["fp32_ms"] == 2.0
+    assert params["test_data"]["path"] == ready.test_data.path
+    assert params["budget"] == to_json(SearchBudget(max_drop=0.5))
+    assert "int2" in replay.submitted[1].params["precisions"]
+    replay.submitted.clear()
+    # The canned estimates know two precisions only: that one is asked for again, the rest is there.
+    ready.search.start(SearchTerms(is_judged_on_test=False))
+    idle(ready)
+    assert replay.tasks == ["sensitivity", "search", "compare"]
+    assert "test_data" not in replay.submitted[1].params
+
+
+def test_that_the_chosen_plan_is_a_measured_variant_and_a_plan_of_its_own(ready):
+    before = ready.recipe
+    ready.search.start(SearchTerms())
+    idle(ready)
+    chosen = ready.search.chosen
+    assert chosen is not None
+    assert ready.recipe == chosen.recipe
+    assert ready.active_plan == "Search 0.50 pp"
+    variant = ready.current_variant
+    assert variant is not None
+    assert variant.result is not None
+    assert variant.plan == "Search 0.50 pp"
+    ready.undo()
+    assert ready.recipe == before
+
+
+def test_that_editing_meanwhile_keeps_the_plan_on_the_screen(ready, replay):
+    ready.calibrate()
+    ready.search.start(SearchTerms())
+    idle(ready)
+    ready.undo()
+    replay.is_holding = True
+    ready.search.start(SearchTerms())
+    wait_until(lambda: replay.submitted[-1].task.endswith(":sensitivity"))
+    replay.is_holding = False
+    replay.release()
+    wait_until(lambda: replay.submitted[-1].task.endswith(":compare"))
+    idle(ready)
+    plans = len(ready.plans)
+    ready.undo()
+
+    def edited(params):
+        ready.set_scheme([LAYERS[0].name], "fp32")
+        return answer_search(params)
+
+    replay.answers["search"] = edited
+    ready.search.start(SearchTerms())
+    idle(ready)
+    assert ready.recipe.scheme_for(LAYERS[0]) == FP32
+    assert len(ready.plans) == plans - 1
+    assert any(v.recipe == ready.search.chosen.recipe for v in ready.variants)
+
+
+def test_that_the_front_is_drawn_while_it_runs(ready, replay):
+    ready.search.start(SearchTerms())
+    idle(ready)
+    full = ready.search.front
+    replay.is_holding = True
+    ready.search.start(SearchTerms())
+    replay.is_holding = False
+
+    def half(params):
+        return [LayerFinished("", "front", to_json(front(LAYERS, points=2)))]
+
+    replay.answers["search"] = half
+    replay.release()
+    wait_until(lambda: ready.search.front != full)
+    assert len(ready.search.front.front) == 2
+    assert ready.search.chosen is None
+    assert ready.search.job is not None
+    ready.search.cancel()
+    assert replay.cancelled
+    replay.emit(replay.cancelled[-1], JobEnded(JobState.CANCELLED))
+    wait_until(lambda: ready.search.job is None)
+
+
+def test_that_a_search_that_waits_for_other_work_is_cancelled_with_it(ready, replay):
+    replay.is_holding = True
+    ready.search.start(SearchTerms())
+    assert ready.search.job.state is JobState.QUEUED
+    ready.search.cancel()
+    idle(ready)
+    assert ready.search.job is None
+    assert "search" not in replay.tasks
+
+
+def test_that_the_result_comes_back_with_the_project_and_goes_with_the_data(ready, tmp_path):
+    ready.search.start(SearchTerms())
+    idle(ready)
+    found = ready.search.result
+    path = tmp_path / "kept.qstudio"
+    ready.documents.save_as(str(path))
+    ready.documents.save_as(str(tmp_path / "go on here.qstudio"))  # lets go of the first
+    again = Session(ReplayRunner().attach, project=Project.open(path))
+    again.attach_project(again.project)
+    assert again.search.result == found
+    drawn = again.search.front
+    assert drawn is not None
+    assert drawn.front == found.front
+    again.adopt_data(DataSpec(str(tmp_path / "other.npz")), None)
+    assert again.search.result is None
+    again.close()
+    third = Session(ReplayRunner().attach, project=Project.open(path))
+    third.attach_project(third.project)
+    assert third.search.result is None
+    third.close()
+
+
+def test_that_a_plan_is_loaded_in_one_step_or_as_a_plan(ready):
+    ready.search.start(SearchTerms())
+    idle(ready)
+    point = ready.search.front.front[0]
+    ready.search.load(point)
+    assert ready.recipe == point.recipe
+    assert ready.undo_text.startswith("Load ")
+    count = len(ready.plans)
+    ready.search.load(ready.search.chosen, as_plan=True)
+    assert len(ready.plans) == count + 1
+    assert ready.active_plan.endswith("bits, chosen")
+
+
+# ---------------------------------------------------------------------- the dial
+
+
+@pytest.fixture
+def panel(qtbot, ready):
+    made = shown(qtbot, SearchPanel(ready), 286, 620)
+    settle_panel()
+    return made
+
+
+def settle_panel() -> None:
+    QTest.qWait(90)
+
+
+def test_that_the_dial_is_a_budget(panel):
+    assert panel.budget == SearchBudget(max_drop=0.5)
+    assert not panel.rows["average_bits"].slider.isVisible()
+    QTest.mouseClick(
+        panel.rows["average_bits"].check, LEFT, pos=panel.rows["average_bits"].check.rect().center() * 0.2
+    )
+    assert panel.rows["average_bits"].slider.isVisible()
+    panel.rows["average_bits"].slider.setValue(500)
+    assert panel.budget.average_bits == pytest.approx(5.0)
+    panel.rows["average_bits"].spin.setValue(4.5)
+    assert panel.rows["average_bits"].slider.value() == pytest.approx(417, abs=1)
+    panel.set_budget(SearchBudget(max_size_bytes=123_400, max_share_above_8=0.1))
+    assert panel.budget.max_drop is None
+    assert panel.budget.max_size_bytes >= 123_400
+    assert panel.budget.max_share_above_8 == pytest.approx(0.1)
+
+
+def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):
+    ready.search.start(SearchTerms())
+    idle(ready)
+    row = panel.rows["max_size_bytes"]
+    assert row.bound.high * row.bound.scale == pytest.approx(ready.model.file_bytes)
+    assert {word for _, word in row.slider.marks} == {"FP32", "INT8"}
+    assert [text.text().partition(":")[0] for _, text in panel.outlook] == [
+        "INT8 everywhere",
+        "INT4 everywhere",
+        "INT2 everywhere",
+    ]
+    panel.set_budget(SearchBudget(average_bits=6.0))
+    assert "too many bits" in panel.outlook[0][1].accessibleName()
+    assert "keep the budget" in panel.outlook[1][1].accessibleName()
+
+
+def test_that_layers_set_by_hand_become_pins_when_asked(ready, panel):
+    assert not panel.keep.isEnabled()
+    ready.set_scheme([LAYERS[0].name], "fp32")
+    wait_until(panel.keep.isEnabled)
+    assert panel.terms.pins == ()
+    panel.keep.click()
+    assert panel.terms.pins[0].names == (LAYERS[0].name,)
+    assert panel.terms.pins[0].scheme == FP32
+
+
+def test_that_an_impossible_budget_names_the_bound_and_offers_the_nearest(ready, replay, panel):
+    told: list[object] = []
+    ready.notified.connect(told.append)
+    replay.answers["search"] = answer_obstacle
+    panel.set_budget(SearchBudget(max_drop=0.5, average_bits=2.0))
+    panel.start.click()
+    wait_until(lambda: panel.nearest.isVisible())
+    assert "average bits" in panel.verdict_text.text()
+    assert panel.nearest.text().startswith("Use nearest budget: 3.0")
+    assert not told  # the panel says it
+    assert len(ready.search.front.front) == 3  # and the plot shows what is possible
+    replay.answers["search"] = answer_search
+    panel.nearest.click()
+    idle(ready)
+    assert budget_of(replay.submitted[-2].params).average_bits == pytest.approx(3.0)
+    assert ready.search.obstacle is None
+    assert panel.verdict_text.text().startswith("Chosen: ")
+
+
+def test_that_it_says_what_is_missing_and_how_far_it_is(ready, replay, panel):
+    asked: list[str] = []
+    data = ready.calibration_data
+    ready.adopt_data(None, None)
+    wait_until(lambda: panel.start.text() == "Choose data…")
+    ready.documents.data_offered.connect(asked.append)
+    panel.start.click()
+    assert asked == [""]
+    ready.adopt_data(data, None)
+    wait_until(lambda: panel.start.text() == "Search")
+    assert not panel.judge.isEnabled()
+    panel.rows["max_drop"].check.click()
+    assert not panel.start.isEnabled()
+    assert panel.status.text() == "Switch on at least one bound."
+    panel.rows["max_drop"].check.click()
+    replay.is_holding = True
+    panel.start.click()
+    replay.emit(replay.submitted[-1].id, Progress(3, 8, "batches", "Calibrating", 12.0))
+    wait_until(lambda: "3 / 8" in panel.status.text())
+    assert panel.stop.isVisible()
+    assert panel.status.text() == "Calibrating · 3 / 8 · 12 s left"
+    panel.stop.click()
+    wait_until(lambda: panel.start.isVisible())
+
+
+# ---------------------------------------------------------------------- the trade-off
+
+
+@pytest.fixture
+def tradeoff(qtbot):
+    """Three measured variants and a search."""
+    session = measured_session(12)
+    session.adopt_search(result(LAYERS, "search.onnx"))
+    made = shown(qtbot, TradeoffPanel(session), 1000, 700)
+    settle_panel()
+    yield made
+    session.close()
+
+
+def test_that_the_front_stands_on_the_level_of_fp32(tradeoff):
+    assert tradeoff.cost.current == Cost.PACKED  # files of 2 to 8 bits are all of one size
+    dots = tradeoff.plot.points
+    plans = [p for p in dots if p.role is DotRole.FRONT]
+    assert len(plans) == 3
+    assert [p.is_predicted for p in plans].count(False) == 1
+    base = next(p for p in dots if p.is_base)
+    best = next(p for p in plans if points(-0.1) in p.detail)
+    assert best.quality.value == pytest.approx(base.quality.value - 0.1)
+    chosen = next(p for p in dots if p.role is DotRole.CHOSEN)
+    assert chosen.name.endswith("chosen")
+    assert {p.name for p in dots if p.role is DotRole.TRIED} >= {"INT2 everywhere"}
+    (_, _), (bottom, _) = tradeoff.plot.item.getViewBox().viewRange()
+    assert bottom > 80  # a ruined network does not flatten the rest
+
+
+@pytest.mark.parametrize("cost", list(Cost))
+def test_that_every_cost_has_an_axis_with_variants_and_plans(tradeoff, cost):
+    tradeoff.cost.button(cost.value).click()
+    roles = {p.role for p in tradeoff.plot.points}
+    assert roles == set(DotRole)
+    assert all(p.cost.value > 0 for p in tradeoff.plot.points)
+
+
+def limits(panel: TradeoffPanel) -> Limits:
+    return panel.plot.limits
+
+
+def test_that_the_dial_shades_what_it_forbids(tradeoff):
+    base = next(p for p in tradeoff.plot.points if p.is_base)
+    assert limits(tradeoff).quality == pytest.approx(base.quality.value - 0.5)
+    assert limits(tradeoff).cost is None
+    tradeoff.search.set_budget(SearchBudget(max_weight_bytes=300_000))
+    assert limits(tradeoff).cost == pytest.approx(300, abs=1)
+    assert limits(tradeoff).quality is None
+    tradeoff.search.set_budget(SearchBudget(average_bits=5.0, max_latency_ratio=0.5))
+    tradeoff.cost.button(Cost.BITS.value).click()
+    assert limits(tradeoff).cost == 5.0
+    tradeoff.cost.button(Cost.LATENCY.value).click()
+    assert limits(tradeoff).cost == pytest.approx(9.2)
+    find(tradeoff, QPushButton, "search.close").click()
+    assert limits(tradeoff) == Limits()
+
+
+def test_that_a_click_on_the_front_loads_the_plan(tradeoff):
+    dot = next(p for p in tradeoff.plot.points if p.role is DotRole.FRONT and p.is_predicted)
+    tradeoff.plot.grab()
+    click(tradeoff.plot, dot.cost.value, dot.quality.value)
+    session = tradeoff.search._session
+    assert PLAN_KEY + session.recipe.digest == dot.key
+    session.undo()
+    assert PLAN_KEY + session.recipe.digest != dot.key
+
+
+def test_that_the_keyboard_loads_a_plan_from_the_table(tradeoff):
+    session = tradeoff.search._session
+    assert tradeoff.rows.current == PLANS
+    tradeoff.plans.setFocus()
+    tradeoff.plans.setCurrentIndex(tradeoff.plans.model().index(1, 0))
+    assert tradeoff.plans.currentIndex().data() == "INT8 everywhere"
+    assert not tradeoff.load.isEnabled()  # it is on the screen
+    QTest.keyClick(tradeoff.plans, Qt.Key.Key_Up)
+    QTest.mouseClick(tradeoff.load, LEFT)
+    assert session.recipe == session.search.chosen.recipe
+    wait_until(lambda: not tradeoff.load.isEnabled())
+    QTest.mouseClick(tradeoff.load_as, LEFT)
+    assert session.plans[-1].recipe == session.search.chosen.recipe
+
+
+def test_that_the_search_hides_where_there_is_no_room(qtbot, tradeoff):
+    assert tradeoff.search.isVisible()
+    tradeoff.resize(680, 480)
+    assert not tradeoff.search.isVisible()
+    tradeoff.show_search.click()
+    assert tradeoff.search.isVisible()
+    tradeoff.open_search()
+    assert tradeoff.search.rows["max_drop"].check.hasFocus()
+
+
+def test_that_predictions_are_held_against_measurements(tradeoff):
+    tradeoff.view.button("check").click()
+    check = tradeoff.check
+    wait_until(lambda: not check.plot.is_empty)
+    assert {p.name for p in check.plot.points} == {"INT4 mixed", "Dynamic", "INT8"}
+    inside = sum(p.is_inside for p in check.plot.points)
+    assert f"{inside} of 3 inside the 90" in check.plot.summary
+    accuracy = check.plot.points[0].measured
+    assert 90 < accuracy < 93  # percent
+    for key in ("kl", "latency"):
+        check.figure.button(key).click()
+        assert len(check.plot.points) == 3
+        assert key.upper() in check.plot.labels[0] or key in check.plot.labels[0]
+    check.plot.grab()
+
+
+def test_that_both_themes_paint_the_front_and_the_check(qapp, tradeoff):
+    try:
+        for theme in (DARK, LIGHT):
+            apply_theme(qapp, theme)
+            for view in ("check", "tradeoff"):
+                tradeoff.view.button(view).click()
+                assert not tradeoff.grab().toImage().isNull()
+    finally:
+        apply_theme(qapp, LIGHT)
+
+
+def test_that_without_a_measured_variant_fp32_stands_where_the_search_saw_it(qtbot, ready):
+    ready.adopt_search(replace(result(LAYERS, "search.onnx"), base_metric=BASE))
+    ready.analyze()
+    idle(ready)
+    panel = shown(qtbot, TradeoffPanel(ready), 1000, 700)
+    settle_panel()
+    base = next(p for p in panel.plot.points if p.is_base)
+    assert base.quality.value == pytest.approx(100 * BASE)
+    assert str(SAMPLES) in base.detail
+
+
+# ---------------------------------------------------------------------- the window
+
+
+def test_that_the_toolbar_and_the_palette_open_the_search(full: MainWindow):
+    full.show_tab(0)
+    full.actions_list["run.search"].trigger()
+    assert full.tabs.currentIndex() == 1
+    assert full.tradeoff_panel.search.isVisible()
+    assert any(entry.text == "Search" for entry in full.commands._palette_entries())
+    settle(full)
+
+
+def test_that_plans_are_named_after_their_bits():
+    from quantstudio.gui.search_run import plan_name
+
+    point = plan(LAYERS, at_four_bits(LAYERS, 2), 0.1)
+    assert plan_name(point) == f"{point.predicted.average_bits:.1f} bits"
+    assert plan_name(replace(point, name="INT8 everywhere"), is_chosen=True) == "INT8 everywhere, chosen"
