@@ -157,8 +157,9 @@ class MainWindow(QMainWindow):
         for layout in self._columns:
             if layout is not None:
                 margins = layout.contentsMargins()
-                margins.setBottom(0 if shown else GAP)
-                layout.setContentsMargins(margins)
+                if margins.bottom() != (0 if shown else GAP):
+                    margins.setBottom(0 if shown else GAP)
+                    layout.setContentsMargins(margins)
 
     def _dock(self, name: str, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)
@@ -287,14 +288,10 @@ class MainWindow(QMainWindow):
         """Show a panel below the rest."""
         self.below.setCurrentWidget(panel)
         if not self.below_dock.isVisible():
-            # Margins and sizes settle in several steps; each would repaint every plot.
-            self.setUpdatesEnabled(False)
-            QTimer.singleShot(0, self, self._end_of_settling)
+            # Now, not when Qt says that it is visible: every plot would be drawn once more.
+            self._on_below_shown(shown=True)
             self.below_dock.show()
             self.resizeDocks([self.below_dock], [max(190, self.height() // 5)], Qt.Orientation.Vertical)
-
-    def _end_of_settling(self) -> None:
-        self.setUpdatesEnabled(True)
 
     # Keeping up.
 
