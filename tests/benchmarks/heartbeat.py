@@ -162,7 +162,7 @@ class Sitting:
 
 def show(heart, longest=12) -> None:
     """One row for each job and action, the total, and the longest turns with what they were in."""
-    groups = {}
+    groups: dict[tuple[str, str], list] = {}
     for turn in heart.turns:
         groups.setdefault((turn.job, turn.doing), []).append(turn)
     print(f"{'job':30} {'hand':16} {'turns':>6} {'p99':>6} {'wall':>6} {'cpu':>6}  longest, ms")

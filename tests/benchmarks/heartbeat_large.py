@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 from tests.benchmarks.heartbeat import LONG_MS, show
 from tests.benchmarks.heartbeat_hand import Hand
@@ -96,12 +97,12 @@ class Clicks:
         data = DataSpec("train.npz"), DataSpec("test.npz")
         self.do("choose data", lambda: session.adopt_data(*data))
         folder = os.environ["QUANTSTUDIO_CACHE"]
-        weights, activations = f"{folder}/weights.npz", f"{folder}/activations.npz"
+        weights, activations = Path(folder, "weights.npz"), Path(folder, "activations.npz")
         rows = [made.weight_statistics(info, i % 7) for i, info in enumerate(model.layers)]
         save_weight_statistics(weights, rows)
         save_statistics(activations, made.activations(model))
-        self.do("weights from a file", lambda: session.load_weights(weights), 700)
-        self.do("activations from a file", lambda: session.load_activations(activations), 1500)
+        self.do("weights from a file", lambda: session.load_weights(str(weights)), 700)
+        self.do("activations from a file", lambda: session.load_activations(str(activations)), 1500)
         self.do("costs", lambda: session.adopt_costs(made.cost_table(model)))
         base = made.variant_result("FP32", model.graph_path, 0.924, 10**6, 18.4, is_base=True)
         for name, scheme in (("A", "dynamic-int8"), ("B", "weight-int8"), ("C", "static-int8")):

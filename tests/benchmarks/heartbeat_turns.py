@@ -8,7 +8,7 @@ from time import perf_counter, thread_time
 
 TICK_MS = 5
 LONG_MS = 30.0
-ROWS = 22
+ROWS = 40
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Heart:
 
         self._running = running
         self.doing = ""
-        self.turns = []
+        self.turns: list[Turn] = []
         self._witness = witness
         self._schedule = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._has_schedule = self._schedule.exists()
@@ -51,11 +51,15 @@ class Heart:
     def start(self) -> None:
         """Begin with the next turn."""
         self._wall, self._cpu, self._queued = perf_counter(), thread_time(), self._queued_now()
+        if self._witness is not None:
+            self._witness.turn_begins()
         self._timer.start(TICK_MS)
 
     def pause(self) -> None:
         """Leave turns out until the next start."""
         self._timer.stop()
+        if self._witness is not None:
+            self._witness.stop()
 
     def stop(self) -> None:
         """End."""
