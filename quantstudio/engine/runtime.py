@@ -88,6 +88,7 @@ def open_session(
     profile_prefix: Path | None = None,
     keep_float_layers: bool = True,
     initializers: Mapping[str, NDArray[np.generic]] | None = None,
+    cancel: CancelToken | None = None,
 ) -> ort.InferenceSession:
     """A session with explicit threads.
 
@@ -102,9 +103,11 @@ def open_session(
         initializers: Values of the model's external initializers, by name; the caller keeps them alive as
             long as the session. (Not `SessionOptions.add_initializer`: full optimization silently ignores a
             Conv weight replaced that way, seen in 1.31.)
+        cancel: Ends the load, between two steps of it, when set.
 
     Raises:
         ModelLoadError: the runtime refuses the model; the message is the runtime's first line.
+        JobCancelled: `cancel` was set.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or worker_threads()
@@ -121,14 +124,18 @@ def open_session(
         options.add_external_initializers(list(initializers), values)
     providers = [provider] if provider == CPU else [provider, CPU]
     source = model if isinstance(model, bytes) else str(model)
+    token = cancel or never_cancelled()
+    token.raise_if_set()
     try:
-        return ort.InferenceSession(
-            source,
-            options,
-            providers=providers,
-            disabled_optimizers=list(SILENT_REQUANTIZERS) if keep_float_layers else None,
-        )
+        with token.on_set(partial(options.set_load_cancellation_flag, True)):
+            return ort.InferenceSession(
+                source,
+                options,
+                providers=providers,
+                disabled_optimizers=list(SILENT_REQUANTIZERS) if keep_float_layers else None,
+            )
     except Exception as error:  # the runtime's exception classes share no public base
+        token.raise_if_set()
         raise ModelLoadError(
             f"ONNX Runtime refuses the model: {first_line(error)}",
             where="" if isinstance(model, bytes) else str(model),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,6 +21,7 @@ from quantstudio.engine.runtime import (
     run,
     worker_threads,
 )
+from tests.engine.builders import mlp, save
 
 
 def slow_model(products: int = 400, size: int = 700) -> bytes:
@@ -87,3 +90,29 @@ def test_that_one_core_of_those_allowed_is_left_free(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(allowed)), raising=False)
     monkeypatch.setattr("quantstudio.core.cores._quota", lambda: None)
     assert worker_threads() == threads
+
+
+def test_that_a_load_ends_when_cancelled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = save(mlp(), tmp_path)
+    token = CancelToken()
+    flags: list[bool] = []
+    options = ort.SessionOptions
+
+    class Watched(options):  # type: ignore[valid-type, misc]  # a class of the runtime's own
+        def set_load_cancellation_flag(self, value: bool) -> None:
+            flags.append(value)
+            super().set_load_cancellation_flag(value)
+
+    def loading(*_: object, **__: object) -> None:
+        token.set()  # as another thread does in the middle of it
+        raise RuntimeError("[ONNXRuntimeError] : 12 : MODEL_LOAD_CANCELED")
+
+    monkeypatch.setattr(ort, "SessionOptions", Watched)
+    with monkeypatch.context() as patch:
+        patch.setattr(ort, "InferenceSession", loading)
+        with pytest.raises(JobCancelled):
+            open_session(path, cancel=token)
+    assert flags == [True]
+    with pytest.raises(JobCancelled):
+        open_session(path, cancel=token)
+    assert open_session(path, cancel=CancelToken()).get_inputs()[0].name == "x"

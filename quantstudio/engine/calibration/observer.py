@@ -71,7 +71,7 @@ def calibrate(
     threads = threads or worker_threads()
     plan = plan_calibration(graph)
     # The weights live as long as `whole` does.
-    whole, session = _with_observed_outputs(graph, plan, threads, resolve_provider(provider))
+    whole, session = _with_observed_outputs(graph, plan, threads, resolve_provider(provider), cancel)
     outputs = _float_outputs(session, plan)
     if not plan.observed:
         raise CalibrationError(
@@ -155,12 +155,12 @@ def _stride(array: NDArray[Any], held: int, total: int) -> int:
 
 
 def _with_observed_outputs(
-    graph: Graph, plan: CalibrationPlan, threads: int, provider: str
+    graph: Graph, plan: CalibrationPlan, threads: int, provider: str, cancel: CancelToken
 ) -> tuple[CutGraph, ort.InferenceSession]:
     """A fully optimized session that gives out the observed tensors as well, and what holds its weights."""
     given = {v.name for v in (*graph.proto.graph.input, *graph.proto.graph.output)}
     outputs = [v.name for v in graph.proto.graph.output] + [n for n in plan.observed if n not in given]
-    whole = CutGraph(graph, outputs, threads=threads, provider=provider)
+    whole = CutGraph(graph, outputs, threads=threads, provider=provider, cancel=cancel)
     return whole, whole.session(0, whole.end, whole.input_types, outputs)
 
 

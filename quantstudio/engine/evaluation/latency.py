@@ -171,7 +171,7 @@ def _prepared(
     reporter: Reporter,
     cancel: CancelToken,
 ) -> _Runner:
-    session = open_session(path, threads=threads, provider=provider)
+    session = open_session(path, threads=threads, provider=provider, cancel=cancel)
     actual = session.get_providers()[0]
     if actual != provider:
         reporter.message(f"{path.name} runs on {actual}: {provider} could not start", Severity.WARNING)

@@ -151,7 +151,7 @@ def score_models(
     models = []
     for path in paths:
         token.raise_if_set()
-        models.append(_Model(path, open_session(path, threads=threads, provider=full_name)))
+        models.append(_Model(path, open_session(path, threads=threads, provider=full_name, cancel=token)))
     size = _batch_size(dataset, models[0], token)
     form: OutputForm | None = None
     undefined = 0

@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from quantstudio.core.events import CancelToken
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.protos import all_graphs, as_array, subgraphs
 from quantstudio.engine.quantization.builder import used_names
@@ -50,7 +51,15 @@ class CutGraph:
         input_types: Types of the graph inputs by name.
     """
 
-    def __init__(self, graph: Graph, outputs: Sequence[str], *, threads: int, provider: str) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        outputs: Sequence[str],
+        *,
+        threads: int,
+        provider: str,
+        cancel: CancelToken | None = None,
+    ) -> None:
         """Take the graph apart.
 
         Args:
@@ -58,7 +67,9 @@ class CutGraph:
             outputs: Graph outputs to keep.
             threads: Intra-op threads of the parts.
             provider: Full name of the execution provider they run on.
+            cancel: Ends the load of a part.
         """
+        self._cancel = cancel
         self.outputs = tuple(outputs)
         self._threads = threads
         self._provider = provider
@@ -116,6 +127,7 @@ class CutGraph:
         Raises:
             ModelLoadError: the runtime refuses the part.
             MeasureError: the provider cannot start.
+            JobCancelled: the token was set.
         """
         model = onnx.ModelProto(
             ir_version=self._source.ir_version,
@@ -141,6 +153,7 @@ class CutGraph:
             optimization=self._optimization,
             provider=self._provider,
             initializers=shared,
+            cancel=self._cancel,
         )
         check_provider(session, self._provider)
         return session

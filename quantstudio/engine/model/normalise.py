@@ -69,6 +69,7 @@ def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> Change
     widening = widen(model)
     notes += widening.notes
     _simplify(model, notes, token)
+    token.raise_if_set()
     unique_node_names(model.graph)
     _drop_unused_domains(model, notes)
     _finish_shapes(model, declared)
@@ -200,11 +201,13 @@ def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
             break
     if folded:
         notes.append(f"Computed {_count(folded, 'constant expression')} once.")
+    token.raise_if_set()
     normed = fold_batchnorm(graph, _types(model))
     if normed:
         notes.append(
             f"Folded {_count(normed, 'batch normalization or per-channel shift', 's')} into weights."
         )
+    token.raise_if_set()
     pooled = spatial_means_to_pooling(graph, _types(model))
     if pooled:
         notes.append(f"Rewrote {_count(pooled, 'spatial mean')} as global average pooling.")

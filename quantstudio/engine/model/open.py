@@ -206,6 +206,7 @@ def _open_onnx(source: _Source, reporter: Reporter, token: CancelToken) -> Graph
 
 def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Graph:
     graph_path, changes = _write_normalised(source, reporter, token)
+    token.raise_if_set()
     # What is used from here on is what is stored; the edited copy, which keeps replaced weights, is gone.
     model = load_stored(graph_path)
     reporter.progress(2, len(_STEPS), "steps", _STEPS[2])

@@ -110,9 +110,9 @@ def verify(
     why_not = _why_not(model)
     if why_not:
         return Proof(float("nan"), (f"Not verified: {why_not}.",))
-    original, before, stands_in = _open_original(original, repaired, model, widened)
+    original, before, stands_in = _open_original(original, repaired, model, widened, token)
     token.raise_if_set()
-    after = open_session(normalised, optimization=Optimization.NONE)
+    after = open_session(normalised, optimization=Optimization.NONE, cancel=token)
     least = widened_tolerance(widened)
     try:
         size, notes = _working_size(before, model, token)
@@ -155,14 +155,15 @@ def _open_original(
     repaired: Callable[[], bytes] | None,
     model: ModelProto,
     widened: frozenset[int],
+    token: CancelToken,
 ) -> tuple[Model, ort.InferenceSession, bool]:
     """The original, its session, and whether it is a float32 form that stands in for it."""
     if repaired is not None and TensorProto.BFLOAT16 in widened:
         # numpy has no bfloat16 to feed it with.
         mended = repaired()
-        return mended, open_session(mended, optimization=Optimization.NONE), True
+        return mended, open_session(mended, optimization=Optimization.NONE, cancel=token), True
     try:
-        return original, open_session(original, optimization=Optimization.NONE), False
+        return original, open_session(original, optimization=Optimization.NONE, cancel=token), False
     except ModelLoadError as error:
         missing = _MISSING_KERNEL.search(error.what)
         if missing and not widened:
@@ -175,7 +176,7 @@ def _open_original(
         if repaired is None:
             raise
     mended = repaired()
-    return mended, open_session(mended, optimization=Optimization.NONE), bool(widened)
+    return mended, open_session(mended, optimization=Optimization.NONE, cancel=token), bool(widened)
 
 
 def _first_node(model: ModelProto, op_type: str) -> str:

@@ -76,7 +76,7 @@ def build_variant(
     with written_beside(output) as temporary:
         temporary.write_bytes(content)
         stage(1, "Reading off the kernels")
-        layers = _inspected(graph, emission, temporary)
+        layers = _inspected(graph, emission, temporary, token)
         stage(2, "Comparing with the unoptimized run")
         checked = _compared(graph, statistics, temporary, token)
         stage(3, "Saving")
@@ -159,12 +159,13 @@ def _serialized(model: onnx.ModelProto) -> bytes:
         ) from error
 
 
-def _inspected(graph: Graph, emission: Emission, path: Path) -> tuple[BuiltLayer, ...]:
+def _inspected(graph: Graph, emission: Emission, path: Path, cancel: CancelToken) -> tuple[BuiltLayer, ...]:
     """Every layer with its kernel, as a runtime with its default optimizers runs the file."""
     with tempfile.TemporaryDirectory(prefix="quantstudio-") as folder:
         optimized = Path(folder) / "optimized.onnx"
         # Default optimizers on purpose: whoever gets the file runs it with them.
-        open_session(path, threads=1, optimized_path=optimized, keep_float_layers=False)
+        open_session(path, threads=1, optimized_path=optimized, keep_float_layers=False, cancel=cancel)
+        cancel.raise_if_set()
         kernels = map_kernels(graph.layers, emission, onnx.load(optimized).graph)
     for layer in graph.layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
@@ -209,8 +210,9 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: C
 
 
 def _optimized_difference(path: Path, feed: Feed, cancel: CancelToken) -> float:
-    expected = run(open_session(path, threads=1, optimization=Optimization.NONE), feed, cancel=cancel)
-    found = run(open_session(path, threads=1), feed, cancel=cancel)
+    plain = open_session(path, threads=1, optimization=Optimization.NONE, cancel=cancel)
+    expected = run(plain, feed, cancel=cancel)
+    found = run(open_session(path, threads=1, cancel=cancel), feed, cancel=cancel)
     return max(
         (
             relative_difference(a, b)

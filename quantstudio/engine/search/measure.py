@@ -28,7 +28,6 @@ from quantstudio.engine.evaluation.uncertainty import paired_accuracy, wilson_in
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.runtime import open_session, run, worker_threads
 
-# A run cannot be interrupted: batches stay small so that a cancelled search ends soon.
 _BATCH = 64
 _FEEDS_KEPT_BYTES = 256 * 2**20
 
@@ -72,7 +71,9 @@ class Judge:
         self._cancel = cancel
         self._kept: list[tuple[dict[str, Array], int]] | None = None
         self._objective = objective_of(graph, dataset.labels)
-        self._outputs = self._run(open_session(Path(graph.summary.graph_path), threads=worker_threads()))
+        self._outputs = self._run(
+            open_session(Path(graph.summary.graph_path), threads=worker_threads(), cancel=cancel)
+        )
         is_values = self._objective.kind is OutputKind.VALUES
         self._deviations = output_deviations(self._outputs) if is_values else ()
         self._classes = self._predictions(self._outputs)
@@ -95,7 +96,7 @@ class Judge:
     def measure_file(self, path: Path) -> Measurement:
         """As `measure`, from a file."""
         self._cancel.raise_if_set()
-        return self._measurement(self._run(open_session(path, threads=worker_threads())))
+        return self._measurement(self._run(open_session(path, threads=worker_threads(), cancel=self._cancel)))
 
     def first_feed(self) -> dict[str, Array]:
         """One sample (or one fixed batch), for timing."""
@@ -138,7 +139,8 @@ class Judge:
         for feed, count in self._feeds():
             self._cancel.raise_if_set()
             rows = self._dataset.fixed_batch or count
-            for part, value in zip(parts, run(session, feed, self._objective.outputs), strict=True):
+            found = run(session, feed, self._objective.outputs, cancel=self._cancel)
+            for part, value in zip(parts, found, strict=True):
                 if not value.ndim or len(value) < count:
                     raise MeasureError(
                         f"output of shape {value.shape} does not have one row a sample",
