@@ -60,7 +60,8 @@ QTableView::item { padding-left: 6px; padding-right: 6px; }
 QListView::item { padding: 6px 8px; border-radius: 4px; }
 QListView::item:hover { background: @hover; }
 QListView::item:selected { background: @accent_soft; color: @text; }
-QDialog QListView, QDialog QTableView { border: 1px solid @border; border-radius: 6px; }
+QTreeView::item { padding: 4px 8px 4px 5px; }
+QDialog QListView, QDialog QTableView, QDialog QTreeView { border: 1px solid @border; border-radius: 6px; }
 QDialog#palette { background: @surface; border: 1px solid @border; }
 QDialog#palette QListView { border: 0; }
 QHeaderView { background: @surface; }

@@ -4,16 +4,24 @@ import ast
 
 import numpy as np
 import pytest
-from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QFileDialog, QKeySequenceEdit, QLineEdit, QPushButton, QTableWidget
+from PySide6.QtCore import QPointF, Qt
+from PySide6.QtGui import QDropEvent, QKeySequence
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QKeySequenceEdit,
+    QLineEdit,
+    QListWidget,
+    QPushButton,
+    QTableWidget,
+)
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.precision import FP16, STATIC_INT8
+from quantstudio.core.precision import FP16, STATIC_INT8, LayerScheme, Precision
 from quantstudio.core.recipe import LayerRule
 from quantstudio.gui.dialogs.data_dialog import DataDialog
 from quantstudio.gui.dialogs.export_dialog import ExportDialog, command_line, python_code
 from quantstudio.gui.dialogs.help_dialogs import AboutDialog, FaultDialog, ShortcutsDialog
-from quantstudio.gui.dialogs.rules_dialog import RulesDialog, deciding_counts, rule_preview
+from quantstudio.gui.dialogs.rules_dialog import RulesDialog, deciding_counts, rule_matches
 from quantstudio.gui.dialogs.settings_dialog import SettingsDialog
 from quantstudio.gui.dialogs.trust_dialog import TrustDialog
 from quantstudio.gui.engine_jobs import EngineOptions
@@ -33,6 +41,21 @@ def cell(table: QTableWidget, row: int, column: int) -> str:
     item = table.item(row, column)
     assert item is not None
     return item.text()
+
+
+def drop(rows: QListWidget, row: int, to: int, *, at_top: bool) -> None:
+    """Drop a row on the upper or lower half of another, as a mouse does."""
+    rows.setCurrentRow(row)
+    rect = rows.visualItemRect(rows.item(to))
+    at = QPointF(rect.center().x(), rect.top() + 2 if at_top else rect.bottom() - 2)
+    event = QDropEvent(
+        at,
+        Qt.DropAction.MoveAction,
+        rows.mimeData([rows.item(row)]),
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    rows.dropEvent(event)
 
 
 class TestData:
@@ -105,13 +128,13 @@ class TestRules:
         dialog.open()
         dialog.pattern.setText("*conv*")
         convs = [layer for layer in full.session.layers if layer.op_type == "Conv"]
-        assert dialog.preview.count() == len(convs)
+        assert dialog.preview.topLevelItemCount() == len(convs)
         assert dialog.matched.text().startswith(f"Sets {len(convs)} of")
         dialog.pattern.setText("")
         dialog.op_type.setCurrentIndex(dialog.op_type.findData("LayerNormalization"))
         assert "stay FP32" in dialog.matched.text()
         dialog.pattern.setText("nothing like this")
-        assert dialog.preview.count() == 0
+        assert dialog.preview.topLevelItemCount() == 0
         assert not dialog.add.isEnabled()
 
     def test_that_rules_are_added_moved_changed_removed_and_undone(self, full):
@@ -145,8 +168,42 @@ class TestRules:
         recipe = full.session.recipe.with_rule(LayerRule(FP16, op_types=("Conv",)))
         convs = sum(layer.op_type == "Conv" for layer in layers)
         assert deciding_counts(recipe, layers) == [len(layers) - convs, convs]
-        can, cannot = rule_preview(recipe.rules[1], layers)
-        assert (len(can), cannot) == (convs, [])
+        found = rule_matches(recipe, layers, recipe.rules[1], 1)
+        assert [match.is_decided for match in found] == [True] * convs
+
+    def test_that_the_preview_says_which_later_rule_decides(self, full):
+        full.session.add_rule(LayerRule(FP16, op_types=("Conv",)))
+        dialog = RulesDialog(full.session, full)
+        dialog.list.setCurrentRow(0)
+        convs = [layer.name for layer in full.session.layers if layer.op_type == "Conv"]
+        shown = [dialog.preview.topLevelItem(i) for i in range(dialog.preview.topLevelItemCount())]
+        assert {item.text(0) for item in shown if item.text(2) == "rule 2: FP16"} == set(convs)
+        assert f"later rules decide {len(convs)} more" in dialog.matched.text()
+        shown[-1].setSelected(True)
+        assert full.session.selection == (shown[-1].text(0),)
+
+    def test_that_a_rule_dragged_to_another_place_wins_or_loses(self, full):
+        full.session.add_rule(LayerRule(FP16, ("*conv1*",)))
+        dialog = RulesDialog(full.session, full)
+        dialog.open()
+        drop(dialog.list, 1, 0, at_top=True)
+        assert full.session.recipe.rules[0].names == ("*conv1*",)
+        assert dialog.list.currentRow() == 0
+        drop(dialog.list, 0, 1, at_top=False)
+        assert full.session.recipe.rules[1].names == ("*conv1*",)
+        assert full.session.undo_text == "Move rule 1"
+        assert dialog.list.count() == 2
+
+    def test_that_rules_no_menu_can_make_are_kept_when_changed(self, full):
+        rule = LayerRule(LayerScheme(Precision.INT2), ("stage1.*",), ("Conv", "MatMul"))
+        full.session.add_rule(rule)
+        dialog = RulesDialog(full.session, full)
+        dialog.list.setCurrentRow(1)
+        assert dialog.rule == rule
+        assert dialog.scheme.currentText() == "W2"
+        dialog.pattern.setText("stage2.*")
+        dialog.change.click()
+        assert full.session.recipe.rules[1] == LayerRule(rule.scheme, ("stage2.*",), rule.op_types)
 
 
 class TestTrust:

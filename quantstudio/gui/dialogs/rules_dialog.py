@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
@@ -10,20 +11,24 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QGridLayout,
     QHBoxLayout,
+    QHeaderView,
     QLabel,
     QLineEdit,
-    QListWidget,
     QListWidgetItem,
     QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import NAMED_SCHEMES, scheme_name
+from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme, scheme_name
 from quantstudio.core.recipe import LayerRule, Recipe, is_legal
 from quantstudio.gui.dialogs.dialog import Dialog, caption
 from quantstudio.gui.session import Session
+from quantstudio.gui.theme import current_theme
+from quantstudio.gui.widgets.reorder_list import ReorderList
 
 SCHEME_TEXTS = {
     "fp32": "FP32",
@@ -34,13 +39,55 @@ SCHEME_TEXTS = {
     "weight-int4": "INT4 weights only",
     "static-int4": "INT4 weights, INT8 activations",
 }
+CUSTOM = "custom"
+MOST_SHOWN = 500
+_TYPES = ", "
+_WIDTHS = {1: 104, 2: 104}
 
 
-def rule_preview(rule: LayerRule, layers: Sequence[LayerInfo]) -> tuple[list[LayerInfo], list[LayerInfo]]:
-    """Layers a rule matches that can have its scheme, and those that cannot."""
-    matched = [layer for layer in layers if rule.matches(layer)]
-    can = [layer for layer in matched if is_legal(layer, rule.scheme)]
-    return can, [layer for layer in matched if layer not in can]
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A layer that a rule matches.
+
+    Attributes:
+        layer: The layer.
+        becomes: What it becomes, and by what where not by this rule.
+        is_decided: Whether this rule decides about it.
+        why: Why it does not; empty where it does.
+    """
+
+    layer: LayerInfo
+    becomes: str
+    is_decided: bool = True
+    why: str = ""
+
+
+def rule_matches(
+    recipe: Recipe, layers: Sequence[LayerInfo], rule: LayerRule, index: int | None = None
+) -> tuple[Match, ...]:
+    """Layers a rule matches, those it decides about first.
+
+    Args:
+        recipe: The recipe the rule is in, or would be added to.
+        layers: The model's layers.
+        rule: The rule.
+        index: Its place in the recipe; None for a rule that would come last.
+    """
+    later = () if index is None else tuple(enumerate(recipe.rules))[index + 1 :]
+    found = []
+    for layer in layers:
+        if not rule.matches(layer):
+            continue
+        last = next(((i, one) for i, one in reversed(later) if one.matches(layer)), None)
+        if last is not None:
+            text = f"rule {last[0] + 1}: {recipe.scheme_for(layer).label}"
+            found.append(Match(layer, text, is_decided=False, why=f"Rule {last[0] + 1} comes later and wins"))
+        elif not is_legal(layer, rule.scheme):
+            why = layer.reason or f"{layer.op_type} layers cannot have this precision"
+            found.append(Match(layer, "stays FP32", is_decided=False, why=why))
+        else:
+            found.append(Match(layer, rule.scheme.label))
+    return tuple(sorted(found, key=lambda match: not match.is_decided))
 
 
 def deciding_counts(recipe: Recipe, layers: Sequence[LayerInfo]) -> list[int]:
@@ -66,6 +113,7 @@ class RulesDialog(Dialog):
             parent,
         )
         self._session = session
+        self._own_scheme: LayerScheme | None = None
         columns = QHBoxLayout()
         columns.setSpacing(16)
         columns.addLayout(self._make_list(), 3)
@@ -81,17 +129,22 @@ class RulesDialog(Dialog):
     def rule(self) -> LayerRule:
         """The rule as it stands in the editor."""
         names = tuple(part.strip() for part in self.pattern.text().split(",") if part.strip())
-        op_type = self.op_type.currentData() or ""
-        scheme = NAMED_SCHEMES[self.scheme.currentData()]
-        return LayerRule(scheme, names, (op_type,) if op_type else ())
+        scheme = self._own_scheme if self.scheme.currentData() == CUSTOM else None
+        return LayerRule(
+            scheme or NAMED_SCHEMES[self.scheme.currentData()],
+            names,
+            tuple(part for part in str(self.op_type.currentData() or "").split(_TYPES) if part),
+        )
 
     def _make_list(self) -> QVBoxLayout:
         column = QVBoxLayout()
         column.setSpacing(8)
-        self.list = QListWidget(self)
+        self.list = ReorderList(self)
         self.list.setObjectName("rules.list")
         self.list.setAccessibleName("Rules in order")
+        self.list.setToolTip("Drag a rule to another place; later rules win")
         self.list.currentRowChanged.connect(self._on_row_changed)
+        self.list.row_dropped.connect(self._on_row_dropped)
         column.addWidget(self.list, 1)
         row = QHBoxLayout()
         row.setSpacing(8)
@@ -131,11 +184,7 @@ class RulesDialog(Dialog):
         self.matched.setObjectName("rules.matched")
         self.matched.setProperty("role", "muted")
         self.matched.setWordWrap(True)
-        self.preview = QListWidget(self)
-        self.preview.setObjectName("rules.preview")
-        self.preview.setAccessibleName("Layers this rule matches")
-        self.preview.setSelectionMode(QListWidget.SelectionMode.NoSelection)
-        self.preview.setUniformItemSizes(True)
+        self._make_preview()
         self.add = self._button("add", "Add rule", self._on_add)
         self.add.setProperty("primary", True)
         self.change = self._button("change", "Change selected", self._on_change)
@@ -154,6 +203,21 @@ class RulesDialog(Dialog):
         self.op_type.currentIndexChanged.connect(self._refresh_preview)
         self.scheme.currentIndexChanged.connect(self._refresh_preview)
         return column
+
+    def _make_preview(self) -> None:
+        self.preview = QTreeWidget(self)
+        self.preview.setObjectName("rules.preview")
+        self.preview.setAccessibleName("Layers this rule matches")
+        self.preview.setHeaderLabels(("Layer", "Type", "Becomes"))
+        self.preview.setRootIsDecorated(False)
+        self.preview.setUniformRowHeights(True)
+        self.preview.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.preview.header().setStretchLastSection(False)
+        self.preview.header().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        self.preview.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for place, width in _WIDTHS.items():
+            self.preview.setColumnWidth(place, width)
+        self.preview.itemSelectionChanged.connect(self._on_layer_chosen)
 
     def _button(self, name: str, text: str, slot: object) -> QPushButton:
         button = QPushButton(text, self)
@@ -182,26 +246,33 @@ class RulesDialog(Dialog):
         self.op_type.blockSignals(True)
         self.op_type.clear()
         self.op_type.addItem("Every type", "")
-        for op_type in sorted({layer.op_type for layer in layers}):
-            self.op_type.addItem(op_type, op_type)
+        several = {_TYPES.join(rule.op_types) for rule in recipe.rules if len(rule.op_types) > 1}
+        for op_types in (*sorted({layer.op_type for layer in layers}), *sorted(several)):
+            self.op_type.addItem(op_types, op_types)
         self.op_type.setCurrentIndex(max(0, self.op_type.findData(chosen)))
         self.op_type.blockSignals(False)
         self._refresh_preview()
         self._refresh_buttons()
 
     def _refresh_preview(self) -> None:
-        can, cannot = rule_preview(self.rule, self._session.layers)
-        text = f"Sets {len(can)} of {len(self._session.layers)} layers"
-        if cannot:
-            text += f"; {len(cannot)} cannot have this precision and stay FP32"
-        self.matched.setText(text)
+        rule, recipe = self.rule, self._session.recipe
+        row = self.list.currentRow()
+        is_in_recipe = 0 <= row < len(recipe.rules) and recipe.rules[row] == rule
+        found = rule_matches(recipe, self._session.layers, rule, row if is_in_recipe else None)
+        self.matched.setText(_summary(found, len(self._session.layers)))
+        self.preview.blockSignals(True)
         self.preview.clear()
-        for layer in (can + cannot)[:500]:
-            item = QListWidgetItem(f"{layer.name}   {layer.op_type}")
-            if layer in cannot:
-                item.setFlags(Qt.ItemFlag.NoItemFlags)
-                item.setToolTip(layer.reason or f"{layer.op_type} layers cannot have this precision")
-            self.preview.addItem(item)
+        faint = current_theme().color("muted")
+        items = []
+        for match in found[:MOST_SHOWN]:
+            item = QTreeWidgetItem((match.layer.name, match.layer.op_type, match.becomes))
+            for column in range(3):
+                if not match.is_decided:
+                    item.setForeground(column, faint)
+                item.setToolTip(column, match.why or match.layer.name)
+            items.append(item)
+        self.preview.addTopLevelItems(items)
+        self.preview.blockSignals(False)
         self._refresh_buttons()
 
     def _refresh_buttons(self) -> None:
@@ -210,20 +281,35 @@ class RulesDialog(Dialog):
         self.down.setEnabled(0 <= row < count - 1)
         self.remove.setEnabled(row >= 0)
         self.change.setEnabled(row >= 0)
-        self.add.setEnabled(self.preview.count() > 0)
+        self.add.setEnabled(self.preview.topLevelItemCount() > 0)
 
     def _on_row_changed(self, row: int) -> None:
         rules = self._session.recipe.rules
         if 0 <= row < len(rules):
-            rule = rules[row]
-            self.pattern.setText(", ".join(rule.names))
-            self.op_type.setCurrentIndex(
-                max(0, self.op_type.findData(rule.op_types[0] if rule.op_types else ""))
-            )
-            index = self.scheme.findData(scheme_name(rule.scheme))
-            if index >= 0:
-                self.scheme.setCurrentIndex(index)
-        self._refresh_buttons()
+            self._show_rule(rules[row])
+        self._refresh_preview()
+
+    def _show_rule(self, rule: LayerRule) -> None:
+        """Put a rule into the editor, also one in a scheme that has no name."""
+        name = scheme_name(rule.scheme)
+        if name not in SCHEME_TEXTS:
+            name, self._own_scheme = CUSTOM, rule.scheme
+        own = self.scheme.findData(CUSTOM)
+        if name == CUSTOM and own < 0:
+            self.scheme.addItem("", CUSTOM)
+            own = self.scheme.findData(CUSTOM)
+        if name == CUSTOM:
+            self.scheme.setItemText(own, rule.scheme.label)
+        self.pattern.setText(", ".join(rule.names))
+        self.op_type.setCurrentIndex(max(0, self.op_type.findData(_TYPES.join(rule.op_types))))
+        self.scheme.setCurrentIndex(self.scheme.findData(name))
+
+    def _on_row_dropped(self, row: int, to: int) -> None:
+        self._session.move_rule(row, to)
+        self.list.setCurrentRow(to)
+
+    def _on_layer_chosen(self) -> None:
+        self._session.select([item.text(0) for item in self.preview.selectedItems()])
 
     def _on_add(self) -> None:
         self._session.add_rule(self.rule)
@@ -245,3 +331,16 @@ class RulesDialog(Dialog):
         row = self.list.currentRow()
         self._session.move_rule(row, row + by)
         self.list.setCurrentRow(row + by)
+
+
+def _summary(found: Sequence[Match], total: int) -> str:
+    """One sentence about the layers a rule matches."""
+    decided = sum(match.is_decided for match in found)
+    later = sum(match.becomes.startswith("rule ") for match in found)
+    cannot = len(found) - decided - later
+    text = f"Sets {decided} of {total} layers"
+    if later:
+        text += f"; later rules decide {later} more it matches"
+    if cannot:
+        text += f"; {cannot} cannot have this precision and stay FP32"
+    return text
