@@ -87,15 +87,16 @@ def prediction_points(
     points = []
     for index, plan in enumerate(plans):
         model = fitted_model(evidence[:index] + evidence[index + 1 :], table.curve, judged)
-        point = _point(table, plan, model, figure)
+        point = plan_point(table, plan, model, figure)
         if point is not None:
             points.append(point)
     return tuple(points)
 
 
-def _point(
+def plan_point(
     table: PredictionTable, plan: MeasuredPlan, model: PredictionModel, figure: Figure
 ) -> PredictionPoint | None:
+    """A measured plan beside what a model predicts of it; None where either is not known."""
     found = table.predict(plan.recipe, model)
     match figure:
         case Figure.KL:
