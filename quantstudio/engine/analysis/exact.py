@@ -145,7 +145,9 @@ class ExactScorer:
         Raises:
             MeasureError: the model does not run on this data, or its outputs hold NaN.
         """
-        self._graph = CutGraph(graph, objective.outputs, threads=worker_threads(), provider=provider)
+        self._graph = CutGraph(
+            graph, objective.outputs, threads=worker_threads(), provider=provider, cancel=cancel
+        )
         self._dataset = dataset
         self._objective = objective
         self._samples = min(samples, len(dataset))

@@ -51,7 +51,11 @@ def layer_times_us(
     with tempfile.TemporaryDirectory() as folder:
         optimized_path = Path(folder) / "optimized.onnx"
         session = open_session(
-            model, threads=threads, optimized_path=optimized_path, profile_prefix=Path(folder) / "profile"
+            model,
+            threads=threads,
+            optimized_path=optimized_path,
+            profile_prefix=Path(folder) / "profile",
+            cancel=cancel,
         )
         for _ in range(RUNS):
             run(session, feed, cancel=cancel)
