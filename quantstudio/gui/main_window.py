@@ -396,4 +396,6 @@ class MainWindow(QMainWindow):
 
 
 def _import_plots() -> None:
+    # numpy.ma comes with the first call of np.unique, which the first prediction makes.
+    import numpy.ma  # noqa: F401
     import pyqtgraph  # noqa: F401  makes no object that belongs to a thread
