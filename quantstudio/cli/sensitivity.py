@@ -50,8 +50,8 @@ def command(
         typer.Option(
             "--precisions",
             metavar="P,P,...",
-            help="Weights: fp16, int8, int6, int4, int3, int2, binary; with /tensor or /group32 behind integers "
-            "not one scale a channel. Inputs: int8-activations, int4-activations. Both, such as "
+            help="Weights: fp16, int8, int6, int4, int3, int2, binary; behind integers /tensor or /group32 "
+            "for another granularity. Inputs: int8-activations, int4-activations. Both: "
             "int4+int8-activations.",
         ),
     ] = "int8,int4,int8-activations",

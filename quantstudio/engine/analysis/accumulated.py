@@ -47,6 +47,8 @@ def accumulated_sqnr(
     """
     tensors = {layer.name: layer.outputs[0] for layer in graph.layers if layer.outputs and not layer.scope}
     outputs = tuple(dict.fromkeys(tensors.values()))
+    if not outputs:
+        return {}
     cuts = [CutGraph(g, outputs, threads=worker_threads(), provider=provider) for g in (graph, quantized)]
     sessions = [
         cut.session(0, cut.end, {n: cut.input_types[n] for n in cut.live_at(0)}, outputs) for cut in cuts

@@ -104,7 +104,9 @@ def log_probabilities(scores: Array, objective: Objective) -> Scores:
     """
     moved = np.moveaxis(np.asarray(scores, dtype=np.float64), objective.class_axis, -1)
     if objective.is_probability:
-        return np.log(np.maximum(moved, _SMALLEST_PROBABILITY))
+        # A float32 softmax sums to 1 within 1e-7 only: unnormalised, that much divergence would be noise, and
+        # below zero as often as above.
+        return log_softmax(np.log(np.maximum(moved, _SMALLEST_PROBABILITY)))
     return log_softmax(moved)
 
 

@@ -32,7 +32,7 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     Source: Hall 1992, "On the removal of skewness by transformation", J. R. Statist. Soc. B 54, the cubic
     transformation and its inverse.
     """
-    count, mean = len(values), float(values.mean())
+    count, mean = len(values), max(float(values.mean()), 0.0)
     spread = float(values.std(ddof=1)) if count > 1 else 0.0
     if count < 3 or spread <= 0:
         error = standard_error(values) if spread > 0 or count < 2 else 0.0

@@ -152,10 +152,10 @@ class _Bench:
     def _all_but(self, layer: LayerInfo) -> Measured | None:
         """Every layer but this one quantized at the reference; None for a layer that cannot have it."""
         key = ("all but", layer.name, self._reference_key)
-        if layer.name not in self._reference_layers:
+        if self._job.reference not in self._job.trials_of(layer):
             return None
         found = self._known(*key)
-        if found is None:
+        if found is None and layer.name in self._reference_edits:
             graph = self._quantized
             edit = restoring_edit(self._job.graph, layer)
             scorer = self._quantized_scorer
@@ -218,9 +218,15 @@ class _Bench:
         )
 
     @cached_property
-    def _reference_layers(self) -> dict[str, LayerInfo]:
-        reference = self._job.reference
-        return {layer.name: layer for layer in self._job.layers if reference in self._job.trials_of(layer)}
+    def _reference_edits(self) -> dict[str, Edit]:
+        """By layer, of all that can have the reference precision."""
+        reference = self._job.trials[self._job.reference]
+        edits = {
+            layer.name: self._edit(layer, reference)
+            for layer in self._job.layers
+            if reference.name in self._job.trials_of(layer)
+        }
+        return {name: edit for name, edit in edits.items() if edit is not None}
 
     @cached_property
     def _reference_key(self) -> str:
@@ -229,9 +235,7 @@ class _Bench:
     @cached_property
     def _quantized(self) -> Graph:
         """Every layer that can have it at the reference precision."""
-        one = self._job.trials[self._job.reference]
-        edits = [self._edit(layer, one) for layer in self._reference_layers.values()]
-        return edited(self._job.graph, [edit for edit in edits if edit is not None])
+        return edited(self._job.graph, self._reference_edits.values())
 
     def _edit(self, layer: LayerInfo, one: Trial) -> Edit | None:
         """A layer in a precision; None where its inputs have no range."""

@@ -161,16 +161,21 @@ def layer_sensitivity(
     low, high = mean_interval(values)
     return LayerSensitivity(
         name=layer.name,
-        kl=float(values.mean()),
+        kl=_mean(values),
         kl_low=low,
         kl_high=high,
         sqnr_db=float(sqnr),
         accuracy_drop=accuracy_drop,
-        by_precision={precision: float(v.mean()) for precision, v in divergences.items()},
+        by_precision={precision: _mean(v) for precision, v in divergences.items()},
         method=method,
         error_by_precision={precision: standard_error(v) for precision, v in divergences.items()},
         by_class=classes.means(values) if classes is not None else (),
     )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean divergence; one that is zero may come out below by rounding."""
+    return max(float(values.mean()), 0.0)
 
 
 def _say_left_out(
