@@ -81,6 +81,17 @@ def references(session: Session, family: ActivationFamily) -> tuple[Reference, .
 
 def broken_bounds(reference: Reference, budget: SearchBudget) -> tuple[str, ...]:
     """Words for the bounds a plan is predicted to break."""
+    return tuple(
+        words for value, bound, words in _bounded(reference, budget) if value is not None and value > bound
+    )
+
+
+def is_foreseen(reference: Reference, budget: SearchBudget) -> bool:
+    """Whether everything that is bounded can be predicted."""
+    return all(value is not None for value, _, _ in _bounded(reference, budget))
+
+
+def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | None, float, str]]:
     checks: Sequence[tuple[float | None, float | None, str]] = (
         (reference.drop, budget.max_drop, "loses too much"),
         (reference.size_bytes, budget.max_size_bytes, "file too large"),
@@ -89,9 +100,7 @@ def broken_bounds(reference: Reference, budget: SearchBudget) -> tuple[str, ...]
         (reference.average_bits, budget.average_bits, "too many bits"),
         (reference.share_above_8, budget.max_share_above_8, "too many above 8 bits"),
     )
-    return tuple(
-        words for value, bound, words in checks if value is not None and bound is not None and value > bound
-    )
+    return [(value, bound, words) for value, bound, words in checks if bound is not None]
 
 
 def _reference(session: Session, precision: Precision, family: ActivationFamily) -> Reference:

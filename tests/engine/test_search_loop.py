@@ -195,6 +195,24 @@ def test_that_packed_bytes_of_a_recipe_are_those_of_the_search(net, tmp_path):
     assert packed.share_above_8 == 0.0
 
 
+def test_that_plans_that_break_on_the_test_data_are_followed_by_finer_ones(net, tmp_path, monkeypatch):
+    graph, data = net
+    loose = found(net, tmp_path, max_drop=0.5, test=data)
+    assert loose.chosen.measured is not None
+    limit = loose.chosen.measured.kl / 3
+
+    def judged(_loop, one):
+        one.test = one.measurement
+        return one.measurement.kl <= limit
+
+    monkeypatch.setattr("quantstudio.engine.search.loop._Loop._keeps_drop_on_test", judged)
+    strict = found(net, tmp_path, max_drop=0.5, test=data)
+    assert strict.chosen.measured is not None
+    assert strict.chosen.measured.kl <= limit
+    # Not eight bits everywhere, which held as well.
+    assert strict.chosen.measured.average_bits < 7
+
+
 def timed_as(ratio):
     """Timing whose variants always take so much of FP32's time: a busy machine judges no test."""
 

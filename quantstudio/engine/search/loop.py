@@ -160,10 +160,11 @@ class _Loop:
         while True:
             self._explore()
             best = self._best()
-            if best is not None:
+            if best is None:
+                if self.bench.is_spent or not self._moves_on():
+                    raise self._nearest()
+            elif self.bench.is_spent or not (self._leaves_room(best) and self._learn_test()):
                 return best
-            if self.bench.is_spent or not self._moves_on():
-                raise self._nearest()
 
     def tell_front(self) -> None:
         """Tell the trade-off as it is known now, coarsely."""
@@ -311,6 +312,16 @@ class _Loop:
     def _moves_on(self) -> bool:
         """Whether there is another way to look for a plan that holds."""
         return self._learn_latency() or self._learn_test() or self._widens()
+
+    def _leaves_room(self, best: Tried) -> bool:
+        """Whether cheaper plans broke on the test data, and others between those and the best may hold."""
+        cap, rank = self._kl_cap(), self._rank(best)
+        if cap is None or self._objective is Quantity.KL:
+            return False
+        is_next_above = best.measurement.kl < cap * self.cap_factor * TIGHTENING
+        return is_next_above and any(
+            one.test is not None and self._rank(one) < rank for one in self.bench.tried.values()
+        )
 
     def _learn_test(self) -> bool:
         """Draw the bound on KL in where plans that hold here do not hold on the test data."""

@@ -180,4 +180,5 @@ def _ordered(session: Session) -> list[PlanPoint]:
     if front is None:
         return []
     first = [search.chosen] if search.chosen is not None else []
-    return [*first, *(p for p in front.tried if p.name), *front.front]
+    named = [p for p in front.tried if p.name]
+    return [*first, *named, *front.front, *(p for p in front.tried if not p.name)]

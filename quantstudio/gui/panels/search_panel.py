@@ -22,7 +22,7 @@ from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.gui.itemmodels.plan_facts import change_text, figures_of
 from quantstudio.gui.panels.search_bounds import bounds_for, obstacle_text, reachable_text
-from quantstudio.gui.search_outlook import FAMILY_TEXTS, Reference, broken_bounds, references
+from quantstudio.gui.search_outlook import FAMILY_TEXTS, Reference, broken_bounds, is_foreseen, references
 from quantstudio.gui.search_run import plan_name
 from quantstudio.gui.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
 from quantstudio.gui.session import Session
@@ -268,10 +268,12 @@ class SearchPanel(Card):
             if reference is None:
                 continue
             broken = broken_bounds(reference, budget)
-            name, role = ("close", "bad") if broken else ("check", "ok")
+            is_known = is_foreseen(reference, budget)
+            name, role = ("close", "bad") if broken else ("check", "ok") if is_known else ("help", "muted")
             mark.setPixmap(icon_pixmap(name, role, _ICON_PX, self.devicePixelRatioF()))
             words = f"{reference.name}: {reference.text}"
-            reasons = ", ".join(broken) or "predicted to keep the budget"
+            kept = "predicted to keep the budget" if is_known else "not known yet"
+            reasons = ", ".join(broken) or kept
             text.set_wordings(f"{words} — {broken[0]}" if broken else words, words)
             text.setAccessibleName(f"{words}, {reasons}")
 

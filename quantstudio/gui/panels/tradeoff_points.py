@@ -67,9 +67,10 @@ class TradeoffPoints:
             *self._plans(),
             *(self._variant(variant) for variant in self._session.variants),
             self._base_of_search(),
-            self._what_if(),
         ]
         points = [point for point in found if point is not None]
+        if not any(point.is_current for point in points):
+            points += [point for point in (self._what_if(),) if point is not None]
         points.sort(key=lambda p: _ORDER.index(p.role))
         return points if any(not p.is_predicted for p in points) else []
 
@@ -235,7 +236,7 @@ class TradeoffPoints:
         chosen = search.chosen
         drawn = {v.recipe_digest for v in self._session.variants if v.result is not None}
         listed = [(point, DotRole.FRONT) for point in self._front.front]
-        listed += [(point, DotRole.TRIED) for point in self._front.tried if point.name]
+        listed += [(point, DotRole.TRIED) for point in self._front.tried]
         if chosen is not None:
             listed.insert(0, (chosen, DotRole.CHOSEN))
         seen: set[tuple[str, bool]] = set()
@@ -265,7 +266,7 @@ class TradeoffPoints:
             is_predicted=point.measured is None,
             detail="\n".join([*plan_lines(point), "click to load this plan"]),
             role=role,
-            is_named=role is not DotRole.FRONT,
+            is_named=role is DotRole.CHOSEN or (role is DotRole.TRIED and bool(point.name)),
         )
 
     def _cost_of_plan(self, point: PlanPoint) -> float | None:
