@@ -1,0 +1,245 @@
+"""The menu of the sensitivity strip: what it measures and analyses, and what it says of a layer then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QAction
+from PySide6.QtTest import QTest
+
+from quantstudio.core.results import LayerSensitivity
+from quantstudio.gui.panels.sensitivity_menu import SensitivityMenu
+from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
+from quantstudio.gui.plots.sensitivity_scale import direction_words, precision_text, strip_row
+from quantstudio.gui.widgets.check_menu import CheckMenu
+from tests.gui.conftest import find, settle
+from tests.gui.plot_mouse import shown
+from tests.gui.sample_session import analysed_session
+
+ROW = LayerSensitivity(
+    "conv",
+    0.012,
+    0.01,
+    0.014,
+    31.0,
+    by_precision={"int4": 0.012, "int8": 0.001},
+    error_by_precision={"int8": 0.0002},
+)
+
+
+@pytest.fixture
+def session(qapp):
+    made = analysed_session(24)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def panel(qtbot, session):
+    return shown(qtbot, SensitivityPanel(session), 900, 320)
+
+
+def action(menu: SensitivityMenu, name: str) -> QAction:
+    return find(menu, QAction, f"sensitivity.{name}")
+
+
+# ---------------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("int4", "INT4 weights"),
+        ("int4/tensor", "INT4 weights, one scale a tensor"),
+        ("int4/group32", "INT4 weights, groups of 32"),
+        ("int4+int8-activations", "INT4 weights, INT8 activations"),
+        ("int6-activations", "INT6 activations"),
+    ],
+)
+def test_that_precisions_are_named_for_people(name, text):
+    assert precision_text(name) == text
+
+
+def test_that_a_precision_has_the_interval_of_its_own_error():
+    row = strip_row("conv", ROW, "int8")
+    assert [row.low, row.high] == pytest.approx([0.001 - 1.96 * 0.0002, 0.001 + 1.96 * 0.0002])
+    assert row.method == "fisher"
+    assert strip_row("conv", replace(ROW, method="exact", measured=("int8",)), "int8").method == "exact"
+
+
+def test_that_both_directions_and_both_errors_are_told_in_one_line():
+    row = replace(ROW, kl_all_but=0.2, accumulated_sqnr_db=22.0)
+    assert direction_words(row, 0.25).replace("\u202f", " ") == (
+        "alone 0.012 nats  ·  all but this 0.20 nats, 0.050 less than all  ·  "
+        "local 31.0 dB, accumulated 22.0 dB"
+    )
+    assert "less" not in direction_words(row, None)
+    assert "0.050 more than all" in direction_words(row, 0.15)
+    assert direction_words(ROW, 0.25) == ""
+
+
+# ---------------------------------------------------------------------- measuring
+
+
+def test_that_the_most_sensitive_layers_are_measured_at_what_is_shown(qtbot, full, runner):
+    panel = full.inspect_panel.sensitivity
+    qtbot.waitUntil(lambda: panel.precision.findData("int8") >= 0)
+    panel.precision.setCurrentIndex(panel.precision.findData("int8"))
+    panel.precision.activated.emit(panel.precision.currentIndex())
+    ranked = sorted(full.session.sensitivity.values(), key=lambda row: -row.by_precision["int8"])
+    menu = panel.menu()
+    action(menu, "all_but").setChecked(True)
+    action(menu, "measure.top5").trigger()
+    settle(full)
+    params = runner.submitted[-1].params
+    assert params["layers"] == [row.name for row in ranked[:5]]
+    assert params["precisions"] == ["int8"]
+    assert params["all_but"] is True
+    assert "accumulated" not in params
+    assert action(panel.menu(), "all_but").isChecked()
+    panel.menu().findChild(QAction, "sensitivity.all_but").setChecked(False)
+    panel.precision.setCurrentIndex(0)
+    panel.precision.activated.emit(0)
+
+
+def test_that_the_selection_and_what_is_above_the_line_can_be_measured(panel, session):
+    names = [layer.name for layer in session.layers[2:5]]
+    session.select(names)
+    panel.threshold.click()
+    panel.threshold_bar.count.setValue(4)
+    menu = panel.menu()
+    assert set(action(menu, "measure.selection").data()) == set(names)
+    assert action(menu, "measure.selection").text() == "The selection (3 layers)"
+    assert len(action(menu, "measure.above").data()) == 4
+    assert len(action(menu, "measure.all").data()) == 24
+
+
+def test_that_what_was_measured_of_the_layer_looked_at_is_said(qtbot, panel, session):
+    row = session.sensitivity[session.layers[3].name]
+    assert not panel.reading.isVisible()
+    session.adopt_sensitivity([replace(row, method="exact", kl_all_but=0.2, accumulated_sqnr_db=22.0)])
+    session.select([row.name])
+    qtbot.waitUntil(panel.reading.isVisible)
+    assert panel.reading.text().startswith(f"{row.name}:  alone ")
+    assert "accumulated 22.0" in panel.reading.text()
+    session.select([session.layers[0].name])
+    assert not panel.reading.isVisible()
+
+
+def test_that_measured_bars_among_estimates_are_marked(qtbot, panel, session):
+    row = session.sensitivity[session.layers[3].name]
+    session.adopt_sensitivity([replace(row, method="exact")])
+    qtbot.waitUntil(lambda: len(panel.strip._marks.data) == 1)
+    assert panel.tag.text == "predicted"
+    assert "1 of 24 layers measured" in panel.tag.accessibleDescription()
+
+
+# ---------------------------------------------------------------------- more precisions
+
+
+def test_that_only_unknown_precisions_are_analysed(full, runner):
+    menu = full.inspect_panel.sensitivity.menu()
+    known = action(menu, "analyze.int4")
+    assert known.isChecked()
+    assert not known.isEnabled()
+    run = action(menu, "analyze.run")
+    assert not run.isEnabled()
+    action(menu, "analyze.int2").trigger()
+    action(menu, "analyze.binary").trigger()
+    assert run.text() == "Analyze 2 more"
+    run.trigger()
+    settle(full)
+    assert runner.submitted[-1].params["precisions"] == ["int2", "binary"]
+    assert runner.submitted[-1].params["method"] == "fisher"
+
+
+def test_that_precisions_that_come_later_are_offered_and_shown(qtbot, panel, session):
+    rows = session.sensitivity.values()
+    found = [
+        replace(row, by_precision={"int2": 0.5, "int4+int8-activations": 0.1}, error_by_precision={})
+        for row in rows
+    ]
+    session.adopt_sensitivity(found)
+    qtbot.waitUntil(lambda: panel.precision.findData("int2") >= 0)
+    texts = [panel.precision.itemText(i) for i in range(panel.precision.count())]
+    assert texts == [
+        "Reference",
+        "INT8 weights",
+        "INT4 weights",
+        "INT2 weights",
+        "INT8 activations",
+        "INT4 weights, INT8 activations",
+    ]
+    panel.precision.setCurrentIndex(panel.precision.findData("int2"))
+    panel.precision.activated.emit(panel.precision.currentIndex())
+    assert panel.strip.rows[0].kl == 0.5
+
+
+def test_that_check_marks_leave_the_menu_open(qtbot):
+    menu = CheckMenu()
+    qtbot.addWidget(menu)
+    mark, plain = menu.addAction("mark"), menu.addAction("plain")
+    mark.setCheckable(True)
+    menu.popup(menu.pos())
+    QTest.mouseClick(
+        menu, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, menu.actionGeometry(mark).center()
+    )
+    assert mark.isChecked()
+    assert menu.isVisible()
+    menu.setActiveAction(mark)
+    QTest.keyClick(menu, Qt.Key.Key_Space)
+    assert not mark.isChecked()
+    assert menu.isVisible()
+    menu.setActiveAction(plain)
+    QTest.keyClick(menu, Qt.Key.Key_Return)
+    assert not menu.isVisible()
+
+
+def test_that_the_menu_opens_below_its_button(qtbot, panel):
+    panel.more.click()
+    menu = find(panel, SensitivityMenu)
+    assert menu.isVisible()
+    menu.close()
+    qtbot.waitUntil(lambda: panel.findChild(SensitivityMenu) is None)
+
+
+# ---------------------------------------------------------------------- the bars
+
+
+def test_that_bars_come_after_the_first_batch_and_whiskers_shrink(qtbot, session):
+    panel = shown(qtbot, SensitivityPanel(session), 900, 320)
+    row = session.sensitivity[session.layers[0].name]
+    session.state.sensitivity = {}
+    session.adopt_sensitivity([replace(row, kl_low=row.kl * 0.2, kl_high=row.kl * 2)])
+    qtbot.waitUntil(lambda: sum(r.kl is not None for r in panel.strip.rows) == 1)
+    assert panel.strip.subtitle.text().startswith("1 of ")
+    wide = panel.strip.rows[0].high
+    session.adopt_sensitivity([replace(row, kl_low=row.kl * 0.9, kl_high=row.kl * 1.1)])
+    qtbot.waitUntil(lambda: panel.strip.rows[0].high < wide)
+
+
+def test_that_arrow_keys_choose_the_bar_beside(qtbot, panel, session):
+    session.select([session.layers[4].name])
+    panel.strip.view.setFocus()
+    QTest.keyClick(panel.strip.view, Qt.Key.Key_Right)
+    assert session.selection == (session.layers[5].name,)
+    QTest.keyClick(panel.strip.view, Qt.Key.Key_Left)
+    assert session.selection == (session.layers[4].name,)
+
+
+def test_that_whiskers_return_when_few_enough_bars_are_seen(qtbot, qapp):
+    many = analysed_session(300)
+    panel = shown(qtbot, SensitivityPanel(many), 900, 320)
+    assert not panel.strip._whiskers.isVisible()
+    panel.strip.item.getViewBox().setXRange(0, 50)
+    assert panel.strip._whiskers.isVisible()
+    many.close()
+
+
+def test_that_the_figures_of_the_bars_are_saved_as_csv(panel, tmp_path):
+    panel.strip.save(tmp_path / "bars.csv")
+    lines = (tmp_path / "bars.csv").read_text().splitlines()
+    assert lines[0] == "layer,kl_nats,low_nats,high_nats,method"
+    assert len(lines) == 25
