@@ -13,7 +13,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import LayerFinished
-from quantstudio.core.figures import number, percent, size
+from quantstudio.core.figures import number, percent, significant, size
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivity, SensitivityResult
@@ -361,6 +361,8 @@ def _measured(found: CompareResult, *, where: str) -> str:
     parts = []
     if "top1" in last.metrics:
         parts.append(f"top-1 {percent(last.metrics['top1'])}")
+    elif "rmse" in last.metrics:
+        parts.append(f"RMS error {significant(last.metrics['rmse'], 4)}")
     if last.speedup is not None:
         parts.append(f"{number(last.speedup.value, 2)}× the speed of FP32")
     parts.append(f"{found.samples} samples {where}".rstrip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,10 +100,14 @@ def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     def cell(read: Callable[[VariantResult], str]) -> Callable[[Variant, VariantResult], str]:
         return lambda v, r: figures.NOTHING if v.is_base or r.agreement is None else read(r)
 
+    # A model that gives numbers has no answers to compare, only how far they are off.
+    sqnr = _Metric("Output SQNR", cell(lambda r: figures.decibels(r.agreement.sqnr_db if r.agreement else 0)))
+    if all(math.isnan(r.agreement.top1) for r in results if r.agreement is not None):
+        return [sqnr]
     return [
         _Metric("Same answers", cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))),
         _Metric("KL from FP32", cell(lambda r: figures.significant(r.agreement.kl if r.agreement else 0))),
-        _Metric("Output SQNR", cell(lambda r: figures.decibels(r.agreement.sqnr_db if r.agreement else 0))),
+        sqnr,
     ]
 
 

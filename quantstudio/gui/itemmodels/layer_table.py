@@ -24,6 +24,7 @@ from quantstudio.gui.itemmodels.layer_facts import (
     type_text,
     weight_sqnr_db,
 )
+from quantstudio.gui.itemmodels.layer_names import told_apart
 from quantstudio.gui.plots.sensitivity_scale import (
     SensitivityScale,
     direction_words,
@@ -97,6 +98,7 @@ class LayerTableModel(QAbstractTableModel):
         self._session = session
         self._layers: tuple[LayerInfo, ...] = ()
         self._rows: dict[str, int] = {}
+        self._short_names: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
         self._order = (LayerColumn.NUMBER, False)
         self._schemes: dict[str, LayerScheme] = {}
@@ -250,7 +252,7 @@ class LayerTableModel(QAbstractTableModel):
             case LayerColumn.NUMBER:
                 return str(self._numbers[layer.name])
             case LayerColumn.NAME:
-                return layer.name
+                return self._short_names.get(layer.name, layer.name)
             case LayerColumn.TYPE:
                 return type_text(layer.op_type)
             case LayerColumn.PRECISION:
@@ -370,6 +372,7 @@ class LayerTableModel(QAbstractTableModel):
         model = self._session.model
         self._layers = model.layers if model is not None else ()
         self._numbers = {layer.name: number for number, layer in enumerate(self._layers)}
+        self._short_names = told_apart([layer.name for layer in self._layers])
         self._sparks.clear()
         self._read_recipe()
         self._read_build()

@@ -38,7 +38,10 @@ class Quality:
 
 
 def quality_of(variant: Variant) -> Quality | None:
-    """Accuracy against labels, R² for regression, else agreement with FP32; None before measuring."""
+    """Accuracy against labels, R² for regression, else agreement with FP32.
+
+    None before measuring, and for a model that gives numbers on data without labels.
+    """
     result = variant.result
     if result is None:
         return None
@@ -54,6 +57,8 @@ def quality_of(variant: Variant) -> Quality | None:
             return Quality(
                 key, METRIC_NAMES[key], Interval(value, *ends), drop is not None or ends != (value, value)
             )
+    if result.agreement is not None and math.isnan(result.agreement.top1):
+        return None  # numbers, not classes: nothing to agree on
     if variant.is_base:
         value = 1.0
     elif result.agreement is not None:

@@ -43,7 +43,7 @@ WIDE_PX = 860  # below it the table takes the whole width, and the plots share a
 LEAST_PX = 520
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
-METRIC_PX = 122
+METRIC_PX = 146
 SAMPLE_PX = 92
 COLUMN_LEAST_PX = 106  # an interval of differences in semibold
 
@@ -117,9 +117,6 @@ class ComparePanel(QWidget):
         self.stack.addWidget(self.table)
         self.stack.addWidget(self.empty)
         self.caution = Caution("compare.caution", "Choose test data…", "Choose test data to measure on")
-        self.caution.set_wordings(
-            f"Accuracy {ON_CALIBRATION}, which flatters the variants", f"Accuracy {ON_CALIBRATION}"
-        )
         self.card.add(self.caution, 0)
         self.card.add(self.stack)
 
@@ -148,7 +145,7 @@ class ComparePanel(QWidget):
         self.variant.setObjectName("compare.variant")
         self.variant.setAccessibleName("Variant shown class by class")
         self.variant.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.variant.setMinimumContentsLength(9)
+        self.variant.setMinimumContentsLength(6)
         self.classes.add_to_header(self.variant)
         self.below = QStackedWidget()
         self._switches: dict[str, Segmented] = {}
@@ -201,6 +198,7 @@ class ComparePanel(QWidget):
             switch.set_choice_visible(LATENCY, not is_wide)
             switch.setVisible(key != LATENCY or not is_wide)
         latency.show_title(is_shown=is_wide)
+        latency.set_narrow(not is_wide)
         self.show_lower(SIZES if is_wide else LATENCY)
 
     def _connect(self) -> None:
@@ -235,6 +233,10 @@ class ComparePanel(QWidget):
         self._fill_menu(measured)
         has_any = len(measured) > 0
         is_flattering = has_any and self._session.is_measured_on_calibration
+        what = "Accuracy" if any(v.result.metrics for v in measured if v.result is not None) else "Agreement"
+        self.caution.set_wordings(
+            f"{what} {ON_CALIBRATION}, which flatters the variants", f"{what} {ON_CALIBRATION}"
+        )
         self.caution.setVisible(is_flattering)
         self.model.set_variants(self.shown, on_calibration=is_flattering)
         self._set_widths()

@@ -239,8 +239,9 @@ class TradeoffPanel(QWidget):
             self._show_empty()
             return
         quality = self._quality_name()
+        where = f" {ON_CALIBRATION}" if self._session.is_measured_on_calibration else ""
         self.plot.show_points(
-            points, f"{quality} against {COST_NAMES[self._cost()]}", makes.axis, f"{quality} (%)"
+            points, f"{quality}{where} against {COST_NAMES[self._cost()]}", makes.axis, f"{quality} (%)"
         )
         self._show_limits()
 
@@ -276,8 +277,7 @@ class TradeoffPanel(QWidget):
     def _quality_name(self) -> str:
         base = self._session.base
         quality = quality_of(base) if base is not None else None
-        name = quality.name if quality is not None else "Accuracy"
-        return f"{name} {ON_CALIBRATION}" if self._session.is_measured_on_calibration else name
+        return quality.name if quality is not None else "Accuracy"
 
     # ------------------------------------------------------------------ commands
 

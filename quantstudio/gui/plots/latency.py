@@ -36,6 +36,7 @@ class LatencyPlot(Plot):
             parent=parent,
         )
         self._models: tuple[tuple[str, LatencyResult], ...] = ()
+        self._is_narrow = False
         self._curves: list[pg.PlotCurveItem] = []
         self._medians: list[pg.InfiniteLine] = []
         self._texts: list[pg.TextItem] = []
@@ -51,16 +52,23 @@ class LatencyPlot(Plot):
             self.show_empty("Measure a variant to see its latency.")
             return
         first = self._models[0][1]
+        threads = f"{first.threads} thread{'s'[: first.threads != 1]}"
         runs = min(result.runs for _, result in self._models)
         self.subtitle.set_wordings(
-            f"{runs} interleaved runs, batch {first.batch}, {first.threads} threads, {first.provider}",
-            f"{runs} runs, batch {first.batch}, {first.threads} threads",
+            f"{runs} interleaved runs, batch {first.batch}, {threads}, {first.provider}",
+            f"{runs} runs, batch {first.batch}, {threads}",
             f"{runs} runs",
             "",
         )
         self._draw(current_theme())
         self.reset_view()
         self.show_plot(self._words())
+
+    def set_narrow(self, is_narrow: bool) -> None:
+        """Name the models beside their medians, where the header has no room for a legend."""
+        if is_narrow != self._is_narrow:
+            self._is_narrow = is_narrow
+            self.retheme()
 
     def _edges(self) -> np.typing.NDArray[np.float64]:
         samples = [np.asarray(result.samples_ms) for _, result in self._models]
@@ -90,7 +98,8 @@ class LatencyPlot(Plot):
             p50 = self._models[i][1].p50
             self._medians[i].setValue(p50)
             self._medians[i].setPen(pg.mkPen(colour, width=1.4, style=Qt.PenStyle.DashLine))
-            self._texts[i].setText(f"p50 {figures.milliseconds(p50)}")
+            name = f"{self._models[i][0]}  " if self._is_narrow else ""
+            self._texts[i].setText(f"{name}p50 {figures.milliseconds(p50)}")
             self._texts[i].setColor(colour)
         self._place_texts()
 
@@ -144,6 +153,8 @@ class LatencyPlot(Plot):
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
+        if self._is_narrow:
+            return ()
         names = enumerate(name for name, _ in self._models)
         return [(name, theme.series[i % len(theme.series)]) for i, name in names]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyqtgraph as pg
 from PySide6.QtCore import QPoint, Qt, Signal
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QStackedWidget, QWidget
+from typing_extensions import override
 
 from quantstudio.core.errors import OutputError
 from quantstudio.gui.plots.axes import FigureAxis
@@ -21,6 +22,7 @@ from quantstudio.gui.widgets.legend import Legend
 
 LEFT_AXIS_PX = 52
 GRID_ALPHA = 0.16
+LABELLED_PX = 180  # a lower card leaves out the names of its axes
 FILTERS = {"svg": "SVG picture (*.svg)", "png": "PNG picture (*.png)", "csv": "Table (*.csv)"}
 
 
@@ -52,6 +54,7 @@ class Plot(Card):
         self.setObjectName(f"plot.{name}")
         self.labels = labels
         self.summary = ""
+        self._is_low = False
         self.legend = Legend()
         self.legend.setObjectName(f"plot.{name}.legend")
         self.header.addWidget(self.legend)
@@ -112,6 +115,19 @@ class Plot(Card):
         self.view.setAccessibleDescription(text)
         self.setAccessibleDescription(text)
 
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        is_low = event.size().height() < LABELLED_PX
+        if is_low != self._is_low:
+            self._is_low = is_low
+            self._fit_labels()
+
+    def _fit_labels(self) -> None:
+        """Without height the bars are worth more than the names of the axes."""
+        for name, label in zip(("bottom", "left"), self.labels, strict=True):
+            self.item.getAxis(name).showLabel(bool(label) and not self._is_low)
+
     # ------------------------------------------------------------------ theme
 
     def retheme(self) -> None:
@@ -123,6 +139,7 @@ class Plot(Card):
             axis.setPen(pg.mkPen(theme.border))
             axis.setTextPen(pg.mkPen(theme.muted))
             axis.setLabel(label, color=theme.muted, **{"font-size": f"{CAPTION_PX}px"})
+        self._fit_labels()
         self._set_legend(theme)
         self.recolour(theme)
 

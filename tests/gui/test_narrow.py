@@ -1,0 +1,80 @@
+"""What gives way where there is little room."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+
+from quantstudio.core.results import Agreement
+from quantstudio.gui.itemmodels.compare_table import CompareTableModel
+from quantstudio.gui.itemmodels.layer_names import told_apart
+from quantstudio.gui.itemmodels.variant_facts import quality_of
+from quantstudio.gui.panels.compare_panel import ComparePanel
+from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
+from tests.gui.plot_mouse import shown
+from tests.gui.sample_session import measured_session
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["conv1", "conv2"], []),
+        (["a/" * 20 + "x"], []),
+        (
+            [f"model/backbone/with_a_long_name/block.{i}/MatMul" for i in (0, 10)],
+            ["…/block.0/…", "…/block.10/…"],
+        ),
+        (["a/a/" + "long" * 9 + "/b", "a/c"], ["…/a/" + "long" * 9 + "/b", "…/c"]),
+        (["same" * 9 + "/a", "same" * 9 + "/a"], ["…/a", "…/a"]),
+        (["x" * 40, "y" * 40], []),
+    ],
+    ids=["short", "alone", "both ends", "few parts", "alike", "nothing shared"],
+)
+def test_that_long_names_keep_what_tells_them_apart(names, short):
+    assert list(told_apart(names).values()) == short[: len(told_apart(names))]
+    assert bool(told_apart(names)) == bool(short)
+
+
+def test_that_a_low_plot_leaves_out_the_names_of_its_axes(qtbot):
+    plot = shown(qtbot, ChannelRangesPlot(), 400, 300)
+    assert plot.item.getAxis("left").label.isVisible() == bool(plot.labels[1])
+    plot.resize(400, 120)
+    QTest.qWait(10)
+    assert not plot.item.getAxis("left").label.isVisible()
+    plot.retheme()
+    assert not plot.item.getAxis("bottom").label.isVisible()
+    plot.resize(400, 300)
+    QTest.qWait(10)
+    assert plot.item.getAxis("bottom").label.isVisible()
+
+
+def test_that_the_latencies_name_their_models_where_no_legend_fits(qtbot):
+    panel = shown(qtbot, ComparePanel(measured_session(6)), 640, 480)
+    qtbot.waitUntil(lambda: panel.model.columnCount() == 5)
+    QTest.qWait(20)
+    assert panel.latency.legend.entries == ()
+    assert panel.latency._texts[0].toPlainText().startswith("FP32  p50")
+    panel.resize(1000, 640)
+    QTest.qWait(20)
+    assert panel.latency._texts[0].toPlainText().startswith("p50")
+    assert len(panel.latency.legend.entries) == 4
+
+
+def test_that_a_model_of_numbers_has_no_agreement_to_show(qapp):
+    session = measured_session(6)
+    numbers = []
+    for variant in session.variants:
+        assert variant.result is not None
+        agreement = Agreement(math.nan, math.nan, 37.0)
+        result = replace(variant.result, metrics={}, per_class=(), agreement=agreement)
+        numbers.append(replace(variant, result=result))
+    assert all(quality_of(variant) is None for variant in numbers)
+    model = CompareTableModel()
+    model.set_variants(numbers)
+    rows = [model.headerData(r, Qt.Orientation.Vertical) for r in range(model.rowCount())]
+    assert "Same answers" not in rows
+    assert "Output SQNR" in rows
