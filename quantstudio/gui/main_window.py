@@ -41,6 +41,7 @@ MARGIN = 12
 GAP = 8
 DOCK_SHARE = 0.43
 TABS_MINIMUM_PX = 220
+PLAN_PX = 84
 STATE_VERSION = 1
 
 
@@ -332,7 +333,10 @@ class MainWindow(QMainWindow):
                 actions[spec.name].setEnabled(has_selection)
         actions["edit.undo"].setText(f"&Undo {session.undo_text}".rstrip())
         actions["edit.redo"].setText(f"&Redo {session.redo_text}".rstrip())
-        self.tool_bar.plan.setText(session.active_plan)
+        words = self.tool_bar.plan.fontMetrics()
+        name = session.active_plan
+        self.tool_bar.plan.setText(words.elidedText(name, Qt.TextElideMode.ElideRight, PLAN_PX))
+        self.tool_bar.plan.setToolTip(f"{name}: the plan being edited; several stand side by side")
 
     def _refresh_title(self) -> None:
         model, project = self.session.model, self.session.project

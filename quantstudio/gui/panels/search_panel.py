@@ -34,7 +34,7 @@ from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.gui.widgets.tag import PREDICTED, Tag
 
-WIDTH_PX = 286
+WIDTH_PX = 298
 _ICON_PX = 13
 _SHOWN = (Precision.INT8, Precision.INT4, Precision.INT2)
 PROMISE = "Finds the precision of every layer, builds and measures the best plans, shows them all."
@@ -283,7 +283,8 @@ class SearchPanel(Card):
         is_searching = search.job is not None
         self.verdict.setVisible(not is_searching and (obstacle is not None or chosen is not None))
         self.nearest.setVisible(obstacle is not None)
-        self.load.setVisible(obstacle is None and chosen is not None)
+        is_loaded = chosen is not None and chosen.recipe == self._session.recipe
+        self.load.setVisible(obstacle is None and chosen is not None and not is_loaded)
         if obstacle is not None:
             self.verdict_text.setProperty("role", "error")
             self.verdict_text.setText(obstacle_text(obstacle, self._bounds))
@@ -303,7 +304,6 @@ class SearchPanel(Card):
                 f"Chosen: {plan_name(chosen)}, {figures.size(plan.weight_bytes)} packed, "
                 f"{change_text(plan)} measured{speed}."
             )
-            self.load.setEnabled(chosen.recipe != self._session.recipe)
         self.verdict_text.style().unpolish(self.verdict_text)
         self.verdict_text.style().polish(self.verdict_text)
 
@@ -318,8 +318,10 @@ class SearchPanel(Card):
         self.start.setEnabled(session.model is not None and (is_bounded or not is_ready))
         self.start.setText("Search" if is_ready or session.model is None else "Choose data…")
         self.start.setAccessibleName(self.start.text())
+        idle = self._idle_text(is_bounded=is_bounded)
+        self.status.setVisible(row is not None or bool(idle))
         if row is None:
-            self.status.setText(self._idle_text(is_bounded=is_bounded))
+            self.status.setText(idle)
             return
         now = session.job_list.running or row
         fraction = now.fraction

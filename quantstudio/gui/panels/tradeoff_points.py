@@ -148,6 +148,8 @@ class TradeoffPoints:
             return None
         value = quality.value
         lines = [f"{quality.name} {figures.percent(value.value)}"]
+        if self._name_of(variant) != variant.name:
+            lines.append(variant.name)
         if quality.has_interval:
             lines[0] += f"  [{figures.percent(value.low)}, {figures.percent(value.high)}]"
         lines.append(figures.size(size_of(variant, model.file_bytes)))
@@ -157,7 +159,7 @@ class TradeoffPoints:
         lines.append("measured" if variant.is_base else "measured — click to load this recipe")
         return TradeOffPoint(
             key=variant.variant_hash,
-            name=f"{variant.name}, chosen" if self._is_chosen(variant) else variant.name,
+            name=self._name_of(variant),
             cost=cost,
             quality=_percent(value),
             is_base=variant.is_base,
@@ -165,9 +167,11 @@ class TradeoffPoints:
             detail="\n".join(lines),
         )
 
-    def _is_chosen(self, variant: Variant) -> bool:
-        chosen = self._session.search.chosen
-        return chosen is not None and self._session.search.digest_of(chosen) == variant.recipe_digest
+    def _name_of(self, variant: Variant) -> str:
+        """Its own name; that of a mixed plan would run across the plot."""
+        search, chosen = self._session.search, self._session.search.chosen
+        is_chosen = chosen is not None and search.digest_of(chosen) == variant.recipe_digest
+        return plan_name(chosen, is_chosen=True) if chosen is not None and is_chosen else variant.name
 
     def _cost_of(self, variant: Variant) -> Interval | None:
         model = self._session.model

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QPointF, Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
@@ -37,6 +38,7 @@ NAME_PX = 15
 HUNDRED = 100.0
 ABOVE_HUNDRED = 0.08
 SHADE_ALPHA = 22
+LEGEND_AIR_PX = 44
 
 
 class TradeOffPlot(Plot):
@@ -115,6 +117,7 @@ class TradeOffPlot(Plot):
         self.set_labels(horizontal, vertical)
         self._draw(current_theme())
         self.show_plot(self._words())
+        self._fit_legend()
         if is_new:
             self.reset_view()
 
@@ -281,6 +284,16 @@ class TradeOffPlot(Plot):
             for p in told
         ]
         return f"{self.labels[0]} against {self.labels[1]}. " + "; ".join(lines) + "."
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_legend()
+
+    def _fit_legend(self) -> None:
+        """Squares without words say nothing: a plot too narrow for the legend goes without."""
+        room = self.width() - self.title.sizeHint().width() - LEGEND_AIR_PX
+        self.legend.setVisible(not self.is_empty and self.legend.sizeHint().width() <= room)
 
     def _point_at(self, position: QPointF) -> TradeOffPoint | None:
         view = self.item.getViewBox()
