@@ -1,9 +1,10 @@
 """What a KL means in points of accuracy, and how sure that is.
 
-Two steps, each with its own spread. First the share of answers that change: noise on the logits of the network
-itself says how it grows with the KL (quantization moves a few more). Then the points lost for each changed
-answer: where few change, they are ones the network was unsure about, old and new being wrong nearly alike, and
-a fifth of them is lost; where many change, most were right before. Seven networks agree on the shape,
+Two steps, each with its own spread. First the share of answers that change: noise on the logits of the
+network itself says how it grows with the KL (quantization moves a few more). Then the points lost for each
+changed answer: where few change, they are ones the network was unsure about, old and new being wrong nearly
+alike, and a fifth of them is lost; where many change, most were right before. Seven networks agree on the
+shape,
 
     loss(c) = l0 + (accuracy - l0) (1 - exp(-c / c0)),      c0 = 0.02 + 2.2 (1 - accuracy).
 """

@@ -91,7 +91,7 @@ class CostTable:
         edges: Tensors between neighbouring layers.
         border: What a change of precision along an edge costs.
         tensors: Activations with their lifetimes.
-        written_ratio: Time of the model written with every layer FP32 over that of the model as it was opened:
+        written_ratio: Time of the model written with every layer FP32 over that of the model as opened:
             what is written says less of its tensors, and the runtime fuses more.
         fp32_memory_bytes: Peak memory of a fresh process that runs FP32 once; 0 where not measured.
         runtime_memory_bytes: Part of it that was there before the model.

@@ -1,13 +1,14 @@
 """The KL of a whole plan from the KLs of its single layers, corrected by plans that were measured.
 
-Layer divergences add up: the sum ranks random mixed plans nearly as their measured KL does (Spearman 0.96 to
-0.99 on seven networks). Its level is another matter: estimates of second order come out low where a network is
-very sure of its answers and where grids are coarse. So
+Layer divergences add up: the sum ranks random mixed plans nearly as their measured KL does (Spearman 0.96
+to 0.99 on seven networks). Its level is another matter: estimates of second order come out low where a
+network is very sure of its answers and where grids are coarse. So
 
     S = sum over parts p of exp(d_p) x_p,      ln KL = a + ln S + b ln(1 + S / S0),
 
-x_p being the summed estimates of one weight precision, or of activations on integers. The coefficients have a
-normal prior from several networks and move towards what measured plans say; what is left over is the spread.
+x_p being the summed estimates of one weight precision, or of activations on integers. The coefficients have
+a normal prior from several networks and move towards what measured plans say; what is left over is the
+spread.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PARTS = (*(p.value for p in Precision if p.is_integer), ACTIVATIONS)
 # Divergence (nats) from which sums of second order fall behind.
 BEND_KL = 0.003
 # Prior mean and deviation of the coefficients, and of what a measured plan differs by (natural logarithms).
-LEVEL, PART, BEND, SPREAD = (0.4, 0.5), (0.0, 0.3), (0.25, 0.2), 0.32
+LEVEL, PART, BEND, SPREAD = (0.4, 0.5), (0.0, 0.3), (0.25, 0.22), 0.36
 # How many measured plans the prior spread counts for.
 _SPREAD_PLANS = 6.0
 # Beyond these divergences (nats) a network is untouched, or ruined and its outputs say nothing of its layers.

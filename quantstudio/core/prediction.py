@@ -18,14 +18,17 @@ from quantstudio.core.prediction_model import Judged, MeasuredPlan, PredictionMo
 from quantstudio.core.recipe import LayerRule, Recipe, is_legal
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
 
-# What classes differ by beyond the network's law, for each answer that changes.
-_CLASS_SCATTER = 0.35
+# Classes hang on the direction of errors, which a mean over samples does not know: deviation of
+# ln KL of one, and of the loss for each of its answers that changes, as one class gains what another loses.
+_CLASS_KL, _CLASS_SCATTER = 0.8, 0.8
+# How fast what another plan showed loses weight as its layers differ: power of the cosine.
+_ALIKE = 8
 _RULES_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPrediction:
-    """The class that is expected to lose most.
+    """The class that may well lose most.
 
     Attributes:
         name: Class.
@@ -122,10 +125,11 @@ class PredictionTable:
     def raw(self, recipe: Recipe) -> Raw:
         """A recipe before correction: what a model is fitted from."""
         chosen = self._assigned(recipe)
-        parts, _, unpriced = self._parts(chosen)
-        known = parts if self._has_sensitivity and not unpriced else None
+        parts, single, unpriced = self._parts(chosen)
         ratio = self._costs.latency_ratio(chosen, list(self._schemes)) if self._costs else None
-        return Raw(known, ratio)
+        if not self._has_sensitivity or unpriced:
+            return Raw(None, ratio)
+        return Raw(parts, ratio, _profile(single), self.classes)
 
     def predict(self, recipe: Recipe, model: PredictionModel | None = None) -> Prediction:
         """The cost of a recipe.
@@ -270,7 +274,20 @@ class PredictionTable:
         weighted = model.kl.factors @ single
         total = float(weighted.sum())
         own = kl * (weighted @ self._shares) / total if total > 0 else np.zeros(len(base))
-        return base, law.intervals(own, deviation, base, support, _CLASS_SCATTER)
+        doubt = float(np.hypot(deviation, _CLASS_KL))
+        value, low, high = law.intervals(own, doubt, base, support, _CLASS_SCATTER)
+        if model.classes is not None and kl > 0:
+            share = max(float(law.share_changed(np.asarray(kl))), 1e-12)
+            expected = (base - value) / share
+            # Plans in which the same layers suffer hurt the same classes; the estimate counts for one more.
+            alike = np.clip(model.classes.profiles @ _profile(single), 0.0, 1.0) ** _ALIKE
+            found = (alike @ model.classes.losses + expected) / (alike.sum() + 1)
+            shift = np.where(np.isfinite(found), share * (found - expected), 0.0)
+            # What classes lose elsewhere widens the interval: it may be so here, or not.
+            value = np.clip(value - shift, low, high)
+            low = np.clip(low - np.maximum(shift, 0.0), 0.0, 1.0)
+            high = np.clip(high - np.minimum(shift, 0.0), 0.0, 1.0)
+        return base, (value, low, high)
 
     def _worst_class(
         self, model: PredictionModel, single: Array, kl: float, deviation: float
@@ -281,9 +298,10 @@ class PredictionTable:
         if found is None:
             return None
         base, (value, low, high) = found
-        index = int(np.nanargmax(base - value)) if np.isfinite(base - value).any() else -1
-        if index < 0:
+        if not np.isfinite(base).any():
             return None
+        # Until a plan was measured, by what it may well lose: expectations of classes lie close together.
+        index = int(np.nanargmax(base - (low if model.classes is None else value)))
         interval = Interval(float(value[index]), float(low[index]), float(high[index]))
         return ClassPrediction(self.classes[index], float(base[index]), interval)
 
@@ -297,6 +315,12 @@ class PredictionTable:
             return None
         count = len(self.classes)
         return np.asarray(curve.by_class), np.full(count, curve.samples / count)
+
+
+def _profile(single: Array) -> Array:
+    """Which layers the KL of a plan comes from: roots of their parts, length 1."""
+    roots = np.sqrt(single.sum(axis=0))
+    return np.asarray(roots / max(float(np.linalg.norm(roots)), 1e-30))
 
 
 def predict(

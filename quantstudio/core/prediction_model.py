@@ -15,6 +15,8 @@ from quantstudio.core.results import AccuracyCurve, ClassAccuracy, VariantResult
 # Prior deviation of ln (measured / predicted) latency, shared by all plans of a network and of single ones.
 LATENCY_LEVEL, LATENCY_SPREAD = 0.1, 0.08
 _SPREAD_PLANS = 4.0
+# With fewer changed answers, what single classes lost is luck.
+_FEWEST_CHANGES = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,19 @@ class Factor:
         return float(np.exp(self.level))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassLosses:
+    """What classes lost in measured plans, and which layers did it.
+
+    Attributes:
+        profiles: Root of every layer's part of the KL, length 1, [plans, layers].
+        losses: Accuracy a class lost for each answer of the network that changed, [plans, classes].
+    """
+
+    profiles: Array
+    losses: Array
+
+
 @dataclass(frozen=True, slots=True)
 class PredictionModel:
     """The prediction as corrected by measured plans.
@@ -94,6 +109,7 @@ class PredictionModel:
         law: Accuracy against KL; None where outputs are no class scores.
         judged: FP32 on the data plans are judged on; None before it was measured.
         latency: Factor on the time of plans over FP32's.
+        classes: What classes lost in measured plans; None where none tells.
         plans: Measured plans behind it.
     """
 
@@ -101,6 +117,7 @@ class PredictionModel:
     law: AccuracyLaw | None = None
     judged: Judged | None = None
     latency: Factor = field(default_factory=lambda: Factor(0.0, LATENCY_LEVEL, LATENCY_SPREAD))
+    classes: ClassLosses | None = None
     plans: int = 0
 
 
@@ -111,10 +128,14 @@ class Raw:
     Attributes:
         parts: Summed estimates of KL in the order of `kl_model.PARTS`; None where a layer has none.
         latency_ratio: Time over FP32 time; None where not priced.
+        profile: Root of every layer's part of the KL, length 1, [layers]; None without parts.
+        classes: Names of the classes.
     """
 
     parts: Array | None
     latency_ratio: float | None
+    profile: Array | None = None
+    classes: tuple[str, ...] = ()
 
 
 def fitted_model(
@@ -148,6 +169,7 @@ def fitted_model(
         law=law,
         judged=judged,
         latency=_factor(times, LATENCY_LEVEL, LATENCY_SPREAD),
+        classes=_class_losses(plans),
         plans=len(plans),
     )
 
@@ -182,6 +204,18 @@ def judged_base(base: VariantResult) -> Judged:
         latency_ms=base.latency_ms.p50 if base.latency_ms else None,
         memory_bytes=base.peak_memory_bytes or None,
     )
+
+
+def _class_losses(plans: Sequence[tuple[MeasuredPlan, Raw]]) -> ClassLosses | None:
+    profiles, losses = [], []
+    for plan, raw in plans:
+        rows = {row.label: row.base - row.variant for row in plan.classes}
+        is_known = raw.classes and all(name in rows for name in raw.classes)
+        if raw.profile is None or not is_known or (plan.changed or 0.0) * plan.samples < _FEWEST_CHANGES:
+            continue
+        profiles.append(raw.profile)
+        losses.append([rows[name] / (plan.changed or 1.0) for name in raw.classes])
+    return ClassLosses(np.asarray(profiles), np.asarray(losses)) if profiles else None
 
 
 def _evidence(plan: MeasuredPlan) -> Plan:

@@ -26,7 +26,7 @@ from quantstudio.core.precision import FP32, NAMED_SCHEMES, STATIC_INT8, LayerSc
 from quantstudio.core.prediction import PredictionTable, fit_prediction
 from quantstudio.core.prediction_model import Judged, MeasuredPlan
 from quantstudio.core.recipe import Recipe, uniform_recipe
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult
+from quantstudio.core.results import AccuracyCurve, ClassAccuracy, LayerSensitivity, SensitivityResult
 from quantstudio.engine.search.space import at_bits
 
 LIMIT_MS = 16.0
@@ -204,7 +204,17 @@ def plan(layers: tuple[LayerInfo, ...], index: int, rng: np.random.Generator) ->
     kl = float(np.exp(rng.normal(-4, 1)))
     changed = 0.22 * kl**0.5
     return MeasuredPlan(
-        f"variant {index}", recipe, 10_000, kl=kl, changed=changed, accuracy=0.92 - 0.25 * changed, base=0.92
+        f"variant {index}",
+        recipe,
+        10_000,
+        kl=kl,
+        changed=changed,
+        accuracy=0.92 - 0.25 * changed,
+        base=0.92,
+        classes=tuple(
+            ClassAccuracy(name, 1000, 0.92, 0.92 - changed * rng.uniform(-0.3, 0.8), 0.0, 1.0)
+            for name in CLASSES
+        ),
     )
 
 

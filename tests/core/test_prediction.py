@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ from quantstudio.core.precision import (
 from quantstudio.core.prediction import PredictionTable, fit_prediction, predict
 from quantstudio.core.prediction_model import Judged, MeasuredPlan
 from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity
+from quantstudio.core.results import AccuracyCurve, ClassAccuracy, LayerSensitivity
 
 SCHEMES = ("fp32", "fp16", "static-int8", "weight-int8", "static-int4")
 LAYERS = (
@@ -142,6 +143,40 @@ def test_that_the_worst_class_is_the_one_the_layers_hurt():
     assert other.name == "shirt"
     assert [one.name for one in table.class_accuracies(only_a, model)] == ["shirt", "coat"]
     assert table.predict(Recipe(), model).worst_class is None
+
+
+def test_that_classes_lose_what_they_lost_where_the_same_layers_suffered():
+    rows = {
+        name: replace(SENSITIVITY[name], by_class=(SENSITIVITY[name].kl, SENSITIVITY[name].kl))
+        for name in "ab"
+    }
+    table = PredictionTable(LAYERS, sensitivity=rows, curve=CURVE, classes=("shirt", "coat"))
+    judged = Judged(0.9, 10_000, classes={"shirt": (0.9, 5000), "coat": (0.9, 5000)})
+    recipes = {name: Recipe().assign([name], STATIC_INT8) for name in "ab"}
+    losses = {"a": (0.05, 0.0), "b": (0.0, 0.05)}
+    plans = [
+        MeasuredPlan(
+            name,
+            recipes[name],
+            10_000,
+            kl=0.05,
+            changed=0.05,
+            accuracy=0.875,
+            base=0.9,
+            classes=tuple(
+                ClassAccuracy(label, 5000, 0.9, 0.9 - lost, 0.8, 1.0)
+                for label, lost in zip(("shirt", "coat"), losses[name], strict=True)
+            ),
+        )
+        for name in "ab"
+    ]
+    model = fit_prediction(table, plans, judged)
+    for name, label in (("a", "shirt"), ("b", "coat")):
+        worst = table.predict(recipes[name], model).worst_class
+        assert worst is not None
+        assert worst.name == label
+        other = next(one for one in table.class_accuracies(recipes[name], model) if one.name != label)
+        assert worst.accuracy.value < other.accuracy.value
 
 
 def test_that_no_class_is_named_while_classes_are_unknown():
