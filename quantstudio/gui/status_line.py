@@ -44,6 +44,7 @@ class StatusLine(QObject):
     def __init__(self, bar: QStatusBar, session: Session) -> None:
         super().__init__(bar)
         self._session = session
+        self._is_paused = False
         bar.setObjectName("status")
         bar.setSizeGripEnabled(False)
         self.engine = QLabel(bar)
@@ -60,6 +61,11 @@ class StatusLine(QObject):
         self.job.setAutoRaise(True)
         self.job.setToolTip("Show the jobs panel")
         self.job.clicked.connect(self.jobs_asked)
+        self.pause = QToolButton(bar)
+        self.pause.setObjectName("status.pause")
+        self.pause.setAutoRaise(True)
+        self.pause.setIconSize(QSize(14, 14))
+        self.pause.clicked.connect(self._pause_or_resume)
         self.stop = QToolButton(bar)
         self.stop.setObjectName("status.stop")
         self.stop.setAccessibleName("Stop the running job")
@@ -68,7 +74,7 @@ class StatusLine(QObject):
         self.stop.setIconSize(QSize(14, 14))
         self.stop.clicked.connect(lambda: session.cancel())
         bar.addWidget(self.engine, 1)
-        for widget in (self.job, self.progress, self.stop):
+        for widget in (self.job, self.progress, self.pause, self.stop):
             bar.addPermanentWidget(widget)
         bar.setContentsMargins(0, 0, 8, 0)
         session.jobs_changed.connect(self._refresh)
@@ -79,7 +85,7 @@ class StatusLine(QObject):
 
     def _refresh(self) -> None:
         row = self._session.job_list.running
-        for widget in (self.progress, self.stop):
+        for widget in (self.progress, self.pause, self.stop):
             widget.setVisible(row is not None)
         self.job.setVisible(bool(self._session.jobs))
         if row is None:
@@ -91,18 +97,33 @@ class StatusLine(QObject):
             self.progress.setRange(0, 0 if fraction is None else 1000)
             if fraction is not None:
                 self.progress.setValue(round(fraction * 1000))
-            self.stop.setEnabled(row.state is not JobState.CANCELLING)
+            for button in (self.pause, self.stop):
+                button.setEnabled(row.state is not JobState.CANCELLING)
+            if self._is_paused is not (row.state is JobState.PAUSED):
+                self._is_paused = row.state is JobState.PAUSED
+                self._retheme()
         self.engine.setText(self._engine_text(row))
 
     def _engine_text(self, row: JobRow | None) -> str:
         state = "Engine ready" if row is None else "Engine working"
+        if row is not None and row.state is JobState.PAUSED:
+            state = "Engine paused"
         model = self._session.model
         if model is None:
             return state
         layers = f"{count(len(model.layers))} layers"
         return f"{state}  ·  {layers}, {count(model.parameters)} parameters, {size(model.file_bytes)}"
 
+    def _pause_or_resume(self) -> None:
+        row = self._session.job_list.running
+        if row is not None:
+            act = self._session.resume_job if row.state is JobState.PAUSED else self._session.pause_job
+            act(row.job_id)
+
     def _retheme(self) -> None:
+        self.pause.setIcon(icon("play" if self._is_paused else "pause", "muted", 14))
+        self.pause.setAccessibleName(f"{'Resume' if self._is_paused else 'Pause'} the running job")
+        self.pause.setToolTip("Go on" if self._is_paused else "Wait after the present batch; nothing is lost")
         self.stop.setIcon(icon("stop", "muted", 14))
 
 

@@ -173,10 +173,15 @@ class TestActions:
         qtbot.waitUntil(lambda: line.pause.accessibleName() == "Resume Calibrate")
         qtbot.waitUntil(lambda: full.status_line.job.text().endswith("paused"))
         assert full.status_line.stop.isEnabled()
+        assert full.status_line.engine.text().startswith("Engine paused")
+        full.status_line.pause.click()
+        assert full.session.job_list.running.state is JobState.RUNNING
+        qtbot.waitUntil(lambda: full.status_line.pause.accessibleName() == "Pause the running job")
+        full.status_line.pause.click()
         full.session.pause_job(row.job_id)
         line.pause.click()
         assert full.session.job_list.running.state is JobState.RUNNING
-        assert runner.pauses == [("pause", row.job_id), ("resume", row.job_id)]
+        assert [what for what, _ in runner.pauses] == ["pause", "resume", "pause", "resume"]
         full.session.pause_job(row.job_id)
         full.session.cancel(row.job_id)
         settle(full)

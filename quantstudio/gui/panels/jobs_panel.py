@@ -170,7 +170,10 @@ class JobLine(QFrame):
         return button
 
     def _pause_or_resume(self) -> None:
-        act = self._session.resume_job if self._row.state is JobState.PAUSED else self._session.pause_job
+        # Not the row shown: it may be a moment old.
+        running = self._session.job_list.running
+        is_paused = running is not None and running.state is JobState.PAUSED
+        act = self._session.resume_job if is_paused else self._session.pause_job
         act(self._row.job_id)
 
     def _retheme(self) -> None:
