@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -97,6 +99,16 @@ def command(
         str(destination.with_suffix(".recipe.json")), inputs=(model, data, test_data, output)
     )
     check_json(json, inputs=(model, data, test_data, output, str(beside)))
+    _check_numbers(
+        {
+            "--max-drop": max_drop,
+            "--max-size-mb": max_size_mb,
+            "--max-weights-mb": max_weights_mb,
+            "--max-latency-ratio": max_latency_ratio,
+            "--average-bits": average_bits,
+            "--share-above-8": share_above_8,
+        }
+    )
     budget = SearchBudget(
         max_drop=max_drop,
         max_size_bytes=_bytes(max_size_mb),
@@ -133,6 +145,17 @@ def command(
         write_json("search", {**to_json(result), "recipe": to_json(file), "recipe_path": str(beside)}, json)
     if json != "-":
         _print(result, beside)
+
+
+def _check_numbers(options: Mapping[str, float | None]) -> None:
+    """Refuse what `float` reads but no bound can be; as JSON it would be no bound at all.
+
+    Raises:
+        RecipeError: an option is NaN or infinite.
+    """
+    for name, value in options.items():
+        if value is not None and not math.isfinite(value):
+            raise RecipeError(f"{name} {value} is no bound", hint="Give a number, or leave the option out")
 
 
 def _bytes(megabytes: float | None) -> int | None:

@@ -82,6 +82,10 @@ def commands(network: str, data: list[str], out: Path) -> dict[str, list[str]]:
         "calibrate": ["calibrate", network, *data, "--samples", "16", "-o", str(out / "s.npz")],
         "sensitivity": ["sensitivity", network, *data, "--samples", "16"],
         "quantize": ["quantize", network, *data, "--preset", "static-int8", "-o", str(out / "m.onnx")],
+        "search": [
+            *("search", network, *data, "--samples", "16", "--average-bits", "6"),
+            *("-o", str(out / "m.onnx")),
+        ],
         "compare": ["compare", network, network, *data, "--no-latency"],
     }
 
@@ -116,6 +120,8 @@ def test_that_a_file_that_is_something_else_is_refused_everywhere(kind, tmp_path
     statistics = ["--preset", "static-int8", "--statistics", where]
     assert where in refused(["quantize", NET, *statistics, "-o", str(out / "m.onnx")])
     assert where in refused(["report", where, "-o", str(out / "r.html")])
+    search = ["search", NET, *DATA, "--samples", "16", "--average-bits", "6", "-o", str(out / "m.onnx")]
+    assert where in refused([*search, "--test-data", where])
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.7, 0.99, 0.99999])
@@ -509,8 +515,11 @@ def test_that_folders_that_are_not_there_or_no_folders_are_refused(
     for folder in (tmp_path / "nowhere", project):
         for arguments in outputs(folder, project, recipe):
             assert str(folder) in refused(arguments)
+    assert str(tmp_path / "nowhere") in refused(["search", NET, *DATA, "-o", str(tmp_path / "nowhere" / "m")])
+    assert str(project) in refused(["demo", "--out", str(project / "demo")])
     for name in ("", "x" * 300, str(out)):
         refused(["quantize", NET, "--preset", "weight-int8", "-o", name])
+        refused(["search", NET, *DATA, "-o", name])
         refused(["calibrate", NET, *DATA, "-o", name])
 
 
@@ -579,6 +588,9 @@ def test_that_no_output_replaces_an_input(tmp_path, out, refused):
     refused(["calibrate", str(network), *options[:4], "-o", str(data)])
     refused(["inspect", str(network), "--json", str(network)])
     refused(["quantize", NET, *options, "-o", str(out / "m.onnx"), "--json", str(out / "m.onnx")])
+    refused(["search", str(network), *options[:4], "-o", str(network)])
+    refused(["search", NET, *options[:4], "-o", str(data)])
+    refused(["search", NET, *options[:4], "-o", str(out / "m.onnx"), "--json", str(out / "m.recipe.json")])
     assert network.read_bytes() == SAMPLE.model.read_bytes()
     assert data.read_bytes() == SAMPLE.train.read_bytes()
 
@@ -598,6 +610,10 @@ def _sql(*statements: str) -> Callable[[Path], None]:
         connection.close()
 
     return change
+
+
+SEARCH = ["search", NET, *DATA, "-o", "m.onnx"]
+DEVICES = ["devices", "--json"]
 
 
 def _cut(share: float) -> Callable[[Path], None]:
@@ -656,6 +672,19 @@ def test_that_a_damaged_project_never_ends_in_a_fault(seed, project, out, refuse
         (["sensitivity", NET, *DATA, "--method", "magic"], "fisher"),
         (["sensitivity", NET, *DATA, "--reference", "int5"], "int5"),
         (["demo", "--sample", "nope", "--out", "demo"], "digits_resnet"),
+        ([*SEARCH, "--average-bits", "nan"], "--average-bits nan is no bound"),
+        ([*SEARCH, "--max-size-mb", "inf"], "--max-size-mb inf is no bound"),
+        ([*SEARCH, "--max-weights-mb", "nan"], "--max-weights-mb nan is no bound"),
+        ([*SEARCH, "--max-size-mb", "0"], "Give 1 or more"),
+        ([*SEARCH, "--average-bits", "40"], "Give 1 to 32"),
+        ([*SEARCH, "--max-drop", "-1"], "accuracy drop"),
+        ([*SEARCH, "--share-above-8", "2"], "Give 0 to 1"),
+        ([*SEARCH, "--activations", "some"], "weight-only"),
+        ([*SEARCH, "--pin", "node_Conv_152"], "PATTERN=SCHEME"),
+        ([*SEARCH, "--pin", "nope=fp32"], "nope"),
+        ([*SEARCH, "--samples", "0"], "--samples"),
+        (["search", NET, "--average-bits", "6", "-o", "m.onnx"], "--data"),
+        ([*DEVICES, "nowhere/d.json"], "nowhere"),
     ],
 )
 def test_that_a_mistyped_command_is_one_line(arguments, says, tmp_path, monkeypatch, refused):

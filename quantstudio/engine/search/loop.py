@@ -482,7 +482,8 @@ def _checked(budget: SearchBudget) -> SearchBudget:
     }
     for name, (value, low, high) in limits.items():
         if value is not None and not low <= value <= high:
-            raise RecipeError(f"the bound on {name} cannot be {value}", hint=f"Give {low:g} to {high:g}")
+            ends = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
+            raise RecipeError(f"the bound on {name} cannot be {value}", hint=f"Give {ends}")
     if budget.max_latency_ratio is not None:
         budget = replace(budget, max_latency_ratio=min(budget.max_latency_ratio, 1.0))
     bounds = (v for n, (v, _, _) in limits.items() if not n.startswith("share"))
