@@ -6,13 +6,13 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from quantstudio.core.codec import CodecError
+from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.events import (
     ErrorInfo,
@@ -42,6 +42,8 @@ class Work:
         title: What the jobs panel shows.
         make: Called when its turn comes, with what is known then; None means that nothing has to be done.
         on_success: Takes the result and returns one sentence about it.
+        reads: What the result is read as before `on_success` gets it; None hands over its JSON values.
+        found: The result as it was read, or why it could not be.
         on_layer: Takes each layer as it comes.
         group: Work of one group is dropped when one of them fails or is cancelled.
         on_failure: Takes the error, if the job fails; returns whether the user was told of it.
@@ -50,12 +52,14 @@ class Work:
     key: str
     title: str
     make: Callable[[], JobSpec | None]
-    on_success: Callable[[Mapping[str, Any]], str]
+    on_success: Callable[[Any], str]
     on_layer: Callable[[LayerFinished], None] | None = None
     group: str = ""
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     is_detached: bool = False
     on_failure: Callable[[ErrorInfo], bool] | None = None
+    reads: type[Any] | None = None
+    found: Any = None
 
 
 class JobList(QObject):
@@ -73,7 +77,7 @@ class JobList(QObject):
         super().__init__(parent)
         self._bridge = EventBridge(self)
         self._bridge.arrived.connect(self._on_event)
-        self._runner = runner_factory(self._bridge.post)
+        self._runner = runner_factory(self._post)
         self._queue: deque[Work] = deque()
         self._running: Work | None = None
         self._rows: dict[str, JobRow] = {}
@@ -153,6 +157,18 @@ class JobList(QObject):
         self._bridge.close()
         self._runner.close()
 
+    def _post(self, job_id: str, event: Event) -> None:
+        """Called on the runner's thread: a large result is read there, not in a turn of the window."""
+        work = self._running
+        is_ours = work is not None and work.job_id == job_id
+        if work is not None and is_ours and isinstance(event, JobEnded) and event.state is JobState.SUCCEEDED:
+            values = event.result or {}
+            try:
+                work.found = values if work.reads is None else from_json(work.reads, values)
+            except CodecError as error:
+                work.found = error
+        self._bridge.post(job_id, event)
+
     def _start_next(self) -> None:
         while self._running is None and self._queue:
             work = self._queue.popleft()
@@ -206,7 +222,7 @@ class JobList(QObject):
         self._running = None
         self._end_pause(work.job_id)
         if ended.state is JobState.SUCCEEDED:
-            self._succeed(work, ended.result or {})
+            self._succeed(work)
         elif ended.state is JobState.CANCELLED:
             self._drop_group(work.group)
             self._update(work.job_id, state=JobState.CANCELLED, outcome="Cancelled; finished parts are kept")
@@ -226,11 +242,13 @@ class JobList(QObject):
             self._fail(work, "the job failed without a message", "See the log")
         self._start_next()
 
-    def _succeed(self, work: Work, result: Mapping[str, Any]) -> None:
+    def _succeed(self, work: Work) -> None:
         outcome = ""
         if not work.is_detached:
             try:
-                outcome = work.on_success(result)
+                if isinstance(work.found, CodecError):
+                    raise work.found
+                outcome = work.on_success(work.found)
             except (QuantStudioError, CodecError) as error:
                 self._fail(
                     work, str(error), "The worker's answer does not fit this window; restart QuantStudio"

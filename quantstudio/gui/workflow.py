@@ -51,8 +51,7 @@ class Workflow:
     ) -> None:
         """Open a model; what is known of the one before is replaced when it succeeds."""
 
-        def opened(result: Mapping[str, Any]) -> str:
-            model = from_json(ModelSummary, result)
+        def opened(model: ModelSummary) -> str:
             self._session.adopt_model(model, trusted=trust, factory=factory, state_path=state)
             on_opened()
             return f"{len(model.layers)} layers, {size(model.file_bytes)}"
@@ -63,6 +62,7 @@ class Workflow:
             f"Open {Path(state or path).name}",
             lambda: engine_jobs.open_model_job(path, trust=trust, factory=factory, state=state),
             opened,
+            reads=ModelSummary,
         )
 
     def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> str:
@@ -164,12 +164,12 @@ class Workflow:
                 device=self.options.provider if exact else self.options.device,
             )
 
-        def finished(result: Mapping[str, Any]) -> str:
-            found = from_json(SensitivityResult, result)
+        def finished(found: SensitivityResult) -> str:
             self._session.adopt_sensitivity_run(found)
             return f"{len(found.layers)} layers over {found.samples} samples, {found.method}"
 
-        title = f"Exact sensitivity of {_few(exact)}" if exact else "Sensitivity"
+        more = f" at {', '.join(precisions)}" if precisions else ""
+        title = f"Exact sensitivity of {_few(exact)}{more}" if exact else f"Sensitivity{more}"
         what = " ".join((*exact, *precisions, *("all but",) * all_but, *("accumulated",) * accumulated))
         self._add(
             f"sensitivity {method} {what}",
@@ -178,6 +178,7 @@ class Workflow:
             finished,
             on_layer=self._on_sensitivity,
             group=group,
+            reads=SensitivityResult,
         )
 
     def costs(self, group: str = "") -> None:
@@ -189,12 +190,11 @@ class Workflow:
                 return None
             return engine_jobs.costs_job(self._model(), state.calibration_data, state.statistics_path)
 
-        def finished(result: Mapping[str, Any]) -> str:
-            costs = from_json(CostTable, result)
+        def finished(costs: CostTable) -> str:
             self._session.adopt_costs(costs)
             return f"FP32 takes {number(costs.fp32_ms, 2)} ms" if costs.fp32_ms else "sizes of every scheme"
 
-        self._add("costs", "Cost tables", make, finished, group=group)
+        self._add("costs", "Cost tables", make, finished, group=group, reads=CostTable)
 
     # Building and measuring.
 
@@ -314,12 +314,14 @@ class Workflow:
         key: str,
         title: str,
         make: Callable[[], JobSpec | None],
-        on_success: Callable[[Mapping[str, Any]], str],
+        on_success: Callable[[Any], str],
         *,
         on_layer: Callable[[LayerFinished], None] | None = None,
         group: str = "",
+        reads: type[Any] | None = None,
     ) -> str:
-        return self._session.job_list.add(Work(key, title, make, on_success, on_layer, group))
+        work = Work(key, title, make, on_success, on_layer, group, reads=reads)
+        return self._session.job_list.add(work)
 
     def _model(self) -> ModelSummary:
         if self._session.model is None:
