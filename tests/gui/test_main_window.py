@@ -168,7 +168,8 @@ class TestActions:
         line = full.jobs_panel.line(row.job_id)
         assert line.pause.accessibleName() == "Pause Calibrate"
         line.pause.click()
-        qtbot.waitUntil(lambda: line.accessibleName() == "Calibrate, paused, paused")
+        qtbot.waitUntil(lambda: line.detail.text() == "paused")
+        assert line.accessibleName() == "Calibrate, paused, paused"
         assert full.session.job_list.running.state is JobState.PAUSED
         qtbot.waitUntil(lambda: line.pause.accessibleName() == "Resume Calibrate")
         qtbot.waitUntil(lambda: full.status_line.job.text().endswith("paused"))

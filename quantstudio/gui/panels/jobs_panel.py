@@ -142,9 +142,9 @@ class JobLine(QFrame):
         detail = row.outcome or (row.label if not row.state.is_final else "")
         if row.state is JobState.QUEUED:
             detail = "waiting"
-        self.detail.setText(f"{detail}. {row.hint}" if row.hint else detail)
-        if row.state is JobState.PAUSED:
+        elif row.state is JobState.PAUSED:
             detail = "paused"
+        self.detail.setText(f"{detail}. {row.hint}" if row.hint else detail)
         running = row.state in (JobState.RUNNING, JobState.PAUSED, JobState.CANCELLING)
         self.bar.setVisible(running)
         if running:
