@@ -148,6 +148,14 @@ class Commands(QObject):
                 for key, letter in keys.items()
             ),
             ActionSpec("edit.rules", "R&ules…", self.edit_rules, "rules", "Ctrl+Shift+R"),
+            ActionSpec(
+                "edit.threshold",
+                "&Threshold on sensitivity",
+                self._window.show_threshold,
+                "sensitivity",
+                "Ctrl+Shift+H",
+                "Put everything above a line in one precision",
+            ),
             ActionSpec("edit.find", "&Find layer", self._window.focus_filter, "search", "Ctrl+F"),
             ActionSpec("edit.settings", "&Settings…", self.edit_settings, "settings", "Ctrl+,"),
         )
@@ -161,12 +169,14 @@ class Commands(QObject):
             ActionSpec("view.palette", "&Command palette", self.open_palette, "command", "Ctrl+K"),
             ActionSpec("view.fullscreen", "F&ull screen", self.toggle_fullscreen, "fit", "F11"),
             ActionSpec("view.inspect", "&Inspect", lambda: window.show_tab(0), "search", "Ctrl+1"),
+            ActionSpec("view.classes", "Sensitivity by &class", window.show_classes, "sensitivity"),
             ActionSpec("view.tradeoff", "Trade-&off", lambda: window.show_tab(1), "tradeoff", "Ctrl+2"),
             ActionSpec("view.compare", "Com&pare", lambda: window.show_tab(2), "compare", "Ctrl+3"),
             ActionSpec("view.plans", "P&lans", lambda: window.toggle_below("plans"), "plan", "Ctrl+4"),
             ActionSpec("view.jobs", "&Jobs", lambda: window.toggle_below("jobs"), "list", "Ctrl+5"),
             ActionSpec("view.log", "Lo&g", lambda: window.toggle_below("log"), "log", "Ctrl+6"),
             ActionSpec("view.layers", "Layer t&able", window.toggle_layers, "layers", "Ctrl+L"),
+            ActionSpec("view.next_area", "Go to the &next area", window.focus_next_area, keys="F6"),
         )
 
     def _model(self) -> tuple[ActionSpec, ...]:

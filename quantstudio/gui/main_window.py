@@ -93,6 +93,7 @@ class MainWindow(QMainWindow):
         self.tabs = QTabWidget(centre)
         self.tabs.setObjectName("tabs")
         self.tabs.setAccessibleName("Views")
+        self.tabs.tabBar().setAccessibleName("Views")
         self.tabs.setDocumentMode(True)
         # Less than the plots ask for: on a small screen, with the panel below open, they give way first.
         self.tabs.setMinimumHeight(TABS_MINIMUM_PX)
@@ -122,6 +123,7 @@ class MainWindow(QMainWindow):
         self.below = QTabWidget()
         self.below.setObjectName("below")
         self.below.setAccessibleName("Plans, jobs and log")
+        self.below.tabBar().setAccessibleName("Plans, jobs and log")
         self.below.setDocumentMode(True)
         self.plans_panel = PlansPanel(self.session)
         self.jobs_panel = JobsPanel(self.session)
@@ -261,11 +263,37 @@ class MainWindow(QMainWindow):
         """Show one of the tabs: inspect, trade-off, compare."""
         self.tabs.setCurrentIndex(index)
 
+    def show_threshold(self) -> None:
+        """Show the line over the sensitivity bars, the arrow keys on it."""
+        self.show_tab(0)
+        if self._plots_built > 0:
+            self.inspect_panel.sensitivity.show_threshold()
+
+    def show_classes(self) -> None:
+        """Show which layer hurts which class."""
+        self.show_tab(0)
+        if self._plots_built > 0:
+            self.inspect_panel.sensitivity.show_classes()
+
     def show_search(self) -> None:
         """Show the trade-off with the search beside it."""
         self.show_tab(1)
         if self._plots_built > 1:
             self.tradeoff_panel.open_search()
+
+    def focus_next_area(self) -> None:
+        """Move the focus on: the layers, the tabs, the panel below where it is open."""
+        areas = (
+            (self.layers_dock, self.layers_panel.table),
+            (self.tabs, self.tabs.tabBar()),
+            (self.below_dock, self.below.tabBar()),
+        )
+        shown = [(area, target) for area, target in areas if area.isVisible()]
+        focused = self.focusWidget()
+        now = next(
+            (i for i, (area, _) in enumerate(shown) if focused is not None and area.isAncestorOf(focused)), -1
+        )
+        shown[(now + 1) % len(shown)][1].setFocus(Qt.FocusReason.TabFocusReason)
 
     def toggle_layers(self) -> None:
         """Show or hide the layer table."""
@@ -305,6 +333,8 @@ class MainWindow(QMainWindow):
             "edit.undo": session.can_undo,
             "edit.redo": session.can_redo,
             "edit.rules": has_model,
+            "edit.threshold": has_model,
+            "view.classes": has_model,
             "edit.find": has_model,
             "model.data": has_model,
             "model.notes": has_model,

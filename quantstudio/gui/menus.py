@@ -34,10 +34,13 @@ class Menus(QObject):
         self._build_file()
         self._build_edit()
         view = self._menu("view", "&View")
-        self._add(view, "view.palette", "-", "view.inspect", "view.tradeoff", "view.compare", "-")
+        self._add(
+            view, "view.palette", "-", "view.inspect", "view.classes", "view.tradeoff", "view.compare", "-"
+        )
         self._add(
             view, "view.layers", "view.plans", "view.jobs", "view.log", "-", "view.theme", "view.fullscreen"
         )
+        self._add(view, "view.next_area")
         self._build_model()
         self._build_plan()
         self._build_run()
@@ -59,7 +62,7 @@ class Menus(QObject):
             self._add(menu, f"edit.{key.value.lower()}")
         self._filled(menu, "edit.scheme", "Set &selection to", self._fill_selection)
         self._filled(menu, "edit.by_type", "Set all of a &type", self._fill_types)
-        self._add(menu, "edit.rules", "-", "edit.find", "-", "edit.settings")
+        self._add(menu, "edit.rules", "edit.threshold", "-", "edit.find", "-", "edit.settings")
 
     def _build_model(self) -> None:
         menu = self._menu("model", "&Model")
@@ -200,6 +203,8 @@ class ToolBar(QToolBar):
         self._put("run.quantize", "run.stop", "-")
         self.plan = QToolButton(self)
         self.plan.setObjectName("toolbar.plan")
+        # As the buttons beside it: keys reach all of them through the menus.
+        self.plan.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.plan.setAccessibleName("Plan")
         self.plan.setToolTip("The plan being edited; several stand side by side")
         self.plan.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)

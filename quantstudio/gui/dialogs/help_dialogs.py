@@ -39,6 +39,7 @@ class ShortcutsDialog(Dialog):
         rows += [("Histogram", text, keys) for text, keys in CLIP_KEYS]
         rows += [("Layers", text, keys) for text, keys in LAYER_KEYS]
         self.table = QTableWidget(len(rows), 3, self)
+        self.table.setTabKeyNavigation(False)
         self.table.setObjectName("shortcuts.table")
         self.table.setAccessibleName("Commands and their keys")
         self.table.setHorizontalHeaderLabels(["Menu", "Command", "Key"])

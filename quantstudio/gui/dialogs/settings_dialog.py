@@ -143,6 +143,7 @@ class SettingsDialog(Dialog):
     def _make_table(self) -> QTableWidget:
         specs = self._actions.specs
         table = QTableWidget(len(specs), 2, self)
+        table.setTabKeyNavigation(False)
         table.setObjectName("settings.keys")
         table.setAccessibleName("Commands and their keys")
         table.setHorizontalHeaderLabels(["Command", "Key"])

@@ -1,0 +1,65 @@
+"""Without a mouse: every control of the window is reached, and none holds the focus for good."""
+
+from __future__ import annotations
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QWidget
+
+from tests.gui.conftest import settle
+
+
+def focused() -> QWidget:
+    widget = QApplication.focusWidget()
+    assert widget is not None
+    return widget
+
+
+def walk(first: QWidget, most: int = 60) -> list[QWidget]:
+    """What the Tab key goes through until it is back where it began."""
+    first.setFocus()
+    met = [focused()]
+    for _ in range(most):
+        QTest.keyClick(focused(), Qt.Key.Key_Tab)
+        if focused() is met[0]:
+            return met
+        assert focused() is not met[-1], f"{met[-1].objectName()} holds the focus"
+        met.append(focused())
+    raise AssertionError("the Tab key never comes back")
+
+
+@pytest.mark.parametrize(
+    ("tab", "there"),
+    [
+        (0, {"plot.histogram.view", "plot.sensitivity.view"}),
+        (1, {"plot.trade_off.view", "tradeoff.table"}),
+        (2, {"compare.table", "compare.choose", "compare.caution.action"}),
+    ],
+    ids=["inspect", "trade-off", "compare"],
+)
+def test_that_the_tab_key_reaches_everything_and_comes_back(full, tab, there):
+    full.show_tab(tab)
+    settle(full)
+    met = walk(full.layers_panel.table)
+    names = {widget.objectName() for widget in met}
+    assert names >= there | {"layers.table", "layers.types", "layers.search"}
+    assert [w.objectName() for w in met if not w.accessibleName() and not w.property("text")] == []
+
+
+def test_that_f6_goes_from_area_to_area(full):
+    full.layers_panel.search.setFocus()
+    QTest.keyClick(full, Qt.Key.Key_F6)
+    assert focused() is full.tabs.tabBar()
+    QTest.keyClick(full, Qt.Key.Key_F6)
+    assert focused() is full.layers_panel.table
+    full.show_below(full.plans_panel)
+    full.tabs.tabBar().setFocus()
+    QTest.keyClick(full, Qt.Key.Key_F6)
+    assert focused() is full.below.tabBar()
+
+
+def test_that_arrows_change_the_tab(full):
+    full.tabs.tabBar().setFocus()
+    QTest.keyClick(focused(), Qt.Key.Key_Right)
+    assert full.tabs.currentIndex() == 1
