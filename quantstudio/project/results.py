@@ -74,10 +74,9 @@ class ResultStore:
 
     def put_result(self, kind: str, key: str, value: Any) -> None:  # noqa: ANN401
         """Keep a result (JSON or a value of core); an older one of that kind and key is replaced."""
+        row = (kind, key, time.time(), dump(value))
         with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)", (kind, key, time.time(), dump(value))
-            )
+            connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)", row)
 
     def result(self, kind: str, key: str) -> Any | None:  # noqa: ANN401
         """JSON values of one result; None where there is none or it cannot be read."""
