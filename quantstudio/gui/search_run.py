@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,10 +125,11 @@ class SearchRun(QObject):
             "search",
             "Search",
             lambda: self._spec(terms, made),
-            lambda result: self._finished(result, terms, made),
+            lambda found: self._finished(found, terms, made),
             self._on_layer,
             group,
             on_failure=self._failed,
+            reads=SearchResult,
         )
         self._job_id = session.job_list.add(work)
         session.workflow.measure(group, variant=lambda: str(made.get("variant", "")))
@@ -186,8 +186,8 @@ class SearchRun(QObject):
         run = state.sensitivity_run or SensitivityResult("fisher", SENSITIVITY_SAMPLES, 0.0, "int4", ())
         return replace(run, layers=tuple(replace(row, by_class=()) for row in rows), curve=state.curve)
 
-    def _finished(self, result: Mapping[str, Any], terms: SearchTerms, made: dict[str, Any]) -> str:
-        session, found = self._session, from_json(SearchResult, result)
+    def _finished(self, found: SearchResult, terms: SearchTerms, made: dict[str, Any]) -> str:
+        session = self._session
         self._draft = self._obstacle = None
         session.adopt_search(found)
         recipe = found.chosen.recipe

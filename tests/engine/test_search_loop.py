@@ -196,21 +196,18 @@ def test_that_packed_bytes_of_a_recipe_are_those_of_the_search(net, tmp_path):
 
 
 def test_that_plans_that_break_on_the_test_data_are_followed_by_finer_ones(net, tmp_path, monkeypatch):
-    graph, data = net
-    loose = found(net, tmp_path, max_drop=0.5, test=data)
-    assert loose.chosen.measured is not None
-    limit = loose.chosen.measured.kl / 3
+    limit = 0.012  # nats; the cheapest plans that keep half a point here have 0.02 to 0.04
 
     def judged(_loop, one):
         one.test = one.measurement
         return one.measurement.kl <= limit
 
     monkeypatch.setattr("quantstudio.engine.search.loop._Loop._keeps_drop_on_test", judged)
-    strict = found(net, tmp_path, max_drop=0.5, test=data)
-    assert strict.chosen.measured is not None
-    assert strict.chosen.measured.kl <= limit
+    result = found(net, tmp_path, max_drop=0.5, test=net[1])
+    assert result.chosen.measured is not None
+    assert result.chosen.measured.kl <= limit
     # Not eight bits everywhere, which held as well.
-    assert strict.chosen.measured.average_bits < 7
+    assert result.chosen.measured.average_bits < 5
 
 
 def timed_as(ratio):

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import JobState
+from quantstudio.core.search_results import SearchBudget
+from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.gui.session import Session
 from quantstudio.jobs.process import ProcessRunner
 from quantstudio.project.store import Project
@@ -94,6 +96,44 @@ def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, mode
         assert again.jobs == ()
     finally:
         again.close()
+
+
+def test_that_a_search_draws_its_front_and_builds_what_it_chose(qtbot, model, data, tmp_path):
+    session = Session(ProcessRunner, project=Project.create(tmp_path / "work.qstudio"))
+    drafts: list[int] = []
+
+    def note() -> None:
+        front = session.search.front
+        if front is not None and session.search.result is None:
+            drafts.append(len(front.tried))
+
+    session.search.changed.connect(note)
+    try:
+        session.open_path(str(model))
+        finish(qtbot, session)
+        session.adopt_data(data, None)
+        # Labels are drawn by lot here: nothing is known of accuracy.
+        session.search.start(SearchTerms(SearchBudget(average_bits=5.0)))
+        finish(qtbot, session)
+        chosen = session.search.chosen
+        assert chosen is not None, session.jobs
+        assert chosen.measured is not None
+        assert chosen.measured.average_bits <= 5.0
+        assert drafts  # it was seen while it ran
+        variant = session.current_variant
+        assert variant is not None
+        assert variant.recipe == chosen.recipe
+        assert variant.result is not None
+        assert Path(variant.path).stat().st_size == variant.result.size_bytes
+        assert [row.title for row in session.jobs if row.state is not JobState.SUCCEEDED] == []
+        session.search.start(SearchTerms(SearchBudget(average_bits=1.5)))
+        finish(qtbot, session)
+        obstacle = session.search.obstacle
+        assert obstacle is not None
+        assert obstacle.bound == "average_bits"
+        assert obstacle.nearest > 1.5
+    finally:
+        session.close()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
