@@ -324,26 +324,28 @@ def search(
         )
     graph = load_graph(graph_path)
     check_float_weights(graph)
-    return search_plans(
-        graph,
-        _dataset(graph, data),
-        Path(output),
-        SearchRequest(
-            budget=_read(SearchBudget, budget or {}, "budget"),
-            family=ActivationFamily(family),
-            pins=tuple(_read(LayerRule, pin, "pins") for pin in pins),
-            samples=samples,
-            calibration=_read(CalibrationSettings, calibration, "calibration") if calibration else None,
-        ),
-        test=_dataset(graph, test_data) if test_data else None,
-        known=Known(
-            _statistics(graph, statistics),
-            _read(SensitivityResult, sensitivity, "sensitivity") if sensitivity else None,
-            _read(CostTable, costs, "costs") if costs else None,
-        ),
-        reporter=reporter,
-        cancel=cancel or never_cancelled(),
-    )
+    with default_store() as store:
+        return search_plans(
+            graph,
+            _dataset(graph, data),
+            Path(output),
+            SearchRequest(
+                budget=_read(SearchBudget, budget or {}, "budget"),
+                family=ActivationFamily(family),
+                pins=tuple(_read(LayerRule, pin, "pins") for pin in pins),
+                samples=samples,
+                calibration=_read(CalibrationSettings, calibration, "calibration") if calibration else None,
+            ),
+            test=_dataset(graph, test_data) if test_data else None,
+            known=Known(
+                _statistics(graph, statistics),
+                _read(SensitivityResult, sensitivity, "sensitivity") if sensitivity else None,
+                _read(CostTable, costs, "costs") if costs else None,
+                store,
+            ),
+            reporter=reporter,
+            cancel=cancel or never_cancelled(),
+        )
 
 
 def compare(

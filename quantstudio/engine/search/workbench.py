@@ -20,6 +20,7 @@ from quantstudio.core.search_results import SEARCHED_PRECISIONS, ActivationFamil
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
+from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
@@ -91,11 +92,12 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Tables made before, so that a search need not make them again."""
+    """Tables made before, so that a search need not make them again; `store` holds parts of them."""
 
     statistics: Statistics | None = None
     sensitivity: SensitivityResult | None = None
     costs: CostTable | None = None
+    store: ResultStore | None = None
 
 
 class Workbench:
@@ -144,7 +146,7 @@ class Workbench:
         self.statistics = known.statistics or self._calibrated(families)
         sensitivity = known.sensitivity
         if sensitivity is None or not _is_complete(sensitivity):
-            sensitivity = self._estimated()
+            sensitivity = self._estimated(known.store)
         self.rows = {row.name: row for row in sensitivity.layers}
         self.curve = sensitivity.curve
         self.judge = Judge(graph, dataset, samples=request.samples, cancel=cancel)
@@ -162,7 +164,7 @@ class Workbench:
             cancel=self.cancel,
         )
 
-    def _estimated(self) -> SensitivityResult:
+    def _estimated(self, store: ResultStore | None) -> SensitivityResult:
         return fisher_sensitivity(
             self.graph,
             self._dataset,
@@ -170,6 +172,7 @@ class Workbench:
             precisions=SEARCHED_PRECISIONS,
             reference="int4",
             statistics=self.statistics,
+            store=store,
             reporter=self.reporter,
             cancel=self.cancel,
         )
