@@ -745,3 +745,16 @@ def test_that_a_result_that_cannot_be_read_is_left_out_of_the_report(project, tm
     assert capfd.readouterr().err.startswith("warning: p.qstudio: result 'costs' was left out")
     assert (tmp_path / "r.html").is_file()
     assert project.read_bytes() == before
+
+
+def test_that_a_refusal_after_a_warning_is_one_line(tmp_path, out, refused, capfd):
+    network = str(sample("digits_transformer").model)
+    assert invoke(["quantize", network, "--preset", "weight-int8", "-o", str(tmp_path / "m.onnx")]) == 0
+    assert capfd.readouterr().err.startswith("warning: 8 of 43 layers stay float")
+    recipe = json.loads((tmp_path / "m.recipe.json").read_text(encoding="utf-8"))
+    recipe["output"]["digest"] = "0" * 64
+    (tmp_path / "r.json").write_text(json.dumps(recipe), encoding="utf-8")
+    before = (tmp_path / "m.onnx").read_bytes()
+    assert "differs" in refused(["run", str(tmp_path / "r.json")])
+    assert (tmp_path / "m.onnx").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
