@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtCore import QCoreApplication, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QAbstractItemView, QComboBox, QLineEdit
 
+from quantstudio.core import figures
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
+from quantstudio.core.prediction_check import Figure
 from quantstudio.core.recipe import RangeOverride
 from quantstudio.gui.itemmodels.layer_table import LayerColumn
 from quantstudio.gui.panels.compare_panel import ComparePanel
@@ -28,6 +32,7 @@ from tests.gui.sample_session import (
     model_summary,
     sensitivity,
     variant_result,
+    with_classes,
 )
 
 LEFT = Qt.MouseButton.LeftButton
@@ -156,7 +161,6 @@ def test_that_rows_sorted_by_sensitivity_follow_the_stream_after_a_while(qtbot, 
     panel.table.sortByColumn(LayerColumn.SENSITIVITY, Qt.SortOrder.DescendingOrder)
     worst = session.layers[7]
     found = sensitivity(worst, 1)
-    from dataclasses import replace
 
     session.adopt_sensitivity([replace(found, kl=5.0)])
     qtbot.waitUntil(lambda: panel.filter.index(0, LayerColumn.NAME).data() == worst.name)
@@ -307,8 +311,6 @@ def test_that_the_precision_list_changes_the_bars(qtbot, session):
 
 
 def test_that_exact_results_are_tagged_measured(qtbot, session):
-    from dataclasses import replace
-
     panel = shown(qtbot, SensitivityPanel(session), 900, 280)
     session.adopt_sensitivity([replace(s, method="exact") for s in session.sensitivity.values()])
     qtbot.waitUntil(lambda: panel.tag.text == "measured")
@@ -342,6 +344,55 @@ def test_that_measured_figures_carry_sign_tone_and_interval(qtbot, measured):
     assert "95 % interval" in panel.quality_card.toolTip()
     assert "2.7× faster" in panel.latency_card.accessibleName()
     assert panel.size_card.delta.property("role") == "good"
+
+
+def test_that_a_prediction_tells_its_interval_the_class_at_risk_and_memory(qtbot, session):
+    with_classes(session, 10)
+    names = session.state.sensitivity_run.classes
+    session.state.curve = replace(session.state.curve, by_class=(0.9,) * len(names), samples=512)
+    costs = session.costs
+    rows = {
+        name: replace(row, memory_bytes={one: 2 * size for one, size in row.weight_bytes.items()})
+        for name, row in costs.layers.items()
+    }
+    session.adopt_costs(replace(costs, layers=rows, fp32_memory_bytes=160_000_000))
+    panel = shown(qtbot, KeyFiguresPanel(session), 900, 90)
+    qtbot.waitUntil(lambda: session.prediction.worst_class is not None)
+    turn()
+    prediction = session.prediction
+    worst = prediction.worst_class
+    assert worst.name in names
+    assert f"class {worst.name} is most at risk" in panel.quality_card.toolTip()
+    assert "90 % interval" in panel.quality_card.toolTip().replace("\u202f", " ")
+    assert "not yet checked against a measured variant" in panel.quality_card.toolTip()
+    assert worst.name in panel.quality_card.more.text()
+    assert panel.size_card.more.text() == f"{figures.size(prediction.memory_bytes)} peak memory"
+    assert "predicted" in panel.size_card.toolTip()
+    assert panel.latency_card.more.isHidden()
+
+
+def test_that_measured_classes_and_memory_replace_the_predicted_ones(qtbot, measured):
+    panel = shown(qtbot, KeyFiguresPanel(measured), 900, 90)
+    result = measured.current_variant.result
+    worst = min(result.per_class, key=lambda row: row.variant - row.base)
+    assert worst.label in panel.quality_card.more.text()
+    assert panel.size_card.more.text() == f"{figures.size(result.peak_memory_bytes)} peak memory"
+    assert "peak memory of a process that runs one sample" in panel.size_card.toolTip()
+
+
+def test_that_measured_variants_correct_the_prediction(qtbot, measured):
+    panel = shown(qtbot, KeyFiguresPanel(measured), 900, 90)
+    measured.set_scheme([measured.layers[0].name], "fp32")
+    qtbot.waitUntil(lambda: panel.quality_card.tag.text == "predicted")
+    turn()
+    built = [one for one in measured.variants if one.result is not None and not one.is_base]
+    assert measured.prediction.plans == len(built)
+    assert f"corrected by {len(built)} measured variants" in panel.quality_card.toolTip()
+    points = measured.prediction_points()
+    assert [point.name for point in points] == [one.name for one in built]
+    assert all(point.low <= point.predicted <= point.high for point in points)
+    sizes = measured.prediction_points(Figure.SIZE)
+    assert [point.measured for point in sizes] == [one.result.size_bytes for one in built]
 
 
 def test_that_a_changed_recipe_never_shows_a_stale_figure_as_current(qtbot, measured):

@@ -159,7 +159,7 @@ class KeyFiguresPanel(QWidget):
             detail += f"; 95 % interval {figures.percent(value.low)} to {figures.percent(value.high)}"
         worst = _worst_measured(variant)
         if worst:
-            detail += f"; most lost: class {worst}"
+            detail += f"; most lost, in points: class {worst}"
         ends = _ends(value) if quality.has_interval else ""
         self._set_quality(
             figures.percent(value.value),
@@ -315,8 +315,8 @@ def _memory_detail(memory_bytes: int, tag: str) -> str:
 
 
 def _ends(value: Interval) -> str:
-    """An interval of shares, shortly: "88.1 to 89.9 %"."""
-    return f"{figures.number(100 * value.low, 1)} to {figures.percent(value.high, 1)}"
+    """An interval of shares, shortly: "88.1–89.9 %"."""
+    return f"{figures.number(100 * value.low, 1)}–{figures.percent(value.high, 1)}"
 
 
 def _joined(*parts: str) -> str:
@@ -329,7 +329,7 @@ def _prediction_detail(prediction: Prediction, accuracy: Interval) -> str:
     worst = prediction.worst_class
     if worst is not None:
         detail += (
-            f"; class {worst.name} is expected to lose most: {figures.percent(worst.accuracy.value, 1)}, "
+            f"; class {worst.name} is most at risk: {figures.percent(worst.accuracy.value, 1)} expected, "
             f"{rate} interval {_ends(worst.accuracy)}, {figures.percent(worst.base, 1)} in FP32"
         )
     if not prediction.plans:
@@ -339,7 +339,7 @@ def _prediction_detail(prediction: Prediction, accuracy: Interval) -> str:
 
 
 def _worst_predicted(prediction: Prediction) -> str:
-    """The class that is expected to lose most: "Shirt −4.2 pp"."""
+    """The class that may well lose most, with the points it is expected to: "Shirt −4.2"."""
     worst = prediction.worst_class
     if worst is None:
         return ""
@@ -353,7 +353,7 @@ def _worst_measured(variant: Variant) -> str:
 
 
 def _class_text(name: str, change: float) -> str:
-    return f"{name} {figures.points(100 * change, 1)}" if change < 0 else ""
+    return f"{name} {figures.number(100 * change, 1, signed=True)}" if change < 0 else ""
 
 
 def _short(delta: str) -> str:

@@ -82,6 +82,8 @@ class KeyFigure(QFrame):
         column.addLayout(bottom)
         column.addWidget(self.more)
         column.addWidget(self.note)
+        # Figures of a row stand on one line, whatever is below some of them.
+        column.addStretch(1)
         # Cards in a row are as high as the highest of them.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
 
