@@ -149,6 +149,9 @@ class PlansPanel(QWidget):
         name = self._session.plans[item.row()].name
         if item.text() != name:
             self._session.rename_plan(name, item.text())
+            self._is_filling = True
+            item.setText(self._session.plans[item.row()].name)  # the old one where the new was refused
+            self._is_filling = False
         self._refresher.request()
 
     def _on_rename(self) -> None:
