@@ -16,7 +16,12 @@ def _said(number):
 def test_that_events_of_another_thread_arrive_in_order(qtbot):
     bridge, arrived = EventBridge(), []
     bridge.arrived.connect(lambda job, event: arrived.append((job, int(event.text), threading.get_ident())))
-    sender = threading.Thread(target=lambda: [bridge.post("job", _said(i)) for i in range(50)])
+
+    def send() -> None:
+        for number in range(50):
+            bridge.post("job", _said(number))
+
+    sender = threading.Thread(target=send)
     sender.start()
     sender.join()
     assert arrived == []
