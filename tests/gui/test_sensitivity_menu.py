@@ -243,3 +243,16 @@ def test_that_the_figures_of_the_bars_are_saved_as_csv(panel, tmp_path):
     lines = (tmp_path / "bars.csv").read_text().splitlines()
     assert lines[0] == "layer,kl_nats,low_nats,high_nats,method"
     assert len(lines) == 25
+
+
+def test_that_the_line_and_the_classes_are_commands(qtbot, full):
+    panel = full.inspect_panel.sensitivity
+    full.tabs.setCurrentIndex(2)
+    full.actions_list["edit.threshold"].trigger()
+    assert full.tabs.currentIndex() == 0
+    assert panel.threshold_bar.isVisible()
+    assert full.focusWidget() is panel.strip.view
+    full.actions_list["view.classes"].trigger()
+    assert panel.kind == "classes"
+    panel.show_kind("bars")
+    panel.threshold.setChecked(False)

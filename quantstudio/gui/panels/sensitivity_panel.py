@@ -155,6 +155,17 @@ class SensitivityPanel(QWidget):
             plot.add_to_header(widget)
         self._on_sensitivity_changed()
 
+    def show_threshold(self) -> None:
+        """Show the line over the bars and let the arrow keys move it."""
+        self.show_kind(BARS)
+        if self._session.sensitivity:
+            self.threshold.setChecked(True)
+            self.strip.view.setFocus()
+
+    def show_classes(self) -> None:
+        """Show which layer hurts which class."""
+        self.show_kind(CLASSES)
+
     # ------------------------------------------------------------------ content
 
     def _on_sensitivity_changed(self) -> None:

@@ -254,6 +254,7 @@ class ThresholdBar(QWidget):
     def _on_apply(self) -> None:
         keep, rest = self._keys()
         self._session.set_threshold(self.above, self.below, keep=keep, rest=rest)
+        self._strip.view.setFocus()  # where the line can be moved on
         self.refresh()
 
 

@@ -320,7 +320,8 @@ class ClassSensitivityPlot(Plot):
 
     def _tip(self, layer: int, label: int) -> str:
         kl = float(self._kl[layer, label])
-        head = f"{self._layers[layer]}  ·  {self._classes[label]}"
+        name = self._classes[label]
+        head = f"{self._layers[layer]}  ·  {f'class {name}' if name.isdigit() else name}"
         if math.isnan(kl):
             return f"{head}\nno samples of this class, or not analysed yet"
         row = self._kl[layer][np.isfinite(self._kl[layer])]
@@ -363,7 +364,8 @@ class ClassSensitivityPlot(Plot):
 
     @override
     def recolour(self, theme: Theme) -> None:
-        self._band.setOpts(brush=None, pen=pg.mkPen(theme.accent, width=2))
+        # The accent is a blue as the cells are: the colour of the text is seen on all of them.
+        self._band.setOpts(brush=None, pen=pg.mkPen(theme.text, width=2))
         if self._kl.size:
             self._draw()
 

@@ -73,7 +73,7 @@ class ThresholdLine(pg.InfiniteLine):  # type: ignore[misc]  # pyqtgraph has no 
 
     def __init__(self) -> None:
         super().__init__(0.0, angle=0, movable=True)
-        self.setZValue(20)
+        self.setZValue(21)
         self.word = pg.TextItem("", anchor=(0.0, 1.0))
         self.word.setFont(ui_font(11, semibold=True))
         self.word.setZValue(20)
