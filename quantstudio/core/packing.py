@@ -42,8 +42,9 @@ def packed_plan(layers: Sequence[LayerInfo], recipe: Recipe) -> PackedPlan:
     names = {layer.name for layer in chosen}
     total = sum(FLOAT_BYTES * layer.parameters for layer in layers if layer.name not in names)
     weights, bits, above = 0, 0, 0
+    schemes = recipe.schemes(chosen)
     for layer in chosen:
-        scheme = recipe.scheme_for(layer)
+        scheme = schemes[layer.name]
         owns = layer.name in owners
         total += packed_bytes(layer, scheme, owns_weight=owns)
         own = parameter_counts(layer, owns_weight=owns)[0]

@@ -152,6 +152,23 @@ class Recipe:
                 return rule.scheme
         return FP32
 
+    def asked_schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
+        """`asked_scheme` of every layer in one pass over the rules: for many layers named one by one."""
+        asked = {layer.name: FP32 for layer in layers}
+        for rule in self.rules:
+            if rule.is_exact:
+                asked.update((name, rule.scheme) for name in rule.names if name in asked)
+            else:
+                asked.update((layer.name, rule.scheme) for layer in layers if rule.matches(layer))
+        return asked
+
+    def schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
+        """`scheme_for` of every layer."""
+        asked = self.asked_schemes(layers)
+        return {
+            layer.name: asked[layer.name] if is_legal(layer, asked[layer.name]) else FP32 for layer in layers
+        }
+
     def resolve(self, layers: Iterable[LayerInfo]) -> dict[str, LayerScheme]:
         """Scheme of every layer by name.
 
@@ -177,7 +194,7 @@ class Recipe:
                     where=override.tensor,
                     hint="Give a finite range with low below high",
                 )
-        return {name: self.scheme_for(layer) for name, layer in listed.items()}
+        return self.schemes(tuple(listed.values()))
 
     @staticmethod
     def _check_exact(rule: LayerRule, listed: dict[str, LayerInfo]) -> None:

@@ -84,16 +84,16 @@ def set_by_hand(
         layers: Of the model.
         found: Plans of earlier searches.
     """
-    schemes = {layer.name: recipe.scheme_for(layer) for layer in searched(layers)}
-    chosen = {layer.name for layer in searched(layers) if _is_singled_out(recipe, layer)}
-    by_name = {layer.name: layer for layer in layers}
-    for recipe_found in {point.recipe.digest: point.recipe for point in found}.values():
-        changed = {
-            name for name, scheme in schemes.items() if recipe_found.scheme_for(by_name[name]) != scheme
-        }
+    known = searched(layers)
+    asked = recipe.asked_schemes(known)
+    chosen = _singled_out(recipe, known)
+    for other in {id(point.recipe): point.recipe for point in found if chosen}.values():
+        before = other.asked_schemes(known)
+        changed = {name for name, scheme in asked.items() if before[name] != scheme}
         if len(changed) < len(chosen):
             chosen = changed
-    return {name: scheme for name, scheme in schemes.items() if name in chosen}
+    legal = recipe.schemes(known)
+    return {name: scheme for name, scheme in legal.items() if name in chosen}
 
 
 def pins_for(schemes: dict[str, LayerScheme]) -> tuple[LayerRule, ...]:
@@ -104,8 +104,12 @@ def pins_for(schemes: dict[str, LayerScheme]) -> tuple[LayerRule, ...]:
     )
 
 
-def _is_singled_out(recipe: Recipe, layer: LayerInfo) -> bool:
-    for rule in reversed(recipe.rules):
-        if rule.matches(layer):
-            return bool(rule.names or rule.op_types)
-    return False
+def _singled_out(recipe: Recipe, layers: Sequence[LayerInfo]) -> set[str]:
+    """Layers whose deciding rule names them, their type or a pattern."""
+    found: set[str] = set()
+    for rule in recipe.rules:
+        matched = (
+            set(rule.names) if rule.is_exact else {layer.name for layer in layers if rule.matches(layer)}
+        )
+        found = found | matched if rule.names or rule.op_types else found - matched
+    return found & {layer.name for layer in layers}

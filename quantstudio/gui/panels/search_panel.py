@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QCheckBox,
@@ -58,6 +60,7 @@ class SearchPanel(Card):
         self._session = session
         self._refresher = Refresher(self, 1)
         self._references: tuple[Reference, ...] = ()
+        self._made_of: tuple[object, ...] = ()
         self._bounds = bounds_for(())
         self.rows = {bound.key: BoundRow(bound) for bound in self._bounds}
         self.rows["max_drop"].set_value(self._bounds[0].usual)
@@ -241,10 +244,7 @@ class SearchPanel(Card):
 
     def _refresh(self) -> None:
         session = self._session
-        self._references = references(session, self._family())
-        self._bounds = bounds_for(self._references)
-        for bound in self._bounds:
-            self.rows[bound.key].set_bound(bound)
+        self._refresh_references()
         by_hand = self._by_hand()
         self.keep.setEnabled(bool(by_hand))
         self.keep.setText(
@@ -255,6 +255,20 @@ class SearchPanel(Card):
         self._show_outlook()
         self._show_verdict()
         self._show_foot()
+
+    def _refresh_references(self) -> None:
+        """Single precisions are predicted anew only where what they are made of has changed."""
+        state = self._session.state
+        measured = (state.base_result, *(one.result for one in state.built))
+        tables = (state.model, state.costs, state.curve, state.sensitivity_run)
+        made_of = (self._family(), *tables, *measured)
+        if len(made_of) == len(self._made_of) and all(map(operator.is_, made_of, self._made_of)):
+            return
+        self._made_of = made_of
+        self._references = references(self._session, self._family())
+        self._bounds = bounds_for(self._references)
+        for bound in self._bounds:
+            self.rows[bound.key].set_bound(bound)
 
     def _show_outlook(self) -> None:
         known = {one.precision: one for one in self._references}
