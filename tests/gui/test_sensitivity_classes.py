@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PySide6.QtWidgets import QApplication
 
 from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.results import SensitivityResult
+from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.panels.sensitivity_panel import BARS, CLASSES, SensitivityPanel
 from quantstudio.gui.plots.sensitivity_classes import ClassSensitivityPlot, colours
 from quantstudio.gui.theme import DARK, LIGHT, Theme, apply_theme
@@ -213,3 +215,22 @@ def test_that_a_project_of_before_opens(session):
         stored.pop(name)
     found = from_json(SensitivityResult, stored)
     assert (found.classes, found.kl_all) == ((), None)
+
+
+def test_that_classes_and_directions_are_there_after_reopening(session):
+    row = replace(
+        session.sensitivity[session.layers[0].name],
+        by_class=(0.25, math.nan, *[0.5] * 8),
+        method="exact",
+        kl_all_but=0.6,
+        accumulated_sqnr_db=21.5,
+    )
+    session.adopt_sensitivity_run(SensitivityResult("exact", 512, 1.0, "int4", (row,), kl_all=0.7))
+    session._save_sensitivity()
+    found = Keeper(session.project).load()
+    assert found.sensitivity_run is not None
+    assert (found.sensitivity_run.classes[0], found.sensitivity_run.kl_all) == ("T-shirt", 0.7)
+    kept = found.sensitivity[row.name]
+    assert (kept.by_class[0], kept.kl_all_but, kept.accumulated_sqnr_db) == (0.25, 0.6, 21.5)
+    assert math.isnan(kept.by_class[1])
+    assert kept.measured == ("int4", "int8", "int8-activations")

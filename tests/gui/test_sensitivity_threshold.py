@@ -191,6 +191,7 @@ def test_that_layers_that_cannot_have_the_precision_are_said(panel, session):
     norms = sum(not layer.schemes for layer in session.layers)
     assert f"24 layers above: {24 - norms} stay FP16, {norms} cannot" in bar.words.text()
     assert "the scale of a norm" in bar.words.accessibleDescription()
+    assert session.layers[5].name in bar.words.toolTip()
 
 
 def test_that_another_precision_keeps_the_number_above(panel):

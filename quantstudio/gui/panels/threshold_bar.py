@@ -220,7 +220,7 @@ class ThresholdBar(QWidget):
         named = [f"{one.name}: {one.reason or 'no such form'}" for one in unable[:_NAMED_IN_TIP]]
         if len(unable) > len(named):
             named.append(f"and {len(unable) - len(named)} more")
-        self.words.setAccessibleDescription("; ".join(named))
+        self.words.set_detail("\n".join(named))
         full = [above.words(_layers(above.count) + " above"), below.words(f"{below.count} below")]
         sides = _DOT.join(part for part in full if part)
         short = above.words("")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantstudio.core import figures
+from quantstudio.core.accuracy_law import accuracy_law
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity
 from quantstudio.core.sensitivity_rows import EXACT, measured_precisions
 
@@ -80,24 +81,13 @@ def scale_for(values: Iterable[float], curve: AccuracyCurve | None) -> Sensitivi
     if not len(kls):
         return None
     largest = float(kls.max())
-    budget = None if curve is None else kl_of_drop(curve, BUDGET_POINTS)
-    if budget is not None:
+    if curve is not None:
+        law = accuracy_law(curve, base=curve.accuracy[0], samples=curve.samples, labelled=curve.labelled)
+        budget = law.largest_kl(BUDGET_POINTS / 100)
         label = f"{figures.number(BUDGET_POINTS, 1)}{figures.THIN_SPACE}pp"
         return SensitivityScale(budget * WARN_PART, budget, label, largest)
     bad = float(kls.sum()) * SHARE_BAD
     return SensitivityScale(bad * WARN_PART, bad, "10 % of the sum", largest)
-
-
-def kl_of_drop(curve: AccuracyCurve, points: float) -> float | None:
-    """The KL at which the curve has lost that many points; None where it never does."""
-    accuracy = np.asarray(curve.accuracy)
-    if len(accuracy) < 2:
-        return None
-    lost = (accuracy[0] - np.minimum.accumulate(accuracy)) * 100
-    if lost[-1] < points:
-        return None
-    kl = float(np.interp(points, lost, np.asarray(curve.kl)))
-    return kl if kl > 0 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class ElidedLabel(QLabel):
         super().__init__(text, parent)
         self._mode = mode
         self._shorter: tuple[str, ...] = ()
+        self._detail = ""
         self.setTextFormat(Qt.TextFormat.PlainText)
         # A subtitle with a minimum width of its own would hold the whole dock open.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -48,6 +49,13 @@ class ElidedLabel(QLabel):
             self._update_tooltip()
             self.update()
 
+    def set_detail(self, text: str) -> None:
+        """What the tooltip says besides, whether the text fits or not."""
+        if text != self._detail:
+            self._detail = text
+            self.setAccessibleDescription(text.replace("\n", "; "))
+            self._update_tooltip()
+
     @override
     def minimumSizeHint(self) -> QSize:
         return QSize(0, super().minimumSizeHint().height())
@@ -73,4 +81,5 @@ class ElidedLabel(QLabel):
         painter.end()
 
     def _update_tooltip(self) -> None:
-        self.setToolTip(self.text() if self.is_elided else "")
+        parts = (self.text() if self.is_elided else "", self._detail)
+        self.setToolTip("\n".join(part for part in parts if part))
