@@ -86,6 +86,7 @@ class PlansPanel(QWidget):
         header = table.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(len(_COLUMNS) - 1, QHeaderView.ResizeMode.ResizeToContents)
         header.setHighlightSections(False)
         table.currentCellChanged.connect(self._on_current_changed)
         table.itemChanged.connect(self._on_renamed)
