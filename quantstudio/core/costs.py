@@ -94,7 +94,6 @@ class CostTable:
         written_ratio: Time of the model written with every layer FP32 over that of the model as opened:
             what is written says less of its tensors, and the runtime fuses more.
         fp32_memory_bytes: Peak memory of a fresh process that runs FP32 once; 0 where not measured.
-        runtime_memory_bytes: Part of it that was there before the model.
     """
 
     layers: Mapping[str, LayerCost]
@@ -107,7 +106,6 @@ class CostTable:
     tensors: tuple[LiveTensor, ...] = ()
     written_ratio: float = 1.0
     fp32_memory_bytes: int = 0
-    runtime_memory_bytes: int = 0
 
 
 def activation_peak(sizes: NDArray[np.float64], first: NDArray[np.intp], last: NDArray[np.intp]) -> float:

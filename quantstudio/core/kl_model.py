@@ -99,13 +99,11 @@ class KlModel:
         mean: (a, d of every part of `PARTS`, b).
         covariance: Of these, row by row.
         spread: Deviation of ln KL of a plan about the model.
-        plans: Measured plans it was fitted to.
     """
 
     mean: tuple[float, ...] = (LEVEL[0], *(PART[0] for _ in PARTS), BEND[0])
     covariance: tuple[tuple[float, ...], ...] = field(default_factory=lambda: _rows(_prior_covariance()))
     spread: float = SPREAD
-    plans: int = 0
 
     @cached_property
     def factors(self) -> Array:
@@ -185,7 +183,7 @@ def fitted_kl(points: Sequence[tuple[Array, float]]) -> KlModel:
         variance = (_SPREAD_PLANS * SPREAD**2 + float(rest @ rest)) / (
             _SPREAD_PLANS + max(len(used) - effective, 0.0)
         )
-    return KlModel(tuple(mean.tolist()), _rows(np.linalg.inv(normal)), float(np.sqrt(variance)), len(used))
+    return KlModel(tuple(mean.tolist()), _rows(np.linalg.inv(normal)), float(np.sqrt(variance)))
 
 
 def _log_kl(parts: Array, factors: Array, mean: Array) -> float:

@@ -61,7 +61,6 @@ class Judged:
         samples: Samples.
         labelled: Whether they have labels.
         classes: Accuracy and support by class name.
-        latency_ms: Median latency; None where not measured.
         memory_bytes: Peak memory of a fresh process; None where not measured.
     """
 
@@ -69,7 +68,6 @@ class Judged:
     samples: int
     labelled: bool = True
     classes: Mapping[str, tuple[float, int]] = field(default_factory=dict)
-    latency_ms: float | None = None
     memory_bytes: int | None = None
 
 
@@ -201,7 +199,6 @@ def judged_base(base: VariantResult) -> Judged:
         samples=base.samples,
         labelled="top1" in base.metrics,
         classes={row.label: (row.base, row.support) for row in base.per_class},
-        latency_ms=base.latency_ms.p50 if base.latency_ms else None,
         memory_bytes=base.peak_memory_bytes or None,
     )
 

@@ -10,6 +10,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtSvg import QSvgRenderer
 
+from quantstudio.core.accuracy_law import accuracy_law
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, LayerSensitivity
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.class_accuracy import MOST_CLASSES, ClassAccuracyPlot
@@ -18,7 +19,6 @@ from quantstudio.gui.plots.latency import LatencyPlot
 from quantstudio.gui.plots.sensitivity_scale import (
     SensitivityScale,
     StripRow,
-    kl_of_drop,
     scale_for,
     strip_row,
 )
@@ -114,15 +114,15 @@ CURVE = AccuracyCurve((0.0, 0.1, 0.2), (0.90, 0.89, 0.88), (0.9, 0.88, 0.87), (0
 
 
 def test_that_the_threshold_is_the_kl_that_costs_a_tenth_of_a_point():
-    assert kl_of_drop(CURVE, 0.1) == pytest.approx(0.01)  # 1 point per 0.1 nats
     scale = scale_for([0.005, 0.02], CURVE)
     assert scale is not None
-    assert [scale.level(kl) for kl in (0.001, 0.005, 0.02)] == [0, 1, 2]
+    law = accuracy_law(CURVE, base=0.9, samples=0, labelled=True)
+    assert law.drop(scale.bad) == pytest.approx(0.001)
+    assert [scale.level(kl) for kl in (0.1 * scale.bad, 0.9 * scale.bad, 0.02)] == [0, 1, 2]
 
 
-def test_that_a_flat_curve_falls_back_to_shares_of_the_sum():
-    flat = AccuracyCurve((0.0, 0.1), (0.9, 0.9), (0.9, 0.9), (0.9, 0.9), labelled=True)
-    scale = scale_for([0.5, 9.5], flat)
+def test_that_without_a_curve_shares_of_the_sum_decide():
+    scale = scale_for([0.5, 9.5], None)
     assert scale is not None
     assert scale.bad == pytest.approx(1.0)
     assert scale_for([], CURVE) is None

@@ -115,7 +115,6 @@ def cost_table(
         tensors=tensors,
         written_ratio=written,
         fp32_memory_bytes=base.peak_bytes,
-        runtime_memory_bytes=runtime_bytes,
     )
     return replace(costs, border=_border_cost(costs, borders, ratios))
 
