@@ -16,7 +16,7 @@ from quantstudio.gui.plots.sensitivity_scale import direction_words, precision_t
 from quantstudio.gui.widgets.check_menu import CheckMenu
 from tests.gui.conftest import find, settle
 from tests.gui.plot_mouse import shown
-from tests.gui.sample_session import analysed_session
+from tests.gui.sample_session import CURVE, analysed_session
 
 ROW = LayerSensitivity(
     "conv",
@@ -211,13 +211,15 @@ def test_that_the_menu_opens_below_its_button(qtbot, panel):
 def test_that_bars_come_after_the_first_batch_and_whiskers_shrink(qtbot, session):
     panel = shown(qtbot, SensitivityPanel(session), 900, 320)
     row = session.sensitivity[session.layers[0].name]
-    session.state.sensitivity = {}
+    session.state.sensitivity, session.state.curve = {}, None
     session.adopt_sensitivity([replace(row, kl_low=row.kl * 0.2, kl_high=row.kl * 2)])
     qtbot.waitUntil(lambda: sum(r.kl is not None for r in panel.strip.rows) == 1)
     assert panel.strip.subtitle.text().startswith("1 of ")
     wide = panel.strip.rows[0].high
     session.adopt_sensitivity([replace(row, kl_low=row.kl * 0.9, kl_high=row.kl * 1.1)])
     qtbot.waitUntil(lambda: panel.strip.rows[0].high < wide)
+    session.adopt_sensitivity([row], CURVE)
+    qtbot.waitUntil(lambda: panel.strip.subtitle.text().startswith("KL of the output"))
 
 
 def test_that_arrow_keys_choose_the_bar_beside(qtbot, panel, session):

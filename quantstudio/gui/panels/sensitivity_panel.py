@@ -243,8 +243,10 @@ class SensitivityPanel(QWidget):
     def _tell_what(self, known: int) -> None:
         """What the bars mean and how many are there."""
         session, precision = self._session, self._precision
+        is_finished = session.sensitivity_curve is not None or session.state.sensitivity_run is not None
         missing = sum(
-            bool(layer.schemes) and layer.name not in session.sensitivity for layer in session.layers
+            layer.quantizable and layer.name not in session.sensitivity
+            for layer in (() if is_finished else session.layers)
         )
         progress = f"{known} of {known + missing} layers  ·  " if missing else ""
         what = "at the reference precision" if precision == REFERENCE else f"to {precision_text(precision)}"
