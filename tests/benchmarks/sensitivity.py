@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,46 +24,43 @@ from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.runtime import open_session, run, worker_threads
-from tests.benchmarks.sensitivity_peers import plain_loop, runtime_debugger
+from tests.benchmarks.sensitivity_peers import debugger_models, plain_loop, runtime_debugger
 from tests.shared_data import MODELS, TRAIN, TRANSFORM
 
 NETS = ("fmnist_resnet", "fmnist_mobilenet", "fmnist_vit")
 SAMPLES = 512
 PRECISIONS = ("int8", "int4", "int2", "int8-activations")
 BOTH = "int8+int8-activations"
-PASSES_AROUND = 3
 DEBUGGER_SAMPLES = 128
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians over interleaved rounds, and their ratio round by round."""
+    """FP32 passes something takes: by the clock, and by processor time, which others' load disturbs less."""
 
-    estimate_ms: float
-    pass_ms: float
     passes: float
+    cpu_passes: float
 
 
-def cost(graph: Graph, dataset: Dataset, rounds: int) -> Cost:
-    """Interleaved timing of the whole estimate and of one FP32 pass."""
-    session = open_session(Path(graph.summary.graph_path))
-    feed = next(dataset.batches(SAMPLES)).feed
-    run(session, feed)
-    fisher_sensitivity(graph, dataset, samples=64, precisions=PRECISIONS)
-    estimates, passes = [], []
+Work = Callable[[], object]
+
+
+def cost(work: Work, one_pass: Work, rounds: int) -> Cost:
+    """Some work timed in turn with a pass before and after it; the median ratio of all rounds."""
+    one_pass()
+    ratios = []
     for _ in range(rounds):
-        start = time.perf_counter()
-        run(session, feed)
-        middle = time.perf_counter()
-        fisher_sensitivity(graph, dataset, samples=SAMPLES, precisions=PRECISIONS)
-        end = time.perf_counter()
-        run(session, feed)
-        passes.append((middle - start + time.perf_counter() - end) / 2)
-        estimates.append(end - middle)
-    ratios = [estimate / one for estimate, one in zip(estimates, passes, strict=True)]
-    return Cost(1e3 * float(np.median(estimates)), 1e3 * float(np.median(passes)), float(np.median(ratios)))
+        before, middle, after = _seconds(one_pass), _seconds(work), _seconds(one_pass)
+        ratios.append(2 * middle / (before + after))
+    wall, cpu = np.median(ratios, axis=0)
+    return Cost(float(wall), float(cpu))
+
+
+def _seconds(work: Work) -> NDArray[np.float64]:
+    """By the clock, and of the processor in all threads of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return np.array([time.perf_counter() - wall, time.process_time() - cpu])
 
 
 def agreement(fisher: SensitivityResult, exact: SensitivityResult, precision: str) -> dict[str, float]:
@@ -87,48 +83,37 @@ def agreement(fisher: SensitivityResult, exact: SensitivityResult, precision: st
     }
 
 
-def timed_in_passes(work: Callable[[], T], one_pass: Callable[[], float]) -> tuple[float, T]:
-    """What some work costs, in FP32 passes timed before and after it, and what it gave."""
-    before = [one_pass() for _ in range(PASSES_AROUND)]
-    start = time.perf_counter()
-    found = work()
-    seconds = time.perf_counter() - start
-    after = [one_pass() for _ in range(PASSES_AROUND)]
-    return seconds / float(np.median(before + after)), found
-
-
-def peers(graph: Graph, dataset: Dataset, exact: SensitivityResult, row: Callable[..., None]) -> None:
-    """The same question asked in other ways, one precision each."""
-    session = open_session(Path(graph.summary.graph_path))
-    feed = next(dataset.batches(SAMPLES)).feed
-    part = next(dataset.batches(DEBUGGER_SAMPLES)).feed
-
-    def one_pass(data: Mapping[str, NDArray[np.generic]] = feed) -> float:
-        start = time.perf_counter()
-        run(session, data)
-        return time.perf_counter() - start
+def peers(graph: Graph, dataset: Dataset, exact: SensitivityResult, one_pass: Work) -> None:
+    """The same question asked in other ways, one precision each, once."""
 
     def ranked(found: Mapping[str, float], precision: str) -> float:
         truth = {layer.name: layer.by_precision.get(precision) for layer in exact.layers}
         pairs = [(value, truth[name]) for name, value in found.items() if truth.get(name) is not None]
         return float(spearmanr(*np.array(pairs, dtype=np.float64).T).statistic)
 
-    passes, one_by_one = timed_in_passes(
-        lambda: exact_sensitivity(graph, dataset, samples=SAMPLES, precisions=("int4",)), one_pass
+    one_by_one = cost(
+        lambda: exact_sensitivity(graph, dataset, samples=SAMPLES, precisions=("int4",)), one_pass, 1
     )
-    row(
-        "measured one by one (exact)",
-        passes,
-        ranked({r.name: r.kl for r in one_by_one.layers}, "int4"),
-        "int4",
-    )
-    passes, (_, loop) = timed_in_passes(lambda: plain_loop(graph, dataset, SAMPLES, "int4"), one_pass)
-    row("plain loop, a session a layer", passes, ranked(loop, "int4"), "int4")
+    row("measured one by one (exact)", one_by_one, 1.0, "int4")
+    loop: dict[str, float] = {}
+    loop_cost = cost(lambda: loop.update(plain_loop(graph, dataset, SAMPLES, "int4")), one_pass, 1)
+    row("plain loop, a session a layer", loop_cost, ranked(loop, "int4"), "int4")
     # The debugger keeps every tensor of both models: a quarter of the samples, in passes over as many.
-    seconds, errors = runtime_debugger(graph, dataset, DEBUGGER_SAMPLES)
-    pass_s = float(np.median([one_pass(part) for _ in range(2 * PASSES_AROUND)]))
+    errors: dict[str, dict[str, float]] = {}
+    short_pass = fp32_pass(graph, dataset, DEBUGGER_SAMPLES)
+    with debugger_models(graph, dataset, DEBUGGER_SAMPLES) as paths:
+        debugging = cost(
+            lambda: errors.update(runtime_debugger(graph, dataset, DEBUGGER_SAMPLES, paths)), short_pass, 1
+        )
     for label, error in errors.items():
-        row(f"ORT qdq_loss_debug, {label} error", seconds / pass_s, ranked(error, BOTH), BOTH)
+        row(f"ORT qdq_loss_debug, {label} error", debugging, ranked(error, BOTH), BOTH)
+
+
+def fp32_pass(graph: Graph, dataset: Dataset, samples: int) -> Work:
+    """One plain run over so many samples at once."""
+    session = open_session(Path(graph.summary.graph_path))
+    feed = next(dataset.batches(samples)).feed
+    return lambda: run(session, feed)
 
 
 def show(line: str) -> None:
@@ -145,35 +130,39 @@ def main() -> None:
     parser.add_argument("--no-exact", action="store_true", help="cost of the estimate only")
     parser.add_argument("--no-peers", action="store_true", help="leave the loop and the debugger out")
     arguments = parser.parse_args()
-    show(f"{SAMPLES} training images, {worker_threads()} threads")
+    show(f"{SAMPLES} training images, {worker_threads()} threads; costs in FP32 passes over as many")
     for name in arguments.nets:
         graph = open_model(MODELS / f"{name}.onnx")
         dataset = open_dataset(
             DataSpec(str(TRAIN), parse_transform(TRANSFORM), SAMPLES), graph.summary.inputs
         )
-        found = cost(graph, dataset, arguments.rounds)
-        show(f"{name}: one FP32 pass takes {found.pass_ms:.0f} ms")
-        show(f"  {'':<34} {'passes':>7} {'Spearman':>9} {'est./truth 10 - 50 - 90 %':>26}")
+        one_pass = fp32_pass(graph, dataset, SAMPLES)
+        show(f"{name:<36} {'clock':>7} {'CPU':>7} {'Spearman':>9} {'est./truth 10 - 50 - 90 %':>26}")
+        fisher_sensitivity(graph, dataset, samples=64, precisions=PRECISIONS)
+        estimate = cost(
+            lambda: fisher_sensitivity(graph, dataset, samples=SAMPLES, precisions=PRECISIONS),  # noqa: B023
+            one_pass,
+            arguments.rounds,
+        )
+        row(f"estimate, {len(PRECISIONS)} precisions", estimate)
         if arguments.no_exact:
-            row(f"estimate, {len(PRECISIONS)} precisions", found.passes)
             continue
         precisions = (*PRECISIONS, BOTH)
         fisher = fisher_sensitivity(graph, dataset, samples=SAMPLES, precisions=precisions)
         exact = exact_sensitivity(graph, dataset, samples=SAMPLES, precisions=precisions)
-        row(f"estimate, {len(PRECISIONS)} precisions", found.passes)
         for precision in precisions:
             figures = agreement(fisher, exact, precision)
             ratios = " - ".join(f"{figures[f'ratio_p{p}']:.2f}" for p in (10, 50, 90))
             row(f"  of which {precision}", None, figures["spearman"], ratios)
         if not arguments.no_peers:
-            peers(graph, dataset, exact, row)
+            peers(graph, dataset, exact, one_pass)
 
 
-def row(label: str, passes: float | None, spearman: float | None = None, note: str = "") -> None:
+def row(label: str, passes: Cost | None, spearman: float | None = None, note: str = "") -> None:
     """One line of the table."""
-    cost_text = "" if passes is None else f"{passes:.1f}"
+    wall, cpu = ("", "") if passes is None else (f"{passes.passes:.1f}", f"{passes.cpu_passes:.1f}")
     rank = "" if spearman is None else f"{spearman:.3f}"
-    show(f"  {label:<34} {cost_text:>7} {rank:>9} {note:>26}")
+    show(f"  {label:<34} {wall:>7} {cpu:>7} {rank:>9} {note:>26}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,14 +25,11 @@ from quantstudio.engine.runtime import open_session, run
 BATCH = 32
 
 
-def plain_loop(
-    graph: Graph, dataset: Dataset, samples: int, precision: str
-) -> tuple[float, dict[str, float]]:
-    """Seconds, and mean KL by layer: copy the model, change one weight, open a session, run, compare."""
+def plain_loop(graph: Graph, dataset: Dataset, samples: int, precision: str) -> dict[str, float]:
+    """Mean KL by layer: copy the model, change one weight, open a session, run, compare."""
     one = trial(precision)
     weights = {t.name: t for t in graph.proto.graph.initializer}
     session = open_session(graph.proto.SerializeToString())
-    start = time.perf_counter()
     base = log_softmax(_outputs(session, dataset, samples))
     found = {}
     for layer in graph.layers:
@@ -45,16 +42,12 @@ def plain_loop(
         changed.CopyFrom(numpy_helper.from_array(rounded, layer.weight_name))
         outputs = _outputs(open_session(copy.SerializeToString()), dataset, samples)
         found[layer.name] = float(kl_divergence(base, log_softmax(outputs)).mean())
-    return time.perf_counter() - start, found
+    return found
 
 
-def runtime_debugger(
-    graph: Graph, dataset: Dataset, samples: int
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """Seconds, and both errors of each layer's output (negative SQNR in dB) from ORT's qdq_loss_debug.
-
-    Its quantized model (QDQ, U8 activations, S8 weights per channel) is made before the clock starts.
-    """
+@contextmanager
+def debugger_models(graph: Graph, dataset: Dataset, samples: int) -> Iterator[tuple[Path, Path]]:
+    """The FP32 model, and ORT's quantized one (QDQ, U8 activations, S8 weights per channel)."""
     logging.getLogger().setLevel(logging.ERROR)
     with TemporaryDirectory() as folder:
         plain, quantized = Path(folder) / "plain.onnx", Path(folder) / "quantized.onnx"
@@ -68,16 +61,20 @@ def runtime_debugger(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        start = time.perf_counter()
-        seen = []
-        for path in (plain, quantized):
-            augmented = path.with_suffix(".all.onnx")
-            debugger.modify_model_output_intermediate_tensors(str(path), str(augmented))
-            seen.append(debugger.collect_activations(str(augmented), _Reader(dataset, samples)))
-        matched = debugger.create_activation_matching(seen[1], seen[0])
-        errors = debugger.compute_activation_error(matched)
-        seconds = time.perf_counter() - start
-    return seconds, {
+        yield plain, quantized
+
+
+def runtime_debugger(
+    graph: Graph, dataset: Dataset, samples: int, paths: tuple[Path, Path]
+) -> dict[str, dict[str, float]]:
+    """Both errors of each layer's output (negative SQNR in dB) from ORT's qdq_loss_debug."""
+    seen = []
+    for path in paths:
+        augmented = path.with_suffix(".all.onnx")
+        debugger.modify_model_output_intermediate_tensors(str(path), str(augmented))
+        seen.append(debugger.collect_activations(str(augmented), _Reader(dataset, samples)))
+    errors = debugger.compute_activation_error(debugger.create_activation_matching(seen[1], seen[0]))
+    return {
         label: {
             layer.name: -float(errors[layer.outputs[0]][key])
             for layer in graph.layers

@@ -103,10 +103,12 @@ class _Kept(list[Feed]):
 
 @dataclass(slots=True)
 class _Collected:
-    """What one changed graph does to the outputs, batch by batch."""
+    """What one changed graph does to the outputs; `waiting` are outputs not compared yet, with FP32's."""
 
     divergence: list[Scores] = field(default_factory=list)
     hits: list[NDArray[np.bool_]] = field(default_factory=list)
+    waiting: list[tuple[Feed, Feed]] = field(default_factory=list)
+    waiting_bytes: int = 0
 
     def joined(self) -> Measured:
         return Measured(np.concatenate(self.divergence), np.concatenate(self.hits) if self.hits else None)
@@ -213,18 +215,29 @@ class ExactScorer:
             after_batch()
         if kept.fits:
             self._cut = replace(cut, feeds=list(kept))
+        for collected in found:
+            if collected.waiting:
+                self._compare(collected)
         return [collected.joined() for collected in found]
 
     def _collect(self, collected: _Collected, base: Feed, outputs: Feed, index: int) -> None:
-        moved = divergence(
-            [base[n] for n in self._objective.outputs],
-            [outputs[n] for n in self._objective.outputs],
-            self._objective,
-            self._deviations,
-        )
-        collected.divergence.append(moved)
+        collected.waiting.append((base, outputs))
+        collected.waiting_bytes += sum(array.nbytes for array in outputs.values())
+        # Comparing a batch of a small network takes longer than running it; many at once take as long as one.
+        if collected.waiting_bytes > _OUTPUT_BYTES:
+            self._compare(collected)
         if self._labels is not None:
             collected.hits.append(self._right(outputs, index))
+
+    def _compare(self, collected: _Collected) -> None:
+        """Divergence of the outputs that wait."""
+        names = self._objective.outputs
+        base, outputs = (
+            [np.concatenate([pair[side][n] for pair in collected.waiting]) for n in names] for side in (0, 1)
+        )
+        collected.divergence.append(divergence(base, outputs, self._objective, self._deviations))
+        collected.waiting.clear()
+        collected.waiting_bytes = 0
 
     # -- cutting ---------------------------------------------------------------------------------------
 
