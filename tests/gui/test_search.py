@@ -441,6 +441,35 @@ def test_that_without_a_measured_variant_fp32_stands_where_the_search_saw_it(qtb
     assert str(SAMPLES) in base.detail
 
 
+def test_that_outputs_that_are_no_classes_are_judged_by_their_sqnr(qtbot):
+    session = measured_session(12)
+    found = result(LAYERS, "search.onnx", SearchBudget(average_bits=5.0))
+
+    def without_classes(point):
+        bare = {"metric": None, "metric_low": None, "metric_high": None, "drop": None, "kl": 0.001}
+        measured = replace(point.measured, **bare) if point.measured else None
+        return replace(point, predicted=replace(point.predicted, **bare), measured=measured)
+
+    session.adopt_search(
+        replace(
+            found,
+            metric_name="",
+            base_metric=None,
+            chosen=without_classes(found.chosen),
+            front=tuple(map(without_classes, found.front)),
+            tried=tuple(map(without_classes, found.tried)),
+        )
+    )
+    panel = shown(qtbot, TradeoffPanel(session), 1000, 700)
+    settle_panel()
+    assert panel.plot.labels[1] == "Output SQNR (dB)"
+    quality = {p.name: p.quality.value for p in panel.plot.points}
+    assert quality["INT2 everywhere"] == pytest.approx(30.0)  # a thousandth of the power is noise
+    assert quality["Dynamic"] == pytest.approx(31.4)
+    assert "FP32" not in quality
+    session.close()
+
+
 # ---------------------------------------------------------------------- the window
 
 

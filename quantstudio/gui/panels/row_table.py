@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 Column = TypeVar("Column", bound=IntEnum)
 ROW_PX = 30
-NAME_LEAST_PX = 110
+NAME_LEAST_PX = 128
 
 
 def row_table(name: str, title: str, model: QAbstractItemModel, widths: Mapping[Column, int]) -> QTableView:

@@ -302,6 +302,7 @@ class SearchPanel(Card):
         if obstacle is not None:
             self.verdict_text.setProperty("role", "error")
             self.verdict_text.setText(obstacle_text(obstacle, self._bounds))
+            self.verdict_text.setToolTip("")
             value = getattr(relaxed(self.budget, obstacle), obstacle.bound)
             bound = next(b for b in self._bounds if b.key == obstacle.bound)
             self.nearest.setText(
@@ -318,6 +319,8 @@ class SearchPanel(Card):
                 f"Chosen: {plan_name(chosen)}, {figures.size(plan.weight_bytes)} packed, "
                 f"{change_text(plan)} measured{speed}."
             )
+            notes = self._session.search.result.notes if self._session.search.result is not None else ()
+            self.verdict_text.setToolTip("\n".join(notes))
         self.verdict_text.style().unpolish(self.verdict_text)
         self.verdict_text.style().polish(self.verdict_text)
 

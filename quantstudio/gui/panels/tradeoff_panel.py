@@ -36,6 +36,7 @@ from quantstudio.gui.widgets.small_button import SmallButton
 
 VARIANTS, PLANS = "variants", "plans"
 TRADE_OFF, CHECK = "tradeoff", "check"
+SQNR_NAME = "Output SQNR"
 # A panel at least this wide shows the search beside the plot without being asked.
 SEARCH_ROOM_PX = 800
 _VARIANT_WIDTHS = {
@@ -238,11 +239,10 @@ class TradeoffPanel(QWidget):
         if not points:
             self._show_empty()
             return
-        quality = self._quality_name()
+        quality, unit = (SQNR_NAME, "dB") if makes.is_sqnr else (self._quality_name(), "%")
         where = f" {ON_CALIBRATION}" if self._session.is_measured_on_calibration else ""
-        self.plot.show_points(
-            points, f"{quality}{where} against {COST_NAMES[self._cost()]}", makes.axis, f"{quality} (%)"
-        )
+        title = f"{quality}{where} against {COST_NAMES[self._cost()]}"
+        self.plot.show_points(points, title, makes.axis, f"{quality} ({unit})")
         self._show_limits()
 
     def _turn_to_plans(self) -> None:
@@ -268,9 +268,11 @@ class TradeoffPanel(QWidget):
             self.plot.show_empty("Open a model to compare its variants.")
         elif self._session.test_data is None and self._session.calibration_data is None:
             self.plot.show_empty("Choose data to measure on, then build and measure a variant.")
+        elif self._session.search.job is not None:
+            self.plot.show_empty("The front is drawn here as soon as the first plans are measured.")
         else:
             self.plot.show_empty(
-                "Nothing has been measured yet. Build this recipe and measure it: it becomes the first dot.",
+                "Nothing has been measured yet. Measure this recipe, or search for the best plans.",
                 "Measure",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from quantstudio.core import figures
@@ -9,7 +10,7 @@ from quantstudio.core.packing import PackedPlan, packed_plan
 from quantstudio.core.results import Interval
 from quantstudio.core.search_results import PlanPoint, SearchBudget, SearchFront
 from quantstudio.gui.itemmodels.plan_facts import figures_of, plan_lines
-from quantstudio.gui.itemmodels.variant_facts import latency_of, quality_of, size_of
+from quantstudio.gui.itemmodels.variant_facts import Quality, latency_of, quality_of, size_of
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits, TradeOffPoint
 from quantstudio.gui.search_run import plan_name
 from quantstudio.gui.session import Session, Variant
@@ -17,6 +18,7 @@ from quantstudio.gui.session import Session, Variant
 PREDICTED_KEY = "predicted"
 PLAN_KEY = "plan "
 SMALL_BYTES = 2_000_000
+SQNR = "sqnr"
 
 
 class Cost(StrEnum):
@@ -40,7 +42,8 @@ class TradeoffPoints:
     """Makes dots in the unit of one cost.
 
     Quality is the accuracy of FP32 as it was measured less what a plan loses: a search and a measurement look
-    at different samples, on which FP32 itself is not equally good.
+    at different samples, on which FP32 itself is not equally good. Outputs that are no class scores have no
+    accuracy: there it is the SQNR of the output in decibels, of which FP32 has no end.
     """
 
     def __init__(self, session: Session, cost: Cost, packed: dict[str, PackedPlan]) -> None:
@@ -60,6 +63,11 @@ class TradeoffPoints:
             Cost.LATENCY: "Latency p50 (ms)",
             Cost.BITS: "Average bits a weight",
         }[self._cost]
+
+    @property
+    def is_sqnr(self) -> bool:
+        """Whether quality is the SQNR of the output."""
+        return self._front is not None and not self._front.metric_name
 
     def all(self) -> list[TradeOffPoint]:
         """Every dot, the topmost first; empty without a measured one."""
@@ -142,12 +150,12 @@ class TradeoffPoints:
     # Variants.
 
     def _variant(self, variant: Variant) -> TradeOffPoint | None:
-        quality, cost = quality_of(variant), self._cost_of(variant)
+        quality, cost = self._quality_of(variant), self._cost_of(variant)
         model = self._session.model
         if quality is None or cost is None or model is None:
             return None
         value = quality.value
-        lines = [f"{quality.name} {figures.percent(value.value)}"]
+        lines = [f"{quality.name} {self._quality_text(value.value)}"]
         if self._name_of(variant) != variant.name:
             lines.append(variant.name)
         if quality.has_interval:
@@ -161,11 +169,22 @@ class TradeoffPoints:
             key=variant.variant_hash,
             name=self._name_of(variant),
             cost=cost,
-            quality=_percent(value),
+            quality=value if self.is_sqnr else _percent(value),
             is_base=variant.is_base,
             is_current=variant.is_current,
             detail="\n".join(lines),
         )
+
+    def _quality_of(self, variant: Variant) -> Quality | None:
+        if not self.is_sqnr:
+            return quality_of(variant)
+        agreement = variant.result.agreement if variant.result is not None else None
+        if variant.is_base or agreement is None or not math.isfinite(agreement.sqnr_db):
+            return None
+        return Quality(SQNR, "Output SQNR", _exact(agreement.sqnr_db), has_interval=False)
+
+    def _quality_text(self, value: float) -> str:
+        return figures.decibels(value) if self.is_sqnr else figures.percent(value)
 
     def _name_of(self, variant: Variant) -> str:
         """Its own name; that of a mixed plan would run across the plot."""
@@ -205,10 +224,10 @@ class TradeoffPoints:
         """The recipe as it is now, as a hollow diamond, until it has been measured."""
         session = self._session
         prediction, current = session.prediction, session.current_variant
-        if prediction is None or prediction.accuracy is None or (current is not None and current.result):
+        if self.is_sqnr or prediction is None or prediction.accuracy is None:
             return None
         cost = self._predicted_cost()
-        if cost is None:
+        if cost is None or (current is not None and current.result):
             return None
         accuracy = prediction.accuracy
         return TradeOffPoint(
@@ -257,21 +276,26 @@ class TradeoffPoints:
         return found
 
     def _plan(self, point: PlanPoint, role: DotRole) -> TradeOffPoint | None:
-        plan, level = figures_of(point), self._level
-        cost = self._cost_of_plan(point)
-        if cost is None or level is None or plan.drop is None:
+        cost, quality = self._cost_of_plan(point), self._quality_of_plan(point)
+        if cost is None or quality is None:
             return None
         return TradeOffPoint(
             key=PLAN_KEY + self._session.search.digest_of(point),
             name=plan_name(point, is_chosen=role is DotRole.CHOSEN),
             cost=_exact(cost),
-            quality=_exact(max(0.0, level * 100 - plan.drop)),
+            quality=_exact(quality),
             is_current=role is DotRole.FRONT and point.recipe == self._session.recipe,
             is_predicted=point.measured is None,
             detail="\n".join([*plan_lines(point), "click to load this plan"]),
             role=role,
             is_named=role is DotRole.CHOSEN or (role is DotRole.TRIED and bool(point.name)),
         )
+
+    def _quality_of_plan(self, point: PlanPoint) -> float | None:
+        plan, level = figures_of(point), self._level
+        if self.is_sqnr:  # their divergence is noise power over signal power
+            return -10 * math.log10(plan.kl) if math.isfinite(plan.kl) and plan.kl > 0 else None
+        return None if level is None or plan.drop is None else max(0.0, level * 100 - plan.drop)
 
     def _cost_of_plan(self, point: PlanPoint) -> float | None:
         plan = figures_of(point)

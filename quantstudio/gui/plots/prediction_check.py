@@ -43,7 +43,7 @@ class PredictionCheckPlot(Plot):
         nothing = np.zeros(0)
         self._diagonal = pg.InfiniteLine(pos=(0, 0), angle=45)
         self._bars = pg.ErrorBarItem(x=nothing, y=nothing, left=nothing, right=nothing, beam=0.0)
-        self._dots = pg.ScatterPlotItem(size=DOT_PX, hoverable=True, hoverSize=DOT_PX + 4)
+        self._dots = pg.ScatterPlotItem(size=DOT_PX, hoverable=True, hoverSize=DOT_PX + 4, tip=None)
         self.item.addItem(self._diagonal, ignoreBounds=True)
         self.item.addItem(self._bars)
         self.item.addItem(self._dots)

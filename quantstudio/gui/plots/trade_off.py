@@ -80,7 +80,7 @@ class TradeOffPlot(Plot):
         self._front = pg.PlotCurveItem([], [], antialias=True)
         self._plans = pg.PlotCurveItem([], [], antialias=True)
         self._ring = pg.ScatterPlotItem(size=RING_PX, brush=pg.mkBrush(None))
-        self._dots = pg.ScatterPlotItem(size=DOT_PX, hoverable=True, hoverSize=DOT_PX + 4)
+        self._dots = pg.ScatterPlotItem(size=DOT_PX, hoverable=True, hoverSize=DOT_PX + 4, tip=None)
         self._shades = tuple(
             pg.LinearRegionItem(orientation=way, movable=False) for way in ("vertical", "horizontal")
         )

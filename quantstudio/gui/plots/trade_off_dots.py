@@ -119,7 +119,7 @@ def stack_levels(points: Sequence[TradeOffPoint]) -> list[int]:
 
 def worth_showing(points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
     """Dots the first view shows: the far ends, a ruined network and FP32, would flatten a front."""
-    if not any(p.role is DotRole.FRONT for p in points):
+    if not any(p.role is DotRole.FRONT for p in points) or not any(p.is_base for p in points):
         return list(points)
     best = max(p.quality.value for p in points)
     losses = [best - p.quality.value for p in points if p.role in (DotRole.VARIANT, DotRole.CHOSEN)]
