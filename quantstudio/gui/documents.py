@@ -216,8 +216,11 @@ class Documents(QObject):
         self._attach(lambda: Project.temporary(restore=False))
 
     def open_project(self, path: str) -> None:
-        """Open a project file."""
-        if self._attach(lambda: Project.open(Path(path))):
+        """Open a project file, or read again the one that is open."""
+        present = self._session.project
+        # A project is locked by whoever has it open, this window too.
+        is_open = present.path.resolve() == Path(path).resolve()
+        if self._attach(lambda: present if is_open else Project.open(Path(path))):
             self.opened.emit(path)
             self._session.resume()
             for gone in self._session.project.missing():

@@ -22,6 +22,7 @@ from quantstudio.gui.panels.tradeoff_points import PLAN_KEY, Cost
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits
 from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.gui.session import Session
+from quantstudio.gui.session_values import NoticeLevel, Notification
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.project.store import Project
 from tests.gui.canned import ReplayRunner, succeeded
@@ -209,6 +210,20 @@ def test_that_a_plan_is_loaded_in_one_step_or_as_a_plan(ready):
     assert ready.active_plan.endswith("bits, chosen")
 
 
+def test_that_the_project_that_is_open_can_be_opened(ready, tmp_path):
+    ready.search.start(SearchTerms())
+    idle(ready)
+    found = ready.search.result
+    told: list[Notification] = []
+    path = tmp_path / "kept.qstudio"
+    ready.documents.save_as(str(path))
+    ready.notified.connect(told.append)
+    ready.open_path(str(path))
+    idle(ready)
+    assert ready.search.result == found
+    assert [notice for notice in told if notice.severity is NoticeLevel.ERROR] == []
+
+
 # ---------------------------------------------------------------------- the dial
 
 
@@ -238,6 +253,16 @@ def test_that_the_dial_is_a_budget(panel):
     assert panel.budget.max_drop is None
     assert panel.budget.max_size_bytes >= 123_400
     assert panel.budget.max_share_above_8 == pytest.approx(0.1)
+
+
+def test_that_the_dial_of_another_model_stands_where_its_search_had_it(ready, panel):
+    budget = SearchBudget(max_weight_bytes=123_000, average_bits=4.2)
+    ready.adopt_search(result(LAYERS, "search.onnx", budget))
+    ready.model_changed.emit()
+    settle_panel()
+    assert panel.budget.max_weight_bytes == pytest.approx(123_000, abs=1000)
+    assert panel.budget.average_bits == pytest.approx(4.2)
+    assert panel.budget.max_drop is None
 
 
 def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):

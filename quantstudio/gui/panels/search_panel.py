@@ -390,6 +390,7 @@ class SearchPanel(Card):
     def _on_result(self) -> None:
         """Another model: the dial stands where its last search had it."""
         found = self._session.search.result
+        self._refresh_references()
         if found is not None:
             self.set_budget(found.budget)
 

@@ -110,9 +110,8 @@ class BoundRow(QWidget):
 
     def set_bound(self, bound: Bound) -> None:
         """Other ends and marks; a figure somebody set stays."""
-        figure = bound.usual if self._is_untouched else self.spin.value()
-        if bound.scale != self._bound.scale:
-            figure = bound.usual
+        kept = self.spin.value() * self._bound.scale / bound.scale
+        figure = bound.usual if self._is_untouched else kept
         self._bound = bound
         blocked = self.blockSignals(True)
         self.check.setText(bound.title)
