@@ -171,10 +171,27 @@ def test_that_precisions_that_come_later_are_offered_and_shown(qtbot, panel, ses
         "INT2 weights",
         "INT8 activations",
         "INT4 weights, INT8 activations",
+        "",
+        "More…",
     ]
     panel.precision.setCurrentIndex(panel.precision.findData("int2"))
     panel.precision.activated.emit(panel.precision.currentIndex())
     assert panel.strip.rows[0].kl == 0.5
+
+
+def test_that_the_precision_list_leads_to_more_of_them(qtbot, panel, session):
+    panel.precision.setCurrentIndex(panel.precision.findData("int8"))
+    panel.precision.activated.emit(panel.precision.currentIndex())
+    panel.precision.setCurrentIndex(panel.precision.findData("more"))
+    panel.precision.activated.emit(panel.precision.currentIndex())
+    assert panel.precision.currentData() == "int8"
+    menu = find(panel, CheckMenu, "sensitivity.analyze")
+    assert menu.isVisible()
+    find(menu, QAction, "sensitivity.analyze.int3").trigger()
+    find(menu, QAction, "sensitivity.analyze.run").trigger()
+    menu.close()
+    assert session.jobs[-1].title == "Sensitivity at int3"
+    qtbot.waitUntil(lambda: panel.findChild(CheckMenu) is None)
 
 
 def test_that_check_marks_leave_the_menu_open(qtbot):

@@ -133,7 +133,7 @@ class SensitivityMenu(CheckMenu):
 
     def _add_precisions(self) -> None:
         known = {name for row in self._session.sensitivity.values() for name in row.by_precision}
-        menu = CheckMenu("Analyze at", self)
+        self.analyze_menu = menu = CheckMenu("Analyze at", self)
         menu.setObjectName("sensitivity.analyze")
         self.addMenu(menu)
         for index, name in enumerate((*PRECISION_NAMES, *GRANULARITIES)):

@@ -34,10 +34,13 @@ from quantstudio.gui.widgets.tag import MEASURED, PREDICTED, Tag
 
 BARS = "bars"
 CLASSES = "classes"
+MORE = "more"
 _LIST_PX = 190
 _ICON_PX = 14
 STRIP_TURN = 4
 LEGEND_FROM_PX = 820
+NARROW_PX = 600
+_COMBO_PX, _COMBO_NARROW_PX = 120, 80
 QWIDGETSIZE_MAX = (1 << 24) - 1  # Qt's own, which its Python names leave out
 _LOW = "QComboBox { padding: 1px 6px; min-height: 18px; font-size: 11px; }"
 
@@ -55,6 +58,7 @@ class SensitivityPanel(QWidget):
         self._session = session
         self._refresher = Refresher(self, STRIP_TURN)
         self._choices = MeasureChoices()
+        self._precision = REFERENCE
         self.strip = SensitivityStrip()
         self.classes = ClassSensitivityPlot()
         self._make_controls()
@@ -83,8 +87,6 @@ class SensitivityPanel(QWidget):
         self.precision = QComboBox()
         self.precision.setObjectName("sensitivity.precision")
         self.precision.setAccessibleName("Precision the layers are judged at")
-        self.precision.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.precision.setMinimumContentsLength(9)
         self.precision.view().setMinimumWidth(_LIST_PX)
         self.precision.setStyleSheet(_LOW)
         self.sorted = SmallButton("sensitivity.sorted", "Sorted", "Most sensitive first")
@@ -131,11 +133,12 @@ class SensitivityPanel(QWidget):
     @override
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        self.precision.setFixedWidth(_COMBO_NARROW_PX if self.width() < NARROW_PX else _COMBO_PX)
         self._fit_legend()
 
     def _fit_legend(self) -> None:
         """The limit wears its own name: where the header is short its legend goes before the controls do."""
-        is_short = self.width() < LEGEND_FROM_PX and not self.threshold_bar.is_on
+        is_short = self.width() < (NARROW_PX if self.threshold_bar.is_on else LEGEND_FROM_PX)
         self.strip.legend.setMaximumWidth(0 if is_short else QWIDGETSIZE_MAX)
 
     # ------------------------------------------------------------------ bars or classes
@@ -204,18 +207,16 @@ class SensitivityPanel(QWidget):
         keys = list(dict.fromkeys(k for row in self._session.sensitivity.values() for k in row.by_precision))
         others = [k for k in keys if k not in PRECISION_NAMES]
         wanted = [REFERENCE, *(k for k in PRECISION_NAMES if k in keys), *others]
-        have = [self.precision.itemData(i) for i in range(self.precision.count())]
-        if wanted == have:
+        have = [key for i in range(self.precision.count()) if (key := self.precision.itemData(i))]
+        if [*wanted, MORE] == have:
             return
-        current = self.precision.currentData()
+        current = self._precision
         self.precision.clear()
         for key in wanted:
             self.precision.addItem("Reference" if key == REFERENCE else precision_text(key), key)
+        self.precision.insertSeparator(self.precision.count())
+        self.precision.addItem("More…", MORE)
         self.precision.setCurrentIndex(max(0, self.precision.findData(current)))
-
-    @property
-    def _precision(self) -> str:
-        return str(self.precision.currentData() or REFERENCE)
 
     def _show_rows(self) -> None:
         session, precision = self._session, self._precision
@@ -312,6 +313,12 @@ class SensitivityPanel(QWidget):
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         show_menu(menu, self.more)
 
+    def _on_more_precisions(self) -> None:
+        menu = self.menu()
+        # The submenu stands alone here; what holds it goes with it.
+        menu.analyze_menu.aboutToHide.connect(menu.deleteLater)
+        show_menu(menu.analyze_menu, self.precision)
+
     def _on_selection_changed(self) -> None:
         self.strip.set_selection(self._session.selection)
         self.classes.set_selection(self._session.selection)
@@ -324,6 +331,11 @@ class SensitivityPanel(QWidget):
         self.threshold_bar.refresh()
 
     def _on_precision_chosen(self, _index: int) -> None:
+        if self.precision.currentData() == MORE:
+            self.precision.setCurrentIndex(max(0, self.precision.findData(self._precision)))
+            self._on_more_precisions()
+            return
+        self._precision = str(self.precision.currentData() or REFERENCE)
         self._show_rows()
         self.threshold_bar.keep_count()
 
