@@ -101,6 +101,8 @@ def with_precision(
 
 def form_of(layer: LayerInfo, key: PrecisionKey) -> str | None:
     """Name of the first scheme of a precision a layer can have; None if it can have none."""
+    if layer.stored_as:
+        return None
     return next((form for form in _FORMS[key] if is_legal(layer, NAMED_SCHEMES[form])), None)
 
 
@@ -214,7 +216,7 @@ def _split(
         layer = listed.get(name)
         if layer is None:
             continue
-        if is_legal(layer, scheme):
+        if is_legal(layer, scheme) and not layer.stored_as:
             chosen.append(name)
         else:
             skipped.append((name, layer.reason or f"{layer.op_type} layers cannot be {scheme.label}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from PySide6.QtCore import QObject, Signal
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, is_same_source
 from quantstudio.core.errors import ProjectError, QuantStudioError
+from quantstudio.core.figures import count
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.prediction import Prediction
 from quantstudio.core.prediction_check import Figure, PredictionPoint
@@ -25,7 +27,7 @@ from quantstudio.gui.job_list import JobList
 from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.recipe_edits import default_recipe
 from quantstudio.gui.session_state import BuiltVariant, SessionState
-from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
+from quantstudio.gui.session_values import JobRow, LogLine, NoticeLevel, Notification, Plan, Variant
 from quantstudio.gui.what_if import WhatIf
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
@@ -251,6 +253,7 @@ class SessionBase(QObject):
         if is_other:
             self._fit_start_plan()
         self._tell_everything()
+        self._warn_of(model)
 
     def attach_project(self, project: Project) -> None:
         """Go on in another project, with everything it knows; what cannot be read is told.
@@ -271,6 +274,10 @@ class SessionBase(QObject):
         self._tell_everything()
         for text in project.unreadable:
             self.notify(NoticeLevel.WARNING, text)
+        if state.model is not None:
+            for text in state.model.warnings[1:]:  # no job of this sitting has put them into the log
+                self.job_list.logged.emit(LogLine(time.time(), NoticeLevel.WARNING, text))
+            self._warn_of(state.model)
         if state.weights_path:
             self.load_weights(state.weights_path)
         if state.statistics_path:
@@ -418,6 +425,13 @@ class SessionBase(QObject):
         """Tell the user something without stopping them."""
         logger.info("%s", text)
         self.notified.emit(Notification(severity, text, hint, where))
+
+    def _warn_of(self, model: ModelSummary) -> None:
+        """Say once what makes a model's results worthless; the log names every tensor."""
+        if model.warnings:
+            others = len(model.warnings) - 1
+            hint = f"The log has {count(others)} more such warning{'s' * (others > 1)}" if others else ""
+            self.notify(NoticeLevel.WARNING, model.warnings[0], hint)
 
     def _if_same_model(self, digest: str, adopt: Callable[[], None]) -> None:
         if self.state.model is not None and self.state.model.digest == digest:

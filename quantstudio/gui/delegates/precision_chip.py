@@ -7,14 +7,17 @@ from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPen
 from PySide6.QtWidgets import QComboBox, QStyle, QStyleOptionViewItem, QWidget
 from typing_extensions import override
 
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.gui.delegates.cell import CellDelegate, Index
-from quantstudio.gui.itemmodels.layer_table import CHOICES_ROLE, SCHEME_ROLE
+from quantstudio.gui.itemmodels.layer_facts import stored_bits
+from quantstudio.gui.itemmodels.layer_table import CHOICES_ROLE, LAYER_ROLE, SCHEME_ROLE
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, ui_font
 
 CHIP_HEIGHT = 18
 CHIP_LEAST_WIDTH = 44
 _SIDE = 7
+_STORED_SIDE = 4
 _ARROW = 12
 
 CHOICE_TEXTS = {
@@ -33,6 +36,11 @@ def chip_role(scheme: LayerScheme) -> str:
     if scheme.is_float:
         return "ok" if scheme.weights is Precision.FP16 else "faint"
     return "fp" if scheme.weights.bits >= 8 else "q"
+
+
+def stored_role(layer: LayerInfo) -> str:
+    """Colour role of the chip of a layer whose weights the file holds quantized."""
+    return "fp" if stored_bits(layer) >= 8 else "q"
 
 
 class PrecisionCombo(QComboBox):
@@ -74,22 +82,30 @@ class PrecisionChipDelegate(CellDelegate):
     def paint_cell(self, painter: QPainter, rect: QRectF, option: QStyleOptionViewItem, index: Index) -> None:
         theme = current_theme()
         scheme: LayerScheme = index.data(SCHEME_ROLE)
+        layer: LayerInfo = index.data(LAYER_ROLE)
         font = ui_font(CAPTION_PX, semibold=True)
         painter.setFont(font)
-        text = scheme.label
+        text = str(index.data())
         is_editable = bool(index.flags() & Qt.ItemFlag.ItemIsEditable)
         state = option.state
         shows_arrow = is_editable and bool(
             state & (QStyle.StateFlag.State_MouseOver | QStyle.StateFlag.State_Selected)
         )
-        width = max(CHIP_LEAST_WIDTH, QFontMetrics(font).horizontalAdvance(text) + 2 * _SIDE)
+        side = _STORED_SIDE if layer.stored_as else _SIDE
+        width = max(CHIP_LEAST_WIDTH, QFontMetrics(font).horizontalAdvance(text) + 2 * side)
         width += _ARROW if shows_arrow else 0
         chip = QRectF(
             rect.left() + 6, rect.center().y() - CHIP_HEIGHT / 2, min(width, rect.width() - 8), CHIP_HEIGHT
         )
-        fill, ink = chip_colours(chip_role(scheme), theme)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(fill)
+        fill, ink = chip_colours(stored_role(layer) if layer.stored_as else chip_role(scheme), theme)
+        if layer.stored_as:
+            # Hollow: nothing chosen here, and nothing to choose.
+            painter.setPen(QPen(fill, 1))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            chip.adjust(0.5, 0.5, -0.5, -0.5)
+        else:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(fill)
         painter.drawRoundedRect(chip, 5, 5)
         painter.setPen(ink)
         label = chip.adjusted(0, 0, -_ARROW if shows_arrow else 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -112,6 +113,22 @@ def sparkline(histogram: Histogram, mean: float, std: float) -> NDArray[np.float
     return np.asarray(np.sqrt(counts / top)) if top > 0 else np.zeros(SPARK_BINS)
 
 
+def has_choice(layer: LayerInfo) -> bool:
+    """Whether a layer can have any precision but the one it has."""
+    return not layer.stored_as and any(name != "fp32" for name in layer.schemes)
+
+
+def precision_label(layer: LayerInfo, scheme: LayerScheme) -> str:
+    """What a layer's chip says: its scheme, or what the file itself holds: "INT8 stored"."""
+    return f"{layer.stored_as} stored" if layer.stored_as else scheme.label
+
+
+def stored_bits(layer: LayerInfo) -> int:
+    """Bits of weights the file holds quantized, read off their name: 4 of "INT4"; 8 where it tells none."""
+    found = re.search(r"\d+", layer.stored_as)
+    return int(found[0]) if found else 8
+
+
 def type_text(op_type: str) -> str:
     """An operator's name short enough for a column: "LayerNorm"."""
     return op_type.replace("Normalization", "Norm")
@@ -133,6 +150,8 @@ def layer_tip(layer: LayerInfo, statistics: WeightStatistics | None) -> str:
     if statistics is not None and math.isfinite(statistics.kurtosis):
         outliers = figures.percent(statistics.outlier_share)
         lines.append(f"kurtosis {figures.number(statistics.kurtosis, 1)}, {outliers} beyond 4 σ")
-    if layer.reason:
+    if layer.stored_as:
+        lines.append(layer.reason or f"already quantized ({layer.stored_as})")
+    elif layer.reason:
         lines.append(f"not quantizable: {layer.reason}")
     return "\n".join(lines)

@@ -18,9 +18,12 @@ from quantstudio.core.recipe import RangeOverride
 from quantstudio.core.results import BuiltLayer, LayerSensitivity
 from quantstudio.core.sensitivity_rows import measured_precisions
 from quantstudio.gui.itemmodels.layer_facts import (
+    has_choice,
     layer_tip,
     override_for,
+    precision_label,
     sparkline,
+    stored_bits,
     type_text,
     weight_sqnr_db,
 )
@@ -181,10 +184,9 @@ class LayerTableModel(QAbstractTableModel):
     @override
     def flags(self, index: Index) -> Qt.ItemFlag:
         flags = super().flags(index)
-        if index.isValid() and index.column() == LayerColumn.PRECISION:
-            layer = self._layers[index.row()]
-            if layer.schemes:
-                flags |= Qt.ItemFlag.ItemIsEditable
+        is_chip = index.isValid() and index.column() == LayerColumn.PRECISION
+        if is_chip and has_choice(self._layers[index.row()]):
+            flags |= Qt.ItemFlag.ItemIsEditable
         return flags
 
     @override
@@ -224,7 +226,7 @@ class LayerTableModel(QAbstractTableModel):
 
     @staticmethod
     def _can(layer: LayerInfo, name: str) -> bool:
-        return name == "fp32" or name in layer.schemes
+        return not layer.stored_as and (name == "fp32" or name in layer.schemes)
 
     def _own_role(self, layer: LayerInfo, column: int, role: int) -> object:
         match role:
@@ -256,7 +258,7 @@ class LayerTableModel(QAbstractTableModel):
             case LayerColumn.TYPE:
                 return type_text(layer.op_type)
             case LayerColumn.PRECISION:
-                return self.scheme_of(layer.name).label
+                return precision_label(layer, self.scheme_of(layer.name))
             case LayerColumn.SQNR:
                 sqnr = self._sqnr(layer)
                 return figures.NOTHING if sqnr is None else figures.decibels(sqnr)
@@ -279,6 +281,8 @@ class LayerTableModel(QAbstractTableModel):
                 return layer.parameters
             case LayerColumn.PRECISION:
                 scheme = self.scheme_of(layer.name)
+                if layer.stored_as:
+                    return stored_bits(layer) * 4 + 3
                 return scheme.weights.bits * 4 + (0 if scheme.is_static else 1 if scheme.is_dynamic else 2)
             case LayerColumn.SQNR:
                 sqnr = self._sqnr(layer)
@@ -291,7 +295,7 @@ class LayerTableModel(QAbstractTableModel):
 
     def _tip(self, layer: LayerInfo, column: int) -> str:
         match column:
-            case LayerColumn.PRECISION if not layer.schemes:
+            case LayerColumn.PRECISION if not has_choice(layer):
                 return layer.reason or "This layer stays in floating point"
             case LayerColumn.PRECISION:
                 return self._precision_tip(layer)

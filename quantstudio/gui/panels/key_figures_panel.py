@@ -8,10 +8,10 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
-from quantstudio.core.precision import LayerScheme
 from quantstudio.core.prediction import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
+from quantstudio.gui.itemmodels.layer_facts import precision_label
 from quantstudio.gui.itemmodels.variant_facts import (
     Quality,
     latency_of,
@@ -256,14 +256,18 @@ class KeyFiguresPanel(QWidget):
         if shown == self._layers_shown:
             return
         self._layers_shown = shown
-        schemes = [session.recipe.scheme_for(layer) for layer in session.layers]
-        integer = [scheme for scheme in schemes if not scheme.is_float]
+        schemes = session.recipe.schemes(session.layers)
+        labels = {layer.name: precision_label(layer, schemes[layer.name]) for layer in session.layers}
+        integer = [
+            labels[layer.name]
+            for layer in session.layers
+            if layer.stored_as or not schemes[layer.name].is_float
+        ]
         can = sum(layer.quantizable for layer in session.layers)
-        labels = Counter(scheme.label for scheme in schemes)
-        detail = ", ".join(f"{n} at {label}" for label, n in labels.most_common())
-        detail += f"; {can} of {len(schemes)} can be quantized"
+        detail = ", ".join(f"{n} at {label}" for label, n in Counter(labels.values()).most_common())
+        detail += f"; {can} of {len(labels)} can be quantized"
         self.layers_card.set_figure(
-            f"{figures.count(len(integer))}{_HAIR}/{_HAIR}{figures.count(len(schemes))}",
+            f"{figures.count(len(integer))}{_HAIR}/{_HAIR}{figures.count(len(labels))}",
             delta=_odd_ones(integer),
             short_delta=_odd_ones(integer).replace(" at ", " "),
             tone=Tone.GOOD,
@@ -271,9 +275,9 @@ class KeyFiguresPanel(QWidget):
         )
 
 
-def _odd_ones(schemes: list[LayerScheme]) -> str:
+def _odd_ones(quantized: list[str]) -> str:
     """What stands out among the quantized layers: "73 at W4A8"; the only precision if there is one."""
-    labels = Counter(scheme.label for scheme in schemes).most_common()
+    labels = Counter(quantized).most_common()
     if not labels:
         return ""
     if len(labels) == 1:

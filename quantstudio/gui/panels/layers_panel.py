@@ -259,7 +259,13 @@ class LayersPanel(QWidget):
 
     def _add_precisions(self, menu: QMenu, scope: str) -> None:
         menu.setObjectName(f"layers.menu.{scope}")
-        rows = [self.model.row_of(name) for name in self._session.selection]
+        op_type = self._current_type()
+        names = (
+            self._session.selection
+            if scope == "selection"
+            else [layer.name for layer in self._session.layers if layer.op_type == op_type]
+        )
+        rows = [self.model.row_of(name) for name in names]
         legal = {
             choice
             for row in rows
@@ -270,6 +276,7 @@ class LayersPanel(QWidget):
             if name in legal:
                 action = menu.addAction(CHOICE_TEXTS[name])
                 action.setData((scope, name))
+        menu.menuAction().setEnabled(bool(legal))
         menu.triggered.connect(self._on_precision_chosen)
 
     def _on_context_menu(self, position: QPoint) -> None:
@@ -280,16 +287,19 @@ class LayersPanel(QWidget):
     def _on_precision_chosen(self, action: QAction) -> None:
         scope, name = action.data()
         if scope == "type":
-            row = self.model.row_of(self._session.current_layer or "")
-            if row is not None:
-                self._session.set_scheme_by_type(self.model.layer_at(row).op_type, name)
+            op_type = self._current_type()
+            if op_type:
+                self._session.set_scheme_by_type(op_type, name)
         else:
             self._session.set_scheme(self._session.selection, name)
 
-    def _on_select_type(self) -> None:
+    def _current_type(self) -> str:
         row = self.model.row_of(self._session.current_layer or "")
-        if row is not None:
-            op_type = self.model.layer_at(row).op_type
+        return self.model.layer_at(row).op_type if row is not None else ""
+
+    def _on_select_type(self) -> None:
+        op_type = self._current_type()
+        if op_type:
             names = [layer.name for layer in self._session.layers if layer.op_type == op_type]
             self._session.select(names, self._session.current_layer)
 
