@@ -156,6 +156,10 @@ def test_that_bounds_in_each_others_way_name_the_one_missed_by_least():
     assert raised.value.nearest == 100
     assert raised.value.allocation is not None
     assert raised.value.allocation.schemes == {"a": INT8}
+    # 40 bytes are out of reach whatever the KL may be; what can be had keeps the KL all the same.
+    with pytest.raises(InfeasibleBudgetError) as raised:
+        allocate(problem, {KL: 1.0, BYTES: 40})
+    assert (raised.value.quantity, raised.value.nearest) == (BYTES, 100)
 
 
 def test_that_the_next_best_plan_can_be_asked_for():

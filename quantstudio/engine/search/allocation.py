@@ -330,7 +330,10 @@ def _obstacle(solver: _Solver, bounds: Mapping[Quantity, float]) -> InfeasibleBu
     for quantity, bound in bounds.items():
         alone = solver.solve({}, quantity)
         if alone is not None and not keeps(alone, {quantity: bound}):
-            return InfeasibleBudgetError(quantity, bound, alone.totals[quantity], alone)
+            # What can be had with the others kept too, or the next search fails on those.
+            others = {q: b for q, b in bounds.items() if q is not quantity}
+            nearest = solver.solve(others, quantity) or alone
+            return InfeasibleBudgetError(quantity, bound, nearest.totals[quantity], nearest)
     best: InfeasibleBudgetError | None = None
     least = math.inf
     for quantity, bound in bounds.items():
