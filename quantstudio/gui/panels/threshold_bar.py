@@ -224,10 +224,9 @@ class ThresholdBar(QWidget):
         full = [above.words(_layers(above.count) + " above"), below.words(f"{below.count} below")]
         sides = _DOT.join(part for part in full if part)
         short = above.words("")
-        wordings = [sides, full[0], short]
-        if self._effect:
-            wordings.insert(0, f"{sides}{_DOT}{self._effect}")
-        self.words.set_wordings(*wordings)
+        plain = (sides, full[0], short)
+        with_effect = [f"{words}{_DOT}{self._effect}" for words in plain] if self._effect else []
+        self.words.set_wordings(*with_effect, *plain)
 
     def _on_effect_due(self) -> None:
         """What the plan would be with the line applied, by prediction."""
