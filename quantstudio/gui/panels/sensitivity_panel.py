@@ -36,7 +36,7 @@ BARS = "bars"
 CLASSES = "classes"
 MORE = "more"
 _LIST_PX = 190
-_ICON_PX = 14
+_ICON_PX = 16
 STRIP_TURN = 4
 LEGEND_FROM_PX = 820
 NARROW_PX = 600
@@ -355,4 +355,4 @@ class SensitivityPanel(QWidget):
         tell_export_failed(self._session, error)
 
     def _on_theme_changed(self, _theme: object) -> None:
-        self.more.setIcon(icon("more", "accent", _ICON_PX))
+        self.more.setIcon(icon("more", "text", _ICON_PX))
