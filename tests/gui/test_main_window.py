@@ -164,24 +164,28 @@ class TestActions:
         full.actions_list["run.calibrate"].trigger()
         qtbot.waitUntil(lambda: full.session.job_list.running is not None)
         row = full.session.job_list.running
+
+        def state() -> JobState:
+            return full.session.job_list.running.state
+
         qtbot.waitUntil(lambda: row.job_id in full.jobs_panel._lines)
         line = full.jobs_panel.line(row.job_id)
         assert line.pause.accessibleName() == "Pause Calibrate"
         line.pause.click()
         qtbot.waitUntil(lambda: line.detail.text() == "paused")
         assert line.accessibleName() == "Calibrate, paused, paused"
-        assert full.session.job_list.running.state is JobState.PAUSED
+        assert state() is JobState.PAUSED
         qtbot.waitUntil(lambda: line.pause.accessibleName() == "Resume Calibrate")
         qtbot.waitUntil(lambda: full.status_line.job.text().endswith("paused"))
         assert full.status_line.stop.isEnabled()
         assert full.status_line.engine.text().startswith("Engine paused")
         full.status_line.pause.click()
-        assert full.session.job_list.running.state is JobState.RUNNING
+        assert state() is JobState.RUNNING
         qtbot.waitUntil(lambda: full.status_line.pause.accessibleName() == "Pause the running job")
         full.status_line.pause.click()
         full.session.pause_job(row.job_id)
         line.pause.click()
-        assert full.session.job_list.running.state is JobState.RUNNING
+        assert state() is JobState.RUNNING
         assert [what for what, _ in runner.pauses] == ["pause", "resume", "pause", "resume"]
         full.session.pause_job(row.job_id)
         full.session.cancel(row.job_id)
