@@ -165,7 +165,7 @@ class TestActions:
         qtbot.waitUntil(lambda: full.session.job_list.running is not None)
         row = full.session.job_list.running
 
-        def state() -> JobState:
+        def state() -> object:
             return full.session.job_list.running.state
 
         qtbot.waitUntil(lambda: row.job_id in full.jobs_panel._lines)
