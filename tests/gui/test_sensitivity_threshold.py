@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import Qt
@@ -211,3 +212,14 @@ def test_that_the_line_says_what_the_plan_would_be(qtbot, panel, session):
     few = bar.words.text()
     bar.count.setValue(20)
     qtbot.waitUntil(lambda: bar.words.text().split("predicted")[1] != few.split("predicted")[1])
+
+
+def test_that_another_model_takes_the_line_away(qtbot, panel, session):
+    assert panel.threshold_bar.is_on
+    session.adopt_model(replace(model_summary(9), digest="another", layers=renamed(9)))
+    qtbot.waitUntil(lambda: not panel.threshold_bar.is_on)
+    assert not panel.threshold_bar.isVisible()
+
+
+def renamed(count):
+    return tuple(replace(layer, name=f"other.{layer.name}") for layer in model_summary(count).layers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
 from quantstudio.core import figures
-from quantstudio.core.layers import LayerInfo
+from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.recipe import Recipe
 from quantstudio.gui.bridge import Throttle
@@ -75,7 +75,7 @@ class ThresholdBar(QWidget):
         self._session = session
         self._strip = strip
         self._count_wanted = 0
-        self._schemes: tuple[Recipe, dict[str, LayerScheme]] | None = None
+        self._schemes: tuple[tuple[Recipe, ModelSummary | None], dict[str, LayerScheme]] | None = None
         self._effect = ""
         self._effect_throttle = Throttle(EFFECT_MS, self)
         self._effect_throttle.due.connect(self._on_effect_due)
@@ -168,7 +168,7 @@ class ThresholdBar(QWidget):
     def refresh(self) -> None:
         """Bars, recipe or choices changed: count, preview and words anew."""
         level = self._strip.threshold
-        if level is None:
+        if level is None or not self._is_of_this_model():
             return
         above, below = self.above, self.below
         self.count.blockSignals(True)
@@ -195,10 +195,15 @@ class ThresholdBar(QWidget):
         keep, rest = self._keys()
         return self._outcome(self.above, keep), self._outcome(self.below, rest)
 
+    def _is_of_this_model(self) -> bool:
+        """Whether the bars are those of the model that is open; another one's come a turn later."""
+        return [row.layer for row in self._strip.rows] == [layer.name for layer in self._session.layers]
+
     def _known_schemes(self) -> dict[str, LayerScheme]:
-        recipe = self._session.recipe
-        if self._schemes is None or self._schemes[0] is not recipe:
-            self._schemes = (recipe, {one.name: recipe.scheme_for(one) for one in self._session.layers})
+        made_of = (self._session.recipe, self._session.model)
+        if self._schemes is None or any(a is not b for a, b in zip(self._schemes[0], made_of, strict=True)):
+            recipe = self._session.recipe
+            self._schemes = (made_of, {one.name: recipe.scheme_for(one) for one in self._session.layers})
         return self._schemes[1]
 
     def _outcome(self, names: Sequence[str], key: PrecisionKey | None) -> _Side:
@@ -230,7 +235,7 @@ class ThresholdBar(QWidget):
 
     def _on_effect_due(self) -> None:
         """What the plan would be with the line applied, by prediction."""
-        if not self.is_on:
+        if not self.is_on or not self._is_of_this_model():
             return
         keep, rest = self._keys()
         session = self._session
