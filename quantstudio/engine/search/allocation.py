@@ -332,8 +332,8 @@ def _obstacle(solver: _Solver, bounds: Mapping[Quantity, float]) -> InfeasibleBu
         if alone is not None and not keeps(alone, {quantity: bound}):
             # What can be had with the others kept too, or the next search fails on those.
             others = {q: b for q, b in bounds.items() if q is not quantity}
-            nearest = solver.solve(others, quantity) or alone
-            return InfeasibleBudgetError(quantity, bound, nearest.totals[quantity], nearest)
+            plan = solver.solve(others, quantity) or alone
+            return InfeasibleBudgetError(quantity, bound, plan.totals[quantity], plan)
     best: InfeasibleBudgetError | None = None
     least = math.inf
     for quantity, bound in bounds.items():
