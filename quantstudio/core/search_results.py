@@ -99,7 +99,7 @@ class PlanFigures:
         kl: Mean KL divergence from FP32 (nats); for outputs that are no class scores, noise power over
             signal power.
         metric: Top-1 with labels, else agreement with FP32, 0 to 1; None where there is neither.
-        metric_low: Lower end of its 95 % interval.
+        metric_low: Lower end of its interval: 95 % where measured, 90 % where predicted.
         metric_high: Upper end.
         drop: Points lost against FP32 on the same samples; None where not known.
         size_bytes: ONNX file.
