@@ -13,7 +13,7 @@ from PySide6.QtCore import QObject, Signal
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import BuildError, QuantStudioError
-from quantstudio.core.files import written_beside
+from quantstudio.core.files import written_beside, written_together
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.report_data import session_report
 from quantstudio.gui.session_values import JobRow, NoticeLevel, TrustRequest, Variant
@@ -283,6 +283,7 @@ class Documents(QObject):
     def export(self, path: str, *, with_recipe: bool = True) -> None:
         """Write the variant of the recipe as it is, building it first where needed."""
         target = Path(path)
+        beside = target.with_suffix(".recipe.json")
         variant = self._session.current_variant
         if variant is None or not Path(variant.path).is_file():
             self._session.quantize(on_built=lambda: self.export(path, with_recipe=with_recipe))
@@ -290,17 +291,19 @@ class Documents(QObject):
         source, file = Path(variant.path), self._recipe_file(variant)
         file = replace(file, output=OutputSource(target.name, variant.build.digest if variant.build else ""))
 
-        def write() -> int:
+        def write() -> None:
             if not target.parent.is_dir():
                 raise BuildError("the folder does not exist", where=str(target.parent), hint="Make it first")
-            with written_beside(target) as temporary:
-                shutil.copyfile(source, temporary)
-            if with_recipe:
-                write_recipe_file(target.with_suffix(".recipe.json"), file)
-            return target.stat().st_size
+            if not with_recipe:
+                with written_beside(target) as new_model:
+                    shutil.copyfile(source, new_model)
+                return
+            with written_together(beside, target) as (new_recipe, new_model):
+                shutil.copyfile(source, new_model)
+                write_recipe_file(new_recipe, file)
 
-        def done(_size: int) -> None:
-            also = f" and {target.with_suffix('.recipe.json').name}" if with_recipe else ""
+        def done(_nothing: None) -> None:
+            also = f" and {beside.name}" if with_recipe else ""
             self._session.notify(NoticeLevel.SUCCESS, f"Exported {target.name}{also}")
 
         self._session.background.run(write, done, self._say)

@@ -12,7 +12,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from quantstudio.core.codec import CodecError, from_json
+from quantstudio.core.codec import CodecError
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.events import (
     ErrorInfo,
@@ -42,7 +42,8 @@ class Work:
         title: What the jobs panel shows.
         make: Called when its turn comes, with what is known then; None means that nothing has to be done.
         on_success: Takes the result and returns one sentence about it.
-        reads: What the result is read as before `on_success` gets it; None hands over its JSON values.
+        reads: Makes of the result's JSON values what `on_success` gets; called on the runner's thread. None
+            hands over the values.
         found: The result as it was read, or why it could not be.
         on_layer: Takes each layer as it comes.
         group: Work of one group is dropped when one of them fails or is cancelled.
@@ -58,7 +59,7 @@ class Work:
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     is_detached: bool = False
     on_failure: Callable[[ErrorInfo], bool] | None = None
-    reads: type[Any] | None = None
+    reads: Callable[[Any], Any] | None = None
     found: Any = None
 
 
@@ -164,7 +165,7 @@ class JobList(QObject):
         if work is not None and is_ours and isinstance(event, JobEnded) and event.state is JobState.SUCCEEDED:
             values = event.result or {}
             try:
-                work.found = values if work.reads is None else from_json(work.reads, values)
+                work.found = values if work.reads is None else work.reads(values)
             except CodecError as error:
                 work.found = error
         self._bridge.post(job_id, event)

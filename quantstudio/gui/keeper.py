@@ -15,6 +15,7 @@ from quantstudio.gui.session_state import BuiltVariant, SessionState
 from quantstudio.project.references import ReferenceKind
 from quantstudio.project.results import Variant as StoredVariant
 from quantstudio.project.store import Project
+from quantstudio.project.values import Written
 
 SENSITIVITY = "sensitivity"
 CALIBRATION = "calibration"
@@ -113,8 +114,8 @@ class Keeper:
         """How the sensitivity was made; its layers are kept one by one."""
         self.project.put_result(RUN, model.digest, replace(found, layers=(), curve=None))
 
-    def keep_costs(self, model: ModelSummary, costs: CostTable) -> None:
-        """Cost table."""
+    def keep_costs(self, model: ModelSummary, costs: CostTable | Written) -> None:
+        """Cost table, or its text."""
         self.project.put_result(COSTS, model.digest, costs)
 
     def keep_search(self, model: ModelSummary, found: SearchResult) -> None:

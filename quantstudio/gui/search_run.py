@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
@@ -129,7 +130,7 @@ class SearchRun(QObject):
             self._on_layer,
             group,
             on_failure=self._failed,
-            reads=SearchResult,
+            reads=partial(from_json, SearchResult),
         )
         self._job_id = session.job_list.add(work)
         session.workflow.measure(group, variant=lambda: str(made.get("variant", "")))

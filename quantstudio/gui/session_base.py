@@ -31,6 +31,7 @@ from quantstudio.gui.session_values import JobRow, LogLine, NoticeLevel, Notific
 from quantstudio.gui.what_if import WhatIf
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
+from quantstudio.project.values import Written
 
 logger = logging.getLogger(__name__)
 
@@ -367,12 +368,12 @@ class SessionBase(QObject):
             self._keep(lambda: self._keeper.keep_sensitivity_run(model, run))
         self.adopt_sensitivity(found.layers, found.curve)
 
-    def adopt_costs(self, costs: CostTable) -> None:
-        """Bytes and times for predictions."""
+    def adopt_costs(self, costs: CostTable, text: Written | None = None) -> None:
+        """Bytes and times for predictions; `text` is what the project keeps of them, where it is known."""
         self.state.costs = costs
         model = self.state.model
         if model is not None:
-            self._keep(lambda: self._keeper.keep_costs(model, costs))
+            self._keep(lambda: self._keeper.keep_costs(model, text or costs))
         self._prediction_throttle.request()
 
     def adopt_search(self, found: SearchResult) -> None:

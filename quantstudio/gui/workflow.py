@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from quantstudio.gui.session_values import Variant
 from quantstudio.gui.streamed import weights_from_event
 from quantstudio.gui.variant_names import variant_name
 from quantstudio.jobs.spec import JobSpec
+from quantstudio.project.values import Written, written
 
 if TYPE_CHECKING:
     from quantstudio.gui.session import Session
@@ -62,7 +64,7 @@ class Workflow:
             f"Open {Path(state or path).name}",
             lambda: engine_jobs.open_model_job(path, trust=trust, factory=factory, state=state),
             opened,
-            reads=ModelSummary,
+            reads=partial(from_json, ModelSummary),
         )
 
     def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> str:
@@ -178,7 +180,7 @@ class Workflow:
             finished,
             on_layer=self._on_sensitivity,
             group=group,
-            reads=SensitivityResult,
+            reads=partial(from_json, SensitivityResult),
         )
 
     def costs(self, group: str = "") -> None:
@@ -190,11 +192,12 @@ class Workflow:
                 return None
             return engine_jobs.costs_job(self._model(), state.calibration_data, state.statistics_path)
 
-        def finished(costs: CostTable) -> str:
-            self._session.adopt_costs(costs)
+        def finished(found: tuple[CostTable, Written]) -> str:
+            costs, text = found
+            self._session.adopt_costs(costs, text)
             return f"FP32 takes {number(costs.fp32_ms, 2)} ms" if costs.fp32_ms else "sizes of every scheme"
 
-        self._add("costs", "Cost tables", make, finished, group=group, reads=CostTable)
+        self._add("costs", "Cost tables", make, finished, group=group, reads=_costs_with_text)
 
     # Building and measuring.
 
@@ -318,7 +321,7 @@ class Workflow:
         *,
         on_layer: Callable[[LayerFinished], None] | None = None,
         group: str = "",
-        reads: type[Any] | None = None,
+        reads: Callable[[Any], Any] | None = None,
     ) -> str:
         work = Work(key, title, make, on_success, on_layer, group, reads=reads)
         return self._session.job_list.add(work)
@@ -346,6 +349,11 @@ class Workflow:
 def new_group() -> str:
     """A name for work that belongs together."""
     return uuid.uuid4().hex
+
+
+def _costs_with_text(values: object) -> tuple[CostTable, Written]:
+    """A cost table, with the text its project keeps: thousands of tensors are too long for a turn."""
+    return from_json(CostTable, values), written(values)
 
 
 def _is_file(path: str) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from quantstudio.core.codec import from_json, to_json
+from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished, Message, Progress, Severity
 from quantstudio.core.layers import LayerInfo
@@ -544,6 +545,32 @@ class TestFiles:
         assert file.output is not None
         assert file.output.digest == "f" * 64
         assert file.data.path == with_data.calibration_data.path
+
+    def test_that_a_model_without_room_for_its_recipe_is_not_exported(self, qtbot, with_data, tmp_path):
+        with_data.quantize()
+        idle(qtbot, with_data)
+        said = notices(with_data)
+        (tmp_path / "out.recipe.json").mkdir()  # nothing can be renamed onto a folder
+        target = tmp_path / "out.onnx"
+        target.write_bytes(b"old")
+        with_data.export(str(target))
+        qtbot.waitUntil(lambda: any(one.severity is NoticeLevel.ERROR for one in said))
+        assert target.read_bytes() == b"old"
+        assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.onnx", "out.recipe.json"]
+
+    def test_that_the_window_only_stores_the_text_of_a_cost_table(self, qtbot, with_data, monkeypatch):
+        kinds: list[type] = []
+
+        def told(value):
+            kinds.append(type(value))
+            return to_json(value)
+
+        monkeypatch.setattr("quantstudio.project.values.to_json", told)
+        with_data.workflow.costs()
+        idle(qtbot, with_data)
+        assert with_data.costs is not None
+        assert CostTable not in kinds
+        assert with_data.project.result_as(CostTable, "costs", with_data.model.digest) == with_data.costs
 
     def test_that_export_into_no_folder_is_told_and_writes_nothing(self, qtbot, with_data, tmp_path):
         with_data.quantize()
