@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QPushButton
 
@@ -24,6 +24,8 @@ from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import NoticeLevel, Notification
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
+from quantstudio.gui.widgets.bound_row import Bound
+from quantstudio.gui.widgets.marked_slider import MarkedSlider
 from quantstudio.project.store import Project
 from tests.gui.canned import ReplayRunner, succeeded
 from tests.gui.conftest import find, settle, wait_until
@@ -253,6 +255,32 @@ def test_that_the_dial_is_a_budget(panel):
     assert panel.budget.max_drop is None
     assert panel.budget.max_size_bytes >= 123_400
     assert panel.budget.max_share_above_8 == pytest.approx(0.1)
+
+
+def test_that_the_slider_goes_where_it_is_clicked_and_dragged_and_by_keys(qtbot):
+    slider = MarkedSlider()
+    slider.set_marks([(0.0, "INT2"), (0.02, "INT4"), (1.0, "FP32"), (1.4, "beyond")])
+    shown(qtbot, slider, 214, 32)
+    QTest.mouseClick(slider, LEFT, pos=QPoint(107, 8))
+    assert slider.value() == pytest.approx(500, abs=3)
+    QTest.mousePress(slider, LEFT, pos=QPoint(107, 8))
+    QTest.mouseMove(slider, QPoint(57, 8))
+    assert slider.value() == pytest.approx(250, abs=3)
+    QTest.mouseRelease(slider, LEFT, pos=QPoint(57, 8))
+    QTest.mouseMove(slider, QPoint(157, 8))
+    assert slider.value() == pytest.approx(250, abs=3)
+    before = slider.value()
+    QTest.keyClick(slider, Qt.Key.Key_Right)
+    assert slider.value() == before + 10
+    assert not slider.grab().toImage().isNull()
+
+
+def test_that_a_figure_is_never_rounded_below_what_can_be_had():
+    bound = Bound("average_bits", "Average bits", "", "bits", 2.0, 8.0, 5.0, digits=1)
+    assert bound.rounded_up(2.91) == 3.0
+    assert bound.rounded_up(3.0) == 3.0
+    share = replace(bound, key="max_share_above_8", digits=0, scale=0.01)
+    assert share.rounded_up(0.123) == 13.0
 
 
 def test_that_the_dial_of_another_model_stands_where_its_search_had_it(ready, panel):
