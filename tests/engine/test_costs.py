@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.quantization.build import build_variant
 
 SAMPLE = sample("digits_resnet")
+# Tables of times and bytes alone: nothing here reads the emission or the file.
+_uniform: Any = costs._Uniform
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +90,14 @@ def test_that_borders_memory_and_lifetimes_are_priced(prepared):
 
 def test_that_times_of_a_scheme_add_up_to_its_measured_total():
     rows = {
-        "fp32": costs._Uniform(
+        "fp32": _uniform(
             None, None, {"a": 4, "b": 4, "norm": 4}, {"a": 1.0, "b": 2.0, "norm": 1.0}, 0.0, 8.0
         ),
-        "static-int8": costs._Uniform(
+        "static-int8": _uniform(
             None, None, {"a": 1, "b": 1, "norm": 4}, {"a": 1.0, "b": 1.0, "norm": 9.0}, 0.0, 5.0
         ),
     }
-    graph = SimpleNamespace(
+    graph: Any = SimpleNamespace(
         layers=[
             LayerInfo("a", "Conv", schemes=("fp32", "static-int8")),
             LayerInfo("b", "Conv", schemes=("fp32", "static-int8")),
@@ -128,12 +131,12 @@ def test_that_the_price_of_borders_is_what_plans_of_unlike_neighbours_take_more(
 
 def test_that_memory_of_a_large_model_is_what_processes_of_each_scheme_took():
     rows = {
-        "fp32": costs._Uniform(None, None, {"a": 4000, "b": 4000}, {}, 0.0, 0.0, 50_000),
-        "static-int8": costs._Uniform(None, None, {"a": 1000, "b": 1000}, {}, 0.0, 0.0, 34_000),
-        "weight-int8": costs._Uniform(None, None, {"a": 1000, "b": 1000}),
+        "fp32": _uniform(None, None, {"a": 4000, "b": 4000}, {}, 0.0, 0.0, 50_000),
+        "static-int8": _uniform(None, None, {"a": 1000, "b": 1000}, {}, 0.0, 0.0, 34_000),
+        "weight-int8": _uniform(None, None, {"a": 1000, "b": 1000}),
     }
     schemes = ("fp32", "static-int8", "weight-int8")
-    graph = SimpleNamespace(layers=[LayerInfo(name, "Conv", schemes=schemes) for name in "ab"])
+    graph: Any = SimpleNamespace(layers=[LayerInfo(name, "Conv", schemes=schemes) for name in "ab"])
     found = costs._memory(graph, rows, (), 34_000)
     # 16,000 bytes above the runtime are two copies of 8,000; integers take nothing more than the runtime.
     assert found["a"] == {"fp32": 8000, "static-int8": 0, "weight-int8": 9000}

@@ -11,6 +11,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import JobCancelled
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.data.dataset import open_dataset
+from quantstudio.engine.runtime import run
 from quantstudio.engine.search import measure
 from quantstudio.engine.search.measure import Judge
 from tests.engine.quantization_cases import attention_net, normal, opened
@@ -23,7 +24,7 @@ def test_that_a_measurement_hands_its_token_to_the_run(tmp_path, monkeypatch):
     token = CancelToken()
     judge = Judge(graph, data, samples=8, cancel=token)
     given = []
-    plain = measure.run
+    plain = run
 
     def watched(*arguments, cancel=None):
         given.append(cancel)

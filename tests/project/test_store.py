@@ -345,7 +345,7 @@ def test_that_undo_walks_past_a_plan_that_cannot_be_read(path: Path) -> None:
         project.edit(project.state.with_recipe(Recipe()), "Set FP32")
     _run(path, "UPDATE recipe SET recipe = 'oops' WHERE recipe LIKE '%int8%'")
     with Project.open(path) as project:
-        assert project.unreadable == ()
+        assert not project.unreadable
         assert project.undo()
         assert project.state == ProjectState()
         assert len(project.unreadable) == 1
