@@ -11,7 +11,12 @@ import typer
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.errors import DataError, ModelLoadError, OutputError
+from quantstudio.core.errors import DataError, ModelLoadError, OutputError, RecipeError
+from quantstudio.core.files import file_digest
+from quantstudio.core.precision import NAMED_SCHEMES
+from quantstudio.core.recipe import LayerRule
+from quantstudio.project.recipe_file import ModelSource
+from quantstudio.project.references import is_callable_name
 
 ModelArgument = Annotated[
     str,
@@ -122,6 +127,31 @@ def split_model(model: str, factory: str) -> dict[str, str]:
     if not model.strip():
         raise ModelLoadError("MODEL names no file", hint="Give an ONNX file")
     return {"path": factory, "state": model} if factory else {"path": model, "state": ""}
+
+
+def layer_rule(option: str, text: str) -> LayerRule:
+    """The rule that an option such as --set "stem*=fp32" gives.
+
+    Raises:
+        RecipeError: it is not PATTERN=SCHEME, or there is no such scheme.
+    """
+    pattern, equals, name = text.rpartition("=")
+    if not equals or name not in NAMED_SCHEMES:
+        raise RecipeError(
+            f"{option} {text!r} is not PATTERN=SCHEME", hint=f"Schemes: {', '.join(NAMED_SCHEMES)}"
+        )
+    return LayerRule(NAMED_SCHEMES[name], (pattern,))
+
+
+def model_source(model: str, factory: str) -> ModelSource:
+    """What a recipe says of the model it was made for."""
+    path = Path(model)
+    return ModelSource(absolute(model), file_digest(path) if path.is_file() else "", factory)
+
+
+def absolute(path: str) -> str:
+    """The path as a printed recipe needs it, which may be saved anywhere; links are kept."""
+    return path if is_callable_name(path) else os.path.abspath(path)  # noqa: PTH100  resolve follows links
 
 
 def _is_same(target: Path, name: str) -> bool:

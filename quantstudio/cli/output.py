@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from quantstudio.core import figures
 from quantstudio.core.codec import to_json
 from quantstudio.core.files import write_text
 
@@ -58,19 +59,8 @@ def print_table(
 
 
 def format_bytes(size: int) -> str:
-    """Bytes with a decimal unit: 1.23 MB."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return (
-                f"{value:.0f} {unit}"
-                if unit == "B"
-                else f"{value:.3g} {unit}"
-                if value < 100
-                else f"{value:.0f} {unit}"
-            )
-        value /= 1000
-    raise AssertionError  # the loop returns at its last unit
+    """Bytes as everywhere else, but with a plain space, which every terminal and code page has."""
+    return figures.size(size).replace(figures.THIN_SPACE, " ")
 
 
 def format_shape(shape: Sequence[int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,12 @@ from quantstudio.cli.options import (
     StatisticsOption,
     TransformOption,
     TrustOption,
+    absolute,
     check_json,
     checked_output,
     data_json,
+    layer_rule,
+    model_source,
     split_model,
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
@@ -33,7 +35,6 @@ from quantstudio.core.precision import NAMED_SCHEMES
 from quantstudio.core.recipe import (
     TARGETS,
     CalibrationSettings,
-    LayerRule,
     RangeMethod,
     Recipe,
     is_legal,
@@ -42,14 +43,12 @@ from quantstudio.core.recipe import (
 from quantstudio.core.results import BuildResult
 from quantstudio.project.recipe_file import (
     DataSource,
-    ModelSource,
     OutputSource,
     RecipeFile,
     StatisticsSource,
     read_recipe_file,
     write_recipe_file,
 )
-from quantstudio.project.references import is_callable_name
 
 PRESETS = ("static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4", "float16", "auto")
 
@@ -130,8 +129,8 @@ def command(
         )
         file = RecipeFile(
             recipe=result.recipe,
-            model=_source(model, factory),
-            data=DataSource(_absolute(data), transform, digest=result.data_digest) if data else None,
+            model=model_source(model, factory),
+            data=DataSource(absolute(data), transform, digest=result.data_digest) if data else None,
             output=OutputSource(destination.name, result.build.digest),
             statistics=_statistics(statistics),
         )
@@ -166,23 +165,14 @@ def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | N
             )
         chosen = uniform_recipe("fp16" if preset == "float16" else preset)
     for text in rules:
-        chosen = chosen.with_rule(_rule(text))
+        chosen = chosen.with_rule(layer_rule("--set", text))
     return chosen
-
-
-def _rule(text: str) -> LayerRule:
-    pattern, equals, name = text.rpartition("=")
-    if not equals or name not in NAMED_SCHEMES:
-        raise RecipeError(
-            f"--set {text!r} is not PATTERN=SCHEME", hint=f"Schemes: {', '.join(NAMED_SCHEMES)}"
-        )
-    return LayerRule(NAMED_SCHEMES[name], (pattern,))
 
 
 def _check_rules(rules: list[str], layers: Sequence[LayerInfo]) -> None:
     """A pattern given by hand that does nothing is a mistake: in a recipe for any model it is not."""
     for text in rules:
-        rule = _rule(text)
+        rule = layer_rule("--set", text)
         matched = [layer for layer in layers if rule.matches(layer)]
         if not matched and not rule.is_exact:
             raise RecipeError(
@@ -212,18 +202,8 @@ def _calibration(method: str, samples: int | None, own: CalibrationSettings | No
         ) from None
 
 
-def _source(model: str, factory: str) -> ModelSource:
-    path = Path(model)
-    return ModelSource(_absolute(model), file_digest(path) if path.is_file() else "", factory)
-
-
 def _statistics(path: str) -> StatisticsSource | None:
-    return StatisticsSource(_absolute(path), file_digest(Path(path))) if path else None
-
-
-def _absolute(path: str) -> str:
-    """The path as the printed recipe needs it, which may be saved anywhere; links are kept."""
-    return path if is_callable_name(path) else os.path.abspath(path)  # noqa: PTH100  resolve follows links
+    return StatisticsSource(absolute(path), file_digest(Path(path))) if path else None
 
 
 def quantize_json(build: BuildResult, file: Any, recipe_path: Path) -> dict[str, Any]:  # noqa: ANN401

@@ -19,21 +19,21 @@ from quantstudio.cli.options import (
     SamplesOption,
     TransformOption,
     TrustOption,
+    absolute,
     check_json,
     checked_output,
     data_json,
+    layer_rule,
+    model_source,
     split_model,
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.files import file_digest, written_together
-from quantstudio.core.precision import NAMED_SCHEMES
-from quantstudio.core.recipe import LayerRule
+from quantstudio.core.files import written_together
 from quantstudio.core.search_results import ActivationFamily, PlanPoint, SearchBudget, SearchResult
 from quantstudio.project.recipe_file import (
     DataSource,
-    ModelSource,
     OutputSource,
     RecipeFile,
     write_recipe_file,
@@ -117,7 +117,7 @@ def command(
         average_bits=average_bits,
         max_share_above_8=share_above_8,
     )
-    rules = [to_json(_pin(text)) for text in pins or []]
+    rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     spec = data_json(data, transform, trust=trust)
     test_spec = data_json(test_data, transform, trust=trust) if test_data else None
     summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
@@ -135,8 +135,8 @@ def command(
         )
         file = RecipeFile(
             recipe=result.chosen.recipe,
-            model=ModelSource(model, file_digest(Path(model)) if Path(model).is_file() else "", factory),
-            data=DataSource(data, transform, digest=result.data_digest),
+            model=model_source(model, factory),
+            data=DataSource(absolute(data), transform, digest=result.data_digest),
             output=OutputSource(destination.name, result.build.digest),
         )
         write_recipe_file(new_recipe, file)
@@ -162,28 +162,20 @@ def _bytes(megabytes: float | None) -> int | None:
     return None if megabytes is None else round(megabytes * 1e6)
 
 
-def _pin(text: str) -> LayerRule:
-    pattern, equals, name = text.rpartition("=")
-    if not equals or name not in NAMED_SCHEMES:
-        raise RecipeError(
-            f"--pin {text!r} is not PATTERN=SCHEME", hint=f"Schemes: {', '.join(NAMED_SCHEMES)}"
-        )
-    return LayerRule(NAMED_SCHEMES[name], (pattern,))
-
-
 def _print(result: SearchResult, recipe_path: Path) -> None:
     console = console_for("")
-    step = max(1, -(-len(result.front) // _SHOWN))
-    shown = [*result.front[::step], *(p for p in result.front[-1:] if (len(result.front) - 1) % step)]
+    named = [p for p in result.tried if p.name]
+    front = [p for p in result.front if not p.name]  # the others are among the named
+    step = max(1, -(-len(front) // _SHOWN))
+    shown = [*front[::step], *(p for p in front[-1:] if (len(front) - 1) % step)]
     title = (
         f"{len(result.front)} plans, activations {result.family.value}; {result.builds} built and measured "
         f"on {result.samples} samples in {result.seconds:.1f} s and {result.timing_seconds:.1f} s of timing"
     )
     columns = ("plan", "bits", "packed", "file", "KL", result.metric_name or "metric", "x FP32", "figures")
-    named = [p for p in result.tried if p.name]
     rows = [_row(p.name or "front", p) for p in (*named, *shown)] + [_row("chosen", result.chosen)]
     print_table(console, title, columns, rows, right=(1, 2, 3, 4, 5, 6))
-    for line in (*result.notes, *result.build.warnings):
+    for line in result.notes:  # warnings of the build come at the end of the command
         console.print(line, markup=False)
     console.print(f"{result.build.output}  recipe: {recipe_path}", markup=False)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from quantstudio.core.errors import DataError
 
 LAYOUTS = ("NCHW", "NHWC", "keep")
+# Below the smallest normal float32 a factor is zero for the arithmetic that applies it.
+_SMALLEST = 2.0**-126
 # Stands beside every accuracy that comes from the samples ranges were calibrated on.
 ON_CALIBRATION = "on calibration data"
 
@@ -101,10 +103,13 @@ def parse_transform(text: str) -> Transform:
     if layout not in LAYOUTS:
         raise DataError(f"unknown layout {layout!r}", hint=f"Known layouts: {', '.join(LAYOUTS)}")
     std = _numbers("std", values.get("std", "1"))
-    if any(v == 0 for v in std):
+    scale = _number("scale", values.get("scale", "1"))
+    if any(abs(v) < _SMALLEST for v in std):
         raise DataError("transform std is zero", hint="std divides the data")
+    if abs(scale) < _SMALLEST:
+        raise DataError("transform scale is zero", hint="It would make all samples alike; write 1/255 or 1")
     return Transform(
-        scale=_number("scale", values.get("scale", "1")),
+        scale=scale,
         mean=_numbers("mean", values.get("mean", "0")),
         std=std,
         layout=layout,

@@ -1,6 +1,8 @@
 """`quantstudio search` on a bundled network: documents, files, refusals."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -26,10 +28,14 @@ def _one_cache(_module_cache, monkeypatch):
 
 def test_that_search_writes_a_model_that_runs_and_a_recipe_that_repeats_it(tmp_path, capfd):
     made = tmp_path / "made.onnx"
-    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "5", "-o", str(made), "--json", "-"]
+    model = os.path.relpath(SAMPLE.model)
+    arguments = ["search", model, *DATA, "--average-bits", "5", "-o", str(made), "--json", "-"]
     assert invoke(arguments) == 0
     document = json.loads(capfd.readouterr().out)
     assert document["schema"] == "quantstudio.search/1"
+    # The printed recipe may be saved anywhere: it must not depend on the folder it was made in.
+    assert Path(document["recipe"]["model"]["path"]).is_absolute()
+    assert Path(document["recipe"]["data"]["path"]).is_absolute()
     chosen = document["chosen"]
     assert chosen["measured"]["average_bits"] <= 5
     assert chosen["measured"]["size_bytes"] == made.stat().st_size
@@ -48,6 +54,8 @@ def test_that_the_table_ends_with_the_chosen_plan(tmp_path, capfd):
     arguments = ["search", str(SAMPLE.model), *DATA, "--max-weights-mb", "0.13"]
     assert invoke([*arguments, "-o", str(tmp_path / "m.onnx")]) == 0
     lines = capfd.readouterr().out.splitlines()
+    names = [line.split("  ")[0] for line in lines[2:] if " everywhere" in line]
+    assert len(names) == len(set(names)), "shown once, also where it is on the front"
     chosen = next(line for line in lines if line.startswith("chosen"))
     assert chosen.rstrip().endswith("measured")
     assert any(line.startswith("INT4 everywhere") for line in lines)

@@ -233,8 +233,29 @@ def test_that_a_bounded_latency_is_measured(net, tmp_path, monkeypatch):
     monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.5))
     result = found(net, tmp_path, max_latency_ratio=3.0, average_bits=6)
     assert result.budget.max_latency_ratio == 1.0
+    # Single layers timed on a busy machine say little: predictions follow what whole plans took.
+    assert result.chosen.predicted.latency_ratio == pytest.approx(0.5, rel=0.2)
     assert result.chosen.measured is not None
     assert result.chosen.measured.latency_ratio == 0.5
+
+
+def test_that_a_slow_plan_is_noted_where_latency_is_not_bounded(net, tmp_path, monkeypatch):
+    graph, data = net
+    monkeypatch.setattr(workbench, "interleaved_latency", timed_as(1.3))
+    request = SearchRequest(SearchBudget(average_bits=6), samples=SAMPLES)
+    slow = search(graph, data, tmp_path / "out.onnx", request)
+    assert any("takes 1.3 times as long as FP32" in note for note in slow.notes)
+    monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.9))
+    assert not search(graph, data, tmp_path / "out.onnx", request).notes
+
+
+def test_that_no_drop_at_all_leaves_more_than_fp32(net, tmp_path):
+    result = found(net, tmp_path, max_drop=0.0)
+    measured = result.chosen.measured
+    assert measured is not None
+    assert measured.drop is not None
+    assert measured.drop <= 0
+    assert measured.average_bits <= 8
 
 
 def test_that_test_data_judges_the_chosen_plan(net, tmp_path):

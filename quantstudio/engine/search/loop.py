@@ -48,6 +48,8 @@ TIMED_TOGETHER = 3
 LATENCY_ROUNDS = 3
 # A plan predicted to take this much more than the bound may still keep it: it is timed.
 LATENCY_DOUBT = 1.3
+# A plan whose time nobody bounded is called slow beyond this; timings differ by some per cent.
+NOTED_RATIO = 1.1
 DROP = "accuracy drop, points"
 # What streams while the search runs: kind of event, and points of each draft.
 FRONT_KIND = "front"
@@ -101,6 +103,9 @@ def search(
         raise
     if chosen.latency_ratio is None and asked.time_chosen:
         bench.time([chosen])
+    ratio = chosen.latency_ratio
+    if ratio is not None and ratio > NOTED_RATIO and asked.budget.max_latency_ratio is None:
+        loop.notes.append(f"The chosen plan takes {ratio:.2g} times as long as FP32; bound the latency too.")
     build = build_variant(
         graph, bench.statistics, chosen.recipe, Path(output), reporter=reporter, cancel=token
     )
@@ -361,7 +366,9 @@ class _Loop:
         if drop is None:
             return None
         law = self.bench.law()
-        return law.largest_kl(drop / 100, BOLD if self.bench.has_test_data else SAFE) if law else None
+        # Half a sample cannot be counted, and a drop of exactly nothing would leave FP32 alone.
+        drop = max(drop / 100, 0.5 / self.bench.judge.base.samples)
+        return law.largest_kl(drop, BOLD if self.bench.has_test_data else SAFE) if law else None
 
     def _drop_at(self, kl: float) -> float:
         law = self.bench.law()
@@ -474,7 +481,7 @@ def _checked(budget: SearchBudget) -> SearchBudget:
     """
     limits = {
         "accuracy drop": (budget.max_drop, 0.0, 100.0),
-        "size": (budget.max_size_bytes, 1, float("inf")),
+        "file bytes": (budget.max_size_bytes, 1, float("inf")),
         "packed weight bytes": (budget.max_weight_bytes, 1, float("inf")),
         "latency ratio": (budget.max_latency_ratio, 1e-6, float("inf")),
         "average bits": (budget.average_bits, 1.0, 32.0),
