@@ -61,7 +61,8 @@ def _predicted(
     expected = law.interval(kl, predictor.deviation(parts_array(parts))) if law is not None else None
     costs = bench.space.costs
     timed = costs is not None and costs.fp32_ms > 0
-    ratio = max(totals[Quantity.LATENCY_RATIO], 0.0)
+    is_float = all(scheme.is_float for scheme in schemes.values())
+    ratio = max(totals[Quantity.LATENCY_RATIO], 0.0) * (1.0 if is_float else bench.latency_factor())
     return PlanFigures(
         kl=kl,
         metric=expected.value if expected else None,

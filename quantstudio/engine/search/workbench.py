@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.quantization.emit import emit, emit_with_plan
+from quantstudio.engine.search.allocation import Quantity
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
 from quantstudio.engine.search.space import (
@@ -134,6 +136,7 @@ class Workbench:
         self.calibration = request.calibration or CalibrationSettings(samples=request.samples)
         self.tried: dict[str, Tried] = {}
         self.timing_seconds = 0.0
+        self._latency_factor = (0, 1.0)
         self._dataset, self._test_data = dataset, test
         self._test_judge: Judge | None = None
         layers = searched_layers(graph)
@@ -297,6 +300,17 @@ class Workbench:
     def base(self) -> Measurement:
         """FP32 on the samples that plans are finally judged on."""
         return (self._test_judge or self.judge).base
+
+    def latency_factor(self) -> float:
+        """What timed plans took over what the tables say of them: layers timed alone do not add up."""
+        timed = [one for one in self.tried.values() if one.latency_ratio]
+        if len(timed) != self._latency_factor[0]:
+            said = [self.space.totals(one.schemes, KlModel())[Quantity.LATENCY_RATIO] for one in timed]
+            known = [
+                (one.latency_ratio or 0.0) / told for one, told in zip(timed, said, strict=True) if told > 0
+            ]
+            self._latency_factor = len(timed), statistics.median(known) if known else 1.0
+        return self._latency_factor[1]
 
     def time(self, plans: Sequence[Tried]) -> None:
         """Latency of plans against FP32, interleaved."""
