@@ -285,12 +285,14 @@ def test_that_a_figure_is_never_rounded_below_what_can_be_had():
 
 def test_that_the_dial_of_another_model_stands_where_its_search_had_it(ready, panel):
     budget = SearchBudget(max_weight_bytes=123_000, average_bits=4.2)
-    ready.adopt_search(result(LAYERS, "search.onnx", budget))
+    note = "Layers may stay float: no plan of integers alone keeps the bounds."
+    ready.adopt_search(replace(result(LAYERS, "search.onnx", budget), notes=(note,)))
     ready.model_changed.emit()
     settle_panel()
     assert panel.budget.max_weight_bytes == pytest.approx(123_000, abs=1000)
     assert panel.budget.average_bits == pytest.approx(4.2)
     assert panel.budget.max_drop is None
+    assert panel.verdict_text.text().endswith(note)
 
 
 def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):

@@ -302,7 +302,6 @@ class SearchPanel(Card):
         if obstacle is not None:
             self.verdict_text.setProperty("role", "error")
             self.verdict_text.setText(obstacle_text(obstacle, self._bounds))
-            self.verdict_text.setToolTip("")
             value = getattr(relaxed(self.budget, obstacle), obstacle.bound)
             bound = next(b for b in self._bounds if b.key == obstacle.bound)
             self.nearest.setText(
@@ -315,12 +314,12 @@ class SearchPanel(Card):
             plan = figures_of(chosen)
             self.verdict_text.setProperty("role", "muted")
             speed = f", {figures.ratio(plan.latency_ratio)} the time" if plan.latency_ratio else ""
-            self.verdict_text.setText(
+            notes = self._session.search.result.notes if self._session.search.result is not None else ()
+            sentence = (
                 f"Chosen: {plan_name(chosen)}, {figures.size(plan.weight_bytes)} packed, "
                 f"{change_text(plan)} measured{speed}."
             )
-            notes = self._session.search.result.notes if self._session.search.result is not None else ()
-            self.verdict_text.setToolTip("\n".join(notes))
+            self.verdict_text.setText(" ".join((sentence, *notes)))
         self.verdict_text.style().unpolish(self.verdict_text)
         self.verdict_text.style().polish(self.verdict_text)
 
