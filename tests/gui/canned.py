@@ -38,6 +38,7 @@ class ReplayRunner:
     def __init__(self) -> None:
         self.submitted: list[JobSpec] = []
         self.cancelled: list[str] = []
+        self.pauses: list[tuple[str, str]] = []
         self.is_holding = False
         self.answers: dict[str, Answer] = dict(ANSWERS)
         self._held: deque[JobSpec] = deque()
@@ -72,6 +73,12 @@ class ReplayRunner:
         for spec in [s for s in self._held if s.id == job_id]:
             self._held.remove(spec)
             self.emit(spec.id, JobEnded(JobState.CANCELLED))
+
+    def pause(self, job_id: str) -> None:
+        self.pauses.append(("pause", job_id))
+
+    def resume(self, job_id: str) -> None:
+        self.pauses.append(("resume", job_id))
 
     def close(self) -> None:
         self._held.clear()
