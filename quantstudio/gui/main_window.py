@@ -32,7 +32,7 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import LogLine, NoticeLevel, Notification
 from quantstudio.gui.settings import ENGINE_KEYS, Settings
 from quantstudio.gui.status_line import StatusLine
-from quantstudio.gui.theme import apply_theme, current_theme, icon, resolve_choice, theme_hub
+from quantstudio.gui.theme import current_theme, icon, resolve_choice, restyle, theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.command_palette import CommandPalette
 from quantstudio.gui.widgets.toast import ToastStack
@@ -392,7 +392,17 @@ class MainWindow(QMainWindow):
     def _follow_theme(self) -> None:
         theme = resolve_choice(self.settings.theme, QGuiApplication.styleHints().colorScheme())
         if theme is not current_theme():
-            apply_theme(self._application, theme)
+            # Styling, telling every view and painting take a turn each: in one they would be felt.
+            self.setUpdatesEnabled(False)
+            restyle(self._application, self, theme)
+            QTimer.singleShot(0, self, self._tell_theme)
+
+    def _tell_theme(self) -> None:
+        theme_hub().theme_changed.emit(current_theme())
+        QTimer.singleShot(0, self, self._paint_again)
+
+    def _paint_again(self) -> None:
+        self.setUpdatesEnabled(True)
 
     def _retheme(self) -> None:
         self.actions_list.set_icon("view.theme", "sun" if current_theme().is_dark else "moon")

@@ -24,7 +24,7 @@ from quantstudio.core.events import JobState
 from quantstudio.gui.dialogs.trust_dialog import TrustDialog
 from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.session import NoticeLevel
-from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, current_theme
+from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current_theme
 from quantstudio.gui.widgets.command_palette import match_score
 from tests.gui.conftest import find, settle
 
@@ -207,6 +207,19 @@ class TestActions:
         assert full.settings.theme is ThemeChoice.DARK
         full.actions_list["view.theme"].trigger()
         assert current_theme() is LIGHT
+
+    def test_that_a_switched_theme_looks_as_one_chosen_at_the_start(self, qapp, full):
+        settle(full)
+        parts = (full.key_figures, full.tool_bar, full.layers_panel, full.tabs.tabBar())
+        for theme in (DARK, LIGHT):
+            full.actions_list["view.theme"].trigger()
+            settle(full)
+            assert full.updatesEnabled()
+            switched = [part.grab().toImage() for part in parts]
+            full.setStyleSheet("")
+            apply_theme(qapp, theme)
+            settle(full)
+            assert [part.grab().toImage() for part in parts] == switched
 
     def test_that_tabs_and_panels_have_keys(self, qtbot, full):
         qtbot.keyClick(full, Qt.Key.Key_3, Qt.KeyboardModifier.ControlModifier)
