@@ -26,6 +26,7 @@ from quantstudio.core.events import (
 )
 from quantstudio.gui.bridge import EventBridge, RunnerFactory
 from quantstudio.gui.session_values import JobRow, LogLine, NoticeLevel
+from quantstudio.gui.wording import window_hint
 from quantstudio.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
@@ -270,6 +271,7 @@ class JobList(QObject):
     ) -> None:
         self._drop_group(work.group)
         text = f"{where}: {what}" if where else what
+        hint = window_hint(hint)
         self._update(
             work.job_id,
             state=JobState.FAILED,

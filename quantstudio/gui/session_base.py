@@ -29,6 +29,7 @@ from quantstudio.gui.recipe_edits import default_recipe
 from quantstudio.gui.session_state import BuiltVariant, SessionState
 from quantstudio.gui.session_values import JobRow, LogLine, NoticeLevel, Notification, Plan, Variant
 from quantstudio.gui.what_if import WhatIf
+from quantstudio.gui.wording import window_hint
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
 from quantstudio.project.values import Written
@@ -425,7 +426,7 @@ class SessionBase(QObject):
     def notify(self, severity: NoticeLevel, text: str, hint: str = "", where: str = "") -> None:
         """Tell the user something without stopping them."""
         logger.info("%s", text)
-        self.notified.emit(Notification(severity, text, hint, where))
+        self.notified.emit(Notification(severity, text, window_hint(hint), where))
 
     def _warn_of(self, model: ModelSummary) -> None:
         """Say once what makes a model's results worthless; the log names every tensor."""
