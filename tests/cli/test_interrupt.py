@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from quantstudio.core.events import CancelToken
 from quantstudio.core.files import discard_unfinished, written_beside
 from quantstudio.core.samples import sample
 
-NET = str(sample("digits_resnet").model)
+NET, TRAIN = str(sample("digits_resnet").model), str(sample("digits_resnet").train)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl+C alone")
 
@@ -108,3 +109,27 @@ def test_that_what_user_code_prints_stays_out_of_the_json(monkeypatch, capsys, t
     captured = capsys.readouterr()
     assert captured.out.startswith("{")
     assert "loading" in captured.err
+
+
+@pytest.mark.parametrize("where", ["json", "numpy", "torch", "quantstudio.engine.tasks"])
+def test_that_an_interrupt_while_modules_load_is_one_line_and_130(tmp_path, where):
+    """The import itself sends Ctrl+C, so that it strikes in the middle of loading wherever this runs."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {where!r} and 'quantstudio.cli' in sys.modules:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QUANTSTUDIO_CACHE": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "quantstudio", "sensitivity", NET, "--data", TRAIN],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "quantstudio: cancelled\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,3 +144,12 @@ def test_that_weights_beyond_half_precision_stay_out_of_it(tmp_path: Path) -> No
     found = fisher_sensitivity(graph, data_of(tmp_path, graph, x=X), precisions=("fp16", "int8"))
     assert "fp16" not in found.layers[0].by_precision
     assert "int8" in found.layers[0].by_precision
+
+
+@pytest.mark.parametrize("score", [fisher_sensitivity, exact_sensitivity])
+def test_that_the_reference_is_spelled_as_the_figures_are(tmp_path: Path, score: Callable[..., Any]) -> None:
+    graph = perceptron(tmp_path)
+    data = data_of(tmp_path, graph, x=X, labels=Y)
+    found = score(graph, data, precisions=("int8",), reference="int4/channel")
+    assert found.reference == "int4"
+    assert all(layer.by_precision[found.reference] == layer.kl for layer in found.layers)

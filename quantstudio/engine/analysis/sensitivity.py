@@ -97,7 +97,7 @@ def fisher_sensitivity(
         method="fisher",
         samples=job.samples,
         seconds=time.perf_counter() - started,
-        reference=reference,
+        reference=job.reference,
         layers=tuple(layers[layer.name] for layer in job.layers if layer.name in layers),
         curve=_curve(job, found.scores, are_probabilities=False),
         provenance=Provenance.PREDICTED,
