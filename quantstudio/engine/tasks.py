@@ -6,21 +6,17 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.costs import CostTable
-from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.errors import CalibrationError, DataError, ModelLoadError, RecipeError
+from quantstudio.core.errors import DataError, ModelLoadError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
-from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import (
-    load_statistics,
     save_statistics,
     save_weight_statistics,
     statistics_digest,
@@ -29,15 +25,14 @@ from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.analysis.weights import weight_statistics as weight_statistics_of
 from quantstudio.engine.calibration.observer import calibrate as observe
-from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.evaluation.compare import compare as compare_models
-from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.model.open import open_model as open_graph
 from quantstudio.engine.model.reading import ModelKind, kind_of
 from quantstudio.engine.quantization.build import build_variant, check_float_weights
 from quantstudio.engine.quantization.presets import build_preset
 from quantstudio.engine.runtime import Optimization, available_providers, open_session, resolve_provider
+from quantstudio.engine.task_inputs import dataset_of, needs_statistics, statistics_of, value_of
 from quantstudio.engine.task_results import (
     CalibrationFile,
     DataSummary,
@@ -47,8 +42,6 @@ from quantstudio.engine.task_results import (
 )
 
 DEFAULT_SAMPLES = 512
-
-T = TypeVar("T")
 
 
 def open_model(
@@ -84,7 +77,7 @@ def data_summary(
 ) -> DataSummary:
     """Open a data set against a model and say what is in it."""
     del reporter
-    dataset = _dataset(load_graph(graph_path), data)
+    dataset = dataset_of(load_graph(graph_path), data)
     (cancel or never_cancelled()).raise_if_set()
     first = next(iter(dataset.batches(1)))
     return DataSummary(
@@ -125,7 +118,7 @@ def calibrate(
     """Activation histograms of every tensor in one streaming pass, written to an npz file."""
     started = time.perf_counter()
     graph = load_graph(graph_path)
-    dataset = _dataset(graph, data)
+    dataset = dataset_of(graph, data)
     statistics = observe(
         graph,
         dataset,
@@ -196,11 +189,11 @@ def sensitivity(
     with nullcontext() if fresh else default_store() as store:
         return (exact_sensitivity if method == "exact" else fisher_sensitivity)(
             graph,
-            _dataset(graph, data),
+            dataset_of(graph, data),
             samples=samples,
             precisions=tuple(precisions),
             reference=reference,
-            statistics=_statistics(graph, statistics),
+            statistics=statistics_of(graph, statistics),
             device=device,
             store=store,
             reporter=reporter,
@@ -221,8 +214,8 @@ def costs(
     graph = load_graph(graph_path)
     return cost_table(
         graph,
-        _statistics(graph, statistics),
-        _dataset(graph, data) if data else None,
+        statistics_of(graph, statistics),
+        dataset_of(graph, data) if data else None,
         reporter=reporter,
         cancel=cancel or never_cancelled(),
     )
@@ -251,22 +244,22 @@ def quantize(
     """
     token = cancel or never_cancelled()
     graph = load_graph(graph_path)
-    chosen = _read(Recipe, recipe, "recipe") if recipe is not None else None
+    chosen = value_of(Recipe, recipe, "recipe") if recipe is not None else None
     settings = (
-        _read(CalibrationSettings, calibration, "calibration") if calibration else CalibrationSettings()
+        value_of(CalibrationSettings, calibration, "calibration") if calibration else CalibrationSettings()
     )
     if chosen is None and not preset:
         raise RecipeError("nothing to build", hint="Give a recipe or a preset")
     check_float_weights(graph, chosen)
-    dataset = _dataset(graph, data) if data else None
+    dataset = dataset_of(graph, data) if data else None
     if dataset is not None and data_digest not in ("", dataset.digest):
         raise DataError(
             "the data is not what the recipe was made with",
             where=str((data or {}).get("path", "")),
             hint="Put the original data back, or quantize again with this data",
         )
-    observed = _statistics(graph, statistics)
-    if observed is None and _needs_statistics(graph, chosen, preset):
+    observed = statistics_of(graph, statistics)
+    if observed is None and needs_statistics(graph, chosen, preset):
         if dataset is None:
             raise DataError(
                 "static quantization needs calibration data",
@@ -324,23 +317,24 @@ def search(
         )
     graph = load_graph(graph_path)
     check_float_weights(graph)
+    settings = value_of(CalibrationSettings, calibration, "calibration") if calibration else None
     with default_store() as store:
         return search_plans(
             graph,
-            _dataset(graph, data),
+            dataset_of(graph, data),
             Path(output),
             SearchRequest(
-                budget=_read(SearchBudget, budget or {}, "budget"),
+                budget=value_of(SearchBudget, budget or {}, "budget"),
                 family=ActivationFamily(family),
-                pins=tuple(_read(LayerRule, pin, "pins") for pin in pins),
+                pins=tuple(value_of(LayerRule, pin, "pins") for pin in pins),
                 samples=samples,
-                calibration=_read(CalibrationSettings, calibration, "calibration") if calibration else None,
+                calibration=settings,
             ),
-            test=_dataset(graph, test_data) if test_data else None,
+            test=dataset_of(graph, test_data) if test_data else None,
             known=Known(
-                _statistics(graph, statistics),
-                _read(SensitivityResult, sensitivity, "sensitivity") if sensitivity else None,
-                _read(CostTable, costs, "costs") if costs else None,
+                statistics_of(graph, statistics),
+                value_of(SensitivityResult, sensitivity, "sensitivity") if sensitivity else None,
+                value_of(CostTable, costs, "costs") if costs else None,
                 store,
             ),
             reporter=reporter,
@@ -380,7 +374,7 @@ def compare(
     return compare_models(
         measured,
         [Path(v) for v in variants],
-        _dataset(graph, data),
+        dataset_of(graph, data),
         names=tuple(names or (_names(base, variants) if measured != Path(base) else ())) or None,
         threads=threads,
         provider=provider,
@@ -405,51 +399,6 @@ def _runnable(base: Path, normalised: Path) -> Path:
 
 def _names(base: str, variants: Sequence[str]) -> tuple[str, ...]:
     return tuple(Path(path).name for path in (base, *variants))
-
-
-def _statistics(graph: Graph, path: str) -> Statistics | None:
-    if not path:
-        return None
-    found = load_statistics(Path(path))
-    if found.graph_digest != graph.digest:
-        raise CalibrationError(
-            "the statistics were collected on another model", where=path, hint="Calibrate this model"
-        )
-    return found
-
-
-def _needs_statistics(graph: Graph, recipe: Recipe | None, preset: str) -> bool:
-    if recipe is None:
-        # What no layer can be is refused, or done without, when it is built.
-        can = {scheme for layer in graph.layers for scheme in layer.schemes}
-        return "static-int8" in can if preset == "auto" else preset in can and preset.startswith("static")
-    return any(scheme.is_static for scheme in recipe.resolve(graph.layers).values())
-
-
-def _dataset(graph: Graph, data: Mapping[str, Any]) -> Dataset:
-    return open_dataset(
-        _read(DataSpec, data, "data"), graph.summary.inputs, classes=_class_count(graph.summary)
-    )
-
-
-def _class_count(summary: ModelSummary) -> int | None:
-    """How many classes the first output tells apart, where its form says so: [N, K] float scores, K > 1.
-
-    One column is a regression or a yes-or-no, and the labels tell which.
-    """
-    if not summary.outputs or not summary.outputs[0].dtype.startswith(("float", "bfloat")):
-        return None
-    _, *rest = summary.outputs[0].shape or (None,)
-    if not rest or any(size != 1 for size in rest[1:]):
-        return None
-    return rest[0] if isinstance(rest[0], int) and rest[0] > 1 else None
-
-
-def _read(kind: type[T], value: Mapping[str, Any], where: str) -> T:
-    try:
-        return from_json(kind, value, where)
-    except CodecError as error:
-        raise RecipeError(str(error), hint="Check the file against one written by this version") from error
 
 
 def _cached(folder: str, name: str) -> Path:

@@ -1,0 +1,81 @@
+"""What tasks are given as JSON values and paths, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quantstudio.core.codec import CodecError, from_json
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.errors import CalibrationError, RecipeError
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.statistics import Statistics
+from quantstudio.core.statistics_file import load_statistics
+from quantstudio.engine.data.dataset import Dataset, open_dataset
+from quantstudio.engine.model.graph import Graph
+
+T = TypeVar("T")
+
+
+def dataset_of(graph: Graph, data: Mapping[str, Any]) -> Dataset:
+    """The data set of a `DataSpec` in JSON, opened for a model.
+
+    Raises:
+        RecipeError: a field is wrong.
+        DataError: the data cannot be read, or does not fit the model.
+    """
+    return open_dataset(
+        value_of(DataSpec, data, "data"), graph.summary.inputs, classes=_class_count(graph.summary)
+    )
+
+
+def statistics_of(graph: Graph, path: str) -> Statistics | None:
+    """The statistics in a file; None for no path.
+
+    Raises:
+        CalibrationError: the file cannot be read, or was made from another model.
+    """
+    if not path:
+        return None
+    found = load_statistics(Path(path))
+    if found.graph_digest != graph.digest:
+        raise CalibrationError(
+            "the statistics were collected on another model", where=path, hint="Calibrate this model"
+        )
+    return found
+
+
+def needs_statistics(graph: Graph, recipe: Recipe | None, preset: str) -> bool:
+    """Whether a recipe, or without one a preset, makes anything static."""
+    if recipe is None:
+        # What no layer can be is refused, or done without, when it is built.
+        can = {scheme for layer in graph.layers for scheme in layer.schemes}
+        return "static-int8" in can if preset == "auto" else preset in can and preset.startswith("static")
+    return any(scheme.is_static for scheme in recipe.resolve(graph.layers).values())
+
+
+def value_of(kind: type[T], value: Mapping[str, Any], where: str) -> T:
+    """A frozen value from JSON.
+
+    Raises:
+        RecipeError: a field is missing or wrong; the message names it after `where`.
+    """
+    try:
+        return from_json(kind, value, where)
+    except CodecError as error:
+        raise RecipeError(str(error), hint="Check the file against one written by this version") from error
+
+
+def _class_count(summary: ModelSummary) -> int | None:
+    """How many classes the first output tells apart, where its form says so: [N, K] float scores, K > 1.
+
+    One column is a regression or a yes-or-no, and the labels tell which.
+    """
+    if not summary.outputs or not summary.outputs[0].dtype.startswith(("float", "bfloat")):
+        return None
+    _, *rest = summary.outputs[0].shape or (None,)
+    if not rest or any(size != 1 for size in rest[1:]):
+        return None
+    return rest[0] if isinstance(rest[0], int) and rest[0] > 1 else None
