@@ -88,11 +88,12 @@ class Keeper:
         self.project.set_model(model, factory=factory, state=state_path)
 
     def keep_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
-        """Point to other data."""
-        if calibration is not None:
-            self.project.set_data(ReferenceKind.CALIBRATION, calibration)
-        if test is not None:
-            self.project.set_data(ReferenceKind.TEST, test)
+        """Point to other data, or to none."""
+        for kind, spec in ((ReferenceKind.CALIBRATION, calibration), (ReferenceKind.TEST, test)):
+            if spec is not None:
+                self.project.set_data(kind, spec)
+            else:
+                self.project.drop_data(kind)
 
     def keep_weights(self, model: ModelSummary, path: str) -> None:
         """Where weight statistics lie."""
@@ -140,6 +141,10 @@ class Keeper:
         """Everything that depends on the calibration data."""
         for kind in (CALIBRATION, SENSITIVITY, CURVE, RUN, SEARCH):
             self.project.drop_results(kind, model.digest)
+
+    def forget_search(self, model: ModelSummary) -> None:
+        """What the last search found."""
+        self.project.drop_results(SEARCH, model.digest)
 
     def forget_measurements(self, model: ModelSummary, built: Iterable[BuiltVariant]) -> None:
         """Everything that was measured on the test data."""

@@ -47,9 +47,10 @@ class SearchRun(QObject):
         self._draft: SearchFront | None = None
         self._obstacle: BudgetObstacle | None = None
         self._terms: SearchTerms | None = None
+        self._made: dict[str, Any] = {}
         self._digests: dict[int, tuple[Recipe, str]] = {}
         session.model_changed.connect(self._forget)
-        session.data_changed.connect(self._forget)
+        session.data_changed.connect(self._on_data_changed)
 
     # What is known.
 
@@ -127,7 +128,7 @@ class SearchRun(QObject):
             "Search",
             lambda: self._spec(terms, made),
             lambda found: self._finished(found, terms, made),
-            self._on_layer,
+            lambda event: self._on_layer(event, made),
             group,
             on_failure=self._failed,
             reads=partial(from_json, SearchResult),
@@ -163,7 +164,9 @@ class SearchRun(QObject):
         if model is None or data is None:
             raise CalibrationError("a search needs a model and data", hint="Choose data with Model, Data")
         folder = cache_folder("variants")
-        made.update(recipe=session.recipe, digest=state.statistics_digest)
+        test = session.test_data if terms.is_judged_on_test else None
+        made.update(recipe=session.recipe, digest=state.statistics_digest, data=data, test=test)
+        self._made = made
         return engine_jobs.search_job(
             model,
             data,
@@ -174,7 +177,7 @@ class SearchRun(QObject):
             sensitivity=self._sensitivity(),
             costs=state.costs,
             calibration=session.recipe.calibration,
-            test_data=session.test_data if terms.is_judged_on_test else None,
+            test_data=test,
         )
 
     def _sensitivity(self) -> SensitivityResult | None:
@@ -189,13 +192,15 @@ class SearchRun(QObject):
 
     def _finished(self, found: SearchResult, terms: SearchTerms, made: dict[str, Any]) -> str:
         session = self._session
+        if self._is_outdated(made):
+            return "not kept: other data was chosen meanwhile"
         self._draft = self._obstacle = None
         session.adopt_search(found)
         recipe = found.chosen.recipe
         untouched: Recipe = made["recipe"]
         is_unedited = session.recipe == untouched != recipe
         name = f"Search {budget_text(terms.budget)}"
-        plan = name if is_unedited else session.active_plan
+        plan = session.active_plan if session.recipe == recipe else name
         built = session.workflow.named(found.build, recipe, plan, made["digest"])
         session.adopt_build(built)
         made["variant"] = built.build.variant
@@ -210,7 +215,9 @@ class SearchRun(QObject):
         self.changed.emit()
         return self._obstacle is not None
 
-    def _on_layer(self, event: LayerFinished) -> None:
+    def _on_layer(self, event: LayerFinished, made: dict[str, Any]) -> None:
+        if self._is_outdated(made):
+            return
         if event.kind == "front":
             self._draft = from_json(SearchFront, event.values)
             self._digests.clear()
@@ -218,11 +225,24 @@ class SearchRun(QObject):
         elif event.kind == "sensitivity":
             self._session.adopt_sensitivity([from_json(LayerSensitivity, event.values)])
 
-    def _forget(self) -> None:
+    def _is_outdated(self, made: dict[str, Any]) -> bool:
+        """Whether a search that was sent off looks at data that is no longer the session's."""
+        session = self._session
+        is_judged_elsewhere = made["test"] is not None and made["test"] != session.test_data
+        return is_judged_elsewhere or made["data"] != session.calibration_data
+
+    def _on_data_changed(self) -> None:
+        """A search that waits will take the new data; one under way has no use any more."""
         self._draft = self._obstacle = self._terms = None
         self._digests.clear()
-        self._job_id = ""
+        running = self._session.job_list.running
+        if running is not None and running.job_id == self._job_id and self._is_outdated(self._made):
+            self._session.cancel(self._job_id)
         self.changed.emit()
+
+    def _forget(self) -> None:
+        self._job_id = ""
+        self._on_data_changed()
 
 
 def plan_name(point: PlanPoint, *, is_chosen: bool = False) -> str:

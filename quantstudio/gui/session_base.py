@@ -300,7 +300,10 @@ class SessionBase(QObject):
         if (test or calibration) != self.measured_on:
             if model is not None:
                 self._keep(lambda: self._keeper.forget_measurements(model, state.built))
+                if state.test_data is not None:  # a search may have judged its plans there
+                    self._keep(lambda: self._keeper.forget_search(model))
             state.base_result = None
+            state.search = None if state.test_data is not None else state.search
             state.built = [replace(one, result=None) for one in state.built]
         state.calibration_data, state.test_data = calibration, test
         self._keep(lambda: self._keeper.keep_data(calibration, test))
@@ -405,21 +408,29 @@ class SessionBase(QObject):
 
     def load_weights(self, path: str) -> None:
         """Read weight statistics from a file without holding up the window."""
-        digest = self.state.model.digest if self.state.model else ""
-        self.background.run(
-            lambda: _read_weights(path),
-            lambda rows: self._if_same_model(digest, lambda: self.adopt_weights(rows)),
-            self._on_weights_unreadable,
-        )
+
+        def read(rows: tuple[WeightStatistics, ...]) -> None:
+            if self.state.weights_path == path:
+                self.adopt_weights(rows)
+
+        def unreadable(error: Exception) -> None:
+            if self.state.weights_path == path:
+                self._on_weights_unreadable(error)
+
+        self.background.run(lambda: _read_weights(path), read, unreadable)
 
     def load_activations(self, path: str) -> None:
         """Read activation statistics from a file without holding up the window."""
-        digest = self.state.model.digest if self.state.model else ""
-        self.background.run(
-            lambda: _read_activations(path),
-            lambda found: self._if_same_model(digest, lambda: self.adopt_activations(found)),
-            self._on_activations_unreadable,
-        )
+
+        def read(found: Statistics) -> None:
+            if self.state.statistics_path == path:
+                self.adopt_activations(found)
+
+        def unreadable(error: Exception) -> None:
+            if self.state.statistics_path == path:
+                self._on_activations_unreadable(error)
+
+        self.background.run(lambda: _read_activations(path), read, unreadable)
 
     # Inside.
 
@@ -434,10 +445,6 @@ class SessionBase(QObject):
             others = len(model.warnings) - 1
             hint = f"The log has {count(others)} more such warning{'s' * (others > 1)}" if others else ""
             self.notify(NoticeLevel.WARNING, model.warnings[0], hint)
-
-    def _if_same_model(self, digest: str, adopt: Callable[[], None]) -> None:
-        if self.state.model is not None and self.state.model.digest == digest:
-            adopt()
 
     def _on_weights_unreadable(self, error: Exception) -> None:
         self.state.weights_path = ""

@@ -111,18 +111,19 @@ class Workflow:
     def calibrate(self, group: str = "", *, again: bool = False) -> None:
         """Activation statistics, unless they are there for this data (or `again`)."""
 
+        asked: list[int] = []
+
         def make() -> JobSpec | None:
             state = self._session.state
             data = self._needed_data()
             wanted = self._session.recipe.calibration.samples
             if _is_file(state.statistics_path) and state.statistics_asked == wanted and not again:
                 return None
+            asked.append(wanted)  # the recipe may ask for others by the time it is done
             return engine_jobs.calibrate_job(self._model(), data, wanted)
 
         def finished(result: Mapping[str, Any]) -> str:
-            self._session.adopt_calibration(
-                str(result["path"]), str(result["digest"]), self._session.recipe.calibration.samples
-            )
+            self._session.adopt_calibration(str(result["path"]), str(result["digest"]), asked[-1])
             return f"{result['tensors']} tensors over {result['samples']} samples"
 
         self._add("calibrate", "Calibrate", make, finished, group=group)

@@ -272,6 +272,11 @@ class Project:
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO data VALUES (?, ?, ?, ?)", values)
 
+    def drop_data(self, kind: ReferenceKind | str) -> None:
+        """Point to no calibration or test data any more."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM data WHERE kind = ?", (ReferenceKind(kind).value,))
+
     def missing(self) -> tuple[MissingFile, ...]:
         """What the project points to and is not there."""
         rows = self._database.rows(

@@ -9,7 +9,9 @@ from PySide6.QtCore import Qt
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.dialogs.data_dialog import DataDialog
 from quantstudio.gui.itemmodels.variant_table import VariantColumn, VariantTableModel
+from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.report_data import session_report
+from quantstudio.project.store import Project
 from quantstudio.report.html import render_html
 from tests.gui.conftest import find, settle
 
@@ -84,6 +86,20 @@ def test_that_with_test_data_nothing_says_so(tested):
     assert WORDS not in tested.tradeoff_panel.plot.accessibleName()
     assert WORDS not in render_html(session_report(tested.session.state, tested.session.project))
     assert WORDS not in [row.outcome for row in tested.session.jobs if row.title == "Measure"][-1]
+
+
+def test_that_test_data_that_was_taken_away_is_gone_after_reopening(tested, tmp_path):
+    session = tested.session
+    session.choose_data(session.calibration_data, None)
+    settle(tested)
+    calibration, path = session.calibration_data, tmp_path / "kept.qstudio"
+    session.documents.save_as(str(path))
+    session.documents.save_as(str(tmp_path / "go on here.qstudio"))
+    with Project.open(path) as kept:
+        state = Keeper(kept).load()
+    assert state.calibration_data == calibration
+    assert state.test_data is None
+    assert state.base_result is None
 
 
 def test_that_figures_of_data_chosen_meanwhile_are_not_kept(tested, runner, tmp_path):

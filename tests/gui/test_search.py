@@ -141,7 +141,8 @@ def test_that_editing_meanwhile_keeps_the_plan_on_the_screen(ready, replay):
     idle(ready)
     assert ready.recipe.scheme_for(LAYERS[0]) == FP32
     assert len(ready.plans) == plans - 1
-    assert any(v.recipe == ready.search.chosen.recipe for v in ready.variants)
+    found = next(v for v in ready.variants if v.recipe == ready.search.chosen.recipe)
+    assert found.plan == "Search 0.50 pp"
 
 
 def test_that_the_front_is_drawn_while_it_runs(ready, replay):
@@ -197,6 +198,60 @@ def test_that_the_result_comes_back_with_the_project_and_goes_with_the_data(read
     third.attach_project(third.project)
     assert third.search.result is None
     third.close()
+
+
+def test_that_other_test_data_takes_along_what_was_judged_on_it(ready, tmp_path):
+    calibration = ready.calibration_data
+    ready.search.start(SearchTerms())
+    idle(ready)
+    assert ready.search.result is not None
+    ready.adopt_data(calibration, DataSpec(str(tmp_path / "other.npz")))
+    assert ready.search.result is None
+    ready.adopt_data(calibration, None)
+    ready.search.start(SearchTerms())  # judged on the calibration data, which stays
+    idle(ready)
+    found = ready.search.result
+    assert found is not None
+    ready.adopt_data(calibration, DataSpec(str(tmp_path / "test.npz")))
+    assert ready.search.result is found
+
+
+@pytest.mark.parametrize("is_judged_on_test", [True, False])
+def test_that_a_search_stops_when_the_data_it_is_judged_on_goes(ready, replay, is_judged_on_test):
+    ready.calibrate()
+    ready.analyze()
+    idle(ready)
+    replay.is_holding = True
+    ready.search.start(SearchTerms(is_judged_on_test=is_judged_on_test))
+    while not replay.submitted[-1].task.endswith(":search"):
+        replay.release()
+        QTest.qWait(5)
+    ready.adopt_data(ready.calibration_data, None)
+    job = replay.submitted[-1].id
+    assert replay.cancelled == ([job] if is_judged_on_test else [])
+    replay.is_holding = False
+    replay.release()
+    idle(ready)
+    assert (ready.search.result is None) == is_judged_on_test
+    assert ready.search.job is None
+
+
+def test_that_a_search_that_ends_before_it_can_be_stopped_is_not_kept(ready, replay):
+    ready.calibrate()
+    ready.analyze()
+    idle(ready)
+
+    def too_late(params):
+        ready.adopt_data(ready.calibration_data, None)
+        return answer_search(params)
+
+    replay.answers["search"] = too_late
+    ready.search.start(SearchTerms())
+    idle(ready)
+    assert ready.search.result is None
+    assert ready.search.front is None
+    outcomes = [row.outcome for row in ready.jobs if row.title == "Search"]
+    assert outcomes == ["not kept: other data was chosen meanwhile"]
 
 
 def test_that_a_plan_is_loaded_in_one_step_or_as_a_plan(ready):

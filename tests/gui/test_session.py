@@ -315,6 +315,32 @@ class TestAnalysis:
         idle(qtbot, with_data)
         assert replay.submitted[-1].params["threads"] == 3
 
+    def test_that_samples_changed_meanwhile_are_calibrated_anew(self, qtbot, replay, with_data):
+        settings = with_data.recipe.calibration
+        replay.is_holding = True
+        with_data.calibrate()
+        with_data.set_calibration(replace(settings, samples=settings.samples // 2))
+        replay.is_holding = False
+        replay.release()
+        idle(qtbot, with_data)
+        assert with_data.state.statistics_asked == settings.samples
+        replay.submitted.clear()
+        with_data.quantize()
+        idle(qtbot, with_data)
+        assert replay.tasks == ["calibrate", "quantize"]
+        assert with_data.state.statistics_asked == settings.samples // 2
+
+    def test_that_statistics_read_after_other_data_was_chosen_are_dropped(self, qtbot, with_data, data_file):
+        with_data.calibrate()
+        idle(qtbot, with_data)
+        path = with_data.state.statistics_path
+        with_data.load_activations(path)
+        scaled = DataSpec(str(data_file), parse_transform("scale=1/255"))
+        with_data.adopt_data(scaled, None)  # before the file is read
+        assert with_data.background.wait()
+        qtbot.wait(20)
+        assert with_data.activations is None
+
     def test_that_other_data_forgets_what_was_found_with_the_old(self, qtbot, with_data, data_file):
         with_data.run_all()
         idle(qtbot, with_data)
