@@ -173,15 +173,26 @@ def _print(result: SearchResult, recipe_path: Path) -> None:
         f"on {result.samples} samples in {result.seconds:.1f} s and {result.timing_seconds:.1f} s of timing"
     )
     columns = ("plan", "bits", "packed", "file", "KL", result.metric_name or "metric", "x FP32", "figures")
-    rows = [_row(p.name or "front", p) for p in (*named, *shown)] + [_row("chosen", result.chosen)]
+    rows = [_row(p.name or "front", p, result.samples) for p in (*named, *shown)]
+    rows.append(_row("chosen", result.chosen, result.samples))
     print_table(console, title, columns, rows, right=(1, 2, 3, 4, 5, 6))
     for line in result.notes:  # warnings of the build come at the end of the command
         console.print(line, markup=False)
     console.print(f"{result.build.output}  recipe: {recipe_path}", markup=False)
 
 
-def _row(name: str, point: PlanPoint) -> tuple[str, ...]:
+def _row(name: str, point: PlanPoint, samples: int) -> tuple[str, ...]:
+    """One line of the table.
+
+    Args:
+        name: What the plan is called.
+        point: The plan.
+        samples: Those of the search: figures of other ones, the test data, cannot be compared with them.
+    """
     figures = point.measured or point.predicted
+    origin = "measured" if point.measured is not None else "predicted"
+    if point.measured is not None and point.measured.samples != samples:
+        origin = f"measured on {point.measured.samples} test samples"
     ratio = figures.latency_ratio
     return (
         name,
@@ -191,5 +202,5 @@ def _row(name: str, point: PlanPoint) -> tuple[str, ...]:
         f"{figures.kl:.2g}",
         f"{figures.metric:.4f}" if figures.metric is not None else "—",
         f"{1 / ratio:.2f}" if ratio else "—",
-        "measured" if point.measured is not None else "predicted",
+        origin,
     )

@@ -62,6 +62,19 @@ def test_that_the_table_ends_with_the_chosen_plan(tmp_path, capfd):
     assert "m.recipe.json" in lines[-1]
 
 
+def test_that_figures_of_the_test_data_are_told_apart(tmp_path, capfd):
+    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "5", "--test-data", str(SAMPLE.test)]
+    assert invoke([*arguments, "-o", str(tmp_path / "m.onnx")]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    chosen = next(line for line in lines if line.startswith("chosen"))
+    assert chosen.rstrip().endswith(f"measured on {len(np.load(SAMPLE.test)['images'])} test samples")
+    others = [
+        line.rstrip() for line in lines if " everywhere " in line and line.split()[1:] != chosen.split()[1:]
+    ]
+    assert others
+    assert all(line.endswith("  measured") for line in others)
+
+
 def test_that_pinned_layers_stay(tmp_path, capfd):
     assert invoke(["inspect", str(SAMPLE.model), "--json", "-"]) == 0
     name = json.loads(capfd.readouterr().out)["layers"][2]["name"]
