@@ -15,6 +15,7 @@ from quantstudio.gui.itemmodels.layer_names import told_apart
 from quantstudio.gui.itemmodels.variant_facts import quality_of
 from quantstudio.gui.panels.compare_panel import ComparePanel
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
+from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
 
@@ -78,3 +79,27 @@ def test_that_a_model_of_numbers_has_no_agreement_to_show(qapp):
     rows = [model.headerData(r, Qt.Orientation.Vertical) for r in range(model.rowCount())]
     assert "Same answers" not in rows
     assert "Output SQNR" in rows
+
+
+def test_that_a_narrow_class_plot_leaves_the_name_of_the_variant_to_its_choice(qtbot):
+    panel = shown(qtbot, ComparePanel(measured_session(2)), 640, 480)
+    qtbot.waitUntil(lambda: bool(panel.classes.classes))
+    QTest.qWait(20)
+    assert [name for name, _ in panel.classes.legend.entries] == ["FP32", "variant"]
+    assert panel.classes.title.text() == "By class"
+    panel.resize(1800, 640)
+    QTest.qWait(20)
+    assert [name for name, _ in panel.classes.legend.entries] == ["FP32", panel.variant.currentText()]
+    assert panel.classes.title.text() == "Accuracy by class"
+
+
+def test_that_a_stump_of_a_text_gives_way_to_nothing(qtbot):
+    label = ElidedLabel("node_Conv_156")
+    qtbot.addWidget(label)
+    label.show()
+    metrics = label.fontMetrics()
+    label.resize(metrics.horizontalAdvance("no…") + 2, 20)
+    assert label._shown() == ""
+    assert label.toolTip() == "node_Conv_156"
+    label.resize(metrics.horizontalAdvance("node_Conv_1…") + 2, 20)
+    assert label._shown().endswith("…")

@@ -140,7 +140,7 @@ class KeyFiguresPanel(QWidget):
             name = "Agreement with FP32"
         else:
             name = "Top-1 accuracy"
-        self.quality_card.caption.setText(name)
+        self.quality_card.caption.set_wordings(name, name.split(" ", 1)[0])
 
     def _show_measured_quality(
         self, quality: Quality, base: Quality | None, variant: Variant, tag: str

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyqtgraph as pg
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
@@ -15,8 +16,10 @@ from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme
 
+TITLE = "Accuracy by class"
 MOST_CLASSES = 24
 _BAR = 0.36
+_NARROW_PX = 400
 
 
 class ClassAccuracyPlot(Plot):
@@ -25,7 +28,7 @@ class ClassAccuracyPlot(Plot):
     def __init__(self, name: str = "class_accuracy", parent: QWidget | None = None) -> None:
         super().__init__(
             name,
-            "Accuracy by class",
+            TITLE,
             ("", "Accuracy (%)"),
             axes={"bottom": NamedAxis("bottom")},
             empty="Measure a variant on labelled data to see every class.",
@@ -33,6 +36,7 @@ class ClassAccuracyPlot(Plot):
         )
         self._classes: tuple[ClassAccuracy, ...] = ()
         self._variant = self._where = ""
+        self._is_narrow = False
         self._bars = [pg.BarGraphItem(x=[], height=[], width=_BAR, pen=None) for _ in range(2)]
         for bars in self._bars:
             self.item.addItem(bars)
@@ -116,7 +120,17 @@ class ClassAccuracyPlot(Plot):
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
-        return (("FP32", theme.fp), (self._variant, theme.q))
+        # In a narrow card the choice of the variant beside the legend has its name.
+        return (("FP32", theme.fp), ("variant" if self._is_narrow else self._variant, theme.q))
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        is_narrow = event.size().width() < _NARROW_PX
+        if is_narrow != self._is_narrow:
+            self._is_narrow = is_narrow
+            self.title.setText("By class" if is_narrow else TITLE)
+            self.retheme()
 
     @override
     def recolour(self, theme: Theme) -> None:

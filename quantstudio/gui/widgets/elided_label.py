@@ -7,6 +7,8 @@ from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QLabel, QSizePolicy, QWidget
 from typing_extensions import override
 
+_FEWEST_LETTERS = 5
+
 
 class ElidedLabel(QLabel):
     """One line of text, elided to the width the layout gives it."""
@@ -35,7 +37,9 @@ class ElidedLabel(QLabel):
         metrics, room = self.fontMetrics(), self.contentsRect().width()
         wordings = (self.text(), *self._shorter)
         fitting = next((w for w in wordings if metrics.horizontalAdvance(w) <= room), wordings[-1])
-        return metrics.elidedText(fitting, self._mode, room)
+        shown = metrics.elidedText(fitting, self._mode, room)
+        # A stump of two or three letters tells nothing; the tooltip has the whole.
+        return shown if shown == fitting or len(shown) > _FEWEST_LETTERS else ""
 
     @override
     def setText(self, text: str) -> None:
