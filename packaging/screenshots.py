@@ -1,6 +1,6 @@
 """Takes the pictures of the window on a bundled sample, results computed live.
 
-`python packaging/screenshots.py FOLDER [SIZE...]` writes one PNG a tab, theme and size, for example
+`python packaging/screenshots.py FOLDER [SIZE...]` writes one PNG a view, theme and size, for example
 inspect-light-1600x1000.png; without sizes 1600x1000 and 1280x720. Needs no display.
 """
 
@@ -9,22 +9,27 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from quantstudio.gui.main_window import MainWindow
     from quantstudio.gui.session import Session
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-SECONDS_TO_FINISH = 120
+SECONDS_TO_FINISH = 240
 SETTLE_MS = 700
+# Longer than a notification stays: none belongs into a picture.
+QUIET_MS = 9500
+
+Wait = Callable[[int], None]
 
 
 def take(folder: Path, sizes: list[tuple[int, int]], sample: str = "digits_resnet") -> list[Path]:
-    """Pictures of every tab in both themes and every size."""
+    """Pictures of every view in both themes and every size."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["QUANTSTUDIO_CACHE"] = f"{home}/cache"
         os.environ["QUANTSTUDIO_CONFIG"] = f"{home}/config"
@@ -55,21 +60,18 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     window.show()
     wait(1500)
     session.open_sample(sample)
-    deadline = perf_counter() + SECONDS_TO_FINISH
-    while not (session.costs is not None and all(row.state.is_final for row in session.jobs)):
-        if perf_counter() > deadline:
-            raise SystemExit(f"the analysis did not finish in {SECONDS_TO_FINISH} s")
-        wait(250)
-    _make_variants(session, wait)
+    wait(2000)
+    _finish(session, wait)
+    _make_results(session, window, wait)
+    wait(QUIET_MS)
     written = []
     for theme in (LIGHT, DARK):
         apply_theme(app, theme)
         for width, height in sizes:
             window.resize(width, height)
-            for index in range(window.tabs.count()):
-                window.tabs.setCurrentIndex(index)
+            for name, show in _views(window).items():
+                show()
                 wait(SETTLE_MS)
-                name = window.tabs.tabText(index).replace("&", "").lower()
                 path = folder / f"{name}-{theme.name}-{width}x{height}.png"
                 window.grab().save(str(path))
                 written.append(path)
@@ -78,17 +80,74 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     return written
 
 
-def _make_variants(session: Session, wait: Callable[[int], None]) -> None:
-    """A second variant with two layers in four bits, so that the trade-off has something to show."""
+def _make_results(session: Session, window: MainWindow, wait: Wait) -> None:
+    """Two more variants and a search, so that the trade-off and the predictions have something to show."""
+    from quantstudio.core.search_results import SearchBudget
+    from quantstudio.gui.search_terms import SearchTerms
+
     names = [layer.name for layer in session.layers]
+    for scheme, some in (("static-int4", names[3:6]), ("weight-int4", names[-4:])):
+        session.set_scheme(some, scheme)
+        session.quantize()
+        session.measure()
+        _finish(session, wait)
+    budget = SearchBudget(max_drop=0.5, average_bits=5.0)
+    session.search.start(SearchTerms(budget))
+    _finish(session, wait)
+    window.tradeoff_panel.search.set_budget(budget)
+    session.activate_plan(session.plans[0].name)
     session.select([names[2]])
-    session.set_scheme(names[3:6], "static-int4")
-    session.quantize()
-    session.measure()
-    for _ in range(400):
+
+
+def _finish(session: Session, wait: Wait) -> None:
+    """Wait until no job runs."""
+    deadline = perf_counter() + SECONDS_TO_FINISH
+    wait(250)
+    while session.job_list.is_busy:
+        if perf_counter() > deadline:
+            raise SystemExit(f"the jobs did not finish in {SECONDS_TO_FINISH} s")
         wait(250)
-        if session.jobs and all(row.state.is_final for row in session.jobs):
-            return
+
+
+def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:
+    """What is pictured, by name of the file; in this order."""
+    from quantstudio.gui.panels.sensitivity_panel import BARS
+    from quantstudio.gui.panels.tradeoff_panel import CHECK, TRADE_OFF
+
+    sensitivity, trade_off = window.inspect_panel.sensitivity, window.tradeoff_panel
+
+    def inspect() -> None:
+        window.show_tab(0)
+        sensitivity.threshold.setChecked(False)
+        sensitivity.show_kind(BARS)
+
+    def threshold() -> None:
+        inspect()
+        window.show_threshold()
+
+    def classes() -> None:
+        sensitivity.threshold.setChecked(False)
+        window.show_classes()
+
+    def search() -> None:
+        window.show_search()
+        trade_off.view.button(TRADE_OFF).click()
+
+    def check() -> None:
+        window.show_tab(1)
+        trade_off.view.button(CHECK).click()
+
+    def compare() -> None:
+        window.show_tab(2)
+
+    return {
+        "inspect": inspect,
+        "threshold": threshold,
+        "classes": classes,
+        "trade-off": search,
+        "prediction-check": check,
+        "compare": compare,
+    }
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.session import NoticeLevel
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current_theme
 from quantstudio.gui.widgets.command_palette import match_score
-from tests.gui.conftest import find, settle
+from tests.gui.conftest import find, settle, wait_until
 
 CONTROLS = (
     QAbstractButton,
@@ -213,8 +213,8 @@ class TestActions:
         parts = (full.key_figures, full.tool_bar, full.layers_panel, full.tabs.tabBar())
         for theme in (DARK, LIGHT):
             full.actions_list["view.theme"].trigger()
+            wait_until(full.updatesEnabled)
             settle(full)
-            assert full.updatesEnabled()
             switched = [part.grab().toImage() for part in parts]
             full.setStyleSheet("")
             apply_theme(qapp, theme)

@@ -13,12 +13,16 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.prediction_check import PredictionPoint, trust
+from quantstudio.gui.plots.name_places import NamePlaces
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 
 DOT_PX = 11
 NEAR_PX = 12
 NAMED_UP_TO = 12
+NAME_PX = 15
+# Lines above the dot, then below it.
+_NAME_LINES = (0.75, -0.75, 1.75, -1.75, 2.75, -2.75)
 AIR = 0.08
 
 
@@ -37,6 +41,7 @@ class PredictionCheckPlot(Plot):
         self.item.getViewBox().setMouseEnabled(x=True, y=True)
         self.item.scene().sigMouseMoved.connect(self._on_moved)
         self.item.getViewBox().sigRangeChanged.connect(self._place_names)
+        self.item.getViewBox().sigResized.connect(self._place_names)
         self.retheme()
 
     def _add_items(self) -> None:
@@ -101,15 +106,21 @@ class PredictionCheckPlot(Plot):
         self._place_names()
 
     def _place_names(self, *_args: object) -> None:
-        """Above the interval's bar, on the side where there is room."""
+        """Above the bar of the interval, on the side with room; further off where it is crowded."""
         view = self.item.getViewBox()
-        (left, right), _ = view.viewRange()
+        (left, right), (_, top) = view.viewRange()
         px, py = view.viewPixelSize()
+        places = NamePlaces(NAME_PX * py)
         for point, text in zip(self._named, self._names, strict=False):
             x, y = self._at(point.predicted), self._at(point.measured)
             is_right = x > (left + right) / 2
-            text.setAnchor((1.0, 1.0) if is_right else (0.0, 1.0))
-            text.setPos(x + (-DOT_PX if is_right else DOT_PX) * px / 2, y + 2 * py)
+            x += (-DOT_PX if is_right else DOT_PX) * px / 2
+            width = text.boundingRect().width() * px
+            start = x - width if is_right else x
+            lines = [y + line * NAME_PX * py for line in _NAME_LINES]
+            free = places.take(start, start + width, [at for at in lines if at + NAME_PX * py / 2 < top])
+            text.setAnchor((1.0, 0.5) if is_right else (0.0, 0.5))
+            text.setPos(x, lines[0] if free is None else free)
 
     @override
     def reset_view(self) -> None:

@@ -78,7 +78,7 @@ class ClassSensitivityPlot(Plot):
         super().__init__(
             name,
             "Sensitivity by class",
-            ("Layer index", ""),
+            ("Layer index", "Class"),
             axes={"bottom": WholeNumberAxis("bottom"), "left": self._axis},
             empty="Run Sensitivity to see which layer hurts which class.",
             parent=parent,
@@ -172,7 +172,7 @@ class ClassSensitivityPlot(Plot):
         self._is_sorted = is_sorted
         self._sort()
         self._draw()
-        self.set_labels("Layers, most sensitive first" if is_sorted else "Layer index", "")
+        self.set_labels("Layers, most sensitive first" if is_sorted else "Layer index", "Class")
 
     def set_log(self, is_log: bool) -> None:
         """Colours of a logarithmic scale: cells that hardly matter differ too."""

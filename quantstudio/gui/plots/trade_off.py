@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
+from quantstudio.gui.plots.name_places import NamePlaces
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.trade_off_dots import (
     DOT_PX,
@@ -35,6 +36,8 @@ RING_PX = 21
 CLICK_PX = 12
 NAMED_UP_TO = 14
 NAME_PX = 15
+# Above the dot, else below it, else on a further line.
+_NAME_LINES = (1.3, -0.3, 2.3, -1.3, 3.3, -2.3)
 HUNDRED = 100.0
 ABOVE_HUNDRED = 0.08
 SHADE_ALPHA = 22
@@ -72,6 +75,7 @@ class TradeOffPlot(Plot):
         self.item.scene().sigMouseMoved.connect(self._on_moved)
         self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
         self.item.getViewBox().sigResized.connect(self._on_range_changed)
+        self.item.getViewBox().sigResized.connect(self._on_range_changed)
         self.retheme()
 
     def _add_items(self) -> None:
@@ -85,7 +89,7 @@ class TradeOffPlot(Plot):
             pg.LinearRegionItem(orientation=way, movable=False) for way in ("vertical", "horizontal")
         )
         self._bounds = tuple(pg.InfiniteLine(angle=angle) for angle in (90, 0))
-        self._bound_texts = tuple(pg.TextItem("", anchor=anchor) for anchor in ((1.0, 0.0), (0.0, 0.0)))
+        self._bound_texts = tuple(pg.TextItem("", anchor=anchor) for anchor in ((1.0, 0.0), (1.0, 0.0)))
         self._level = pg.InfiniteLine(angle=0)
         self._level_text = pg.TextItem("FP32", anchor=(1.0, 1.0))
         for shade in self._shades:
@@ -174,7 +178,8 @@ class TradeOffPlot(Plot):
             self._bound_texts[0].setAnchor((1.0, 0.0) if fits else (0.0, 0.0))
             self._bound_texts[0].setPos(self._limits.cost, top)
         if self._limits.quality is not None:
-            self._bound_texts[1].setPos(left, self._limits.quality)
+            # At the right: a front rises at the left.
+            self._bound_texts[1].setPos(right, self._limits.quality)
 
     def _draw(self, theme: Theme) -> None:
         points = self._points
@@ -239,7 +244,7 @@ class TradeOffPlot(Plot):
         view = self.item.getViewBox()
         (left, right), (_, top) = view.viewRange()
         px, py = view.viewPixelSize()
-        taken: list[tuple[float, float, float]] = []
+        places = NamePlaces(NAME_PX * py)
         for point, text in zip(self._named, self._names, strict=False):
             if not text.isVisible():
                 continue
@@ -248,18 +253,10 @@ class TradeOffPlot(Plot):
             width = text.boundingRect().width() * px
             x = point.cost.value - beside if is_right else point.cost.value + beside
             start = x - width if is_right else x
-            free = [
-                y
-                for lines in (1.3, -0.3, 2.3, -1.3, 3.3, -2.3)
-                if (y := point.quality.value + (lines - 0.5) * NAME_PX * py) + NAME_PX * py / 2 < top
-                and not any(
-                    s < start + width and start < e and abs(t - y) < NAME_PX * py for s, e, t in taken
-                )
-            ]
-            y = free[0] if free else point.quality.value
-            taken.append((start, start + width, y))
+            lines = (point.quality.value + (line - 0.5) * NAME_PX * py for line in _NAME_LINES)
+            y = places.take(start, start + width, [y for y in lines if y + NAME_PX * py / 2 < top])
             text.setAnchor((1.0, 0.5) if is_right else (0.0, 0.5))
-            text.setPos(x, y)
+            text.setPos(x, point.quality.value if y is None else y)
 
     @override
     def reset_view(self) -> None:

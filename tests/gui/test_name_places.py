@@ -1,0 +1,78 @@
+"""Names beside dots: none runs into another, and they move when the plot is resized."""
+
+from __future__ import annotations
+
+import pytest
+from PySide6.QtTest import QTest
+
+from quantstudio.core.prediction_check import PredictionPoint
+from quantstudio.core.results import Interval
+from quantstudio.gui.plots.name_places import NamePlaces
+from quantstudio.gui.plots.prediction_check import PredictionCheckPlot
+from quantstudio.gui.plots.trade_off import TradeOffPlot
+from quantstudio.gui.plots.trade_off_dots import TradeOffPoint
+
+
+def test_that_a_taken_line_is_left_to_the_first():
+    places = NamePlaces(10.0)
+    assert places.take(0, 5, (0.0, 10.0)) == 0.0
+    assert places.take(4, 9, (0.0, 9.0, 10.0)) == 10.0
+    assert places.take(5, 9, (0.0,)) == 0.0
+    assert places.take(0, 9, (0.0, 5.0, 10.0)) is None
+
+
+def rows_of(plot) -> list[tuple[float, float, float]]:
+    """Left, right and middle height of every visible name, in pixels."""
+    found = []
+    for text in plot._names:
+        if text.isVisible():
+            rect = text.mapRectToScene(text.boundingRect())
+            found.append((rect.left(), rect.right(), rect.center().y()))
+    return found
+
+
+def run_together(rows) -> list[tuple[int, int]]:
+    return [
+        (i, j)
+        for i, (left, right, y) in enumerate(rows)
+        for j, (other_left, other_right, other_y) in enumerate(rows[:i])
+        if left < other_right - 1 and other_left < right - 1 and abs(y - other_y) < 14
+    ]
+
+
+def interval(value: float) -> Interval:
+    return Interval(value, value - 0.3, value + 0.3)
+
+
+def check_plot() -> PredictionCheckPlot:
+    plot = PredictionCheckPlot()
+    points = [
+        PredictionPoint(f"INT8 · {i} W4A8 · 3 W6A8", 99.80 + i / 100, 99.5, 100, 99.83) for i in range(4)
+    ]
+    plot.show_points(points, "accuracy", "%")
+    return plot
+
+
+def trade_off_plot() -> TradeOffPlot:
+    plot = TradeOffPlot()
+    points = [
+        TradeOffPoint(f"v{i}", f"INT8 · {i} W4A8 · 3 W6A8", Interval(c, c, c), interval(99.8))
+        for i, c in enumerate((117.0, 120.0, 145.0, 150.0, 230.0))
+    ]
+    plot.show_points(points, "Accuracy against size", "Size (kB)", "Accuracy (%)")
+    return plot
+
+
+@pytest.mark.parametrize("make", [check_plot, trade_off_plot])
+def test_that_names_of_dots_in_one_place_do_not_run_together(qtbot, make):
+    plot = make()
+    qtbot.addWidget(plot)
+    plot.resize(520, 300)
+    plot.show()
+    QTest.qWait(30)
+    assert len(rows_of(plot)) >= 4
+    assert run_together(rows_of(plot)) == []
+    # The range stays the same: only the size of a pixel does not.
+    plot.resize(560, 620)
+    QTest.qWait(30)
+    assert run_together(rows_of(plot)) == []
