@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject, Signal
 
 from quantstudio.core.codec import from_json
+from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import ErrorInfo, LayerFinished
 from quantstudio.core.figures import points, size
@@ -227,9 +228,10 @@ class SearchRun(QObject):
 
     def _is_outdated(self, made: dict[str, Any]) -> bool:
         """Whether a search that was sent off looks at data that is no longer the session's."""
-        session = self._session
-        is_judged_elsewhere = made["test"] is not None and made["test"] != session.test_data
-        return is_judged_elsewhere or made["data"] != session.calibration_data
+        data: DataSpec = made["data"]
+        test: DataSpec | None = made["test"]
+        is_judged_elsewhere = test is not None and test != self._session.test_data
+        return is_judged_elsewhere or data != self._session.calibration_data
 
     def _on_data_changed(self) -> None:
         """A search that waits will take the new data; one under way has no use any more."""

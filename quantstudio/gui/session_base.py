@@ -20,7 +20,7 @@ from quantstudio.core.prediction_check import Figure, PredictionPoint
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
-from quantstudio.core.sensitivity_rows import joined
+from quantstudio.core.sensitivity_rows import EXACT, joined
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
 from quantstudio.gui.job_list import JobList
@@ -158,6 +158,15 @@ class SessionBase(QObject):
         """Names of the classes of `LayerSensitivity.by_class`; empty where there are none."""
         run = self.state.sensitivity_run
         return run.classes if run is not None else ()
+
+    @property
+    def analysed_precisions(self) -> frozenset[str]:
+        """What an estimate of all layers has finished; a measured layer may know others for itself."""
+        run = self.state.sensitivity_run
+        if run is not None and run.precisions and run.method != EXACT:
+            return frozenset(run.precisions)
+        rows = [frozenset(row.by_precision) for row in self.state.sensitivity.values()]
+        return frozenset.intersection(*rows) if rows else frozenset()
 
     @property
     def kl_of_all_layers(self) -> float | None:
@@ -359,11 +368,11 @@ class SessionBase(QObject):
         known = self.state.sensitivity_run
         if known is None:
             run = found
-        elif found.method == "exact":
+        elif found.method == EXACT:
             kl_all = known.kl_all if found.kl_all is None else found.kl_all
             run = replace(known, classes=known.classes or found.classes, kl_all=kl_all)
         else:
-            estimated = known.precisions if known.method != "exact" else ()
+            estimated = known.precisions if known.method != EXACT else ()
             precisions = tuple(dict.fromkeys((*estimated, *found.precisions)))
             classes = found.classes or known.classes
             run = replace(found, classes=classes, kl_all=known.kl_all, precisions=precisions)

@@ -110,7 +110,6 @@ class Workflow:
 
     def calibrate(self, group: str = "", *, again: bool = False) -> None:
         """Activation statistics, unless they are there for this data (or `again`)."""
-
         asked: list[int] = []
 
         def make() -> JobSpec | None:

@@ -9,14 +9,15 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
 from PySide6.QtTest import QTest
 
-from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.results import LayerSensitivity, SensitivityResult
+from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.gui.panels.sensitivity_menu import SensitivityMenu
 from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
 from quantstudio.gui.plots.sensitivity_scale import direction_words, precision_text, strip_row
 from quantstudio.gui.widgets.check_menu import CheckMenu
 from tests.gui.conftest import find, settle
 from tests.gui.plot_mouse import shown
-from tests.gui.sample_session import CURVE, analysed_session
+from tests.gui.sample_session import CURVE, analysed_session, model_summary, sensitivity
 
 ROW = LayerSensitivity(
     "conv",
@@ -153,6 +154,30 @@ def test_that_only_unknown_precisions_are_analysed(full, runner):
     settle(full)
     assert runner.submitted[-1].params["precisions"] == ["int2", "binary"]
     assert runner.submitted[-1].params["method"] == "fisher"
+
+
+def test_that_one_measured_layer_does_not_pass_for_an_estimate_of_all(panel, session):
+    name = session.layers[0].name
+    measured = replace(session.sensitivity[name], method=EXACT, by_precision={"int2": 0.4})
+    session.adopt_sensitivity_run(
+        SensitivityResult(EXACT, 512, 1.0, "int4", (measured,), precisions=("int2",))
+    )
+    assert action(panel.menu(), "analyze.int2").isEnabled()
+    rows = tuple(replace(row, by_precision={"int2": 0.5}) for row in session.sensitivity.values())
+    session.adopt_sensitivity_run(SensitivityResult("fisher", 512, 1.0, "int4", rows, precisions=("int2",)))
+    assert not action(panel.menu(), "analyze.int2").isEnabled()
+    assert action(panel.menu(), "analyze.int3").isEnabled()
+
+
+def test_that_bars_of_another_precision_end_with_the_model_that_knows_it(qtbot, panel, session):
+    panel.precision.setCurrentIndex(panel.precision.findData("int8"))
+    panel.precision.activated.emit(panel.precision.currentIndex())
+    session.adopt_model(model_summary(7))
+    rows = [replace(sensitivity(one, 0), by_precision={"int2": 0.5}) for one in session.layers]
+    session.adopt_sensitivity(rows, CURVE)
+    qtbot.waitUntil(lambda: panel.precision.findData("int2") >= 0)
+    assert panel.precision.currentText() == "Reference"
+    assert [row.kl for row in panel.strip.rows] == [row.kl for row in rows]
 
 
 def test_that_precisions_that_come_later_are_offered_and_shown(qtbot, panel, session):

@@ -132,7 +132,7 @@ class SensitivityMenu(CheckMenu):
     # ------------------------------------------------------------------ precisions
 
     def _add_precisions(self) -> None:
-        known = {name for row in self._session.sensitivity.values() for name in row.by_precision}
+        known = self._session.analysed_precisions
         self.analyze_menu = menu = CheckMenu("Analyze at", self)
         menu.setObjectName("sensitivity.analyze")
         self.addMenu(menu)

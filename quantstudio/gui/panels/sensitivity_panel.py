@@ -210,13 +210,14 @@ class SensitivityPanel(QWidget):
         have = [key for i in range(self.precision.count()) if (key := self.precision.itemData(i))]
         if [*wanted, MORE] == have:
             return
-        current = self._precision
+        if self._precision not in wanted:  # of another model, or of data that is gone
+            self._precision = REFERENCE
         self.precision.clear()
         for key in wanted:
             self.precision.addItem("Reference" if key == REFERENCE else precision_text(key), key)
         self.precision.insertSeparator(self.precision.count())
         self.precision.addItem("More…", MORE)
-        self.precision.setCurrentIndex(max(0, self.precision.findData(current)))
+        self.precision.setCurrentIndex(self.precision.findData(self._precision))
 
     def _show_rows(self) -> None:
         session, precision = self._session, self._precision
