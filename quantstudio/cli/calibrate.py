@@ -57,5 +57,4 @@ def command(
         console_for(json).print(
             f"{result.tensors} tensors, {result.samples} samples, {result.seconds:.2f} s on "
             f"{result.provider}: {result.path}",
-            markup=False,
         )

@@ -99,10 +99,9 @@ def command(
         console.print(
             f"most sensitive layer: {most.name}, KL {most.kl:.2g} at {ranked.reference} "
             f"({ranked.provenance.value}, {ranked.samples} samples)",
-            markup=False,
         )
-        console.print(build.preset, markup=False)
-        console.print(f"wrote {variant}, its recipe and {page}", markup=False)
+        console.print(build.preset)
+        console.print(f"wrote {variant}, its recipe and {page}")
 
 
 def _report(

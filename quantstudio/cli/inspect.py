@@ -56,17 +56,14 @@ def _print(summary: ModelSummary) -> None:
         for kind, group in (("input", summary.inputs), ("output", summary.outputs))
         for t in group
     ]
-    console.print(
-        f"{summary.source_path}  (opset {summary.opset}, {summary.parameters:,} parameters)", markup=False
-    )
+    console.print(f"{summary.source_path}  (opset {summary.opset}, {summary.parameters:,} parameters)")
     if not math.isnan(summary.verified_error):
         console.print(
             "checked on random input: outputs equal the original's "
             f"(largest difference {summary.verified_error:.1g} of the largest output)",
-            markup=False,
         )
     for line in (*tensors, *summary.notes):
-        console.print(line, markup=False)
+        console.print(line)
     rows = [_row(index, layer) for index, layer in enumerate(summary.layers)]
     columns = ("#", "layer", "type", "shape", "parameters", "bytes", "MACs", "share", "can be")
     print_table(console, f"{len(summary.layers)} layers", columns, rows, right=(0, 4, 5, 6, 7))

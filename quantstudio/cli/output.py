@@ -35,7 +35,8 @@ def write_json(schema: str, content: Mapping[str, Any], target: str) -> None:
 
 def console_for(json_target: str) -> Console:
     """Where tables go: standard output, or standard error when that carries JSON."""
-    console = Console(stderr=json_target == "-", highlight=False, soft_wrap=True)
+    # Names of layers and files may hold what rich takes for markup or an emoji.
+    console = Console(stderr=json_target == "-", highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no width to fold at
     return console

@@ -26,9 +26,9 @@ class Warnings:
 
     def print(self) -> None:
         """Print them on standard error, and forget them."""
-        console = Console(stderr=True)
+        console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         for text in self._texts:
-            console.print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"warning: {text}", style="yellow", soft_wrap=True)
         self.clear()
 
     def clear(self) -> None:
@@ -50,7 +50,7 @@ class TerminalReporter:
         console = Console(stderr=True)
         self._quiet = quiet
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),

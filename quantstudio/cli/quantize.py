@@ -240,5 +240,5 @@ def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> No
     )
     print_table(console, title, columns, rows, right=(5,))
     if build.preset:  # its warnings come at the end of the command
-        console.print(build.preset, markup=False)
-    console.print(f"recipe: {recipe_path}", markup=False)
+        console.print(build.preset)
+    console.print(f"recipe: {recipe_path}")

@@ -39,4 +39,4 @@ def command(
     if json:
         write_json("report", report_json(data), json)
     if json != "-":
-        console_for(json).print(f"wrote {target}", markup=False)
+        console_for(json).print(f"wrote {target}")

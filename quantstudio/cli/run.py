@@ -67,7 +67,7 @@ def command(
     if json != "-":
         print_build(build, path, fp32_bytes=summary.file_bytes)
         if file.output and file.output.digest:
-            console_for(json).print("The same bytes as the recipe recorded.", markup=False)
+            console_for(json).print("The same bytes as the recipe recorded.")
 
 
 def _own_output(path: Path, file: RecipeFile) -> Path:

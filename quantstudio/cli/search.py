@@ -177,8 +177,8 @@ def _print(result: SearchResult, recipe_path: Path) -> None:
     rows.append(_row("chosen", result.chosen, result.samples))
     print_table(console, title, columns, rows, right=(1, 2, 3, 4, 5, 6))
     for line in result.notes:  # warnings of the build come at the end of the command
-        console.print(line, markup=False)
-    console.print(f"{result.build.output}  recipe: {recipe_path}", markup=False)
+        console.print(line)
+    console.print(f"{result.build.output}  recipe: {recipe_path}")
 
 
 def _row(name: str, point: PlanPoint, samples: int) -> tuple[str, ...]:

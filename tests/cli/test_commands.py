@@ -259,3 +259,21 @@ def test_that_report_refuses_a_project_without_a_model_and_a_format_it_cannot_wr
     assert invoke(["report", str(project_path), "-o", str(tmp_path / "r.pdf")]) == 2
     assert "HTML" in capsys.readouterr().err
     assert not list(tmp_path.glob("r.*"))
+
+
+def test_that_names_that_look_like_markup_are_shown_as_they_are(tmp_path, capsys):
+    model = onnx.load(SAMPLE.model)
+    for index, node in enumerate(model.graph.node):
+        node.name = f"[b]{index}:fire:[/l]"
+    path = str(tmp_path / "[b]net.onnx")
+    onnx.save(model, path)
+    assert invoke(["inspect", path, "--json", str(tmp_path / "j.json")]) == 0
+    names = [row["name"] for row in json.loads((tmp_path / "j.json").read_text())["layers"]]
+    text = capsys.readouterr().out
+    assert "[b]net.onnx" in text
+    assert names
+    assert all(name in text for name in names)
+    out = str(tmp_path / "m.onnx")
+    assert invoke(["quantize", path, "--preset", "weight-int8", "--set", f"{names[1]}=fp32", "-o", out]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(names[1]))
+    assert line.split()[1] == "fp32"
