@@ -7,7 +7,7 @@ from PySide6.QtTest import QTest
 
 from quantstudio.core.prediction_check import PredictionPoint
 from quantstudio.core.results import Interval
-from quantstudio.gui.plots.name_places import NamePlaces
+from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
 from quantstudio.gui.plots.prediction_check import PredictionCheckPlot
 from quantstudio.gui.plots.trade_off import TradeOffPlot
 from quantstudio.gui.plots.trade_off_dots import TradeOffPoint
@@ -61,6 +61,22 @@ def trade_off_plot() -> TradeOffPlot:
     ]
     plot.show_points(points, "Accuracy against size", "Size (kB)", "Accuracy (%)")
     return plot
+
+
+@pytest.mark.parametrize("make", [check_plot, trade_off_plot])
+def test_that_a_pixel_fits_the_range_while_that_is_told(qtbot, make):
+    plot = make()
+    qtbot.addWidget(plot)
+    plot.resize(520, 300)
+    plot.show()
+    QTest.qWait(30)
+    view = plot.item.getViewBox()
+    told: list[tuple[float, float]] = []
+    view.sigRangeChanged.connect(lambda *_: told.append(pixel_size(view)))
+    view.setRange(xRange=(0, view.width()), yRange=(0, 2 * view.height()), padding=0)
+    view.setRange(xRange=(0, 10 * view.width()), yRange=(0, 20 * view.height()), padding=0)
+    assert told[-1] == pytest.approx((10, 20))
+    assert pixel_size(view) == pytest.approx(view.viewPixelSize())
 
 
 @pytest.mark.parametrize("make", [check_plot, trade_off_plot])

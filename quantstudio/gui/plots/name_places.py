@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pyqtgraph as pg
+
+
+def pixel_size(view: pg.ViewBox) -> tuple[float, float]:
+    """Width and height of a pixel in plot coordinates.
+
+    While a new range is told, `view.viewPixelSize()` still holds that of the range before.
+    """
+    (left, right), (bottom, top) = view.viewRange()
+    return (right - left) / max(view.width(), 1.0), (top - bottom) / max(view.height(), 1.0)
+
 
 class NamePlaces:
     """Lines of text that stand already, in plot coordinates; `line` is the height of one."""

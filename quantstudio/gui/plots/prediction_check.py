@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.prediction_check import PredictionPoint, trust
-from quantstudio.gui.plots.name_places import NamePlaces
+from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 
@@ -109,7 +109,7 @@ class PredictionCheckPlot(Plot):
         """Above the bar of the interval, on the side with room; further off where it is crowded."""
         view = self.item.getViewBox()
         (left, right), (_, top) = view.viewRange()
-        px, py = view.viewPixelSize()
+        px, py = pixel_size(view)
         places = NamePlaces(NAME_PX * py)
         for point, text in zip(self._named, self._names, strict=False):
             x, y = self._at(point.predicted), self._at(point.measured)

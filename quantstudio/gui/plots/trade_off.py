@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
-from quantstudio.gui.plots.name_places import NamePlaces
+from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.trade_off_dots import (
     DOT_PX,
@@ -171,7 +171,7 @@ class TradeOffPlot(Plot):
     def _place_bound_texts(self) -> None:
         (left, right), (_, top) = self.item.getViewBox().viewRange()
         self._level_text.setPos(right, self._level.value())
-        px, _ = self.item.getViewBox().viewPixelSize()
+        px, _ = pixel_size(self.item.getViewBox())
         if self._limits.cost is not None:
             # On the side where things are allowed, unless that is out of sight.
             fits = self._limits.cost - left > self._bound_texts[0].boundingRect().width() * px
@@ -243,7 +243,7 @@ class TradeOffPlot(Plot):
         """Beside the dot where there is room: above it, else below, else on a further line."""
         view = self.item.getViewBox()
         (left, right), (_, top) = view.viewRange()
-        px, py = view.viewPixelSize()
+        px, py = pixel_size(view)
         places = NamePlaces(NAME_PX * py)
         for point, text in zip(self._named, self._names, strict=False):
             if not text.isVisible():
