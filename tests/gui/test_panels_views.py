@@ -332,7 +332,7 @@ def test_that_figures_are_predicted_until_they_are_measured(qtbot, session):
         lambda: panel.quality_card.delta.property("role") == "bad" or panel.size_card.value.text() != ""
     )
     turn()
-    assert panel.layers_card.delta.text() in ("all W4A8", "4 at W8", "4 W8")
+    assert panel.layers_card.delta.text() in ("at W4A8", "4 at W8", "4 W8")
     assert panel.size_card.value.text() == before  # the sample packs both in a byte
 
 
@@ -369,6 +369,31 @@ def test_that_a_prediction_tells_its_interval_the_class_at_risk_and_memory(qtbot
     assert panel.size_card.more.text() == f"{figures.size(prediction.memory_bytes)} peak memory"
     assert "predicted" in panel.size_card.toolTip()
     assert panel.latency_card.more.isHidden()
+
+
+def test_that_a_class_with_a_number_is_said_to_be_a_class_and_one_that_loses_nothing_is_left_out(
+    qtbot, measured
+):
+    built = measured.state.built[-1]
+    numbered = tuple(
+        replace(row, label=str(place), variant=row.base - 0.021 * (place == 4))
+        for place, row in enumerate(built.result.per_class)
+    )
+    even = tuple(replace(row, variant=row.base - 0.0004) for row in numbered)
+    for per_class, shows in ((numbered, True), (even, False)):
+        measured.state.built[-1] = replace(built, result=replace(built.result, per_class=per_class))
+        measured.variants_changed.emit()
+        measured._touch_variants()
+        panel = shown(qtbot, KeyFiguresPanel(measured), 900, 90)
+        assert panel.quality_card.more.text().endswith("class 4 −2.1") is shows
+        assert ("class" in panel.quality_card.more.text()) is shows
+
+
+def test_that_layers_kept_in_float_are_not_counted_among_all(qtbot, session):
+    panel = shown(qtbot, KeyFiguresPanel(session), 900, 90)
+    assert {layer.op_type for layer in session.layers if layer.quantizable} > {"Gather"}
+    # The tables of embeddings could be integers too, and are not.
+    assert panel.layers_card.delta.text() == "at INT8"
 
 
 def test_that_measured_classes_and_memory_replace_the_predicted_ones(qtbot, measured):

@@ -159,7 +159,7 @@ class KeyFiguresPanel(QWidget):
             detail += f"; 95 % interval {figures.percent(value.low)} to {figures.percent(value.high)}"
         worst = _worst_measured(variant)
         if worst:
-            detail += f"; most lost, in points: class {worst}"
+            detail += f"; most lost, in points: {worst}"
         ends = _ends(value) if quality.has_interval else ""
         self._set_quality(
             figures.percent(value.value),
@@ -268,20 +268,20 @@ class KeyFiguresPanel(QWidget):
         detail += f"; {can} of {len(labels)} can be quantized"
         self.layers_card.set_figure(
             f"{figures.count(len(integer))}{_HAIR}/{_HAIR}{figures.count(len(labels))}",
-            delta=_odd_ones(integer),
-            short_delta=_odd_ones(integer).replace(" at ", " "),
+            delta=_odd_ones(integer, can),
+            short_delta=_odd_ones(integer, can).replace(" at ", " "),
             tone=Tone.GOOD,
             detail=detail,
         )
 
 
-def _odd_ones(quantized: list[str]) -> str:
-    """What stands out among the quantized layers: "73 at W4A8"; the only precision if there is one."""
+def _odd_ones(quantized: list[str], can: int) -> str:
+    """What stands out among the quantized layers, of `can` that could be: "73 at W4A8", "all INT8"."""
     labels = Counter(quantized).most_common()
     if not labels:
         return ""
     if len(labels) == 1:
-        return f"all {labels[0][0]}"
+        return f"all {labels[0][0]}" if len(quantized) >= can else f"at {labels[0][0]}"
     label, number = labels[1]
     return f"{figures.count(number)} at {label}"
 
@@ -357,7 +357,11 @@ def _worst_measured(variant: Variant) -> str:
 
 
 def _class_text(name: str, change: float) -> str:
-    return f"{name} {figures.number(100 * change, 1, signed=True)}" if change < 0 else ""
+    """What a class loses: "Shirt −4.2", "class 4 −4.2"; nothing where no loss shows."""
+    if round(100 * change, 1) >= 0:
+        return ""
+    shown = f"class {name}" if name.isdigit() else name
+    return f"{shown} {figures.number(100 * change, 1, signed=True)}"
 
 
 def _short(delta: str) -> str:

@@ -22,7 +22,8 @@ class ReorderList(QListWidget):
         self.setDragDropMode(QAbstractItemView.DragDropMode.InternalMove)
         self.setDefaultDropAction(Qt.DropAction.MoveAction)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setTextElideMode(Qt.TextElideMode.ElideRight)
+        # A row ends with what it decides.
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
 
     @override
     def dropEvent(self, event: QDropEvent) -> None:
