@@ -231,7 +231,8 @@ class Workflow:
         def finished(result: Mapping[str, Any]) -> str:
             build = from_json(BuildResult, result["build"])
             recipe = from_json(Recipe, result["recipe"]) if preset else made["recipe"]
-            if preset:
+            is_edited = self._session.recipe != made["recipe"]
+            if preset and not is_edited:  # whoever went on editing meanwhile keeps the plan on the screen
                 self._session.set_recipe(recipe, f"Choose precisions by preset {preset}")
             self._session.adopt_build(self.named(build, recipe, made["plan"], made["digest"]))
             if on_built is not None:
@@ -268,8 +269,7 @@ class Workflow:
                 options=self.options,
             )
 
-        def finished(result: Mapping[str, Any]) -> str:
-            found = from_json(CompareResult, result)
+        def finished(found: CompareResult) -> str:
             if asked != [self._session.measured_on]:
                 return "not kept: other data was chosen meanwhile"
             base, *variants = found.variants
@@ -278,7 +278,7 @@ class Workflow:
 
         title = "Measure every variant" if every else "Measure"
         key = "measure every" if every else "measure" if variant is None else "measure found"
-        self._add(key, title, make, finished, group=group)
+        self._add(key, title, make, finished, group=group, reads=partial(from_json, CompareResult))
 
     def resume(self) -> None:
         """Open the source again if the normalised graph is gone from the cache, then the cheap statistics."""

@@ -290,6 +290,20 @@ class TestAnalysis:
         assert with_data.current_variant is not None
         assert "auto" in with_data.undo_text
 
+    def test_that_a_preset_is_a_variant_alone_where_the_plan_was_edited(self, qtbot, replay, with_data):
+        answer = replay.answers["quantize"]
+
+        def edited(params):
+            with_data.set_scheme([conv_names(with_data)[0]], "fp32")
+            return answer(params)
+
+        replay.answers["quantize"] = edited
+        with_data.quantize_preset("auto")
+        idle(qtbot, with_data)
+        assert with_data.recipe.scheme_for(with_data.layers[0]) == FP32
+        assert "auto" not in with_data.undo_text
+        assert [v.recipe for v in with_data.variants if not v.is_base] == [uniform_recipe("dynamic-int8")]
+
     def test_that_exact_sensitivity_asks_for_the_layers_named(self, qtbot, replay, with_data):
         names = conv_names(with_data)
         with_data.exact_sensitivity(names)
@@ -439,11 +453,6 @@ class TestJobs:
         idle(qtbot, with_data)
         assert with_data.model.source_path == str(other)
         assert with_data.state.statistics_path == ""
-
-    def test_that_finished_rows_can_be_cleared(self, opened):
-        assert opened.jobs
-        opened.job_list.clear_finished()
-        assert opened.jobs == ()
 
 
 class TestDurability:
