@@ -148,11 +148,6 @@ class JobList(QObject):
             self._running.is_detached = True
         self.cancel()
 
-    def clear_finished(self) -> None:
-        """Drop the rows of jobs that ended."""
-        self._rows = {job_id: row for job_id, row in self._rows.items() if not row.state.is_final}
-        self.changed.emit()
-
     def close(self) -> None:
         """End every job and the worker."""
         self.abandon()

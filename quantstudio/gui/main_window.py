@@ -42,7 +42,6 @@ GAP = 8
 DOCK_SHARE = 0.43
 TABS_MINIMUM_PX = 220
 PLAN_PX = 84
-STATE_VERSION = 1
 
 
 class MainWindow(QMainWindow):

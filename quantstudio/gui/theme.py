@@ -19,7 +19,6 @@ from quantstudio.gui.style import STYLE
 
 BODY_PX = 13
 CAPTION_PX = 11
-FIGURE_PX = 21
 GAP = 8
 
 

@@ -67,6 +67,19 @@ class TestAccessibility:
         full.tabs.setCurrentIndex(tab)
         assert unnamed(full) == []
 
+    def test_that_every_control_that_is_switched_on_has_a_name(self, qtbot, full):
+        full.show_tab(0)
+        sensitivity = full.inspect_panel.sensitivity
+        sensitivity.threshold.click()
+        assert sensitivity.threshold_bar.isVisible()
+        assert unnamed(full) == []
+        full.show_tab(1)
+        full.tradeoff_panel.open_search()
+        for row in full.tradeoff_panel.search.rows.values():
+            row.check.setChecked(True)
+            assert row.slider.isVisibleTo(full)
+        assert unnamed(full) == []
+
     @pytest.mark.parametrize("panel", ["plans_panel", "jobs_panel", "log_panel"])
     def test_that_every_control_of_a_panel_below_has_a_name(self, full, panel):
         full.show_below(getattr(full, panel))

@@ -507,7 +507,7 @@ def test_that_the_keyboard_loads_a_plan_from_the_table(tradeoff):
 def test_that_the_search_hides_where_there_is_no_room(qtbot, tradeoff):
     assert tradeoff.search.isVisible()
     tradeoff.resize(680, 480)
-    assert not tradeoff.search.isVisible()
+    wait_until(lambda: not tradeoff.search.isVisible())
     tradeoff.show_search.click()
     assert tradeoff.search.isVisible()
     tradeoff.open_search()

@@ -62,10 +62,6 @@ class VariantTableModel(QAbstractTableModel):
     def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
         return 0 if parent.isValid() else len(_HEADERS)
 
-    def variant_at(self, row: int) -> Variant:
-        """The variant of a row."""
-        return self._variants[row]
-
     @override
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole

@@ -110,13 +110,6 @@ class LayerTableView(QTableView):
         columns.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         columns.customContextMenuRequested.connect(self._on_header_menu)
 
-    @property
-    def filter_model(self) -> LayerFilterModel:
-        """The model shown."""
-        model = self.model()
-        assert isinstance(model, LayerFilterModel)
-        return model
-
     # ------------------------------------------------------------------ columns
 
     @override

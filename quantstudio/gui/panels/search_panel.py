@@ -39,7 +39,6 @@ from quantstudio.gui.widgets.tag import PREDICTED, Tag
 WIDTH_PX = 298
 _ICON_PX = 13
 _SHOWN = (Precision.INT8, Precision.INT4, Precision.INT2)
-PROMISE = "Finds the precision of every layer, builds and measures the best plans, shows them all."
 
 
 class SearchPanel(Card):
