@@ -59,6 +59,7 @@ class TerminalReporter:
             disable=quiet or not sys.stderr.isatty(),
         )
         self._bars: dict[str, TaskID] = {}
+        self._shown = ""
 
     def __enter__(self) -> TerminalReporter:
         """Start drawing."""
@@ -75,10 +76,12 @@ class TerminalReporter:
         """Move the bar of this label."""
         text = f"{label} ({unit})" if unit else label
         if label not in self._bars:
-            for bar in self._bars.values():
-                self._progress.update(bar, visible=False)
             self._bars[label] = self._progress.add_task(text, total=total or None, completed=done)
-        self._progress.update(self._bars[label], completed=done, total=total or None, visible=True)
+        if label != self._shown:  # also when work comes back to one: those it left are over or wait
+            for other, bar in self._bars.items():
+                self._progress.update(bar, visible=other == label)
+            self._shown = label
+        self._progress.update(self._bars[label], completed=done, total=total or None)
 
     def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:
         """Layers are shown in the table at the end."""

@@ -107,3 +107,12 @@ def test_that_a_mistake_is_one_line(tmp_path, capfd, arguments, says):
     error = capfd.readouterr().err
     assert says in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_that_a_pin_of_layers_that_are_not_searched_says_so(tmp_path, capfd):
+    net = sample("digits_transformer")
+    arguments = ["search", str(net.model), "--data", str(net.train), "--transform", net.transform]
+    assert invoke([*arguments, "--pin", "*layer_norm*=fp32", "-o", str(tmp_path / "m.onnx")]) == 2
+    error = capfd.readouterr().err
+    assert "matches only layers whose precision is not searched" in error
+    assert "node_layer_norm" in error

@@ -359,6 +359,13 @@ def pins_of(graph: Graph, rules: Sequence[LayerRule]) -> dict[str, LayerScheme]:
     for rule in rules:
         matching = [layer for layer in searched_layers(graph) if rule.matches(layer)]
         if not matching:
+            others = [layer.name for layer in graph.layers if rule.matches(layer)]
+            if others:
+                raise RecipeError(
+                    f"the pin {rule.label!r} matches only layers whose precision is not searched",
+                    where=others[0],
+                    hint="A search chooses the precision of layers with weights; leave the pin out",
+                )
             raise RecipeError(
                 f"no layer matches the pin {rule.label!r}",
                 hint="Run `quantstudio inspect MODEL` for the layer names",
