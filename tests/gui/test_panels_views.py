@@ -588,3 +588,26 @@ def test_that_a_hidden_panel_catches_up_when_it_is_shown(qtbot, measured):
     panel.show()
     qtbot.waitExposed(panel)
     assert panel.model.rowCount() > 5
+
+
+def test_that_sensitivity_without_data_offers_to_choose_some(qtbot, session):
+    session.state.calibration_data = None
+    session.state.sensitivity = {}
+    panel = shown(qtbot, SensitivityPanel(session), 900, 260)
+    button = panel.strip.empty.button
+    assert button.text() == "Choose data…"
+    with qtbot.waitSignal(session.documents.data_offered) as asked:
+        button.click()
+    assert asked.args == [""]
+
+
+def test_that_tab_goes_through_the_header_before_the_plot(qtbot, session):
+    panel = shown(qtbot, SensitivityPanel(session), 900, 260)
+    first = panel.switches["bars"].button("bars")
+    order, stop = [first], first.nextInFocusChain()
+    while stop is not first:
+        order.append(stop)
+        stop = stop.nextInFocusChain()
+    places = [order.index(w) for w in (panel.precision, panel.sorted, panel.log, panel.threshold, panel.more)]
+    assert places == sorted(places)
+    assert places[-1] < order.index(panel.strip.view)

@@ -121,7 +121,7 @@ class SensitivityPanel(QWidget):
         session.recipe_changed.connect(self._on_recipe_changed)
         for plot in (self.strip, self.classes):
             plot.layer_chosen.connect(self._on_layer_chosen)
-            plot.action_asked.connect(session.analyze)
+            plot.action_asked.connect(self._on_action_asked)
             plot.export_failed.connect(self._on_export_failed)
         self.precision.activated.connect(self._on_precision_chosen)
         self.sorted.toggled.connect(self._on_sorted)
@@ -196,12 +196,19 @@ class SensitivityPanel(QWidget):
             if self._session.model is None:
                 plot.show_empty("Open a model to see which of its layers suffer when quantized.")
             elif self._session.calibration_data is None:
-                plot.show_empty("Choose calibration data, then run Sensitivity.")
+                plot.show_empty("Sensitivity needs calibration data.", "Choose data…")
             else:
                 plot.show_empty(
                     "Not analysed yet: one pass over the data shows how much each layer would suffer.",
                     "Run Sensitivity",
                 )
+
+    def _on_action_asked(self) -> None:
+        """The button of the empty state was pressed."""
+        if self._session.calibration_data is None:
+            self._session.documents.data_offered.emit("")
+        else:
+            self._session.analyze()
 
     def _fill_precisions(self) -> None:
         keys = list(dict.fromkeys(k for row in self._session.sensitivity.values() for k in row.by_precision))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -47,6 +49,7 @@ class Card(QFrame):
         self._is_title_replaced = True
         self.title.hide()
         self.header.insertWidget(0, widget)
+        self._tab_through_header()
 
     def show_title(self, *, is_shown: bool) -> None:
         """Show the title, or leave its place to the control that replaces it."""
@@ -56,7 +59,24 @@ class Card(QFrame):
     def add_to_header(self, widget: QWidget) -> None:
         """Put a control at the right end of the header."""
         self.header.addWidget(widget, 0, Qt.AlignmentFlag.AlignVCenter)
+        self._tab_through_header()
 
     def add(self, widget: QWidget, stretch: int = 1) -> None:
         """Put content below what is already there."""
         self.body.addWidget(widget, stretch)
+
+    def _tab_through_header(self) -> None:
+        """Tab visits the header from left to right and then what is below, whatever was made first."""
+        widgets = [item.widget() for i in range(self.header.count()) if (item := self.header.itemAt(i))]
+        stops = [stop for widget in widgets if widget is not None for stop in _tab_stops(widget)]
+        below = [stop for stop in _tab_stops(self) if stop not in stops]
+        for before, after in pairwise([*stops, *below]):
+            QWidget.setTabOrder(before, after)
+
+
+def _tab_stops(widget: QWidget) -> list[QWidget]:
+    return [
+        stop
+        for stop in (widget, *widget.findChildren(QWidget))
+        if stop.focusPolicy() & Qt.FocusPolicy.TabFocus
+    ]
