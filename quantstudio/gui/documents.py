@@ -234,6 +234,7 @@ class Documents(QObject):
     def save_as(self, path: str) -> None:
         """Copy the project into another file and go on there."""
         target = Path(path) if path.endswith(SUFFIX) else Path(path + SUFFIX)
+        self._session.save_pending()
         try:
             self._session.project.save_as(target)
         except QuantStudioError as error:

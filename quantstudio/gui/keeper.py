@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.layers import ModelSummary
@@ -103,13 +102,13 @@ class Keeper:
         """Where activation statistics lie."""
         self.project.put_result(CALIBRATION, model.digest, {"path": path, "digest": digest, "asked": asked})
 
-    def keep_sensitivity(
-        self, model: ModelSummary, rows: Iterable[LayerSensitivity], curve: AccuracyCurve | None
-    ) -> None:
+    def keep_sensitivity(self, model: ModelSummary, rows: Iterable[LayerSensitivity]) -> None:
         """Sensitivity of layers, finished or refined."""
-        self.project.put_layer_results(SENSITIVITY, model.digest, {row.name: to_json(row) for row in rows})
-        if curve is not None:
-            self.project.put_result(CURVE, model.digest, curve)
+        self.project.put_layer_results(SENSITIVITY, model.digest, {row.name: row for row in rows})
+
+    def keep_curve(self, model: ModelSummary, curve: AccuracyCurve) -> None:
+        """Accuracy expected at a total KL."""
+        self.project.put_result(CURVE, model.digest, curve)
 
     def keep_sensitivity_run(self, model: ModelSummary, found: SensitivityResult) -> None:
         """How the sensitivity was made; its layers are kept one by one."""

@@ -23,6 +23,7 @@ from quantstudio.core.search_results import SearchResult
 from quantstudio.core.sensitivity_rows import EXACT, joined
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
+from quantstudio.gui.gradual_save import GradualSave
 from quantstudio.gui.job_list import JobList
 from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.recipe_edits import default_recipe
@@ -73,7 +74,7 @@ class SessionBase(QObject):
         self._project = project or Project.temporary(restore=False)
         self._keeper = Keeper(self._project)
         self._start_plan()
-        self._unsaved_sensitivity: dict[str, LayerSensitivity] = {}
+        self._saving = GradualSave(self._save_sensitivity, self)
         self._prediction: Prediction | None = None
         self._what_if = WhatIf()
         self._shown_variants: tuple[Recipe, tuple[Variant, ...]] | None = None
@@ -272,6 +273,7 @@ class SessionBase(QObject):
         Raises:
             ProjectError: the file cannot be read; the present project stays.
         """
+        self.save_pending()
         keeper = Keeper(project)
         state = keeper.load()
         self.job_list.abandon()
@@ -279,7 +281,6 @@ class SessionBase(QObject):
         if old is not project:
             old.close()
         self._keeper, self.state = keeper, state
-        self._unsaved_sensitivity.clear()
         self._start_plan()
         self.project_changed.emit()
         self._tell_everything()
@@ -302,6 +303,7 @@ class SessionBase(QObject):
             state.activations = state.curve = state.sensitivity_run = state.search = None
             state.statistics_path = state.statistics_digest = ""
             state.sensitivity = {}
+            self._saving.forget()
             if model is not None:
                 self._keep(lambda: self._keeper.forget_calibration(model))
             self.activations_changed.emit()
@@ -356,10 +358,12 @@ class SessionBase(QObject):
         for row in rows:
             known = self.state.sensitivity.get(row.name)
             self.state.sensitivity[row.name] = found[row.name] = joined(known, row)
-        self._unsaved_sensitivity.update(found)
+        self._saving.add(found)
+        model = self.state.model
         if curve is not None:
             self.state.curve = curve
-            self._save_sensitivity()
+        if curve is not None and model is not None:
+            self._saving.after_all(lambda: self._keep(lambda: self._keeper.keep_curve(model, curve)))
         self._sensitivity_throttle.request()
 
     def adopt_sensitivity_run(self, found: SensitivityResult) -> None:
@@ -377,9 +381,9 @@ class SessionBase(QObject):
             classes = found.classes or known.classes
             run = replace(found, classes=classes, kl_all=known.kl_all, precisions=precisions)
         self.state.sensitivity_run = run
-        if model is not None:
-            self._keep(lambda: self._keeper.keep_sensitivity_run(model, run))
         self.adopt_sensitivity(found.layers, found.curve)
+        if model is not None:
+            self._saving.after_all(lambda: self._keep(lambda: self._keeper.keep_sensitivity_run(model, run)))
 
     def adopt_costs(self, costs: CostTable, text: Written | None = None) -> None:
         """Bytes and times for predictions; `text` is what the project keeps of them, where it is known."""
@@ -441,6 +445,10 @@ class SessionBase(QObject):
 
         self.background.run(lambda: _read_activations(path), read, unreadable)
 
+    def save_pending(self) -> None:
+        """Write what is found and not yet in the project's file; it takes its time."""
+        self._saving.flush()
+
     # Inside.
 
     def notify(self, severity: NoticeLevel, text: str, hint: str = "", where: str = "") -> None:
@@ -491,12 +499,10 @@ class SessionBase(QObject):
         except ProjectError as error:
             self.notify(NoticeLevel.ERROR, f"Not saved: {error.what}", error.hint, error.where)
 
-    def _save_sensitivity(self) -> None:
-        model, rows = self.state.model, tuple(self._unsaved_sensitivity.values())
-        self._unsaved_sensitivity.clear()
-        if model is not None and (rows or self.state.curve is not None):
-            curve = self.state.curve
-            self._keep(lambda: self._keeper.keep_sensitivity(model, rows, curve))
+    def _save_sensitivity(self, rows: tuple[LayerSensitivity, ...]) -> None:
+        model = self.state.model
+        if model is not None:
+            self._keep(lambda: self._keeper.keep_sensitivity(model, rows))
 
     def _tell_everything(self) -> None:
         self._shown_variants = None
@@ -529,7 +535,6 @@ class SessionBase(QObject):
         self._prediction_throttle.request()
 
     def _on_sensitivity_due(self) -> None:
-        self._save_sensitivity()
         self.sensitivity_changed.emit()
         self._prediction_throttle.request()
 
@@ -541,7 +546,7 @@ class SessionBase(QObject):
 
     def _fall_silent(self) -> None:
         """Save what is still to be saved and tell nobody anything any more."""
-        self._save_sensitivity()
+        self.save_pending()
         self.blockSignals(True)
         for throttle in self.findChildren(Throttle):
             throttle.stop()

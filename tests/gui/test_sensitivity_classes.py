@@ -226,7 +226,7 @@ def test_that_classes_and_directions_are_there_after_reopening(session):
         accumulated_sqnr_db=21.5,
     )
     session.adopt_sensitivity_run(SensitivityResult("exact", 512, 1.0, "int4", (row,), kl_all=0.7))
-    session._save_sensitivity()
+    session.save_pending()
     found = Keeper(session.project).load()
     assert found.sensitivity_run is not None
     assert (found.sensitivity_run.classes[0], found.sensitivity_run.kl_all) == ("T-shirt", 0.7)
