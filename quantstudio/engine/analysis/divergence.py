@@ -8,7 +8,7 @@ Gauss-Newton matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +24,9 @@ Array = NDArray[np.generic]
 Scores = NDArray[np.float64]
 
 _FLOAT_TYPES = ("float32", "float64", "float16", "bfloat16")
+
+# What only writes scores in another form, such as [N, C] as [N, C, 1, 1].
+_RESHAPES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 # Below this a probability is rounding noise of a float32 softmax.
 _SMALLEST_PROBABILITY = 1e-12
@@ -46,7 +49,7 @@ class Objective:
         tensors: The tensor of each output that carries logits or values; the input of a last Softmax where
             there is one, so that it can be differentiated without dividing by tiny probabilities.
         is_probability: Whether the graph output itself is a probability (behind a Softmax).
-        class_axis: Axis of the classes in a class output, counted from the end.
+        class_axis: Axis of the classes in the tensor of a class output, counted from the end.
     """
 
     kind: OutputKind
@@ -60,9 +63,9 @@ def objective_of(graph: Graph, labels: NDArray[np.int64] | NDArray[np.float32] |
     """What to compare for this graph.
 
     Class scores when the labels are classes, a Softmax comes last, or (without labels) the only float output
-    has at least two values on its last axis; otherwise values, all float outputs together. With class labels
-    and several outputs the first float output counts. Scores of rank 4 and more are taken as
-    [N, classes, H, W], others as [..., classes].
+    has at least two values on its last axis or is [N, classes, 1, ...]; otherwise values, all float outputs
+    together. With class labels and several outputs the first float output counts. Scores of rank 4 and more
+    are taken as [N, classes, H, W], others as [..., classes].
 
     Raises:
         MeasureError: no output holds float numbers.
@@ -75,19 +78,60 @@ def objective_of(graph: Graph, labels: NDArray[np.int64] | NDArray[np.float32] |
         )
     producers = {name: node for node in graph.proto.graph.node for name in node.output}
     first = floats[0]
-    softmax = producers.get(first.name)
+    shape: Sequence[int | str | None] = first.shape
+    name = first.name
+    classes = _flat_classes(shape)
+    if classes is not None:
+        shape, name = _behind_reshapes(graph.proto.graph, producers, name, shape, classes)
+    softmax = producers.get(name)
     if softmax is not None and softmax.op_type != "Softmax":
         softmax = None
     has_classes = labels is not None and np.issubdtype(labels.dtype, np.integer)
     last = first.shape[-1] if first.shape else None
-    looks_like_scores = len(floats) == 1 and isinstance(last, int) and last >= 2
+    looks_like_scores = len(floats) == 1 and (classes is not None or (isinstance(last, int) and last >= 2))
     if softmax is not None or has_classes or (labels is None and looks_like_scores):
-        rank = len(first.shape)
-        axis = _softmax_axis(softmax, rank) if softmax is not None else (1 - rank if rank >= 4 else -1)
-        tensor = softmax.input[0] if softmax is not None else first.name
+        rank = len(shape)
+        is_second = rank >= 4 or classes is not None
+        axis = _softmax_axis(softmax, rank) if softmax is not None else (1 - rank if is_second else -1)
+        tensor = softmax.input[0] if softmax is not None else name
         return Objective(OutputKind.CLASSES, (first.name,), (tensor,), softmax is not None, axis)
     names = tuple(output.name for output in floats)
     return Objective(OutputKind.VALUES, names, names)
+
+
+def _flat_classes(shape: Sequence[int | str | None]) -> int | None:
+    """Classes of scores [N, classes, 1, ...]; None for another form."""
+    if len(shape) < 2 or not isinstance(shape[1], int) or shape[1] < 2 or any(n != 1 for n in shape[2:]):
+        return None
+    return shape[1]
+
+
+def _behind_reshapes(
+    graph: onnx.GraphProto,
+    producers: Mapping[str, onnx.NodeProto],
+    name: str,
+    shape: Sequence[int | str | None],
+    classes: int,
+) -> tuple[Sequence[int | str | None], str]:
+    """The first tensor with these scores, before operators that only write them in another form."""
+    known = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    while (node := producers.get(name)) is not None and node.op_type in _RESHAPES:
+        before = [dim.dim_value or None for dim in known.get(node.input[0], ())]
+        if _flat_classes(before) != classes:
+            break
+        shape, name = before, node.input[0]
+    return shape, name
+
+
+def class_rows(output: Array) -> Array:
+    """A class output [N, C, 1, ...] as [N, C]; one of another form as it is."""
+    is_flat = output.ndim > 2 and output.shape[1] > 1 and all(size == 1 for size in output.shape[2:])
+    return output.reshape(output.shape[:2]) if is_flat else output
+
+
+def class_axis(scores: Array, objective: Objective) -> int:
+    """Axis of the classes in scores, which may be rows of them by now."""
+    return -1 if scores.ndim == 2 else objective.class_axis
 
 
 def _softmax_axis(node: onnx.NodeProto, rank: int) -> int:
@@ -102,7 +146,7 @@ def log_probabilities(scores: Array, objective: Objective) -> Scores:
         scores: A class output of the graph: logits, or probabilities.
         objective: Says which, and the class axis.
     """
-    moved = np.moveaxis(np.asarray(scores, dtype=np.float64), objective.class_axis, -1)
+    moved = np.moveaxis(np.asarray(scores, dtype=np.float64), class_axis(scores, objective), -1)
     if objective.is_probability:
         # A float32 softmax sums to 1 within 1e-7 only: unnormalised, that much divergence would be noise, and
         # below zero as often as above.
@@ -178,4 +222,4 @@ def divergence(
 
 def predicted_classes(scores: Array, objective: Objective) -> NDArray[np.int64]:
     """Class with the highest score, per sample and position."""
-    return np.asarray(np.asarray(scores).argmax(axis=objective.class_axis), dtype=np.int64)
+    return np.asarray(np.asarray(scores).argmax(axis=class_axis(scores, objective)), dtype=np.int64)

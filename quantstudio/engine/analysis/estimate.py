@@ -10,7 +10,7 @@ import torch
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import MeasureError, UnsupportedOpError
 from quantstudio.core.layers import LayerInfo
-from quantstudio.engine.analysis.divergence import OutputKind, Scores
+from quantstudio.engine.analysis.divergence import OutputKind, Scores, class_rows
 from quantstudio.engine.analysis.fisher import FisherPass, PassMemory
 from quantstudio.engine.analysis.precisions import Trial
 from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob
@@ -124,14 +124,13 @@ class _Estimator:
             tally.sqnr.update(effects.sqnr)
             self._shelf.keep_sqnr(effects.sqnr)
         # Only what takes one class score a sample reads them; a language model's would fill the memory.
-        has_scores = job.objective.kind is OutputKind.CLASSES and effects.outputs[0].ndim == 2
+        scores = class_rows(effects.outputs[0])
+        has_scores = job.objective.kind is OutputKind.CLASSES and scores.ndim == 2
         by_precision: dict[str, dict[str, Scores]] = {name: {} for name in names}
         for layer, found in effects.effects.items():
             for name, values in found.items():
                 by_precision[name][layer] = values
-        return BatchRecord(
-            batch.count, by_precision, fisher.memory(), effects.outputs[0] if has_scores else None
-        )
+        return BatchRecord(batch.count, by_precision, fisher.memory(), scores if has_scores else None)
 
     def _ready(self) -> FisherPass:
         """The pass, made when first needed, with the batches before this one behind it."""

@@ -29,6 +29,7 @@ from quantstudio.engine.analysis.divergence import (
     OutputKind,
     Scores,
     SpreadTally,
+    class_rows,
     divergence,
     predicted_classes,
 )
@@ -336,7 +337,8 @@ class ExactScorer:
                     f"output of shape {value.shape} does not have one row a sample",
                     hint="Sensitivity needs the samples on the first axis of the outputs",
                 )
-            found[name] = value[: len(value) * valid // held]
+            value = value[: len(value) * valid // held]
+            found[name] = class_rows(value) if self._objective.kind is OutputKind.CLASSES else value
         return found
 
     def _batch_size(self) -> int:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from quantstudio.core.folders import cache_folder
 
 # Raised whenever the same key would mean other numbers than before.
-FORMAT = 1
+FORMAT = 2
 LIMIT_BYTES = 512 * 2**20
 BUSY_TIMEOUT_S = 2.0
 

@@ -18,6 +18,8 @@ from quantstudio.core.results import Interval
 from quantstudio.engine.analysis.divergence import (
     Array,
     OutputKind,
+    class_axis,
+    class_rows,
     divergence,
     objective_of,
     output_deviations,
@@ -122,7 +124,7 @@ class Judge:
         scores = outputs[0]
         if self._objective.kind is not OutputKind.CLASSES or scores.ndim < 2:
             return None
-        if scores.shape[self._objective.class_axis] < 2:
+        if scores.shape[class_axis(scores, self._objective)] < 2:
             return None
         return predicted_classes(scores, self._objective)
 
@@ -147,7 +149,8 @@ class Judge:
                         hint="A search needs the samples on the first axis of the outputs",
                     )
                 part.append(value[: len(value) * count // rows])
-        return [np.concatenate(part) for part in parts]
+        whole = [np.concatenate(part) for part in parts]
+        return [class_rows(one) for one in whole] if self._objective.kind is OutputKind.CLASSES else whole
 
     def _feeds(self) -> Iterator[tuple[dict[str, Array], int]]:
         if self._kept is not None:
