@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 
+from quantstudio.gui.widgets.card import Card
 from tests.gui.conftest import settle
 
 
@@ -63,3 +64,14 @@ def test_that_arrows_change_the_tab(full):
     full.tabs.tabBar().setFocus()
     QTest.keyClick(focused(), Qt.Key.Key_Right)
     assert full.tabs.currentIndex() == 1
+
+
+def test_that_the_list_of_a_combo_box_is_no_tab_stop_of_its_card(qtbot, qtlog):
+    card = Card("A card")
+    qtbot.addWidget(card)
+    choice, button = QComboBox(), QPushButton("Next")
+    choice.view()  # makes the list, which is a window of its own
+    card.add_to_header(choice)
+    card.add_to_header(button)
+    assert not [record.message for record in qtlog.records if "setTabOrder" in record.message]
+    assert choice.nextInFocusChain() is button

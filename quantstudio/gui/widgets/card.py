@@ -75,8 +75,9 @@ class Card(QFrame):
 
 
 def _tab_stops(widget: QWidget) -> list[QWidget]:
+    """Those in its own window: the list of a combo box is a window that Tab never enters."""
     return [
         stop
         for stop in (widget, *widget.findChildren(QWidget))
-        if stop.focusPolicy() & Qt.FocusPolicy.TabFocus
+        if stop.focusPolicy() & Qt.FocusPolicy.TabFocus and stop.window() is widget.window()
     ]
