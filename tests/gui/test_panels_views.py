@@ -601,7 +601,7 @@ def test_that_sensitivity_without_data_offers_to_choose_some(qtbot, session):
     assert asked.args == [""]
 
 
-def test_that_tab_goes_through_the_header_before_the_plot(qtbot, session):
+def test_that_tab_goes_through_the_header_before_the_plot(qtbot, session, qtlog):
     panel = shown(qtbot, SensitivityPanel(session), 900, 260)
     first = panel.switches["bars"].button("bars")
     order, stop = [first], first.nextInFocusChain()
@@ -611,3 +611,4 @@ def test_that_tab_goes_through_the_header_before_the_plot(qtbot, session):
     places = [order.index(w) for w in (panel.precision, panel.sorted, panel.log, panel.threshold, panel.more)]
     assert places == sorted(places)
     assert places[-1] < order.index(panel.strip.view)
+    assert not [one for one in qtlog.records if "setTabOrder" in one.message]
