@@ -16,7 +16,7 @@ from quantstudio.gui.bridge import RunnerFactory
 from quantstudio.gui.documents import Documents
 from quantstudio.gui.recipe_edits import Edit, PrecisionKey
 from quantstudio.gui.search_run import SearchRun
-from quantstudio.gui.session_base import SessionBase
+from quantstudio.gui.session_results import SessionResults
 from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
 from quantstudio.gui.workflow import Workflow, new_group
 from quantstudio.project.store import Project
@@ -24,7 +24,7 @@ from quantstudio.project.store import Project
 __all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "PrecisionKey", "Session", "Variant"]
 
 
-class Session(SessionBase):
+class Session(SessionResults):
     """What the window shows and what its commands do; views read properties and listen to signals."""
 
     def __init__(
