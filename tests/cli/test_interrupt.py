@@ -20,7 +20,8 @@ from quantstudio.core.events import CancelToken
 from quantstudio.core.files import discard_unfinished, written_beside
 from quantstudio.core.samples import sample
 
-NET, TRAIN = str(sample("digits_resnet").model), str(sample("digits_resnet").train)
+SAMPLE = sample("digits_resnet")
+NET = str(SAMPLE.model)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl+C alone")
 
@@ -124,8 +125,9 @@ def test_that_an_interrupt_while_modules_load_is_one_line_and_130(tmp_path, wher
         encoding="utf-8",
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QUANTSTUDIO_CACHE": str(tmp_path)}
+    data = ["--data", str(SAMPLE.train), "--transform", SAMPLE.transform]
     ended = subprocess.run(
-        [sys.executable, "-m", "quantstudio", "sensitivity", NET, "--data", TRAIN],
+        [sys.executable, "-m", "quantstudio", "sensitivity", NET, *data],
         env=environment,
         capture_output=True,
         text=True,
