@@ -14,6 +14,7 @@ from PySide6.QtCore import QObject, Signal
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside, written_together
+from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.report_data import session_report
 from quantstudio.gui.session_values import JobRow, NoticeLevel, TrustRequest, Variant
@@ -109,6 +110,15 @@ class Documents(QObject):
 
     def open_model(self, path: str, *, trust: bool = False, factory: str = "") -> None:
         """Open a model; weights are put onto what `factory` (module:callable) makes."""
+        if not factory and _is_broken_onnx(path):
+            # Before anything is stopped for it.
+            self._session.notify(
+                NoticeLevel.ERROR,
+                f"{Path(path).name} is no whole ONNX file; it is truncated, damaged or of another kind",
+                "Copy or export it again",
+                path,
+            )
+            return
         source, state = (factory, path) if factory else (path, "")
         self._session.workflow.open_model(
             source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
@@ -400,3 +410,13 @@ def _is_data(path: str) -> bool:
 
 def _looks_like_test(path: str) -> bool:
     return any(word in Path(path).name.lower() for word in ("test", "val"))
+
+
+def _is_broken_onnx(path: str) -> bool:
+    """Whether a file called ONNX cannot be; one that cannot be read is left to the worker to explain."""
+    if Path(path).suffix.lower() != ".onnx":
+        return False
+    try:
+        return not is_whole_onnx(Path(path))
+    except OSError:
+        return False

@@ -28,6 +28,8 @@ from tests.gui.sample_session import (
     weight_statistics,
 )
 
+OUTLINE = bytes([0x3A, 0])  # what opening looks at in an ONNX file before the worker does: a graph
+
 LAYERS = 12
 Answer = Callable[[dict[str, Any]], list[Event]]
 

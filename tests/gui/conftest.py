@@ -19,7 +19,7 @@ from quantstudio.gui.session_state import SessionState
 from quantstudio.gui.settings import Settings
 from quantstudio.gui.theme import LIGHT, ThemeChoice, apply_theme, ui_font
 from quantstudio.project.state import ProjectState
-from tests.gui.canned import ANSWERS, ReplayRunner
+from tests.gui.canned import ANSWERS, OUTLINE, ReplayRunner
 
 
 def wait_until(condition: Callable[[], object], timeout_ms: int = 5000) -> None:
@@ -150,7 +150,7 @@ def shared(qapp: QApplication, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv("QUANTSTUDIO_CACHE", str(home / "cache"))
         patch.setenv("QUANTSTUDIO_CONFIG", str(home / "config"))
         model, data = home / "net.onnx", home / "data.npz"
-        model.write_bytes(b"x")
+        model.write_bytes(OUTLINE)
         np.savez(data, x=np.zeros((4, 3, 32, 32), np.float32))
         runner = ReplayRunner()
         made = shown_window(qapp, Session(runner.attach))

@@ -24,6 +24,7 @@ from quantstudio.gui.faults import Faults
 from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.settings import Settings
 from quantstudio.project.store import Project
+from tests.gui.canned import OUTLINE
 
 FIRST_PAINT_S = 1.2
 
@@ -112,7 +113,7 @@ def test_that_the_program_runs_until_its_window_is_closed(tmp_path, monkeypatch,
         return 0
 
     path = tmp_path / "net.onnx"
-    path.write_bytes(b"x")
+    path.write_bytes(OUTLINE)
     monkeypatch.setattr("quantstudio.gui.app.ProcessRunner", NoWorker)
     monkeypatch.setattr(QApplication, "exec", turn_the_loop)
     handler = signal.getsignal(signal.SIGINT)
@@ -163,7 +164,7 @@ class TestFirstThingShown:
 
     def test_that_what_was_asked_for_comes_first(self, replay, replayed_session, tmp_path):
         path = tmp_path / "mine.onnx"
-        path.write_bytes(b"x")
+        path.write_bytes(OUTLINE)
         open_first(replayed_session, str(path), "")
         assert replay.submitted[0].params["path"] == str(path)
 
@@ -173,7 +174,7 @@ class TestFirstThingShown:
 
     def test_that_the_last_sitting_is_taken_up_again(self, qtbot, replay, replayed_session, tmp_path):
         path = tmp_path / "mine.onnx"
-        path.write_bytes(b"x")
+        path.write_bytes(OUTLINE)
         replayed_session.open_path(str(path))
         qtbot.waitUntil(lambda: not replayed_session.job_list.is_busy)
         count = len(replay.submitted)
@@ -279,7 +280,7 @@ class TestSettings:
         paths = []
         for i in range(12):
             path = tmp_path / f"{i}.onnx"
-            path.write_bytes(b"x")
+            path.write_bytes(OUTLINE)
             settings.add_recent(str(path))
             paths.append(str(path.resolve()))
         settings.add_recent(paths[5])

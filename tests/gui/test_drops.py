@@ -11,10 +11,12 @@ from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QWidget
 
+from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.dialogs.data_dialog import DataDialog
 from quantstudio.gui.dialogs.trust_dialog import TrustDialog
 from quantstudio.gui.panels.inspect_panel import BITS
 from quantstudio.gui.session_values import NoticeLevel
+from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
 
 COPY, LEFT, NONE = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
@@ -40,7 +42,7 @@ def drop(target: QWidget, *paths: Path | str) -> bool:
 @pytest.fixture
 def model(tmp_path):
     path = tmp_path / "dropped.onnx"
-    path.write_bytes(b"x")
+    path.write_bytes(OUTLINE)
     return path
 
 
@@ -87,6 +89,22 @@ def test_that_junk_is_refused_before_anything_is_stopped(full, runner, tmp_path)
     drop(full, junk)
     assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
     assert "holiday.jpg is nothing QuantStudio reads" in said[0].text
+    assert full.session.job_list.running.title == "Calibrate"
+    assert full.windowTitle() == title
+
+
+def test_that_half_a_model_is_refused_before_anything_is_stopped(full, runner, tmp_path):
+    half = tmp_path / "half.onnx"
+    whole = Path(sample(DEFAULT_SAMPLE).model).read_bytes()
+    half.write_bytes(whole[: len(whole) // 2])
+    title = full.windowTitle()
+    runner.is_holding = True
+    full.session.calibrate()
+    said: list = []
+    full.session.notified.connect(said.append)
+    drop(full, half)
+    assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
+    assert "half.onnx is no whole ONNX file" in said[0].text
     assert full.session.job_list.running.title == "Calibrate"
     assert full.windowTitle() == title
 

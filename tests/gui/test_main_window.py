@@ -26,6 +26,7 @@ from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.session import NoticeLevel
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current_theme
 from quantstudio.gui.widgets.command_palette import match_score
+from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle, wait_until
 
 CONTROLS = (
@@ -442,7 +443,7 @@ class TestToastsAndPalette:
 class TestOpening:
     def test_that_a_dropped_model_opens(self, qtbot, window, tmp_path):
         path = tmp_path / "dropped.onnx"
-        path.write_bytes(b"x")
+        path.write_bytes(OUTLINE)
         data = QMimeData()
         data.setUrls([QUrl.fromLocalFile(str(path))])
         event = QDropEvent(

@@ -27,7 +27,7 @@ from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.bound_row import Bound
 from quantstudio.gui.widgets.marked_slider import MarkedSlider
 from quantstudio.project.store import Project
-from tests.gui.canned import ReplayRunner, succeeded
+from tests.gui.canned import OUTLINE, ReplayRunner, succeeded
 from tests.gui.conftest import find, settle, wait_until
 from tests.gui.plot_mouse import LEFT, click, shown
 from tests.gui.sample_session import measured_session, model_summary
@@ -65,7 +65,7 @@ def ready(replayed_session, replay, tmp_path):
     """A session with a model and data, and searches that are answered."""
     replay.answers["search"] = answer_search
     model = tmp_path / "net.onnx"
-    model.write_bytes(b"x")
+    model.write_bytes(OUTLINE)
     replayed_session.open_path(str(model))
     idle(replayed_session)
     replayed_session.adopt_data(DataSpec(str(tmp_path / "train.npz")), DataSpec(str(tmp_path / "test.npz")))

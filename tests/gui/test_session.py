@@ -26,14 +26,14 @@ from quantstudio.gui.session_state import SessionState
 from quantstudio.gui.session_values import LogLine
 from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.project.store import Project
-from tests.gui.canned import LAYERS, succeeded
+from tests.gui.canned import LAYERS, OUTLINE, succeeded
 from tests.gui.sample_session import model_summary, weight_statistics
 
 
 @pytest.fixture
 def model_file(tmp_path):
     path = tmp_path / "net.onnx"
-    path.write_bytes(b"onnx")
+    path.write_bytes(OUTLINE)
     return path
 
 
@@ -445,7 +445,7 @@ class TestJobs:
         with_data.calibrate()
         stale = replay.submitted[-1].id
         other = tmp_path / "other.onnx"
-        other.write_bytes(b"x")
+        other.write_bytes(OUTLINE)
         with_data.open_path(str(other))
         replay.is_holding = False
         replay.release()
@@ -499,7 +499,7 @@ class TestDurability:
         opened.set_scheme(conv_names(opened), "fp32")
         before = opened.project.path
         other = tmp_path / "second.onnx"
-        other.write_bytes(b"x")
+        other.write_bytes(OUTLINE)
         opened.open_path(str(other))
         idle(qtbot, opened)
         assert opened.project.path != before
