@@ -23,6 +23,7 @@ ROW_LEAST_PX = 12
 _NAME_ROOM_PX = 8
 _LEVELS = 256
 _SWATCHES = (0.0, 0.5, 1.0)
+_NAMED = 3  # cells, in words
 # One hue, lightness in one direction: readable with every kind of colour vision, and in grey.
 _STOPS = {
     "light": ("#EFF4F9", "#A6CDE6", "#2F86BF", "#062E66"),
@@ -290,7 +291,9 @@ class ClassSensitivityPlot(Plot):
     def _words(self) -> str:
         if not np.isfinite(self._kl).any():
             return "No layer has figures by class yet."
-        flat = np.argsort(-np.nan_to_num(self._kl, nan=-1.0), axis=None)[:3]
+        least_first = -np.nan_to_num(self._kl, nan=-1.0).ravel()
+        worst = np.argpartition(least_first, min(_NAMED, least_first.size) - 1)[:_NAMED]
+        flat = worst[np.argsort(least_first[worst], kind="stable")]
         parts = []
         for layer, label in zip(*np.unravel_index(flat, self._kl.shape), strict=True):
             if np.isfinite(self._kl[layer, label]):
