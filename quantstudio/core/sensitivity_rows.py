@@ -34,7 +34,7 @@ def joined(known: LayerSensitivity | None, found: LayerSensitivity) -> LayerSens
         accuracy_drop=known.accuracy_drop if found.accuracy_drop is None else found.accuracy_drop,
         by_precision=known.by_precision | {name: found.by_precision[name] for name in taken},
         error_by_precision=_errors(known, found, taken),
-        by_class=found.by_class or known.by_class,
+        by_class=head.by_class or found.by_class or known.by_class,
         kl_all_but=known.kl_all_but if found.kl_all_but is None else found.kl_all_but,
         accumulated_sqnr_db=(
             known.accumulated_sqnr_db if found.accumulated_sqnr_db is None else found.accumulated_sqnr_db

@@ -70,3 +70,12 @@ def test_that_an_old_error_does_not_stand_beside_a_new_figure():
 def test_that_a_joined_row_survives_the_file():
     row = joined(ESTIMATE, MEASURED)
     assert from_json(LayerSensitivity, to_json(row)) == row
+
+
+def test_that_classes_come_from_where_the_kl_comes_from():
+    measured = LayerSensitivity("conv", 0.5, 0.4, 0.6, 30.0, method="exact", by_class=(0.2, 0.8))
+    estimate = LayerSensitivity("conv", 0.3, 0.2, 0.4, 30.0, by_class=(0.1, 0.5))
+    for first, second in ((measured, estimate), (estimate, measured)):
+        row = joined(first, second)
+        assert (row.kl, row.by_class) == (0.5, (0.2, 0.8))
+    assert joined(replace(measured, by_class=()), estimate).by_class == (0.1, 0.5)
