@@ -391,17 +391,7 @@ class MainWindow(QMainWindow):
     def _follow_theme(self) -> None:
         theme = resolve_choice(self.settings.theme, QGuiApplication.styleHints().colorScheme())
         if theme is not current_theme():
-            # Styling, telling every view and painting take a turn each: in one they would be felt.
-            self.setUpdatesEnabled(False)
             restyle(self._application, self, theme)
-            QTimer.singleShot(0, self, self._tell_theme)
-
-    def _tell_theme(self) -> None:
-        theme_hub().theme_changed.emit(current_theme())
-        QTimer.singleShot(0, self, self._paint_again)
-
-    def _paint_again(self) -> None:
-        self.setUpdatesEnabled(True)
 
     def _retheme(self) -> None:
         self.actions_list.set_icon("view.theme", "sun" if current_theme().is_dark else "moon")

@@ -180,14 +180,15 @@ def apply_theme(app: QApplication, theme: Theme) -> None:
 
 
 def restyle(app: QApplication, window: QWidget, theme: Theme) -> None:
-    """Put another theme on a window that stands, and on all that opens from it.
+    """Put another theme on a window that stands, and on all that opens from it, and tell every view.
 
-    The views are not told yet: `theme_hub().theme_changed` is to follow. A sheet of the window, which wins
-    over the application's, takes 67 ms where another one of the application takes 93.
+    A sheet of the window, which wins over the application's, takes 67 ms where another one of the application
+    takes 93.
     """
     theme_hub().theme = theme
     app.setPalette(palette(theme))
     window.setStyleSheet(style_sheet(theme))
+    theme_hub().theme_changed.emit(theme)
 
 
 def resolve_choice(choice: ThemeChoice, scheme: Qt.ColorScheme) -> Theme:
