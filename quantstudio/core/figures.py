@@ -33,6 +33,11 @@ def count(value: int) -> str:
     return number(value, 0)
 
 
+def counted(value: int, noun: str) -> str:
+    """A number of things: "1 layer", "23 layers"."""
+    return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
+
+
 def compact_count(value: int) -> str:
     """A count in three figures: "842", "3.6 k", "25.6 M"."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

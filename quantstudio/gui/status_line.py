@@ -6,7 +6,7 @@ from PySide6.QtCore import QObject, QSize, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton
 
 from quantstudio.core.events import JobState
-from quantstudio.core.figures import count, size
+from quantstudio.core.figures import count, counted, size
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import JobRow
 from quantstudio.gui.theme import icon, theme_hub
@@ -111,7 +111,7 @@ class StatusLine(QObject):
         model = self._session.model
         if model is None:
             return state
-        layers = f"{count(len(model.layers))} layers"
+        layers = counted(len(model.layers), "layer")
         return f"{state}  ·  {layers}, {count(model.parameters)} parameters, {size(model.file_bytes)}"
 
     def _pause_or_resume(self) -> None:

@@ -14,7 +14,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import LayerFinished
-from quantstudio.core.figures import number, percent, significant, size
+from quantstudio.core.figures import counted, number, percent, significant, size
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivity, SensitivityResult
@@ -56,7 +56,7 @@ class Workflow:
         def opened(model: ModelSummary) -> str:
             self._session.adopt_model(model, trusted=trust, factory=factory, state_path=state)
             on_opened()
-            return f"{len(model.layers)} layers, {size(model.file_bytes)}"
+            return f"{counted(len(model.layers), 'layer')}, {size(model.file_bytes)}"
 
         self._session.job_list.abandon()
         self._add(
@@ -104,7 +104,7 @@ class Workflow:
 
         def finished(result: Mapping[str, Any]) -> str:
             self._session.adopt_weights_file(str(result["path"]))
-            return f"{result.get('layers', 0)} layers"
+            return counted(result.get("layers", 0), "layer")
 
         self._add("weights", "Weight statistics", make, finished, on_layer=self._on_weights, group=group)
 
@@ -168,7 +168,7 @@ class Workflow:
 
         def finished(found: SensitivityResult) -> str:
             self._session.adopt_sensitivity_run(found)
-            return f"{len(found.layers)} layers over {found.samples} samples, {found.method}"
+            return f"{counted(len(found.layers), 'layer')} over {found.samples} samples, {found.method}"
 
         more = f" at {', '.join(precisions)}" if precisions else ""
         title = f"Exact sensitivity of {_few(exact)}{more}" if exact else f"Sensitivity{more}"

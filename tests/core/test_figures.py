@@ -53,3 +53,9 @@ T = "\u202f"
 )
 def test_that_figures_read_as_people_write_them(made, expected):
     assert made == expected
+
+
+def test_that_one_thing_is_not_said_to_be_several():
+    assert figures.counted(1, "layer") == "1 layer"
+    assert figures.counted(0, "layer") == "0 layers"
+    assert figures.counted(1200, "layer") == f"1{figures.THIN_SPACE}200 layers"
