@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import re
-import tempfile
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +55,7 @@ def written_together(*targets: Path) -> Iterator[tuple[Path, ...]]:
             temporaries.append(_temporary(target))  # noqa: PERF401  one that fails must not hide the others
         yield tuple(temporaries)
         for temporary in temporaries:
-            # mkstemp makes the file private; an exported model is meant to be read like any other file.
+            # The file was made private; an exported model is meant to be read like any other file.
             temporary.chmod(0o666 & ~_umask())
         for temporary in temporaries:
             temporary.replace(_unfinished[temporary])
@@ -71,15 +71,16 @@ def written_together(*targets: Path) -> Iterator[tuple[Path, ...]]:
 def _temporary(target: Path) -> Path:
     stem = target.name.lstrip(".")[:_NAME_CHARACTERS]
     prefix = f".{stem}.{_HOST}-{os.getpid()}-"
+    temporary = target.parent / f"{prefix}{secrets.token_hex(4)}{target.suffix}"
     with _naming:  # another thread must not take the new file for one left behind
         try:
             _remove_left_behind(target.parent, f".{stem}.")
-            handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
+            # Known before it is there: an interrupt in between must not leave it behind.
+            _unfinished[temporary] = target
+            temporary.touch(mode=0o600, exist_ok=False)
         except OSError as error:
+            _unfinished.pop(temporary, None)
             raise _refused(target, error) from error
-        temporary = Path(name)
-        _unfinished[temporary] = target
-    os.close(handle)
     return temporary
 
 

@@ -112,7 +112,7 @@ def test_that_what_user_code_prints_stays_out_of_the_json(monkeypatch, capsys, t
     assert "loading" in captured.err
 
 
-@pytest.mark.parametrize("where", ["json", "numpy", "torch", "quantstudio.engine.tasks"])
+@pytest.mark.parametrize("where", ["typer", "numpy", "torch", "quantstudio.engine.tasks"])
 def test_that_an_interrupt_while_modules_load_is_one_line_and_130(tmp_path, where):
     """The import itself sends Ctrl+C, so that it strikes in the middle of loading wherever this runs."""
     (tmp_path / "sitecustomize.py").write_text(

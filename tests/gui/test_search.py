@@ -17,7 +17,7 @@ from quantstudio.core.precision import FP32
 from quantstudio.core.search_results import BudgetObstacle, SearchBudget
 from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.panels.search_panel import SearchPanel
-from quantstudio.gui.panels.tradeoff_panel import PLANS, TradeoffPanel
+from quantstudio.gui.panels.tradeoff_panel import PLANS, SEARCH_ROOM_PX, TradeoffPanel
 from quantstudio.gui.panels.tradeoff_points import PLAN_KEY, Cost
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits
 from quantstudio.gui.search_terms import SearchTerms
@@ -504,8 +504,10 @@ def test_that_the_keyboard_loads_a_plan_from_the_table(tradeoff):
     assert session.plans[-1].recipe == session.search.chosen.recipe
 
 
-def test_that_the_search_hides_where_there_is_no_room(qtbot, tradeoff):
+def test_that_the_search_hides_where_there_is_no_room(qapp, tradeoff):
+    apply_theme(qapp, LIGHT)  # its paddings ask for more room
     assert tradeoff.search.isVisible()
+    assert tradeoff.minimumSizeHint().width() < SEARCH_ROOM_PX
     tradeoff.resize(680, 480)
     wait_until(lambda: not tradeoff.search.isVisible())
     tradeoff.show_search.click()

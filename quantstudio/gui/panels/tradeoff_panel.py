@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import (
     QHBoxLayout,
@@ -39,6 +39,7 @@ TRADE_OFF, CHECK = "tradeoff", "check"
 SQNR_NAME = "Output SQNR"
 # A panel at least this wide shows the search beside the plot without being asked.
 SEARCH_ROOM_PX = 800
+_GAP_PX = 8
 _VARIANT_WIDTHS = {
     VariantColumn.QUALITY: 80,
     VariantColumn.CHANGE: 194,
@@ -149,8 +150,10 @@ class TradeoffPanel(QWidget):
         left.addLayout(top)
         left.addWidget(splitter, 1)
         row = QHBoxLayout(self)
+        # A search shown because there was room for it must not hold that room: see minimumSizeHint.
+        row.setSizeConstraint(QHBoxLayout.SizeConstraint.SetNoConstraint)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(8)
+        row.setSpacing(_GAP_PX)
         row.addLayout(left, 1)
         row.addWidget(self.search)
 
@@ -190,6 +193,14 @@ class TradeoffPanel(QWidget):
         super().resizeEvent(event)
         self._place_search()
         self._fit_columns()
+
+    @override
+    def minimumSizeHint(self) -> QSize:
+        hint = super().minimumSizeHint()
+        if self._is_search_wanted is None and self.search.isVisibleTo(self):
+            beside = self.search.minimumSizeHint().width() + _GAP_PX
+            hint.setWidth(hint.width() - beside)
+        return hint
 
     def _fit_columns(self) -> None:
         room = self.width() - (self.search.width() + 8 if self.search.isVisibleTo(self) else 0)
