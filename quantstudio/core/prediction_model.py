@@ -11,6 +11,7 @@ from quantstudio.core.accuracy_law import AccuracyLaw, Plan, accuracy_law
 from quantstudio.core.kl_model import Array, KlModel, fitted_kl
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, VariantResult
+from quantstudio.core.search_results import PlanPoint
 
 # Prior deviation of ln (measured / predicted) latency, shared by all plans of a network and of single ones.
 LATENCY_LEVEL, LATENCY_SPREAD = 0.1, 0.08
@@ -189,6 +190,34 @@ def measured_plan(name: str, recipe: Recipe, result: VariantResult, base: Varian
         latency_ratio=1 / result.speedup.value if result.speedup and result.speedup.value > 0 else None,
         memory_bytes=result.peak_memory_bytes or None,
         provider=result.provider,
+    )
+
+
+def searched_plan(point: PlanPoint, *, labelled: bool) -> MeasuredPlan | None:
+    """A plan that a search measured as evidence; None if it was not built.
+
+    Its time is left out: a search times plans one by one, not interleaved with FP32 alone.
+
+    Args:
+        point: The plan.
+        labelled: Whether its metric is top-1; otherwise agreement with FP32.
+    """
+    found = point.measured
+    if found is None:
+        return None
+    changed = None if labelled or found.metric is None else 1 - found.metric
+    base = None
+    if found.metric is not None:
+        base = 1.0 if not labelled else None if found.drop is None else found.metric + found.drop / 100
+    return MeasuredPlan(
+        name=point.name or f"{found.average_bits:.1f} bits",
+        recipe=point.recipe,
+        samples=found.samples,
+        kl=found.kl,
+        changed=changed,
+        accuracy=found.metric,
+        base=base,
+        size_bytes=found.size_bytes,
     )
 
 

@@ -182,6 +182,7 @@ class SessionResults(SessionBase):
         model = self.state.model
         if model is not None:
             self._keep(lambda: self._keeper.keep_search(model, found))
+        self._prediction_throttle.request()
 
     def adopt_build(self, built: BuiltVariant) -> None:
         """A variant that was built."""

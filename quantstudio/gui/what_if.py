@@ -13,6 +13,7 @@ from quantstudio.core.prediction_model import (
     PredictionModel,
     judged_base,
     measured_plan,
+    searched_plan,
 )
 from quantstudio.core.recipe import Recipe
 from quantstudio.gui.session_state import SessionState
@@ -63,10 +64,11 @@ class WhatIf:
         return self._table
 
     def _corrected(self, state: SessionState, table: PredictionTable) -> PredictionModel:
-        key = (table, state.base_result, *(one.result for one in state.built))
+        key = (table, state.base_result, state.search, *(one.result for one in state.built))
         if not _same(key, self._model_of):
             self._model_of = key
-            self._model = fit_prediction(table, _plans(state), _judged(state))
+            plans = _plans(state)
+            self._model = fit_prediction(table, [*plans, *_searched(state, plans)], _judged(state))
         return self._model
 
 
@@ -87,3 +89,13 @@ def _plans(state: SessionState) -> list[MeasuredPlan]:
     ]
     timed_on = state.costs.provider if state.costs is not None else ""
     return [p if p.provider == timed_on else replace(p, latency_ratio=None) for p in found]
+
+
+def _searched(state: SessionState, known: list[MeasuredPlan]) -> list[MeasuredPlan]:
+    """Plans that the last search measured and nobody measured since."""
+    if state.search is None:
+        return []
+    labelled = state.search.metric_name == "top1"
+    tried = [searched_plan(point, labelled=labelled) for point in (*state.search.tried, state.search.chosen)]
+    by_recipe = {plan.recipe: plan for plan in tried if plan is not None}
+    return [plan for recipe, plan in by_recipe.items() if all(recipe != one.recipe for one in known)]

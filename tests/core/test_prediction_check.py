@@ -1,6 +1,7 @@
 """Predicted against measured, each plan left out of what it is predicted from."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from quantstudio.core.costs import CostTable, LayerCost
 from quantstudio.core.kl_model import ACTIVATIONS
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import STATIC_INT8
-from quantstudio.core.prediction import PredictionTable
+from quantstudio.core.prediction import PredictionTable, fit_prediction
 from quantstudio.core.prediction_check import Figure, PredictionPoint, Trust, prediction_points, trust
-from quantstudio.core.prediction_model import Judged, MeasuredPlan, judged_base, measured_plan
-from quantstudio.core.recipe import Recipe
+from quantstudio.core.prediction_model import Judged, MeasuredPlan, judged_base, measured_plan, searched_plan
+from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,
     Agreement,
@@ -23,6 +24,7 @@ from quantstudio.core.results import (
     LayerSensitivity,
     VariantResult,
 )
+from quantstudio.core.search_results import PlanFigures, PlanPoint
 
 SCHEMES = ("fp32", "static-int8")
 LAYERS = tuple(LayerInfo(f"l{i}", "Conv", schemes=SCHEMES) for i in range(6))
@@ -152,3 +154,36 @@ def test_that_a_ruined_variant_without_a_kl_is_left_out():
     assert prediction_points(TABLE, [ruined], JUDGED) == ()
     assert prediction_points(TABLE, [ruined], JUDGED, Figure.KL) == ()
     assert np.isfinite(prediction_points(TABLE, [*plans(), ruined], JUDGED)[0].predicted)
+
+
+def searched(**changes):
+    values: dict[str, Any] = {
+        "kl": 0.6, "metric": 0.5, "metric_low": 0.4, "metric_high": 0.6, "drop": 40.0, "size_bytes": 90,
+        "weight_bytes": 50, "average_bits": 2.5, "latency_ms": 1.0, "latency_ratio": 0.4, "samples": 512,
+    }  # fmt: skip
+    figures = PlanFigures(**(values | changes))
+    return PlanPoint(90, 1.0, figures.metric, figures, Recipe(), measured=figures)
+
+
+def test_that_a_plan_a_search_measured_becomes_evidence():
+    plan = searched_plan(searched(), labelled=True)
+    assert plan is not None
+    assert (plan.name, plan.kl, plan.accuracy, plan.samples) == ("2.5 bits", 0.6, 0.5, 512)
+    assert plan.base == pytest.approx(0.9)
+    assert (plan.changed, plan.latency_ratio) == (None, None)
+    alike = searched_plan(searched(drop=None), labelled=False)
+    assert alike is not None
+    assert (alike.changed, alike.base) == (0.5, 1.0)
+    assert searched_plan(replace(searched(), measured=None), labelled=True) is None
+
+
+def test_that_plans_of_a_search_move_the_prediction():
+    ruined = uniform_recipe("static-int8")
+    before = TABLE.predict(ruined, fit_prediction(TABLE, [], JUDGED)).accuracy
+    plan = searched_plan(replace(searched(), recipe=ruined), labelled=True)
+    assert plan is not None
+    after = TABLE.predict(ruined, fit_prediction(TABLE, [plan], JUDGED)).accuracy
+    assert before is not None
+    assert after is not None
+    assert before.value > 0.85
+    assert after.value < before.value - 0.02

@@ -601,3 +601,18 @@ def test_that_plans_are_named_after_their_bits():
     point = plan(LAYERS, at_four_bits(LAYERS, 2), 0.1)
     assert plan_name(point) == f"{point.predicted.average_bits:.1f} bits"
     assert plan_name(replace(point, name="INT8 everywhere"), is_chosen=True) == "INT8 everywhere, chosen"
+
+
+def test_that_plans_a_search_measured_correct_the_prediction():
+    session = measured_session(12)
+    before = session.predicted(session.recipe)
+    found = result(LAYERS, "search.onnx")
+    session.adopt_search(found)
+    after = session.predicted(session.recipe)
+    assert before is not None
+    assert after is not None
+    known = {variant.recipe_digest for variant in session.variants if variant.result is not None}
+    tried = {one.recipe.digest for one in (*found.tried, found.chosen) if one.measured is not None}
+    assert len(tried - known) > 0
+    assert after.plans == before.plans + len(tried - known)
+    session.close()

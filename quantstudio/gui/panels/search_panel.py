@@ -259,7 +259,7 @@ class SearchPanel(Card):
         """Single precisions are predicted anew only where what they are made of has changed."""
         state = self._session.state
         measured = (state.base_result, *(one.result for one in state.built))
-        tables = (state.model, state.costs, state.curve, state.sensitivity_run)
+        tables = (state.model, state.costs, state.curve, state.sensitivity_run, state.search)
         made_of = (self._family(), *tables, *measured)
         if len(made_of) == len(self._made_of) and all(map(operator.is_, made_of, self._made_of)):
             return
