@@ -25,8 +25,6 @@ SETTLE_MS = 700
 # Longer than a notification stays: none belongs into a picture.
 QUIET_MS = 9500
 
-Wait = Callable[[int], None]
-
 
 def take(folder: Path, sizes: list[tuple[int, int]], sample: str = "digits_resnet") -> list[Path]:
     """Pictures of every view in both themes and every size."""
@@ -37,9 +35,10 @@ def take(folder: Path, sizes: list[tuple[int, int]], sample: str = "digits_resne
 
 
 def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]:
-    from PySide6.QtCore import QEventLoop, QTimer
+    from PySide6.QtTest import QTest
 
     from quantstudio.gui.app import make_application
+    from quantstudio.gui.collector import MainThreadCollector
     from quantstudio.gui.main_window import MainWindow
     from quantstudio.gui.session import Session
     from quantstudio.gui.settings import Settings
@@ -47,23 +46,20 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     from quantstudio.jobs.process import ProcessRunner
     from quantstudio.project.store import Project
 
-    def wait(milliseconds: int) -> None:
-        loop = QEventLoop()
-        QTimer.singleShot(milliseconds, loop.quit)
-        loop.exec()
-
     app = make_application([])
+    collector = MainThreadCollector()
+    collector.start()
     apply_theme(app, LIGHT)
     session = Session(ProcessRunner, project=Project.temporary())
     window = MainWindow(session, Settings(), app)
     window.resize(*sizes[0])
     window.show()
-    wait(1500)
+    QTest.qWait(1500)
     session.open_sample(sample)
-    wait(2000)
-    _finish(session, wait)
-    _make_results(session, window, wait)
-    wait(QUIET_MS)
+    QTest.qWait(2000)
+    _finish(session)
+    _make_results(session, window)
+    QTest.qWait(QUIET_MS)
     written = []
     for theme in (LIGHT, DARK):
         apply_theme(app, theme)
@@ -71,7 +67,7 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
             window.resize(width, height)
             for name, show in _views(window).items():
                 show()
-                wait(SETTLE_MS)
+                QTest.qWait(SETTLE_MS)
                 path = folder / f"{name}-{theme.name}-{width}x{height}.png"
                 window.grab().save(str(path))
                 written.append(path)
@@ -80,7 +76,7 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     return written
 
 
-def _make_results(session: Session, window: MainWindow, wait: Wait) -> None:
+def _make_results(session: Session, window: MainWindow) -> None:
     """Two more variants and a search, so that the trade-off and the predictions have something to show."""
     from quantstudio.core.search_results import SearchBudget
     from quantstudio.gui.search_terms import SearchTerms
@@ -90,23 +86,25 @@ def _make_results(session: Session, window: MainWindow, wait: Wait) -> None:
         session.set_scheme(some, scheme)
         session.quantize()
         session.measure()
-        _finish(session, wait)
+        _finish(session)
     budget = SearchBudget(max_drop=0.5, average_bits=5.0)
     session.search.start(SearchTerms(budget))
-    _finish(session, wait)
+    _finish(session)
     window.tradeoff_panel.search.set_budget(budget)
     session.activate_plan(session.plans[0].name)
     session.select([names[2]])
 
 
-def _finish(session: Session, wait: Wait) -> None:
+def _finish(session: Session) -> None:
     """Wait until no job runs."""
+    from PySide6.QtTest import QTest
+
     deadline = perf_counter() + SECONDS_TO_FINISH
-    wait(250)
+    QTest.qWait(250)
     while session.job_list.is_busy:
         if perf_counter() > deadline:
             raise SystemExit(f"the jobs did not finish in {SECONDS_TO_FINISH} s")
-        wait(250)
+        QTest.qWait(250)
 
 
 def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:

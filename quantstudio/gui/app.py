@@ -63,7 +63,10 @@ def main(path: str = "", demo: str = "") -> int:
         window.plots_shown.connect(collector.exempt_what_lives)
         faults.failed.connect(lambda what, details: FaultDialog(what, details, window).open())
         window.show()
-        QTimer.singleShot(0, lambda: open_first(session, path, demo))
+        first = QTimer(window)
+        first.setSingleShot(True)
+        first.timeout.connect(lambda: open_first(session, path, demo))
+        first.start(0)
         return app.exec()
     finally:
         collector.stop()

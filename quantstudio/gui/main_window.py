@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QObject, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
 from PySide6.QtWidgets import (
     QApplication,
@@ -77,6 +77,10 @@ class MainWindow(QMainWindow):
         self._retheme()
         self._restore_layout()
         self._are_plots_shown = False
+        # Timers of its own: PySide now and then frees those of QTimer.singleShot while they wait to be deleted.
+        self._docks_timer = _once(self, self._size_docks)
+        self._plots_timer = _once(self, self.show_plots)
+        self._next_plot_timer = _once(self, self._build_next_plot)
         self._plots_built = 0
 
     # Building.
@@ -199,10 +203,10 @@ class MainWindow(QMainWindow):
     def showEvent(self, event: QShowEvent) -> None:
         """Fills the tabs once the window is on the screen."""
         super().showEvent(event)
-        QTimer.singleShot(0, self._size_docks)
+        self._docks_timer.start(0)
         if not self._are_plots_shown:
             self._are_plots_shown = True
-            QTimer.singleShot(30, self.show_plots)
+            self._plots_timer.start(30)
 
     def show_plots(self) -> None:
         """Put the views that draw into the tabs, one a turn of the event loop: the window stays usable.
@@ -232,7 +236,7 @@ class MainWindow(QMainWindow):
                 self.plots_shown.emit()
                 return
         self._plots_built += 1
-        QTimer.singleShot(0, self._build_next_plot)
+        self._next_plot_timer.start(0)
 
     def _fill_page(self, index: int, widget: QWidget) -> None:
         page = self.tabs.widget(index)
@@ -432,3 +436,10 @@ def _import_plots() -> None:
     # numpy.ma comes with the first call of np.unique, which the first prediction makes.
     import numpy.ma  # noqa: F401
     import pyqtgraph  # noqa: F401  makes no object that belongs to a thread
+
+
+def _once(parent: QObject, slot: Callable[[], None]) -> QTimer:
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.timeout.connect(slot)
+    return timer
