@@ -77,7 +77,7 @@ class MainWindow(QMainWindow):
         self._retheme()
         self._restore_layout()
         self._are_plots_shown = False
-        # Timers of its own: PySide now and then frees those of QTimer.singleShot while they wait to be deleted.
+        # Timers of its own: PySide at times frees those of QTimer.singleShot while they wait to be deleted.
         self._docks_timer = _once(self, self._size_docks)
         self._plots_timer = _once(self, self.show_plots)
         self._next_plot_timer = _once(self, self._build_next_plot)
