@@ -15,8 +15,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from quantstudio.gui.main_window import MainWindow
     from quantstudio.gui.session import Session
+    from quantstudio.gui.shell.main_window import MainWindow
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -39,9 +39,9 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
 
     from quantstudio.gui.app import make_application
     from quantstudio.gui.collector import MainThreadCollector
-    from quantstudio.gui.main_window import MainWindow
     from quantstudio.gui.session import Session
-    from quantstudio.gui.settings import Settings
+    from quantstudio.gui.shell.main_window import MainWindow
+    from quantstudio.gui.shell.settings import Settings
     from quantstudio.gui.theme import DARK, LIGHT, apply_theme
     from quantstudio.jobs.process import ProcessRunner
     from quantstudio.project.store import Project
@@ -109,8 +109,8 @@ def _finish(session: Session) -> None:
 
 def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:
     """What is pictured, by name of the file; in this order."""
-    from quantstudio.gui.panels.sensitivity_panel import BARS
-    from quantstudio.gui.panels.tradeoff_panel import CHECK, TRADE_OFF
+    from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS
+    from quantstudio.gui.features.tradeoff.tradeoff_panel import CHECK, TRADE_OFF
 
     sensitivity, trade_off = window.inspect_panel.sensitivity, window.tradeoff_panel
 

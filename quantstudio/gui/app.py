@@ -17,13 +17,13 @@ from quantstudio import __version__
 from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.samples import DEFAULT_SAMPLE
 from quantstudio.gui.collector import MainThreadCollector
-from quantstudio.gui.dialogs.help_dialogs import FaultDialog
 from quantstudio.gui.faults import Faults
-from quantstudio.gui.icons import pixmap
-from quantstudio.gui.main_window import MainWindow
 from quantstudio.gui.session import Session
-from quantstudio.gui.settings import Settings
+from quantstudio.gui.shell.help_dialogs import FaultDialog
+from quantstudio.gui.shell.main_window import MainWindow
+from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import apply_theme, resolve_choice, ui_font
+from quantstudio.gui.theme.icons import pixmap
 from quantstudio.jobs.process import ProcessRunner
 from quantstudio.project.store import Project
 

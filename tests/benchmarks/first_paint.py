@@ -16,9 +16,9 @@ import json, sys, time
 started = time.perf_counter()
 from PySide6.QtCore import QEvent, QObject, QTimer
 from quantstudio.gui.app import make_application
-from quantstudio.gui.main_window import MainWindow
+from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.session import Session
-from quantstudio.gui.settings import Settings
+from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import LIGHT, apply_theme
 from quantstudio.jobs.process import ProcessRunner
 from quantstudio.project.store import Project

@@ -40,9 +40,9 @@ class Sitting:
     def __init__(self, arguments) -> None:
         from quantstudio.gui.app import SWITCH_SECONDS, make_application
         from quantstudio.gui.collector import MainThreadCollector
-        from quantstudio.gui.main_window import MainWindow
         from quantstudio.gui.session import Session
-        from quantstudio.gui.settings import Settings
+        from quantstudio.gui.shell.main_window import MainWindow
+        from quantstudio.gui.shell.settings import Settings
         from quantstudio.gui.theme import LIGHT, apply_theme
         from quantstudio.jobs.process import ProcessRunner
         from quantstudio.project.store import Project

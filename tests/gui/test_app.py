@@ -21,8 +21,8 @@ from quantstudio.gui.app import check_reference_counts, first_project, main, mak
 from quantstudio.gui.collector import MainThreadCollector
 from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.faults import Faults
-from quantstudio.gui.main_window import MainWindow
-from quantstudio.gui.settings import Settings
+from quantstudio.gui.shell.main_window import MainWindow
+from quantstudio.gui.shell.settings import Settings
 from quantstudio.project.store import Project
 from tests.gui.canned import OUTLINE
 

@@ -6,9 +6,9 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
-from quantstudio.gui.dialogs.help_dialogs import ShortcutsDialog
-from quantstudio.gui.panels.inspect_panel import InspectPanel
+from quantstudio.gui.features.inspect.inspect_panel import InspectPanel
 from quantstudio.gui.plots.clip_keys import LONG_STEPS, STEP
+from quantstudio.gui.shell.help_dialogs import ShortcutsDialog
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import analysed_session
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PySide6.QtTest import QTest
 
-from quantstudio.gui.panels.compare_panel import FLIPS, LATENCY, LEAST_PX, SIZES, ComparePanel
+from quantstudio.gui.features.compare.compare_panel import FLIPS, LATENCY, LEAST_PX, SIZES, ComparePanel
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
 

@@ -9,8 +9,8 @@ from PySide6.QtTest import QTest
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState
-from quantstudio.gui.dialogs.data_dialog import DataDialog
-from quantstudio.gui.dialogs.trust_dialog import TrustDialog
+from quantstudio.gui.features.data.data_dialog import DataDialog
+from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from tests.gui.canned import ANSWERS
 from tests.gui.conftest import find, settle
 

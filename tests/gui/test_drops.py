@@ -12,9 +12,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QWidget
 
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
-from quantstudio.gui.dialogs.data_dialog import DataDialog
-from quantstudio.gui.dialogs.trust_dialog import TrustDialog
-from quantstudio.gui.panels.inspect_panel import BITS
+from quantstudio.gui.features.data.data_dialog import DataDialog
+from quantstudio.gui.features.data.trust_dialog import TrustDialog
+from quantstudio.gui.features.inspect.inspect_panel import BITS
 from quantstudio.gui.session_values import NoticeLevel
 from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle

@@ -12,7 +12,7 @@ import pytest
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
-from quantstudio.gui.dialogs.export_dialog import command_line, python_code
+from quantstudio.gui.features.export.export_dialog import command_line, python_code
 from quantstudio.gui.session import Session
 from quantstudio.jobs.process import ProcessRunner
 

@@ -4,9 +4,9 @@ import pytest
 from PySide6.QtCore import QItemSelectionModel, QPersistentModelIndex, Qt
 from PySide6.QtWidgets import QCheckBox, QMenu
 
-from quantstudio.gui.itemmodels.layer_filter import LayerFilterModel
-from quantstudio.gui.itemmodels.layer_table import LayerColumn, LayerTableModel
-from quantstudio.gui.panels.layers_panel import LayersPanel
+from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
+from quantstudio.gui.features.layers.layer_table import LayerColumn, LayerTableModel
+from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.plots.axes import FigureAxis
 from quantstudio.gui.plots.figure import Figure
 from quantstudio.gui.plots.histogram import HistogramPlot

@@ -6,8 +6,8 @@ import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 
-from quantstudio.gui.itemmodels.layer_table import LayerColumn
-from quantstudio.gui.panels.layers_panel import LayersPanel
+from quantstudio.gui.features.layers.layer_table import LayerColumn
+from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import analysed_session
 

@@ -11,15 +11,15 @@ from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.figures import NOTHING, THIN_SPACE
 from quantstudio.core.precision import STATIC_INT4
-from quantstudio.gui.itemmodels.compare_table import CompareTableModel
-from quantstudio.gui.itemmodels.flip_table import FlipTableModel
-from quantstudio.gui.itemmodels.layer_facts import (
+from quantstudio.gui.facts.layer_facts import (
     activation_distribution,
     sparkline,
     weight_distribution,
 )
-from quantstudio.gui.itemmodels.layer_filter import LayerFilterModel
-from quantstudio.gui.itemmodels.layer_table import (
+from quantstudio.gui.features.compare.compare_table import CompareTableModel
+from quantstudio.gui.features.compare.flip_table import FlipTableModel
+from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
+from quantstudio.gui.features.layers.layer_table import (
     CHOICES_ROLE,
     SORT_ROLE,
     SPARK_ROLE,
@@ -27,7 +27,7 @@ from quantstudio.gui.itemmodels.layer_table import (
     LayerColumn,
     LayerTableModel,
 )
-from quantstudio.gui.itemmodels.variant_table import VARIANT_ROLE, VariantColumn, VariantTableModel
+from quantstudio.gui.features.tradeoff.variant_table import VARIANT_ROLE, VariantColumn, VariantTableModel
 from quantstudio.gui.session import Session
 from tests.gui.sample_session import (
     IdleRunner,

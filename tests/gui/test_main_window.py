@@ -21,9 +21,9 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio.core.events import JobState
-from quantstudio.gui.dialogs.trust_dialog import TrustDialog
-from quantstudio.gui.main_window import MainWindow
+from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.gui.session import NoticeLevel
+from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current_theme
 from quantstudio.gui.widgets.command_palette import match_score
 from tests.gui.canned import OUTLINE

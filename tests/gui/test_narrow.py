@@ -10,10 +10,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
 from quantstudio.core.results import Agreement
-from quantstudio.gui.itemmodels.compare_table import CompareTableModel
-from quantstudio.gui.itemmodels.layer_names import told_apart
-from quantstudio.gui.itemmodels.variant_facts import quality_of
-from quantstudio.gui.panels.compare_panel import ComparePanel
+from quantstudio.gui.facts.variant_facts import quality_of
+from quantstudio.gui.features.compare.compare_panel import ComparePanel
+from quantstudio.gui.features.compare.compare_table import CompareTableModel
+from quantstudio.gui.features.layers.layer_names import told_apart
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import shown

@@ -7,8 +7,8 @@ import pytest
 from PySide6.QtCore import Qt
 
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.gui.dialogs.data_dialog import DataDialog
-from quantstudio.gui.itemmodels.variant_table import VariantColumn, VariantTableModel
+from quantstudio.gui.features.data.data_dialog import DataDialog
+from quantstudio.gui.features.tradeoff.variant_table import VariantColumn, VariantTableModel
 from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.report_data import session_report
 from quantstudio.project.store import Project

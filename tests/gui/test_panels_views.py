@@ -14,14 +14,14 @@ from quantstudio.core import figures
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
 from quantstudio.core.prediction_check import Figure
 from quantstudio.core.recipe import RangeOverride
-from quantstudio.gui.itemmodels.layer_table import LayerColumn
-from quantstudio.gui.panels.compare_panel import ComparePanel
-from quantstudio.gui.panels.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPanel
-from quantstudio.gui.panels.key_figures_panel import KeyFiguresPanel
-from quantstudio.gui.panels.layers_panel import LayersPanel
-from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
-from quantstudio.gui.panels.tradeoff_panel import TradeoffPanel
-from quantstudio.gui.panels.tradeoff_points import Cost
+from quantstudio.gui.features.compare.compare_panel import ComparePanel
+from quantstudio.gui.features.inspect.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPanel
+from quantstudio.gui.features.layers.layer_table import LayerColumn
+from quantstudio.gui.features.layers.layers_panel import LayersPanel
+from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
+from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
+from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
+from quantstudio.gui.features.tradeoff.tradeoff_points import Cost
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from tests.gui.plot_mouse import click, double_click, move, press, release, shown

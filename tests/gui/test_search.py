@@ -15,14 +15,14 @@ from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished
 from quantstudio.core.figures import points
 from quantstudio.core.precision import FP32
 from quantstudio.core.search_results import BudgetObstacle, SearchBudget
-from quantstudio.gui.main_window import MainWindow
-from quantstudio.gui.panels.search_panel import SearchPanel
-from quantstudio.gui.panels.tradeoff_panel import PLANS, SEARCH_ROOM_PX, TradeoffPanel
-from quantstudio.gui.panels.tradeoff_points import PLAN_KEY, Cost
+from quantstudio.gui.features.search.search_panel import SearchPanel
+from quantstudio.gui.features.tradeoff.tradeoff_panel import PLANS, SEARCH_ROOM_PX, TradeoffPanel
+from quantstudio.gui.features.tradeoff.tradeoff_points import PLAN_KEY, Cost
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits
 from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import NoticeLevel, Notification
+from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.bound_row import Bound
 from quantstudio.gui.widgets.marked_slider import MarkedSlider

@@ -8,7 +8,7 @@ from quantstudio.core.figures import THIN_SPACE
 from quantstudio.core.precision import FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import LayerRule, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, SearchBudget
-from quantstudio.gui.panels.search_bounds import bounds_for, obstacle_text
+from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text
 from quantstudio.gui.search_outlook import broken_bounds, references
 from quantstudio.gui.search_terms import budget_text, pins_for, relaxed, set_by_hand
 from tests.gui.sample_session import analysed_session, model_summary

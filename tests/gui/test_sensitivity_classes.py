@@ -15,8 +15,8 @@ from PySide6.QtWidgets import QApplication
 
 from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.results import SensitivityResult
+from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS, CLASSES, SensitivityPanel
 from quantstudio.gui.keeper import Keeper
-from quantstudio.gui.panels.sensitivity_panel import BARS, CLASSES, SensitivityPanel
 from quantstudio.gui.plots.sensitivity_classes import ClassSensitivityPlot, colours
 from quantstudio.gui.theme import DARK, LIGHT, Theme, apply_theme
 from tests.gui.plot_mouse import click, place, shown

@@ -11,8 +11,8 @@ from PySide6.QtTest import QTest
 
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.core.sensitivity_rows import EXACT
-from quantstudio.gui.panels.sensitivity_menu import SensitivityMenu
-from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
+from quantstudio.gui.features.sensitivity.sensitivity_menu import SensitivityMenu
+from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
 from quantstudio.gui.plots.sensitivity_scale import direction_words, precision_text, strip_row
 from quantstudio.gui.widgets.check_menu import CheckMenu
 from tests.gui.conftest import find, settle

@@ -11,7 +11,7 @@ from PySide6.QtTest import QTest
 
 from quantstudio.core.precision import FP16, STATIC_INT4, STATIC_INT8
 from quantstudio.core.recipe import uniform_recipe
-from quantstudio.gui.panels.sensitivity_panel import SensitivityPanel
+from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
 from quantstudio.gui.plots.sensitivity_threshold import (
     first_level,

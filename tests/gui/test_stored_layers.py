@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import QPoint, Qt
 
-from quantstudio.gui.delegates.precision_chip import stored_role
-from quantstudio.gui.itemmodels.layer_table import CHOICES_ROLE, SORT_ROLE, LayerColumn, LayerTableModel
-from quantstudio.gui.panels.key_figures_panel import KeyFiguresPanel
-from quantstudio.gui.panels.layers_panel import LayersPanel
+from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, SORT_ROLE, LayerColumn, LayerTableModel
+from quantstudio.gui.features.layers.layers_panel import LayersPanel
+from quantstudio.gui.features.layers.precision_chip import stored_role
+from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
 from quantstudio.gui.session import PrecisionKey, Session
 from quantstudio.gui.session_values import LogLine, NoticeLevel, Notification
 from quantstudio.gui.theme import LIGHT, apply_theme

@@ -6,7 +6,6 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPalette
 
-from quantstudio.gui.icons import icon_names, pixmap, svg_source
 from quantstudio.gui.theme import (
     DARK,
     LIGHT,
@@ -20,6 +19,7 @@ from quantstudio.gui.theme import (
     theme_hub,
     ui_font,
 )
+from quantstudio.gui.theme.icons import icon_names, pixmap, svg_source
 
 BOTH = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 

@@ -1,1 +1,0 @@
-"""Dialogs; all are opened with open(), none blocks."""

@@ -1,0 +1,259 @@
+"""A few measured variants side by side: metrics as rows, models as columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtGui import QFont
+from typing_extensions import override
+
+from quantstudio.core import figures
+from quantstudio.core.data_spec import ON_CALIBRATION
+from quantstudio.core.results import VariantResult
+from quantstudio.gui.facts.variant_facts import METRIC_NAMES, metric_text
+from quantstudio.gui.session import Variant
+from quantstudio.gui.theme import current_theme, ui_font
+from quantstudio.gui.variant_names import BETWEEN
+from quantstudio.gui.widgets.row_table import side_of
+
+Index = QModelIndex | QPersistentModelIndex
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """One row of the comparison: its name and how a variant's cell reads."""
+
+    name: str
+    read: Callable[[Variant, VariantResult], str]
+
+
+def _dash(value: str | None) -> str:
+    return figures.NOTHING if value is None else value
+
+
+def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
+    keys = dict.fromkeys(key for result in results for key in result.metrics)
+    rows = [
+        _Metric(
+            METRIC_NAMES.get(key, key),
+            lambda _v, r, key=key: _dash(metric_text(key, r.metrics[key]) if key in r.metrics else None),  # type: ignore[misc]
+        )
+        for key in keys
+    ]
+    if any(r.drop is not None for r in results):
+        unit = "pp" if "top1" in keys else "%"
+        rows.append(_Metric("Change", _against_base(_change)))
+        rows.append(_Metric(f"95 % CI ({unit})", _against_base(_change_interval)))
+    methods = {r.drop_method for r in results if r.p_value is not None}
+    if methods:
+        name = "McNemar" if methods == {"mcnemar"} else ", ".join(sorted(methods))
+        rows.append(_Metric(f"p, {name}", _against_base(_p_value)))
+    return rows
+
+
+def _against_base(read: Callable[[VariantResult], str]) -> Callable[[Variant, VariantResult], str]:
+    """A cell that says nothing of the base itself."""
+    return lambda variant, result: figures.NOTHING if variant.is_base else read(result)
+
+
+def _change(result: VariantResult) -> str:
+    if result.drop is None:
+        return figures.NOTHING
+    if "top1" in result.metrics:
+        return figures.points(-result.drop.value)
+    return f"{figures.number(-result.drop.value, 2, signed=True)}{figures.THIN_SPACE}%"
+
+
+def _change_interval(result: VariantResult) -> str:
+    if result.drop is None:
+        return figures.NOTHING
+    return range_text(-result.drop.high, -result.drop.low)
+
+
+def _p_value(result: VariantResult) -> str:
+    return figures.NOTHING if result.p_value is None else figures.significant(result.p_value, 2)
+
+
+def _speedup(result: VariantResult) -> str:
+    return figures.NOTHING if result.speedup is None else figures.ratio(result.speedup.value)
+
+
+def _speedup_interval(result: VariantResult) -> str:
+    if result.speedup is None:
+        return figures.NOTHING
+    return f"{figures.number(result.speedup.low, 2)}…{figures.number(result.speedup.high, 2)}"
+
+
+def range_text(low: float, high: float) -> str:
+    """Two signed figures with an ellipsis between: "−0.43…−0.10"."""
+    return f"{figures.number(low, 2, signed=True)}…{figures.number(high, 2, signed=True)}"
+
+
+def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
+    if not any(r.agreement is not None for r in results):
+        return []
+
+    def cell(read: Callable[[VariantResult], str]) -> Callable[[Variant, VariantResult], str]:
+        return lambda v, r: figures.NOTHING if v.is_base or r.agreement is None else read(r)
+
+    # A model that gives numbers has no answers to compare, only how far they are off.
+    sqnr = _Metric("Output SQNR", cell(lambda r: figures.decibels(r.agreement.sqnr_db if r.agreement else 0)))
+    if all(math.isnan(r.agreement.top1) for r in results if r.agreement is not None):
+        return [sqnr]
+    return [
+        _Metric("Same answers", cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))),
+        _Metric("KL from FP32", cell(lambda r: figures.significant(r.agreement.kl if r.agreement else 0))),
+        sqnr,
+    ]
+
+
+def _cost_rows(results: Sequence[VariantResult]) -> list[_Metric]:
+    rows = [_Metric("Model size", lambda _v, r: figures.size(r.size_bytes))]
+    if any(r.latency_ms is not None for r in results):
+        for name, key in (("Latency p50", "p50"), ("Latency p90", "p90"), ("Latency p99", "p99")):
+            rows.append(
+                _Metric(
+                    name,
+                    lambda _v, r, key=key: (
+                        figures.NOTHING  # type: ignore[misc]
+                        if r.latency_ms is None
+                        else figures.milliseconds(getattr(r.latency_ms, key))
+                    ),
+                )
+            )
+        rows.append(
+            _Metric(
+                "Throughput",
+                lambda _v, r: (
+                    figures.NOTHING
+                    if r.latency_ms is None
+                    else f"{figures.number(r.latency_ms.throughput, 0)}{figures.THIN_SPACE}samples/s"
+                ),
+            )
+        )
+        rows.append(_Metric("Speed-up", _against_base(_speedup)))
+        rows.append(_Metric("95 % CI (×)", _against_base(_speedup_interval)))
+    if any(r.peak_memory_bytes for r in results):
+        rows.append(
+            _Metric(
+                "Peak memory",
+                lambda _v, r: figures.size(r.peak_memory_bytes) if r.peak_memory_bytes else figures.NOTHING,
+            )
+        )
+    if any(r.footprint is not None for r in results):
+        rows.append(
+            _Metric(
+                "Load time",
+                lambda _v, r: (
+                    figures.NOTHING if r.footprint is None else figures.milliseconds(r.footprint.load_ms)
+                ),
+            )
+        )
+    return rows
+
+
+class CompareTableModel(QAbstractTableModel):
+    """Metrics as rows, measured variants as columns, the FP32 model first."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._variants: tuple[Variant, ...] = ()
+        self._cells: list[tuple[str, ...]] = []
+        self._where = ""
+        self._accuracy_rows = 0
+
+    def set_variants(self, variants: Sequence[Variant], *, on_calibration: bool = False) -> None:
+        """Compare these; variants without a measurement are left out.
+
+        With `on_calibration` every row of accuracy says so to who listens or hovers.
+        """
+        self.beginResetModel()
+        self._variants = tuple(v for v in variants if v.result is not None)
+        results = [v.result for v in self._variants if v.result is not None]
+        self._where = f" {ON_CALIBRATION}" if on_calibration else ""
+        accuracy = _metric_rows(results) if results else []
+        self._accuracy_rows = len(accuracy)
+        rows = [*accuracy, *_agreement_rows(results), *_cost_rows(results)] if results else []
+        self._cells = [
+            (row.name, *(row.read(v, v.result) for v in self._variants if v.result is not None))
+            for row in rows
+        ]
+        if results:
+            self._cells.append(("Integer kernels", *(_kernels(v) for v in self._variants)))
+            self._cells.append(("Samples", *(figures.count(r.samples) for r in results)))
+        self.endResetModel()
+
+    @override
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
+        return 0 if parent.isValid() else len(self._cells)
+
+    @override
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self._variants) + 1
+
+    @override
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        if orientation == Qt.Orientation.Vertical:
+            return self._row_header(section, role)
+        if not 0 <= section <= len(self._variants):
+            return None
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+            if section == 0:
+                return "Metric"
+            name = self._variants[section - 1].name
+            # A long name on several lines: the column is as narrow as its figures.
+            return name.replace(BETWEEN, "\n") if role == Qt.ItemDataRole.DisplayRole else name
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return side_of(is_right=section > 0)
+        return None
+
+    @override
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if not index.isValid():
+            return None
+        text = self._cells[index.row()][index.column()]
+        where = self._where if index.row() < self._accuracy_rows else ""
+        match role:
+            case Qt.ItemDataRole.DisplayRole:
+                return text
+            case Qt.ItemDataRole.ToolTipRole:
+                return f"{text}{where}"
+            case Qt.ItemDataRole.TextAlignmentRole:
+                return side_of(is_right=index.column() > 0)
+            case Qt.ItemDataRole.ForegroundRole if index.column() == 0:
+                return current_theme().color("muted")
+            case Qt.ItemDataRole.FontRole if index.column() > 0 and self._is_current(index.column()):
+                return _semibold()
+            case Qt.ItemDataRole.AccessibleTextRole:
+                name = self.headerData(index.column(), Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole)
+                return f"{self._cells[index.row()][0]}{where}, {name}: {text}"
+            case _:
+                return None
+
+    def _row_header(self, row: int, role: int) -> object:
+        """The metric again, where a view wants it to stay in sight beside scrolled columns."""
+        if not 0 <= row < len(self._cells):
+            return None
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return side_of(is_right=False)
+        return self.data(self.index(row, 0), role)
+
+    def _is_current(self, column: int) -> bool:
+        return self._variants[column - 1].is_current
+
+
+def _kernels(variant: Variant) -> str:
+    if variant.build is None:
+        return figures.NOTHING
+    integer = sum(layer.is_integer_kernel for layer in variant.build.layers)
+    return f"{integer} of {len(variant.build.layers)}"
+
+
+def _semibold() -> QFont:
+    return ui_font(semibold=True)

@@ -1,0 +1,1 @@
+"""Choosing data, and trusting files that are programs."""

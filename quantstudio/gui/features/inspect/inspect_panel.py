@@ -1,0 +1,303 @@
+"""The inspector: one layer's distributions and errors above, every layer's sensitivity below."""
+
+from __future__ import annotations
+
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QStackedWidget, QWidget
+from typing_extensions import override
+
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import FP32, LayerScheme, scheme_name
+from quantstudio.gui.facts.export_notice import tell_export_failed
+from quantstudio.gui.facts.layer_facts import (
+    activation_distribution,
+    override_for,
+    weight_distribution,
+)
+from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
+from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
+from quantstudio.gui.plots.error_bits import ErrorBitsPlot, precision_costs
+from quantstudio.gui.plots.histogram import HistogramPlot
+from quantstudio.gui.session import Session
+from quantstudio.gui.widgets.refresher import Refresher
+from quantstudio.gui.widgets.segmented import Segmented
+
+WEIGHTS = "weights"
+ACTIVATIONS = "activations"
+CHANNELS = "channels"
+BITS = "bits"
+GAP = 8
+THREE_COLUMNS_PX = 1080
+TOP_LEAST_PX = 520
+# Which of the plots is redrawn first when several changed; the key figures come before them.
+HISTOGRAM_TURN, BITS_TURN, CHANNELS_TURN = 1, 2, 3
+TITLES = {WEIGHTS: "Weight distribution", ACTIVATIONS: "Activation distribution"}
+
+
+class InspectPanel(QWidget):
+    """Histogram with clip lines, channel ranges, error against bits, and the sensitivity strip."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("panel.inspect")
+        self._session = session
+        self.histogram = HistogramPlot()
+        self.channels = ChannelRangesPlot()
+        self.bits = ErrorBitsPlot()
+        self.sensitivity = SensitivityPanel(session)
+        self._build()
+        self._connect()
+        for refresher in (self._histogram_refresher, self._channels_refresher, self._bits_refresher):
+            refresher.request()
+
+    def _build(self) -> None:
+        self.kind = Segmented(((WEIGHTS, "Weights"), (ACTIVATIONS, "Activations")), "Values shown")
+        self.kind.setObjectName("inspect.kind")
+        self.histogram.replace_title(self.kind)
+        self.tensor = QComboBox()
+        self.tensor.setObjectName("inspect.tensor")
+        self.tensor.setAccessibleName("Activation tensor")
+        self.tensor.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.tensor.setMinimumContentsLength(8)
+        self.histogram.chooser.addWidget(self.tensor)
+        self.right = QStackedWidget()
+        self._switches: list[Segmented] = []
+        for plot, key in ((self.channels, CHANNELS), (self.bits, BITS)):
+            switch = Segmented(((CHANNELS, "Channels"), (BITS, "Bits")), "Plot shown")
+            switch.setObjectName(f"inspect.switch.{key}")
+            switch.set_current(key)
+            switch.chosen.connect(self._on_right_chosen)
+            plot.replace_title(switch)
+            self._switches.append(switch)
+        self.top = QWidget()
+        # Its own minimum: that of three plots side by side would keep the window from getting narrow again.
+        self.top.setMinimumWidth(TOP_LEAST_PX)
+        row = QHBoxLayout(self.top)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(GAP)
+        row.addWidget(self.histogram, 1)
+        self.right.addWidget(self.channels)
+        self.right.addWidget(self.bits)
+        row.addWidget(self.right, 1)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(GAP)
+        grid.addWidget(self.top, 0, 0)
+        grid.addWidget(self.sensitivity, 1, 0)
+        grid.setRowStretch(0, 1)
+        grid.setRowStretch(1, 1)
+        self._is_wide = False
+
+    def _connect(self) -> None:
+        session = self._session
+        self._histogram_refresher = Refresher(self.histogram, HISTOGRAM_TURN)
+        self._channels_refresher = Refresher(self.channels, CHANNELS_TURN)
+        self._bits_refresher = Refresher(self.bits, BITS_TURN)
+        self._histogram_refresher.due.connect(self._on_values_changed)
+        self._channels_refresher.due.connect(self._show_channels)
+        self._bits_refresher.due.connect(self._show_bits)
+        every = (self._histogram_refresher, self._channels_refresher, self._bits_refresher)
+        for signal, concerned in (
+            (session.selection_changed, every),
+            (session.model_changed, every),
+            (session.weights_changed, every),
+            (session.activations_changed, every[:1]),
+            (session.recipe_changed, (self._histogram_refresher, self._bits_refresher)),
+            (session.sensitivity_changed, (self._bits_refresher,)),
+        ):
+            for refresher in concerned:
+                signal.connect(refresher.request)
+        self.kind.chosen.connect(self._on_kind_chosen)
+        self.tensor.activated.connect(self._on_tensor_chosen)
+        self.histogram.range_edited.connect(self._on_range_edited)
+        self.histogram.range_reset.connect(self._on_range_reset)
+        self.histogram.action_asked.connect(self._on_action_asked)
+        self.channels.action_asked.connect(session.analyze)
+        self.bits.scheme_chosen.connect(self._on_scheme_chosen)
+        for plot in (self.histogram, self.channels, self.bits):
+            plot.export_failed.connect(self._on_export_failed)
+
+    # ------------------------------------------------------------------ layout
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._arrange(is_wide=event.size().width() >= THREE_COLUMNS_PX)
+
+    def _arrange(self, *, is_wide: bool) -> None:
+        """Both right plots side by side where there is room, else one with a switch."""
+        if is_wide == self._is_wide:
+            return
+        self._is_wide = is_wide
+        row = self.top.layout()
+        assert isinstance(row, QHBoxLayout)
+        for switch in self._switches:
+            switch.setVisible(not is_wide)
+        for plot in (self.channels, self.bits):
+            plot.show_title(is_shown=is_wide)
+        if is_wide:
+            row.addWidget(self.bits, 1)
+            self.bits.show()
+        else:
+            self.right.addWidget(self.bits)
+        self.show_right(CHANNELS if is_wide else self._switches[0].current)
+
+    def show_right(self, key: str) -> None:
+        """Show the channel ranges or the error against bits."""
+        self._switches[0].set_current(CHANNELS)
+        self._switches[1].set_current(BITS)
+        if not self._is_wide:
+            self.right.setCurrentWidget(self.channels if key == CHANNELS else self.bits)
+
+    def _on_right_chosen(self, key: str) -> None:
+        self.show_right(key)
+
+    # ------------------------------------------------------------------ content
+
+    def _without_layer(self) -> str:
+        has_model = self._session.model is not None
+        return "Choose a layer in the table." if has_model else "Open a model to look into its layers."
+
+    def _layer(self) -> LayerInfo | None:
+        name, model = self._session.current_layer, self._session.model
+        return model.layer(name) if model is not None and name is not None else None
+
+    def _on_values_changed(self) -> None:
+        layer = self._layer()
+        self._show_tensors(layer)
+        self._show_histogram(layer)
+
+    def _show_tensors(self, layer: LayerInfo | None) -> None:
+        known = self._session.activations.tensors if self._session.activations is not None else {}
+        wanted = [t for t in (*layer.inputs, *layer.outputs) if t in known] if layer is not None else []
+        have = [self.tensor.itemData(i) for i in range(self.tensor.count())]
+        if wanted != have:
+            self.tensor.clear()
+            for tensor in wanted:
+                side = "in" if layer is not None and tensor in layer.inputs else "out"
+                self.tensor.addItem(f"{side}: {tensor}", tensor)
+        has_choice = self.kind.current == ACTIVATIONS and len(wanted) > 1
+        self.tensor.setVisible(has_choice)
+        self.histogram.set_compact(has_choice)
+
+    def _show_histogram(self, layer: LayerInfo | None) -> None:
+        self.histogram.set_title(TITLES[self.kind.current])
+        if layer is None:
+            self.histogram.subtitle.setText("")
+            self.histogram.show_empty(self._without_layer())
+        elif self.kind.current == WEIGHTS:
+            self._show_weights(layer)
+        else:
+            self._show_activations(layer)
+
+    def _show_weights(self, layer: LayerInfo) -> None:
+        statistics = self._session.weights.get(layer.name)
+        if statistics is None:
+            self.histogram.subtitle.setText(layer.name)
+            if not layer.weight_name:
+                self.histogram.show_empty(f"{layer.op_type} layers multiply activations: no weights to show.")
+            else:
+                self.histogram.show_empty("The weights have not been analysed yet.", "Analyze")
+            return
+        recipe = self._session.recipe
+        override = override_for(recipe.weight_ranges, layer.name)
+        self.histogram.show_distribution(weight_distribution(statistics, recipe.scheme_for(layer), override))
+
+    def _show_activations(self, layer: LayerInfo) -> None:
+        activations = self._session.activations
+        tensor = self.tensor.currentData()
+        if activations is None:
+            self.histogram.subtitle.setText(layer.name)
+            can = self._session.calibration_data is not None
+            self.histogram.show_empty(
+                "Calibrate to see the values that flow through this layer."
+                if can
+                else "Choose calibration data to see the values that flow through this layer.",
+                "Calibrate" if can else "",
+            )
+            return
+        if tensor is None:
+            self.histogram.subtitle.setText(layer.name)
+            self.histogram.show_empty("No activation of this layer was recorded.")
+            return
+        recipe = self._session.recipe
+        override = override_for(recipe.activation_ranges, tensor)
+        scheme = recipe.scheme_for(layer) if tensor in layer.inputs else self._consumer_scheme(tensor)
+        self.histogram.show_distribution(
+            activation_distribution(tensor, activations.tensors[tensor], scheme, override, recipe.calibration)
+        )
+
+    def _consumer_scheme(self, tensor: str) -> LayerScheme:
+        layers = self._session.layers
+        reader = next((layer for layer in layers if tensor in layer.inputs), None)
+        return self._session.recipe.scheme_for(reader) if reader is not None else FP32
+
+    def _show_channels(self) -> None:
+        layer = self._layer()
+        statistics = self._session.weights.get(layer.name) if layer is not None else None
+        if statistics is not None and len(statistics.channel_low):
+            self.channels.show_statistics(statistics)
+        elif layer is None:
+            self.channels.show_empty(self._without_layer())
+        elif not layer.weight_name:
+            self.channels.show_empty("This layer has no weights.")
+        else:
+            self.channels.show_empty("The weights have not been analysed yet.", "Analyze")
+
+    def _show_bits(self) -> None:
+        layer = self._layer()
+        if layer is None or not layer.schemes:
+            why = layer.reason if layer is not None else ""
+            self.bits.subtitle.setText(layer.name if layer is not None else "")
+            self.bits.show_empty(
+                f"This layer stays in floating point: {why}" if why else self._without_layer()
+            )
+            return
+        statistics = self._session.weights.get(layer.name)
+        costs = precision_costs(
+            layer.schemes,
+            statistics.sqnr_db if statistics is not None else {},
+            self._session.sensitivity.get(layer.name),
+        )
+        self.bits.show_costs(layer.name, costs, scheme_name(self._session.recipe.scheme_for(layer)))
+
+    # ------------------------------------------------------------------ commands
+
+    def show_kind(self, key: str) -> None:
+        """Show weights or activations."""
+        self.kind.set_current(key)
+        self._on_kind_chosen(key)
+
+    def _on_kind_chosen(self, _key: str) -> None:
+        layer = self._layer()
+        self._show_tensors(layer)
+        self._show_histogram(layer)
+
+    def _on_tensor_chosen(self, _index: int) -> None:
+        self._show_histogram(self._layer())
+
+    def _on_range_edited(self, key: str, low: float, high: float) -> None:
+        if self.kind.current == WEIGHTS:
+            self._session.set_weight_range(key, low, high)
+        else:
+            self._session.set_activation_range(key, low, high)
+
+    def _on_range_reset(self, key: str) -> None:
+        if self.kind.current == WEIGHTS:
+            self._session.clear_weight_range(key)
+        else:
+            self._session.clear_activation_range(key)
+
+    def _on_action_asked(self) -> None:
+        if self.kind.current == WEIGHTS:
+            self._session.analyze()
+        else:
+            self._session.calibrate()
+
+    def _on_scheme_chosen(self, name: str) -> None:
+        layer = self._layer()
+        if layer is not None:
+            self._session.set_scheme([layer.name], name)
+
+    def _on_export_failed(self, error: object) -> None:
+        tell_export_failed(self._session, error)

@@ -1,0 +1,216 @@
+"""The table view of the layers: chips open on one click, keys set precisions, columns give way to width."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import (
+    QEvent,
+    QItemSelectionModel,
+    QModelIndex,
+    QPersistentModelIndex,
+    QPoint,
+    Qt,
+    Signal,
+)
+from PySide6.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
+from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
+from typing_extensions import override
+
+from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
+from quantstudio.gui.features.layers.layer_table import HEADERS, LayerColumn
+from quantstudio.gui.features.layers.precision_chip import PrecisionChipDelegate
+from quantstudio.gui.features.layers.sensitivity_bar import SensitivityBarDelegate
+from quantstudio.gui.features.layers.sparkline import SparklineDelegate
+from quantstudio.gui.session import PrecisionKey
+
+ROW_PX = 28
+NAME_LEAST_PX = 132
+WIDTHS = {
+    LayerColumn.NUMBER: 46,
+    LayerColumn.TYPE: 88,
+    LayerColumn.WEIGHTS: 84,
+    LayerColumn.PRECISION: 84,
+    LayerColumn.SQNR: 72,
+    LayerColumn.SENSITIVITY: 124,
+    LayerColumn.PARAMETERS: 72,
+    LayerColumn.KERNEL: 132,
+}
+SENSITIVITY_NARROW_PX = 112
+NAME_COMFORT_PX = 190
+# The first to go where there is no room.
+GIVING_WAY = (
+    LayerColumn.KERNEL,
+    LayerColumn.PARAMETERS,
+    LayerColumn.NUMBER,
+    LayerColumn.TYPE,
+    LayerColumn.WEIGHTS,
+)
+# What the list of keys says beside the commands.
+LAYER_KEYS = (("Choose a precision from the list", "Enter"),)
+_KEYS = {
+    Qt.Key.Key_8: PrecisionKey.INT8,
+    Qt.Key.Key_4: PrecisionKey.INT4,
+    Qt.Key.Key_F: PrecisionKey.FP16,
+    Qt.Key.Key_3: PrecisionKey.FP32,
+}
+
+
+class LayerTableView(QTableView):
+    """Rows of layers.
+
+    Signals:
+        precision_key_pressed(PrecisionKey): 8, 4, F or 3.
+    """
+
+    precision_key_pressed = Signal(object)
+
+    def __init__(self, model: LayerFilterModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("layers.table")
+        self.setAccessibleName("Layers")
+        self.setModel(model)
+        self._chosen: dict[LayerColumn, bool] = {}
+        self._set_up_delegates()
+        self.setAlternatingRowColors(True)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        # Names differ at their end: keep both ends.
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setSortingEnabled(True)
+        self.sortByColumn(LayerColumn.NUMBER, Qt.SortOrder.AscendingOrder)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.EditKeyPressed)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMouseTracking(True)
+        self.setTabKeyNavigation(False)
+        self._set_up_headers()
+
+    def _set_up_delegates(self) -> None:
+        self.setItemDelegateForColumn(LayerColumn.WEIGHTS, SparklineDelegate(self))
+        self.setItemDelegateForColumn(LayerColumn.PRECISION, PrecisionChipDelegate(self))
+        self.setItemDelegateForColumn(LayerColumn.SENSITIVITY, SensitivityBarDelegate(self))
+
+    def _set_up_headers(self) -> None:
+        rows = self.verticalHeader()
+        rows.hide()
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        rows.setDefaultSectionSize(ROW_PX)
+        columns = self.horizontalHeader()
+        # Its own, always empty: with many rows selected a repaint would ask thousands of cells for flags.
+        columns.setSelectionModel(QItemSelectionModel(self.model(), columns))
+        columns.setObjectName("layers.header")
+        columns.setAccessibleName("Columns of the layer table")
+        columns.setHighlightSections(False)
+        columns.setMinimumSectionSize(36)
+        columns.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        columns.setSectionResizeMode(LayerColumn.NAME, QHeaderView.ResizeMode.Stretch)
+        for column, width in WIDTHS.items():
+            self.setColumnWidth(column, width)
+        columns.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        columns.customContextMenuRequested.connect(self._on_header_menu)
+
+    # ------------------------------------------------------------------ columns
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit_columns()
+
+    def fit_columns(self) -> None:
+        """Hide columns, least needed first, until the names have room; a choice of the user stands."""
+        room = self.viewport().width() - NAME_LEAST_PX
+        shown = {c: self._chosen.get(c, True) for c in WIDTHS}
+        for column in GIVING_WAY:
+            if sum(WIDTHS[c] for c, is_shown in shown.items() if is_shown) <= room:
+                break
+            if column not in self._chosen:
+                shown[column] = False
+        for column, is_shown in shown.items():
+            self.setColumnHidden(column, not is_shown)
+        used = sum(WIDTHS[c] for c, is_shown in shown.items() if is_shown)
+        is_tight = self.viewport().width() - used < NAME_COMFORT_PX
+        narrow = SENSITIVITY_NARROW_PX if is_tight else WIDTHS[LayerColumn.SENSITIVITY]
+        self.setColumnWidth(LayerColumn.SENSITIVITY, narrow)
+
+    def choose_column(self, column: LayerColumn, *, is_shown: bool) -> None:
+        """Show or hide a column, whatever the width."""
+        self._chosen[column] = is_shown
+        self.fit_columns()
+
+    def header_menu(self) -> QMenu:
+        """Which columns to show."""
+        menu = QMenu(self)
+        menu.setObjectName("layers.columns")
+        for column in WIDTHS:
+            action = menu.addAction(HEADERS[column])
+            action.setCheckable(True)
+            action.setChecked(not self.isColumnHidden(column))
+            action.setData(int(column))
+        menu.triggered.connect(self._on_column_toggled)
+        return menu
+
+    def _on_header_menu(self, position: QPoint) -> None:
+        menu = self.header_menu()
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.popup(self.horizontalHeader().mapToGlobal(position))
+
+    def _on_column_toggled(self, action: object) -> None:
+        self.choose_column(
+            LayerColumn(action.data()),  # type: ignore[attr-defined]
+            is_shown=action.isChecked(),  # type: ignore[attr-defined]
+        )
+
+    # ------------------------------------------------------------------ mouse and keys
+
+    @override
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        index = self.indexAt(event.position().toPoint())
+        is_plain = (
+            event.button() == Qt.MouseButton.LeftButton
+            and event.modifiers() == Qt.KeyboardModifier.NoModifier
+        )
+        if not (is_plain and index.isValid() and self._opens(index)):
+            super().mousePressEvent(event)
+            return
+        # A click on a chip of the selection must not shrink the selection to one row first.
+        if self.selectionModel().isSelected(index):
+            flag = self.selectionModel().SelectionFlag.NoUpdate
+            self.selectionModel().setCurrentIndex(index, flag)
+        else:
+            self.selectRow(index.row())
+        self.setFocus(Qt.FocusReason.MouseFocusReason)
+        self.edit(index)
+
+    @override
+    def selectionCommand(
+        self, index: QModelIndex | QPersistentModelIndex, event: QEvent | None = None
+    ) -> QItemSelectionModel.SelectionFlag:
+        if event is not None and not index.isValid():
+            # A click below the last row must not undo a selection that took work to make.
+            return QItemSelectionModel.SelectionFlag.NoUpdate
+        return super().selectionCommand(index, event)
+
+    @staticmethod
+    def _opens(index: QModelIndex) -> bool:
+        return index.column() == LayerColumn.PRECISION and bool(index.flags() & Qt.ItemFlag.ItemIsEditable)
+
+    @override
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        key = _KEYS.get(Qt.Key(event.key()))
+        plain = event.modifiers() in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier)
+        if key is not None and plain:
+            self.precision_key_pressed.emit(key)
+            event.accept()
+            return
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and plain and self.currentIndex().isValid():
+            index = self.currentIndex().siblingAtColumn(LayerColumn.PRECISION)
+            if self._opens(index):
+                self.edit(index)
+                event.accept()
+                return
+        super().keyPressEvent(event)
+
+    @override
+    def keyboardSearch(self, search: str) -> None:
+        """Letters are precisions here, not a search; the search field is one key away."""

@@ -1,0 +1,1 @@
+"""Plans, their rules and the what-if bar."""

@@ -1,0 +1,193 @@
+"""The named plans side by side, each with what it would cost."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from quantstudio.core.data_spec import ON_CALIBRATION
+from quantstudio.core.figures import NOTHING, milliseconds, percent, size
+from quantstudio.core.prediction import Prediction
+from quantstudio.gui.facts.variant_facts import quality_of
+from quantstudio.gui.session import Session
+from quantstudio.gui.session_values import Plan, Variant
+from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.refresher import Refresher
+
+_COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
+_ICONS = {"add": "plus", "duplicate": "copy", "rename": "edit", "delete": "delete"}
+PLANS_TURN = 6
+
+
+class PlansPanel(QWidget):
+    """A table of plans; selecting a row makes that plan the one being edited."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("plans")
+        self.setAccessibleName("Plans")
+        self._session = session
+        self._is_filling = False
+        # Every plan is predicted anew: only while the panel is open, and after the plots.
+        self._refresher = Refresher(self, PLANS_TURN)
+        self.table = self._make_table()
+        self.buttons = {
+            "add": self._button("add", "New plan", lambda: session.add_plan()),
+            "duplicate": self._button("duplicate", "Duplicate plan", self._on_duplicate),
+            "rename": self._button("rename", "Rename plan (double-click, or F2)", self._on_rename),
+            "delete": self._button("delete", "Delete plan", self._on_delete),
+        }
+        row = QVBoxLayout()
+        row.setSpacing(4)
+        for button in self.buttons.values():
+            row.addWidget(button)
+        row.addStretch(1)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(8, 4, 12, 8)
+        layout.setSpacing(8)
+        layout.addWidget(self.table, 1)
+        layout.addLayout(row)
+        for signal in (
+            session.plans_changed,
+            session.model_changed,
+            session.prediction_changed,
+            session.variants_changed,
+        ):
+            signal.connect(self._refresher.request)
+        self._refresher.due.connect(self._refresh)
+        theme_hub().theme_changed.connect(self._retheme)
+        self._retheme()
+        self._refresh()
+
+    def _make_table(self) -> QTableWidget:
+        table = QTableWidget(0, len(_COLUMNS), self)
+        table.setObjectName("plans.table")
+        table.setAccessibleName("Plans with their figures")
+        table.setHorizontalHeaderLabels(list(_COLUMNS))
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(28)
+        table.setShowGrid(False)
+        table.setAlternatingRowColors(True)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        # Any other key is a command of the window, not the first letter of a new name.
+        triggers = QAbstractItemView.EditTrigger
+        table.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
+        table.setTabKeyNavigation(False)
+        header = table.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(len(_COLUMNS) - 1, QHeaderView.ResizeMode.ResizeToContents)
+        header.setHighlightSections(False)
+        table.currentCellChanged.connect(self._on_current_changed)
+        table.itemChanged.connect(self._on_renamed)
+        table.itemDelegate().closeEditor.connect(self._refresher.request)
+        return table
+
+    def _button(self, name: str, text: str, slot: object) -> QToolButton:
+        button = QToolButton(self)
+        button.setObjectName(f"plans.{name}")
+        button.setAccessibleName(text)
+        button.setToolTip(text)
+        button.setAutoRaise(True)
+        button.setIconSize(QSize(16, 16))
+        button.clicked.connect(slot)
+        return button
+
+    def _refresh(self) -> None:
+        if self.table.state() == QAbstractItemView.State.EditingState:
+            return  # a new name is being typed; the rename refreshes
+        self._is_filling = True
+        plans = self._session.plans
+        self.table.setRowCount(len(plans))
+        for row, plan in enumerate(plans):
+            for column, text in enumerate((plan.name, *self._figures(plan))):
+                item = QTableWidgetItem(text)
+                flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
+                item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column == 0 else flags)
+                self.table.setItem(row, column, item)
+            if plan.name == self._session.active_plan:
+                self.table.setCurrentCell(row, 0)
+        self.buttons["delete"].setEnabled(len(plans) > 1)
+        self._is_filling = False
+
+    def _figures(self, plan: Plan) -> tuple[str, ...]:
+        session = self._session
+        predicted = session.predicted(plan.recipe)
+        if predicted is None:
+            return ("", "", "", "", "")
+        quantized = f"{predicted.quantized} of {len(session.layers)}"
+        digest = plan.recipe.digest
+        measured = next(
+            (
+                v
+                for v in reversed(session.variants)
+                if v.recipe_digest == digest and not v.is_base and v.result is not None
+            ),
+            None,
+        )
+        if measured is not None:
+            where = f" {ON_CALIBRATION}" if session.is_measured_on_calibration else ""
+            return (quantized, *_measured(measured), f"measured{where}")
+        return (quantized, *_predicted(predicted), "predicted")
+
+    def _on_current_changed(self, row: int) -> None:
+        if not self._is_filling and 0 <= row < len(self._session.plans):
+            self._session.activate_plan(self._session.plans[row].name)
+
+    def _on_renamed(self, item: QTableWidgetItem) -> None:
+        if self._is_filling or item.column() != 0:
+            return
+        name = self._session.plans[item.row()].name
+        if item.text() != name:
+            self._session.rename_plan(name, item.text())
+            self._is_filling = True
+            item.setText(self._session.plans[item.row()].name)  # the old one where the new was refused
+            self._is_filling = False
+        self._refresher.request()
+
+    def _on_rename(self) -> None:
+        item = self.table.item(self.table.currentRow(), 0)
+        if item is not None:
+            self.table.setFocus(Qt.FocusReason.OtherFocusReason)
+            self.table.editItem(item)
+
+    def _on_duplicate(self) -> None:
+        self._session.duplicate_plan(self._session.active_plan)
+
+    def _on_delete(self) -> None:
+        self._session.delete_plan(self._session.active_plan)
+
+    def _retheme(self) -> None:
+        for name, button in self.buttons.items():
+            button.setIcon(icon(_ICONS[name], "muted", 16))
+
+
+def _measured(variant: Variant) -> tuple[str, str, str]:
+    result = variant.result
+    if result is None:
+        return (NOTHING, NOTHING, NOTHING)
+    quality = quality_of(variant)
+    latency = result.latency_ms
+    return (
+        size(result.size_bytes),
+        NOTHING if quality is None else percent(quality.value.value),
+        NOTHING if latency is None else milliseconds(latency.p50),
+    )
+
+
+def _predicted(prediction: Prediction) -> tuple[str, str, str]:
+    return (
+        NOTHING if prediction.size_bytes is None else size(prediction.size_bytes),
+        NOTHING if prediction.accuracy is None else percent(prediction.accuracy.value),
+        NOTHING if prediction.latency_ms is None else milliseconds(prediction.latency_ms),
+    )

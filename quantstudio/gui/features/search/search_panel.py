@@ -1,0 +1,396 @@
+"""The budget dial: what the best plan may cost, what single precisions would, and the search itself."""
+
+from __future__ import annotations
+
+import operator
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from quantstudio.core import figures
+from quantstudio.core.precision import LayerScheme, Precision
+from quantstudio.core.search_results import ActivationFamily, SearchBudget
+from quantstudio.gui.facts.plan_facts import change_text, figures_of
+from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text, reachable_text
+from quantstudio.gui.search_outlook import FAMILY_TEXTS, Reference, broken_bounds, is_foreseen, references
+from quantstudio.gui.search_run import plan_name
+from quantstudio.gui.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
+from quantstudio.gui.session import Session
+from quantstudio.gui.theme import icon_pixmap, theme_hub
+from quantstudio.gui.widgets.bound_row import BoundRow
+from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.gui.widgets.refresher import Refresher
+from quantstudio.gui.widgets.small_button import SmallButton
+from quantstudio.gui.widgets.tag import PREDICTED, Tag
+
+WIDTH_PX = 298
+_ICON_PX = 13
+_SHOWN = (Precision.INT8, Precision.INT4, Precision.INT2)
+
+
+class SearchPanel(Card):
+    """Bounds above, what they mean below, one button.
+
+    Signals:
+        terms_changed(): what would be asked for is different.
+        closed(): the user does not need it now.
+    """
+
+    terms_changed = Signal()
+    closed = Signal()
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__("Search", "", parent)
+        self.setObjectName("panel.search")
+        self.setFixedWidth(WIDTH_PX)
+        self._session = session
+        self._refresher = Refresher(self, 1)
+        self._references: tuple[Reference, ...] = ()
+        self._made_of: tuple[object, ...] = ()
+        self._bounds = bounds_for(())
+        self.rows = {bound.key: BoundRow(bound) for bound in self._bounds}
+        self.rows["max_drop"].set_value(self._bounds[0].usual)
+        hide = SmallButton("search.close", "Hide", "Hide the search panel")
+        hide.clicked.connect(self.closed)
+        self.add_to_header(hide)
+        self._build_dial()
+        self._build_outlook()
+        self._build_verdict()
+        self._build_foot()
+        self._connect()
+        self._on_result()
+        self._refresh()
+
+    # What is asked for.
+
+    @property
+    def budget(self) -> SearchBudget:
+        """The bounds as they stand."""
+        values = {key: row.value for key, row in self.rows.items()}
+        size, weights = values["max_size_bytes"], values["max_weight_bytes"]
+        return SearchBudget(
+            max_drop=values["max_drop"],
+            max_size_bytes=None if size is None else round(size),
+            max_weight_bytes=None if weights is None else round(weights),
+            max_latency_ratio=values["max_latency_ratio"],
+            average_bits=values["average_bits"],
+            max_share_above_8=values["max_share_above_8"],
+        )
+
+    @property
+    def terms(self) -> SearchTerms:
+        """Everything a search is asked for."""
+        pins = pins_for(self._by_hand()) if self.keep.isChecked() else ()
+        return SearchTerms(self.budget, self._family(), pins, self.judge.isChecked())
+
+    def set_budget(self, budget: SearchBudget) -> None:
+        """Show other bounds."""
+        for key, row in self.rows.items():
+            row.set_value(getattr(budget, key))
+        self._on_terms_changed()
+
+    # Building.
+
+    def _build_dial(self) -> None:
+        inside = QWidget()
+        inside.setObjectName("search.dial")
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(0, 2, 8, 0)
+        column.setSpacing(6)
+        for row in self.rows.values():
+            column.addWidget(row)
+        self.family = QComboBox()
+        self.family.setObjectName("search.family")
+        self.family.setAccessibleName("What plans do with activations")
+        # Its longest words must not widen the card.
+        self.family.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.family.setMinimumContentsLength(8)
+        for family, text in FAMILY_TEXTS.items():
+            self.family.addItem(text, family)
+        label = QLabel("Activations")
+        label.setProperty("role", "caption")
+        label.setBuddy(self.family)
+        line = QHBoxLayout()
+        line.setSpacing(8)
+        line.addWidget(label)
+        line.addWidget(self.family, 1)
+        column.addLayout(line)
+        self.keep = QCheckBox("Keep layers I set by hand")
+        self.keep.setObjectName("search.keep")
+        self.judge = QCheckBox("Judge on the test data")
+        self.judge.setObjectName("search.judge")
+        self.judge.setChecked(True)
+        self.judge.setToolTip("The chosen plan must keep the accuracy bound on the test data too")
+        column.addWidget(self.keep)
+        column.addWidget(self.judge)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setObjectName("search.scroll")
+        scroll.setAccessibleName("Bounds")
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inside)
+        # A scroll area paints the window's colour; the card shows through.
+        scroll.viewport().setAutoFillBackground(False)
+        inside.setAutoFillBackground(False)
+        self.add(scroll)
+
+    def _build_outlook(self) -> None:
+        self.outlook: list[tuple[QLabel, ElidedLabel]] = []
+        box = QVBoxLayout()
+        box.setSpacing(2)
+        head = QHBoxLayout()
+        self.outlook_title = QLabel("One precision everywhere")
+        self.outlook_title.setProperty("role", "caption")
+        self.outlook_tag = Tag(PREDICTED)
+        head.addWidget(self.outlook_title, 1)
+        head.addWidget(self.outlook_tag)
+        box.addLayout(head)
+        for precision in _SHOWN:
+            line = QHBoxLayout()
+            line.setSpacing(6)
+            mark, text = QLabel(), ElidedLabel()
+            mark.setFixedWidth(_ICON_PX)
+            text.setObjectName(f"search.outlook.{precision.value}")
+            text.setProperty("role", "caption")
+            line.addWidget(mark)
+            line.addWidget(text, 1)
+            box.addLayout(line)
+            self.outlook.append((mark, text))
+        self.body.addLayout(box)
+
+    def _build_verdict(self) -> None:
+        """What the last search said: the bound in the way, or the plan it chose."""
+        self.verdict = QFrame()
+        self.verdict.setObjectName("search.verdict")
+        self.verdict_text = QLabel()
+        self.verdict_text.setObjectName("search.verdict.text")
+        self.verdict_text.setWordWrap(True)
+        self.verdict_text.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+        self.nearest = QPushButton()
+        self.nearest.setObjectName("search.nearest")
+        self.load = QPushButton("Load this plan")
+        self.load.setObjectName("search.load")
+        self.load.setAccessibleName("Load the chosen plan")
+        column = QVBoxLayout(self.verdict)
+        column.setContentsMargins(0, 4, 0, 0)
+        column.setSpacing(6)
+        column.addWidget(self.verdict_text)
+        column.addWidget(self.nearest)
+        column.addWidget(self.load)
+        self.body.addWidget(self.verdict)
+
+    def _build_foot(self) -> None:
+        self.progress = QProgressBar()
+        self.progress.setObjectName("search.progress")
+        self.progress.setAccessibleName("Progress of the search")
+        self.progress.setTextVisible(False)
+        self.status = ElidedLabel()
+        self.status.setObjectName("search.status")
+        self.status.setProperty("role", "caption")
+        self.start = QPushButton("Search")
+        self.start.setObjectName("search.start")
+        self.start.setProperty("primary", True)
+        self.stop = QPushButton("Stop")
+        self.stop.setObjectName("search.stop")
+        self.stop.setAccessibleName("Stop the search")
+        for widget in (self.progress, self.status, self.start, self.stop):
+            self.body.addWidget(widget)
+
+    def _connect(self) -> None:
+        session = self._session
+        for row in self.rows.values():
+            row.changed.connect(self._on_terms_changed)
+        self.family.currentIndexChanged.connect(self._on_family_changed)
+        self.start.clicked.connect(self._on_start)
+        self.stop.clicked.connect(session.search.cancel)
+        self.nearest.clicked.connect(self._on_nearest)
+        self.load.clicked.connect(self._on_load)
+        self._refresher.due.connect(self._refresh)
+        for signal in (
+            session.model_changed,
+            session.data_changed,
+            session.recipe_changed,
+            session.prediction_changed,
+            session.search.changed,
+        ):
+            signal.connect(self._refresher.request)
+        session.model_changed.connect(self._on_result)
+        session.jobs_changed.connect(self._show_foot)
+        theme_hub().theme_changed.connect(self._on_theme_changed)
+
+    # Keeping up.
+
+    def _family(self) -> ActivationFamily:
+        return ActivationFamily(self.family.currentData())
+
+    def _by_hand(self) -> dict[str, LayerScheme]:
+        return set_by_hand(self._session.recipe, self._session.layers, self._session.search.found)
+
+    def _refresh(self) -> None:
+        session = self._session
+        self._refresh_references()
+        by_hand = self._by_hand()
+        self.keep.setEnabled(bool(by_hand))
+        self.keep.setText(
+            f"Keep {len(by_hand)} layers I set by hand" if by_hand else "Keep layers I set by hand"
+        )
+        self.keep.setToolTip(", ".join(list(by_hand)[:12]) or "No layer of this plan was set by itself")
+        self.judge.setEnabled(session.test_data is not None)
+        self._show_outlook()
+        self._show_verdict()
+        self._show_foot()
+
+    def _refresh_references(self) -> None:
+        """Single precisions are predicted anew only where what they are made of has changed."""
+        state = self._session.state
+        measured = (state.base_result, *(one.result for one in state.built))
+        tables = (state.model, state.costs, state.curve, state.sensitivity_run, state.search)
+        made_of = (self._family(), *tables, *measured)
+        if len(made_of) == len(self._made_of) and all(map(operator.is_, made_of, self._made_of)):
+            return
+        self._made_of = made_of
+        self._references = references(self._session, self._family())
+        self._bounds = bounds_for(self._references)
+        for bound in self._bounds:
+            self.rows[bound.key].set_bound(bound)
+
+    def _show_outlook(self) -> None:
+        known = {one.precision: one for one in self._references}
+        budget = self.budget
+        self.outlook_title.setVisible(bool(known))
+        self.outlook_tag.setVisible(bool(known))
+        for precision, (mark, text) in zip(_SHOWN, self.outlook, strict=True):
+            reference = known.get(precision)
+            mark.setVisible(reference is not None)
+            text.setVisible(reference is not None)
+            if reference is None:
+                continue
+            broken = broken_bounds(reference, budget)
+            is_known = is_foreseen(reference, budget)
+            name, role = ("close", "bad") if broken else ("check", "ok") if is_known else ("help", "muted")
+            mark.setPixmap(icon_pixmap(name, role, _ICON_PX, self.devicePixelRatioF()))
+            words = f"{reference.name}: {reference.text}"
+            kept = "predicted to keep the budget" if is_known else "not known yet"
+            reasons = ", ".join(broken) or kept
+            text.set_wordings(f"{words} — {broken[0]}" if broken else words, words)
+            text.setAccessibleName(f"{words}, {reasons}")
+
+    def _show_verdict(self) -> None:
+        search = self._session.search
+        obstacle, chosen = search.obstacle, search.chosen
+        is_searching = search.job is not None
+        self.verdict.setVisible(not is_searching and (obstacle is not None or chosen is not None))
+        self.nearest.setVisible(obstacle is not None)
+        is_loaded = chosen is not None and chosen.recipe == self._session.recipe
+        self.load.setVisible(obstacle is None and chosen is not None and not is_loaded)
+        if obstacle is not None:
+            self.verdict_text.setProperty("role", "error")
+            self.verdict_text.setText(obstacle_text(obstacle, self._bounds))
+            value = getattr(relaxed(self.budget, obstacle), obstacle.bound)
+            bound = next(b for b in self._bounds if b.key == obstacle.bound)
+            self.nearest.setText(
+                f"Search without {bound.title.lower()}"
+                if value is None
+                else f"Use nearest budget: {reachable_text(bound, value)}"
+            )
+            self.nearest.setAccessibleName(self.nearest.text())
+        elif chosen is not None:
+            plan = figures_of(chosen)
+            self.verdict_text.setProperty("role", "muted")
+            speed = f", {figures.ratio(plan.latency_ratio)} the time" if plan.latency_ratio else ""
+            notes = self._session.search.result.notes if self._session.search.result is not None else ()
+            sentence = (
+                f"Chosen: {plan_name(chosen)}, {figures.size(plan.weight_bytes)} packed, "
+                f"{change_text(plan)} measured{speed}."
+            )
+            self.verdict_text.setText(" ".join((sentence, *notes)))
+        self.verdict_text.style().unpolish(self.verdict_text)
+        self.verdict_text.style().polish(self.verdict_text)
+
+    def _show_foot(self) -> None:
+        session = self._session
+        row = session.search.job
+        is_ready = session.model is not None and session.calibration_data is not None
+        self.progress.setVisible(row is not None)
+        self.stop.setVisible(row is not None)
+        self.start.setVisible(row is None)
+        is_bounded = any(row.value is not None for row in self.rows.values())
+        self.start.setEnabled(session.model is not None and (is_bounded or not is_ready))
+        self.start.setText("Search" if is_ready or session.model is None else "Choose data…")
+        self.start.setAccessibleName(self.start.text())
+        idle = self._idle_text(is_bounded=is_bounded)
+        self.status.setVisible(row is not None or bool(idle))
+        if row is None:
+            self.status.setText(idle)
+            return
+        now = session.job_list.running or row
+        fraction = now.fraction
+        self.progress.setRange(0, 0 if fraction is None else 1000)
+        self.progress.setValue(0 if fraction is None else round(1000 * fraction))
+        parts = [now.label or now.title]
+        if now.total:
+            parts.append(f"{now.done} / {now.total}")
+        if now.seconds_left is not None and now.seconds_left >= 1:
+            parts.append(f"{figures.number(now.seconds_left, 0)} s left")
+        self.status.setText(" · ".join(parts))
+
+    def _idle_text(self, *, is_bounded: bool) -> str:
+        session = self._session
+        if session.model is None:
+            return "Open a model to search its best precisions."
+        if session.calibration_data is None:
+            return "A search measures its plans: choose data first."
+        return "" if is_bounded else "Switch on at least one bound."
+
+    # What the user does.
+
+    def _on_terms_changed(self) -> None:
+        self._show_outlook()
+        self._show_foot()
+        self.terms_changed.emit()
+
+    def _on_family_changed(self, _index: int) -> None:
+        self._refresh()
+        self.terms_changed.emit()
+
+    def _on_start(self) -> None:
+        if self._session.calibration_data is None:
+            self._session.documents.data_offered.emit("")
+        else:
+            self._session.search.start(self.terms)
+
+    def _on_nearest(self) -> None:
+        obstacle = self._session.search.obstacle
+        if obstacle is not None:
+            self.set_budget(relaxed(self.budget, obstacle))
+            self._on_start()
+
+    def _on_load(self) -> None:
+        chosen = self._session.search.chosen
+        if chosen is not None:
+            self._session.search.load(chosen)
+
+    def _on_result(self) -> None:
+        """Another model: the dial stands where its last search had it."""
+        found = self._session.search.result
+        self._refresh_references()
+        if found is not None:
+            self.set_budget(found.budget)
+
+    def _on_theme_changed(self, _theme: object) -> None:
+        self._show_outlook()

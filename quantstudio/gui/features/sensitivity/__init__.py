@@ -1,0 +1,1 @@
+"""Sensitivity of every layer: strip, classes, threshold."""

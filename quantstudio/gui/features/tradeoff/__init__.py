@@ -1,0 +1,1 @@
+"""Every variant and plan, accuracy against cost."""

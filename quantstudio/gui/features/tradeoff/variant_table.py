@@ -1,0 +1,169 @@
+"""Every variant of the session, one row each."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from typing_extensions import override
+
+from quantstudio.core import figures
+from quantstudio.core.data_spec import ON_CALIBRATION
+from quantstudio.gui.facts.variant_facts import (
+    change_text,
+    latency_of,
+    quality_of,
+    size_of,
+    speedup_text,
+    state_text,
+)
+from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.theme import current_theme, ui_font
+from quantstudio.gui.widgets.row_table import side_of
+
+Index = QModelIndex | QPersistentModelIndex
+VARIANT_ROLE = Qt.ItemDataRole.UserRole + 1
+SORT_ROLE = Qt.ItemDataRole.UserRole
+_UNKNOWN = -1e300
+
+
+class VariantColumn(IntEnum):
+    """Columns from left to right."""
+
+    NAME = 0
+    QUALITY = 1
+    CHANGE = 2
+    SIZE = 3
+    LATENCY = 4
+    SPEEDUP = 5
+    STATE = 6
+
+
+_RIGHT = (VariantColumn.QUALITY, VariantColumn.SIZE, VariantColumn.LATENCY)
+_HEADERS = ("Variant", "Accuracy", "Change", "Size", "Latency p50", "Speed-up", "State")
+
+
+class VariantTableModel(QAbstractTableModel):
+    """One row a variant, the FP32 model first."""
+
+    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._variants: tuple[Variant, ...] = ()
+        session.variants_changed.connect(self._on_variants_changed)
+        session.model_changed.connect(self._on_variants_changed)
+        self._on_variants_changed()
+
+    @override
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
+        return 0 if parent.isValid() else len(self._variants)
+
+    @override
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(_HEADERS)
+
+    @override
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        if orientation != Qt.Orientation.Horizontal or not 0 <= section < len(_HEADERS):
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return _HEADERS[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return side_of(is_right=section in _RIGHT)
+        return None
+
+    @override
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if not index.isValid():
+            return None
+        variant, column = self._variants[index.row()], index.column()
+        match role:
+            case Qt.ItemDataRole.DisplayRole:
+                return self._text(variant, column)
+            case Qt.ItemDataRole.TextAlignmentRole:
+                return side_of(is_right=column in _RIGHT)
+            case Qt.ItemDataRole.FontRole if variant.is_current and column == VariantColumn.NAME:
+                return ui_font(semibold=True)
+            case Qt.ItemDataRole.ForegroundRole if column in (VariantColumn.STATE, VariantColumn.CHANGE):
+                return current_theme().color("muted")
+            case Qt.ItemDataRole.ToolTipRole:
+                where = f" {ON_CALIBRATION}" if self._session.is_measured_on_calibration else ""
+                return _variant_tip(variant, where)
+            case Qt.ItemDataRole.AccessibleTextRole:
+                return f"{variant.name}, {_HEADERS[column]}: {self._text(variant, column)}"
+            case _ if role == VARIANT_ROLE:
+                return variant
+            case _ if role == SORT_ROLE:
+                return self._sort_key(variant, column)
+            case _:
+                return None
+
+    def _base_bytes(self) -> int:
+        return self._session.model.file_bytes if self._session.model is not None else 0
+
+    def _text(self, variant: Variant, column: int) -> str:
+        result, quality = variant.result, quality_of(variant)
+        match column:
+            case VariantColumn.NAME:
+                return variant.name
+            case VariantColumn.QUALITY:
+                return figures.NOTHING if quality is None else figures.percent(quality.value.value)
+            case VariantColumn.CHANGE:
+                return figures.NOTHING if result is None or variant.is_base else change_text(result)
+            case VariantColumn.SIZE:
+                return figures.size(size_of(variant, self._base_bytes()))
+            case VariantColumn.LATENCY:
+                latency = latency_of(variant, self._session.base)
+                return figures.NOTHING if latency is None else figures.milliseconds(latency.value)
+            case VariantColumn.SPEEDUP:
+                return figures.NOTHING if result is None or variant.is_base else speedup_text(result.speedup)
+            case _:
+                return f"{state_text(variant)}, current recipe" if variant.is_current else state_text(variant)
+
+    def _sort_key(self, variant: Variant, column: int) -> object:
+        quality, latency = quality_of(variant), latency_of(variant, self._session.base)
+        result = variant.result
+        match column:
+            case VariantColumn.QUALITY:
+                return quality.value.value if quality is not None else _UNKNOWN
+            case VariantColumn.CHANGE:
+                return -result.drop.value if result is not None and result.drop is not None else 0.0
+            case VariantColumn.SIZE:
+                return size_of(variant, self._base_bytes())
+            case VariantColumn.LATENCY:
+                return latency.value if latency is not None else _UNKNOWN
+            case VariantColumn.SPEEDUP:
+                return result.speedup.value if result is not None and result.speedup is not None else 1.0
+            case _:
+                return self._text(variant, column)
+
+    def _on_variants_changed(self) -> None:
+        fresh = self._session.variants
+        if [v.variant_hash for v in fresh] == [v.variant_hash for v in self._variants]:
+            self._variants = fresh
+            if fresh:
+                self.dataChanged.emit(self.index(0, 0), self.index(len(fresh) - 1, len(_HEADERS) - 1))
+            return
+        self.beginResetModel()
+        self._variants = fresh
+        self.endResetModel()
+
+
+def _variant_tip(variant: Variant, where: str) -> str:
+    lines = [variant.name]
+    if variant.plan:
+        lines.append(f"plan {variant.plan}")
+    if variant.build is not None:
+        integer = sum(layer.is_integer_kernel for layer in variant.build.layers)
+        lines.append(f"{integer} of {len(variant.build.layers)} layers on integer kernels")
+        lines += list(variant.build.warnings)
+    if variant.result is not None:
+        lines.append(
+            f"measured on {figures.count(variant.result.samples)} samples{where}, {variant.result.provider}"
+        )
+    if not variant.is_base:
+        lines.append("Double-click to load its recipe")
+    return "\n".join(lines)
