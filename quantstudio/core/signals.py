@@ -11,7 +11,7 @@ P = ParamSpec("P")
 class Signal(Generic[P]):
     """Calls every listener, in the order they connected, on the thread that emits.
 
-    A listener is held until it disconnects. One that connects or disconnects while the signal is being emitted
+    A listener is held until it disconnects. One that connects or disconnects while the signal is emitting
     is heard, or not, from the next time on.
     """
 
