@@ -14,7 +14,7 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import load_statistics
 from quantstudio.engine.data.dataset import Dataset, open_dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 
 T = TypeVar("T")
 

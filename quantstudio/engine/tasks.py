@@ -26,12 +26,12 @@ from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.analysis.weights import weight_statistics as weight_statistics_of
 from quantstudio.engine.calibration.observer import calibrate as observe
 from quantstudio.engine.evaluation.compare import compare as compare_models
+from quantstudio.engine.graph.runtime import Optimization, available_providers, open_session, resolve_provider
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.model.open import open_model as open_graph
 from quantstudio.engine.model.reading import ModelKind, kind_of
 from quantstudio.engine.quantization.build import build_variant, check_float_weights
-from quantstudio.engine.quantization.presets import build_preset
-from quantstudio.engine.runtime import Optimization, available_providers, open_session, resolve_provider
+from quantstudio.engine.search.presets import build_preset
 from quantstudio.engine.task_inputs import dataset_of, needs_statistics, statistics_of, value_of
 from quantstudio.engine.task_results import (
     CalibrationFile,

@@ -16,7 +16,7 @@ from quantstudio.core.precision import (
     LayerScheme,
     Precision,
 )
-from quantstudio.core.prediction import Prediction
+from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import ActivationScope, Recipe, is_legal, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.gui.recipe_edits import default_recipe

@@ -11,8 +11,8 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, is_same_source
 from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.layers import LayerInfo, ModelSummary
-from quantstudio.core.prediction import Prediction
-from quantstudio.core.prediction_check import Figure, PredictionPoint
+from quantstudio.core.predict.check import Figure, PredictionPoint
+from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity
 from quantstudio.core.sensitivity_rows import EXACT

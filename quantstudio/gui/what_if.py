@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.prediction import Prediction, PredictionTable, fit_prediction
-from quantstudio.core.prediction_check import Figure, PredictionPoint, prediction_points
-from quantstudio.core.prediction_model import (
+from quantstudio.core.predict.check import Figure, PredictionPoint, prediction_points
+from quantstudio.core.predict.model import (
     Judged,
     MeasuredPlan,
     PredictionModel,
@@ -15,6 +14,7 @@ from quantstudio.core.prediction_model import (
     measured_plan,
     searched_plan,
 )
+from quantstudio.core.predict.table import Prediction, PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.gui.session_state import SessionState
 

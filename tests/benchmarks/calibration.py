@@ -24,10 +24,10 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset, open_dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import open_session, run
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization.build import build_variant
-from quantstudio.engine.runtime import open_session, run
 from tests.shared_data import MODELS, TRAIN, TRANSFORM
 
 BATCHES = (8, 16, 32, 64, 128)

@@ -23,9 +23,9 @@ from scipy.stats import spearmanr
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.precision import STATIC_INT8, LayerScheme, Precision
-from quantstudio.core.prediction import PredictionTable, fit_prediction
-from quantstudio.core.prediction_check import Figure, PredictionPoint, plan_point, prediction_points, trust
-from quantstudio.core.prediction_model import Judged, MeasuredPlan, judged_base, measured_plan
+from quantstudio.core.predict.check import Figure, PredictionPoint, plan_point, prediction_points, trust
+from quantstudio.core.predict.model import Judged, MeasuredPlan, judged_base, measured_plan
+from quantstudio.core.predict.table import PredictionTable, fit_prediction
 from quantstudio.core.recipe import ActivationScope, Recipe, uniform_recipe
 from quantstudio.core.samples import sample, sample_names
 from quantstudio.core.statistics import Statistics
@@ -35,7 +35,7 @@ from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization.emit import emit
 from quantstudio.engine.search.space import at_bits

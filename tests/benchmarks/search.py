@@ -26,10 +26,10 @@ from quantstudio.core.search_results import SearchBudget, SearchResult
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import open_session, run, worker_threads
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization.build import build_variant
-from quantstudio.engine.runtime import open_session, run, worker_threads
 from quantstudio.engine.search.loop import search
 from quantstudio.engine.search.measure import Judge
 from quantstudio.engine.search.workbench import SearchRequest

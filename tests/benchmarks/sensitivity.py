@@ -21,9 +21,9 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.results import SensitivityResult
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.data.dataset import Dataset, open_dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import open_session, run, worker_threads
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.runtime import open_session, run, worker_threads
 from tests.benchmarks.sensitivity_peers import debugger_models, plain_loop, runtime_debugger
 from tests.shared_data import MODELS, TRAIN, TRANSFORM
 

@@ -19,8 +19,8 @@ from onnxruntime.quantization import qdq_loss_debug as debugger
 from quantstudio.core.distributions import kl_divergence, log_softmax
 from quantstudio.engine.analysis.precisions import trial
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import open_session, run
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import open_session, run
 
 BATCH = 32
 

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
-from quantstudio.core.kl_model import ACTIVATIONS
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.precision import FP32, NAMED_SCHEMES, STATIC_INT8, LayerScheme, Precision
-from quantstudio.core.prediction import PredictionTable, fit_prediction
-from quantstudio.core.prediction_model import Judged, MeasuredPlan
+from quantstudio.core.predict.kl_model import ACTIVATIONS
+from quantstudio.core.predict.model import Judged, MeasuredPlan
+from quantstudio.core.predict.table import PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, LayerSensitivity, SensitivityResult
 from quantstudio.engine.search.space import at_bits

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from quantstudio.core.accuracy_law import CHANGE, Plan, accuracy_law
+from quantstudio.core.predict.accuracy_law import CHANGE, Plan, accuracy_law
 from quantstudio.core.results import AccuracyCurve
 
 # Noise changes 0.2 sqrt(KL) of the answers.

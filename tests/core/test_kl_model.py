@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from quantstudio.core.kl_model import ACTIVATIONS, KlModel, fitted_kl, kl_parts, parts_array, plan_parts
 from quantstudio.core.precision import (
     FP16,
     STATIC_INT8,
@@ -14,6 +13,14 @@ from quantstudio.core.precision import (
     Granularity,
     LayerScheme,
     Precision,
+)
+from quantstudio.core.predict.kl_model import (
+    ACTIVATIONS,
+    KlModel,
+    fitted_kl,
+    kl_parts,
+    parts_array,
+    plan_parts,
 )
 from quantstudio.core.results import LayerSensitivity
 

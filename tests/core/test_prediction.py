@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
-from quantstudio.core.kl_model import ACTIVATIONS, PARTS, layer_kl
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import (
     FP16,
@@ -15,8 +14,9 @@ from quantstudio.core.precision import (
     LayerScheme,
     Precision,
 )
-from quantstudio.core.prediction import PredictionTable, fit_prediction, predict
-from quantstudio.core.prediction_model import Judged, MeasuredPlan
+from quantstudio.core.predict.kl_model import ACTIVATIONS, PARTS, layer_kl
+from quantstudio.core.predict.model import Judged, MeasuredPlan
+from quantstudio.core.predict.table import PredictionTable, fit_prediction, predict
 from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, LayerSensitivity
 

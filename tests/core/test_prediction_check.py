@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from quantstudio.core.costs import CostTable, LayerCost
-from quantstudio.core.kl_model import ACTIVATIONS
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import STATIC_INT8
-from quantstudio.core.prediction import PredictionTable, fit_prediction
-from quantstudio.core.prediction_check import Figure, PredictionPoint, Trust, prediction_points, trust
-from quantstudio.core.prediction_model import Judged, MeasuredPlan, judged_base, measured_plan, searched_plan
+from quantstudio.core.predict.check import Figure, PredictionPoint, Trust, prediction_points, trust
+from quantstudio.core.predict.kl_model import ACTIVATIONS
+from quantstudio.core.predict.model import Judged, MeasuredPlan, judged_base, measured_plan, searched_plan
+from quantstudio.core.predict.table import PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,

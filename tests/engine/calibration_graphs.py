@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.engine.data.dataset import Dataset, open_dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 
 
 def graph_of(model: onnx.ModelProto, layers: Sequence[LayerInfo] = (), path: str = "") -> Graph:

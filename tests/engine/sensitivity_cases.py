@@ -16,7 +16,7 @@ from quantstudio.core.events import CancelToken, NullReporter, Severity
 from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.engine.data.dataset import Dataset, open_dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import open_model
 
 RNG = np.random.default_rng(11)

@@ -16,7 +16,7 @@ from quantstudio.engine.calibration import observer as observer_module
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.calibration.ranges import all_ranges
 from quantstudio.engine.data.dataset import open_dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from tests.engine.builders import model, node, outputs_of, random, value
 from tests.engine.calibration_graphs import dataset_of, graph_of
 from tests.shared_data import MODELS, TRAIN, TRANSFORM, needs_shared

@@ -11,7 +11,7 @@ from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32
-from quantstudio.core.prediction import predict
+from quantstudio.core.predict.table import predict
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.samples import sample
 from quantstudio.core.statistics_file import load_statistics

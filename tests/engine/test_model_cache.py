@@ -17,9 +17,9 @@ from quantstudio.core.codec import from_json
 from quantstudio.core.errors import ModelLoadError, OutputError
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model import cache
 from quantstudio.engine.model import open as opening
-from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.open import load_graph, open_model
 from tests.engine.builders import conv_net, mlp, outputs_of, random, save
 from tests.shared_data import MODELS, needs_shared

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from quantstudio.engine.model import cut as cut_module
-from quantstudio.engine.model.cut import CutGraph
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph import cut as cut_module
+from quantstudio.engine.graph.cut import CutGraph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import CPU, open_session, run
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.runtime import CPU, open_session, run
 
 RNG = np.random.default_rng(8)
 

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.model.names import unique_tensor_names
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.names import unique_tensor_names
 from quantstudio.engine.model.open import open_model
 from tests.engine.builders import (
     INT64,

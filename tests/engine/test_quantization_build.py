@@ -10,12 +10,12 @@ from quantstudio.core.events import CancelToken
 from quantstudio.core.files import file_digest
 from quantstudio.core.precision import DYNAMIC_INT8, FP32, STATIC_INT8, WEIGHT_INT4, WEIGHT_INT8
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, uniform_recipe
+from quantstudio.engine.graph.runtime import open_session
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization import build as build_module
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.probe import probe_feeds
-from quantstudio.engine.runtime import open_session
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,

@@ -30,7 +30,7 @@ from quantstudio.core.recipe import (
     Recipe,
     uniform_recipe,
 )
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import RECIPE_KEY, VARIANT_KEY, emit, emit_with_plan
 from tests.engine.quantization_cases import (
     NetBuilder,

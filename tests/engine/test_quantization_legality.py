@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from quantstudio.core.precision import NAMED_SCHEMES
-from quantstudio.engine.quantization.legality import NORMALIZATIONS, legal_schemes
+from quantstudio.engine.targets.legality import NORMALIZATIONS, legal_schemes
 
 
 @pytest.mark.parametrize("op_type", ["Gemm", "MatMul"])

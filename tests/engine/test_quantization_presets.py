@@ -16,9 +16,9 @@ from quantstudio.core.recipe import ActivationScope, CalibrationSettings, unifor
 from quantstudio.core.results import Agreement, Interval, VariantResult
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget
-from quantstudio.engine.quantization import presets
 from quantstudio.engine.quantization.build import build_variant
-from quantstudio.engine.quantization.presets import (
+from quantstudio.engine.search import presets
+from quantstudio.engine.search.presets import (
     Candidate,
     FirstSamples,
     Judged,

@@ -22,7 +22,7 @@ from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.results import BuildResult
 from quantstudio.engine import tasks
-from quantstudio.engine.runtime import open_session, run
+from quantstudio.engine.graph.runtime import open_session, run
 from tests.engine import quirk_structures
 from tests.engine.quirk_models import QUIRKS
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantstudio.core.errors import JobCancelled, MeasureError
 from quantstudio.core.events import CancelToken
-from quantstudio.engine.runtime import (
+from quantstudio.engine.graph.runtime import (
     available_providers,
     open_session,
     resolve_provider,

@@ -11,7 +11,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import JobCancelled
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.data.dataset import open_dataset
-from quantstudio.engine.runtime import run
+from quantstudio.engine.graph.runtime import run
 from quantstudio.engine.search import measure
 from quantstudio.engine.search.measure import Judge
 from tests.engine.quantization_cases import attention_net, normal, opened

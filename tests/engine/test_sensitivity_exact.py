@@ -19,8 +19,8 @@ from quantstudio.engine.analysis import exact
 from quantstudio.engine.analysis.divergence import SpreadTally, divergence, objective_of
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.calibration.observer import calibrate
-from quantstudio.engine.model.cut import CutGraph
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.cut import CutGraph
+from quantstudio.engine.graph.graph import Graph
 from tests.engine.sensitivity_cases import (
     W1,
     W2,
@@ -301,7 +301,7 @@ def test_that_a_provider_that_does_not_start_is_refused(
     graph = perceptron(tmp_path)
     data = data_of(tmp_path, graph, x=X)
     offered = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    monkeypatch.setattr("quantstudio.engine.runtime.available_providers", lambda: offered)
+    monkeypatch.setattr("quantstudio.engine.graph.runtime.available_providers", lambda: offered)
     with pytest.raises(MeasureError, match="CUDAExecutionProvider is installed but could not start"):
         exact_sensitivity(graph, data, precisions=("int4",), device="cuda:0")
     with pytest.raises(MeasureError, match="could not start"):

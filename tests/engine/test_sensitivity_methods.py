@@ -19,7 +19,7 @@ from quantstudio.core.results import Provenance
 from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.data.dataset import open_dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization.weights import quantize_weight
 from tests.affine_reference import fake_quantize

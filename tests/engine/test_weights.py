@@ -15,7 +15,7 @@ from quantstudio.core.events import CancelToken, NullReporter, Severity
 from quantstudio.core.layers import LayerInfo
 from quantstudio.engine.analysis import weights as weights_module
 from quantstudio.engine.analysis.weights import layer_statistics, weight_histogram, weight_statistics
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from tests.engine.builders import model, node, value
 from tests.engine.calibration_graphs import graph_of
 

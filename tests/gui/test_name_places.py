@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PySide6.QtTest import QTest
 
-from quantstudio.core.prediction_check import PredictionPoint
+from quantstudio.core.predict.check import PredictionPoint
 from quantstudio.core.results import Interval
 from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
 from quantstudio.gui.plots.prediction_check import PredictionCheckPlot

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QAbstractButton, QAbstractItemView, QComboBox, QLi
 
 from quantstudio.core import figures
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
-from quantstudio.core.prediction_check import Figure
+from quantstudio.core.predict.check import Figure
 from quantstudio.core.recipe import RangeOverride
 from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.inspect.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPanel

@@ -10,7 +10,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtSvg import QSvgRenderer
 
-from quantstudio.core.accuracy_law import accuracy_law
+from quantstudio.core.predict.accuracy_law import accuracy_law
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, LayerSensitivity
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.class_accuracy import MOST_CLASSES, ClassAccuracyPlot

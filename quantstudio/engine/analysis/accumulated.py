@@ -8,9 +8,9 @@ from quantstudio.core.affine import sqnr_db
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.engine.analysis.divergence import Array
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.model.cut import CutGraph
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import run, worker_threads
+from quantstudio.engine.graph.cut import CutGraph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import run, worker_threads
 
 # Outputs of all layers, of two graphs, for one batch.
 _OUTPUT_BYTES = 256 * 2**20

@@ -21,11 +21,11 @@ from quantstudio.engine.analysis.layer_time import layer_times_us
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.footprint import footprint
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import Feed, resolve_provider, worker_threads
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.quantization.probe import probe_feeds
-from quantstudio.engine.runtime import Feed, resolve_provider, worker_threads
 
 SECONDS_PER_SCHEME = 0.25
 # Plans with float and integer layers in turn, timed to learn what their borders cost: layers by the remainder

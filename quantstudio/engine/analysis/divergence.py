@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.distributions import kl_divergence, log_softmax
 from quantstudio.core.errors import MeasureError
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 
 Array = NDArray[np.generic]
 Scores = NDArray[np.float64]

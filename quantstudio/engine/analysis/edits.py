@@ -13,9 +13,9 @@ from onnx import helper, numpy_helper
 from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.layers import LayerInfo
-from quantstudio.engine.model.cut import Edit
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.model.protos import all_graphs
+from quantstudio.engine.graph.cut import Edit
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import all_graphs
 
 
 def weight_edit(layer: LayerInfo, weight: NDArray[np.float32]) -> Edit:

@@ -16,7 +16,7 @@ from quantstudio.engine.analysis.precisions import Trial
 from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob
 from quantstudio.engine.analysis.tally import BatchRecord, Estimate, ShelvedBatches, Tally
 from quantstudio.engine.analysis.taps import LayerProbe
-from quantstudio.engine.runtime import worker_threads
+from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.torch_graph.device import torch_settings
 from quantstudio.engine.torch_graph.module import TorchGraph
 

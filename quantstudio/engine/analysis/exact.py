@@ -34,9 +34,9 @@ from quantstudio.engine.analysis.divergence import (
     predicted_classes,
 )
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.model.cut import CutGraph, Edit
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import CPU, run, worker_threads
+from quantstudio.engine.graph.cut import CutGraph, Edit
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import CPU, run, worker_threads
 
 # Tensors in front of a layer, and FP32 outputs, stay in memory up to this size each; beyond it they are
 # computed again for every layer.

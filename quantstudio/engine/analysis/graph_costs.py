@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from quantstudio.core.costs import LayerEdge, LiveTensor, activation_peak
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 
 # Operators that write where they read, when nobody reads that again.
 _IN_PLACE = frozenset(

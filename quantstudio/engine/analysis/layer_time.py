@@ -17,9 +17,9 @@ import onnx
 
 from quantstudio.core.events import CancelToken
 from quantstudio.core.layers import LayerInfo
+from quantstudio.engine.graph.runtime import Feed, open_session, run
 from quantstudio.engine.quantization.emit import Emission
 from quantstudio.engine.quantization.kernels import map_kernels
-from quantstudio.engine.runtime import Feed, open_session, run
 
 RUNS = 12
 _KERNEL = "_kernel_time"

@@ -29,8 +29,8 @@ from quantstudio.engine.analysis.precisions import Trial, reads_floats
 from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob, layer_sensitivity
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.calibration.tensors import calibration_tensors
-from quantstudio.engine.model.cut import Edit
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.cut import Edit
+from quantstudio.engine.graph.graph import Graph
 
 Ranges = Mapping[tuple[str, str], tuple[float, float]]
 

@@ -25,8 +25,8 @@ from quantstudio.engine.analysis.measurement import Question, measure
 from quantstudio.engine.analysis.sensitivity_job import SensitivityJob
 from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import CPU, resolve_provider
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import CPU, resolve_provider
 from quantstudio.engine.torch_graph.device import resolve_device
 
 DEFAULT_PRECISIONS = ("int8", "int4", "int8-activations")

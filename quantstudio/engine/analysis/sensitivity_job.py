@@ -23,8 +23,8 @@ from quantstudio.engine.analysis.precisions import Trial, reads_floats, trial
 from quantstudio.engine.analysis.store import EmptyShelf, ResultStore, Shelf
 from quantstudio.engine.calibration.ranges import activation_range
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.model.protos import all_graphs, as_array
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import all_graphs, as_array
 
 # Kind under which layers are reported as they finish.
 KIND = "sensitivity"

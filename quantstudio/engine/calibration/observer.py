@@ -17,9 +17,9 @@ from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.calibration.histogram import TensorObserver
 from quantstudio.engine.calibration.tensors import CalibrationPlan, plan_calibration
 from quantstudio.engine.data.dataset import Batch, Dataset
-from quantstudio.engine.model.cut import CutGraph
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import resolve_provider, run, worker_threads
+from quantstudio.engine.graph.cut import CutGraph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import resolve_provider, run, worker_threads
 
 # Observed tensors of one batch stay in the level-2 and level-3 cache: larger batches run up to 15 % slower.
 BATCH_BYTES_PER_THREAD = 4 << 20

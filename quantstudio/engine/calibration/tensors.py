@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.model.protos import subgraphs
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import subgraphs
 
 # Layers with an integer kernel, and operators that stay on integers when they lie between such layers. The
 # emitter quantizes a part of these, never more.

@@ -16,7 +16,7 @@ from quantstudio.engine.evaluation.footprint import file_bytes
 from quantstudio.engine.evaluation.footprint import footprint as footprint_of
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.evaluation.scoring import DatasetLike, Score, score_models
-from quantstudio.engine.runtime import Feed, worker_threads
+from quantstudio.engine.graph.runtime import Feed, worker_threads
 
 COMPARE_SCHEMA = "quantstudio.compare/1"
 

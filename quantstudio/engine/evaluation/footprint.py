@@ -21,8 +21,8 @@ import quantstudio
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.results import Footprint
-from quantstudio.engine.model.protos import subgraphs, tensor_bytes
-from quantstudio.engine.runtime import Feed, first_line, resolve_provider, worker_threads
+from quantstudio.engine.graph.protos import subgraphs, tensor_bytes
+from quantstudio.engine.graph.runtime import Feed, first_line, resolve_provider, worker_threads
 
 PROBES = 3
 # A model that takes this long to load is probed once: its figure is steady enough.

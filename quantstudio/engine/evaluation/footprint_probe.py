@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.engine.runtime import fitted_feed, open_session, run
+from quantstudio.engine.graph.runtime import fitted_feed, open_session, run
 
 
 def main(argument: str) -> int:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.results import Interval, LatencyResult
-from quantstudio.engine.runtime import (
+from quantstudio.engine.graph.runtime import (
     Feed,
     fitted_feed,
     open_session,

@@ -22,7 +22,7 @@ from quantstudio.engine.evaluation.accuracy import (
 from quantstudio.engine.evaluation.agreement import AgreementTally
 from quantstudio.engine.evaluation.outputs import OutputForm, output_form
 from quantstudio.engine.evaluation.uncertainty import bootstrap_interval, paired_accuracy
-from quantstudio.engine.runtime import Feed, fitted_feed, open_session, resolve_provider, run
+from quantstudio.engine.graph.runtime import Feed, fitted_feed, open_session, resolve_provider, run
 
 if TYPE_CHECKING:
     import onnxruntime as ort

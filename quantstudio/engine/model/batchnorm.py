@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto
 
-from quantstudio.engine.model.protos import (
+from quantstudio.engine.graph.protos import (
     Index,
     all_graphs,
     as_array,
@@ -26,7 +26,7 @@ from quantstudio.engine.model.protos import (
     set_attribute,
     tensor_elements,
 )
-from quantstudio.engine.model.shapes import Shape
+from quantstudio.engine.graph.shapes import Shape
 
 _LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm"})
 

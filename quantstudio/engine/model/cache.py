@@ -27,8 +27,8 @@ from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest, write_bytes, write_text, written_beside
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.model.protos import all_graphs
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import all_graphs
 
 # Raised with every change of the normaliser or the layer list, so that old entries are not reused.
 NORMALISER_VERSION = 6

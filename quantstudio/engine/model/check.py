@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import GraphProto, ModelProto, NodeProto, defs
 
 from quantstudio.core.errors import ModelLoadError, UnsupportedOpError
-from quantstudio.engine.model.protos import all_graphs, as_array, as_tensor, subgraphs, tensor_bytes
+from quantstudio.engine.graph.protos import all_graphs, as_array, as_tensor, subgraphs, tensor_bytes
 
 _AGAIN = "Export the model again"
 # Domains whose operators ONNX Runtime brings along; it decides at load whether it has the kernel.

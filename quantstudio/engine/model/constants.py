@@ -7,7 +7,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.engine.model.protos import (
+from quantstudio.engine.graph.protos import (
     NATIVE_TYPES,
     Array,
     Index,
@@ -21,8 +21,8 @@ from quantstudio.engine.model.protos import (
     subgraphs,
     tensor_bytes,
 )
-from quantstudio.engine.model.shapes import Shape, infer, value_types
-from quantstudio.engine.runtime import Optimization, open_session, run
+from quantstudio.engine.graph.runtime import Optimization, open_session, run
+from quantstudio.engine.graph.shapes import Shape, infer, value_types
 
 # A folded tensor larger than its operands costs file size; biases made by Expand are far below this.
 GROWTH_LIMIT_BYTES = 1 << 20

@@ -9,8 +9,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import NAMED_SCHEMES
-from quantstudio.engine.model.macs import multiply_accumulates
-from quantstudio.engine.model.protos import (
+from quantstudio.engine.graph.protos import (
     Index,
     all_graphs,
     index,
@@ -19,8 +18,9 @@ from quantstudio.engine.model.protos import (
     tensor_elements,
     type_name,
 )
-from quantstudio.engine.model.shapes import infer, value_types
-from quantstudio.engine.quantization.legality import legal_schemes, stored_precision
+from quantstudio.engine.graph.shapes import infer, value_types
+from quantstudio.engine.model.macs import multiply_accumulates
+from quantstudio.engine.targets.legality import legal_schemes, stored_precision
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 

@@ -6,7 +6,7 @@ from math import prod
 
 from onnx import NodeProto
 
-from quantstudio.engine.model.shapes import Shape
+from quantstudio.engine.graph.shapes import Shape
 
 _ELEMENTWISE = frozenset(
     {

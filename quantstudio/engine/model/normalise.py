@@ -8,6 +8,9 @@ from onnx import GraphProto, ModelProto, ValueInfoProto, inliner
 
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.engine.graph.names import unique_node_names, unique_tensor_names
+from quantstudio.engine.graph.protos import all_graphs
+from quantstudio.engine.graph.shapes import Shape, infer, shape_of, value_types, write_value_info
 from quantstudio.engine.model.batchnorm import fold_batchnorm
 from quantstudio.engine.model.check import check_and_sort, check_initializers, check_operators, check_text
 from quantstudio.engine.model.constants import (
@@ -16,7 +19,6 @@ from quantstudio.engine.model.constants import (
     fold_constants,
     fold_shapes,
 )
-from quantstudio.engine.model.names import unique_node_names, unique_tensor_names
 from quantstudio.engine.model.opset import TARGET_OPSET, convert_opset, newest_opset
 from quantstudio.engine.model.patterns import (
     inline_constant_branches,
@@ -24,9 +26,7 @@ from quantstudio.engine.model.patterns import (
     remove_no_ops,
     spatial_means_to_pooling,
 )
-from quantstudio.engine.model.protos import all_graphs
 from quantstudio.engine.model.shape_values import cast_like_to_cast, freeze_reshape_targets
-from quantstudio.engine.model.shapes import Shape, infer, shape_of, value_types, write_value_info
 from quantstudio.engine.model.widen import widen
 
 # Folding a shape can make another foldable; real models settle after two rounds.

@@ -16,6 +16,9 @@ from quantstudio.core.errors import JobCancelled, ModelLoadError, OutputError, Q
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.files import file_digest
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import FLOAT_TYPES, as_array, index, type_name
+from quantstudio.engine.graph.shapes import shape_of
 from quantstudio.engine.model.cache import (
     forget_graph,
     load_stored,
@@ -25,10 +28,8 @@ from quantstudio.engine.model.cache import (
     store_graph,
     write_summary,
 )
-from quantstudio.engine.model.graph import Graph
 from quantstudio.engine.model.layers import list_layers
 from quantstudio.engine.model.normalise import Changes, normalise, repair
-from quantstudio.engine.model.protos import FLOAT_TYPES, as_array, index, type_name
 from quantstudio.engine.model.reading import (
     ModelKind,
     combined_digest,
@@ -37,7 +38,6 @@ from quantstudio.engine.model.reading import (
     load_external,
     read_onnx,
 )
-from quantstudio.engine.model.shapes import shape_of
 from quantstudio.engine.model.torch_export import export_to_onnx
 from quantstudio.engine.model.torch_source import (
     TorchSource,

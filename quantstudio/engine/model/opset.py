@@ -14,7 +14,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from quantstudio.core.errors import UnsupportedOpError
-from quantstudio.engine.model.protos import (
+from quantstudio.engine.graph.protos import (
     NATIVE_TYPES,
     Array,
     all_graphs,
@@ -29,7 +29,7 @@ from quantstudio.engine.model.protos import (
     set_attribute,
     string_attribute,
 )
-from quantstudio.engine.model.shapes import Shape
+from quantstudio.engine.graph.shapes import Shape
 
 TARGET_OPSET = 21
 OLDEST_OPSET = 7

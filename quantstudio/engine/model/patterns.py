@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import GraphProto, NodeProto, helper
 
-from quantstudio.engine.model.protos import (
+from quantstudio.engine.graph.protos import (
     Index,
     all_graphs,
     delete_nodes,
@@ -14,7 +14,7 @@ from quantstudio.engine.model.protos import (
     rename_reads,
     subgraphs,
 )
-from quantstudio.engine.model.shapes import Shape
+from quantstudio.engine.graph.shapes import Shape
 
 
 def remove_no_ops(graph: GraphProto) -> int:

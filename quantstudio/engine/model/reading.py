@@ -15,7 +15,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_t
 
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest
-from quantstudio.engine.model.protos import all_graphs, tensor_bytes
+from quantstudio.engine.graph.protos import all_graphs, tensor_bytes
 
 _FORMATS = "Give an ONNX file, a .pt2 or TorchScript program, or module:factory"
 

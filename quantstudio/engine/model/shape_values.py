@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from quantstudio.engine.model.protos import (
+from quantstudio.engine.graph.protos import (
     Index,
     all_graphs,
     as_tensor,
@@ -19,7 +19,7 @@ from quantstudio.engine.model.protos import (
     int_attribute,
     remove_attribute,
 )
-from quantstudio.engine.model.shapes import Shape
+from quantstudio.engine.graph.shapes import Shape
 
 Types = dict[str, tuple[int, Shape | None]]
 Element = int | str

@@ -25,9 +25,9 @@ from quantstudio.core.errors import (
     VerificationError,
 )
 from quantstudio.core.events import CancelToken, never_cancelled
-from quantstudio.engine.model.protos import NATIVE_TYPES, Array, all_graphs, as_array, type_name
-from quantstudio.engine.model.shapes import Shape, shape_of
-from quantstudio.engine.runtime import Optimization, first_line, open_session, run
+from quantstudio.engine.graph.protos import NATIVE_TYPES, Array, all_graphs, as_array, type_name
+from quantstudio.engine.graph.runtime import Optimization, first_line, open_session, run
+from quantstudio.engine.graph.shapes import Shape, shape_of
 
 # Folding a normalization rounds each weight once more (2^-24 relative); a hundred layers of that stay an
 # order of magnitude below this. A wrong fold is off by far more than one part in a thousand.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from quantstudio.engine.model.protos import (
+from quantstudio.engine.graph.protos import (
     NATIVE_TYPES,
     Index,
     all_graphs,
@@ -21,7 +21,7 @@ from quantstudio.engine.model.protos import (
     set_attribute,
     type_name,
 )
-from quantstudio.engine.model.shapes import Shape, infer, value_types
+from quantstudio.engine.graph.shapes import Shape, infer, value_types
 
 _OTHER_FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 # Operators whose weights make the network one of that type; a lone constant elsewhere does not.

@@ -1,1 +1,1 @@
-"""From graph, statistics and recipe to an ONNX file that runs: schemes, emitters, kernel report, presets."""
+"""From graph, statistics and recipe to an ONNX file that runs: schemes, emitters, kernel report."""

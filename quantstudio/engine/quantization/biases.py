@@ -11,7 +11,7 @@ from collections.abc import Collection
 import numpy as np
 import onnx
 
-from quantstudio.engine.quantization.graph_view import GraphView
+from quantstudio.engine.graph.view import GraphView
 
 
 def with_biases_joined(view: GraphView, static: Collection[str]) -> GraphView:

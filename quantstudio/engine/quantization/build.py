@@ -19,12 +19,12 @@ from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, BuiltLayer
 from quantstudio.core.statistics import Statistics
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import Feed, Optimization, open_session, run
 from quantstudio.engine.model.verify import relative_difference
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import built_layers, map_kernels
 from quantstudio.engine.quantization.probe import probe_feeds
-from quantstudio.engine.runtime import Feed, Optimization, open_session, run
 
 # Integer kernels round differently from dequantized float arithmetic, by a few steps of a 255-step grid a
 # layer; the reference networks differ by 0.003 to 0.012 of the largest output. A wrong fusion is off by about

@@ -15,19 +15,19 @@ from quantstudio.core.precision import FP32, LayerScheme, Precision
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.quantization.activations import ActivationParams
-from quantstudio.engine.quantization.biases import with_biases_joined
-from quantstudio.engine.quantization.builder import (
+from quantstudio.engine.graph.builder import (
     Constants,
     NameSource,
     NodeList,
     used_domains,
     used_names,
 )
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.view import GraphView, Scope, bodies
+from quantstudio.engine.quantization.activations import ActivationParams
+from quantstudio.engine.quantization.biases import with_biases_joined
 from quantstudio.engine.quantization.dynamic import CONTRIB_DOMAIN, write_dynamic
 from quantstudio.engine.quantization.float16 import write_float16
-from quantstudio.engine.quantization.graph_view import GraphView, Scope, bodies
 from quantstudio.engine.quantization.layer_node import LayerNode
 from quantstudio.engine.quantization.plan import Plan, activation_inputs, make_plan
 from quantstudio.engine.quantization.qdq import add_pair, add_quantized_constant, write_static

@@ -17,8 +17,8 @@ import onnx
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import BuiltLayer
+from quantstudio.engine.graph.view import attribute, bodies
 from quantstudio.engine.quantization.emit import Emission
-from quantstudio.engine.quantization.graph_view import attribute, bodies
 
 INTEGER_KERNELS = frozenset(
     {

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
+from quantstudio.engine.graph.builder import NodeList
+from quantstudio.engine.graph.view import Scope, attribute
 from quantstudio.engine.quantization.activations import ActivationParams
-from quantstudio.engine.quantization.builder import NodeList
-from quantstudio.engine.quantization.graph_view import Scope, attribute
 from quantstudio.engine.quantization.quantized_weights import FloatArray, WeightSource
 
 # Which inputs may hold weights; MatMul and Einsum hold theirs wherever the constant is.

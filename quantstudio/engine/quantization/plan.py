@@ -18,9 +18,9 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import ActivationScope, Recipe
 from quantstudio.core.statistics import Statistics
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.view import GraphView, attribute
 from quantstudio.engine.quantization.activations import ActivationParams, clamped_params, range_params
-from quantstudio.engine.quantization.graph_view import GraphView, attribute
 
 # Operators that only move values: integer in, the same integers out, with the scale of their input.
 SAME_SCALE = frozenset(

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from quantstudio.core.precision import Granularity
+from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.quantization.activations import ActivationParams, range_of_constant
-from quantstudio.engine.quantization.builder import NodeList
 from quantstudio.engine.quantization.layer_node import LayerNode
 from quantstudio.engine.quantization.quantized_weights import (
     FloatArray,

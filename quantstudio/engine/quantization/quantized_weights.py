@@ -13,7 +13,7 @@ from onnx import TensorProto
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import BuildError
 from quantstudio.core.precision import Granularity, LayerScheme
-from quantstudio.engine.quantization.builder import NodeList
+from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight
 
 FloatArray = NDArray[np.float32]

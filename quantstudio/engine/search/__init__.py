@@ -1,1 +1,1 @@
-"""Search for mixed precision: which layers move together, which precision each gets, what that measures."""
+"""Mixed precision: which layers move together, which precision each gets, what that measures; presets."""

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx
 
 from quantstudio.core.search_results import GroupKind, LayerGroup
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.quantization.graph_view import GraphView
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.view import GraphView
 from quantstudio.engine.quantization.plan import FOLDING, SAME_SCALE, activation_inputs
 
 ATTENTION_OPERATORS = frozenset({"Attention", "GroupQueryAttention", "MultiHeadAttention"})

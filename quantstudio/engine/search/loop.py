@@ -11,10 +11,10 @@ from pathlib import Path
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
-from quantstudio.core.kl_model import ACTIVATIONS, KlModel
+from quantstudio.core.predict.kl_model import ACTIVATIONS, KlModel
 from quantstudio.core.search_results import SearchBudget, SearchFront, SearchResult
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.search.allocation import (
     Allocation,

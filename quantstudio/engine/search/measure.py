@@ -27,8 +27,8 @@ from quantstudio.engine.analysis.divergence import (
 )
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.uncertainty import paired_accuracy, wilson_interval
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.runtime import open_session, run, worker_threads
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import open_session, run, worker_threads
 
 _BATCH = 64
 _FEEDS_KEPT_BYTES = 256 * 2**20

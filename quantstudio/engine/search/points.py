@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantstudio.core.kl_model import KlModel, parts_array
 from quantstudio.core.precision import LayerScheme
+from quantstudio.core.predict.kl_model import KlModel, parts_array
 from quantstudio.core.search_results import PlanFigures, PlanPoint
 from quantstudio.engine.search.allocation import Quantity
 from quantstudio.engine.search.workbench import Tried, Workbench

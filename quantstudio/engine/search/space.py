@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.kl_model import KlModel, kl_parts
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import FLOAT_BYTES, packed_bytes, parameter_counts, searched, weight_owners
 from quantstudio.core.precision import (
@@ -22,6 +21,7 @@ from quantstudio.core.precision import (
     WeightRange,
     scheme_name,
 )
+from quantstudio.core.predict.kl_model import KlModel, kl_parts
 from quantstudio.core.recipe import (
     ActivationScope,
     CalibrationSettings,
@@ -33,7 +33,7 @@ from quantstudio.core.recipe import (
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import ActivationFamily, GroupKind, LayerGroup
 from quantstudio.core.statistics import Statistics
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.search.allocation import Option, Problem, Quantity, Unit

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quantstudio.core.accuracy_law import AccuracyLaw, Plan, accuracy_law
 from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import CancelToken, Reporter
-from quantstudio.core.kl_model import KlModel, fitted_kl, parts_array, plan_parts
 from quantstudio.core.precision import LayerScheme
+from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
+from quantstudio.core.predict.kl_model import KlModel, fitted_kl, parts_array, plan_parts
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import SEARCHED_PRECISIONS, ActivationFamily, SearchBudget
@@ -25,7 +25,7 @@ from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import emit, emit_with_plan
 from quantstudio.engine.search.allocation import Quantity
 from quantstudio.engine.search.groups import find_groups

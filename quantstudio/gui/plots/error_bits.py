@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
-from quantstudio.core.kl_model import layer_kl
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
+from quantstudio.core.predict.kl_model import layer_kl
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
-from quantstudio.core.prediction_check import PredictionPoint, trust
+from quantstudio.core.predict.check import PredictionPoint, trust
 from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font

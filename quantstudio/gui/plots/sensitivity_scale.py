@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantstudio.core import figures
-from quantstudio.core.accuracy_law import accuracy_law
+from quantstudio.core.predict.accuracy_law import accuracy_law
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity
 from quantstudio.core.sensitivity_rows import EXACT, measured_precisions
 

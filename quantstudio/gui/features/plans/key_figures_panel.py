@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
-from quantstudio.core.prediction import Prediction
+from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.gui.facts.layer_facts import precision_label

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.figures import NOTHING, milliseconds, percent, size
-from quantstudio.core.prediction import Prediction
+from quantstudio.core.predict.table import Prediction
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.session import Session
 from quantstudio.gui.session_values import Plan, Variant

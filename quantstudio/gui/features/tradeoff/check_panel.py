@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from quantstudio.core.prediction_check import Figure, PredictionPoint
+from quantstudio.core.predict.check import Figure, PredictionPoint
 from quantstudio.gui.plots.prediction_check import PredictionCheckPlot
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.refresher import Refresher

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
-from quantstudio.engine.model.protos import all_graphs, subgraphs, tensor_elements
+from quantstudio.engine.graph.protos import all_graphs, subgraphs, tensor_elements
 
 Shape = tuple[int | str | None, ...]
 

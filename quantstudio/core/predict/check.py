@@ -8,9 +8,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from quantstudio.core.accuracy_law import RATE, Z_OF_RATE
-from quantstudio.core.prediction import PredictionTable
-from quantstudio.core.prediction_model import Judged, MeasuredPlan, PredictionModel, fitted_model
+from quantstudio.core.predict.accuracy_law import RATE, Z_OF_RATE
+from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, fitted_model
+from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.results import Interval
 
 

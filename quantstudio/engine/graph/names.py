@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import GraphProto
 
-from quantstudio.engine.model.protos import all_graphs, fresh_name, subgraphs
+from quantstudio.engine.graph.protos import all_graphs, fresh_name, subgraphs
 
 
 def unique_node_names(graph: GraphProto) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Batch, Dataset
 from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.evaluation.latency import LatencyBudget
-from quantstudio.engine.model.graph import Graph
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.build import build_variant
 
 AUTO = "auto"

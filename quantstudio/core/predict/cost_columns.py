@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quantstudio.core.costs import CostTable, activation_peak, cost_name
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.prediction_model import Judged
+from quantstudio.core.predict.model import Judged
 
 Array = NDArray[np.float64]
 Chosen = NDArray[np.intp]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from quantstudio.core.accuracy_law import AccuracyLaw, Plan, accuracy_law
-from quantstudio.core.kl_model import Array, KlModel, fitted_kl
+from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
+from quantstudio.core.predict.kl_model import Array, KlModel, fitted_kl
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, VariantResult
 from quantstudio.core.search_results import PlanPoint

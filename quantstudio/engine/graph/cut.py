@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from quantstudio.core.events import CancelToken
-from quantstudio.engine.model.graph import Graph
-from quantstudio.engine.model.protos import all_graphs, as_array, subgraphs
-from quantstudio.engine.quantization.builder import used_names
-from quantstudio.engine.quantization.graph_view import captures
-from quantstudio.engine.runtime import Optimization, check_provider, open_session
+from quantstudio.engine.graph.builder import used_names
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import all_graphs, as_array, subgraphs
+from quantstudio.engine.graph.runtime import Optimization, check_provider, open_session
+from quantstudio.engine.graph.view import captures
 
 # Initializers from this size on are handed to the runtime by reference instead of being written into every
 # part; smaller ones may be shapes and axes, which the runtime reads while it loads.

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from quantstudio.engine.quantization.graph_view import bodies
+from quantstudio.engine.graph.view import bodies
 
 
 class NameSource:

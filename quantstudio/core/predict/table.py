@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.accuracy_law import RATE
-from quantstudio.core.cost_columns import CostColumns
 from quantstudio.core.costs import CostTable
-from quantstudio.core.kl_model import ACTIVATIONS, PARTS, Array, kl_parts
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
-from quantstudio.core.prediction_model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
+from quantstudio.core.predict.accuracy_law import RATE
+from quantstudio.core.predict.cost_columns import CostColumns
+from quantstudio.core.predict.kl_model import ACTIVATIONS, PARTS, Array, kl_parts
+from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
 from quantstudio.core.recipe import LayerRule, Recipe, is_legal
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from quantstudio.engine.model.protos import subgraphs
+from quantstudio.engine.graph.protos import subgraphs
 
 
 @dataclass(slots=True)

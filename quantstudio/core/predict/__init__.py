@@ -1,0 +1,1 @@
+"""The one cost model and the one accuracy prediction: cards, plans and the search use it."""

@@ -1,0 +1,1 @@
+"""The ground: reading, viewing, editing and cutting ONNX graphs, and opening sessions on them."""

@@ -1,0 +1,1 @@
+"""What each target can run, and how well."""
