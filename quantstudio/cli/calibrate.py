@@ -37,14 +37,15 @@ def command(
     json: JsonOption = "",
 ) -> None:
     """Collect activation histograms and write them to a file that every range method reads."""
-    from quantstudio.engine import tasks
+    from quantstudio.engine.tasks.calibration import calibrate
+    from quantstudio.engine.tasks.models import open_model
 
     target = checked_output(output, inputs=(model, data))
     check_json(json, inputs=(model, data, output))
     spec = data_json(data, transform, trust=trust)
-    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    summary = run_task(open_model, trust=trust, **split_model(model, factory))
     result = run_task(
-        tasks.calibrate,
+        calibrate,
         graph_path=summary.graph_path,
         data=spec,
         samples=samples,

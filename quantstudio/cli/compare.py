@@ -37,8 +37,8 @@ def command(
     json: JsonOption = "",
 ) -> None:
     """Accuracy, per class, agreement, latency, size and memory, on the same samples."""
-    from quantstudio.engine import tasks
     from quantstudio.engine.evaluation.compare import compare_json
+    from quantstudio.engine.tasks.compare import compare
 
     check_json(json, inputs=(base, *variants, data))
     if threads > (os.cpu_count() or 1):
@@ -47,7 +47,7 @@ def command(
             hint="Give fewer, or 0 to leave one core free",
         )
     result = run_task(
-        tasks.compare,
+        compare,
         base=base,
         variants=variants,
         data=data_json(data, transform, samples=samples, trust=trust),

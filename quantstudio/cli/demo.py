@@ -45,8 +45,12 @@ def command(
     json: JsonOption = "",
 ) -> None:
     """Open, calibrate, analyze, quantize, measure and report a bundled model."""
-    from quantstudio.engine import tasks
     from quantstudio.engine.evaluation.compare import compare_json
+    from quantstudio.engine.tasks.calibration import calibrate
+    from quantstudio.engine.tasks.compare import compare
+    from quantstudio.engine.tasks.models import open_model
+    from quantstudio.engine.tasks.quantize import quantize
+    from quantstudio.engine.tasks.sensitivity import sensitivity
 
     chosen = sample(name)
     check_json(json)
@@ -56,13 +60,13 @@ def command(
         recipe = variant.with_suffix(".recipe.json")
         train = data_json(str(chosen.train), chosen.transform)
         test = data_json(str(chosen.test), chosen.transform)
-        summary = run_task(tasks.open_model, path=str(chosen.model))
+        summary = run_task(open_model, path=str(chosen.model))
         graph = summary.graph_path
-        statistics = run_task(tasks.calibrate, graph_path=graph, data=train)
-        ranked = run_task(tasks.sensitivity, graph_path=graph, data=train, statistics=statistics.path)
+        statistics = run_task(calibrate, graph_path=graph, data=train)
+        ranked = run_task(sensitivity, graph_path=graph, data=train, statistics=statistics.path)
         with written_together(page, recipe, variant) as (new_page, new_recipe, new_variant):
             quantized = run_task(
-                tasks.quantize,
+                quantize,
                 graph_path=graph,
                 preset="auto",
                 statistics=statistics.path,
@@ -71,7 +75,7 @@ def command(
             )
             build = replace(quantized.build, output=str(variant))
             result = run_task(
-                tasks.compare,
+                compare,
                 base=graph,
                 variants=[str(new_variant)],
                 names=["FP32", "INT8"],

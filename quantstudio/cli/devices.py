@@ -10,10 +10,10 @@ from quantstudio.core.codec import to_json
 
 def command(json: JsonOption = "") -> None:
     """List the execution providers and torch devices that --provider and --device can name."""
-    from quantstudio.engine import tasks
+    from quantstudio.engine.tasks.devices import devices
 
     check_json(json)
-    found = run_task(tasks.devices)
+    found = run_task(devices)
     if json:
         write_json("devices", to_json(found), json)
     if json != "-":

@@ -21,7 +21,7 @@ def command(
     model: ModelArgument, trust: TrustOption = False, factory: FactoryOption = "", json: JsonOption = ""
 ) -> None:
     """List inputs, outputs and layers."""
-    from quantstudio.engine.tasks import open_model
+    from quantstudio.engine.tasks.models import open_model
 
     check_json(json, inputs=(model,))
     summary = run_task(open_model, trust=trust, **split_model(model, factory))

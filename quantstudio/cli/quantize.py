@@ -100,7 +100,8 @@ def command(
     json: JsonOption = "",
 ) -> None:
     """Quantize a model; the recipe that reproduces it is written beside it."""
-    from quantstudio.engine import tasks
+    from quantstudio.engine.tasks.models import open_model
+    from quantstudio.engine.tasks.quantize import quantize
 
     reads = (model, data, recipe, statistics)
     destination = checked_output(output, inputs=reads)
@@ -111,14 +112,14 @@ def command(
     chosen = _recipe(recipe, preset, rules or [], target)
     settings = _calibration(method, samples, chosen.calibration if chosen and recipe else None)
     spec = data_json(data, transform, trust=trust) if data else None
-    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    summary = run_task(open_model, trust=trust, **split_model(model, factory))
     _check_rules(rules or [], summary.layers)
     if chosen is not None:
         chosen = replace(chosen, calibration=settings)
     # Both or none: a new model beside an old recipe could not be told from what the recipe made.
     with written_together(beside, destination) as (new_recipe, new_model):
         result = run_task(
-            tasks.quantize,
+            quantize,
             graph_path=summary.graph_path,
             recipe=to_json(chosen) if chosen is not None else None,
             preset="" if chosen is not None else preset or "auto",

@@ -32,7 +32,8 @@ def command(
     json: JsonOption = "",
 ) -> None:
     """Build the same variant again, byte for byte, and say so if it is not."""
-    from quantstudio.engine import tasks
+    from quantstudio.engine.tasks.models import open_model
+    from quantstudio.engine.tasks.quantize import quantize
 
     path = Path(recipe)
     file = read_recipe_file(path)
@@ -40,12 +41,12 @@ def command(
     destination = checked_output(output or str(_own_output(path, file)), inputs=reads)
     check_json(json, inputs=(*reads, str(destination)))
     model, factory = (file.model.path, file.model.factory) if file.model else ("", "")
-    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    summary = run_task(open_model, trust=trust, **split_model(model, factory))
     spec = replace(file.data.spec, trusted=trust) if file.data else None
     # Beside it first: a variant that is not the one recorded must not replace the one that is.
     with written_beside(destination) as temporary:
         result = run_task(
-            tasks.quantize,
+            quantize,
             graph_path=summary.graph_path,
             recipe=to_json(file.recipe),
             data=to_json(spec) if spec else None,

@@ -92,7 +92,8 @@ def command(
     Weights below 8 bits are stored in INT8 containers, so the file runs at INT8 speed; how large they are
     packed is shown beside.
     """
-    from quantstudio.engine import tasks
+    from quantstudio.engine.tasks.models import open_model
+    from quantstudio.engine.tasks.search import search
 
     destination = checked_output(output, inputs=(model, data, test_data))
     beside = checked_output(
@@ -120,10 +121,10 @@ def command(
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     spec = data_json(data, transform, trust=trust)
     test_spec = data_json(test_data, transform, trust=trust) if test_data else None
-    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    summary = run_task(open_model, trust=trust, **split_model(model, factory))
     with written_together(beside, destination) as (new_recipe, new_model):
         result = run_task(
-            tasks.search,
+            search,
             graph_path=summary.graph_path,
             data=spec,
             output=str(new_model),

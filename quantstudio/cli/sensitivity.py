@@ -99,16 +99,17 @@ def command(
 
     What is found is kept in the cache folder: stopped with Ctrl-C, the same command goes on where it was.
     """
-    from quantstudio.engine import tasks
+    from quantstudio.engine.tasks.models import open_model
+    from quantstudio.engine.tasks.sensitivity import sensitivity
 
     check_json(json, inputs=(model, data, statistics))
     spec = data_json(data, transform, trust=trust)
-    summary = run_task(tasks.open_model, trust=trust, **split_model(model, factory))
+    summary = run_task(open_model, trust=trust, **split_model(model, factory))
     chosen = _listed(",".join(layers)) if layers else None
     if chosen or top or all_but or accumulated:
         method = "exact" if method == "auto" else method
     result = run_task(
-        tasks.sensitivity,
+        sensitivity,
         graph_path=summary.graph_path,
         data=spec,
         samples=samples,

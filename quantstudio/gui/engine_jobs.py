@@ -17,7 +17,7 @@ from quantstudio.core.results import SensitivityResult
 from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.jobs.spec import JobSpec, new_job
 
-TASKS = "quantstudio.engine.tasks:"
+TASKS = "quantstudio.engine.tasks."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +39,30 @@ class EngineOptions:
 
 def devices_job() -> JobSpec:
     """What is installed to compute on."""
-    return new_job(f"{TASKS}devices", {})
+    return new_job(f"{TASKS}devices:devices", {})
 
 
 def open_model_job(path: str, *, trust: bool, factory: str, state: str) -> JobSpec:
     """Open, normalise and list a model."""
-    return new_job(f"{TASKS}open_model", {"path": path, "trust": trust, "factory": factory, "state": state})
+    return new_job(
+        f"{TASKS}models:open_model", {"path": path, "trust": trust, "factory": factory, "state": state}
+    )
 
 
 def data_summary_job(model: ModelSummary, data: DataSpec) -> JobSpec:
     """Open a data set against the model."""
-    return new_job(f"{TASKS}data_summary", {"graph_path": model.graph_path, "data": to_json(data)})
+    return new_job(f"{TASKS}data:data_summary", {"graph_path": model.graph_path, "data": to_json(data)})
 
 
 def weights_job(model: ModelSummary) -> JobSpec:
     """Weight statistics of every layer."""
-    return new_job(f"{TASKS}weight_statistics", {"graph_path": model.graph_path})
+    return new_job(f"{TASKS}calibration:weight_statistics", {"graph_path": model.graph_path})
 
 
 def calibrate_job(model: ModelSummary, data: DataSpec, samples: int) -> JobSpec:
     """Activation histograms."""
     return new_job(
-        f"{TASKS}calibrate",
+        f"{TASKS}calibration:calibrate",
         {"graph_path": model.graph_path, "data": to_json(data), "samples": samples},
     )
 
@@ -95,7 +97,7 @@ def sensitivity_job(
         params["all_but"] = True
     if accumulated:
         params["accumulated"] = True
-    return new_job(f"{TASKS}sensitivity", params)
+    return new_job(f"{TASKS}sensitivity:sensitivity", params)
 
 
 def costs_job(model: ModelSummary, data: DataSpec | None, statistics: str) -> JobSpec:
@@ -103,7 +105,7 @@ def costs_job(model: ModelSummary, data: DataSpec | None, statistics: str) -> Jo
     params: dict[str, Any] = {"graph_path": model.graph_path, "statistics": statistics}
     if data is not None:
         params["data"] = to_json(data)
-    return new_job(f"{TASKS}costs", params)
+    return new_job(f"{TASKS}costs:costs", params)
 
 
 def search_job(
@@ -133,7 +135,7 @@ def search_job(
     }
     known = {"sensitivity": sensitivity, "costs": costs, "test_data": test_data}
     params |= {name: to_json(value) for name, value in known.items() if value is not None}
-    return new_job(f"{TASKS}search", params)
+    return new_job(f"{TASKS}search:search", params)
 
 
 def quantize_job(
@@ -157,7 +159,7 @@ def quantize_job(
         params |= {"preset": preset, "calibration": to_json(recipe.calibration)}
     else:
         params["recipe"] = to_json(recipe)
-    return new_job(f"{TASKS}quantize", params)
+    return new_job(f"{TASKS}quantize:quantize", params)
 
 
 def compare_job(
@@ -180,7 +182,7 @@ def compare_job(
     }
     if options.threads > 0:
         params["threads"] = options.threads
-    return new_job(f"{TASKS}compare", params)
+    return new_job(f"{TASKS}compare:compare", params)
 
 
 def variant_path(model: ModelSummary, recipe: Recipe, statistics_digest: str, preset: str = "") -> Path:

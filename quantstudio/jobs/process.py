@@ -38,7 +38,7 @@ CLOSE_GRACE_S = 1.0
 TERMINATE_GRACE_S = 0.2
 # A beat comes every second; native code that keeps Python's lock delays it, by seconds in a sound worker.
 SILENCE_S = 15.0
-HEAVY_MODULES = ("onnx", "onnxruntime", "quantstudio.engine.tasks", "torch")
+HEAVY_MODULES = ("onnx", "onnxruntime", "quantstudio.engine.tasks.search", "torch")
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from quantstudio.cli.main import invoke
 from quantstudio.core.samples import sample
-from quantstudio.engine.tasks import open_model
+from quantstudio.engine.tasks.models import open_model
 from quantstudio.project.store import Project
 from tests.engine.builders import mlp, model, node, random, value
 

@@ -9,7 +9,7 @@ import pytest
 from quantstudio import __version__
 from quantstudio.cli.main import invoke
 from quantstudio.core.samples import sample
-from quantstudio.engine.tasks import open_model
+from quantstudio.engine.tasks.models import open_model
 from quantstudio.project.store import Project
 
 SAMPLE = sample("digits_resnet")
@@ -210,7 +210,7 @@ def test_that_an_internal_fault_exits_1_and_saves_a_report(monkeypatch, capsys):
     def broken(**_):
         raise ZeroDivisionError("nobody's mistake but ours")
 
-    monkeypatch.setattr("quantstudio.engine.tasks.open_model", broken)
+    monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", broken)
     assert invoke(["inspect", str(SAMPLE.model)]) == 1
     message = capsys.readouterr().err
     assert "Traceback" not in message
@@ -224,7 +224,7 @@ def test_that_ctrl_c_exits_130(monkeypatch, capsys):
         cancel.set()
         cancel.raise_if_set()
 
-    monkeypatch.setattr("quantstudio.engine.tasks.open_model", interrupted)
+    monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", interrupted)
     assert invoke(["inspect", str(SAMPLE.model)]) == 130
     assert "cancelled" in capsys.readouterr().err
 

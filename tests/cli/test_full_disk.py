@@ -64,7 +64,7 @@ def test_that_a_demo_that_finds_no_space_leaves_no_folder(tmp_path, capfd, monke
     def full(**_: object) -> None:
         raise OutputError("cannot write the file (no space left on device)", where="cache")
 
-    monkeypatch.setattr("quantstudio.engine.tasks.sensitivity", full)
+    monkeypatch.setattr("quantstudio.engine.tasks.sensitivity.sensitivity", full)
     refused(["demo", "--out", str(tmp_path / "new" / "demo")], capfd)
     assert not (tmp_path / "new").exists()
 

@@ -39,7 +39,7 @@ def test_that_a_task_that_looks_at_its_token_is_cancelled_at_once(monkeypatch, c
             time.sleep(0.01)
             cancel.raise_if_set()
 
-    monkeypatch.setattr("quantstudio.engine.tasks.open_model", polite)
+    monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", polite)
     press(0.2)
     started = time.monotonic()
     assert invoke(["inspect", NET]) == 130
@@ -58,7 +58,7 @@ def test_that_a_task_deep_in_a_native_call_is_left_behind(monkeypatch, capsys, t
             released.wait(10)
             raise OSError("never written")
 
-    monkeypatch.setattr("quantstudio.engine.tasks.open_model", deaf)
+    monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", deaf)
     press(0.2)
     started = time.monotonic()
     try:

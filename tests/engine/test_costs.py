@@ -15,10 +15,12 @@ from quantstudio.core.predict.table import predict
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.samples import sample
 from quantstudio.core.statistics_file import load_statistics
-from quantstudio.engine import tasks
 from quantstudio.engine.analysis import costs
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.quantization.build import build_variant
+from quantstudio.engine.tasks.calibration import calibrate
+from quantstudio.engine.tasks.costs import costs as costs_task
+from quantstudio.engine.tasks.models import open_model
 
 SAMPLE = sample("digits_resnet")
 # Tables of times and bytes alone: nothing here reads the emission or the file.
@@ -29,11 +31,11 @@ _uniform: Any = costs._Uniform
 def prepared(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("costs")
     data = to_json(DataSpec(str(SAMPLE.train), parse_transform(SAMPLE.transform)))
-    graph_path = tasks.open_model(path=str(SAMPLE.model)).graph_path
-    statistics = tasks.calibrate(
+    graph_path = open_model(path=str(SAMPLE.model)).graph_path
+    statistics = calibrate(
         graph_path=graph_path, data=data, samples=64, output=str(tmp_path / "statistics.npz")
     ).path
-    table = tasks.costs(graph_path=graph_path, data=data, statistics=statistics)
+    table = costs_task(graph_path=graph_path, data=data, statistics=statistics)
     return load_graph(graph_path), load_statistics(tmp_path / "statistics.npz"), table
 
 
@@ -64,7 +66,7 @@ def test_that_shares_of_time_add_up_and_integer_layers_are_priced(prepared):
 
 def test_that_static_schemes_have_no_costs_without_statistics(prepared):
     graph, _, _ = prepared
-    table = tasks.costs(graph_path=graph.summary.graph_path)
+    table = costs_task(graph_path=graph.summary.graph_path)
     row = table.layers[graph.layers[0].name]
     assert "static-int8" not in row.weight_bytes
     assert row.weight_bytes["weight-int8"] < row.weight_bytes["fp32"]

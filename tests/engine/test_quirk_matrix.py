@@ -21,8 +21,12 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.results import BuildResult
-from quantstudio.engine import tasks
 from quantstudio.engine.graph.runtime import open_session, run
+from quantstudio.engine.tasks.calibration import calibrate
+from quantstudio.engine.tasks.compare import compare
+from quantstudio.engine.tasks.models import open_model
+from quantstudio.engine.tasks.quantize import quantize
+from quantstudio.engine.tasks.sensitivity import sensitivity
 from tests.engine import quirk_structures
 from tests.engine.quirk_models import QUIRKS
 
@@ -85,8 +89,8 @@ class Opened:
         arrays = quirk.arrays()
         np.savez(folder / "data.npz", **arrays)  # type: ignore[arg-type]  # its stub mistakes the names
         self.data: dict[str, Any] = dict(to_json(DataSpec(str(folder / "data.npz"))))
-        self.summary: ModelSummary = tasks.open_model(path=str(self.path))
-        self.statistics = tasks.calibrate(
+        self.summary: ModelSummary = open_model(path=str(self.path))
+        self.statistics = calibrate(
             graph_path=self.summary.graph_path, data=self.data, output=str(folder / "s.npz")
         ).path
         names = [tensor.name for tensor in self.summary.inputs]
@@ -96,7 +100,7 @@ class Opened:
 
     def build(self, preset: str, output: Path) -> BuildResult:
         """Quantize with a preset."""
-        return tasks.quantize(
+        return quantize(
             graph_path=self.summary.graph_path,
             output=str(output),
             preset=preset,
@@ -178,9 +182,7 @@ def test_that_sensitivity_ranks_what_can_be_quantized(name, opened, monkeypatch)
     one = opened(name, monkeypatch)
     able = {layer.name for layer in one.summary.layers if layer.quantizable}
     for method in ("fisher", "exact"):
-        ranked = tasks.sensitivity(
-            graph_path=one.summary.graph_path, data=one.data, method=method, samples=16
-        )
+        ranked = sensitivity(graph_path=one.summary.graph_path, data=one.data, method=method, samples=16)
         assert {row.name for row in ranked.layers} == able
         for row in ranked.layers:
             assert 0 <= row.kl_low <= row.kl <= row.kl_high < np.inf
@@ -200,9 +202,7 @@ def test_that_a_base_the_runtime_refuses_is_compared_in_its_repaired_form(opened
     with pytest.raises(Exception, match="two nodes with same node name"):
         ort.InferenceSession(str(one.path))
     variant = one.build("weight-int8", tmp_path / "m.onnx").output
-    result = tasks.compare(
-        base=str(one.path), variants=[variant], data=one.data, latency=False, footprint=False
-    )
+    result = compare(base=str(one.path), variants=[variant], data=one.data, latency=False, footprint=False)
     assert [row.name for row in result.variants] == ["model.onnx", "m.onnx"]
     assert result.variants[1].agreement is not None
     assert result.variants[1].agreement.sqnr_db > 30

@@ -33,7 +33,7 @@ from quantstudio.engine.search.allocation import InfeasibleBudgetError
 from quantstudio.engine.search.loop import search
 from quantstudio.engine.search.measure import Judge
 from quantstudio.engine.search.workbench import Known, SearchRequest
-from quantstudio.engine.tasks import search as search_task
+from quantstudio.engine.tasks.search import search as search_task
 from tests.engine.quantization_cases import attention_net, opened
 
 SAMPLE = sample("digits_resnet")

@@ -11,7 +11,8 @@ import pytest
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.engine import tasks
+from quantstudio.engine.tasks.models import open_model
+from quantstudio.engine.tasks.sensitivity import sensitivity
 from tests.engine import quirk_structures
 from tests.engine.quirk_models import QUIRKS
 from tests.engine.test_sensitivity_precisions import EVERY
@@ -33,15 +34,15 @@ def test_that_estimate_and_measurement_give_the_same_layers_and_precisions(name:
     quirk = QUIRKS[name]
     onnx.save(quirk.make(tmp_path), tmp_path / "model.onnx")
     np.savez(tmp_path / "data.npz", **quirk.arrays())  # type: ignore[arg-type]  # its stub mistakes the names
-    summary = tasks.open_model(path=str(tmp_path / "model.onnx"))
+    summary = open_model(path=str(tmp_path / "model.onnx"))
     task: dict[str, Any] = {
         "graph_path": summary.graph_path,
         "data": to_json(DataSpec(str(tmp_path / "data.npz"))),
         "samples": 8,
         "precisions": EVERY,
     }
-    fisher = tasks.sensitivity(**task, method="fisher")
-    exact = tasks.sensitivity(
+    fisher = sensitivity(**task, method="fisher")
+    exact = sensitivity(
         **task, method="exact", reference="int8+int8-activations", all_but=True, accumulated=True
     )
     able = {layer.name: layer for layer in summary.layers if layer.quantizable}

@@ -14,8 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.errors import DataError, JobCancelled, MeasureError, RecipeError
 from quantstudio.core.events import CancelToken
-from quantstudio.engine import tasks
-from quantstudio.engine.task_results import Devices
+from quantstudio.core.results import Devices
+from quantstudio.engine.tasks.calibration import calibrate
+from quantstudio.engine.tasks.compare import compare
+from quantstudio.engine.tasks.data import data_summary
+from quantstudio.engine.tasks.devices import devices
+from quantstudio.engine.tasks.models import open_model
+from quantstudio.engine.tasks.sensitivity import sensitivity
 from quantstudio.engine.torch_graph.device import available_devices, resolve_device, torch_settings
 
 RNG = np.random.default_rng(3)
@@ -38,7 +43,7 @@ def saved_model(folder: Path, columns: int, *, elem_type: int = TensorProto.FLOA
     )
     path = folder / f"model{columns}.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
-    return tasks.open_model(path=str(path)).graph_path
+    return open_model(path=str(path)).graph_path
 
 
 def saved_data(folder: Path, labels: np.ndarray) -> dict[str, Any]:
@@ -51,10 +56,10 @@ def test_that_a_label_beyond_the_models_classes_is_refused_before_any_work(tmp_p
     graph_path = saved_model(tmp_path, 3)
     data = saved_data(tmp_path, np.array([0, 1, 2, 3, 1]))
     for call in (
-        lambda: tasks.calibrate(graph_path=graph_path, data=data),
-        lambda: tasks.sensitivity(graph_path=graph_path, data=data),
-        lambda: tasks.data_summary(graph_path=graph_path, data=data),
-        lambda: tasks.compare(base=graph_path, variants=[graph_path], data=data, graph_path=graph_path),
+        lambda: calibrate(graph_path=graph_path, data=data),
+        lambda: sensitivity(graph_path=graph_path, data=data),
+        lambda: data_summary(graph_path=graph_path, data=data),
+        lambda: compare(base=graph_path, variants=[graph_path], data=data, graph_path=graph_path),
     ):
         with pytest.raises(DataError, match=r"label 3 of sample 3.*0 to 2"):
             call()
@@ -73,9 +78,9 @@ def test_that_regression_and_yes_or_no_labels_are_left_alone(
     tmp_path: Path, columns: int, labels: np.ndarray
 ) -> None:
     graph_path = saved_model(tmp_path, columns)
-    summary = tasks.data_summary(graph_path=graph_path, data=saved_data(tmp_path, labels))
+    summary = data_summary(graph_path=graph_path, data=saved_data(tmp_path, labels))
     assert summary.labelled
-    compared = tasks.compare(
+    compared = compare(
         base=graph_path,
         variants=[graph_path],
         data=saved_data(tmp_path, labels),
@@ -89,7 +94,7 @@ def test_that_regression_and_yes_or_no_labels_are_left_alone(
 def test_that_class_numbers_stored_as_floats_are_classes(tmp_path: Path) -> None:
     graph_path = saved_model(tmp_path, 3)
     data = saved_data(tmp_path, np.array([0.0, 1.0, 2.0, 1.0]))
-    compared = tasks.compare(
+    compared = compare(
         base=graph_path,
         variants=[graph_path],
         data=data,
@@ -104,11 +109,11 @@ def test_that_class_numbers_stored_as_floats_are_classes(tmp_path: Path) -> None
 def test_that_an_integer_output_says_nothing_about_classes(tmp_path: Path) -> None:
     graph_path = saved_model(tmp_path, 3, elem_type=TensorProto.INT64)
     data = saved_data(tmp_path, np.array([0, 9, 2]))
-    assert tasks.data_summary(graph_path=graph_path, data=data).labelled
+    assert data_summary(graph_path=graph_path, data=data).labelled
 
 
 def test_that_only_what_is_installed_is_listed(tmp_path: Path) -> None:
-    found = tasks.devices()
+    found = devices()
     assert found.providers[-1] == "CPUExecutionProvider"
     assert found.torch_devices[0] == "cpu"
     assert ("cuda:0" in found.torch_devices) == torch.cuda.is_available()
@@ -116,7 +121,7 @@ def test_that_only_what_is_installed_is_listed(tmp_path: Path) -> None:
     token = CancelToken()
     token.set()
     with pytest.raises(JobCancelled):
-        tasks.devices(cancel=token)
+        devices(cancel=token)
 
 
 def test_that_devices_are_found_by_name() -> None:
@@ -146,24 +151,24 @@ def test_that_torch_settings_are_put_back() -> None:
 def test_that_calibration_names_its_provider_and_refuses_others(tmp_path: Path) -> None:
     graph_path = saved_model(tmp_path, 3)
     data = saved_data(tmp_path, np.array([0, 1, 2, 1]))
-    found = tasks.calibrate(graph_path=graph_path, data=data, provider="cpu")
+    found = calibrate(graph_path=graph_path, data=data, provider="cpu")
     assert found.provider == "CPUExecutionProvider"
     with pytest.raises(MeasureError, match=r"'openvino' is not installed"):
-        tasks.calibrate(graph_path=graph_path, data=data, provider="openvino")
+        calibrate(graph_path=graph_path, data=data, provider="openvino")
 
 
 def test_that_an_estimate_takes_a_device(tmp_path: Path) -> None:
     graph_path = saved_model(tmp_path, 3)
     data = saved_data(tmp_path, np.array([0, 1, 2, 1]))
-    assert tasks.sensitivity(graph_path=graph_path, data=data, device="cpu").device == "cpu"
+    assert sensitivity(graph_path=graph_path, data=data, device="cpu").device == "cpu"
     with pytest.raises(MeasureError, match="mps"):
-        tasks.sensitivity(graph_path=graph_path, data=data, device="mps:3")
+        sensitivity(graph_path=graph_path, data=data, device="mps:3")
 
 
 def test_that_layers_are_chosen_for_measurements_only(tmp_path: Path) -> None:
     graph_path = saved_model(tmp_path, 3)
     data = saved_data(tmp_path, np.array([0, 1, 2, 1]))
-    found = tasks.sensitivity(graph_path=graph_path, data=data, method="exact", layers=["product"])
+    found = sensitivity(graph_path=graph_path, data=data, method="exact", layers=["product"])
     assert [layer.name for layer in found.layers] == ["product"]
     with pytest.raises(RecipeError, match="all layers at once"):
-        tasks.sensitivity(graph_path=graph_path, data=data, method="fisher", layers=["product"])
+        sensitivity(graph_path=graph_path, data=data, method="fisher", layers=["product"])

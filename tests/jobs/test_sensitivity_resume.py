@@ -16,9 +16,10 @@ from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Progress
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
-from quantstudio.engine import tasks
 from quantstudio.engine.analysis.exact import ExactScorer
 from quantstudio.engine.analysis.fisher import FisherPass
+from quantstudio.engine.tasks.models import open_model
+from quantstudio.engine.tasks.sensitivity import sensitivity
 from quantstudio.jobs.process import ProcessRunner
 from quantstudio.jobs.spec import JobSpec, new_job
 from tests.engine.sensitivity_cases import Events
@@ -81,12 +82,12 @@ def runner(listener: Listener) -> Iterator[ProcessRunner]:
 
 
 def job(files: tuple[Path, Path], method: str) -> JobSpec:
-    return new_job("quantstudio.engine.tasks:sensitivity", params(files, method))
+    return new_job("quantstudio.engine.tasks.sensitivity:sensitivity", params(files, method))
 
 
 def params(files: tuple[Path, Path], method: str) -> dict[str, Any]:
     model, data = files
-    graph = tasks.open_model(path=str(model)).graph_path
+    graph = open_model(path=str(model)).graph_path
     return {
         "graph_path": graph,
         "data": to_json(DataSpec(str(data))),
@@ -119,7 +120,7 @@ def resumed(
 
     monkeypatch.setattr(ExactScorer, "measure", counted_measure)
     monkeypatch.setattr(FisherPass, "run", counted_run)
-    return tasks.sensitivity(**params(files, method)), sum(ran)
+    return sensitivity(**params(files, method)), sum(ran)
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -167,6 +168,6 @@ def test_that_an_estimate_goes_on_where_it_was(
     assert 0 < samples <= SAMPLES - done
     events = Events()
     monkeypatch.setattr(FisherPass, "run", None)
-    again = tasks.sensitivity(**params(files, "fisher"), reporter=events)
+    again = sensitivity(**params(files, "fisher"), reporter=events)
     assert again.layers == result.layers
     assert "nothing was computed again" in events.texts[-1]

@@ -60,29 +60,33 @@ def python_code(session: Session, output: str) -> str:
         "from pathlib import Path",
         "",
         "from quantstudio.core.codec import to_json",
-        "from quantstudio.engine import tasks",
+        "from quantstudio.engine.tasks.models import open_model",
+        "from quantstudio.engine.tasks.quantize import quantize",
         "from quantstudio.project.recipe_file import read_recipe_file",
         "",
         f"recipe = read_recipe_file(Path({recipe!r})).recipe",
-        f"model = tasks.open_model({opened})",
+        f"model = open_model({opened})",
     ]
     if data is not None:
         lines += [
             f"data = DataSpec({data.path!r}, parse_transform({data.transform.text!r}){_limits(data)})",
-            "statistics = tasks.calibrate(",
+            "statistics = calibrate(",
             "    graph_path=model.graph_path, data=to_json(data), samples=recipe.calibration.samples",
             ")",
         ]
     statistics = "statistics=statistics.path, " if data is not None else ""
     lines += [
-        "result = tasks.quantize(",
+        "result = quantize(",
         f"    graph_path=model.graph_path, {statistics}recipe=to_json(recipe),",
         f"    output={output!r},",
         ")",
         "print(result.build.size_bytes, result.build.digest)",
     ]
     if data is not None:
-        lines.insert(3, "from quantstudio.core.data_spec import DataSpec, parse_transform")
+        lines[3:3] = [
+            "from quantstudio.core.data_spec import DataSpec, parse_transform",
+            "from quantstudio.engine.tasks.calibration import calibrate",
+        ]
     return "\n".join(lines) + "\n"
 
 

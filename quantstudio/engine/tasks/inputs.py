@@ -18,6 +18,8 @@ from quantstudio.engine.graph.graph import Graph
 
 T = TypeVar("T")
 
+DEFAULT_SAMPLES = 512
+
 
 def dataset_of(graph: Graph, data: Mapping[str, Any]) -> Dataset:
     """The data set of a `DataSpec` in JSON, opened for a model.
