@@ -79,7 +79,7 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
 def _make_results(session: Session, window: MainWindow) -> None:
     """Two more variants and a search, so that the trade-off and the predictions have something to show."""
     from quantstudio.core.search_results import SearchBudget
-    from quantstudio.gui.search_terms import SearchTerms
+    from quantstudio.workspace.search_terms import SearchTerms
 
     names = [layer.name for layer in session.layers]
     for scheme, some in (("static-int4", names[3:6]), ("weight-int4", names[-4:])):

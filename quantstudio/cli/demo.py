@@ -23,7 +23,6 @@ from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
 from quantstudio.core.samples import DEFAULT_SAMPLE, Sample, sample, sample_names
-from quantstudio.gui.report_data import machine
 from quantstudio.project.recipe_file import (
     DataSource,
     ModelSource,
@@ -33,6 +32,7 @@ from quantstudio.project.recipe_file import (
 )
 from quantstudio.report.data import ReportData
 from quantstudio.report.html import write_html
+from quantstudio.workspace.report_data import machine
 
 
 def command(

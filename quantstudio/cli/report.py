@@ -11,10 +11,10 @@ from quantstudio.cli.options import JsonOption, check_json, checked_output
 from quantstudio.cli.output import console_for, write_json
 from quantstudio.cli.progress import WARNINGS
 from quantstudio.core.errors import OutputError
-from quantstudio.gui.report_data import project_report
 from quantstudio.project.store import Project
 from quantstudio.report.html import write_html
 from quantstudio.report.json import report_json
+from quantstudio.workspace.report_data import project_report
 
 
 def command(

@@ -16,8 +16,6 @@ from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside, written_together
 from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
-from quantstudio.gui.report_data import session_report
-from quantstudio.gui.session_values import JobRow, NoticeLevel, TrustRequest, Variant
 from quantstudio.project.recipe_file import (
     DataSource,
     ModelSource,
@@ -28,6 +26,8 @@ from quantstudio.project.recipe_file import (
 )
 from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
 from quantstudio.project.store import SUFFIX, Project
+from quantstudio.workspace.report_data import session_report
+from quantstudio.workspace.values import JobRow, NoticeLevel, TrustRequest, Variant
 
 if TYPE_CHECKING:
     from quantstudio.gui.session import Session

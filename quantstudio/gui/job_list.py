@@ -25,9 +25,9 @@ from quantstudio.core.events import (
     Severity,
 )
 from quantstudio.gui.bridge import EventBridge, RunnerFactory
-from quantstudio.gui.session_values import JobRow, LogLine, NoticeLevel
 from quantstudio.gui.wording import window_hint
 from quantstudio.jobs.spec import JobSpec
+from quantstudio.workspace.values import JobRow, LogLine, NoticeLevel
 
 logger = logging.getLogger(__name__)
 

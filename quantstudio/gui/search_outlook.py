@@ -19,8 +19,8 @@ from quantstudio.core.precision import (
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import ActivationScope, Recipe, is_legal, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
-from quantstudio.gui.recipe_edits import default_recipe
 from quantstudio.gui.session import Session
+from quantstudio.workspace.recipe_edits import default_recipe
 
 REFERENCES = (Precision.FP32, Precision.INT8, Precision.INT4, Precision.INT2)
 FAMILY_TEXTS = {

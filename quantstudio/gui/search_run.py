@@ -24,13 +24,13 @@ from quantstudio.core.search_results import (
     SearchFront,
     SearchResult,
 )
-from quantstudio.gui import engine_jobs
 from quantstudio.gui.job_list import Work
-from quantstudio.gui.search_terms import SearchTerms, budget_text
-from quantstudio.gui.session_state import BuiltVariant
-from quantstudio.gui.session_values import JobRow
 from quantstudio.gui.workflow import SENSITIVITY_SAMPLES, new_group
 from quantstudio.jobs.spec import JobSpec
+from quantstudio.workspace.runs import job_specs
+from quantstudio.workspace.search_terms import SearchTerms, budget_text
+from quantstudio.workspace.state import BuiltVariant
+from quantstudio.workspace.values import JobRow
 
 if TYPE_CHECKING:
     from quantstudio.gui.session import Session
@@ -168,7 +168,7 @@ class SearchRun(QObject):
         test = session.test_data if terms.is_judged_on_test else None
         made.update(recipe=session.recipe, digest=state.statistics_digest, data=data, test=test)
         self._made = made
-        return engine_jobs.search_job(
+        return job_specs.search_job(
             model,
             data,
             terms,

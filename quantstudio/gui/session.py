@@ -11,15 +11,15 @@ from PySide6.QtCore import QObject
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
-from quantstudio.gui import recipe_edits as edits
 from quantstudio.gui.bridge import RunnerFactory
 from quantstudio.gui.documents import Documents
-from quantstudio.gui.recipe_edits import Edit, PrecisionKey
 from quantstudio.gui.search_run import SearchRun
 from quantstudio.gui.session_results import SessionResults
-from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
 from quantstudio.gui.workflow import Workflow, new_group
 from quantstudio.project.store import Project
+from quantstudio.workspace import recipe_edits as edits
+from quantstudio.workspace.recipe_edits import Edit, PrecisionKey
+from quantstudio.workspace.values import JobRow, NoticeLevel, Notification, Plan, Variant
 
 __all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "PrecisionKey", "Session", "Variant"]
 

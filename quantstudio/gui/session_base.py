@@ -20,14 +20,14 @@ from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
 from quantstudio.gui.gradual_save import GradualSave
 from quantstudio.gui.job_list import JobList
-from quantstudio.gui.keeper import Keeper
-from quantstudio.gui.recipe_edits import default_recipe
-from quantstudio.gui.session_state import SessionState
-from quantstudio.gui.session_values import JobRow, NoticeLevel, Notification, Plan, Variant
-from quantstudio.gui.what_if import WhatIf
 from quantstudio.gui.wording import window_hint
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
+from quantstudio.workspace.keeper import Keeper
+from quantstudio.workspace.recipe_edits import default_recipe
+from quantstudio.workspace.state import SessionState
+from quantstudio.workspace.values import JobRow, NoticeLevel, Notification, Plan, Variant
+from quantstudio.workspace.what_if import WhatIf
 
 logger = logging.getLogger(__name__)
 

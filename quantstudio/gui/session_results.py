@@ -16,12 +16,12 @@ from quantstudio.core.results import AccuracyCurve, LayerSensitivity, Sensitivit
 from quantstudio.core.search_results import SearchResult
 from quantstudio.core.sensitivity_rows import EXACT, joined
 from quantstudio.core.statistics import Statistics, WeightStatistics
-from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.session_base import SessionBase
-from quantstudio.gui.session_state import BuiltVariant
-from quantstudio.gui.session_values import LogLine, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.project.values import Written
+from quantstudio.workspace.keeper import Keeper
+from quantstudio.workspace.state import BuiltVariant
+from quantstudio.workspace.values import LogLine, NoticeLevel
 
 logger = logging.getLogger(__name__)
 

@@ -18,14 +18,14 @@ from quantstudio.core.figures import counted, number, percent, significant, size
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivity, SensitivityResult
-from quantstudio.gui import engine_jobs
 from quantstudio.gui.job_list import Work
-from quantstudio.gui.session_state import BuiltVariant
-from quantstudio.gui.session_values import Variant
-from quantstudio.gui.streamed import weights_from_event
-from quantstudio.gui.variant_names import variant_name
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.project.values import Written, written
+from quantstudio.workspace.names import variant_name
+from quantstudio.workspace.runs import job_specs
+from quantstudio.workspace.runs.streamed import weights_from_event
+from quantstudio.workspace.state import BuiltVariant
+from quantstudio.workspace.values import Variant
 
 if TYPE_CHECKING:
     from quantstudio.gui.session import Session
@@ -38,7 +38,7 @@ class Workflow:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.options = engine_jobs.EngineOptions()
+        self.options = job_specs.EngineOptions()
 
     # Opening.
 
@@ -62,7 +62,7 @@ class Workflow:
         self._add(
             "open",
             f"Open {Path(state or path).name}",
-            lambda: engine_jobs.open_model_job(path, trust=trust, factory=factory, state=state),
+            lambda: job_specs.open_model_job(path, trust=trust, factory=factory, state=state),
             opened,
             reads=partial(from_json, ModelSummary),
         )
@@ -78,7 +78,7 @@ class Workflow:
         return self._add(
             f"data {spec}",
             f"Check {Path(spec.path).name}",
-            lambda: engine_jobs.data_summary_job(model, spec),
+            lambda: job_specs.data_summary_job(model, spec),
             checked,
         )
 
@@ -89,7 +89,7 @@ class Workflow:
             on_found(result)
             return ", ".join([*result["providers"], *result["torch_devices"]])
 
-        self._add("devices", "List devices", engine_jobs.devices_job, found)
+        self._add("devices", "List devices", job_specs.devices_job, found)
 
     # Analysis.
 
@@ -100,7 +100,7 @@ class Workflow:
             model = self._model()
             owners = {layer.name for layer in model.layers if layer.weight_name}
             is_known = owners <= set(self._session.weights) or _is_file(self._session.state.weights_path)
-            return None if is_known else engine_jobs.weights_job(model)
+            return None if is_known else job_specs.weights_job(model)
 
         def finished(result: Mapping[str, Any]) -> str:
             self._session.adopt_weights_file(str(result["path"]))
@@ -119,7 +119,7 @@ class Workflow:
             if _is_file(state.statistics_path) and state.statistics_asked == wanted and not again:
                 return None
             asked.append(wanted)  # the recipe may ask for others by the time it is done
-            return engine_jobs.calibrate_job(self._model(), data, wanted)
+            return job_specs.calibrate_job(self._model(), data, wanted)
 
         def finished(result: Mapping[str, Any]) -> str:
             self._session.adopt_calibration(str(result["path"]), str(result["digest"]), asked[-1])
@@ -152,7 +152,7 @@ class Workflow:
             missing = [name for name in precisions if exact or again or name not in known]
             if not exact and not again and state.curve is not None and not missing:
                 return None
-            return engine_jobs.sensitivity_job(
+            return job_specs.sensitivity_job(
                 self._model(),
                 self._needed_data(),
                 method=method,
@@ -190,7 +190,7 @@ class Workflow:
             state = self._session.state
             if state.costs is not None:
                 return None
-            return engine_jobs.costs_job(self._model(), state.calibration_data, state.statistics_path)
+            return job_specs.costs_job(self._model(), state.calibration_data, state.statistics_path)
 
         def finished(found: tuple[CostTable, Written]) -> str:
             costs, text = found
@@ -219,10 +219,10 @@ class Workflow:
             state = session.state
             digest = state.statistics_digest
             made.update(recipe=recipe, plan=plan, digest=digest)
-            return engine_jobs.quantize_job(
+            return job_specs.quantize_job(
                 self._model(),
                 recipe,
-                output=engine_jobs.variant_path(self._model(), recipe, digest, preset),
+                output=job_specs.variant_path(self._model(), recipe, digest, preset),
                 statistics=state.statistics_path,
                 data=state.calibration_data,
                 preset=preset,
@@ -261,7 +261,7 @@ class Workflow:
                 return None
             data = self._session.measured_on or self._needed_data()
             asked.append(data)
-            return engine_jobs.compare_job(
+            return job_specs.compare_job(
                 self._model(),
                 data,
                 [Path(v.path) for v in chosen],

@@ -84,9 +84,9 @@ def session_turns(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Gene
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     from PySide6.QtCore import QCoreApplication  # Qt is needed for this part alone
 
-    from quantstudio.gui.recipe_edits import PrecisionKey
     from quantstudio.gui.session import Session
     from quantstudio.jobs.inline import InlineRunner
+    from quantstudio.workspace.recipe_edits import PrecisionKey
 
     application = QCoreApplication.instance() or QCoreApplication([])
     session = Session(InlineRunner)

@@ -14,11 +14,11 @@ from PySide6.QtWidgets import QApplication, QDialog
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_state import SessionState
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import LIGHT, ThemeChoice, apply_theme, ui_font
 from quantstudio.project.state import ProjectState
+from quantstudio.workspace.state import SessionState
 from tests.gui.canned import ANSWERS, OUTLINE, ReplayRunner
 
 

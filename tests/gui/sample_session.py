@@ -28,8 +28,8 @@ from quantstudio.core.results import (
 )
 from quantstudio.core.statistics import Histogram, Statistics, WeightStatistics
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_state import BuiltVariant
 from quantstudio.jobs.spec import JobSpec
+from quantstudio.workspace.state import BuiltVariant
 
 EVERY_SCHEME = ("fp16", "static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4")
 

@@ -19,11 +19,11 @@ from PySide6.QtWidgets import QApplication
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.gui.app import check_reference_counts, first_project, main, make_application, open_first
 from quantstudio.gui.collector import MainThreadCollector
-from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.faults import Faults
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.project.store import Project
+from quantstudio.workspace.runs.job_specs import EngineOptions
 from tests.gui.canned import OUTLINE
 
 FIRST_PAINT_S = 1.2

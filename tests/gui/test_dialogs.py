@@ -18,15 +18,15 @@ from PySide6.QtWidgets import (
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.precision import FP16, STATIC_INT8, LayerScheme, Precision
 from quantstudio.core.recipe import LayerRule
-from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.gui.features.export.export_dialog import ExportDialog, command_line, python_code
 from quantstudio.gui.features.plans.rules_dialog import RulesDialog, deciding_counts, rule_matches
-from quantstudio.gui.session_values import TrustRequest
 from quantstudio.gui.shell.help_dialogs import AboutDialog, FaultDialog, ShortcutsDialog
 from quantstudio.gui.shell.settings_dialog import SettingsDialog
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, current_theme
+from quantstudio.workspace.runs.job_specs import EngineOptions
+from quantstudio.workspace.values import TrustRequest
 from tests.gui.conftest import find, settle
 
 

@@ -15,7 +15,7 @@ from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.gui.features.inspect.inspect_panel import BITS
-from quantstudio.gui.session_values import NoticeLevel
+from quantstudio.workspace.values import NoticeLevel
 from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
 

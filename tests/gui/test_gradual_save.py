@@ -8,9 +8,9 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.gui import gradual_save
 from quantstudio.gui.gradual_save import ROWS_AT_ONCE, GradualSave
-from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.session import Session
 from quantstudio.project.store import Project
+from quantstudio.workspace.keeper import Keeper
 from tests.gui.sample_session import CURVE, IdleRunner, model_summary, sensitivity
 
 MODEL = model_summary(30)

@@ -9,10 +9,10 @@ from PySide6.QtCore import Qt
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.tradeoff.variant_table import VariantColumn, VariantTableModel
-from quantstudio.gui.keeper import Keeper
-from quantstudio.gui.report_data import session_report
 from quantstudio.project.store import Project
 from quantstudio.report.html import render_html
+from quantstudio.workspace.keeper import Keeper
+from quantstudio.workspace.report_data import session_report
 from tests.gui.conftest import find, settle
 
 WORDS = "on calibration data"

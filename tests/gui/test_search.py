@@ -19,14 +19,14 @@ from quantstudio.gui.features.search.search_panel import SearchPanel
 from quantstudio.gui.features.tradeoff.tradeoff_panel import PLANS, SEARCH_ROOM_PX, TradeoffPanel
 from quantstudio.gui.features.tradeoff.tradeoff_points import PLAN_KEY, Cost
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits
-from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_values import NoticeLevel, Notification
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.bound_row import Bound
 from quantstudio.gui.widgets.marked_slider import MarkedSlider
 from quantstudio.project.store import Project
+from quantstudio.workspace.search_terms import SearchTerms
+from quantstudio.workspace.values import NoticeLevel, Notification
 from tests.gui.canned import OUTLINE, ReplayRunner, succeeded
 from tests.gui.conftest import find, settle, wait_until
 from tests.gui.plot_mouse import LEFT, click, shown

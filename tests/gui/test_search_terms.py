@@ -10,7 +10,7 @@ from quantstudio.core.recipe import LayerRule, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, SearchBudget
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text
 from quantstudio.gui.search_outlook import broken_bounds, references
-from quantstudio.gui.search_terms import budget_text, pins_for, relaxed, set_by_hand
+from quantstudio.workspace.search_terms import budget_text, pins_for, relaxed, set_by_hand
 from tests.gui.sample_session import analysed_session, model_summary
 from tests.gui.search_samples import at_four_bits, plan
 

@@ -16,9 +16,9 @@ from PySide6.QtWidgets import QApplication
 from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.results import SensitivityResult
 from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS, CLASSES, SensitivityPanel
-from quantstudio.gui.keeper import Keeper
 from quantstudio.gui.plots.sensitivity_classes import ClassSensitivityPlot, colours
 from quantstudio.gui.theme import DARK, LIGHT, Theme, apply_theme
+from quantstudio.workspace.keeper import Keeper
 from tests.gui.plot_mouse import click, place, shown
 from tests.gui.sample_session import analysed_session, with_classes
 

@@ -20,7 +20,7 @@ from quantstudio.gui.plots.sensitivity_threshold import (
     level_for,
     next_count,
 )
-from quantstudio.gui.recipe_edits import PrecisionKey, with_threshold
+from quantstudio.workspace.recipe_edits import PrecisionKey, with_threshold
 from tests.gui.plot_mouse import move, press, release, shown
 from tests.gui.sample_session import analysed_session, model_summary
 

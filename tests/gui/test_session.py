@@ -20,12 +20,12 @@ from quantstudio.core.recipe import (
     RangeMethod,
     uniform_recipe,
 )
-from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.session import NoticeLevel, Notification, PrecisionKey, Session
-from quantstudio.gui.session_state import SessionState
-from quantstudio.gui.session_values import LogLine
 from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.project.store import Project
+from quantstudio.workspace.runs.job_specs import EngineOptions
+from quantstudio.workspace.state import SessionState
+from quantstudio.workspace.values import LogLine
 from tests.gui.canned import LAYERS, OUTLINE, succeeded
 from tests.gui.sample_session import model_summary, weight_statistics
 
@@ -464,7 +464,7 @@ class TestDurability:
         with_data.documents.save_as(str(target))
         expected = with_data
         copy = Project.open(target, read_only=True)
-        from quantstudio.gui.keeper import Keeper
+        from quantstudio.workspace.keeper import Keeper
 
         state = Keeper(copy).load()
         assert isinstance(state, SessionState)
@@ -688,13 +688,13 @@ def test_that_a_network_with_attention_starts_from_ranges_at_run_time(replayed_s
 
 
 def test_that_streamed_weights_without_a_histogram_are_left_to_the_file():
-    from quantstudio.gui.streamed import weights_from_event
+    from quantstudio.workspace.runs.streamed import weights_from_event
 
     assert weights_from_event(LayerFinished("x", "weights", {"sqnr_db": {}})) is None
 
 
 def test_that_streamed_weights_read_back_equal(qapp):
-    from quantstudio.gui.streamed import weights_from_event
+    from quantstudio.workspace.runs.streamed import weights_from_event
 
     layer = model_summary(6).layers[0]
     row = weight_statistics(layer)

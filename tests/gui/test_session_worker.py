@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import JobState
 from quantstudio.core.search_results import SearchBudget
-from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.gui.session import Session
 from quantstudio.jobs.process import ProcessRunner
 from quantstudio.project.store import Project
+from quantstudio.workspace.search_terms import SearchTerms
 
 TIMEOUT_MS = 60_000
 

@@ -12,9 +12,9 @@ from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.features.layers.precision_chip import stored_role
 from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
 from quantstudio.gui.session import PrecisionKey, Session
-from quantstudio.gui.session_values import LogLine, NoticeLevel, Notification
 from quantstudio.gui.theme import LIGHT, apply_theme
 from quantstudio.project.store import Project
+from quantstudio.workspace.values import LogLine, NoticeLevel, Notification
 from tests.gui.sample_session import IdleRunner, model_summary
 
 REASON = "already quantized (INT8); open the float model to choose its precision"

@@ -18,8 +18,6 @@ from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.gui.features.export.export_dialog import ExportDialog
 from quantstudio.gui.features.plans.rules_dialog import SCHEME_TEXTS, RulesDialog
-from quantstudio.gui.recipe_edits import PrecisionKey
-from quantstudio.gui.session_values import TrustRequest
 from quantstudio.gui.shell.actions import ActionSpec
 from quantstudio.gui.shell.help_dialogs import AboutDialog, ShortcutsDialog
 from quantstudio.gui.shell.settings_dialog import SettingsDialog
@@ -27,6 +25,8 @@ from quantstudio.gui.theme import ThemeChoice, current_theme
 from quantstudio.gui.widgets.command_palette import PaletteEntry
 from quantstudio.project.references import ReferenceKind
 from quantstudio.project.store import SUFFIX
+from quantstudio.workspace.recipe_edits import PrecisionKey
+from quantstudio.workspace.values import TrustRequest
 
 if TYPE_CHECKING:
     from quantstudio.gui.shell.main_window import MainWindow

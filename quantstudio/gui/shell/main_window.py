@@ -26,7 +26,6 @@ from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
 from quantstudio.gui.features.plans.plans_panel import PlansPanel
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_values import LogLine, NoticeLevel, Notification
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.commands import Commands
 from quantstudio.gui.shell.menus import Menus, ToolBar
@@ -36,6 +35,7 @@ from quantstudio.gui.theme import current_theme, icon, resolve_choice, restyle, 
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.command_palette import CommandPalette
 from quantstudio.gui.widgets.toast import ToastStack
+from quantstudio.workspace.values import LogLine, NoticeLevel, Notification
 
 MARGIN = 12
 GAP = 8

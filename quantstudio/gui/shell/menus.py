@@ -12,11 +12,11 @@ from PySide6.QtWidgets import QMainWindow, QMenu, QSizePolicy, QToolBar, QToolBu
 from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.samples import sample_names
 from quantstudio.gui.features.plans.rules_dialog import SCHEME_TEXTS
-from quantstudio.gui.recipe_edits import PrecisionKey
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.commands import PRESETS, RANGE_TEXTS, SCOPE_TEXTS
 from quantstudio.gui.shell.settings import Settings
+from quantstudio.workspace.recipe_edits import PrecisionKey
 
 # Samples asked for; more than a few thousand rarely move a range.
 SAMPLE_COUNTS = (64, 128, 256, 512, 1024, 4096, 8192)

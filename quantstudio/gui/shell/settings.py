@@ -8,8 +8,8 @@ from pathlib import Path
 from PySide6.QtCore import QByteArray, QObject, QSettings, Signal
 
 from quantstudio.core.folders import config_folder
-from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.theme import ThemeChoice
+from quantstudio.workspace.runs.job_specs import EngineOptions
 
 RECENT_KEPT = 10
 LAYOUT_VERSION = 1

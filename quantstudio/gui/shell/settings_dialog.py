@@ -25,11 +25,11 @@ from PySide6.QtWidgets import (
 )
 from shiboken6 import isValid
 
-from quantstudio.gui.engine_jobs import EngineOptions
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import ThemeChoice
 from quantstudio.gui.widgets.dialog import Dialog
+from quantstudio.workspace.runs.job_specs import EngineOptions
 
 MOST_THREADS = 256
 LARGEST_BATCH = 1024

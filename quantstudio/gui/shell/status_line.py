@@ -9,8 +9,8 @@ from quantstudio.core.events import JobState
 from quantstudio.core.figures import count, counted, size
 from quantstudio.gui.facts.job_facts import progress_text
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_values import JobRow
 from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.workspace.values import JobRow
 
 
 class StatusLine(QObject):

@@ -17,8 +17,8 @@ from quantstudio.core.results import VariantResult
 from quantstudio.gui.facts.variant_facts import METRIC_NAMES, metric_text
 from quantstudio.gui.session import Variant
 from quantstudio.gui.theme import current_theme, ui_font
-from quantstudio.gui.variant_names import BETWEEN
 from quantstudio.gui.widgets.row_table import side_of
+from quantstudio.workspace.names import BETWEEN
 
 Index = QModelIndex | QPersistentModelIndex
 

@@ -8,10 +8,10 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QDialogButtonBox, QHBoxLayout, QLabel, QLineEdit, QWidget
 
 from quantstudio.gui.documents import STATE_SUFFIXES
-from quantstudio.gui.session_values import TrustRequest
 from quantstudio.gui.theme import icon_pixmap
 from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.project.references import is_callable_name
+from quantstudio.workspace.values import TrustRequest
 
 
 class TrustDialog(Dialog):

@@ -19,9 +19,9 @@ from PySide6.QtWidgets import (
 from quantstudio.core.events import JobState
 from quantstudio.gui.facts.job_facts import time_left
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_values import JobRow
 from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.workspace.values import JobRow
 
 _ICONS = {
     JobState.QUEUED: ("more", "muted"),

@@ -9,8 +9,8 @@ from PySide6.QtGui import QColor, QFontDatabase, QGuiApplication, QTextCharForma
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_values import LogLine, NoticeLevel
 from quantstudio.gui.theme import current_theme, theme_hub
+from quantstudio.workspace.values import LogLine, NoticeLevel
 
 LINES_KEPT = 5000
 _ROLES = {

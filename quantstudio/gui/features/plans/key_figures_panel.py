@@ -20,10 +20,10 @@ from quantstudio.gui.facts.variant_facts import (
     speedup_text,
 )
 from quantstudio.gui.session import Session, Variant
-from quantstudio.gui.session_values import NOT_TESTED
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
+from quantstudio.workspace.values import NOT_TESTED
 
 BAD_POINTS = 1.0  # a significant loss of more than one point is more than something to look at
 NO_MODEL = "Open a model"

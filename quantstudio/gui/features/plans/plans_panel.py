@@ -19,9 +19,9 @@ from quantstudio.core.figures import NOTHING, milliseconds, percent, size
 from quantstudio.core.predict.table import Prediction
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.session import Session
-from quantstudio.gui.session_values import Plan, Variant
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.refresher import Refresher
+from quantstudio.workspace.values import Plan, Variant
 
 _COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
 _ICONS = {"add": "plus", "duplicate": "copy", "rename": "edit", "delete": "delete"}

@@ -8,8 +8,8 @@ from quantstudio.core import figures
 from quantstudio.core.precision import Precision
 from quantstudio.core.search_results import BudgetObstacle
 from quantstudio.gui.search_outlook import Reference
-from quantstudio.gui.search_terms import DEFAULT_DROP_POINTS
 from quantstudio.gui.widgets.bound_row import Bound
+from quantstudio.workspace.search_terms import DEFAULT_DROP_POINTS
 
 _KILO, _MEGA = 1e3, 1e6
 _LARGE_BYTES = 2_000_000

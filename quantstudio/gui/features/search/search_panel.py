@@ -26,7 +26,6 @@ from quantstudio.gui.facts.plan_facts import change_text, figures_of
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text, reachable_text
 from quantstudio.gui.search_outlook import FAMILY_TEXTS, Reference, broken_bounds, is_foreseen, references
 from quantstudio.gui.search_run import plan_name
-from quantstudio.gui.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon_pixmap, theme_hub
 from quantstudio.gui.widgets.bound_row import BoundRow
@@ -35,6 +34,7 @@ from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.gui.widgets.tag import PREDICTED, Tag
+from quantstudio.workspace.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
 
 WIDTH_PX = 298
 _ICON_PX = 13

@@ -21,9 +21,9 @@ from quantstudio.gui.plots.sensitivity_threshold import (
     layers_below,
     level_for,
 )
-from quantstudio.gui.recipe_edits import PrecisionKey, form_of, with_threshold
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.workspace.recipe_edits import PrecisionKey, form_of, with_threshold
 
 AS_IS = ""
 EFFECT_MS = 60

@@ -10,11 +10,11 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
-from quantstudio.gui.session_state import BuiltVariant, SessionState
 from quantstudio.project.references import ReferenceKind
 from quantstudio.project.results import Variant as StoredVariant
 from quantstudio.project.store import Project
 from quantstudio.project.values import Written
+from quantstudio.workspace.state import BuiltVariant, SessionState
 
 SENSITIVITY = "sensitivity"
 CALIBRATION = "calibration"

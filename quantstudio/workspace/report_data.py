@@ -1,4 +1,4 @@
-"""What a sitting or a project file knows, as a report takes it. Needs no Qt: the command line reports too."""
+"""What a session or a project file knows, as a report takes it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from quantstudio import __version__
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult, VariantResult
-from quantstudio.gui.keeper import Keeper
-from quantstudio.gui.session_state import SessionState
 from quantstudio.project.store import Project
 from quantstudio.report.data import ReportData
+from quantstudio.workspace.keeper import Keeper
+from quantstudio.workspace.state import SessionState
 
 
 def project_report(project: Project) -> ReportData:

@@ -16,7 +16,7 @@ from quantstudio.core.predict.model import (
 )
 from quantstudio.core.predict.table import Prediction, PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe
-from quantstudio.gui.session_state import SessionState
+from quantstudio.workspace.state import SessionState
 
 
 class WhatIf:

@@ -14,8 +14,8 @@ from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.gui.search_terms import SearchTerms
 from quantstudio.jobs.spec import JobSpec, new_job
+from quantstudio.workspace.search_terms import SearchTerms
 
 TASKS = "quantstudio.engine.tasks."
 

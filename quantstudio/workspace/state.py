@@ -17,7 +17,7 @@ from quantstudio.core.results import (
 )
 from quantstudio.core.search_results import SearchResult
 from quantstudio.core.statistics import Statistics, WeightStatistics
-from quantstudio.gui.session_values import Variant
+from quantstudio.workspace.values import Variant
 
 
 @dataclass(frozen=True, slots=True)

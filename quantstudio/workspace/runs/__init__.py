@@ -1,0 +1,1 @@
+"""Engine work: which task makes which finding, what follows from what, what is known already."""
