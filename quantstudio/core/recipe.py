@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -15,11 +15,11 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, WeightRange, scheme_name
+from quantstudio.core.steps import Step
 
-RECIPE_SCHEMA = "quantstudio.recipe/1"
+RECIPE_SCHEMA = "quantstudio.recipe/2"
+DEFAULT_SEED = 0
 TARGETS = ("cpu-x86-vnni",)
-
-_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 
 
 class RangeMethod(StrEnum):
@@ -119,12 +119,14 @@ class Recipe:
     Attributes:
         rules: In order; the last rule that matches a layer decides. A layer no rule matches stays FP32, and
             so does one whose deciding rule asks for something the layer cannot have, if the rule is a
-            pattern; an exact rule that cannot be met is an error (see `resolve`).
+            pattern; an exact rule that cannot be met is an error (see `effective_plan.resolve`).
         calibration: Range settings for every static tensor.
         activation_scope: Which tensors static quantization covers.
         activation_ranges: Activation ranges set by hand.
         weight_ranges: Weight clip ranges set by hand; `tensor` is the layer's name.
         target: Hardware the integer types are chosen for.
+        steps: What happens to the graph before it is quantized, in order; those that are off do nothing.
+        seed: Of the random numbers a step draws.
     """
 
     rules: tuple[LayerRule, ...] = ()
@@ -133,11 +135,20 @@ class Recipe:
     activation_ranges: tuple[RangeOverride, ...] = ()
     weight_ranges: tuple[RangeOverride, ...] = ()
     target: str = "cpu-x86-vnni"
+    steps: tuple[Step, ...] = ()
+    seed: int = DEFAULT_SEED
 
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON; equal recipes have equal digests."""
-        text = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"))
+        values = to_json(self)
+        # What version 1 could not say is left out where it says nothing: built files name their recipe by
+        # this digest, and those of an old recipe must stay the same byte for byte.
+        if not self.steps:
+            del values["steps"]
+        if self.seed == DEFAULT_SEED:
+            del values["seed"]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def scheme_for(self, layer: LayerInfo) -> LayerScheme:
@@ -168,51 +179,6 @@ class Recipe:
         return {
             layer.name: asked[layer.name] if is_legal(layer, asked[layer.name]) else FP32 for layer in layers
         }
-
-    def resolve(self, layers: Iterable[LayerInfo]) -> dict[str, LayerScheme]:
-        """Scheme of every layer by name.
-
-        Raises:
-            RecipeError: an exact rule names a layer that does not exist, or asks for a precision it cannot
-                have; a weight range is reversed; the target is unknown.
-        """
-        if self.target not in TARGETS:
-            raise RecipeError(f"unknown target {self.target!r}", hint=f"Known targets: {', '.join(TARGETS)}")
-        listed = {layer.name: layer for layer in layers}
-        for rule in self.rules:
-            if rule.is_exact:
-                self._check_exact(rule, listed)
-        for override in self.weight_ranges:
-            if override.tensor not in listed:
-                raise RecipeError(
-                    f"the recipe clips the weights of layer {override.tensor!r}, which is not in this model",
-                    hint="Remove that weight range or open the model the recipe was made for",
-                )
-            if not -_LARGEST_FLOAT32 <= override.low < override.high <= _LARGEST_FLOAT32:
-                raise RecipeError(
-                    f"weight range [{override.low:g}, {override.high:g}] is no range of numbers",
-                    where=override.tensor,
-                    hint="Give a finite range with low below high",
-                )
-        return self.schemes(tuple(listed.values()))
-
-    @staticmethod
-    def _check_exact(rule: LayerRule, listed: dict[str, LayerInfo]) -> None:
-        for name in rule.names:
-            if name not in listed:
-                raise RecipeError(
-                    f"the recipe names layer {name!r}, which is not in this model",
-                    hint="Run `quantstudio inspect MODEL` for the layer names, or use a pattern with *",
-                )
-            layer = listed[name]
-            if not is_legal(layer, rule.scheme):
-                can = ", ".join(layer.schemes) or "fp32"
-                raise RecipeError(
-                    f"the layer cannot be {rule.scheme.label}"
-                    + (f" ({layer.reason})" if layer.reason else ""),
-                    where=name,
-                    hint=f"It can be: {can}",
-                )
 
     def assign(self, names: Sequence[str], scheme: LayerScheme) -> Recipe:
         """The recipe with these layers set to the scheme, and no older exact rule left for them."""

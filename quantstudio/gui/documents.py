@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside, written_together
 from quantstudio.core.onnx_outline import is_whole_onnx
@@ -276,7 +277,7 @@ class Documents(QObject):
         try:
             recipe = read_recipe_file(Path(path)).recipe
             if self._session.model is not None:
-                recipe.resolve(self._session.layers)
+                resolve(recipe, self._session.layers)
         except QuantStudioError as error:
             self._say(error)
             return

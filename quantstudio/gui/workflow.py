@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from quantstudio.core.codec import from_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import LayerFinished
 from quantstudio.core.figures import counted, number, percent, significant, size
@@ -215,7 +216,7 @@ class Workflow:
                 if on_built is not None:
                     on_built()
                 return None
-            recipe.resolve(session.layers)
+            resolve(recipe, session.layers)
             state = session.state
             digest = state.statistics_digest
             made.update(recipe=recipe, plan=plan, digest=digest)

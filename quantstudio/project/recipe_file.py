@@ -17,7 +17,10 @@ from quantstudio.core.recipe import RECIPE_SCHEMA, Recipe
 from quantstudio.project.references import is_callable_name
 
 # Lists of which every entry gets a line of its own.
-_LINE_LISTS = frozenset({"rules", "activation_ranges", "weight_ranges"})
+_LINE_LISTS = frozenset({"steps", "rules", "activation_ranges", "weight_ranges"})
+_SCHEMA_1 = "quantstudio.recipe/1"
+# What version 1 did not know of.
+_SINCE_2 = ("steps", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class RecipeFile:
         output: What it gave.
         statistics: Statistics file the ranges come from; None where the data is calibrated with.
         quantstudio: Version that wrote it.
-        schema: Always "quantstudio.recipe/1".
+        schema: Always "quantstudio.recipe/2"; files of version 1 are brought up to it when they are read.
     """
 
     recipe: Recipe
@@ -167,7 +170,9 @@ def parse_recipe(text: str, where: str) -> RecipeFile:
     except ValueError as error:
         raise _not_a_recipe(where, str(error)) from error
     schema = values.get("schema") if isinstance(values, dict) else None
-    if schema != RECIPE_SCHEMA:
+    if schema == _SCHEMA_1:
+        values = _from_version_1(values, where)
+    elif schema != RECIPE_SCHEMA:
         name, _, _ = RECIPE_SCHEMA.partition("/")
         if isinstance(schema, str) and schema.startswith(f"{name}/"):
             raise RecipeError(f"the recipe is of version {schema!r}", where=where, hint="Update QuantStudio")
@@ -182,6 +187,19 @@ def parse_recipe(text: str, where: str) -> RecipeFile:
         ) from error
     _check(file, where)
     return file
+
+
+def _from_version_1(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """A file of version 1 as version 2 says the same."""
+    recipe = values.get("recipe")
+    unknown = [name for name in _SINCE_2 if isinstance(recipe, dict) and name in recipe]
+    if unknown:
+        raise RecipeError(
+            f"the recipe has a wrong field: recipe.{unknown[0]}: version 1 of recipes does not have it",
+            where=where,
+            hint=f'Set "schema" to "{RECIPE_SCHEMA}"',
+        )
+    return {**values, "schema": RECIPE_SCHEMA}
 
 
 def _check(file: RecipeFile, where: str) -> None:

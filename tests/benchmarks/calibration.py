@@ -27,7 +27,7 @@ from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import open_session, run
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.quantization.build import build_variant
+from tests.engine.recipe_builds import build_variant
 from tests.shared_data import MODELS, TRAIN, TRANSFORM
 
 BATCHES = (8, 16, 32, 64, 128)

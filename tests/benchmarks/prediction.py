@@ -37,8 +37,8 @@ from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.quantization.emit import emit
 from quantstudio.engine.search.space import at_bits
+from tests.engine.recipe_builds import emit
 from tests.shared_data import MODELS, TEST, TRAIN, TRANSFORM
 
 NETS = ("fmnist_resnet", "fmnist_mobilenet", "fmnist_vit")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantstudio.core.codec import from_json, to_json
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import (
@@ -76,7 +77,7 @@ def test_that_the_last_matching_rule_decides() -> None:
     recipe = Recipe(
         (LayerRule(STATIC_INT8), LayerRule(FP32, op_types=("Conv",)), LayerRule(FP16, ("stem*",)))
     )
-    assert recipe.resolve(LAYERS) == {
+    assert resolve(recipe, LAYERS).schemes == {
         "stem/conv": FP16,
         "block[0].conv": FP32,
         "head": STATIC_INT8,
@@ -85,7 +86,7 @@ def test_that_the_last_matching_rule_decides() -> None:
 
 
 def test_that_a_layer_no_rule_speaks_about_stays_float() -> None:
-    assert set(Recipe().resolve(LAYERS).values()) == {FP32}
+    assert set(resolve(Recipe(), LAYERS).schemes.values()) == {FP32}
 
 
 def test_that_a_rule_matches_names_and_operators_together() -> None:
@@ -111,8 +112,8 @@ def test_that_only_star_and_question_mark_are_special(pattern: str, name: str, m
 
 def test_that_a_pattern_leaves_layers_that_cannot_follow_float() -> None:
     recipe = Recipe((LayerRule(DYNAMIC_INT8),))
-    assert recipe.resolve(LAYERS)["stem/conv"] == FP32
-    assert recipe.resolve(LAYERS)["head"] == DYNAMIC_INT8
+    assert resolve(recipe, LAYERS).schemes["stem/conv"] == FP32
+    assert resolve(recipe, LAYERS).schemes["head"] == DYNAMIC_INT8
     assert recipe.asked_scheme(LAYERS[0]) == DYNAMIC_INT8
 
 
@@ -130,17 +131,17 @@ def test_that_a_pattern_leaves_layers_that_cannot_follow_float() -> None:
 )
 def test_that_an_exact_rule_that_cannot_be_met_is_an_error(recipe: Recipe, text: str) -> None:
     with pytest.raises(RecipeError, match=text):
-        recipe.resolve(LAYERS)
+        resolve(recipe, LAYERS)
 
 
 def test_that_the_refusal_says_why_and_what_instead() -> None:
     with pytest.raises(RecipeError, match="only a scale") as caught:
-        Recipe((LayerRule(STATIC_INT8, ("norm",)),)).resolve(LAYERS)
+        resolve(Recipe((LayerRule(STATIC_INT8, ("norm",)),)), LAYERS)
     assert caught.value.hint == "It can be: fp32"
 
 
 def test_that_an_exact_rule_for_float_is_always_legal() -> None:
-    assert Recipe((LayerRule(FP32, NAMES),)).resolve(LAYERS) == dict.fromkeys(NAMES, FP32)
+    assert resolve(Recipe((LayerRule(FP32, NAMES),)), LAYERS).schemes == dict.fromkeys(NAMES, FP32)
 
 
 def test_that_assigning_replaces_older_exact_rules() -> None:

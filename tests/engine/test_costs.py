@@ -17,10 +17,10 @@ from quantstudio.core.samples import sample
 from quantstudio.core.statistics_file import load_statistics
 from quantstudio.engine.analysis import costs
 from quantstudio.engine.model.open import load_graph
-from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.tasks.calibration import calibrate
 from quantstudio.engine.tasks.costs import costs as costs_task
 from quantstudio.engine.tasks.models import open_model
+from tests.engine.recipe_builds import build_variant
 
 SAMPLE = sample("digits_resnet")
 # Tables of times and bytes alone: nothing here reads the emission or the file.

@@ -10,13 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import FP32, STATIC_INT8
 from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.quantization.build import build_variant, check_float_weights
+from quantstudio.engine.quantization.build import check_float_weights
 from tests.engine.builders import conv_net, model, node, outputs_of, random, save, value
 from tests.engine.quantization_cases import statistics_of
+from tests.engine.recipe_builds import build_variant
 
 INT8 = np.array([[1, -2, 3], [4, 5, -6], [7, 8, 9], [-10, 11, 12]], np.int8)
 
@@ -111,7 +113,7 @@ def test_that_a_quantized_file_opens_and_is_refused_with_what_to_do(make, tmp_pa
 
 def test_that_a_recipe_that_changes_nothing_copies_a_quantized_file(tmp_path):
     opened = open_model(save(qdq(), tmp_path))
-    check_float_weights(opened, Recipe(()))
+    check_float_weights(opened, resolve(Recipe(()), opened.layers))
     build_variant(opened, None, Recipe((LayerRule(FP32),)), tmp_path / "q.onnx")
     x = random(3, 4)
     assert np.array_equal(outputs_of(tmp_path / "q.onnx", {"x": x})[0], outputs_of(qdq(), {"x": x})[0])

@@ -14,8 +14,8 @@ from quantstudio.core.errors import VerificationError
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.model.verify import verify
-from quantstudio.engine.quantization.build import build_variant
 from tests.engine.builders import conv_net, graph, model, node, op_types, outputs_of, random, save, value
+from tests.engine.recipe_builds import build_variant
 
 
 def stored_as(made: ModelProto, kind: int) -> ModelProto:

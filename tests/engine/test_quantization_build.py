@@ -13,8 +13,6 @@ from quantstudio.core.recipe import CalibrationSettings, RangeMethod, uniform_re
 from quantstudio.engine.graph.runtime import open_session
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.quantization import build as build_module
-from quantstudio.engine.quantization.build import build_variant
-from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.probe import probe_feeds
 from tests.engine.quantization_cases import (
     NetBuilder,
@@ -25,6 +23,7 @@ from tests.engine.quantization_cases import (
     residual_net,
     statistics_of,
 )
+from tests.engine.recipe_builds import build_variant, emit_with_plan
 
 STATIC = uniform_recipe(STATIC_INT8, calibration=CalibrationSettings(method=RangeMethod.MINMAX))
 

@@ -31,7 +31,7 @@ from quantstudio.core.recipe import (
     uniform_recipe,
 )
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.quantization.emit import RECIPE_KEY, VARIANT_KEY, emit, emit_with_plan
+from quantstudio.engine.quantization.emit import RECIPE_KEY, VARIANT_KEY
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
@@ -44,6 +44,7 @@ from tests.engine.quantization_cases import (
     residual_net,
     statistics_of,
 )
+from tests.engine.recipe_builds import emit, emit_with_plan
 
 MINMAX = CalibrationSettings(method=RangeMethod.MINMAX)
 STATIC = uniform_recipe(STATIC_INT8, calibration=MINMAX)

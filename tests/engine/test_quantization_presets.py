@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import BuildError, DataError, RecipeError
 from quantstudio.core.events import NullReporter, Severity
 from quantstudio.core.precision import FP32, STATIC_INT8
@@ -118,7 +119,7 @@ def test_that_candidates_fit_the_kind_of_network(tmp_path):
     candidates = {c.name: c for c in auto_candidates(opened(residual_net(), tmp_path), settings)}
     assert "static convolutions, dynamic products" in candidates
     graph = opened(residual_net(), tmp_path)
-    narrow = candidates["static, narrow convolutions float"].recipe.resolve(graph.layers)
+    narrow = resolve(candidates["static, narrow convolutions float"].recipe, graph.layers).schemes
     assert [name for name, scheme in narrow.items() if scheme == FP32] == ["stem"]
     weighted = candidates["static on weighted layers"].recipe
     assert weighted.activation_scope is ActivationScope.WEIGHTED
@@ -242,10 +243,10 @@ def test_that_auto_goes_on_without_a_candidate_that_cannot_be_built(residual, tm
     graph, dataset = residual
     build = build_variant
 
-    def refusing(graph, statistics, recipe, output, **options):
-        if recipe.activation_scope is ActivationScope.WEIGHTED:
+    def refusing(graph, statistics, plan, output, **options):
+        if plan.activation_scope is ActivationScope.WEIGHTED:
             raise BuildError("the runtime runs it as QLinearConv", where="block1")
-        return build(graph, statistics, recipe, output, **options)
+        return build(graph, statistics, plan, output, **options)
 
     class Messages(NullReporter):
         texts: list[str] = []  # noqa: RUF012  one reporter in this test
@@ -269,7 +270,7 @@ def test_that_auto_goes_on_without_static_precisions_where_activations_are_infin
     np.savez(tmp_path / "data.npz", x=normal(40, 6, 32))
     dataset = open_dataset(DataSpec(str(tmp_path / "data.npz")), graph.summary.inputs)
     recipe, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
-    assert not any(scheme.is_static for scheme in recipe.resolve(graph.layers).values())
+    assert not resolve(recipe, graph.layers).is_static
     assert built.size_bytes > 0
 
 

@@ -15,9 +15,9 @@ from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.search import presets
 from quantstudio.engine.search.presets import build_preset
+from tests.engine.recipe_builds import build_variant
 from tests.shared_data import MODELS, TEST, THIRD_PARTY, TRAIN, TRANSFORM, needs_shared
 
 # Of 10,000: enough to see a loss, few enough for a test.

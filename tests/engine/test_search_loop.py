@@ -9,6 +9,7 @@ import pytest
 
 from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import JobCancelled, RecipeError
 from quantstudio.core.events import CancelToken, NullReporter
 from quantstudio.core.packing import packed_plan
@@ -57,14 +58,14 @@ def found(net, tmp_path, *, pins=(), test=None, family=ActivationFamily.AUTO, **
 
 
 def weights_of(point, graph):
-    schemes = point.recipe.resolve(graph.layers)
+    schemes = resolve(point.recipe, graph.layers).schemes
     return {layer.name: schemes[layer.name].weights for layer in graph.layers}
 
 
 def test_that_average_bits_are_kept_and_no_single_precision_is_better(net, tmp_path):
     graph, data = net
     result = found(net, tmp_path, average_bits=4.5)
-    schemes = result.chosen.recipe.resolve(graph.layers)
+    schemes = resolve(result.chosen.recipe, graph.layers).schemes
     sizes = {layer.name: int(np.prod(layer.weight_shape)) for layer in graph.layers}
     bits = sum(sizes[n] * schemes[n].weights.bits for n in sizes) / sum(sizes.values())
     assert bits <= 4.5
@@ -120,7 +121,7 @@ def test_that_a_file_smaller_than_int8_packs_its_weights(net, tmp_path):
     limit = int(int8.size_bytes * 0.8)
     result = found(net, tmp_path, max_size_bytes=limit)
     assert (tmp_path / "out.onnx").stat().st_size <= limit
-    assert WEIGHT_INT4 in result.chosen.recipe.resolve(net[0].layers).values()
+    assert WEIGHT_INT4 in resolve(result.chosen.recipe, net[0].layers).schemes.values()
 
 
 def test_that_pins_hold_in_every_plan_of_the_front(net, tmp_path):
@@ -289,7 +290,7 @@ def test_that_query_key_and_value_share_one_precision_in_every_plan(tmp_path):
     result = search(graph, data, tmp_path / "out.onnx", request)
     assert any(group.kind is GroupKind.ATTENTION for group in result.groups)
     for point in (*result.front, *result.tried, result.chosen):
-        schemes = point.recipe.resolve(graph.layers)
+        schemes = resolve(point.recipe, graph.layers).schemes
         assert schemes["query"] == schemes["key"] == schemes["value"]
     assert len({weights_of(p, graph)["query"] for p in result.front}) > 1
 
@@ -350,7 +351,7 @@ def test_that_weights_alone_can_be_searched(tmp_path):
         SearchBudget(average_bits=6), ActivationFamily.WEIGHT_ONLY, samples=32, time_chosen=False
     )
     result = search(graph, data, tmp_path / "out.onnx", request)
-    schemes = result.chosen.recipe.resolve(graph.layers)
+    schemes = resolve(result.chosen.recipe, graph.layers).schemes
     assert all(s.is_weight_only or s.is_float for s in schemes.values())
     onnx.checker.check_model(str(tmp_path / "out.onnx"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 import quantstudio
 from quantstudio.core.data_spec import Transform
 from quantstudio.core.errors import OutputError, RecipeError
-from quantstudio.core.precision import FP32, STATIC_INT8
-from quantstudio.core.recipe import LayerRule, RangeOverride, Recipe
+from quantstudio.core.precision import FP32, STATIC_INT8, WEIGHT_INT8
+from quantstudio.core.recipe import LayerRule, RangeOverride, Recipe, uniform_recipe
+from quantstudio.core.steps import Step
 from quantstudio.project.recipe_file import (
     DataSource,
     ModelSource,
@@ -69,7 +71,7 @@ def test_that_every_rule_has_a_line_of_its_own() -> None:
     assert len(rules) == 2
     assert '"größe/ж"' in rules[1]
     assert all(json.loads(line.strip().rstrip(",")) for line in rules)
-    assert lines[1] == '  "schema": "quantstudio.recipe/1",'
+    assert lines[1] == '  "schema": "quantstudio.recipe/2",'
     assert lines[2] == f'  "quantstudio": "{quantstudio.__version__}",'
 
 
@@ -122,7 +124,7 @@ def test_that_a_path_of_another_system_is_left_alone(tmp_path: Path, path: str) 
 def test_that_a_short_recipe_can_be_written_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text(
-        '{"schema": "quantstudio.recipe/1", "recipe": {"rules": ['
+        '{"schema": "quantstudio.recipe/2", "recipe": {"rules": ['
         '{"scheme": {"weights": "int8", "activations": "int8"}}]}}',
         encoding="utf-8-sig",
     )
@@ -157,8 +159,8 @@ def text_with(**changes: Any) -> str:
         pytest.param("{}", '"schema" is None', id="no schema"),
         pytest.param("[" * 200_000, "nested too deeply", id="deep"),
         pytest.param('{"schema": "quantstudio.inspect/1"}', "'quantstudio.inspect/1', not", id="other"),
-        pytest.param('{"schema": "quantstudio.recipe/2"}', "version.*Update QuantStudio", id="newer"),
-        pytest.param('{"schema": "quantstudio.recipe/1"}', "field 'recipe' is missing", id="no recipe"),
+        pytest.param('{"schema": "quantstudio.recipe/3"}', "version.*Update QuantStudio", id="newer"),
+        pytest.param('{"schema": "quantstudio.recipe/2"}', "field 'recipe' is missing", id="no recipe"),
         pytest.param('{"schema": 1, "schema": 2}', "'schema' is there twice", id="twice"),
         pytest.param(text_with(recipe__rules=3), "recipe.rules: expected a list, found int", id="rules"),
         pytest.param(
@@ -201,3 +203,35 @@ def test_that_text_is_read_without_touching_paths() -> None:
     file = parse_recipe(text_with(), "here")
     assert file.data is not None
     assert file.data.path == "d.npz"
+
+
+def test_that_a_file_of_version_1_opens_as_one_of_version_2(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    old = {
+        "schema": "quantstudio.recipe/1",
+        "quantstudio": "0.9",
+        "recipe": {"rules": [{"scheme": {"weights": "int8"}}], "target": "cpu-x86-vnni"},
+    }
+    path.write_text(json.dumps(old), "utf-8")
+    file = read_recipe_file(path)
+    assert file.recipe == uniform_recipe(WEIGHT_INT8)
+    assert (file.recipe.steps, file.recipe.seed) == ((), 0)
+    write_recipe_file(path, file)
+    assert '"schema": "quantstudio.recipe/2"' in path.read_text("utf-8")
+    assert read_recipe_file(path) == file
+
+
+def test_that_steps_get_a_line_each_and_survive_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    steps = (Step("equalize", {"rounds": 20}), Step("bias", is_on=False))
+    file = RecipeFile(replace(uniform_recipe(WEIGHT_INT8), steps=steps, seed=7))
+    write_recipe_file(path, file)
+    assert read_recipe_file(path).recipe == file.recipe
+    line = '      {"name": "equalize", "settings": {"rounds": 20}, "is_on": true},'
+    assert line in path.read_text("utf-8").splitlines()
+
+
+def test_that_a_step_in_a_file_of_version_1_is_refused() -> None:
+    text = '{"schema": "quantstudio.recipe/1", "recipe": {"steps": []}}'
+    with pytest.raises(RecipeError, match=r"recipe.steps: version 1 of recipes does not have it"):
+        parse_recipe(text, "old.json")

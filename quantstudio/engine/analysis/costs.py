@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.precision import NAMED_SCHEMES, STATIC_INT8
@@ -132,7 +133,7 @@ def _emitted(
     graph: Graph, statistics: Statistics | None, name: str, folder: Path, cancel: CancelToken
 ) -> _Uniform:
     recipe = Recipe() if name == "fp32" else uniform_recipe(name)
-    emission = emit_with_plan(graph, statistics, recipe, cancel)
+    emission = emit_with_plan(graph, statistics, resolve(recipe, graph.layers), cancel)
     path = folder / f"{name}.onnx"
     path.write_bytes(emission.model.SerializeToString(deterministic=True))
     return _Uniform(emission, path, weight_bytes_by_layer(graph.layers, emission))
@@ -193,7 +194,8 @@ def _border_plans(
         cancel.raise_if_set()
         names = [name for position, name in enumerate(able) if position % period in rests]
         path = folder / f"border{index}.onnx"
-        model = emit_with_plan(graph, statistics, Recipe().assign(names, STATIC_INT8), cancel).model
+        plan = resolve(Recipe().assign(names, STATIC_INT8), graph.layers)
+        model = emit_with_plan(graph, statistics, plan, cancel).model
         path.write_bytes(model.SerializeToString(deterministic=True))
         plans.append(_Border(frozenset(names), path))
     return plans

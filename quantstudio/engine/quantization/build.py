@@ -12,11 +12,10 @@ import numpy as np
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
+from quantstudio.core.effective_plan import EffectivePlan, is_fp32
 from quantstudio.core.errors import BuildError, MeasureError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.files import file_digest, written_beside
-from quantstudio.core.precision import LayerScheme, Precision
-from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, BuiltLayer
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.graph.graph import Graph
@@ -36,24 +35,24 @@ _STAGES = 4
 def build_variant(
     graph: Graph,
     statistics: Statistics | None,
-    recipe: Recipe,
+    plan: EffectivePlan,
     output: Path,
     *,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> BuildResult:
-    """Write the variant a recipe describes and prove what it is.
+    """Write the variant a plan describes and prove what it is.
 
     Args:
-        graph: Normalised model.
-        statistics: Activation statistics; only static layers need them.
-        recipe: What every layer becomes.
+        graph: Normalised model, after the steps of the plan.
+        statistics: Activation statistics of that graph; only static layers need them.
+        plan: What every layer becomes.
         output: Where the ONNX file goes; an existing file is replaced only when all checks pass.
         reporter: Told of every stage, and of every layer (kind "built").
         cancel: Looked at before every stage and node; ends a run in progress, too.
 
     Raises:
-        RecipeError: the recipe does not fit the model.
+        RecipeError: the plan does not fit the model, or changes nothing of it.
         CalibrationError: a static layer has no statistics.
         BuildError: the runtime runs a layer on integers that was asked to be float.
         ModelLoadError: the runtime refuses the variant.
@@ -69,9 +68,9 @@ def build_variant(
         reporter.progress(done, _STAGES, "stages", label)
 
     stage(0, "Writing the variant")
-    check_float_weights(graph, recipe)
-    _check_something_changes(graph, recipe)
-    emission = emit_with_plan(graph, statistics, recipe, token)
+    check_float_weights(graph, plan)
+    _check_something_changes(graph, plan)
+    emission = emit_with_plan(graph, statistics, plan, token)
     content = _serialized(emission.model)
     with written_beside(output) as temporary:
         temporary.write_bytes(content)
@@ -91,7 +90,7 @@ def build_variant(
         output=str(output),
         digest=digest,
         variant=emission.variant,
-        recipe_digest=recipe.digest,
+        recipe_digest=plan.recipe_digest,
         size_bytes=len(content),
         seconds=perf_counter() - started,
         layers=layers,
@@ -100,12 +99,12 @@ def build_variant(
     )
 
 
-def check_float_weights(graph: Graph, recipe: Recipe | None = None) -> None:
+def check_float_weights(graph: Graph, plan: EffectivePlan | None = None) -> None:
     """A file that was quantized before has no float weights to quantize from; a copy is no result.
 
     Args:
         graph: Normalised model.
-        recipe: What is asked; None for whatever can be. A recipe that keeps all as it is passes.
+        plan: What is asked; None for whatever can be. A plan that keeps all as it is passes.
 
     Raises:
         RecipeError: every weight that could be quantized already is.
@@ -113,7 +112,7 @@ def check_float_weights(graph: Graph, recipe: Recipe | None = None) -> None:
     stored = [layer for layer in graph.layers if layer.stored_as]
     if not stored or any(layer.quantizable and layer.weight_name for layer in graph.layers):
         return
-    if recipe is not None and all(_is_fp32(recipe.asked_scheme(layer)) for layer in graph.layers):
+    if plan is not None and all(is_fp32(scheme) for scheme in plan.asked.values()):
         return
     names = ", ".join(sorted({layer.stored_as for layer in stored}))
     raise RecipeError(
@@ -123,18 +122,17 @@ def check_float_weights(graph: Graph, recipe: Recipe | None = None) -> None:
     )
 
 
-def _check_something_changes(graph: Graph, recipe: Recipe) -> None:
-    """A recipe that asks for less precision and gets none anywhere is refused: a copy is no result.
+def _check_something_changes(graph: Graph, plan: EffectivePlan) -> None:
+    """A plan that asks for less precision and gets none anywhere is refused: a copy is no result.
 
     Raises:
-        RecipeError: no layer can be what the recipe asks; the message says why and what there is.
+        RecipeError: no layer can be what is asked; the message says why and what there is.
     """
-    resolved = recipe.resolve(graph.layers)
-    refused = [layer for layer in graph.layers if not _is_fp32(recipe.asked_scheme(layer))]
-    asked = {recipe.asked_scheme(layer).label for layer in refused}
+    refused = [layer for layer in graph.layers if not is_fp32(plan.asked[layer.name])]
+    asked = {plan.asked[layer.name].label for layer in refused}
     if not graph.layers:
-        asked = {rule.scheme.label for rule in recipe.rules if not _is_fp32(rule.scheme)}
-    if not asked or not all(_is_fp32(scheme) for scheme in resolved.values()):
+        asked = {scheme.label for scheme in plan.rule_schemes if not is_fp32(scheme)}
+    if not asked or not plan.is_float:
         return
     reasons = list(dict.fromkeys(layer.reason for layer in refused if layer.reason))[:2]
     can = sorted({name for layer in refused for name in layer.schemes} - {"fp32"})
@@ -143,10 +141,6 @@ def _check_something_changes(graph: Graph, recipe: Recipe) -> None:
         + (f" ({'; '.join(reasons)})" if reasons else ""),
         hint=f"Its layers can be: {', '.join(can)}" if can else "It has nothing to quantize",
     )
-
-
-def _is_fp32(scheme: LayerScheme) -> bool:
-    return scheme.is_float and scheme.weights is Precision.FP32
 
 
 def _serialized(model: onnx.ModelProto) -> bytes:

@@ -1,18 +1,19 @@
-"""Writes a variant: a pure function of graph, statistics and recipe that gives the same bytes every time."""
+"""Writes a variant: a pure function of graph, statistics and plan that gives the same bytes every time."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import BuildError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
-from quantstudio.core.recipe import Recipe
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.engine.graph.builder import (
@@ -55,48 +56,52 @@ class Emission:
     parts: dict[str, tuple[str, ...]]
 
 
-def emit(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> onnx.ModelProto:
-    """The variant a recipe describes.
+def emit(graph: Graph, statistics: Statistics | None, effective: EffectivePlan) -> onnx.ModelProto:
+    """The variant a plan describes.
 
     Args:
-        graph: Normalised model.
-        statistics: Activation statistics; only static layers need them.
-        recipe: What every layer becomes.
+        graph: Normalised model, after the steps of the plan.
+        statistics: Activation statistics of that graph; only static layers need them.
+        effective: What every layer becomes.
 
     Raises:
-        RecipeError: the recipe names a layer that is not there or a precision it cannot have.
+        RecipeError: a range is set for a tensor that does not exist.
         CalibrationError: a static layer has no statistics.
     """
-    return emit_with_plan(graph, statistics, recipe).model
+    return emit_with_plan(graph, statistics, effective).model
 
 
 def emit_with_plan(
-    graph: Graph, statistics: Statistics | None, recipe: Recipe, cancel: CancelToken | None = None
+    graph: Graph, statistics: Statistics | None, effective: EffectivePlan, cancel: CancelToken | None = None
 ) -> Emission:
     """As `emit`, with what was decided on the way; `cancel` is looked at before every node."""
-    schemes = recipe.resolve(graph.layers)
-    static = {name for name, scheme in schemes.items() if scheme.is_static}
+    static = {name for name, scheme in effective.schemes.items() if scheme.is_static}
     view = with_biases_joined(GraphView(graph.proto), static)
-    plan = make_plan(graph, view, statistics, recipe)
-    variant = variant_name(graph, statistics if plan.integer else None, recipe)
-    emitter = _Emitter(graph, view, plan, recipe, cancel or never_cancelled())
+    plan = make_plan(view, statistics, effective)
+    variant = variant_name(graph, statistics if plan.integer else None, effective)
+    emitter = _Emitter(graph, view, plan, effective.weight_ranges, cancel or never_cancelled())
     model = emitter.model()
-    for key, value in ((RECIPE_KEY, recipe.digest), (VARIANT_KEY, variant)):
+    for key, value in ((RECIPE_KEY, effective.recipe_digest), (VARIANT_KEY, variant)):
         model.metadata_props.add(key=key, value=value)
     return Emission(model, plan, variant, {name: tuple(nodes) for name, nodes in emitter.parts.items()})
 
 
-def variant_name(graph: Graph, statistics: Statistics | None, recipe: Recipe) -> str:
-    """Hash of all a variant is made from; statistics are None where the recipe reads none."""
+def variant_name(graph: Graph, statistics: Statistics | None, effective: EffectivePlan) -> str:
+    """Hash of all a file is made from, the recipe as written included; no statistics where none are read."""
     digest = hashlib.sha256()
-    for part in (graph.digest, statistics_digest(statistics) if statistics else "", recipe.digest):
+    for part in (graph.digest, statistics_digest(statistics) if statistics else "", effective.recipe_digest):
         digest.update(part.encode() + b"\n")
     return digest.hexdigest()
 
 
 class _Emitter:
     def __init__(
-        self, graph: Graph, view: GraphView, plan: Plan, recipe: Recipe, cancel: CancelToken
+        self,
+        graph: Graph,
+        view: GraphView,
+        plan: Plan,
+        clips: Mapping[str, tuple[float, float]],
+        cancel: CancelToken,
     ) -> None:
         self.graph = graph
         self.cancel = cancel
@@ -106,7 +111,7 @@ class _Emitter:
         self.constants = Constants(self.names)
         self.layers: dict[str, LayerInfo] = {layer.name: layer for layer in graph.layers}
         self.parts: dict[str, list[str]] = {}
-        self.clips = {o.tensor: (o.low, o.high) for o in recipe.weight_ranges}
+        self.clips = clips
         # A tensor the file must offer under its own name (outputs, what bodies read) keeps that name on the
         # float side; the name before the Q/DQ pair is then another one.
         public = view.outputs | view.captured

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import CalibrationError, RecipeError
-from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme, Precision
-from quantstudio.core.recipe import ActivationScope, Recipe
+from quantstudio.core.recipe import ActivationScope
 from quantstudio.core.statistics import Statistics
-from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.view import GraphView, attribute
 from quantstudio.engine.quantization.activations import ActivationParams, clamped_params, range_params
 
@@ -61,18 +60,15 @@ class Plan:
     barriers: frozenset[tuple[str, int]] = frozenset()
 
 
-def make_plan(graph: Graph, view: GraphView, statistics: Statistics | None, recipe: Recipe) -> Plan:
-    """The plan for a recipe.
+def make_plan(view: GraphView, statistics: Statistics | None, effective: EffectivePlan) -> Plan:
+    """Which tensors an effective plan puts on the integer grid.
 
     Raises:
-        RecipeError: a rule cannot be met.
+        RecipeError: a range is set for a tensor that does not exist.
         CalibrationError: a layer is static and there are no statistics for what it reads.
     """
-    schemes = recipe.resolve(graph.layers)
-    _check_ranges(view, recipe)
-    notes = {layer.name: _refusal(layer, recipe) for layer in graph.layers}
-    layers = {layer.name: layer for layer in graph.layers}
-    _apply_scope(layers, schemes, notes, recipe)
+    _check_ranges(view, effective)
+    schemes, notes = dict(effective.schemes), dict(effective.notes)
     nodes = {node.name: node for node in view.nodes}
     for name, scheme in schemes.items():
         if name in nodes and not scheme.is_float:
@@ -80,7 +76,6 @@ def make_plan(graph: Graph, view: GraphView, statistics: Statistics | None, reci
             if reason:
                 schemes[name], notes[name] = LayerScheme(), reason
     static = [node for node in view.nodes if node.name in schemes and schemes[node.name].is_static]
-    notes = {name: note for name, note in notes.items() if note}
     if not static:
         return Plan(schemes, notes)
     if statistics is None:
@@ -89,16 +84,16 @@ def make_plan(graph: Graph, view: GraphView, statistics: Statistics | None, reci
             where=static[0].name,
             hint="Calibrate first, or choose a dynamic or weight-only precision",
         )
-    planner = _StaticPlanner(view, statistics, recipe, schemes, static)
+    planner = _StaticPlanner(view, statistics, effective, schemes, static)
     return replace(planner.plan(), notes=notes)
 
 
-def _check_ranges(view: GraphView, recipe: Recipe) -> None:
+def _check_ranges(view: GraphView, effective: EffectivePlan) -> None:
     known = view.inputs.union(view.producer)
-    for override in recipe.activation_ranges:
-        if override.tensor not in known:
+    for tensor in effective.activation_ranges:
+        if tensor not in known:
             raise RecipeError(
-                f"the recipe sets the range of tensor {override.tensor!r}, which is not in this model",
+                f"the recipe sets the range of tensor {tensor!r}, which is not in this model",
                 hint="Remove that range or open the model the recipe was made for",
             )
 
@@ -109,34 +104,6 @@ def activation_inputs(node: onnx.NodeProto, view: GraphView) -> Iterator[tuple[i
     for index, name in enumerate(node.input[:count]):
         if name and not view.is_constant(name):
             yield index, name
-
-
-def _refusal(layer: LayerInfo, recipe: Recipe) -> str:
-    asked, given = recipe.asked_scheme(layer), recipe.scheme_for(layer)
-    if asked == given:
-        return ""
-    why = layer.reason or f"no {asked.label} form of {layer.op_type}"
-    if not layer.reason and not layer.weight_name:
-        why = f"it multiplies two activations, and there is no {asked.label} form of that"
-    elif not layer.reason and layer.scope and asked.is_static:
-        why = "inside a control-flow body, where nothing is calibrated"
-    return f"{asked.label} asked; stays FP32: {why}"
-
-
-def _apply_scope(
-    layers: Mapping[str, LayerInfo],
-    schemes: dict[str, LayerScheme],
-    notes: dict[str, str],
-    recipe: Recipe,
-) -> None:
-    """Products of two activations stay float under WEIGHTED, unless a rule names them one by one."""
-    if recipe.activation_scope is not ActivationScope.WEIGHTED:
-        return
-    named = {name for rule in recipe.rules if rule.is_exact for name in rule.names}
-    for name, layer in layers.items():
-        if not layer.weight_name and schemes[name].is_static and name not in named:
-            schemes[name] = LayerScheme()
-            notes[name] = "stays FP32: only layers with weights are quantized in this recipe"
 
 
 def _unmet(node: onnx.NodeProto, scheme: LayerScheme, view: GraphView) -> str:
@@ -164,18 +131,19 @@ class _StaticPlanner:
         self,
         view: GraphView,
         statistics: Statistics,
-        recipe: Recipe,
+        effective: EffectivePlan,
         schemes: dict[str, LayerScheme],
         static: list[onnx.NodeProto],
     ) -> None:
         self.view = view
         self.statistics = statistics
-        self.recipe = recipe
+        self.calibration = effective.calibration
+        self.scope = effective.activation_scope
         self.schemes = schemes
         self.layers = {node.name for node in static}
         self.integer = set(self.layers)
         self.params: dict[str, ActivationParams] = {}
-        self.overrides = {o.tensor: (o.low, o.high) for o in recipe.activation_ranges}
+        self.overrides = effective.activation_ranges
 
     def plan(self) -> Plan:
         for node in self.view.nodes:
@@ -206,7 +174,7 @@ class _StaticPlanner:
 
     def _grow(self) -> None:
         kinds = SAME_SCALE | FOLDING
-        if self.recipe.activation_scope is ActivationScope.ALL:
+        if self.scope is ActivationScope.ALL:
             kinds = kinds | RESCALING
         candidates = [n for n in self.view.nodes if n.op_type in kinds and self._has_integer_form(n)]
         self.integer |= {node.name for node in candidates}
@@ -309,7 +277,7 @@ class _StaticPlanner:
                     f"there are no activation statistics for tensor {name!r}",
                     hint="Calibrate this model again",
                 )
-            self.params[name] = range_params(histogram, self.recipe.calibration, override)
+            self.params[name] = range_params(histogram, self.calibration, override)
         return self.params[name]
 
     def _clip_limits(self, node: onnx.NodeProto) -> tuple[float, float] | None:

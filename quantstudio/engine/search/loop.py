@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from quantstudio.core.codec import to_json
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.predict.kl_model import ACTIVATIONS, KlModel
@@ -106,9 +107,8 @@ def search(
     ratio = chosen.latency_ratio
     if ratio is not None and ratio > NOTED_RATIO and asked.budget.max_latency_ratio is None:
         loop.notes.append(f"The chosen plan takes {ratio:.2g} times as long as FP32; bound the latency too.")
-    build = build_variant(
-        graph, bench.statistics, chosen.recipe, Path(output), reporter=reporter, cancel=token
-    )
+    plan = resolve(chosen.recipe, graph.layers)
+    build = build_variant(graph, bench.statistics, plan, Path(output), reporter=reporter, cancel=token)
     predictor = bench.predictor()
     front = loop.front(predictor, chosen)
     base = bench.base.metric

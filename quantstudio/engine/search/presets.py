@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import BuildError, CalibrationError, DataError, ModelLoadError, RecipeError
 from quantstudio.core.events import (
     NULL_REPORTER,
@@ -191,9 +192,10 @@ def build_preset(
             )
         return _build_auto(graph, dataset, statistics, output, settings, reporter, cancel)
     recipe = uniform_recipe(UNIFORM_PRESETS[preset], calibration=settings)
-    if statistics is None and any(scheme.is_static for scheme in recipe.resolve(graph.layers).values()):
+    plan = resolve(recipe, graph.layers)
+    if statistics is None and plan.is_static:
         statistics = _calibrated(graph, dataset, settings, reporter, cancel)
-    return recipe, build_variant(graph, statistics, recipe, output, reporter=reporter, cancel=cancel)
+    return recipe, build_variant(graph, statistics, plan, output, reporter=reporter, cancel=cancel)
 
 
 def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Candidate, ...]:
@@ -290,7 +292,8 @@ def _build_auto(
         (fallback,) = _tried(graph, dataset, statistics, last, reporter, token, is_last=True)
         chosen = choose([fallback])
     recipe = chosen.candidate.recipe if chosen else Recipe((), calibration)
-    built = build_variant(graph, statistics, recipe, output, reporter=reporter, cancel=token)
+    plan = resolve(recipe, graph.layers)
+    built = build_variant(graph, statistics, plan, output, reporter=reporter, cancel=token)
     samples = min(len(dataset), JUDGED_SAMPLES)
     return recipe, replace(built, preset=_explained(judged, chosen, fallback, samples))
 
@@ -317,7 +320,8 @@ def _tried(
             reporter.progress(index, len(candidates), "candidates", f"Trying {candidate.name}")
             path = Path(folder) / f"candidate{index}.onnx"
             try:
-                build_variant(graph, statistics, candidate.recipe, path, cancel=token)
+                plan = resolve(candidate.recipe, graph.layers)
+                build_variant(graph, statistics, plan, path, cancel=token)
             except (BuildError, CalibrationError, ModelLoadError) as error:
                 if is_last:
                     raise

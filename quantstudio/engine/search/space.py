@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantstudio.core.costs import CostTable, container_name
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import FLOAT_BYTES, packed_bytes, parameter_counts, searched, weight_owners
@@ -144,7 +145,7 @@ def file_bytes(
     sizes: dict[str, int] = {}
     affected: dict[str, int] = {}
     for name, recipe in {"fp32": Recipe(), **recipes}.items():
-        emission = emit_with_plan(graph, statistics, recipe)
+        emission = emit_with_plan(graph, statistics, resolve(recipe, graph.layers))
         own = weight_bytes_by_layer(graph.layers, emission)
         kinds = {layer: container_name(scheme) for layer, scheme in emission.plan.schemes.items()}
         # A recipe may put some layers into another container: only those in its own are priced by it.

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
+
 from quantstudio.core.costs import CostTable, container_name
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.precision import LayerScheme
@@ -251,7 +254,7 @@ class Workbench:
         self.cancel.raise_if_set()
         done = len(self.tried)
         self.reporter.progress(done, MOST_BUILDS, "plans", "Building and measuring plans")
-        emission = emit_with_plan(self.graph, self.statistics, recipe)
+        emission = emit_with_plan(self.graph, self.statistics, resolve(recipe, self.graph.layers))
         model, schemes = emission.model, emission.plan.schemes
         one = Tried(recipe, dict(schemes), self.judge.measure(model), model.ByteSize(), name, fits)
         self.tried[recipe.digest] = one
@@ -288,8 +291,11 @@ class Workbench:
         if one.test is None:
             if self._test_judge is None:
                 self._test_judge = Judge(self.graph, self._test_data, samples=0, cancel=self.cancel)
-            one.test = self._test_judge.measure(emit(self.graph, self.statistics, one.recipe))
+            one.test = self._test_judge.measure(self._emitted(one))
         return one.test
+
+    def _emitted(self, one: Tried) -> onnx.ModelProto:
+        return emit(self.graph, self.statistics, resolve(one.recipe, self.graph.layers))
 
     @property
     def has_test_data(self) -> bool:
@@ -319,7 +325,7 @@ class Workbench:
             paths = [Path(self.graph.summary.graph_path)]
             for index, one in enumerate(plans):
                 paths.append(Path(folder) / f"plan{index}.onnx")
-                model = emit(self.graph, self.statistics, one.recipe)
+                model = self._emitted(one)
                 paths[-1].write_bytes(model.SerializeToString(deterministic=True))
             found = interleaved_latency(
                 paths, self.judge.first_feed(), budget=TIMING, reporter=self.reporter, cancel=self.cancel

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.recipe import CalibrationSettings, Recipe
@@ -46,7 +47,8 @@ def quantize(
     )
     if chosen is None and not preset:
         raise RecipeError("nothing to build", hint="Give a recipe or a preset")
-    check_float_weights(graph, chosen)
+    plan = resolve(chosen, graph.layers) if chosen is not None else None
+    check_float_weights(graph, plan)
     dataset = dataset_of(graph, data) if data else None
     if dataset is not None and data_digest not in ("", dataset.digest):
         raise DataError(
@@ -55,7 +57,7 @@ def quantize(
             hint="Put the original data back, or quantize again with this data",
         )
     observed = statistics_of(graph, statistics)
-    if observed is None and needs_statistics(graph, chosen, preset):
+    if observed is None and needs_statistics(graph, plan, preset):
         if dataset is None:
             raise DataError(
                 "static quantization needs calibration data",
@@ -63,8 +65,8 @@ def quantize(
             )
         wanted = chosen.calibration.samples if chosen is not None else settings.samples
         observed = observe(graph, dataset, samples=wanted, reporter=reporter, cancel=token)
-    if chosen is not None:
-        built = build_variant(graph, observed, chosen, Path(output), reporter=reporter, cancel=token)
+    if chosen is not None and plan is not None:
+        built = build_variant(graph, observed, plan, Path(output), reporter=reporter, cancel=token)
     else:
         chosen, built = build_preset(
             graph,

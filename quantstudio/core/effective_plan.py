@@ -1,0 +1,250 @@
+"""What a recipe comes to for one model, worked out once: what builds, predictions and searches go by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import FP32, Granularity, LayerScheme, Precision
+from quantstudio.core.recipe import (
+    DEFAULT_SEED,
+    TARGETS,
+    ActivationScope,
+    CalibrationSettings,
+    LayerRule,
+    RangeMethod,
+    RangeOverride,
+    Recipe,
+    is_legal,
+)
+from quantstudio.core.steps import Step, StepInfo, completed_steps
+
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+
+
+@dataclass(frozen=True, eq=False)
+class EffectivePlan:
+    """A recipe resolved against the layers of a model; nobody who holds it needs the recipe.
+
+    Two plans are equal where they come to the same thing, whatever rules they were written with.
+
+    Attributes:
+        schemes: Scheme of every layer by name, in the order of the layers: what was asked, or FP32 where the
+            layer cannot have that.
+        asked: What the last matching rule asks for, whether the layer can have it or not.
+        notes: Why a layer has not what was asked, by layer.
+        rule_schemes: Schemes the rules name, also those that no layer matches.
+        activation_scope: Which tensors static quantization covers.
+        calibration: How ranges are read off the statistics of static tensors.
+        activation_ranges: Ranges set by hand (low, high), by tensor.
+        weight_ranges: Clip ranges of weights set by hand (low, high), by layer.
+        target: Hardware the integer types are chosen for.
+        steps: Steps that are on, in order.
+        seed: Of the random numbers of the steps; the default where no step draws any.
+        recipe_digest: Digest of the recipe it was made from; built files name it. Not part of `digest`.
+    """
+
+    schemes: Mapping[str, LayerScheme]
+    asked: Mapping[str, LayerScheme] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    rule_schemes: tuple[LayerScheme, ...] = ()
+    activation_scope: ActivationScope = ActivationScope.ALL
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    activation_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    weight_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    target: str = TARGETS[0]
+    steps: tuple[Step, ...] = ()
+    seed: int = DEFAULT_SEED
+    recipe_digest: str = ""
+
+    @cached_property
+    def is_static(self) -> bool:
+        """Whether any layer needs activation ranges from calibration."""
+        return any(scheme.is_static for scheme in self.schemes.values())
+
+    @property
+    def is_float(self) -> bool:
+        """Whether every layer stays FP32."""
+        return all(is_fp32(scheme) for scheme in self.schemes.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over what matters of the plan; recipes that give every layer the same thing share it."""
+        text = json.dumps(self._essence(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, EffectivePlan) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def _essence(self) -> dict[str, Any]:
+        known: dict[LayerScheme, Any] = {}
+        schemes = {}
+        for name, scheme in self.schemes.items():
+            if name in self.weight_ranges:
+                schemes[name] = _scheme_essence(scheme, self.weight_ranges[name])
+            else:
+                if scheme not in known:
+                    known[scheme] = _scheme_essence(scheme, None)
+                schemes[name] = known[scheme]
+        essence: dict[str, Any] = {"schemes": schemes, "target": self.target}
+        if self.steps:
+            essence["steps"] = [[step.name, dict(step.settings)] for step in self.steps]
+            essence["seed"] = self.seed
+        if self.is_static:
+            by_percentile = self.calibration.method is RangeMethod.PERCENTILE
+            essence["static"] = [
+                self.activation_scope.value,
+                self.calibration.method.value,
+                self.calibration.percentile if by_percentile else None,
+                self.calibration.samples,
+                dict(self.activation_ranges),
+            ]
+        return essence
+
+
+def is_fp32(scheme: LayerScheme) -> bool:
+    """Whether nothing happens to a layer with this scheme."""
+    return scheme.is_float and scheme.weights is Precision.FP32
+
+
+def _scheme_essence(scheme: LayerScheme, clip: tuple[float, float] | None) -> dict[str, Any]:
+    """What of a scheme makes a difference: no group size without groups, no range rule without a search."""
+    values: dict[str, Any] = to_json(scheme)
+    integer = scheme.weights.is_integer
+    if scheme.granularity is Granularity.PER_GROUP and scheme.is_static:
+        # Integer kernels of static layers take scales per channel, never per group.
+        values["granularity"] = Granularity.PER_CHANNEL.value
+    if not integer:
+        del values["granularity"]
+    if not integer or values["granularity"] != Granularity.PER_GROUP:
+        del values["group_size"]
+    if not integer or clip or scheme.weights is Precision.BINARY:
+        del values["weight_range"]
+    if integer and clip:
+        values["clip"] = clip
+    return values
+
+
+def resolve(
+    recipe: Recipe, layers: Iterable[LayerInfo], steps: Iterable[StepInfo] | None = None
+) -> EffectivePlan:
+    """The plan a recipe comes to for these layers.
+
+    Args:
+        recipe: The recipe.
+        layers: Layers of the model.
+        steps: Steps there are. With them, settings a recipe leaves out are filled in, wrong ones refused and
+            the seed dropped where no step draws a random number; without, steps are taken as they stand.
+
+    Raises:
+        RecipeError: an exact rule names a layer that does not exist, or asks for what it cannot have; a
+            weight range is reversed; the target is unknown; a step is unknown or a setting does not fit.
+    """
+    if recipe.target not in TARGETS:
+        raise RecipeError(f"unknown target {recipe.target!r}", hint=f"Known targets: {', '.join(TARGETS)}")
+    listed = {layer.name: layer for layer in layers}
+    for rule in recipe.rules:
+        if rule.is_exact:
+            _check_exact(rule, listed)
+    for override in recipe.weight_ranges:
+        _check_weight_range(override, listed)
+    asked = recipe.asked_schemes(tuple(listed.values()))
+    schemes, notes = _granted(recipe, listed, asked)
+    on, seed = _steps_that_are_on(recipe, steps)
+    return EffectivePlan(
+        schemes=schemes,
+        asked=asked,
+        notes=notes,
+        rule_schemes=tuple(dict.fromkeys(rule.scheme for rule in recipe.rules)),
+        activation_scope=recipe.activation_scope,
+        calibration=recipe.calibration,
+        activation_ranges={o.tensor: (o.low, o.high) for o in recipe.activation_ranges},
+        weight_ranges={o.tensor: (o.low, o.high) for o in recipe.weight_ranges},
+        target=recipe.target,
+        steps=on,
+        seed=seed,
+        recipe_digest=recipe.digest,
+    )
+
+
+def _granted(
+    recipe: Recipe, listed: Mapping[str, LayerInfo], asked: Mapping[str, LayerScheme]
+) -> tuple[dict[str, LayerScheme], dict[str, str]]:
+    """What every layer gets, and why it is not what was asked."""
+    named: frozenset[str] | None = None
+    schemes: dict[str, LayerScheme] = {}
+    notes: dict[str, str] = {}
+    for name, layer in listed.items():
+        scheme = asked[name]
+        if not is_legal(layer, scheme):
+            schemes[name], notes[name] = FP32, _refusal(layer, scheme)
+            continue
+        schemes[name] = scheme
+        if recipe.activation_scope is ActivationScope.WEIGHTED and not layer.weight_name and scheme.is_static:
+            # Products of two activations stay float, unless a rule names them one by one.
+            if named is None:
+                named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)
+            if name not in named:
+                schemes[name] = FP32
+                notes[name] = "stays FP32: only layers with weights are quantized in this recipe"
+    return schemes, notes
+
+
+def _refusal(layer: LayerInfo, asked: LayerScheme) -> str:
+    why = layer.reason or f"no {asked.label} form of {layer.op_type}"
+    if not layer.reason and not layer.weight_name:
+        why = f"it multiplies two activations, and there is no {asked.label} form of that"
+    elif not layer.reason and layer.scope and asked.is_static:
+        why = "inside a control-flow body, where nothing is calibrated"
+    return f"{asked.label} asked; stays FP32: {why}"
+
+
+def _steps_that_are_on(recipe: Recipe, infos: Iterable[StepInfo] | None) -> tuple[tuple[Step, ...], int]:
+    steps = recipe.steps
+    known = None if infos is None else {info.name: info for info in infos}
+    if known is not None:
+        steps = completed_steps(steps, known.values())
+    on = tuple(step for step in steps if step.is_on)
+    draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
+    return on, recipe.seed if draws else DEFAULT_SEED
+
+
+def _check_weight_range(override: RangeOverride, listed: Mapping[str, LayerInfo]) -> None:
+    if override.tensor not in listed:
+        raise RecipeError(
+            f"the recipe clips the weights of layer {override.tensor!r}, which is not in this model",
+            hint="Remove that weight range or open the model the recipe was made for",
+        )
+    if not -_LARGEST_FLOAT32 <= override.low < override.high <= _LARGEST_FLOAT32:
+        raise RecipeError(
+            f"weight range [{override.low:g}, {override.high:g}] is not a finite range",
+            where=override.tensor,
+            hint="Give a finite range with low below high",
+        )
+
+
+def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo]) -> None:
+    for name in rule.names:
+        if name not in listed:
+            raise RecipeError(
+                f"the recipe names layer {name!r}, which is not in this model",
+                hint="Run `quantstudio inspect MODEL` for the layer names, or use a pattern with *",
+            )
+        layer = listed[name]
+        if not is_legal(layer, rule.scheme):
+            can = ", ".join(layer.schemes) or "fp32"
+            raise RecipeError(
+                f"the layer cannot be {rule.scheme.label}" + (f" ({layer.reason})" if layer.reason else ""),
+                where=name,
+                hint=f"It can be: {can}",
+            )
