@@ -101,7 +101,7 @@ def _finish(session: Session) -> None:
 
     deadline = perf_counter() + SECONDS_TO_FINISH
     QTest.qWait(250)
-    while session.job_list.is_busy:
+    while session.job_queue.is_busy:
         if perf_counter() > deadline:
             raise SystemExit(f"the jobs did not finish in {SECONDS_TO_FINISH} s")
         QTest.qWait(250)

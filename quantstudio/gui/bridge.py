@@ -1,4 +1,4 @@
-"""From other threads to the event loop: job events, and small pieces of work on files."""
+"""From other threads to the event loop: what jobs report, and small pieces of work on files."""
 
 from __future__ import annotations
 
@@ -11,40 +11,34 @@ from typing import Any
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.core.events import Event
-from quantstudio.jobs.spec import EventCallback, Runner
-
-RunnerFactory = Callable[[EventCallback], Runner]
+from quantstudio.jobs.queue import JobQueue
 
 TURN_MS = 8.0
 
 
-class EventBridge(QObject):
-    """Takes events on a runner's thread and emits them on the thread of the event loop.
+class LoopCalls(QObject):
+    """Takes functions on any thread and runs them on the thread of the event loop, in order.
 
-    Hundreds of layers finish in a burst: a turn of the loop takes events for `TURN_MS` and leaves the rest to
-    the next turns, in order.
-
-    Emits `arrived(job_id, event)`.
+    Hundreds of layers finish in a burst: a turn of the loop runs functions for `TURN_MS` and leaves the rest
+    to the next turns.
     """
 
-    arrived = Signal(str, object)
     _posted = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._is_closed = False
-        self._waiting: deque[tuple[str, Event]] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
         self._next_turn = QTimer(self)
         self._next_turn.setSingleShot(True)
         self._next_turn.setInterval(0)
-        self._next_turn.timeout.connect(self._take)
+        self._next_turn.timeout.connect(self._run)
         self._posted.connect(self._on_posted, Qt.ConnectionType.QueuedConnection)
 
-    def post(self, job_id: str, event: Event) -> None:
-        """Called on any thread."""
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Run `function` in a turn to come; called on any thread."""
         if not self._is_closed:
-            self._waiting.append((job_id, event))
+            self._waiting.append(function)
             self._posted.emit()
 
     def close(self) -> None:
@@ -54,15 +48,35 @@ class EventBridge(QObject):
 
     def _on_posted(self) -> None:
         if self._waiting and not self._next_turn.isActive():
-            self._take()
+            self._run()
 
-    def _take(self) -> None:
+    def _run(self) -> None:
         end = perf_counter() + TURN_MS / 1000
         while self._waiting:
             if perf_counter() > end:
                 self._next_turn.start()
                 return
-            self.arrived.emit(*self._waiting.popleft())
+            self._waiting.popleft()()
+
+
+class JobSignals(QObject):
+    """A queue's signals for views: a view that is gone is disconnected by Qt.
+
+    Emits `changed` when any row changed, `logged(LogLine)` for the log, `failed(JobRow)` when a job failed,
+    `idle` when nothing runs or waits any more.
+    """
+
+    changed = Signal()
+    logged = Signal(object)
+    failed = Signal(object)
+    idle = Signal()
+
+    def __init__(self, queue: JobQueue, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        queue.changed.connect(self.changed.emit)
+        queue.logged.connect(self.logged.emit)
+        queue.failed.connect(self.failed.emit)
+        queue.idle.connect(self.idle.emit)
 
 
 class Background(QObject):

@@ -17,6 +17,7 @@ from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside, written_together
 from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
+from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.recipe_file import (
     DataSource,
     ModelSource,
@@ -28,7 +29,7 @@ from quantstudio.project.recipe_file import (
 from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
 from quantstudio.project.store import SUFFIX, Project
 from quantstudio.workspace.report_data import session_report
-from quantstudio.workspace.values import JobRow, NoticeLevel, TrustRequest, Variant
+from quantstudio.workspace.values import TrustRequest, Variant
 
 if TYPE_CHECKING:
     from quantstudio.gui.session import Session
@@ -64,7 +65,7 @@ class Documents(QObject):
         self._data_to_offer: tuple[str, ...] = ()
         self._choice = ""
         self._check_job = ""
-        session.job_list.failed.connect(self._on_job_failed)
+        session.job_signals.failed.connect(self._on_job_failed)
 
     def open_paths(self, paths: Sequence[str]) -> None:
         """Open what was dropped together: a model before its data; two data sets are calibration and test."""

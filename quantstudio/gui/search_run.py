@@ -24,13 +24,13 @@ from quantstudio.core.search_results import (
     SearchFront,
     SearchResult,
 )
-from quantstudio.gui.job_list import Work
 from quantstudio.gui.workflow import SENSITIVITY_SAMPLES, new_group
+from quantstudio.jobs.queue import Work
+from quantstudio.jobs.rows import JobRow
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.workspace.runs import job_specs
 from quantstudio.workspace.search_terms import SearchTerms, budget_text
 from quantstudio.workspace.state import BuiltVariant
-from quantstudio.workspace.values import JobRow
 
 if TYPE_CHECKING:
     from quantstudio.gui.session import Session
@@ -134,7 +134,7 @@ class SearchRun(QObject):
             on_failure=self._failed,
             reads=partial(from_json, SearchResult),
         )
-        self._job_id = session.job_list.add(work)
+        self._job_id = session.job_queue.add(work)
         session.workflow.measure(group, variant=lambda: str(made.get("variant", "")))
         self.changed.emit()
 
@@ -143,7 +143,7 @@ class SearchRun(QObject):
         row = self.job
         if row is None:
             return
-        running = self._session.job_list.running
+        running = self._session.job_queue.running
         if running is not None and running.job_id != row.job_id:
             self._session.cancel(running.job_id)
         self._session.cancel(row.job_id)
@@ -237,7 +237,7 @@ class SearchRun(QObject):
         """A search that waits will take the new data; one under way has no use any more."""
         self._draft = self._obstacle = self._terms = None
         self._digests.clear()
-        running = self._session.job_list.running
+        running = self._session.job_queue.running
         if running is not None and running.job_id == self._job_id and self._is_outdated(self._made):
             self._session.cancel(self._job_id)
         self.changed.emit()

@@ -11,15 +11,16 @@ from PySide6.QtCore import QObject
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
-from quantstudio.gui.bridge import RunnerFactory
 from quantstudio.gui.documents import Documents
 from quantstudio.gui.search_run import SearchRun
 from quantstudio.gui.session_results import SessionResults
 from quantstudio.gui.workflow import Workflow, new_group
+from quantstudio.jobs.queue import BackendFactory
+from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace import recipe_edits as edits
 from quantstudio.workspace.recipe_edits import Edit, PrecisionKey
-from quantstudio.workspace.values import JobRow, NoticeLevel, Notification, Plan, Variant
+from quantstudio.workspace.values import Notification, Plan, Variant
 
 __all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "PrecisionKey", "Session", "Variant"]
 
@@ -29,12 +30,12 @@ class Session(SessionResults):
 
     def __init__(
         self,
-        runner_factory: RunnerFactory,
+        backend_factory: BackendFactory,
         parent: QObject | None = None,
         *,
         project: Project | None = None,
     ) -> None:
-        super().__init__(runner_factory, parent, project=project)
+        super().__init__(backend_factory, parent, project=project)
         self.workflow = Workflow(self)
         self.documents = Documents(self)
         self.search = SearchRun(self)
@@ -270,20 +271,21 @@ class Session(SessionResults):
 
     def pause_job(self, job_id: str) -> None:
         """Let the running job wait."""
-        self.job_list.pause(job_id)
+        self.job_queue.pause(job_id)
 
     def resume_job(self, job_id: str) -> None:
         """Let it go on."""
-        self.job_list.resume(job_id)
+        self.job_queue.resume(job_id)
 
     def cancel(self, job_id: str | None = None) -> None:
         """Stop one job, or all."""
-        self.job_list.cancel(job_id)
+        self.job_queue.cancel(job_id)
 
     def close(self) -> None:
         """End the worker and let go of the project; nothing is lost."""
         self._fall_silent()
-        self.job_list.close()
+        self._loop_calls.close()
+        self.job_queue.close()
         self.background.close()
         self._project.close()
 

@@ -17,16 +17,17 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.core.statistics import Statistics, WeightStatistics
-from quantstudio.gui.bridge import Background, RunnerFactory, Throttle
+from quantstudio.gui.bridge import Background, JobSignals, LoopCalls, Throttle
 from quantstudio.gui.gradual_save import GradualSave
-from quantstudio.gui.job_list import JobList
 from quantstudio.gui.wording import window_hint
+from quantstudio.jobs.queue import BackendFactory, JobQueue
+from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
 from quantstudio.workspace.keeper import Keeper
 from quantstudio.workspace.recipe_edits import default_recipe
 from quantstudio.workspace.state import SessionState
-from quantstudio.workspace.values import JobRow, NoticeLevel, Notification, Plan, Variant
+from quantstudio.workspace.values import Notification, Plan, Variant
 from quantstudio.workspace.what_if import WhatIf
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class SessionBase(QObject):
 
     def __init__(
         self,
-        runner_factory: RunnerFactory,
+        backend_factory: BackendFactory,
         parent: QObject | None = None,
         *,
         project: Project | None = None,
@@ -72,14 +73,16 @@ class SessionBase(QObject):
         self._prediction: Prediction | None = None
         self._what_if = WhatIf()
         self._shown_variants: tuple[Recipe, tuple[Variant, ...]] | None = None
-        self.job_list = JobList(runner_factory, self)
+        self._loop_calls = LoopCalls(self)
+        self.job_queue = JobQueue(backend_factory, self._loop_calls.call_soon)
+        self.job_signals = JobSignals(self.job_queue, self)
         self.background = Background(self)
         self._weights_throttle = self._throttle(self.weights_changed.emit)
         self._sensitivity_throttle = self._throttle(self._on_sensitivity_due)
         self._jobs_throttle = self._throttle(self.jobs_changed.emit)
         self._prediction_throttle = self._throttle(self._predict, 0)
-        self.job_list.changed.connect(self._jobs_throttle.request)
-        self.job_list.failed.connect(self._on_job_failed)
+        self.job_signals.changed.connect(self._jobs_throttle.request)
+        self.job_signals.failed.connect(self._on_job_failed)
 
     # What is known.
 
@@ -205,7 +208,7 @@ class SessionBase(QObject):
     @property
     def jobs(self) -> tuple[JobRow, ...]:
         """Every job of this sitting, newest last."""
-        return self.job_list.rows
+        return self.job_queue.rows
 
     @property
     def prediction(self) -> Prediction | None:

@@ -17,11 +17,11 @@ from quantstudio.core.search_results import SearchResult
 from quantstudio.core.sensitivity_rows import EXACT, joined
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.session_base import SessionBase
+from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.project.values import Written
 from quantstudio.workspace.keeper import Keeper
 from quantstudio.workspace.state import BuiltVariant
-from quantstudio.workspace.values import LogLine, NoticeLevel
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class SessionResults(SessionBase):
         self.save_pending()
         keeper = Keeper(project)
         state = keeper.load()
-        self.job_list.abandon()
+        self.job_queue.abandon()
         old, self._project = self._project, project
         if old is not project:
             old.close()
@@ -71,7 +71,7 @@ class SessionResults(SessionBase):
             self.notify(NoticeLevel.WARNING, text)
         if state.model is not None:
             for text in state.model.warnings[1:]:  # no job of this sitting has put them into the log
-                self.job_list.logged.emit(LogLine(time.time(), NoticeLevel.WARNING, text))
+                self.job_queue.logged.emit(LogLine(time.time(), NoticeLevel.WARNING, text))
             self._warn_of(state.model)
         if state.weights_path:
             self.load_weights(state.weights_path)

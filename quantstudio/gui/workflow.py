@@ -19,7 +19,7 @@ from quantstudio.core.figures import counted, number, percent, significant, size
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, LayerSensitivity, SensitivityResult
-from quantstudio.gui.job_list import Work
+from quantstudio.jobs.queue import Work
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.project.values import Written, written
 from quantstudio.workspace.names import variant_name
@@ -59,7 +59,7 @@ class Workflow:
             on_opened()
             return f"{counted(len(model.layers), 'layer')}, {size(model.file_bytes)}"
 
-        self._session.job_list.abandon()
+        self._session.job_queue.abandon()
         self._add(
             "open",
             f"Open {Path(state or path).name}",
@@ -325,7 +325,7 @@ class Workflow:
         reads: Callable[[Any], Any] | None = None,
     ) -> str:
         work = Work(key, title, make, on_success, on_layer, group, reads=reads)
-        return self._session.job_list.add(work)
+        return self._session.job_queue.add(work)
 
     def _model(self) -> ModelSummary:
         if self._session.model is None:

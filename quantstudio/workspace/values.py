@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from quantstudio.core.events import JobState
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, VariantResult
+from quantstudio.jobs.rows import NoticeLevel
 from quantstudio.project.state import Plan
 
 __all__ = [
     "NOT_TESTED",
-    "JobRow",
-    "LogLine",
-    "NoticeLevel",
     "Notification",
     "Plan",
     "TrustRequest",
@@ -24,15 +20,6 @@ __all__ = [
 NOT_TESTED = (
     "measured on the samples that also set the ranges, which flatters it; choose test data with Model, Data"
 )
-
-
-class NoticeLevel(StrEnum):
-    """How much a notification matters."""
-
-    INFO = "info"
-    SUCCESS = "success"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,44 +69,6 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class JobRow:
-    """One line of the jobs panel.
-
-    Attributes:
-        job_id: Identity.
-        title: What it does, for a person.
-        state: Where it stands.
-        done: Units finished.
-        total: Units in all; 0 while unknown.
-        unit: Plural noun.
-        label: What is being done now.
-        seconds_left: Estimate, or None.
-        seconds: Time it has run.
-        outcome: One sentence about the result or the error; empty while it runs.
-        hint: What to do about an error.
-        report_path: Saved crash report; empty if there is none.
-    """
-
-    job_id: str
-    title: str
-    state: JobState
-    done: int = 0
-    total: int = 0
-    unit: str = ""
-    label: str = ""
-    seconds_left: float | None = None
-    seconds: float = 0.0
-    outcome: str = ""
-    hint: str = ""
-    report_path: str = ""
-
-    @property
-    def fraction(self) -> float | None:
-        """Part finished, 0 to 1; None while unknown."""
-        return min(1.0, self.done / self.total) if self.total else None
-
-
-@dataclass(frozen=True, slots=True)
 class TrustRequest:
     """A file that is a program: it may be opened only after the user agreed.
 
@@ -135,12 +84,3 @@ class TrustRequest:
     purpose: str
     reason: str
     factory: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line of the log: when (seconds since the epoch), how much it matters, what."""
-
-    time: float
-    severity: NoticeLevel
-    text: str

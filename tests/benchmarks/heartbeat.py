@@ -61,7 +61,7 @@ class Sitting:
 
     def running(self) -> str:
         """Title of the job under way."""
-        row = self.session.job_list.running
+        row = self.session.job_queue.running
         return row.title.split(".")[0] if row is not None else "no job"
 
     def run(self) -> Heart:
@@ -127,7 +127,7 @@ class Sitting:
 
     def idle(self) -> bool:
         """Whether every job has ended."""
-        return bool(self.session.jobs) and not self.session.job_list.is_busy
+        return bool(self.session.jobs) and not self.session.job_queue.is_busy
 
     def rest(self, milliseconds) -> None:
         """Leave the event loop to itself."""

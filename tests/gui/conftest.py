@@ -43,7 +43,7 @@ def find(parent: QObject, kind: type[W], name: str = "") -> W:
 
 def settle(window: MainWindow) -> None:
     """Wait until no job runs, files are read, and throttled signals (60 ms) have come."""
-    wait_until(lambda: not window.session.job_list.is_busy)
+    wait_until(lambda: not window.session.job_queue.is_busy)
     assert window.session.background.wait()
     QTest.qWait(90)
 

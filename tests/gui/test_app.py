@@ -176,7 +176,7 @@ class TestFirstThingShown:
         path = tmp_path / "mine.onnx"
         path.write_bytes(OUTLINE)
         replayed_session.open_path(str(path))
-        qtbot.waitUntil(lambda: not replayed_session.job_list.is_busy)
+        qtbot.waitUntil(lambda: not replayed_session.job_queue.is_busy)
         count = len(replay.submitted)
         open_first(replayed_session, "", "")
         assert replayed_session.model.source_path == str(path)

@@ -15,7 +15,7 @@ from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.gui.features.inspect.inspect_panel import BITS
-from quantstudio.workspace.values import NoticeLevel
+from quantstudio.jobs.rows import NoticeLevel
 from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
 
@@ -89,7 +89,7 @@ def test_that_junk_is_refused_before_anything_is_stopped(full, runner, tmp_path)
     drop(full, junk)
     assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
     assert "holiday.jpg is nothing QuantStudio reads" in said[0].text
-    assert full.session.job_list.running.title == "Calibrate"
+    assert full.session.job_queue.running.title == "Calibrate"
     assert full.windowTitle() == title
 
 
@@ -105,7 +105,7 @@ def test_that_half_a_model_is_refused_before_anything_is_stopped(full, runner, t
     drop(full, half)
     assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
     assert "half.onnx is no whole ONNX file" in said[0].text
-    assert full.session.job_list.running.title == "Calibrate"
+    assert full.session.job_queue.running.title == "Calibrate"
     assert full.windowTitle() == title
 
 

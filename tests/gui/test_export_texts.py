@@ -27,7 +27,7 @@ def exported(qtbot, tmp_path):
     session = Session(ProcessRunner)
     chosen = sample(DEFAULT_SAMPLE)
     session.open_path(str(chosen.model))
-    qtbot.waitUntil(lambda: session.model is not None and not session.job_list.is_busy, timeout=60_000)
+    qtbot.waitUntil(lambda: session.model is not None and not session.job_queue.is_busy, timeout=60_000)
     session.adopt_data(DataSpec(str(chosen.train), parse_transform(chosen.transform)), None)
     target = tmp_path / "with space" / "net.onnx"
     target.parent.mkdir()

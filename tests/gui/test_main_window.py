@@ -22,10 +22,10 @@ from PySide6.QtWidgets import (
 
 from quantstudio.core.events import JobState
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
-from quantstudio.gui.session import NoticeLevel
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current_theme
 from quantstudio.gui.widgets.command_palette import match_score
+from quantstudio.jobs.rows import NoticeLevel
 from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
 
@@ -176,11 +176,11 @@ class TestActions:
     def test_that_a_job_is_paused_and_resumed_from_its_line(self, qtbot, runner, full):
         runner.is_holding = True
         full.actions_list["run.calibrate"].trigger()
-        qtbot.waitUntil(lambda: full.session.job_list.running is not None)
-        row = full.session.job_list.running
+        qtbot.waitUntil(lambda: full.session.job_queue.running is not None)
+        row = full.session.job_queue.running
 
         def state() -> object:
-            return full.session.job_list.running.state
+            return full.session.job_queue.running.state
 
         qtbot.waitUntil(lambda: row.job_id in full.jobs_panel._lines)
         line = full.jobs_panel.line(row.job_id)

@@ -24,9 +24,10 @@ from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.bound_row import Bound
 from quantstudio.gui.widgets.marked_slider import MarkedSlider
+from quantstudio.jobs.rows import NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
-from quantstudio.workspace.values import NoticeLevel, Notification
+from quantstudio.workspace.values import Notification
 from tests.gui.canned import OUTLINE, ReplayRunner, succeeded
 from tests.gui.conftest import find, settle, wait_until
 from tests.gui.plot_mouse import LEFT, click, shown
@@ -73,7 +74,7 @@ def ready(replayed_session, replay, tmp_path):
 
 
 def idle(session: Session) -> None:
-    wait_until(lambda: not session.job_list.is_busy)
+    wait_until(lambda: not session.job_queue.is_busy)
     assert session.background.wait()
     QTest.qWait(90)
 

@@ -20,12 +20,12 @@ from quantstudio.core.recipe import (
     RangeMethod,
     uniform_recipe,
 )
-from quantstudio.gui.session import NoticeLevel, Notification, PrecisionKey, Session
+from quantstudio.gui.session import Notification, PrecisionKey, Session
+from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.project.store import Project
 from quantstudio.workspace.runs.job_specs import EngineOptions
 from quantstudio.workspace.state import SessionState
-from quantstudio.workspace.values import LogLine
 from tests.gui.canned import LAYERS, OUTLINE, succeeded
 from tests.gui.sample_session import model_summary, weight_statistics
 
@@ -58,7 +58,7 @@ def with_data(qtbot, opened, data_file):
 
 
 def idle(qtbot, session):
-    qtbot.waitUntil(lambda: not session.job_list.is_busy, timeout=5000)
+    qtbot.waitUntil(lambda: not session.job_queue.is_busy, timeout=5000)
     assert session.background.wait()
     # What another thread finished still has to reach this one.
     qtbot.wait(10)
@@ -222,7 +222,7 @@ class TestAnalysis:
         qtbot.waitUntil(lambda: len(replayed_session.weights) == 1)
         row = replayed_session.weights[first.layer]
         assert row.histogram.total == sum(first.values["histogram"]["counts"])
-        assert replayed_session.job_list.is_busy
+        assert replayed_session.job_queue.is_busy
 
     def test_that_analysis_fills_everything_and_predicts(self, qtbot, with_data):
         with_data.analyze()
@@ -382,9 +382,9 @@ class TestJobs:
         replay.emit(job_id, Progress(3, 12, "batches", "calibrating", 4.5))
         replay.emit(job_id, Message(Severity.WARNING, "a constant tensor"))
         lines: list[LogLine] = []
-        with_data.job_list.logged.connect(lines.append)
-        qtbot.waitUntil(lambda: with_data.job_list.running.total == 12)
-        row = with_data.job_list.running
+        with_data.job_signals.logged.connect(lines.append)
+        qtbot.waitUntil(lambda: with_data.job_queue.running.total == 12)
+        row = with_data.job_queue.running
         assert (row.done, row.unit, row.seconds_left, row.fraction) == (3, "batches", 4.5, 0.25)
         qtbot.waitUntil(lambda: any("constant" in line.text for line in lines))
         replay.release()
@@ -395,7 +395,7 @@ class TestJobs:
     ):
         replay.is_holding = True
         with_data.run_all()
-        qtbot.waitUntil(lambda: with_data.job_list.running is not None)
+        qtbot.waitUntil(lambda: with_data.job_queue.running is not None)
         replay.release()
         replay.is_holding = True
         qtbot.waitUntil(lambda: replay.tasks[-1] == "quantize")
@@ -406,7 +406,7 @@ class TestJobs:
         replay.emit(replay.submitted[-1].id, row)
         qtbot.waitUntil(lambda: layer in with_data.sensitivity)
         with_data.cancel()
-        assert with_data.job_list.running.state is JobState.CANCELLING
+        assert with_data.job_queue.running.state is JobState.CANCELLING
         idle(qtbot, with_data)
         assert layer in with_data.sensitivity
         assert replay.tasks[-1] == "sensitivity"

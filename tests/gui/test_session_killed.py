@@ -38,9 +38,9 @@ APPLICATION = """
             time.sleep(0.005)
 
     session.open_path(model)
-    wait(lambda: session.model is not None and not session.job_list.is_busy)
+    wait(lambda: session.model is not None and not session.job_queue.is_busy)
     session.adopt_data(DataSpec(data), None)
-    wait(lambda: not session.job_list.is_busy)
+    wait(lambda: not session.job_queue.is_busy)
     session.exact_sensitivity([layer.name for layer in session.layers])
     wait(lambda: len(session.project.layer_results("sensitivity", session.model.digest)) >= 5)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -58,14 +58,14 @@ def test_that_finished_layers_are_there_and_the_rest_alone_is_measured(qtbot, tm
     assert ended.returncode == -signal.SIGKILL
     session = Session(ProcessRunner, project=Project.open(project))
     said: list[str] = []
-    session.job_list.logged.connect(lambda line: said.append(line.text))
+    session.job_signals.logged.connect(lambda line: said.append(line.text))
     try:
         session.attach_project(session.project)
         kept = dict(session.sensitivity)
         assert 5 <= len(kept) < LAYERS
         assert session.calibration_data == DataSpec(str(data))
         session.exact_sensitivity([layer.name for layer in session.layers])
-        qtbot.waitUntil(lambda: not session.job_list.is_busy, timeout=TIMEOUT_MS)
+        qtbot.waitUntil(lambda: not session.job_queue.is_busy, timeout=TIMEOUT_MS)
         assert len(session.sensitivity) == LAYERS
         assert {name: session.sensitivity[name].kl for name in kept} == {n: row.kl for n, row in kept.items()}
         known = next(text for text in said if "known from before" in text)

@@ -62,7 +62,7 @@ def data(tmp_path) -> DataSpec:
 
 
 def finish(qtbot, session):
-    qtbot.waitUntil(lambda: not session.job_list.is_busy, timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: not session.job_queue.is_busy, timeout=TIMEOUT_MS)
     assert session.background.wait()
     qtbot.wait(20)
 

@@ -13,8 +13,9 @@ from quantstudio.gui.features.layers.precision_chip import stored_role
 from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
 from quantstudio.gui.session import PrecisionKey, Session
 from quantstudio.gui.theme import LIGHT, apply_theme
+from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.store import Project
-from quantstudio.workspace.values import LogLine, NoticeLevel, Notification
+from quantstudio.workspace.values import Notification
 from tests.gui.sample_session import IdleRunner, model_summary
 
 REASON = "already quantized (INT8); open the float model to choose its precision"
@@ -132,7 +133,7 @@ def test_that_warnings_are_told_and_logged_when_a_project_opens(qapp, tmp_path):
     told: list[Notification] = []
     logged: list[LogLine] = []
     session.notified.connect(told.append)
-    session.job_list.logged.connect(logged.append)
+    session.job_signals.logged.connect(logged.append)
     session.attach_project(Project.open(path))
     assert "first" in [one.text for one in told]
     assert [(line.severity, line.text) for line in logged] == [(NoticeLevel.WARNING, "second")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.gui.session import NoticeLevel, Session
+from quantstudio.gui.session import Session
+from quantstudio.jobs.rows import NoticeLevel
 
 
 def tell_export_failed(session: Session, error: object) -> None:

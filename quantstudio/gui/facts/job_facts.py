@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quantstudio.core.events import JobState
 from quantstudio.core.figures import count
-from quantstudio.workspace.values import JobRow
+from quantstudio.jobs.rows import JobRow
 
 
 def time_left(seconds: float) -> str:

@@ -35,7 +35,8 @@ from quantstudio.gui.theme import current_theme, icon, resolve_choice, restyle, 
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.command_palette import CommandPalette
 from quantstudio.gui.widgets.toast import ToastStack
-from quantstudio.workspace.values import LogLine, NoticeLevel, Notification
+from quantstudio.jobs.rows import LogLine, NoticeLevel
+from quantstudio.workspace.values import Notification
 
 MARGIN = 12
 GAP = 8
@@ -259,7 +260,7 @@ class MainWindow(QMainWindow):
     def show_notes(self, notes: Sequence[str]) -> None:
         """Write notes into the log and show it."""
         for note in notes:
-            self.session.job_list.logged.emit(LogLine(time.time(), NoticeLevel.INFO, note))
+            self.session.job_queue.logged.emit(LogLine(time.time(), NoticeLevel.INFO, note))
         self.show_below(self.log_panel)
 
     def show_tab(self, index: int) -> None:
@@ -331,7 +332,7 @@ class MainWindow(QMainWindow):
         session, actions = self.session, self.actions_list
         has_model, has_data = session.model is not None, session.calibration_data is not None
         has_selection = bool(session.selection)
-        busy = session.job_list.is_busy
+        busy = session.job_queue.is_busy
         enabled = {
             "edit.undo": session.can_undo,
             "edit.redo": session.can_redo,

@@ -10,7 +10,7 @@ from quantstudio.core.figures import count, counted, size
 from quantstudio.gui.facts.job_facts import progress_text
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
-from quantstudio.workspace.values import JobRow
+from quantstudio.jobs.rows import JobRow
 
 
 class StatusLine(QObject):
@@ -61,7 +61,7 @@ class StatusLine(QObject):
         self._refresh()
 
     def _refresh(self) -> None:
-        row = self._session.job_list.running
+        row = self._session.job_queue.running
         for widget in (self.progress, self.pause, self.stop):
             widget.setVisible(row is not None)
         self.job.setVisible(bool(self._session.jobs))
@@ -92,7 +92,7 @@ class StatusLine(QObject):
         return f"{state}  ·  {layers}, {count(model.parameters)} parameters, {size(model.file_bytes)}"
 
     def _pause_or_resume(self) -> None:
-        row = self._session.job_list.running
+        row = self._session.job_queue.running
         if row is not None:
             act = self._session.resume_job if row.state is JobState.PAUSED else self._session.pause_job
             act(row.job_id)

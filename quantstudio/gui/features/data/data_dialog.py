@@ -24,9 +24,11 @@ from typing_extensions import override
 from quantstudio.core.data_spec import DataSpec, Transform, parse_transform
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.figures import count
-from quantstudio.gui.session import JobRow, Session
+from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.gui.widgets.path_edit import PathEdit
+from quantstudio.gui.wording import window_hint
+from quantstudio.jobs.rows import JobRow
 from quantstudio.project.references import is_callable_name
 
 MOST_SAMPLES = 100_000_000
@@ -200,8 +202,8 @@ class DataDialog(Dialog):
         self._is_using = False
         self._checks: dict[str, str] = {}
         self._found_lines: list[str] = []
-        session.job_list.failed.connect(self._on_failed)
-        session.job_list.idle.connect(self._on_idle)
+        session.job_signals.failed.connect(self._on_failed)
+        session.job_signals.idle.connect(self._on_idle)
         session.data_changed.connect(self._on_data_changed)
         session.documents.data_refused.connect(self._on_refused)
         self.setMinimumWidth(640)
@@ -307,14 +309,14 @@ class _Found:
 
 
 def _waiting_for(session: Session) -> str:
-    running = session.job_list.running
+    running = session.job_queue.running
     if running is None:
         return "Opening the data…"
     return f"Waits for “{running.title}” to end. Stop it to go on now."
 
 
 def _sentence(row: JobRow) -> str:
-    return " ".join(f"{part.rstrip('.')}." for part in (row.outcome, row.hint) if part)
+    return " ".join(f"{part.rstrip('.')}." for part in (row.outcome, window_hint(row.hint)) if part)
 
 
 def _described(spec: DataSpec | None) -> str:

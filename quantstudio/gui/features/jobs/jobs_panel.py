@@ -21,7 +21,8 @@ from quantstudio.gui.facts.job_facts import time_left
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
 from quantstudio.gui.widgets.elided_label import ElidedLabel
-from quantstudio.workspace.values import JobRow
+from quantstudio.gui.wording import window_hint
+from quantstudio.jobs.rows import JobRow
 
 _ICONS = {
     JobState.QUEUED: ("more", "muted"),
@@ -144,7 +145,7 @@ class JobLine(QFrame):
             detail = "waiting"
         elif row.state is JobState.PAUSED:
             detail = "paused"
-        self.detail.setText(f"{detail}. {row.hint}" if row.hint else detail)
+        self.detail.setText(f"{detail}. {window_hint(row.hint)}" if row.hint else detail)
         running = row.state in (JobState.RUNNING, JobState.PAUSED, JobState.CANCELLING)
         self.bar.setVisible(running)
         if running:
@@ -171,7 +172,7 @@ class JobLine(QFrame):
 
     def _pause_or_resume(self) -> None:
         # Not the row shown: it may be a moment old.
-        running = self._session.job_list.running
+        running = self._session.job_queue.running
         is_paused = running is not None and running.state is JobState.PAUSED
         act = self._session.resume_job if is_paused else self._session.pause_job
         act(self._row.job_id)

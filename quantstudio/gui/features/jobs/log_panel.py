@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 
 from PySide6.QtGui import QColor, QFontDatabase, QGuiApplication, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, theme_hub
-from quantstudio.workspace.values import LogLine, NoticeLevel
+from quantstudio.gui.wording import window_hint
+from quantstudio.jobs.rows import LogLine, NoticeLevel
 
 LINES_KEPT = 5000
 _ROLES = {
@@ -56,11 +58,12 @@ class LogPanel(QWidget):
         layout.setSpacing(8)
         layout.addWidget(self.text, 1)
         layout.addLayout(buttons)
-        session.job_list.logged.connect(self.add)
+        session.job_signals.logged.connect(self.add)
         theme_hub().theme_changed.connect(self._rebuild)
 
     def add(self, line: LogLine) -> None:
         """One more line."""
+        line = replace(line, text=window_hint(line.text))
         self._lines.append(line)
         self._write(line)
 

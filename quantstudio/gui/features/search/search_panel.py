@@ -338,7 +338,7 @@ class SearchPanel(Card):
         if row is None:
             self.status.setText(idle)
             return
-        now = session.job_list.running or row
+        now = session.job_queue.running or row
         fraction = now.fraction
         self.progress.setRange(0, 0 if fraction is None else 1000)
         self.progress.setValue(0 if fraction is None else round(1000 * fraction))

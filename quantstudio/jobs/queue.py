@@ -1,0 +1,382 @@
+"""Work somebody asked for: what runs now, what waits, and what became of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from quantstudio.core.codec import CodecError
+from quantstudio.core.errors import QuantStudioError
+from quantstudio.core.events import (
+    ErrorInfo,
+    Event,
+    JobEnded,
+    JobState,
+    LayerFinished,
+    Message,
+    Progress,
+    Severity,
+)
+from quantstudio.core.signals import Signal
+from quantstudio.jobs.rows import JobRow, LogLine, NoticeLevel
+from quantstudio.jobs.spec import EventCallback, JobSpec, Runner
+
+logger = logging.getLogger(__name__)
+
+ROWS_KEPT = 100
+
+BackendFactory = Callable[[EventCallback], Runner]
+# Thread-safe; runs the function on the owner's thread, soon and in order.
+CallSoon = Callable[[Callable[[], None]], None]
+
+
+class Lane(StrEnum):
+    """What a job may run beside.
+
+    WORK: one at a time, in the order asked for.
+    QUICK: checks and previews; in a worker of their own, so that they never wait for work.
+    TIMING: takes its turn among the work; starts when nothing else runs, and nothing starts until it ends.
+    """
+
+    WORK = "work"
+    QUICK = "quick"
+    TIMING = "timing"
+
+
+@dataclass(eq=False)
+class Work:
+    """A job to come.
+
+    Attributes:
+        key: What it does; queued work of the same key is not queued twice.
+        title: What the list of jobs shows.
+        make: Called when its turn comes, with what is known then; None means that nothing has to be done.
+        on_success: Takes the result and returns one sentence about it.
+        on_layer: Takes each layer as it comes.
+        group: Work of one group is dropped when one of them fails or is cancelled.
+        job_id: Identity.
+        is_detached: Nobody waits for what it finds any more.
+        on_failure: Takes the error, if the job fails; returns whether the user was told of it.
+        reads: Makes of the result's JSON values what `on_success` gets; called on the back end's thread. None
+            hands over the values.
+        found: The result as it was read, or why it could not be.
+        lane: What it may run beside.
+    """
+
+    key: str
+    title: str
+    make: Callable[[], JobSpec | None]
+    on_success: Callable[[Any], str]
+    on_layer: Callable[[LayerFinished], None] | None = None
+    group: str = ""
+    job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    is_detached: bool = False
+    on_failure: Callable[[ErrorInfo], bool] | None = None
+    reads: Callable[[Any], Any] | None = None
+    found: Any = None
+    lane: Lane = Lane.WORK
+
+
+@dataclass(slots=True)
+class _Running:
+    """A job under way; seconds of a steady clock, pauses move the start."""
+
+    work: Work
+    started_at: float
+    paused_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (time.monotonic() if self.paused_at is None else self.paused_at) - self.started_at
+
+    def end_pause(self) -> None:
+        if self.paused_at is not None:
+            self.started_at += time.monotonic() - self.paused_at
+            self.paused_at = None
+
+
+class JobQueue:
+    """The queue in front of the back ends; every method belongs to the owner's thread.
+
+    Attributes:
+        changed: Any row changed.
+        logged: A line for the log.
+        failed: The row of a job that failed, unless its `on_failure` has told the user.
+        idle: Nothing runs or waits any more.
+
+    Args:
+        backend_factory: Makes what runs the jobs: one for work, one for quick jobs when the first comes.
+        call_soon: Takes functions from any thread and runs them on the owner's, in order.
+    """
+
+    def __init__(self, backend_factory: BackendFactory, call_soon: CallSoon) -> None:
+        self.changed: Signal[[]] = Signal()
+        self.logged: Signal[[LogLine]] = Signal()
+        self.failed: Signal[[JobRow]] = Signal()
+        self.idle: Signal[[]] = Signal()
+        self._backend_factory = backend_factory
+        self._call_soon = call_soon
+        self._work_backend = backend_factory(self._post)
+        self._quick_backend: Runner | None = None
+        self._waiting: deque[Work] = deque()
+        self._running: dict[str, _Running] = {}
+        self._rows: dict[str, JobRow] = {}
+        self._is_starting = False
+        self._is_closed = False
+
+    @property
+    def rows(self) -> tuple[JobRow, ...]:
+        """Newest last."""
+        return tuple(self._rows.values())
+
+    @property
+    def running(self) -> JobRow | None:
+        """The row of the work under way; quick jobs are not shown here."""
+        return next(
+            (self._rows[i] for i, job in self._running.items() if job.work.lane is not Lane.QUICK), None
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything runs or waits."""
+        return bool(self._running or self._waiting)
+
+    def row(self, job_id: str) -> JobRow | None:
+        """Where a job stands; None if it is not in the list."""
+        return self._rows.get(job_id)
+
+    def add(self, work: Work) -> str:
+        """Queue work; returns its id, or the id of the same work already waiting."""
+        for waiting in self._waiting:
+            if waiting.key == work.key:
+                return waiting.job_id
+        self._waiting.append(work)
+        self._rows[work.job_id] = JobRow(work.job_id, work.title, JobState.QUEUED)
+        self._drop_oldest_rows()
+        self.changed.emit()
+        self._start_due()
+        return work.job_id
+
+    def cancel(self, job_id: str | None = None) -> None:
+        """Stop one job, or everything that runs or waits."""
+        for running_id, job in tuple(self._running.items()):
+            if job_id in (None, running_id):
+                self._update(running_id, state=JobState.CANCELLING, label="stopping")
+                self._drop_group(job.work.group)
+                self._backend(job.work.lane).cancel(running_id)
+        for work in [w for w in self._waiting if job_id in (None, w.job_id)]:
+            self._waiting.remove(work)
+            self._update(work.job_id, state=JobState.CANCELLED, outcome="Cancelled before it started")
+            self._start_due()  # it may have held others back
+
+    def pause(self, job_id: str) -> None:
+        """Let a running job wait at its next batch or layer; one that is stopping ignores it."""
+        job = self._running.get(job_id)
+        if job is not None and self._rows[job_id].state is JobState.RUNNING:
+            self._update(job_id, state=JobState.PAUSED)
+            job.paused_at = time.monotonic()
+            self._backend(job.work.lane).pause(job_id)
+
+    def resume(self, job_id: str) -> None:
+        """Let a paused job go on."""
+        job = self._running.get(job_id)
+        if job is not None and self._rows[job_id].state is JobState.PAUSED:
+            job.end_pause()
+            self._update(job_id, state=JobState.RUNNING)
+            self._backend(job.work.lane).resume(job_id)
+
+    def abandon(self) -> None:
+        """Stop everything and ignore what still comes: the work is about another model."""
+        for job in self._running.values():
+            job.work.is_detached = True
+        self.cancel()
+
+    def close(self) -> None:
+        """End every job and the back ends; safe to call twice."""
+        self.abandon()
+        self._is_closed = True
+        self._work_backend.close()
+        if self._quick_backend is not None:
+            self._quick_backend.close()
+
+    # Starting.
+
+    def _backend(self, lane: Lane) -> Runner:
+        if lane is not Lane.QUICK:
+            return self._work_backend
+        if self._quick_backend is None:
+            self._quick_backend = self._backend_factory(self._post)
+        return self._quick_backend
+
+    def _start_due(self) -> None:
+        if self._is_starting or self._is_closed:
+            return
+        # What `make` adds takes its turn behind what waits already.
+        self._is_starting = True
+        try:
+            while (work := self._next_due()) is not None:
+                self._waiting.remove(work)
+                self._start(work)
+        finally:
+            self._is_starting = False
+        if not self.is_busy:
+            self.idle.emit()
+
+    def _next_due(self) -> Work | None:
+        """The first of those that wait and may start beside what runs."""
+        lanes = {job.work.lane for job in self._running.values()}
+        is_work_due = not lanes - {Lane.QUICK}
+        is_quick_due = not lanes & {Lane.QUICK, Lane.TIMING}
+        for work in self._waiting:
+            if work.lane is Lane.QUICK:
+                if is_quick_due:
+                    return work
+            elif is_work_due:
+                if work.lane is Lane.WORK or not lanes:
+                    return work
+                # Timing that waits for a quick job to end; another quick job would make it wait for ever.
+                return None
+        return None
+
+    def _start(self, work: Work) -> None:
+        try:
+            spec = work.make()
+        except QuantStudioError as error:
+            self._fail(work, error.what, error.hint, where=error.where)
+            return
+        if spec is None:
+            self._rows.pop(work.job_id, None)
+            self.changed.emit()
+            return
+        self._running[work.job_id] = _Running(work, time.monotonic())
+        self._log(NoticeLevel.INFO, f"{work.title}: started")
+        self._update(work.job_id, state=JobState.RUNNING)
+        self._backend(work.lane).submit(replace(spec, id=work.job_id, title=work.title))
+
+    # Events.
+
+    def _post(self, job_id: str, event: Event) -> None:
+        """Called on a back end's thread: a large result is read there, not in a turn of the window."""
+        job = self._running.get(job_id)
+        if job is not None and isinstance(event, JobEnded) and event.state is JobState.SUCCEEDED:
+            values, work = event.result or {}, job.work
+            try:
+                work.found = values if work.reads is None else work.reads(values)
+            except CodecError as error:
+                work.found = error
+        self._call_soon(partial(self._on_event, job_id, event))
+
+    def _on_event(self, job_id: str, event: Event) -> None:
+        job = self._running.get(job_id)
+        if job is None or self._is_closed:
+            return
+        work = job.work
+        match event:
+            case Progress():
+                if self._rows[job_id].state is not JobState.CANCELLING:
+                    self._update(
+                        job_id,
+                        done=event.done,
+                        total=event.total,
+                        unit=event.unit,
+                        label=event.label,
+                        seconds_left=event.seconds_left,
+                    )
+            case LayerFinished():
+                if work.on_layer is not None and not work.is_detached:
+                    work.on_layer(event)
+            case Message():
+                level = NoticeLevel.WARNING if event.severity is Severity.WARNING else NoticeLevel.INFO
+                self._log(level, f"{work.title}: {event.text}")
+            case JobEnded():
+                self._on_ended(job, event)
+
+    def _on_ended(self, job: _Running, ended: JobEnded) -> None:
+        work = job.work
+        job.end_pause()
+        self._update(work.job_id, seconds_left=None)
+        del self._running[work.job_id]
+        if ended.state is JobState.SUCCEEDED:
+            self._succeed(work)
+        elif ended.state is JobState.CANCELLED:
+            self._drop_group(work.group)
+            self._update(work.job_id, state=JobState.CANCELLED, outcome="Cancelled; finished parts are kept")
+            self._log(NoticeLevel.INFO, f"{work.title}: cancelled")
+        elif ended.error is not None:
+            error = ended.error
+            is_told = work.on_failure is not None and not work.is_detached and work.on_failure(error)
+            self._fail(
+                work,
+                error.what,
+                error.hint,
+                where=error.where,
+                report_path=error.report_path,
+                is_told=is_told,
+            )
+        else:
+            self._fail(work, "the job failed without a message", "See the log")
+        self._start_due()
+
+    def _succeed(self, work: Work) -> None:
+        outcome = ""
+        if not work.is_detached:
+            try:
+                if isinstance(work.found, CodecError):
+                    raise work.found
+                outcome = work.on_success(work.found)
+            except (QuantStudioError, CodecError) as error:
+                self._fail(work, str(error), "The worker is of another version; restart QuantStudio")
+                return
+        self._update(work.job_id, state=JobState.SUCCEEDED, outcome=outcome)
+        self._log(NoticeLevel.SUCCESS, f"{work.title}: {outcome or 'finished'}")
+
+    def _fail(
+        self,
+        work: Work,
+        what: str,
+        hint: str,
+        *,
+        where: str = "",
+        report_path: str = "",
+        is_told: bool = False,
+    ) -> None:
+        self._drop_group(work.group)
+        text = f"{where}: {what}" if where else what
+        self._update(work.job_id, state=JobState.FAILED, outcome=text, hint=hint, report_path=report_path)
+        self._log(NoticeLevel.ERROR, f"{work.title}: {text}. {hint}".rstrip(". ") + ".")
+        if not work.is_detached and not is_told:
+            self.failed.emit(self._rows[work.job_id])
+
+    # Rows.
+
+    def _drop_group(self, group: str) -> None:
+        if not group:
+            return
+        for work in [w for w in self._waiting if w.group == group]:
+            self._waiting.remove(work)
+            self._rows.pop(work.job_id, None)
+        self.changed.emit()
+
+    def _drop_oldest_rows(self) -> None:
+        final = [job_id for job_id, row in self._rows.items() if row.state.is_final]
+        for job_id in final[: max(0, len(self._rows) - ROWS_KEPT)]:
+            del self._rows[job_id]
+
+    def _update(self, job_id: str, **changes: Any) -> None:  # noqa: ANN401  fields of JobRow
+        row = self._rows.get(job_id)
+        if row is None:
+            return
+        job = self._running.get(job_id)
+        self._rows[job_id] = replace(row, seconds=row.seconds if job is None else job.seconds, **changes)
+        self.changed.emit()
+
+    def _log(self, severity: NoticeLevel, text: str) -> None:
+        logger.info("%s", text)
+        self.logged.emit(LogLine(time.time(), severity, text))
