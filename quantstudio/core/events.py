@@ -131,9 +131,13 @@ class CancelToken:
     """A flag set from another thread; tasks look at it at every batch and every layer.
 
     The same look is where a paused task waits, so a run in progress is finished first.
+
+    Args:
+        clock: Seconds that grow steadily; pauses are measured with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._event = threading.Event()
         self._actions: list[Callable[[], None]] = []
         self._paused_at: float | None = None
@@ -142,13 +146,13 @@ class CancelToken:
     def pause(self) -> None:
         """Ask the work to wait at its next look, until `resume` or `set`; a token that is set stays so."""
         if self._paused_at is None and not self._event.is_set():
-            self._paused_at = time.monotonic()
+            self._paused_at = self._clock()
 
     def resume(self) -> None:
         """Let the work go on."""
         since, self._paused_at = self._paused_at, None
         if since is not None:
-            self._paused_s += time.monotonic() - since
+            self._paused_s += self._clock() - since
 
     @property
     def is_paused(self) -> bool:
@@ -159,7 +163,7 @@ class CancelToken:
     def paused_s(self) -> float:
         """Seconds of all pauses so far, the present one included: time that says nothing about speed."""
         since = self._paused_at
-        return self._paused_s + (0.0 if since is None else time.monotonic() - since)
+        return self._paused_s + (0.0 if since is None else self._clock() - since)
 
     def set(self) -> None:
         """Ask the work to stop; ends a pause."""

@@ -105,6 +105,7 @@ class ProcessRunner:
             when it is told to stop.
         tasks_under: More module prefixes whose functions are tasks.
         cancel_grace_s: Time a running task gets to stop by itself.
+        clock: Seconds that grow steadily; grace periods and silence are measured with it.
     """
 
     def __init__(
@@ -114,11 +115,13 @@ class ProcessRunner:
         on_state: StateCallback | None = None,
         tasks_under: Sequence[str] = (),
         cancel_grace_s: float = CANCEL_GRACE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_event = on_event
         self._on_state = on_state
         self._tasks_under = tuple(tasks_under)
         self._cancel_grace_s = cancel_grace_s
+        self._clock = clock
         self._inbox: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = queue.SimpleQueue()
         self._waiting: deque[_Job] = deque()
         self._running: _Job | None = None
@@ -174,7 +177,7 @@ class ProcessRunner:
         job = running.spec.id if running else ""
         if link is None:
             return WorkerHealth(None, job, 0.0, 0.0, 0.0)
-        silent = time.monotonic() - link.heard_at
+        silent = self._clock() - link.heard_at
         return WorkerHealth(link.process.pid, job, silent, link.beat.quiet_s, link.beat.cpu_s)
 
     # Everything below runs on the supervising thread.
@@ -194,7 +197,7 @@ class ProcessRunner:
         if job is None:
             return None
         if job.deadline is not None:
-            return max(0.0, job.deadline - time.monotonic())
+            return max(0.0, job.deadline - self._clock())
         return 1.0
 
     def _do_submit(self, spec: JobSpec) -> None:
@@ -224,7 +227,7 @@ class ProcessRunner:
         if running is None or running.spec.id != job_id or running.is_cancelled or self._link is None:
             return
         running.is_cancelled = True
-        running.deadline = time.monotonic() + (self._cancel_grace_s if grace_s is None else grace_s)
+        running.deadline = self._clock() + (self._cancel_grace_s if grace_s is None else grace_s)
         self._link.process.send(Cancel(job_id))
         self._tell_state(job_id, JobState.CANCELLING)
 
@@ -267,7 +270,7 @@ class ProcessRunner:
         except OSError as error:
             self._end(JobEnded(JobState.FAILED, error=_not_started(error)))
             return
-        link.heard_at = time.monotonic()
+        link.heard_at = self._clock()
         link.process.send(Run(job.spec))
         if job.is_paused:
             link.process.send(Pause(job.spec.id))
@@ -279,7 +282,7 @@ class ProcessRunner:
             lambda: self._inbox.put((self._do_worker_end, (generation,))),
             tasks_under=self._tasks_under,
         )
-        self._link = _Link(process, time.monotonic())
+        self._link = _Link(process, self._clock())
         if self._warm_modules:
             process.send(Warm(self._warm_modules))
         return self._link
@@ -288,7 +291,7 @@ class ProcessRunner:
         link = self._link
         if link is None or generation != self._generation:
             return
-        link.heard_at = time.monotonic()
+        link.heard_at = self._clock()
         try:
             message = decode_message(line)
         except ProtocolError:
@@ -350,7 +353,7 @@ class ProcessRunner:
         job, link = self._running, self._link
         if job is None or link is None:
             return
-        now = time.monotonic()
+        now = self._clock()
         if job.deadline is not None and now >= job.deadline:
             self._escalate(job, link, now)
         elif now - link.heard_at > SILENCE_S and not job.is_silence_told:

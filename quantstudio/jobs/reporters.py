@@ -52,9 +52,9 @@ class TimeLeft:
         return max(0.0, (total - done) * pace - min(now - self._at, pace))
 
 
-def working_clock(token: CancelToken) -> Callable[[], float]:
-    """A steady clock in seconds that stands still while the token is paused."""
-    return lambda: time.monotonic() - token.paused_s
+def working_clock(token: CancelToken, clock: Callable[[], float] = time.monotonic) -> Callable[[], float]:
+    """A steady clock in seconds that stands still while the token, which has the same clock, is paused."""
+    return lambda: clock() - token.paused_s
 
 
 class EventReporter:

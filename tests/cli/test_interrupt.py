@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,24 +25,22 @@ NET = str(SAMPLE.model)
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl+C alone")
 
 
-def press(after_s: float) -> None:
-    """Ctrl+C from another thread."""
-    timer = threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGINT))
-    timer.daemon = True
-    timer.start()
+def press() -> None:
+    """Ctrl+C; called by the task, so that it comes while the task runs."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_that_a_task_that_looks_at_its_token_is_cancelled_at_once(monkeypatch, capsys):
     def polite(*, cancel: CancelToken, **_: Any) -> None:
-        while True:
-            time.sleep(0.01)
-            cancel.raise_if_set()
+        press()
+        asked = threading.Event()
+        with cancel.on_set(asked.set):
+            asked.wait()
+        cancel.raise_if_set()
 
     monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", polite)
-    press(0.2)
-    started = time.monotonic()
+    monkeypatch.setattr(execution, "GRACE_SECONDS", float("inf"))  # only the task itself can end this
     assert invoke(["inspect", NET]) == 130
-    assert time.monotonic() - started < 1.0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "quantstudio: cancelled\n")
 
@@ -55,15 +52,14 @@ def test_that_a_task_deep_in_a_native_call_is_left_behind(monkeypatch, capsys, t
     def deaf(**_: Any) -> None:
         with written_beside(target) as temporary:
             temporary.write_bytes(b"half")
-            released.wait(10)
+            press()
+            released.wait()
             raise OSError("never written")
 
     monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", deaf)
-    press(0.2)
-    started = time.monotonic()
     try:
         assert invoke(["inspect", NET]) == 130
-        assert time.monotonic() - started < 2.0
+        assert not released.is_set()
         assert capsys.readouterr().err == "quantstudio: cancelled\n"
         assert list(tmp_path.iterdir())
         discard_unfinished()
@@ -73,13 +69,14 @@ def test_that_a_task_deep_in_a_native_call_is_left_behind(monkeypatch, capsys, t
 
 
 def test_that_leaving_with_an_abandoned_task_cleans_up_first(monkeypatch, tmp_path):
-    released = threading.Event()
+    begun, released = threading.Event(), threading.Event()
     left: list[int] = []
     target = tmp_path / "m.onnx"
 
     def deaf() -> None:
         with written_beside(target):
-            released.wait(10)
+            begun.set()
+            released.wait()
             raise OSError("never written")
 
     monkeypatch.setattr(os, "_exit", left.append)
@@ -87,8 +84,7 @@ def test_that_leaving_with_an_abandoned_task_cleans_up_first(monkeypatch, tmp_pa
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     thread.start()
     try:
-        while not list(tmp_path.iterdir()):
-            time.sleep(0.01)
+        begun.wait()
         leave: Callable[[int], None] = execution.leave  # returns here, as the process is not really ended
         leave(130)
         assert left == [130]

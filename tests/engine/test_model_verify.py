@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -117,13 +116,12 @@ def test_that_an_endless_loop_is_given_up_and_said(tmp_path, monkeypatch):
     assert any("one run takes longer" in note for note in result.summary.notes)
 
 
-def test_that_cancel_ends_a_run_that_does_not_end(tmp_path):
+def test_that_cancel_ends_a_run_that_does_not_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(verification, "RUN_LIMIT_S", float("inf"))
     token = CancelToken()
     threading.Timer(0.3, token.set).start()
-    start = time.monotonic()
     with pytest.raises(JobCancelled):
         open_model(save(loop_model(steps=1 << 50), tmp_path), cancel=token)
-    assert time.monotonic() - start < 3
 
 
 def test_that_a_gigantic_input_is_not_tried():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from quantstudio.engine.graph.runtime import (
     run,
     worker_threads,
 )
-from tests.engine.builders import mlp, save
+from tests.engine.builders import loop_model, mlp, save
 
 
-def slow_model(products: int = 400, size: int = 700) -> bytes:
-    """A chain of matrix products that takes many seconds on one thread."""
+def product_model(products: int = 2, size: int = 4) -> bytes:
+    """A chain of products with the identity."""
     names = [f"t{i}" for i in range(products)] + ["y"]
     nodes = [
         helper.make_node("MatMul", [a, "w"], [b], name=f"product{i}")
@@ -43,18 +42,16 @@ def slow_model(products: int = 400, size: int = 700) -> bytes:
 
 
 def test_that_a_run_in_progress_ends_when_it_is_cancelled() -> None:
-    session = open_session(slow_model(), threads=1)
+    endless = loop_model(steps=1 << 50).SerializeToString()
+    session = open_session(endless, threads=1)
     token = CancelToken()
-    timer = threading.Timer(0.1, token.set)
-    started = time.monotonic()
-    timer.start()
+    threading.Timer(0.1, token.set).start()
     with pytest.raises(JobCancelled):
-        run(session, {"t0": np.zeros((700, 700), np.float32)}, cancel=token)
-    assert time.monotonic() - started < 2.0
+        run(session, {"x": np.zeros((1, 4), np.float32)}, cancel=token)
 
 
 def test_that_a_cancelled_token_starts_no_run_and_others_are_left_alone() -> None:
-    session = open_session(slow_model(products=2, size=4), threads=1)
+    session = open_session(product_model(), threads=1)
     feed = {"t0": np.ones((4, 4), np.float32)}
     token = CancelToken()
     assert np.array_equal(run(session, feed, cancel=token)[0], feed["t0"])
@@ -65,7 +62,7 @@ def test_that_a_cancelled_token_starts_no_run_and_others_are_left_alone() -> Non
 
 
 def test_that_a_failing_run_says_so_in_one_line() -> None:
-    session = open_session(slow_model(products=2, size=4), threads=1)
+    session = open_session(product_model(), threads=1)
     with pytest.raises(MeasureError, match="does not run on this data") as caught:
         run(session, {"t0": np.ones((4, 5), np.float32)}, cancel=CancelToken())
     assert "\n" not in caught.value.one_line

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_se
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.graph.cut import CutGraph
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import run
 from tests.engine.sensitivity_cases import (
     W1,
     W2,
@@ -103,35 +102,27 @@ def test_that_a_sequence_across_the_cut_is_not_cut(tmp_path: Path) -> None:
     assert layer.kl > 0
 
 
-def test_that_a_run_in_progress_is_cancelled(tmp_path: Path) -> None:
-    size = 600
-    nodes = [
-        helper.make_node("MatMul", ["x" if i == 0 else f"t{i}", "w"], [f"t{i + 1}"], name=f"p{i}")
-        for i in range(60)
-    ]
-    nodes.append(helper.make_node("Gemm", ["t60", "head"], ["y"], name="head"))
-    graph = opened(
-        tmp_path,
-        nodes,
-        {"w": np.eye(size, dtype=np.float32), "head": normal(size, 3)},
-        {"x": (TensorProto.FLOAT, ["n", size])},
-        {"y": ["n", 3]},
-    )
-    data = data_of(tmp_path, graph, x=normal(2000, size))
+@pytest.mark.parametrize("at", range(6))
+def test_that_a_cancel_ends_the_run_it_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
     token = CancelToken()
-    timer = threading.Timer(0.6, token.set)
-    set_at: list[float] = []
-    token_set = token.set
+    runs: list[CancelToken] = []
 
-    def note() -> None:
-        set_at.append(time.monotonic())
-        token_set()
+    def cancelled_meanwhile(*given: Any, cancel: CancelToken) -> Any:
+        runs.append(cancel)
+        if len(runs) > at:
+            token.set()
+        return run(*given, cancel=cancel)
 
-    timer.function = note
-    timer.start()
+    monkeypatch.setattr(exact, "run", cancelled_meanwhile)
+    graph = perceptron(tmp_path)
     with pytest.raises(JobCancelled):
-        exact_sensitivity(graph, data, samples=2000, precisions=("int8",), cancel=token)
-    assert time.monotonic() - set_at[0] < 1.0
+        exact_sensitivity(
+            graph, data_of(tmp_path, graph, x=X), samples=300, precisions=("int8",), cancel=token
+        )
+    # Each run is given the token that ends it, and none is begun after the one that was ended.
+    assert runs == [token] * (at + 1)
 
 
 @pytest.mark.parametrize("method", [fisher_sensitivity, exact_sensitivity], ids=["fisher", "exact"])
