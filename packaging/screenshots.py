@@ -79,6 +79,7 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
 def _make_results(session: Session, window: MainWindow) -> None:
     """Two more variants and a search, so that the trade-off and the predictions have something to show."""
     from quantstudio.core.search_results import SearchBudget
+    from quantstudio.gui.features.search.search_panel import SearchPanel
     from quantstudio.workspace.search_terms import SearchTerms
 
     names = [layer.name for layer in session.layers]
@@ -90,7 +91,9 @@ def _make_results(session: Session, window: MainWindow) -> None:
     budget = SearchBudget(max_drop=0.5, average_bits=5.0)
     session.search.start(SearchTerms(budget))
     _finish(session)
-    window.tradeoff_panel.search.set_budget(budget)
+    search = window.findChild(SearchPanel)
+    assert search is not None
+    search.set_budget(budget)
     session.activate_plan(session.plans[0].name)
     session.select([names[2]])
 
@@ -109,34 +112,36 @@ def _finish(session: Session) -> None:
 
 def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:
     """What is pictured, by name of the file; in this order."""
-    from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS
-    from quantstudio.gui.features.tradeoff.tradeoff_panel import CHECK, TRADE_OFF
+    from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS, SensitivityPanel
+    from quantstudio.gui.features.tradeoff.tradeoff_panel import CHECK, TRADE_OFF, TradeoffPanel
 
-    sensitivity, trade_off = window.inspect_panel.sensitivity, window.tradeoff_panel
+    sensitivity, trade_off = window.findChild(SensitivityPanel), window.findChild(TradeoffPanel)
+    assert sensitivity is not None
+    assert trade_off is not None
 
     def inspect() -> None:
-        window.show_tab(0)
+        window.show_view("inspect")
         sensitivity.threshold.setChecked(False)
         sensitivity.show_kind(BARS)
 
     def threshold() -> None:
         inspect()
-        window.show_threshold()
+        window.actions_list["edit.threshold"].trigger()
 
     def classes() -> None:
         sensitivity.threshold.setChecked(False)
-        window.show_classes()
+        window.actions_list["view.classes"].trigger()
 
     def search() -> None:
-        window.show_search()
+        window.actions_list["run.search"].trigger()
         trade_off.view.button(TRADE_OFF).click()
 
     def check() -> None:
-        window.show_tab(1)
+        window.show_view("tradeoff")
         trade_off.view.button(CHECK).click()
 
     def compare() -> None:
-        window.show_tab(2)
+        window.show_view("compare")
 
     return {
         "inspect": inspect,

@@ -12,7 +12,11 @@ class Hand:
     def __init__(self, window, heart) -> None:
         from PySide6.QtCore import QTimer
 
+        from quantstudio.gui.features.inspect.inspect_panel import InspectPanel
+        from quantstudio.gui.features.layers.layers_panel import LayersPanel
+
         self._window, self._session, self._heart = window, window.session, heart
+        self._inspect, self._layers = window.findChild(InspectPanel), window.findChild(LayersPanel)
         self._layer = 0
         self.things = [
             ("select one", self._select_one),
@@ -24,26 +28,26 @@ class Hand:
             ("undo", self._session.undo),
             ("undo", self._session.undo),
             ("redo", self._session.redo),
-            ("trade-off", lambda: window.show_tab(1)),
-            ("compare", lambda: window.show_tab(2)),
-            ("inspect", lambda: window.show_tab(0)),
+            ("trade-off", lambda: window.show_view("tradeoff")),
+            ("compare", lambda: window.show_view("compare")),
+            ("inspect", lambda: window.show_view("inspect")),
             ("select one", self._select_one),
             ("drag", self._drag),
             ("drag", self._drag),
             ("let go", self._let_go),
             ("undo", self._session.undo),
-            ("activations", lambda: window.inspect_panel.show_kind("activations")),
-            ("weights", lambda: window.inspect_panel.show_kind("weights")),
+            ("activations", lambda: self._inspect.show_kind("activations")),
+            ("weights", lambda: self._inspect.show_kind("weights")),
             ("select all", self._select_all),
             ("flip all", self._flip_many),
             ("undo", self._session.undo),
-            ("filter", lambda: window.layers_panel.search.setText("1")),
-            ("filter", lambda: window.layers_panel.search.setText("")),
+            ("filter", lambda: self._layers.search.setText("1")),
+            ("filter", lambda: self._layers.search.setText("")),
             ("sort", lambda: self._sort(6)),
             ("sort", lambda: self._sort(0)),
-            ("jobs", lambda: window.toggle_below("jobs")),
-            ("plans", lambda: window.toggle_below("plans")),
-            ("plans", lambda: window.toggle_below("plans")),
+            ("jobs", lambda: window.toggle_view("jobs")),
+            ("plans", lambda: window.toggle_view("plans")),
+            ("plans", lambda: window.toggle_view("plans")),
         ]
         self._next = cycle(self.things)
         self._timer = QTimer()
@@ -77,7 +81,7 @@ class Hand:
         self._session.select(self._names(MANY))
 
     def _select_all(self) -> None:
-        self._window.layers_panel.table.selectAll()
+        self._layers.table.selectAll()
 
     def _flip_one(self) -> None:
         if self._session.selection:
@@ -88,24 +92,24 @@ class Hand:
             self._session.set_precision(self._session.selection, _key("INT4"))
 
     def _scroll(self) -> None:
-        bar = self._window.layers_panel.table.verticalScrollBar()
+        bar = self._layers.table.verticalScrollBar()
         bar.setValue((bar.value() + 300) % max(1, bar.maximum()))
 
     def _sort(self, column) -> None:
         from PySide6.QtCore import Qt
 
         order = Qt.SortOrder.DescendingOrder if column else Qt.SortOrder.AscendingOrder
-        self._window.layers_panel.table.sortByColumn(column, order)
+        self._layers.table.sortByColumn(column, order)
 
     def _drag(self) -> None:
-        plot = self._window.inspect_panel.histogram
+        plot = self._inspect.histogram
         if not plot.is_empty and plot.distribution is not None:
             line = plot.clip_line("high")
             line.setValue(line.value() * 0.9)
             line.sigDragged.emit(line)
 
     def _let_go(self) -> None:
-        line = self._window.inspect_panel.histogram.clip_line("high")
+        line = self._inspect.histogram.clip_line("high")
         line.sigPositionChangeFinished.emit(line)
 
 

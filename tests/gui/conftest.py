@@ -13,6 +13,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.gui.features.jobs.log_panel import LogPanel
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
@@ -136,9 +137,9 @@ class Shared:
         session._edit(lambda: session.project.edit(self.plans, "Reset"))
         session._tell_everything()
         self.window.settings.theme = ThemeChoice.LIGHT
-        self.window.tabs.setCurrentIndex(0)
-        self.window.below_dock.hide()
-        self.window.log_panel.clear()
+        self.window.views.tabs.setCurrentIndex(0)
+        self.window.views.below_dock.hide()
+        find(self.window, LogPanel).clear()
         activate(self.window)
 
 

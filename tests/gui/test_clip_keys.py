@@ -9,6 +9,7 @@ from PySide6.QtTest import QTest
 from quantstudio.gui.features.inspect.inspect_panel import InspectPanel
 from quantstudio.gui.plots.clip_keys import LONG_STEPS, STEP
 from quantstudio.gui.shell.help_dialogs import ShortcutsDialog
+from tests.gui.conftest import find
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import analysed_session
 
@@ -94,7 +95,8 @@ def test_that_other_keys_pass_through(panel):
 
 
 def test_that_the_list_of_keys_names_them(full):
-    dialog = ShortcutsDialog(full.actions_list, full)
+    full.actions_list["help.shortcuts"].trigger()
+    dialog = find(full, ShortcutsDialog)
     cells = [[dialog.table.item(r, c) for c in (1, 2)] for r in range(dialog.table.rowCount())]
     listed = {what.text(): keys.text() for what, keys in cells if what is not None and keys is not None}
     assert listed["Move the clip line"] == "Left, Right"

@@ -9,10 +9,11 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QStyleOptionViewItem
 
 from quantstudio.core.precision import FP16, FP32, STATIC_INT8, WEIGHT_INT4
+from quantstudio.gui.facts.layer_facts import chip_role
 from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
 from quantstudio.gui.features.layers.layer_table import LayerColumn, LayerTableModel
 from quantstudio.gui.features.layers.layer_view import LayerTableView
-from quantstudio.gui.features.layers.precision_chip import PrecisionCombo, chip_colours, chip_role
+from quantstudio.gui.features.layers.precision_chip import PrecisionCombo, chip_colours
 from quantstudio.gui.features.layers.sensitivity_bar import bar_share
 from quantstudio.gui.features.layers.sparkline import SparklineDelegate, draw_sparkline
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale

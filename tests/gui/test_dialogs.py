@@ -229,7 +229,7 @@ class TestTrust:
         assert dialog.run_button.isEnabled()
 
     def test_that_python_is_opened_by_name(self, qtbot, full, runner):
-        full.commands.open_code()
+        full.actions_list["file.open_code"].trigger()
         dialog = find(full, TrustDialog)
         dialog.agree.setChecked(True)
         assert not dialog.run_button.isEnabled()
@@ -339,7 +339,7 @@ class TestSettings:
 
 class TestHelp:
     def test_that_every_key_is_listed(self, full):
-        dialog = ShortcutsDialog(full.actions_list, full)
+        dialog = ShortcutsDialog(full.actions_list, (), full)
         listed = {cell(dialog.table, r, 1) for r in range(dialog.table.rowCount())}
         assert {"Open", "Quantize", "Set selection to INT4", "Command palette"} <= listed
 

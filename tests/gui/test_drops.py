@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QWidget
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
-from quantstudio.gui.features.inspect.inspect_panel import BITS
+from quantstudio.gui.features.inspect.inspect_panel import BITS, InspectPanel
 from quantstudio.jobs.rows import NoticeLevel
 from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
@@ -56,22 +56,20 @@ def data(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place",
+    "name",
     [
-        "layers_panel.table",
-        "layers_panel.search",
-        "inspect_panel.histogram.view",
-        "inspect_panel.channels.view",
-        "compare_panel.latency.view",
-        "tradeoff_panel.plot.view",
-        "key_figures",
-        "log_panel",
+        "layers.table",
+        "layers.search",
+        "plot.histogram.view",
+        "plot.channel_ranges.view",
+        "plot.latency.view",
+        "plot.trade_off.view",
+        "panel.key_figures",
+        "log",
     ],
 )
-def test_that_a_model_can_be_dropped_anywhere(window, model, place):
-    target: QWidget = window
-    for name in place.split("."):
-        target = getattr(target, name)
+def test_that_a_model_can_be_dropped_anywhere(window, model, name):
+    target = find(window, QWidget, name)
     viewport = getattr(target, "viewport", None)
     assert drop(viewport() if viewport is not None else target, model)
     settle(window)
@@ -156,7 +154,7 @@ def test_that_a_file_dropped_on_a_path_field_becomes_its_path(full, data):
 
 
 def test_that_the_inspector_without_a_model_asks_for_one(window):
-    panel = window.inspect_panel
+    panel = find(window, InspectPanel)
     panel.show_right(BITS)
     QTest.qWait(50)
     for plot in (panel.histogram, panel.channels, panel.bits):

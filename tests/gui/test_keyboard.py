@@ -7,8 +7,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 
+from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.widgets.card import Card
-from tests.gui.conftest import settle
+from tests.gui.conftest import find, settle
 
 
 def focused() -> QWidget:
@@ -31,39 +32,39 @@ def walk(first: QWidget, most: int = 60) -> list[QWidget]:
 
 
 @pytest.mark.parametrize(
-    ("tab", "there"),
+    ("page", "there"),
     [
-        (0, {"plot.histogram.view", "plot.sensitivity.view"}),
-        (1, {"plot.trade_off.view", "tradeoff.table"}),
-        (2, {"compare.table", "compare.choose", "compare.caution.action"}),
+        ("inspect", {"plot.histogram.view", "plot.sensitivity.view"}),
+        ("tradeoff", {"plot.trade_off.view", "tradeoff.table"}),
+        ("compare", {"compare.table", "compare.choose", "compare.caution.action"}),
     ],
     ids=["inspect", "trade-off", "compare"],
 )
-def test_that_the_tab_key_reaches_everything_and_comes_back(full, tab, there):
-    full.show_tab(tab)
+def test_that_the_tab_key_reaches_everything_and_comes_back(full, page, there):
+    full.show_view(page)
     settle(full)
-    met = walk(full.layers_panel.table)
+    met = walk(find(full, LayersPanel).table)
     names = {widget.objectName() for widget in met}
     assert names >= there | {"layers.table", "layers.types", "layers.search"}
     assert [w.objectName() for w in met if not w.accessibleName() and not w.property("text")] == []
 
 
 def test_that_f6_goes_from_area_to_area(full):
-    full.layers_panel.search.setFocus()
+    find(full, LayersPanel).search.setFocus()
     QTest.keyClick(full, Qt.Key.Key_F6)
-    assert focused() is full.tabs.tabBar()
+    assert focused() is full.views.tabs.tabBar()
     QTest.keyClick(full, Qt.Key.Key_F6)
-    assert focused() is full.layers_panel.table
-    full.show_below(full.plans_panel)
-    full.tabs.tabBar().setFocus()
+    assert focused() is find(full, LayersPanel).table
+    full.show_view("plans")
+    full.views.tabs.tabBar().setFocus()
     QTest.keyClick(full, Qt.Key.Key_F6)
-    assert focused() is full.below.tabBar()
+    assert focused() is full.views.below.tabBar()
 
 
 def test_that_arrows_change_the_tab(full):
-    full.tabs.tabBar().setFocus()
+    full.views.tabs.tabBar().setFocus()
     QTest.keyClick(focused(), Qt.Key.Key_Right)
-    assert full.tabs.currentIndex() == 1
+    assert full.views.tabs.currentIndex() == 1
 
 
 def test_that_the_list_of_a_combo_box_is_no_tab_stop_of_its_card(qtbot, qtlog):

@@ -22,6 +22,14 @@ from PySide6.QtWidgets import (
 
 from quantstudio.core.events import JobState
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
+from quantstudio.gui.features.jobs.jobs_panel import JobsPanel
+from quantstudio.gui.features.jobs.log_panel import LogPanel
+from quantstudio.gui.features.layers.layers_panel import LayersPanel
+from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
+from quantstudio.gui.features.plans.plans_panel import PlansPanel
+from quantstudio.gui.features.search.search_panel import SearchPanel
+from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
+from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current_theme
 from quantstudio.gui.widgets.command_palette import match_score
@@ -63,27 +71,27 @@ def unnamed(root: QWidget) -> list[str]:
 
 
 class TestAccessibility:
-    @pytest.mark.parametrize("tab", [0, 1, 2], ids=["inspect", "tradeoff", "compare"])
-    def test_that_every_control_of_a_tab_has_a_name(self, full, tab):
-        full.tabs.setCurrentIndex(tab)
+    @pytest.mark.parametrize("page", ["inspect", "tradeoff", "compare"])
+    def test_that_every_control_of_a_page_has_a_name(self, full, page):
+        full.show_view(page)
         assert unnamed(full) == []
 
     def test_that_every_control_that_is_switched_on_has_a_name(self, qtbot, full):
-        full.show_tab(0)
-        sensitivity = full.inspect_panel.sensitivity
+        full.show_view("inspect")
+        sensitivity = find(full, SensitivityPanel)
         sensitivity.threshold.click()
         assert sensitivity.threshold_bar.isVisible()
         assert unnamed(full) == []
-        full.show_tab(1)
-        full.tradeoff_panel.open_search()
-        for row in full.tradeoff_panel.search.rows.values():
+        full.show_view("tradeoff")
+        find(full, TradeoffPanel).open_search()
+        for row in find(full, SearchPanel).rows.values():
             row.check.setChecked(True)
             assert row.slider.isVisibleTo(full)
         assert unnamed(full) == []
 
-    @pytest.mark.parametrize("panel", ["plans_panel", "jobs_panel", "log_panel"])
+    @pytest.mark.parametrize("panel", ["plans", "jobs", "log"])
     def test_that_every_control_of_a_panel_below_has_a_name(self, full, panel):
-        full.show_below(getattr(full, panel))
+        full.show_view(panel)
         assert unnamed(full) == []
 
     @pytest.mark.parametrize(
@@ -110,13 +118,13 @@ class TestAccessibility:
 
     def test_that_every_action_has_a_tip_and_unique_keys(self, window):
         seen: dict[str, str] = {}
-        for spec in window.actions_list.specs:
-            action = window.actions_list[spec.name]
-            assert action.objectName() == f"action.{spec.name}"
+        for name in window.actions_list.described:
+            action = window.actions_list[name]
+            assert action.objectName() == f"action.{name}"
             assert action.toolTip()
             for keys in action.shortcuts():
-                assert keys.toString() not in seen, f"{spec.name} and {seen.get(keys.toString())}"
-                seen[keys.toString()] = spec.name
+                assert keys.toString() not in seen, f"{name} and {seen.get(keys.toString())}"
+                seen[keys.toString()] = name
 
     def test_that_nothing_is_named_after_nothing(self, full):
         names = [
@@ -155,8 +163,8 @@ class TestActions:
 
     def test_that_letters_typed_into_the_filter_set_nothing(self, qtbot, full):
         before = full.session.recipe
-        full.focus_filter()
-        field = full.layers_panel.search
+        full.actions_list["edit.find"].trigger()
+        field = find(full, LayersPanel).search
         qtbot.keyClicks(field, "f38")
         assert field.text() == "f38"
         assert full.session.recipe == before
@@ -182,8 +190,8 @@ class TestActions:
         def state() -> object:
             return full.session.job_queue.running.state
 
-        qtbot.waitUntil(lambda: row.job_id in full.jobs_panel._lines)
-        line = full.jobs_panel.line(row.job_id)
+        qtbot.waitUntil(lambda: row.job_id in find(full, JobsPanel)._lines)
+        line = find(full, JobsPanel).line(row.job_id)
         assert line.pause.accessibleName() == "Pause Calibrate"
         line.pause.click()
         qtbot.waitUntil(lambda: line.detail.text() == "paused")
@@ -224,7 +232,7 @@ class TestActions:
 
     def test_that_a_switched_theme_looks_as_one_chosen_at_the_start(self, qapp, full):
         settle(full)
-        parts = (full.key_figures, full.tool_bar, full.tabs.tabBar())
+        parts = (find(full, KeyFiguresPanel), full.tool_bar, full.views.tabs.tabBar())
         for theme in (DARK, LIGHT):
             full.actions_list["view.theme"].trigger()
             settle(full)
@@ -236,15 +244,15 @@ class TestActions:
 
     def test_that_tabs_and_panels_have_keys(self, qtbot, full):
         qtbot.keyClick(full, Qt.Key.Key_3, Qt.KeyboardModifier.ControlModifier)
-        assert full.tabs.currentIndex() == 2
+        assert full.views.tabs.currentIndex() == 2
         qtbot.keyClick(full, Qt.Key.Key_5, Qt.KeyboardModifier.ControlModifier)
-        assert full.jobs_panel.isVisible()
+        assert find(full, JobsPanel).isVisible()
         qtbot.keyClick(full, Qt.Key.Key_5, Qt.KeyboardModifier.ControlModifier)
-        assert not full.jobs_panel.isVisible()
+        assert not find(full, JobsPanel).isVisible()
         qtbot.keyClick(full, Qt.Key.Key_L, Qt.KeyboardModifier.ControlModifier)
-        assert not full.layers_panel.isVisible()
+        assert not find(full, LayersPanel).isVisible()
         qtbot.keyClick(full, Qt.Key.Key_L, Qt.KeyboardModifier.ControlModifier)
-        assert full.layers_panel.isVisible()
+        assert find(full, LayersPanel).isVisible()
 
     @pytest.mark.parametrize(
         "action",
@@ -294,30 +302,30 @@ class TestActions:
 
     def test_that_a_new_plan_shows_on_the_tool_bar(self, full):
         full.actions_list["plan.duplicate"].trigger()
-        assert full.tool_bar.plan.text() == "INT8 copy"
+        assert find(full, QToolButton, "toolbar.plan").text() == "INT8 copy"
         full.actions_list["plan.delete"].trigger()
-        assert full.tool_bar.plan.text() == "INT8"
+        assert find(full, QToolButton, "toolbar.plan").text() == "INT8"
 
     def test_that_notes_are_shown_in_the_log(self, full):
         full.actions_list["model.notes"].trigger()
-        assert "Nothing had to be changed" in full.log_panel.text.toPlainText()
-        assert full.log_panel.isVisible()
+        assert "Nothing had to be changed" in find(full, LogPanel).text.toPlainText()
+        assert find(full, LogPanel).isVisible()
 
 
 class TestPanels:
     def test_that_jobs_show_title_result_and_state(self, qtbot, full):
-        full.toggle_below("jobs")
+        full.toggle_view("jobs")
         row = next(r for r in full.session.jobs if r.title == "Measure")
-        line = full.jobs_panel.line(row.job_id)
+        line = find(full, JobsPanel).line(row.job_id)
         assert line.detail.text().startswith("top-1 92.20")
         assert "succeeded" in line.accessibleName()
 
     def test_that_a_job_is_stopped_from_its_line(self, qtbot, runner, full):
         runner.is_holding = True
         full.session.calibrate()
-        full.toggle_below("jobs")
-        qtbot.waitUntil(lambda: runner.submitted[-1].id in full.jobs_panel._lines)
-        line = full.jobs_panel.line(runner.submitted[-1].id)
+        full.toggle_view("jobs")
+        qtbot.waitUntil(lambda: runner.submitted[-1].id in find(full, JobsPanel)._lines)
+        line = find(full, JobsPanel).line(runner.submitted[-1].id)
         qtbot.mouseClick(line.stop, Qt.MouseButton.LeftButton)
         settle(full)
         assert full.session.jobs[-1].state is JobState.CANCELLED
@@ -325,9 +333,9 @@ class TestPanels:
     def test_that_plans_show_measured_and_predicted_figures(self, qtbot, full):
         full.session.duplicate_plan("INT8")
         full.session.set_scheme([full.session.layers[0].name], "fp32")
-        full.show_below(full.plans_panel)
+        full.show_view("plans")
         settle(full)
-        table = full.plans_panel.table
+        table = full.findChild(PlansPanel).table
         cells = [[table.item(r, c).text() for c in range(6)] for r in range(2)]
         assert [row[0] for row in cells] == ["INT8", "INT8 copy"]
         assert [row[5] for row in cells] == ["measured on calibration data", "predicted"]
@@ -335,8 +343,8 @@ class TestPanels:
 
     def test_that_a_row_of_the_plans_switches_and_renames(self, full):
         full.session.add_plan("Second")
-        full.show_below(full.plans_panel)
-        table = full.plans_panel.table
+        full.show_view("plans")
+        table = full.findChild(PlansPanel).table
         table.setCurrentCell(0, 0)
         assert full.session.active_plan == "INT8"
         table.item(1, 0).setText("Other")
@@ -346,9 +354,9 @@ class TestPanels:
         assert table.item(1, 0).text() == "Other"
 
     def test_that_plan_buttons_add_duplicate_and_delete(self, full):
-        buttons = full.plans_panel.buttons
+        buttons = full.findChild(PlansPanel).buttons
         buttons["add"].click()
-        full.show_below(full.plans_panel)
+        full.show_view("plans")
         buttons["duplicate"].click()
         assert len(full.session.plans) == 3
         settle(full)
@@ -357,10 +365,10 @@ class TestPanels:
 
     def test_that_the_log_can_be_copied_and_cleared(self, qapp, full):
         full.session.notify(NoticeLevel.WARNING, "a line to copy")
-        full.log_panel.copy()
+        find(full, LogPanel).copy()
         assert "a line to copy" in qapp.clipboard().text()
-        full.log_panel.clear()
-        assert full.log_panel.text.toPlainText() == ""
+        find(full, LogPanel).clear()
+        assert find(full, LogPanel).text.toPlainText() == ""
 
 
 class TestToastsAndPalette:
@@ -369,7 +377,7 @@ class TestToastsAndPalette:
             full.session.notify(NoticeLevel.ERROR, f"fault {i}", "do this", "models/x.onnx")
         assert len(full.toasts.toasts) == 3
         assert full.toasts.toasts[-1].accessibleName() == "error: x.onnx: fault 4. do this"
-        assert "fault 0" in full.log_panel.text.toPlainText()
+        assert "fault 0" in find(full, LogPanel).text.toPlainText()
         toast = full.toasts.toasts[-1]
         close = toast.findChild(QToolButton, "toast.close")
         qtbot.mouseClick(close, Qt.MouseButton.LeftButton)
@@ -398,7 +406,7 @@ class TestToastsAndPalette:
 
     def test_that_the_palette_jumps_to_a_layer(self, qtbot, full):
         name = full.session.layers[5].name
-        full.commands.open_palette()
+        full.actions_list["view.palette"].trigger()
         qtbot.keyClicks(full.palette_dialog.search, name)
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Down)
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Up)
@@ -406,17 +414,17 @@ class TestToastsAndPalette:
         assert full.session.current_layer == name
 
     def test_that_the_palette_reaches_what_the_menus_list(self, qtbot, full):
-        full.commands.open_palette()
+        full.actions_list["view.palette"].trigger()
         qtbot.keyClicks(full.palette_dialog.search, "ranges: entropy")
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Return)
         assert full.session.recipe.calibration.method.value == "entropy"
-        full.commands.open_palette()
+        full.actions_list["view.palette"].trigger()
         qtbot.keyClicks(full.palette_dialog.search, "set all conv to fp32")
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Return)
         assert full.session.undo_text == "Set all Conv to FP32"
 
     def test_that_what_cannot_be_done_now_is_listed_last_and_not_run(self, qtbot, window):
-        window.commands.open_palette()
+        window.actions_list["view.palette"].trigger()
         qtbot.keyClicks(window.palette_dialog.search, "quantize")
         listed = [window.palette_dialog.list.item(i) for i in range(window.palette_dialog.list.count())]
         assert not any(
@@ -476,13 +484,13 @@ class TestOpening:
         assert Path(path).exists()
 
     def test_that_the_window_fits_a_small_screen(self, full):
-        full.show_below(full.plans_panel)
+        full.show_view("plans")
         assert full.minimumSizeHint().width() <= 1280
         assert full.minimumSizeHint().height() <= 720
 
     def test_that_clicks_on_the_status_bar_show_the_jobs(self, qtbot, full):
         qtbot.mouseClick(full.status_line.job, Qt.MouseButton.LeftButton, pos=QPoint(3, 3))
-        assert full.jobs_panel.isVisible()
+        assert find(full, JobsPanel).isVisible()
 
 
 def test_that_a_window_without_a_model_asks_for_one(window: MainWindow):

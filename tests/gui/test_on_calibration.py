@@ -7,7 +7,10 @@ import pytest
 from PySide6.QtCore import Qt
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.data.data_dialog import DataDialog
+from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
+from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
 from quantstudio.gui.features.tradeoff.variant_table import VariantColumn, VariantTableModel
 from quantstudio.project.store import Project
 from quantstudio.report.html import render_html
@@ -32,17 +35,17 @@ def tested(full, tmp_path):
 
 
 def test_that_the_accuracy_card_says_so(full):
-    card = full.key_figures.quality_card
+    card = find(full, KeyFiguresPanel).quality_card
     assert card.note.text() == WORDS
     assert card.note.isVisible()
     assert WORDS in card.accessibleName()
     assert "choose test data" in card.toolTip()
-    assert full.key_figures.size_card.height() == card.height()
+    assert find(full, KeyFiguresPanel).size_card.height() == card.height()
 
 
 def test_that_the_comparison_says_so_and_offers_the_way_out(full):
-    full.show_tab(2)
-    panel = full.compare_panel
+    full.show_view("compare")
+    panel = find(full, ComparePanel)
     settle(full)
     assert panel.caution.isVisible()
     assert WORDS in panel.caution.accessibleName()
@@ -56,9 +59,9 @@ def test_that_the_comparison_says_so_and_offers_the_way_out(full):
 
 
 def test_that_the_trade_off_and_the_list_of_variants_say_so(full):
-    full.show_tab(1)
+    full.show_view("tradeoff")
     settle(full)
-    assert WORDS in full.tradeoff_panel.plot.accessibleName()
+    assert WORDS in find(full, TradeoffPanel).plot.accessibleName()
     model = VariantTableModel(full.session)
     assert WORDS in model.index(0, VariantColumn.QUALITY).data(TIP)
 
@@ -77,13 +80,13 @@ def test_that_the_report_says_so(full):
 
 
 def test_that_with_test_data_nothing_says_so(tested):
-    for index in (1, 2):
-        tested.show_tab(index)
+    for page in ("tradeoff", "compare"):
+        tested.show_view(page)
         settle(tested)
-    assert tested.key_figures.quality_card.note.text() == ""
-    assert not tested.compare_panel.caution.isVisible()
-    assert WORDS not in tested.compare_panel.classes.summary
-    assert WORDS not in tested.tradeoff_panel.plot.accessibleName()
+    assert find(tested, KeyFiguresPanel).quality_card.note.text() == ""
+    assert not find(tested, ComparePanel).caution.isVisible()
+    assert WORDS not in find(tested, ComparePanel).classes.summary
+    assert WORDS not in find(tested, TradeoffPanel).plot.accessibleName()
     assert WORDS not in render_html(session_report(tested.session.state, tested.session.project))
     assert WORDS not in [row.outcome for row in tested.session.jobs if row.title == "Measure"][-1]
 

@@ -19,6 +19,7 @@ from quantstudio.gui.features.inspect.inspect_panel import ACTIVATIONS, WEIGHTS,
 from quantstudio.gui.features.layers.layer_table import LayerColumn
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
+from quantstudio.gui.features.search.search_panel import SearchPanel
 from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
 from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
 from quantstudio.gui.features.tradeoff.tradeoff_points import Cost
@@ -453,7 +454,7 @@ def test_that_a_slower_variant_says_slower(qtbot, measured):
 
 
 def test_that_a_click_on_a_dot_loads_the_recipe_of_the_variant(qtbot, measured):
-    panel = shown(qtbot, TradeoffPanel(measured), 760, 640)
+    panel = shown(qtbot, TradeoffPanel(measured, SearchPanel(measured)), 760, 640)
     mixed = measured.variants[1]
     dot = next(p for p in panel.plot.points if p.name == mixed.name)
     click(panel.plot, dot.cost.value, dot.quality.value)
@@ -462,7 +463,7 @@ def test_that_a_click_on_a_dot_loads_the_recipe_of_the_variant(qtbot, measured):
 
 
 def test_that_the_table_loads_a_recipe_too(qtbot, measured):
-    panel = shown(qtbot, TradeoffPanel(measured), 1000, 640)
+    panel = shown(qtbot, TradeoffPanel(measured, SearchPanel(measured)), 1000, 640)
     rect = panel.table.visualRect(panel.table.model().index(2, 0))
     QTest.mouseClick(panel.table.viewport(), LEFT, NONE, rect.center())
     assert panel.load.isEnabled()
@@ -472,7 +473,7 @@ def test_that_the_table_loads_a_recipe_too(qtbot, measured):
 
 
 def test_that_the_cost_axis_can_be_latency_with_its_interval(qtbot, measured):
-    panel = shown(qtbot, TradeoffPanel(measured), 760, 640)
+    panel = shown(qtbot, TradeoffPanel(measured, SearchPanel(measured)), 760, 640)
     panel.cost.button(Cost.LATENCY.value).click()
     dot = next(p for p in panel.plot.points if p.name == "INT8")
     assert dot.cost.value == pytest.approx(6.9)
@@ -481,14 +482,14 @@ def test_that_the_cost_axis_can_be_latency_with_its_interval(qtbot, measured):
 
 
 def test_that_an_unmeasured_recipe_is_a_hollow_prediction(qtbot, measured):
-    panel = shown(qtbot, TradeoffPanel(measured), 760, 640)
+    panel = shown(qtbot, TradeoffPanel(measured, SearchPanel(measured)), 760, 640)
     assert not any(p.is_predicted for p in panel.plot.points)
     measured.set_scheme([measured.layers[0].name], "fp32")
     qtbot.waitUntil(lambda: any(p.is_predicted for p in panel.plot.points))
 
 
 def test_that_nothing_measured_offers_to_measure(qtbot, session):
-    panel = shown(qtbot, TradeoffPanel(session), 760, 640)
+    panel = shown(qtbot, TradeoffPanel(session, SearchPanel(session)), 760, 640)
     assert panel.plot.is_empty
     assert panel.plot.empty.button.text() == "Measure"
     panel.plot.empty.button.click()
@@ -533,7 +534,11 @@ def test_that_nothing_to_compare_offers_to_measure(qtbot, session):
 # ---------------------------------------------------------------------- every panel
 
 
-PANELS = (LayersPanel, InspectPanel, SensitivityPanel, KeyFiguresPanel, TradeoffPanel, ComparePanel)
+def tradeoff_panel(session: Session) -> TradeoffPanel:
+    return TradeoffPanel(session, SearchPanel(session))
+
+
+PANELS = (LayersPanel, InspectPanel, SensitivityPanel, KeyFiguresPanel, tradeoff_panel, ComparePanel)
 
 
 @pytest.mark.parametrize("kind", PANELS, ids=lambda k: k.__name__)

@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLineEdit, QTableWidget
 
+from quantstudio.gui.features.plans.plans_panel import PlansPanel
 from tests.gui.conftest import find, settle
 
 KEY = Qt.Key
@@ -17,10 +18,10 @@ def editor_of(table: QTableWidget) -> QLineEdit:
 
 def test_that_the_rename_button_opens_the_name(qtbot, full):
     full.session.add_plan("Second")
-    full.show_below(full.plans_panel)
+    full.show_view("plans")
     settle(full)
-    full.plans_panel.buttons["rename"].click()
-    editor = editor_of(full.plans_panel.table)
+    full.findChild(PlansPanel).buttons["rename"].click()
+    editor = editor_of(full.findChild(PlansPanel).table)
     editor.setText("Careful 4")
     QTest.keyClick(editor, KEY.Key_Return)
     settle(full)
@@ -28,15 +29,15 @@ def test_that_the_rename_button_opens_the_name(qtbot, full):
     settle(full)
     full.session.undo()
     settle(full)
-    assert full.plans_panel.table.item(1, 0).text() == "Second"
+    assert full.findChild(PlansPanel).table.item(1, 0).text() == "Second"
 
 
 def test_that_figures_that_come_in_do_not_disturb_a_name_being_typed(qtbot, full):
     full.session.add_plan("Second")
-    full.show_below(full.plans_panel)
+    full.show_view("plans")
     settle(full)
-    table = full.plans_panel.table
-    full.plans_panel.buttons["rename"].click()
+    table = full.findChild(PlansPanel).table
+    full.findChild(PlansPanel).buttons["rename"].click()
     editor = editor_of(table)
     editor.setText("Half a na")
     full.session.set_scheme([full.session.layers[0].name], "fp32")
@@ -51,9 +52,9 @@ def test_that_figures_that_come_in_do_not_disturb_a_name_being_typed(qtbot, full
 
 
 def test_that_letters_do_not_start_renaming(qtbot, full):
-    full.show_below(full.plans_panel)
+    full.show_view("plans")
     settle(full)
-    table = full.plans_panel.table
+    table = full.findChild(PlansPanel).table
     table.setFocus()
     QTest.keyClick(table, KEY.Key_X)
     assert table.viewport().findChild(QLineEdit) is None

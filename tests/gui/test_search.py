@@ -21,6 +21,7 @@ from quantstudio.gui.features.tradeoff.tradeoff_points import PLAN_KEY, Cost
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.main_window import MainWindow
+from quantstudio.gui.shell.palette import palette_entries
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.bound_row import Bound
 from quantstudio.gui.widgets.marked_slider import MarkedSlider
@@ -430,7 +431,7 @@ def tradeoff(qtbot):
     """Three measured variants and a search."""
     session = measured_session(12)
     session.adopt_search(result(LAYERS, "search.onnx"))
-    made = shown(qtbot, TradeoffPanel(session), 1000, 700)
+    made = shown(qtbot, TradeoffPanel(session, SearchPanel(session)), 1000, 700)
     settle_panel()
     yield made
     session.close()
@@ -468,10 +469,10 @@ def test_that_the_dial_shades_what_it_forbids(tradeoff):
     base = next(p for p in tradeoff.plot.points if p.is_base)
     assert limits(tradeoff).quality == pytest.approx(base.quality.value - 0.5)
     assert limits(tradeoff).cost is None
-    tradeoff.search.set_budget(SearchBudget(max_weight_bytes=300_000))
+    tradeoff.beside.set_budget(SearchBudget(max_weight_bytes=300_000))
     assert limits(tradeoff).cost == pytest.approx(300, abs=1)
     assert limits(tradeoff).quality is None
-    tradeoff.search.set_budget(SearchBudget(average_bits=5.0, max_latency_ratio=0.5))
+    tradeoff.beside.set_budget(SearchBudget(average_bits=5.0, max_latency_ratio=0.5))
     tradeoff.cost.button(Cost.BITS.value).click()
     assert limits(tradeoff).cost == 5.0
     tradeoff.cost.button(Cost.LATENCY.value).click()
@@ -484,14 +485,14 @@ def test_that_a_click_on_the_front_loads_the_plan(tradeoff):
     dot = next(p for p in tradeoff.plot.points if p.role is DotRole.FRONT and p.is_predicted)
     tradeoff.plot.grab()
     click(tradeoff.plot, dot.cost.value, dot.quality.value)
-    session = tradeoff.search._session
+    session = tradeoff.beside._session
     assert PLAN_KEY + session.recipe.digest == dot.key
     session.undo()
     assert PLAN_KEY + session.recipe.digest != dot.key
 
 
 def test_that_the_keyboard_loads_a_plan_from_the_table(tradeoff):
-    session = tradeoff.search._session
+    session = tradeoff.beside._session
     assert tradeoff.rows.current == PLANS
     tradeoff.plans.setFocus()
     tradeoff.plans.setCurrentIndex(tradeoff.plans.model().index(1, 0))
@@ -507,14 +508,14 @@ def test_that_the_keyboard_loads_a_plan_from_the_table(tradeoff):
 
 def test_that_the_search_hides_where_there_is_no_room(qapp, tradeoff):
     apply_theme(qapp, LIGHT)  # its paddings ask for more room
-    assert tradeoff.search.isVisible()
+    assert tradeoff.beside.isVisible()
     assert tradeoff.minimumSizeHint().width() < SEARCH_ROOM_PX
     tradeoff.resize(680, 480)
-    wait_until(lambda: not tradeoff.search.isVisible())
+    wait_until(lambda: not tradeoff.beside.isVisible())
     tradeoff.show_search.click()
-    assert tradeoff.search.isVisible()
+    assert tradeoff.beside.isVisible()
     tradeoff.open_search()
-    assert tradeoff.search.rows["max_drop"].check.hasFocus()
+    assert tradeoff.beside.rows["max_drop"].check.hasFocus()
 
 
 def test_that_predictions_are_held_against_measurements(tradeoff):
@@ -548,7 +549,7 @@ def test_that_without_a_measured_variant_fp32_stands_where_the_search_saw_it(qtb
     ready.adopt_search(replace(result(LAYERS, "search.onnx"), base_metric=BASE))
     ready.analyze()
     idle(ready)
-    panel = shown(qtbot, TradeoffPanel(ready), 1000, 700)
+    panel = shown(qtbot, TradeoffPanel(ready, SearchPanel(ready)), 1000, 700)
     settle_panel()
     base = next(p for p in panel.plot.points if p.is_base)
     assert base.quality.value == pytest.approx(100 * BASE)
@@ -574,7 +575,7 @@ def test_that_outputs_that_are_no_classes_are_judged_by_their_sqnr(qtbot):
             tried=tuple(map(without_classes, found.tried)),
         )
     )
-    panel = shown(qtbot, TradeoffPanel(session), 1000, 700)
+    panel = shown(qtbot, TradeoffPanel(session, SearchPanel(session)), 1000, 700)
     settle_panel()
     assert panel.plot.labels[1] == "Output SQNR (dB)"
     quality = {p.name: p.quality.value for p in panel.plot.points}
@@ -588,11 +589,11 @@ def test_that_outputs_that_are_no_classes_are_judged_by_their_sqnr(qtbot):
 
 
 def test_that_the_toolbar_and_the_palette_open_the_search(full: MainWindow):
-    full.show_tab(0)
+    full.show_view("inspect")
     full.actions_list["run.search"].trigger()
-    assert full.tabs.currentIndex() == 1
-    assert full.tradeoff_panel.search.isVisible()
-    assert any(entry.text == "Search" for entry in full.commands._palette_entries())
+    assert full.views.tabs.currentIndex() == 1
+    assert find(full, SearchPanel).isVisible()
+    assert any(entry.text == "Search" for entry in palette_entries(full.actions_list, full.context))
     settle(full)
 
 

@@ -85,7 +85,7 @@ def test_that_both_directions_and_both_errors_are_told_in_one_line():
 
 
 def test_that_the_most_sensitive_layers_are_measured_at_what_is_shown(qtbot, full, runner):
-    panel = full.inspect_panel.sensitivity
+    panel = full.findChild(SensitivityPanel)
     qtbot.waitUntil(lambda: panel.precision.findData("int8") >= 0)
     panel.precision.setCurrentIndex(panel.precision.findData("int8"))
     panel.precision.activated.emit(panel.precision.currentIndex())
@@ -141,7 +141,7 @@ def test_that_measured_bars_among_estimates_are_marked(qtbot, panel, session):
 
 
 def test_that_only_unknown_precisions_are_analysed(full, runner):
-    menu = full.inspect_panel.sensitivity.menu()
+    menu = full.findChild(SensitivityPanel).menu()
     known = action(menu, "analyze.int4")
     assert known.isChecked()
     assert not known.isEnabled()
@@ -290,10 +290,10 @@ def test_that_the_figures_of_the_bars_are_saved_as_csv(panel, tmp_path):
 
 
 def test_that_the_line_and_the_classes_are_commands(qtbot, full):
-    panel = full.inspect_panel.sensitivity
-    full.tabs.setCurrentIndex(2)
+    panel = full.findChild(SensitivityPanel)
+    full.views.tabs.setCurrentIndex(2)
     full.actions_list["edit.threshold"].trigger()
-    assert full.tabs.currentIndex() == 0
+    assert full.views.tabs.currentIndex() == 0
     assert panel.threshold_bar.isVisible()
     assert full.focusWidget() is panel.strip.view
     full.actions_list["view.classes"].trigger()

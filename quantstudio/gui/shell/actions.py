@@ -1,108 +1,73 @@
-"""One list of everything the user can do; menus, toolbar, command palette and shortcut help read it."""
+"""The commands of all features as Qt's actions: enabled, named, with their keys and icons, up to date."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from functools import partial
 
-from PySide6.QtCore import QObject, Qt
+from PySide6.QtCore import QObject
 from PySide6.QtGui import QAction, QKeySequence
 
+from quantstudio.gui.action import Action, Choices, Command, Context, Submenu, ToolMenu
+from quantstudio.gui.session import Session
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import icon, theme_hub
 
-
-@dataclass(frozen=True, slots=True)
-class ActionSpec:
-    """One thing the user can do.
-
-    Attributes:
-        name: Stable name, "menu.verb"; the action's objectName.
-        text: Menu text, with & before its mnemonic.
-        slot: Called when triggered; gets the checked state if `checkable`.
-        icon: Icon name; empty for none.
-        keys: Shortcut in Qt's portable spelling; empty for none.
-        tip: One sentence for the tool tip and the palette.
-        short: Text on the toolbar; empty for the menu text.
-        checkable: Whether it is a switch.
-        in_palette: Whether the command palette lists it.
-        is_primary: Whether it sits on the accent colour.
-    """
-
-    name: str
-    text: str
-    slot: Callable[..., object]
-    icon: str = ""
-    keys: str = ""
-    tip: str = ""
-    short: str = ""
-    checkable: bool = False
-    in_palette: bool = True
-    is_primary: bool = False
-
-    @property
-    def plain_text(self) -> str:
-        """Text without mnemonics and dots."""
-        return self.text.replace("&&", "\0").replace("&", "").replace("\0", "&").rstrip("…")
-
-    @property
-    def menu(self) -> str:
-        """First part of the name, for people."""
-        return self.name.partition(".")[0].capitalize()
+MENUS = {
+    "file": "&File",
+    "edit": "&Edit",
+    "view": "&View",
+    "model": "&Model",
+    "plan": "&Plan",
+    "run": "&Run",
+    "help": "&Help",
+}
+"""The menu bar, left to right."""
 
 
 class Actions(QObject):
-    """Makes the QActions of a list of specs and keeps their icons and keys up to date."""
+    """Makes one QAction of every action and keeps its state, text, icon and keys up to date."""
 
-    def __init__(self, settings: Settings, parent: QObject) -> None:
+    def __init__(
+        self, commands: Iterable[Command], context: Context, settings: Settings, parent: QObject
+    ) -> None:
         super().__init__(parent)
+        commands = tuple(commands)
+        self._session: Session = context.session
         self._settings = settings
-        self._specs: dict[str, ActionSpec] = {}
+        self.choices = tuple(c for c in commands if isinstance(c, Choices))
+        self.submenus = tuple(c for c in commands if isinstance(c, Submenu))
+        self.tool_menus = tuple(c for c in commands if isinstance(c, ToolMenu))
+        actions = sorted((c for c in commands if isinstance(c, Action)), key=self._place)
+        self._described: dict[str, Action] = {}
         self._made: dict[str, QAction] = {}
-        settings.changed.connect(self._on_setting_changed)
-        theme_hub().theme_changed.connect(self._refresh_icons)
+        self._icons: dict[str, str] = {}
+        for action in actions:
+            if action.id in self._described:
+                raise ValueError(f"two actions are called {action.id}")
+            self._described[action.id] = action
+            self._made[action.id] = self._make(action, context)
+        for action in actions:
+            self._set_icon(action)
+        self._connect()
+        self.refresh()
 
     @property
-    def specs(self) -> tuple[ActionSpec, ...]:
-        """All specs in the order they were added."""
-        return tuple(self._specs.values())
-
-    def add(self, spec: ActionSpec) -> QAction:
-        """Make the action of a spec."""
-        action = QAction(spec.text, self.parent())
-        action.setObjectName(f"action.{spec.name}")
-        action.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
-        action.setCheckable(spec.checkable)
-        # "About", "Settings" and "Quit" by name would be moved into another menu on macOS.
-        action.setMenuRole(QAction.MenuRole.NoRole)
-        if spec.short:
-            action.setIconText(spec.short)
-        if spec.checkable:
-            action.triggered.connect(spec.slot)
-        else:
-            action.triggered.connect(_without_argument(spec.slot))
-        self._specs[spec.name] = spec
-        self._made[spec.name] = action
-        self._set_keys(spec)
-        self._set_icon(spec)
-        return action
+    def described(self) -> Mapping[str, Action]:
+        """What every action is, by id, in the order of the menus."""
+        return self._described
 
     def __getitem__(self, name: str) -> QAction:
         return self._made[name]
 
-    def spec(self, name: str) -> ActionSpec:
-        """The spec of a name.
-
-        Raises:
-            KeyError: there is none.
-        """
-        return self._specs[name]
-
     def set_icon(self, name: str, icon_name: str) -> None:
         """Another icon for an action, for instance the sun on the theme switch."""
-        action = self._made[name]
-        action.setProperty("icon_name", icon_name)
-        self._set_icon(self._specs[name])
+        self._icons[name] = icon_name
+        self._set_icon(self._described[name])
+
+    def keys_text(self, name: str) -> str:
+        """The first key of an action as people write it; empty for none."""
+        return self._made[name].shortcut().toString(QKeySequence.SequenceFormat.NativeText)
 
     def shortcut_conflicts(self, name: str, keys: str) -> list[str]:
         """Names of other actions that have this key now."""
@@ -113,34 +78,77 @@ class Actions(QObject):
             other for other, action in self._made.items() if other != name and wanted in action.shortcuts()
         ]
 
-    def _set_keys(self, spec: ActionSpec) -> None:
-        chosen = self._settings.shortcut(spec.name)
-        keys = spec.keys if chosen is None else chosen
-        action = self._made[spec.name]
-        action.setShortcuts([QKeySequence(k) for k in keys.split(" | ") if k])
-        shown = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
-        tip = spec.tip or spec.plain_text
-        action.setToolTip(f"{tip}  ({shown})" if shown else tip)
-        action.setStatusTip("")
+    def refresh(self) -> None:
+        """Ask every action whether it can be done now, and what it is called."""
+        for name, described in self._described.items():
+            made, reason = self._made[name], described.why_not(self._session)
+            if made.data() != reason:
+                made.setData(reason)
+                made.setEnabled(not reason)
+                self._set_tip(described)
+            if described.text_now is not None:
+                made.setText(described.text_now(self._session))
 
-    def _set_icon(self, spec: ActionSpec) -> None:
-        action = self._made[spec.name]
-        name = action.property("icon_name") or spec.icon
+    def _make(self, described: Action, context: Context) -> QAction:
+        made = QAction(described.text, self.parent())
+        made.setObjectName(f"action.{described.id}")
+        # "About", "Settings" and "Quit" by name would be moved into another menu on macOS.
+        made.setMenuRole(QAction.MenuRole.NoRole)
+        if described.tool_text:
+            made.setIconText(described.tool_text)
+        made.triggered.connect(partial(_run, described, context))
+        self._set_keys(described, made)
+        return made
+
+    def _connect(self) -> None:
+        session = self._session
+        for signal in (
+            session.plans_changed,
+            session.recipe_changed,
+            session.model_changed,
+            session.data_changed,
+            session.selection_changed,
+            session.variants_changed,
+            session.jobs_changed,
+        ):
+            signal.connect(self.refresh)
+        self._settings.changed.connect(self._on_setting_changed)
+        theme_hub().theme_changed.connect(self._refresh_icons)
+
+    def _place(self, action: Action) -> tuple[int, int]:
+        """Menu after menu; what stands in a submenu comes where the submenu stands."""
+        names = list(MENUS)
+        menu = action.menu.partition(".")[0]
+        order = next((s.order for s in self.submenus if s.id == action.menu), action.order)
+        return names.index(menu) if menu in names else len(names), order
+
+    def _set_keys(self, described: Action, made: QAction) -> None:
+        chosen = self._settings.shortcut(described.id)
+        keys = described.keys if chosen is None else chosen
+        made.setShortcuts([QKeySequence(k) for k in keys.split(" | ") if k])
+
+    def _set_tip(self, described: Action) -> None:
+        tip, keys = described.tip or described.plain_text, self.keys_text(described.id)
+        made = self._made[described.id]
+        first = f"{tip}  ({keys})" if keys else tip
+        made.setToolTip("\n".join(line for line in (first, made.data()) if line))
+
+    def _set_icon(self, described: Action) -> None:
+        name = self._icons.get(described.id, described.icon)
         if name:
-            action.setIcon(icon(name, "on_accent" if spec.is_primary else "text"))
+            role = "on_accent" if described.is_primary else "text"
+            self._made[described.id].setIcon(icon(name, role))
 
     def _refresh_icons(self) -> None:
-        for spec in self._specs.values():
-            self._set_icon(spec)
+        for described in self._described.values():
+            self._set_icon(described)
 
     def _on_setting_changed(self, key: str) -> None:
         name = key.removeprefix("shortcuts/")
-        if name in self._specs:
-            self._set_keys(self._specs[name])
+        if name in self._described:
+            self._set_keys(self._described[name], self._made[name])
+            self._set_tip(self._described[name])
 
 
-def _without_argument(slot: Callable[..., object]) -> Callable[[], None]:
-    def call() -> None:
-        slot()
-
-    return call
+def _run(described: Action, context: Context, _is_checked: bool = False) -> None:
+    described.run(context)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, qVersion
-from PySide6.QtGui import QFontDatabase, QGuiApplication, QKeySequence
+from PySide6.QtGui import QFontDatabase, QGuiApplication
 from PySide6.QtWidgets import (
     QDialogButtonBox,
     QHBoxLayout,
@@ -19,8 +20,6 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio import __version__
-from quantstudio.gui.features.layers.layer_view import LAYER_KEYS
-from quantstudio.gui.plots.clip_keys import CLIP_KEYS
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.theme import icon_pixmap
 from quantstudio.gui.widgets.dialog import Dialog
@@ -29,15 +28,17 @@ from quantstudio.gui.widgets.dialog import Dialog
 class ShortcutsDialog(Dialog):
     """Every command that has a key."""
 
-    def __init__(self, actions: Actions, parent: QWidget) -> None:
+    def __init__(
+        self, actions: Actions, widget_keys: Sequence[tuple[str, str, str]], parent: QWidget
+    ) -> None:
+        """`widget_keys` are those of single widgets: group, what they do, keys."""
         super().__init__("shortcuts", "Keyboard shortcuts", "Keys can be changed in Settings.", parent)
-        rows = []
-        for spec in actions.specs:
-            keys = actions[spec.name].shortcut().toString(QKeySequence.SequenceFormat.NativeText)
-            if keys:
-                rows.append((spec.menu, spec.plain_text, keys))
-        rows += [("Histogram", text, keys) for text, keys in CLIP_KEYS]
-        rows += [("Layers", text, keys) for text, keys in LAYER_KEYS]
+        rows = [
+            (described.group, described.plain_text, keys)
+            for name, described in actions.described.items()
+            if (keys := actions.keys_text(name))
+        ]
+        rows += widget_keys
         self.table = QTableWidget(len(rows), 3, self)
         self.table.setTabKeyNavigation(False)
         self.table.setObjectName("shortcuts.table")

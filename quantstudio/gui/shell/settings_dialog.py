@@ -31,8 +31,8 @@ from quantstudio.gui.theme import ThemeChoice
 from quantstudio.gui.widgets.dialog import Dialog
 from quantstudio.workspace.runs.job_specs import EngineOptions
 
-MOST_THREADS = 256
-LARGEST_BATCH = 1024
+MAX_THREADS = 256
+MAX_BATCH = 1024
 _PROVIDER = "ExecutionProvider"
 _THEMES = {
     ThemeChoice.SYSTEM: "Like the system",
@@ -92,9 +92,9 @@ class SettingsDialog(Dialog):
     def _make_engine(self, options: EngineOptions) -> None:
         self.provider = self._choice("provider", "Execution provider when measuring", options.provider)
         self.device = self._choice("device", "Device of the sensitivity estimate", options.device)
-        self.threads = self._number("threads", "Threads when measuring", options.threads, 0, MOST_THREADS)
+        self.threads = self._number("threads", "Threads when measuring", options.threads, 0, MAX_THREADS)
         self.threads.setSpecialValueText("all cores but one")
-        self.batch = self._number("batch", "Batch size when timing", options.batch, 1, LARGEST_BATCH)
+        self.batch = self._number("batch", "Batch size when timing", options.batch, 1, MAX_BATCH)
 
     def _choice(self, key: str, name: str, value: str) -> QComboBox:
         box = QComboBox(self)
@@ -141,8 +141,8 @@ class SettingsDialog(Dialog):
         return row
 
     def _make_table(self) -> QTableWidget:
-        specs = self._actions.specs
-        table = QTableWidget(len(specs), 2, self)
+        described = tuple(self._actions.described.values())
+        table = QTableWidget(len(described), 2, self)
         table.setTabKeyNavigation(False)
         table.setObjectName("settings.keys")
         table.setAccessibleName("Commands and their keys")
@@ -156,16 +156,16 @@ class SettingsDialog(Dialog):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
         header.resizeSection(1, 170)
-        for row, spec in enumerate(specs):
-            item = QTableWidgetItem(f"{spec.menu}: {spec.plain_text}")
+        for row, action in enumerate(described):
+            item = QTableWidgetItem(f"{action.group}: {action.plain_text}")
             item.setFlags(Qt.ItemFlag.ItemIsEnabled)
             table.setItem(row, 0, item)
-            edit = QKeySequenceEdit(self._actions[spec.name].shortcut(), table)
-            edit.setObjectName(f"settings.key.{spec.name}")
-            edit.setAccessibleName(f"Key for {spec.plain_text}")
+            edit = QKeySequenceEdit(self._actions[action.id].shortcut(), table)
+            edit.setObjectName(f"settings.key.{action.id}")
+            edit.setAccessibleName(f"Key for {action.plain_text}")
             edit.setMaximumSequenceLength(1)
             edit.setClearButtonEnabled(True)
-            edit.editingFinished.connect(self._key_setter(spec.name, edit))
+            edit.editingFinished.connect(self._key_setter(action.id, edit))
             table.setCellWidget(row, 1, edit)
         return table
 
@@ -176,7 +176,7 @@ class SettingsDialog(Dialog):
                 return
             taken = self._actions.shortcut_conflicts(name, keys)
             if taken:
-                other = self._actions.spec(taken[0]).plain_text
+                other = self._actions.described[taken[0]].plain_text
                 self.conflict.setText(f"{keys} belongs to {other}; give that another key first.")
                 edit.setKeySequence(self._actions[name].shortcut())
                 return
@@ -186,8 +186,8 @@ class SettingsDialog(Dialog):
         return set_key
 
     def _filter(self, text: str) -> None:
-        for row, spec in enumerate(self._actions.specs):
-            shown = text.lower() in f"{spec.menu} {spec.plain_text}".lower()
+        for row, action in enumerate(self._actions.described.values()):
+            shown = text.lower() in f"{action.group} {action.plain_text}".lower()
             self.table.setRowHidden(row, not shown)
 
     def _on_theme(self) -> None:
@@ -197,11 +197,11 @@ class SettingsDialog(Dialog):
         self._settings.engine = replace(self._settings.engine, **{key: value})  # type: ignore[arg-type]
 
     def _on_reset(self) -> None:
-        for row, spec in enumerate(self._actions.specs):
-            self._settings.set_shortcut(spec.name, None)
+        for row, name in enumerate(self._actions.described):
+            self._settings.set_shortcut(name, None)
             edit = self.table.cellWidget(row, 1)
             if isinstance(edit, QKeySequenceEdit):
-                edit.setKeySequence(self._actions[spec.name].shortcut())
+                edit.setKeySequence(self._actions[name].shortcut())
 
 
 def _provider_text(name: str) -> str:

@@ -42,7 +42,7 @@ class PaletteEntry:
 
     text: str
     group: str
-    run: Callable[[], None]
+    run: Callable[[], object]
     keys: str = ""
     icon: str = ""
     is_enabled: bool = True

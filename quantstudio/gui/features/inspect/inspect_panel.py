@@ -1,6 +1,8 @@
-"""The inspector: one layer's distributions and errors above, every layer's sensitivity below."""
+"""The inspector: one layer's distributions and errors above, what the window puts there below."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QStackedWidget, QWidget
@@ -14,7 +16,6 @@ from quantstudio.gui.facts.layer_facts import (
     override_for,
     weight_distribution,
 )
-from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, precision_costs
 from quantstudio.gui.plots.histogram import HistogramPlot
@@ -35,22 +36,23 @@ TITLES = {WEIGHTS: "Weight distribution", ACTIVATIONS: "Activation distribution"
 
 
 class InspectPanel(QWidget):
-    """Histogram with clip lines, channel ranges, error against bits, and the sensitivity strip."""
+    """Histogram with clip lines, channel ranges, error against bits; below them what other features bring."""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, session: Session, parts: Iterable[QWidget] = (), parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("panel.inspect")
         self._session = session
         self.histogram = HistogramPlot()
         self.channels = ChannelRangesPlot()
         self.bits = ErrorBitsPlot()
-        self.sensitivity = SensitivityPanel(session)
-        self._build()
+        self._build(parts)
         self._connect()
         for refresher in (self._histogram_refresher, self._channels_refresher, self._bits_refresher):
             refresher.request()
 
-    def _build(self) -> None:
+    def _build(self, parts: Iterable[QWidget]) -> None:
         self.kind = Segmented(((WEIGHTS, "Weights"), (ACTIVATIONS, "Activations")), "Values shown")
         self.kind.setObjectName("inspect.kind")
         self.histogram.replace_title(self.kind)
@@ -83,9 +85,10 @@ class InspectPanel(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(GAP)
         grid.addWidget(self.top, 0, 0)
-        grid.addWidget(self.sensitivity, 1, 0)
         grid.setRowStretch(0, 1)
-        grid.setRowStretch(1, 1)
+        for row_below, part in enumerate(parts, start=1):
+            grid.addWidget(part, row_below, 0)
+            grid.setRowStretch(row_below, 1)
         self._is_wide = False
 
     def _connect(self) -> None:

@@ -8,8 +8,8 @@ from PySide6.QtWidgets import QComboBox, QStyle, QStyleOptionViewItem, QWidget
 from typing_extensions import override
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import LayerScheme, Precision
-from quantstudio.gui.facts.layer_facts import stored_bits
+from quantstudio.core.precision import LayerScheme
+from quantstudio.gui.facts.layer_facts import chip_role, stored_bits
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, LAYER_ROLE, SCHEME_ROLE
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, ui_font
 from quantstudio.gui.widgets.cell import CellDelegate, Index
@@ -29,13 +29,6 @@ CHOICE_TEXTS = {
     "weight-int4": "W4  weights only",
     "static-int4": "W4A8  4-bit weights",
 }
-
-
-def chip_role(scheme: LayerScheme) -> str:
-    """Colour role of a scheme's chip; its text says the same."""
-    if scheme.is_float:
-        return "ok" if scheme.weights is Precision.FP16 else "faint"
-    return "fp" if scheme.weights.bits >= 8 else "q"
 
 
 def stored_role(layer: LayerInfo) -> str:

@@ -25,20 +25,12 @@ from PySide6.QtWidgets import (
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme, scheme_name
 from quantstudio.core.recipe import LayerRule, Recipe, is_legal
+from quantstudio.gui.facts.scheme_texts import SCHEME_TEXTS
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme
 from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
-SCHEME_TEXTS = {
-    "fp32": "FP32",
-    "fp16": "FP16 weights",
-    "static-int8": "INT8",
-    "dynamic-int8": "INT8, ranges at run time",
-    "weight-int8": "INT8 weights only",
-    "weight-int4": "INT4 weights only",
-    "static-int4": "INT4 weights, INT8 activations",
-}
 CUSTOM = "custom"
 MOST_SHOWN = 500
 _TYPES = ", "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.precision import LayerScheme, Precision
@@ -29,7 +30,7 @@ from quantstudio.gui.search_run import plan_name
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon_pixmap, theme_hub
 from quantstudio.gui.widgets.bound_row import BoundRow
-from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.budget_panel import BudgetPanel
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.small_button import SmallButton
@@ -41,16 +42,8 @@ _ICON_PX = 13
 _SHOWN = (Precision.INT8, Precision.INT4, Precision.INT2)
 
 
-class SearchPanel(Card):
-    """Bounds above, what they mean below, one button.
-
-    Signals:
-        terms_changed(): what would be asked for is different.
-        closed(): the user does not need it now.
-    """
-
-    terms_changed = Signal()
-    closed = Signal()
+class SearchPanel(BudgetPanel):
+    """Bounds above, what they mean below, one button."""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__("Search", "", parent)
@@ -77,6 +70,7 @@ class SearchPanel(Card):
     # What is asked for.
 
     @property
+    @override
     def budget(self) -> SearchBudget:
         """The bounds as they stand."""
         values = {key: row.value for key, row in self.rows.items()}
@@ -89,6 +83,10 @@ class SearchPanel(Card):
             average_bits=values["average_bits"],
             max_share_above_8=values["max_share_above_8"],
         )
+
+    @override
+    def take_focus(self) -> None:
+        self.rows["max_drop"].check.setFocus()
 
     @property
     def terms(self) -> SearchTerms:

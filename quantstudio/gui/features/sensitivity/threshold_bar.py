@@ -12,7 +12,7 @@ from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.recipe import Recipe
 from quantstudio.gui.bridge import Throttle
-from quantstudio.gui.features.layers.precision_chip import chip_role
+from quantstudio.gui.facts.layer_facts import chip_role
 from quantstudio.gui.plots.sensitivity_scale import StripRow
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.plots.sensitivity_threshold import (

@@ -20,7 +20,6 @@ from quantstudio.core.packing import PackedPlan
 from quantstudio.core.search_results import PlanPoint
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.variant_facts import quality_of
-from quantstudio.gui.features.search.search_panel import SearchPanel
 from quantstudio.gui.features.tradeoff.check_panel import CheckPanel
 from quantstudio.gui.features.tradeoff.plan_table import PLAN_SORT_ROLE, PlanColumn, PlanTableModel
 from quantstudio.gui.features.tradeoff.tradeoff_points import COST_NAMES, PLAN_KEY, Cost, TradeoffPoints
@@ -33,6 +32,7 @@ from quantstudio.gui.features.tradeoff.variant_table import (
 from quantstudio.gui.plots.trade_off import TradeOffPlot
 from quantstudio.gui.session import Session, Variant
 from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.budget_panel import BudgetPanel
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.row_table import fit_columns, row_table
@@ -67,9 +67,9 @@ _PLAN_GIVING_WAY = (PlanColumn.KL, PlanColumn.LATENCY, PlanColumn.FILE, PlanColu
 
 
 class TradeoffPanel(QWidget):
-    """Scatter above, tables below, the search beside; a click on a dot or a row loads that recipe."""
+    """Scatter above, tables below, a budget beside; a click on a dot or a row loads that recipe."""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, session: Session, beside: BudgetPanel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("panel.tradeoff")
         self._session = session
@@ -94,7 +94,7 @@ class TradeoffPanel(QWidget):
         )
         self.view.setObjectName("tradeoff.view")
         self.check = CheckPanel(session)
-        self.search = SearchPanel(session)
+        self.beside = beside
         self.model = VariantTableModel(session, self)
         self.sorted = _sorted(self.model, SORT_ROLE, self)
         self.table = row_table("tradeoff.table", "Variants", self.sorted, _VARIANT_WIDTHS)
@@ -160,7 +160,7 @@ class TradeoffPanel(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(_GAP_PX)
         row.addLayout(left, 1)
-        row.addWidget(self.search)
+        row.addWidget(self.beside)
 
     def _connect(self) -> None:
         session = self._session
@@ -174,8 +174,9 @@ class TradeoffPanel(QWidget):
         ):
             signal.connect(self._refresher.request)
         session.model_changed.connect(self._packed.clear)
-        self.search.terms_changed.connect(self._show_limits)
-        self.search.closed.connect(self._on_search_closed)
+        self.beside.terms_changed.connect(self._show_limits)
+        self.beside.asked.connect(self.open_search)
+        self.beside.closed.connect(self._on_search_closed)
         self.show_search.clicked.connect(self._on_search_asked)
         self.plot.variant_chosen.connect(self._on_dot_chosen)
         self.plot.action_asked.connect(session.measure)
@@ -202,13 +203,13 @@ class TradeoffPanel(QWidget):
     @override
     def minimumSizeHint(self) -> QSize:
         hint = super().minimumSizeHint()
-        if self._is_search_wanted is None and self.search.isVisibleTo(self):
-            beside = self.search.minimumSizeHint().width() + _GAP_PX
+        if self._is_search_wanted is None and self.beside.isVisibleTo(self):
+            beside = self.beside.minimumSizeHint().width() + _GAP_PX
             hint.setWidth(hint.width() - beside)
         return hint
 
     def _fit_columns(self) -> None:
-        room = self.width() - (self.search.width() + 8 if self.search.isVisibleTo(self) else 0)
+        room = self.width() - (self.beside.width() + 8 if self.beside.isVisibleTo(self) else 0)
         fit_columns(self.table, room, _VARIANT_WIDTHS, _VARIANT_GIVING_WAY)
         fit_columns(self.plans, room, _PLAN_WIDTHS, _PLAN_GIVING_WAY)
 
@@ -218,14 +219,14 @@ class TradeoffPanel(QWidget):
         """Show the search and put the cursor on its first bound."""
         self._is_search_wanted = True
         self._place_search()
-        self.search.rows["max_drop"].check.setFocus()
+        self.beside.take_focus()
 
     def _place_search(self) -> None:
         wanted = self._is_search_wanted
         shown = self.width() >= SEARCH_ROOM_PX if wanted is None else wanted
         self.show_search.setVisible(not shown)
-        if shown != self.search.isVisibleTo(self):
-            self.search.setVisible(shown)
+        if shown != self.beside.isVisibleTo(self):
+            self.beside.setVisible(shown)
             self._fit_columns()
             self._show_limits()
 
@@ -270,8 +271,8 @@ class TradeoffPanel(QWidget):
 
     def _show_limits(self) -> None:
         """What the dial forbids while it is open."""
-        is_asked = self.search.isVisibleTo(self) and not self.plot.is_empty
-        self.plot.show_limits(self._points().limits(self.search.budget if is_asked else None))
+        is_asked = self.beside.isVisibleTo(self) and not self.plot.is_empty
+        self.plot.show_limits(self._points().limits(self.beside.budget if is_asked else None))
 
     def _cost(self) -> Cost:
         return Cost(self.cost.current)

@@ -1,0 +1,197 @@
+"""What can be done with plans: add and switch them, edit their rules and ranges, build them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from quantstudio.core.recipe import ActivationScope, RangeMethod
+from quantstudio.gui.action import Action, Choice, Choices, Command, Context, Submenu, ToolMenu
+from quantstudio.gui.facts.needs import needs_data, needs_model
+from quantstudio.gui.feature import toggle_action
+from quantstudio.gui.features.plans.rules_dialog import RulesDialog
+from quantstudio.gui.session import Session
+
+RANGE_TEXTS = {
+    RangeMethod.MSE: "Least squared error",
+    RangeMethod.MINMAX: "Full range (min and max)",
+    RangeMethod.PERCENTILE: "Percentile 99.999",
+    RangeMethod.ENTROPY: "Entropy",
+}
+SCOPE_TEXTS = {
+    ActivationScope.ALL: "Every operator with an integer kernel",
+    ActivationScope.WEIGHTED: "Around weights only (transformers)",
+}
+PRESETS = {
+    "auto": "Best that is not slower",
+    "static-int8": "INT8 everywhere",
+    "dynamic-int8": "INT8, ranges at run time",
+    "weight-int8": "INT8 weights only",
+    "weight-int4": "INT4 weights only",
+    "float16": "FP16 weights",
+}
+# Samples asked for; more than a few thousand rarely move a range.
+SAMPLE_COUNTS = (64, 128, 256, 512, 1024, 4096, 8192)
+
+
+def commands() -> tuple[Command, ...]:
+    """Everything plans bring."""
+    return (*_plans(), *_recipe(), *_builds())
+
+
+def _plans() -> tuple[Command, ...]:
+    return (
+        toggle_action("plans", "P&lans", "plan", "Ctrl+4", 320),
+        Choices("plan.active", "", _switches, "Plan", "plan", 110, "plan"),
+        Action(
+            "plan.add",
+            "&New plan",
+            lambda context: context.session.add_plan(),
+            "plan",
+            210,
+            "plus",
+            "Ctrl+Shift+N",
+        ),
+        Action(
+            "plan.duplicate",
+            "&Duplicate plan",
+            lambda context: context.session.duplicate_plan(context.session.active_plan),
+            "plan",
+            220,
+            "copy",
+            "Ctrl+Shift+D",
+        ),
+        Action(
+            "plan.delete",
+            "D&elete plan",
+            lambda context: context.session.delete_plan(context.session.active_plan),
+            "plan",
+            230,
+            "delete",
+            why_not=_needs_two_plans,
+        ),
+        ToolMenu("plan", "plan", "Plan", "plan", 410, lambda session: session.active_plan, _plan_tip),
+    )
+
+
+def _recipe() -> tuple[Command, ...]:
+    return (
+        Action(
+            "edit.rules",
+            "R&ules…",
+            lambda context: RulesDialog(context.session, context.window).open(),
+            "edit",
+            240,
+            "rules",
+            "Ctrl+Shift+R",
+            why_not=needs_model,
+        ),
+        Choices("model.ranges", "Activation &ranges by", _ranges, "Model", "model", 210, "calibrate"),
+        Choices("model.samples", "Calibration &samples", _sample_counts, "Model", "model", 220),
+        Choices("model.scope", "&Quantize activations", _scopes, "Model", "model", 230),
+    )
+
+
+def _builds() -> tuple[Command, ...]:
+    return (
+        Action(
+            "run.all",
+            "Run &everything",
+            lambda context: context.session.run_all(),
+            "run",
+            110,
+            "play",
+            "F5",
+            "Analyze, quantize, measure",
+            why_not=needs_data,
+        ),
+        Action(
+            "run.quantize",
+            "&Quantize",
+            lambda context: context.session.quantize(),
+            "run",
+            310,
+            "quantize",
+            "Ctrl+R",
+            "Build the model as the plan says",
+            tool=310,
+            is_primary=True,
+            why_not=needs_model,
+        ),
+        Submenu("run.presets", "Quantize by &preset", "run", 320),
+        *(_preset(name, text, 110 + i) for i, (name, text) in enumerate(PRESETS.items())),
+    )
+
+
+def _preset(name: str, text: str, order: int) -> Action:
+    return Action(
+        f"run.preset.{name}",
+        text,
+        lambda context: context.session.quantize_preset(name),
+        "run.presets",
+        order,
+        tip=f"Quantize with the preset {name}; its recipe becomes the plan's",
+        words=f"Quantize: {text}",  # out of its menu, a preset needs its verb
+        why_not=needs_data,
+    )
+
+
+def _needs_two_plans(session: Session) -> str:
+    return "" if len(session.plans) > 1 else "The last plan stays"
+
+
+def _plan_tip(session: Session) -> str:
+    return f"{session.active_plan}: the plan being edited; several stand side by side"
+
+
+def _switches(context: Context) -> list[Choice]:
+    session = context.session
+    return [
+        Choice(
+            plan.name,
+            partial(session.activate_plan, plan.name),
+            words="" if plan.name == session.active_plan else f"Switch to {plan.name}",
+            is_chosen=plan.name == session.active_plan,
+        )
+        for plan in session.plans
+    ]
+
+
+def _ranges(context: Context) -> list[Choice]:
+    session = context.session
+    now = session.recipe.calibration
+    return [
+        Choice(
+            text,
+            partial(session.set_calibration, replace(now, method=method)),
+            words=f"Activation ranges: {text}",
+            is_chosen=now.method is method,
+        )
+        for method, text in RANGE_TEXTS.items()
+    ]
+
+
+def _sample_counts(context: Context) -> list[Choice]:
+    session = context.session
+    now = session.recipe.calibration
+    return [
+        Choice(
+            f"{count:,}".replace(",", " "),
+            partial(session.set_calibration, replace(now, samples=count)),
+            is_chosen=now.samples == count,
+        )
+        for count in sorted({*SAMPLE_COUNTS, now.samples})
+    ]
+
+
+def _scopes(context: Context) -> list[Choice]:
+    session = context.session
+    return [
+        Choice(
+            text,
+            partial(session.set_activation_scope, scope),
+            words=f"Quantize activations: {text}",
+            is_chosen=scope is session.recipe.activation_scope,
+        )
+        for scope, text in SCOPE_TEXTS.items()
+    ]

@@ -1,0 +1,140 @@
+"""What can be done with files: open, save, find again, quit."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from quantstudio.core.samples import sample_names
+from quantstudio.gui.action import Action, Choice, Choices, Command, Context
+from quantstudio.gui.facts.needs import needs_model
+from quantstudio.gui.shell.context import WindowContext
+from quantstudio.gui.shell.settings import Settings
+from quantstudio.project.references import ReferenceKind
+from quantstudio.project.store import SUFFIX
+
+OPEN_FILTER = (
+    "Everything QuantStudio reads (*.onnx *.qstudio *.npz *.pt2 *.pt *.pth *.ts *.safetensors *.json);;"
+    "Models (*.onnx *.pt2 *.pt *.pth *.ts *.torchscript *.safetensors);;Projects (*.qstudio);;"
+    "Data (*.npz);;Recipes (*.json);;All files (*)"
+)
+
+
+def file_commands(window: WindowContext) -> tuple[Command, ...]:
+    """The File menu but for what features put there."""
+    return (
+        Action(
+            "file.new",
+            "&New project",
+            lambda context: context.session.documents.new_project(),
+            "file",
+            110,
+            "plus",
+            "Ctrl+N",
+        ),
+        Action(
+            "file.open",
+            "&Open…",
+            _open,
+            "file",
+            120,
+            "open",
+            "Ctrl+O",
+            "Open a model, data, a project or a recipe",
+            tool=110,
+            tool_text="Open",
+        ),
+        Choices(
+            "file.recent",
+            "Open &recent",
+            lambda context: _recent(context, window.settings),
+            "Recent",
+            "file",
+            140,
+            "file",
+            nothing="Nothing yet",
+        ),
+        Choices("file.samples", "Open sa&mple", _samples, "File", "file", 150, "sample"),
+        Action(
+            "file.save",
+            "&Save project…",
+            _save,
+            "file",
+            210,
+            "save",
+            "Ctrl+S",
+            "Give the project a file; every change is kept at once",
+            tool=120,
+            tool_text="Save",
+            why_not=needs_model,
+        ),
+        Action(
+            "file.save_as",
+            "Save project &as…",
+            _save_as,
+            "file",
+            220,
+            keys="Ctrl+Shift+S",
+            why_not=needs_model,
+        ),
+        Action("file.locate", "&Locate missing files…", _locate, "file", 230, "search"),
+        Action("file.quit", "&Quit", lambda context: context.window.close(), "file", 510, keys="Ctrl+Q"),
+    )
+
+
+def _open(context: Context) -> None:
+    context.ask_for_file("file.open", "Open", OPEN_FILTER, context.session.open_path)
+
+
+def _save(context: Context) -> None:
+    """Ask for a file unless the project has one, in which everything is already."""
+    project = context.session.project
+    if project.is_temporary:
+        _save_as(context)
+    else:
+        hint = "Every change is written the moment it happens"
+        context.tell("success", f"{project.path.name} is up to date", hint)
+
+
+def _save_as(context: Context) -> None:
+    """Ask for a file and go on there."""
+    model = context.session.model
+    name = f"{Path(model.source_path).stem}{SUFFIX}" if model else f"project{SUFFIX}"
+    filters = f"Projects (*{SUFFIX})"
+    context.ask_for_target("file.save_as", "Save project", name, filters, context.session.documents.save_as)
+
+
+def _locate(context: Context) -> None:
+    """Ask where the first missing file is now."""
+    missing = context.session.project.missing()
+    if not missing:
+        context.tell("info", "Nothing is missing")
+        return
+    gone = missing[0]
+    found = partial(context.session.documents.locate, ReferenceKind(gone.kind))
+    context.ask_for_file("file.locate", f"Where is {Path(gone.path).name}?", "All files (*)", found)
+
+
+def _recent(context: Context, settings: Settings) -> list[Choice]:
+    files = [
+        Choice(
+            Path(path).name,
+            partial(context.session.open_path, path),
+            words=f"Open {Path(path).name}",
+            tip=path,
+        )
+        for path in settings.recent
+    ]
+    forget = Choice("Forget recent files", settings.clear_recent, is_apart=True)
+    return [*files, forget] if files else []
+
+
+def _samples(context: Context) -> list[Choice]:
+    return [
+        Choice(
+            name.replace("_", " ").capitalize(),
+            partial(context.session.open_sample, name),
+            words=f"Open sample {name}",
+        )
+        for name in sample_names()
+    ]

@@ -1,0 +1,262 @@
+"""Places the views of all features: pages as tabs, docks left and below, the row on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from PySide6.QtCore import QObject, QSize, Qt, QTimer, Signal
+from PySide6.QtWidgets import QDockWidget, QFrame, QMainWindow, QTabWidget, QToolButton, QVBoxLayout, QWidget
+from shiboken6 import isValid
+
+from quantstudio.gui.action import Context
+from quantstudio.gui.feature import Place, View
+from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.card import Card
+
+MARGIN = 12
+GAP = 8
+DOCK_SHARE = 0.43
+DOCK_MAX_PX = 690
+BELOW_MIN_PX = 190
+TABS_MINIMUM_PX = 220
+
+
+class Views(QObject):
+    """The inside of a main window. Emits `all_built` when the last page is filled."""
+
+    all_built = Signal()
+
+    def __init__(self, window: QMainWindow, context: Context, views: Iterable[View]) -> None:
+        super().__init__(window)
+        self._window = window
+        self._context = context
+        self._views = {view.name: view for view in sorted(views, key=lambda view: view.order)}
+        self._widgets: dict[str, QWidget] = {}
+        self._late = [made for page in self._at(Place.PAGE) for made in (*self._parts_of(page.name), page)]
+        for place in (Place.LEFT, Place.TOP, Place.BELOW):
+            for view in self._at(place):
+                self._widgets[view.name] = view.build(context, {})
+        # A timer of its own: PySide at times frees those of QTimer.singleShot while they wait to be deleted.
+        self._next_timer = QTimer(self)
+        self._next_timer.setSingleShot(True)
+        self._next_timer.timeout.connect(self.build_next)
+        self._build_centre()
+        self._build_left()
+        self._build_below()
+        theme_hub().theme_changed.connect(self._retheme)
+        self._retheme()
+
+    def _at(self, place: Place) -> list[View]:
+        return [view for view in self._views.values() if view.place is place]
+
+    def _parts_of(self, page: str) -> list[View]:
+        return [view for view in self._at(Place.PART) if view.page == page]
+
+    # Building.
+
+    def _build_centre(self) -> None:
+        centre = QWidget(self._window)
+        centre.setObjectName("centre")
+        column = QVBoxLayout(centre)
+        column.setContentsMargins(0, MARGIN - 2, MARGIN, GAP)
+        column.setSpacing(GAP)
+        for view in self._at(Place.TOP):
+            column.addWidget(self._widgets[view.name])
+        self.tabs = QTabWidget(centre)
+        self.tabs.setObjectName("tabs")
+        self.tabs.setAccessibleName("Views")
+        self.tabs.tabBar().setAccessibleName("Views")
+        self.tabs.setDocumentMode(True)
+        # Less than the plots ask for: on a small screen, with the panel below open, they give way first.
+        self.tabs.setMinimumHeight(TABS_MINIMUM_PX)
+        for view in self._at(Place.PAGE):
+            self.tabs.addTab(_page(view.name), view.title)
+        column.addWidget(self.tabs, 1)
+        self._window.setCentralWidget(centre)
+        self._columns = [column]
+
+    def _build_left(self) -> None:
+        self.left_dock: QDockWidget | None = None
+        for view in self._at(Place.LEFT):
+            holder = QWidget()
+            column = QVBoxLayout(holder)
+            column.setContentsMargins(MARGIN, MARGIN - 2, 0, GAP)
+            column.addWidget(self._widgets[view.name])
+            self._columns.append(column)
+            self.left_dock = self._dock(view.name, view.title, holder, Qt.DockWidgetArea.LeftDockWidgetArea)
+
+    def _build_below(self) -> None:
+        views = self._at(Place.BELOW)
+        titles = [view.title.lower() for view in views]
+        title = f"{', '.join(titles[:-1])} and {titles[-1]}"
+        self._window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
+        self.below = QTabWidget()
+        self.below.setObjectName("below")
+        self.below.setDocumentMode(True)
+        for widget in (self.below, self.below.tabBar()):
+            widget.setAccessibleName(title.capitalize())
+        for view in views:
+            self.below.addTab(self._widgets[view.name], view.title)
+        self._close_below = QToolButton()
+        self._close_below.setObjectName("below.close")
+        self._close_below.setAccessibleName(f"Hide {title}")
+        self._close_below.setToolTip("Hide this panel")
+        self._close_below.setAutoRaise(True)
+        self._close_below.setIconSize(QSize(14, 14))
+        self._close_below.clicked.connect(self._hide_below)
+        self.below.setCornerWidget(self._close_below)
+        card = QFrame()
+        card.setProperty("card", True)
+        card_column = QVBoxLayout(card)
+        card_column.setContentsMargins(6, 2, 6, 4)
+        card_column.addWidget(self.below)
+        holder = QWidget()
+        column = QVBoxLayout(holder)
+        column.setContentsMargins(MARGIN, 0, MARGIN, GAP)
+        column.addWidget(card)
+        self.below_dock = self._dock(
+            "below", ", ".join(titles).capitalize(), holder, Qt.DockWidgetArea.BottomDockWidgetArea
+        )
+        self.below_dock.hide()
+        self.below_dock.visibilityChanged.connect(self._on_below_shown)
+
+    def _dock(self, name: str, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        dock = QDockWidget(title, self._window)
+        dock.setObjectName(f"dock.{name}")
+        dock.setAccessibleName(title)
+        dock.setFeatures(QDockWidget.DockWidgetFeature.DockWidgetClosable)
+        dock.setTitleBarWidget(QWidget())
+        dock.setWidget(widget)
+        self._window.addDockWidget(area, dock)
+        return dock
+
+    def size_docks(self) -> None:
+        """Give the dock on the left its share of the window."""
+        if self.left_dock is not None:
+            width = min(DOCK_MAX_PX, round(self._window.width() * DOCK_SHARE))
+            self._window.resizeDocks([self.left_dock], [width], Qt.Orientation.Horizontal)
+
+    def build_next(self) -> None:
+        """Build what draws, one a turn of the event loop: the window stays usable."""
+        if not isValid(self) or not self._late:
+            return
+        view = self._late.pop(0)
+        parts = {part.name: self._widgets[part.name] for part in self._parts_of(view.name)}
+        self._widgets[view.name] = view.build(self._context, parts)
+        if view.place is Place.PAGE:
+            self._fill_page(view.name)
+        if self._late:
+            self._next_timer.start(0)
+        else:
+            self.all_built.emit()
+
+    def _fill_page(self, name: str) -> None:
+        page = self.tabs.widget(self.page_names.index(name))
+        layout = page.layout() if page is not None else None
+        if layout is None:
+            return
+        old = layout.takeAt(0)
+        placeholder = old.widget() if old is not None else None
+        if placeholder is not None:
+            placeholder.deleteLater()
+        layout.addWidget(self._widgets[name])
+
+    # Showing.
+
+    @property
+    def page_names(self) -> list[str]:
+        """Pages from left to right."""
+        return [view.name for view in self._at(Place.PAGE)]
+
+    @property
+    def page(self) -> str:
+        """The page that is in front."""
+        return self.page_names[self.tabs.currentIndex()]
+
+    def show(self, name: str) -> None:
+        """Bring a view to the front; a part brings its page.
+
+        Raises:
+            KeyError: there is no such view.
+        """
+        view = self._views[name]
+        match view.place:
+            case Place.PAGE | Place.PART:
+                self.tabs.setCurrentIndex(self.page_names.index(view.page or name))
+            case Place.BELOW:
+                self._show_below(self._widgets[name])
+            case Place.LEFT:
+                self._left(name).show()
+            case Place.TOP:
+                self._widgets[name].show()
+
+    def toggle(self, name: str) -> None:
+        """Show a view; hide it if it is shown already. A page is only ever shown.
+
+        Raises:
+            KeyError: there is no such view.
+        """
+        view = self._views[name]
+        is_shown = self._widgets[name].isVisible() if name in self._widgets else False
+        if view.place is Place.BELOW and is_shown:
+            self.below_dock.hide()
+        elif view.place is Place.LEFT:
+            self._left(name).setVisible(not is_shown)
+        elif view.place is Place.TOP:
+            self._widgets[name].setVisible(not is_shown)
+        else:
+            self.show(name)
+
+    def focus_next_area(self) -> None:
+        """Move the focus on: the layers, the tabs, the panel below where it is open."""
+        areas: list[tuple[QWidget, QWidget]] = [
+            (self.tabs, self.tabs.tabBar()),
+            (self.below_dock, self.below.tabBar()),
+        ]
+        for view in self._at(Place.LEFT):
+            target = self._widgets[view.name].findChild(QWidget, view.focus)
+            areas.insert(0, (self._left(view.name), target or self._widgets[view.name]))
+        shown = [(area, target) for area, target in areas if area.isVisible()]
+        focused = self._window.focusWidget()
+        now = next(
+            (i for i, (area, _) in enumerate(shown) if focused is not None and area.isAncestorOf(focused)), -1
+        )
+        shown[(now + 1) % len(shown)][1].setFocus(Qt.FocusReason.TabFocusReason)
+
+    def _left(self, name: str) -> QDockWidget:
+        dock = self._window.findChild(QDockWidget, f"dock.{name}")
+        assert dock is not None  # made with the view
+        return dock
+
+    def _show_below(self, widget: QWidget) -> None:
+        self.below.setCurrentWidget(widget)
+        if not self.below_dock.isVisible():
+            # Now, not when Qt says that it is visible: every plot would be drawn once more.
+            self._on_below_shown(shown=True)
+            self.below_dock.show()
+            height = max(BELOW_MIN_PX, self._window.height() // 5)
+            self._window.resizeDocks([self.below_dock], [height], Qt.Orientation.Vertical)
+
+    def _hide_below(self) -> None:
+        self.below_dock.hide()
+
+    def _on_below_shown(self, shown: bool) -> None:
+        """The separator above the panel is the gap; without the panel the margin is."""
+        for layout in self._columns:
+            margins = layout.contentsMargins()
+            if margins.bottom() != (0 if shown else GAP):
+                margins.setBottom(0 if shown else GAP)
+                layout.setContentsMargins(margins)
+
+    def _retheme(self) -> None:
+        self._close_below.setIcon(icon("close", "muted", 14))
+
+
+def _page(name: str) -> QWidget:
+    page = QWidget()
+    page.setObjectName(f"tab.{name}")
+    layout = QVBoxLayout(page)
+    layout.setContentsMargins(0, GAP, 0, 0)
+    layout.setSpacing(GAP)
+    layout.addWidget(Card())
+    return page
