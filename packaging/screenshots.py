@@ -43,14 +43,14 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     from quantstudio.gui.shell.main_window import MainWindow
     from quantstudio.gui.shell.settings import Settings
     from quantstudio.gui.theme import DARK, LIGHT, apply_theme
-    from quantstudio.jobs.process import ProcessRunner
+    from quantstudio.jobs.backends.process import ProcessBackend
     from quantstudio.project.store import Project
 
     app = make_application([])
     collector = MainThreadCollector()
     collector.start()
     apply_theme(app, LIGHT)
-    session = Session(ProcessRunner, project=Project.temporary())
+    session = Session(ProcessBackend, project=Project.temporary())
     window = MainWindow(session, Settings(), app)
     window.resize(*sizes[0])
     window.show()

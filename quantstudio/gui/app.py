@@ -24,7 +24,7 @@ from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import apply_theme, resolve_choice, ui_font
 from quantstudio.gui.theme.icons import pixmap
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.project.store import Project
 
 GUARD_CALLS = 1000
@@ -58,7 +58,7 @@ def main(path: str = "", demo: str = "") -> int:
     try:
         settings = Settings()
         apply_theme(app, resolve_choice(settings.theme, app.styleHints().colorScheme()))
-        session = Session(ProcessRunner, project=first_project(settings))
+        session = Session(ProcessBackend, project=first_project(settings))
         window = MainWindow(session, settings, app)
         window.plots_shown.connect(collector.exempt_what_lives)
         faults.failed.connect(lambda what, details: FaultDialog(what, details, window).open())

@@ -15,7 +15,7 @@ from quantstudio.gui.documents import Documents
 from quantstudio.gui.search_run import SearchRun
 from quantstudio.gui.session_results import SessionResults
 from quantstudio.gui.workflow import Workflow, new_group
-from quantstudio.jobs.queue import BackendFactory
+from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace import recipe_edits as edits

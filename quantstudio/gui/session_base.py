@@ -20,7 +20,8 @@ from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.gui.bridge import Background, JobSignals, LoopCalls, Throttle
 from quantstudio.gui.gradual_save import GradualSave
 from quantstudio.gui.wording import window_hint
-from quantstudio.jobs.queue import BackendFactory, JobQueue
+from quantstudio.jobs.backends.backend import BackendFactory
+from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project

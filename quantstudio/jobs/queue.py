@@ -25,14 +25,14 @@ from quantstudio.core.events import (
     Severity,
 )
 from quantstudio.core.signals import Signal
+from quantstudio.jobs.backends.backend import Backend, BackendFactory
 from quantstudio.jobs.rows import JobRow, LogLine, NoticeLevel
-from quantstudio.jobs.spec import EventCallback, JobSpec, Runner
+from quantstudio.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
 
 ROWS_KEPT = 100
 
-BackendFactory = Callable[[EventCallback], Runner]
 # Thread-safe; runs the function on the owner's thread, soon and in order.
 CallSoon = Callable[[Callable[[], None]], None]
 
@@ -124,7 +124,7 @@ class JobQueue:
         self._backend_factory = backend_factory
         self._call_soon = call_soon
         self._work_backend = backend_factory(self._post)
-        self._quick_backend: Runner | None = None
+        self._quick_backend: Backend | None = None
         self._waiting: deque[Work] = deque()
         self._running: dict[str, _Running] = {}
         self._rows: dict[str, JobRow] = {}
@@ -208,7 +208,7 @@ class JobQueue:
 
     # Starting.
 
-    def _backend(self, lane: Lane) -> Runner:
+    def _backend(self, lane: Lane) -> Backend:
         if lane is not Lane.QUICK:
             return self._work_backend
         if self._quick_backend is None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from quantstudio.core.events import CancelToken, Event
-from quantstudio.jobs import surroundings
+from quantstudio.jobs import worker_setup
 from quantstudio.jobs.execution import run_task
 from quantstudio.jobs.protocol import (
     Beat,
@@ -203,21 +203,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="temporary files of this worker; removed with it")
     parser.add_argument("--tasks-under", action="append", default=[], help="more modules that hold tasks")
     options = parser.parse_args(arguments)
-    commands, messages = surroundings.take_pipes()
-    surroundings.ignore_interrupts()
-    surroundings.set_thread_limits()
-    surroundings.lower_priority()
+    commands, messages = worker_setup.take_pipes()
+    worker_setup.ignore_interrupts()
+    worker_setup.set_thread_limits()
+    worker_setup.lower_priority()
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options.folder is not None:
-        surroundings.use_folder(options.folder)
+        worker_setup.use_folder(options.folder)
     worker = Worker(
         commands,
         messages,
         prefixes=(*TASK_PREFIXES, *options.tasks_under),
-        leave=lambda: surroundings.exit_at_once(options.folder, 3),
+        leave=lambda: worker_setup.exit_at_once(options.folder, 3),
     )
     worker.serve()
-    surroundings.exit_at_once(options.folder, 0)
+    worker_setup.exit_at_once(options.folder, 0)
     return 0
 
 

@@ -20,11 +20,11 @@ from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import LIGHT, apply_theme
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.project.store import Project
 app = make_application([])
 apply_theme(app, LIGHT)
-session = Session(ProcessRunner, project=Project.temporary())
+session = Session(ProcessBackend, project=Project.temporary())
 window = MainWindow(session, Settings(), app)
 class FirstPaint(QObject):
     def eventFilter(self, watched, event):

@@ -44,7 +44,7 @@ class Sitting:
         from quantstudio.gui.shell.main_window import MainWindow
         from quantstudio.gui.shell.settings import Settings
         from quantstudio.gui.theme import LIGHT, apply_theme
-        from quantstudio.jobs.process import ProcessRunner
+        from quantstudio.jobs.backends.process import ProcessBackend
         from quantstudio.project.store import Project
 
         self.arguments = arguments
@@ -53,7 +53,7 @@ class Sitting:
         self.collector = MainThreadCollector()
         self.collector.start()
         apply_theme(self.app, LIGHT)
-        self.session = Session(ProcessRunner, project=Project.temporary())
+        self.session = Session(ProcessBackend, project=Project.temporary())
         self.window = MainWindow(self.session, Settings(), self.app)
         self.window.plots_shown.connect(self.collector.exempt_what_lives)
         self.window.resize(*arguments.size)

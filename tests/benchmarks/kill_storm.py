@@ -27,7 +27,7 @@ import psutil
 
 from quantstudio.core.events import CancelToken, Event, JobEnded, JobState, LayerFinished, Reporter
 from quantstudio.core.precision import FP16, FP32
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.spec import new_job
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
@@ -82,7 +82,7 @@ def storm_worker(kills: int, seed: int, folder: Path) -> Tally:
                 changed.notify_all()
 
     with Project.create(path) as project:
-        runner = ProcessRunner(receive, tasks_under=["tests."])
+        runner = ProcessBackend(receive, tasks_under=["tests."])
         for i in range(kills):
             job = new_job(TASK, {"ledger": str(ledger), "run": f"run{i}"})
             runs[job.id] = f"run{i}"
@@ -138,7 +138,7 @@ def application(path: Path, ledger: Path, run: str) -> None:
                 project.put_layer_result(event.kind, run, event.layer, event.values)
                 record("layer", event.layer)
 
-        runner = ProcessRunner(receive, tasks_under=["tests."])
+        runner = ProcessBackend(receive, tasks_under=["tests."])
         runner.submit(new_job(TASK, {"ledger": os.devnull, "run": run}))
         for i in range(100_000):
             _edit(project, chance, f"{run} edit {i}")

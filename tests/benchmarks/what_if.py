@@ -85,11 +85,11 @@ def session_turns(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Gene
     from PySide6.QtCore import QCoreApplication  # Qt is needed for this part alone
 
     from quantstudio.gui.session import Session
-    from quantstudio.jobs.inline import InlineRunner
+    from quantstudio.jobs.backends.inline import InlineBackend
     from quantstudio.workspace.recipe_edits import PrecisionKey
 
     application = QCoreApplication.instance() or QCoreApplication([])
-    session = Session(InlineRunner)
+    session = Session(InlineBackend)
     session.adopt_model(summary(layers))
     session.adopt_costs(costs(layers))
     session.adopt_sensitivity_run(

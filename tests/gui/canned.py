@@ -19,7 +19,8 @@ from quantstudio.core.results import (
     SensitivityResult,
 )
 from quantstudio.core.statistics_file import save_statistics, save_weight_statistics, statistics_digest
-from quantstudio.jobs.spec import EventCallback, JobSpec
+from quantstudio.jobs.backends.backend import EventCallback
+from quantstudio.jobs.spec import JobSpec
 from tests.gui.sample_session import (
     activations,
     model_summary,

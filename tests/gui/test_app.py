@@ -114,7 +114,7 @@ def test_that_the_program_runs_until_its_window_is_closed(tmp_path, monkeypatch,
 
     path = tmp_path / "net.onnx"
     path.write_bytes(OUTLINE)
-    monkeypatch.setattr("quantstudio.gui.app.ProcessRunner", NoWorker)
+    monkeypatch.setattr("quantstudio.gui.app.ProcessBackend", NoWorker)
     monkeypatch.setattr(QApplication, "exec", turn_the_loop)
     handler = signal.getsignal(signal.SIGINT)
     try:

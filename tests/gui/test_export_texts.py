@@ -14,7 +14,7 @@ from quantstudio.core.folders import cache_folder
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.gui.features.export.export_dialog import command_line, python_code
 from quantstudio.gui.session import Session
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends.process import ProcessBackend
 
 
 def run(*arguments: str) -> None:
@@ -24,7 +24,7 @@ def run(*arguments: str) -> None:
 @pytest.fixture
 def exported(qtbot, tmp_path):
     """A session that wrote its model, and the path."""
-    session = Session(ProcessRunner)
+    session = Session(ProcessBackend)
     chosen = sample(DEFAULT_SAMPLE)
     session.open_path(str(chosen.model))
     qtbot.waitUntil(lambda: session.model is not None and not session.job_queue.is_busy, timeout=60_000)

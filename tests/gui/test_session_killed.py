@@ -11,7 +11,7 @@ import pytest
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.session import Session
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.project.store import Project
 from tests.hundred_layers import LAYERS, hundred_layers
 
@@ -23,12 +23,12 @@ APPLICATION = """
     from PySide6.QtWidgets import QApplication
     from quantstudio.core.data_spec import DataSpec
     from quantstudio.gui.session import Session
-    from quantstudio.jobs.process import ProcessRunner
+    from quantstudio.jobs.backends.process import ProcessBackend
     from quantstudio.project.store import Project
 
     project, model, data = sys.argv[1:]
     application = QApplication([])
-    session = Session(ProcessRunner, project=Project.create(project))
+    session = Session(ProcessBackend, project=Project.create(project))
 
     def wait(condition):
         end = time.monotonic() + 60
@@ -56,7 +56,7 @@ def test_that_finished_layers_are_there_and_the_rest_alone_is_measured(qtbot, tm
         [sys.executable, "-c", code, str(project), str(model), str(data)], timeout=90, check=False
     )
     assert ended.returncode == -signal.SIGKILL
-    session = Session(ProcessRunner, project=Project.open(project))
+    session = Session(ProcessBackend, project=Project.open(project))
     said: list[str] = []
     session.job_signals.logged.connect(lambda line: said.append(line.text))
     try:

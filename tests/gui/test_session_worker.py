@@ -13,7 +13,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import JobState
 from quantstudio.core.search_results import SearchBudget
 from quantstudio.gui.session import Session
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
 
@@ -68,7 +68,7 @@ def finish(qtbot, session):
 
 
 def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, model, data, tmp_path):
-    session = Session(ProcessRunner, project=Project.create(tmp_path / "work.qstudio"))
+    session = Session(ProcessBackend, project=Project.create(tmp_path / "work.qstudio"))
     try:
         session.open_path(str(model))
         finish(qtbot, session)
@@ -85,7 +85,7 @@ def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, mode
     finally:
         session.close()
 
-    again = Session(ProcessRunner, project=Project.open(tmp_path / "work.qstudio"))
+    again = Session(ProcessBackend, project=Project.open(tmp_path / "work.qstudio"))
     try:
         again.attach_project(again.project)
         again.resume()
@@ -99,7 +99,7 @@ def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, mode
 
 
 def test_that_a_search_draws_its_front_and_builds_what_it_chose(qtbot, model, data, tmp_path):
-    session = Session(ProcessRunner, project=Project.create(tmp_path / "work.qstudio"))
+    session = Session(ProcessBackend, project=Project.create(tmp_path / "work.qstudio"))
     drafts: list[int] = []
 
     def note() -> None:
@@ -138,10 +138,10 @@ def test_that_a_search_draws_its_front_and_builds_what_it_chose(qtbot, model, da
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_that_a_killed_worker_is_a_failed_job_and_the_next_one_works(qtbot, model):
-    runners: list[ProcessRunner] = []
+    runners: list[ProcessBackend] = []
 
     def make(on_event):
-        runners.append(ProcessRunner(on_event))
+        runners.append(ProcessBackend(on_event))
         return runners[0]
 
     session = Session(make)

@@ -20,7 +20,7 @@ from quantstudio.engine.analysis.exact import ExactScorer
 from quantstudio.engine.analysis.fisher import FisherPass
 from quantstudio.engine.tasks.models import open_model
 from quantstudio.engine.tasks.sensitivity import sensitivity
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.spec import JobSpec, new_job
 from tests.engine.sensitivity_cases import Events
 from tests.hundred_layers import LAYERS, hundred_layers
@@ -75,8 +75,8 @@ def listener() -> Listener:
 
 
 @pytest.fixture
-def runner(listener: Listener) -> Iterator[ProcessRunner]:
-    made = ProcessRunner(listener)
+def runner(listener: Listener) -> Iterator[ProcessBackend]:
+    made = ProcessBackend(listener)
     yield made
     made.close()
 
@@ -97,7 +97,7 @@ def params(files: tuple[Path, Path], method: str) -> dict[str, Any]:
     }
 
 
-def kill(runner: ProcessRunner) -> None:
+def kill(runner: ProcessBackend) -> None:
     pid = runner.health.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
@@ -126,7 +126,7 @@ def resumed(
 @pytest.mark.parametrize("seed", [1])
 def test_that_a_measurement_killed_at_any_moment_does_only_the_rest(
     files: tuple[Path, Path],
-    runner: ProcessRunner,
+    runner: ProcessBackend,
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
@@ -147,7 +147,7 @@ def test_that_a_measurement_killed_at_any_moment_does_only_the_rest(
 @pytest.mark.parametrize("is_killed", [False, True], ids=["cancelled", "killed"])
 def test_that_an_estimate_goes_on_where_it_was(
     files: tuple[Path, Path],
-    runner: ProcessRunner,
+    runner: ProcessBackend,
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
     is_killed: bool,

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from quantstudio.core.events import JobEnded, JobState, LayerFinished, Progress
-from quantstudio.jobs import surroundings
 from quantstudio.jobs import worker as worker_module
+from quantstudio.jobs import worker_setup
 from quantstudio.jobs.protocol import (
     Beat,
     Cancel,
@@ -171,20 +171,20 @@ def test_that_a_worker_nobody_reads_does_not_fail(link: Link) -> None:
 
 
 def test_that_a_users_thread_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in surroundings.THREAD_VARIABLES:
+    for variable in worker_setup.THREAD_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr("quantstudio.core.cores._quota", lambda: None)
-    assert surroundings.set_thread_limits() == 3
+    assert worker_setup.set_thread_limits() == 3
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert os.environ["MKL_NUM_THREADS"] == "3"
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
-    assert surroundings.set_thread_limits() == 1
+    assert worker_setup.set_thread_limits() == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 1)
-    surroundings.set_thread_limits()
+    worker_setup.set_thread_limits()
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
@@ -194,7 +194,7 @@ def test_that_temporary_files_go_to_the_workers_folder(
     monkeypatch.setattr(tempfile, "tempdir", None)
     for variable in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.setenv(variable, "elsewhere")
-    surroundings.use_folder(tmp_path)
+    worker_setup.use_folder(tmp_path)
     assert tempfile.gettempdir() == str(tmp_path)
     assert os.environ["TMPDIR"] == str(tmp_path)
 
@@ -207,7 +207,7 @@ def test_that_leaving_removes_only_the_workers_folder(
     other.mkdir()
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    surroundings.exit_at_once(own, 3)
+    worker_setup.exit_at_once(own, 3)
     assert codes == [3]
     assert not own.exists()
     assert other.exists()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantstudio.core.events import CancelToken, Event, JobEnded, JobState
+from quantstudio.jobs.backends.backend import EventCallback
 from quantstudio.jobs.execution import Outcome, run_task
 from quantstudio.jobs.reporters import EventReporter, working_clock
-from quantstudio.jobs.spec import TASK_PREFIXES, EventCallback, JobSpec
+from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
 
 
-class InlineRunner:
+class InlineBackend:
     """Runs each job at once, where it is submitted.
 
     Args:

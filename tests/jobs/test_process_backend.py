@@ -20,10 +20,10 @@ import pytest
 import quantstudio
 from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Message, Progress, Severity
 from quantstudio.core.folders import cache_folder, config_folder
-from quantstudio.jobs import process as process_module
-from quantstudio.jobs.process import ProcessRunner
+from quantstudio.jobs.backends import process as process_module
+from quantstudio.jobs.backends.process import ProcessBackend
+from quantstudio.jobs.backends.worker_process import exit_text
 from quantstudio.jobs.spec import JobSpec, new_job
-from quantstudio.jobs.worker_process import exit_text
 from tests.jobs.fake_tasks import PREFIX
 from tests.waiting import PATIENCE_S, FakeClock, wait_until
 
@@ -86,26 +86,26 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def runner(recorder: Recorder) -> Iterator[ProcessRunner]:
+def runner(recorder: Recorder) -> Iterator[ProcessBackend]:
     with closing(made_runner(recorder)) as made:
         yield made
 
 
 @pytest.fixture
-def timed_runner(recorder: Recorder, clock: FakeClock) -> Iterator[ProcessRunner]:
+def timed_runner(recorder: Recorder, clock: FakeClock) -> Iterator[ProcessBackend]:
     """A runner whose deadlines pass when the test says so."""
     with closing(made_runner(recorder, clock)) as made:
         yield made
 
 
-def made_runner(recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> ProcessRunner:
-    return ProcessRunner(
+def made_runner(recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> ProcessBackend:
+    return ProcessBackend(
         recorder, on_state=recorder.note_state, tasks_under=[PREFIX], cancel_grace_s=GRACE_S, clock=clock
     )
 
 
 @contextmanager
-def closing(made: ProcessRunner) -> Iterator[ProcessRunner]:
+def closing(made: ProcessBackend) -> Iterator[ProcessBackend]:
     yield made
     made.close()
     folder = cache_folder() / "workers"
@@ -118,7 +118,7 @@ def task(name: str, **params: Any) -> JobSpec:
 
 
 def test_that_a_job_streams_layers_and_ends_with_its_result(
-    runner: ProcessRunner, recorder: Recorder
+    runner: ProcessBackend, recorder: Recorder
 ) -> None:
     job = task("count", to=5)
     runner.submit(job)
@@ -133,7 +133,7 @@ def test_that_a_job_streams_layers_and_ends_with_its_result(
     assert recorder.states == [(job.id, JobState.RUNNING)]
 
 
-def test_that_jobs_run_in_order_in_one_worker(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_jobs_run_in_order_in_one_worker(runner: ProcessBackend, recorder: Recorder) -> None:
     jobs = [task("describe_process") for _ in range(3)]
     for job in jobs:
         runner.submit(job)
@@ -142,7 +142,7 @@ def test_that_jobs_run_in_order_in_one_worker(runner: ProcessRunner, recorder: R
     assert [name for name, event in recorder.events if isinstance(event, JobEnded)] == [j.id for j in jobs]
 
 
-def test_that_the_worker_is_polite_and_light(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_the_worker_is_polite_and_light(runner: ProcessBackend, recorder: Recorder) -> None:
     job = task("describe_process")
     runner.submit(job)
     seen = recorder.wait_for_end(job.id).result or {}
@@ -156,7 +156,7 @@ def test_that_the_worker_is_polite_and_light(runner: ProcessRunner, recorder: Re
 
 
 def test_that_prints_and_child_processes_cannot_reach_the_protocol(
-    runner: ProcessRunner, recorder: Recorder
+    runner: ProcessBackend, recorder: Recorder
 ) -> None:
     job = task("print_everywhere")
     runner.submit(job)
@@ -166,14 +166,14 @@ def test_that_prints_and_child_processes_cannot_reach_the_protocol(
     assert "from Python" in log.read_text("utf-8")
 
 
-def test_that_a_result_larger_than_the_pipe_arrives_whole(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_a_result_larger_than_the_pipe_arrives_whole(runner: ProcessBackend, recorder: Recorder) -> None:
     job = task("talk_much")
     runner.submit(job)
     assert recorder.wait_for_end(job.id).result == {"text": "x" * 3_000_000}
     assert recorder.of(job.id)[0] == Message(Severity.WARNING, "ä" * 1000)
 
 
-def test_that_params_larger_than_the_pipe_arrive_whole(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_params_larger_than_the_pipe_arrive_whole(runner: ProcessBackend, recorder: Recorder) -> None:
     values = {"names": ["layer " * 10] * 20_000, "n": 3, "none": None}
     job = task("echo", values=values)
     runner.submit(job)
@@ -183,7 +183,7 @@ def test_that_params_larger_than_the_pipe_arrive_whole(runner: ProcessRunner, re
 @posix_only
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGABRT"])
 def test_that_a_crash_is_one_failed_job_and_the_next_runs_in_a_fresh_worker(
-    runner: ProcessRunner, recorder: Recorder, name: str
+    runner: ProcessBackend, recorder: Recorder, name: str
 ) -> None:
     crash, after = task("die", signal_name=name), task("count", to=2)
     runner.submit(crash)
@@ -200,7 +200,7 @@ def test_that_a_crash_is_one_failed_job_and_the_next_runs_in_a_fresh_worker(
     assert recorder.of(crash.id)[0] == LayerFinished("first", "sensitivity", {"kl": 1.0})
 
 
-def test_that_a_worker_that_exits_in_a_job_fails_it(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_a_worker_that_exits_in_a_job_fails_it(runner: ProcessBackend, recorder: Recorder) -> None:
     job = task("exit_with", code=7)
     runner.submit(job)
     error = recorder.wait_for_end(job.id).error
@@ -210,7 +210,7 @@ def test_that_a_worker_that_exits_in_a_job_fails_it(runner: ProcessRunner, recor
 
 @posix_only
 def test_that_a_worker_killed_while_idle_is_replaced_unseen(
-    runner: ProcessRunner, recorder: Recorder
+    runner: ProcessBackend, recorder: Recorder
 ) -> None:
     first, second = task("describe_process"), task("describe_process")
     runner.submit(first)
@@ -223,7 +223,7 @@ def test_that_a_worker_killed_while_idle_is_replaced_unseen(
 
 
 def test_that_a_cancelled_job_stops_by_itself_and_keeps_its_layers(
-    runner: ProcessRunner, recorder: Recorder
+    runner: ProcessBackend, recorder: Recorder
 ) -> None:
     job, after = task("wait_for_cancel"), task("describe_process")
     runner.submit(job)
@@ -238,7 +238,7 @@ def test_that_a_cancelled_job_stops_by_itself_and_keeps_its_layers(
 
 
 def test_that_a_paused_job_stands_still_and_goes_on_where_it_was(
-    runner: ProcessRunner, recorder: Recorder
+    runner: ProcessBackend, recorder: Recorder
 ) -> None:
     spec = task("count", to=40, seconds=0.01)
     runner.submit(spec)
@@ -254,7 +254,7 @@ def test_that_a_paused_job_stands_still_and_goes_on_where_it_was(
     assert [state for _, state in recorder.states] == [JobState.RUNNING, JobState.PAUSED, JobState.RUNNING]
 
 
-def test_that_cancel_ends_a_pause(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_cancel_ends_a_pause(runner: ProcessBackend, recorder: Recorder) -> None:
     spec = task("wait_for_cancel")
     runner.submit(spec)
     recorder.wait_for_layer(spec.id)
@@ -267,7 +267,9 @@ def test_that_cancel_ends_a_pause(runner: ProcessRunner, recorder: Recorder) -> 
 
 
 @posix_only
-def test_that_a_worker_killed_while_paused_is_a_failed_job(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_a_worker_killed_while_paused_is_a_failed_job(
+    runner: ProcessBackend, recorder: Recorder
+) -> None:
     spec, after = task("wait_for_cancel"), task("count", to=1)
     runner.submit(spec)
     recorder.wait_for_layer(spec.id)
@@ -280,7 +282,7 @@ def test_that_a_worker_killed_while_paused_is_a_failed_job(runner: ProcessRunner
     assert recorder.wait_for_end(after.id).state is JobState.SUCCEEDED
 
 
-def test_that_a_waiting_job_is_paused_before_it_begins(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_a_waiting_job_is_paused_before_it_begins(runner: ProcessBackend, recorder: Recorder) -> None:
     first, second = task("wait_for_cancel"), task("count", to=1)
     runner.submit(first)
     runner.submit(second)
@@ -295,7 +297,7 @@ def test_that_a_waiting_job_is_paused_before_it_begins(runner: ProcessRunner, re
 
 
 def test_that_a_job_deaf_to_cancel_is_ended_and_its_worker_replaced(
-    timed_runner: ProcessRunner, recorder: Recorder, clock: FakeClock
+    timed_runner: ProcessBackend, recorder: Recorder, clock: FakeClock
 ) -> None:
     job, after = task("ignore_cancel"), task("describe_process")
     timed_runner.submit(job)
@@ -314,7 +316,7 @@ def test_that_a_job_deaf_to_cancel_is_ended_and_its_worker_replaced(
 
 @posix_only
 def test_that_a_stopped_worker_is_killed_by_cancel(
-    timed_runner: ProcessRunner, recorder: Recorder, clock: FakeClock
+    timed_runner: ProcessBackend, recorder: Recorder, clock: FakeClock
 ) -> None:
     job = task("wait_for_cancel")
     timed_runner.submit(job)
@@ -329,7 +331,7 @@ def test_that_a_stopped_worker_is_killed_by_cancel(
 
 @posix_only
 def test_that_ending_a_worker_ends_the_processes_it_started(
-    runner: ProcessRunner, recorder: Recorder
+    runner: ProcessBackend, recorder: Recorder
 ) -> None:
     job = task("start_child_and_hang")
     runner.submit(job)
@@ -348,7 +350,7 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_that_a_waiting_job_is_cancelled_without_running(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_a_waiting_job_is_cancelled_without_running(runner: ProcessBackend, recorder: Recorder) -> None:
     first, second = task("wait_for_cancel"), task("count", to=1)
     runner.submit(first)
     runner.submit(second)
@@ -360,7 +362,7 @@ def test_that_a_waiting_job_is_cancelled_without_running(runner: ProcessRunner, 
     recorder.wait_for_end(first.id)
 
 
-def test_that_errors_arrive_as_errors(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_errors_arrive_as_errors(runner: ProcessBackend, recorder: Recorder) -> None:
     user, inside = task("fail_for_user"), task("fail_inside")
     runner.submit(user)
     runner.submit(inside)
@@ -380,7 +382,7 @@ def test_that_errors_arrive_as_errors(runner: ProcessRunner, recorder: Recorder)
 
 @pytest.mark.parametrize("name", ["wait_for_cancel", "ignore_cancel"])
 def test_that_close_ends_every_job_once(recorder: Recorder, name: str) -> None:
-    runner = ProcessRunner(recorder, tasks_under=[PREFIX])
+    runner = ProcessBackend(recorder, tasks_under=[PREFIX])
     running, waiting = task(name), task("count", to=1)
     runner.submit(running)
     runner.submit(waiting)
@@ -394,12 +396,12 @@ def test_that_close_ends_every_job_once(recorder: Recorder, name: str) -> None:
     runner.close()
 
 
-def test_that_an_unused_runner_starts_no_process(runner: ProcessRunner) -> None:
+def test_that_an_unused_runner_starts_no_process(runner: ProcessBackend) -> None:
     assert runner.health.pid is None
     assert not psutil.Process().children()
 
 
-def test_that_warming_up_starts_the_worker_and_imports(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_warming_up_starts_the_worker_and_imports(runner: ProcessBackend, recorder: Recorder) -> None:
     runner.warm_up(["onnx", "no_such_module"])
     job = task("describe_process")
     wait_until(lambda: runner.health.pid is not None)
@@ -414,7 +416,7 @@ def test_that_a_failing_receiver_does_not_stop_the_jobs_behind_it(recorder: Reco
         if isinstance(event, LayerFinished):
             raise RuntimeError("broken panel")  # noqa: TRY004
 
-    runner = ProcessRunner(receive, tasks_under=[PREFIX])
+    runner = ProcessBackend(receive, tasks_under=[PREFIX])
     jobs = [task("count", to=2), task("count", to=1)]
     for job in jobs:
         runner.submit(job)
@@ -424,7 +426,7 @@ def test_that_a_failing_receiver_does_not_stop_the_jobs_behind_it(recorder: Reco
 
 @posix_only
 def test_that_a_silent_worker_is_reported_once(
-    timed_runner: ProcessRunner, recorder: Recorder, clock: FakeClock
+    timed_runner: ProcessBackend, recorder: Recorder, clock: FakeClock
 ) -> None:
     job = task("wait_for_cancel")
     timed_runner.submit(job)
@@ -448,9 +450,9 @@ def test_that_a_worker_leaves_when_its_owner_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
     script.write_text(
         "import sys, time\n"
-        "from quantstudio.jobs.process import ProcessRunner\n"
+        "from quantstudio.jobs.backends.process import ProcessBackend\n"
         "from quantstudio.jobs.spec import new_job\n"
-        "runner = ProcessRunner(lambda job, event: print(runner.health.pid, flush=True),"
+        "runner = ProcessBackend(lambda job, event: print(runner.health.pid, flush=True),"
         " tasks_under=['tests.jobs.'])\n"
         "runner.submit(new_job('tests.jobs.fake_tasks:ignore_cancel'))\n"
         "time.sleep(60)\n"
@@ -465,7 +467,7 @@ def test_that_a_worker_leaves_when_its_owner_is_killed(tmp_path: Path) -> None:
     assert not list((cache_folder() / "workers").iterdir())
 
 
-def test_that_a_dead_owners_folder_is_removed_by_the_next(runner: ProcessRunner, recorder: Recorder) -> None:
+def test_that_a_dead_owners_folder_is_removed_by_the_next(runner: ProcessBackend, recorder: Recorder) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left = cache_folder() / "workers" / f"{dead.pid}-left"
@@ -481,7 +483,7 @@ def test_that_a_worker_that_cannot_start_fails_the_job(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    runner = ProcessRunner(recorder, tasks_under=[PREFIX])
+    runner = ProcessBackend(recorder, tasks_under=[PREFIX])
     job = task("count", to=1)
     runner.submit(job)
     error = recorder.wait_for_end(job.id).error

@@ -21,8 +21,8 @@ from quantstudio.core.events import (
 )
 from quantstudio.core.folders import config_folder
 from quantstudio.jobs import execution
+from quantstudio.jobs.backends.inline import InlineBackend
 from quantstudio.jobs.execution import resolve_task, run_task, save_report
-from quantstudio.jobs.inline import InlineRunner
 from quantstudio.jobs.spec import JobSpec, new_job
 from tests.jobs.fake_tasks import PREFIX
 
@@ -44,7 +44,7 @@ def test_that_an_inline_job_waits_until_another_thread_resumes_it() -> None:
         seen.append("resumed")
         inline.resume(spec.id)
 
-    inline = InlineRunner(hear, prefixes=[PREFIX])
+    inline = InlineBackend(hear, prefixes=[PREFIX])
     assert inline.run(spec).state is JobState.SUCCEEDED
     assert seen == ["layer0", "resumed", "layer1"]
     inline.pause(spec.id)
@@ -57,15 +57,15 @@ def events() -> Events:
 
 
 @pytest.fixture
-def runner(events: Events) -> InlineRunner:
-    return InlineRunner(lambda job, event: events.append((job, event)), prefixes=[PREFIX])
+def runner(events: Events) -> InlineBackend:
+    return InlineBackend(lambda job, event: events.append((job, event)), prefixes=[PREFIX])
 
 
 def task(name: str, **params: Any) -> JobSpec:
     return new_job(f"tests.jobs.fake_tasks:{name}", params)
 
 
-def test_that_a_job_ends_with_its_result_after_its_events(runner: InlineRunner, events: Events) -> None:
+def test_that_a_job_ends_with_its_result_after_its_events(runner: InlineBackend, events: Events) -> None:
     job = task("count", to=3)
     ended = runner.run(job)
     assert ended == JobEnded(JobState.SUCCEEDED, {"numbers": [0, 1, 2], "mean": 1.0})
@@ -78,10 +78,10 @@ def test_that_a_job_ends_with_its_result_after_its_events(runner: InlineRunner, 
 
 
 def test_that_a_runner_without_a_receiver_works() -> None:
-    assert InlineRunner(prefixes=[PREFIX]).run(task("count", to=1)).state is JobState.SUCCEEDED
+    assert InlineBackend(prefixes=[PREFIX]).run(task("count", to=1)).state is JobState.SUCCEEDED
 
 
-def test_that_an_error_for_the_user_keeps_its_parts(runner: InlineRunner, events: Events) -> None:
+def test_that_an_error_for_the_user_keeps_its_parts(runner: InlineBackend, events: Events) -> None:
     ended = runner.run(task("fail_for_user"))
     assert ended.state is JobState.FAILED
     assert ended.error is not None
@@ -94,7 +94,7 @@ def test_that_an_error_for_the_user_keeps_its_parts(runner: InlineRunner, events
 
 
 def test_that_the_original_error_can_be_raised_after_the_last_event(
-    runner: InlineRunner, events: Events
+    runner: InlineBackend, events: Events
 ) -> None:
     with pytest.raises(CalibrationError, match="holds infinities"):
         runner.run(task("fail_for_user"), raise_errors=True)
@@ -106,7 +106,7 @@ def test_that_the_original_error_can_be_raised_after_the_last_event(
     assert events[-1][1] == JobEnded(JobState.CANCELLED)
 
 
-def test_that_a_fault_inside_leaves_a_report(runner: InlineRunner) -> None:
+def test_that_a_fault_inside_leaves_a_report(runner: InlineBackend) -> None:
     error = runner.run(task("fail_inside")).error
     assert error is not None
     assert (error.kind, error.exit_code) == ("KeyError", 1)
@@ -118,21 +118,21 @@ def test_that_a_fault_inside_leaves_a_report(runner: InlineRunner) -> None:
     assert "QuantStudio 0." in text
 
 
-def test_that_an_exit_call_in_a_task_does_not_end_the_program(runner: InlineRunner) -> None:
+def test_that_an_exit_call_in_a_task_does_not_end_the_program(runner: InlineBackend) -> None:
     error = runner.run(task("call_sys_exit")).error
     assert error is not None
     assert (error.kind, error.exit_code) == ("SystemExit", 1)
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_that_short_memory_is_explained(runner: InlineRunner, native: bool) -> None:
+def test_that_short_memory_is_explained(runner: InlineBackend, native: bool) -> None:
     error = runner.run(task("run_out_of_memory", native=native)).error
     assert error is not None
     assert (error.kind, error.exit_code, error.report_path) == ("MemoryError", 2, "")
     assert "smaller batch" in error.hint
 
 
-def test_that_a_full_disk_is_explained(runner: InlineRunner) -> None:
+def test_that_a_full_disk_is_explained(runner: InlineBackend) -> None:
     error = runner.run(task("fill_disk", path="/data/out.onnx")).error
     assert error is not None
     assert (error.kind, error.where) == ("OutputError", "/data/out.onnx")
@@ -140,7 +140,7 @@ def test_that_a_full_disk_is_explained(runner: InlineRunner) -> None:
     assert errno.ENOSPC in execution._REFUSED_WRITES
 
 
-def test_that_a_result_that_is_no_object_is_our_fault(runner: InlineRunner) -> None:
+def test_that_a_result_that_is_no_object_is_our_fault(runner: InlineBackend) -> None:
     error = runner.run(task("return_number")).error
     assert error is not None
     assert "returned int" in error.what
@@ -153,14 +153,14 @@ def test_that_a_callback_can_cancel_the_running_job() -> None:
         seen.append(event)
         inline.cancel(job)
 
-    inline = InlineRunner(receive, prefixes=[PREFIX])
+    inline = InlineBackend(receive, prefixes=[PREFIX])
     inline.submit(task("wait_for_cancel"))
     assert isinstance(seen[0], LayerFinished)
     assert seen[1:] == [JobEnded(JobState.CANCELLED)]
     inline.cancel("nobody")
 
 
-def test_that_ctrl_c_is_a_cancel(runner: InlineRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_ctrl_c_is_a_cancel(runner: InlineBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
@@ -170,7 +170,7 @@ def test_that_ctrl_c_is_a_cancel(runner: InlineRunner, monkeypatch: pytest.Monke
         runner.run(task("count"), raise_errors=True)
 
 
-def test_that_a_closed_runner_cancels_what_comes_later(runner: InlineRunner, events: Events) -> None:
+def test_that_a_closed_runner_cancels_what_comes_later(runner: InlineBackend, events: Events) -> None:
     runner.close()
     runner.submit(task("count", to=2))
     assert [event for _, event in events] == [JobEnded(JobState.CANCELLED)]

@@ -14,6 +14,8 @@ from typing import Any
 
 from quantstudio.core.errors import WorkerDiedError
 from quantstudio.core.events import ErrorInfo, Event, JobEnded, JobState, Message, Severity
+from quantstudio.jobs.backends.backend import EventCallback
+from quantstudio.jobs.backends.worker_process import WorkerProcess, exit_text
 from quantstudio.jobs.execution import save_report
 from quantstudio.jobs.protocol import (
     Beat,
@@ -30,8 +32,7 @@ from quantstudio.jobs.protocol import (
     WorkerMessage,
     decode_message,
 )
-from quantstudio.jobs.spec import EventCallback, JobSpec
-from quantstudio.jobs.worker_process import WorkerProcess, exit_text
+from quantstudio.jobs.spec import JobSpec
 
 CANCEL_GRACE_S = 1.5
 CLOSE_GRACE_S = 1.0
@@ -93,7 +94,7 @@ class _Link:
     beat: Beat = field(default_factory=lambda: Beat("", 0.0, 0.0))
 
 
-class ProcessRunner:
+class ProcessBackend:
     """Runs jobs one at a time in a worker process.
 
     Every method returns at once. All state belongs to one thread, fed by a queue of commands, worker lines
