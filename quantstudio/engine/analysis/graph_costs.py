@@ -10,6 +10,7 @@ import onnx
 
 from quantstudio.core.costs import LayerEdge, LiveTensor, activation_peak
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import reads
 
 # Operators that write where they read, when nobody reads that again.
 _IN_PLACE = frozenset(
@@ -97,15 +98,7 @@ def _last_reads(graph: onnx.GraphProto) -> dict[str, int]:
     """Index of the last node that reads each tensor, inside bodies too; outputs are held to the end."""
     last: dict[str, int] = {}
     for step, node in enumerate(graph.node):
-        for name in _reads(node):
+        for name in reads(node):
             last[name] = step
     last.update({value.name: len(graph.node) for value in graph.output})
     return last
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        bodies = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
-        names += [name for body in bodies for inner in body.node for name in _reads(inner)]
-    return names

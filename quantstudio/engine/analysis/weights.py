@@ -15,7 +15,8 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
 from quantstudio.core.statistics import WEIGHT_BINS, Histogram, WeightStatistics
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.graph.protos import as_array, index
+from quantstudio.engine.graph.protos import as_array
+from quantstudio.engine.graph.view import index
 from quantstudio.engine.quantization.weights import quantize_weight
 
 OUTLIER_SIGMAS = 4.0

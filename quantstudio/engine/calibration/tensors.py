@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
 
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.graph.protos import subgraphs
+from quantstudio.engine.graph.view import GraphView
 
 # Layers with an integer kernel, and operators that stay on integers when they lie between such layers. The
 # emitter quantizes a part of these, never more.
@@ -82,7 +81,7 @@ def plan_calibration(graph: Graph) -> CalibrationPlan:
     What layers read; what they write if that can stay on integers; what lies between them; and float graph
     inputs. Tensors inside If, Loop and Scan bodies cannot be observed: the runtime does not give them out.
     """
-    flow = _Flow(graph.proto.graph)
+    flow = _Flow(graph.proto)
     observed: set[str] = set()
     aliases: dict[str, str] = {}
     for name in _wanted(graph, flow):
@@ -96,20 +95,13 @@ def plan_calibration(graph: Graph) -> CalibrationPlan:
     return CalibrationPlan(tuple(sorted(observed, key=order.__getitem__)), aliases)
 
 
-class _Flow:
-    """Who writes and reads the tensors of the main graph."""
+class _Flow(GraphView):
+    """The main graph with what calibration asks of it."""
 
-    def __init__(self, proto: onnx.GraphProto) -> None:
-        self.nodes = list(proto.node)
-        self.inputs = [v.name for v in proto.input]
-        self.given_out = {v.name for v in proto.output}
-        self.producer = {name: node for node in self.nodes for name in node.output if name}
-        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        for node in self.nodes:
-            for name in {*node.input, *_captured(node)}:
-                self.readers[name].append(node)
-        self.order = [*self.inputs, *self.producer]
-        self.floats = set(self.order) - _other_types(proto)
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(model)
+        self.order = [*(value.name for value in model.graph.input), *self.producer]
+        self.floats = set(self.order) - _other_types(model.graph)
 
     def data_inputs(self, node: onnx.NodeProto) -> list[str]:
         """Activations a node computes with: no constants, no shapes."""
@@ -118,8 +110,8 @@ class _Flow:
 
     def absorbed_by(self, name: str) -> onnx.NodeProto | None:
         """The Relu or Clip that alone reads the output of an operator that can absorb it."""
-        producer, readers = self.producer.get(name), self.readers[name]
-        if producer is None or producer.op_type not in ABSORBING or name in self.given_out:
+        producer, readers = self.producer.get(name), self.consumers[name]
+        if producer is None or producer.op_type not in ABSORBING or name in self.outputs:
             return None
         if len(readers) == 1 and readers[0].op_type in ABSORBED and readers[0].input[0] == name:
             return readers[0]
@@ -148,7 +140,7 @@ class _Flow:
                     name in self.inputs or self.producer[name].name in integer
                     for name in self.data_inputs(node)
                 )
-                read = any(r.name in integer for r in self.readers[node.output[0]])
+                read = any(r.name in integer for r in self.consumers[node.output[0]])
                 if not fed or not (read or self._ends_a_layer(node)):
                     integer.discard(node.name)
                     changed = True
@@ -166,7 +158,7 @@ def _wanted(graph: Graph, flow: _Flow) -> Iterator[str]:
             yield from flow.data_inputs(node)
             # Gemm and MatMul can write floats; every other integer operator writes integers.
             if node.op_type not in ("Gemm", "MatMul") or any(
-                r.name in integer for r in flow.readers[node.output[0]]
+                r.name in integer for r in flow.consumers[node.output[0]]
             ):
                 yield node.output[0]
     for layer in graph.layers:
@@ -185,11 +177,3 @@ def _other_types(proto: onnx.GraphProto) -> set[str]:
             or v.type.tensor_type.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED)
         )
     }
-
-
-def _captured(node: onnx.NodeProto) -> Iterator[str]:
-    """Outer tensors that bodies of a control-flow node may read."""
-    for _, body in subgraphs(node):
-        for inner in body.node:
-            yield from inner.input
-            yield from _captured(inner)

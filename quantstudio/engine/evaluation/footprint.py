@@ -21,7 +21,7 @@ import quantstudio
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.results import Footprint
-from quantstudio.engine.graph.protos import subgraphs, tensor_bytes
+from quantstudio.engine.graph.protos import bodies, tensor_bytes
 from quantstudio.engine.graph.runtime import Feed, first_line, resolve_provider, worker_threads
 
 PROBES = 3
@@ -110,7 +110,7 @@ def _constants(graph: onnx.GraphProto) -> Iterator[TensorProto]:
         yield sparse.values
     for node in graph.node:
         yield from (a.t for a in node.attribute if a.type == onnx.AttributeProto.TENSOR)
-        for _, body in subgraphs(node):
+        for body in bodies(node):
             yield from _constants(body)
 
 

@@ -1,41 +1,17 @@
-"""Collects the nodes and constants of a variant, with unique names and shared constants."""
+"""Collects the nodes and constants of a new graph, with unique names and shared constants."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from quantstudio.engine.graph.view import bodies
-
-
-class NameSource:
-    """Names nothing else in the model has; the same requests in the same order give the same names."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._taken: set[str] = set()
-        self._reserve(model.graph)
-
-    def _reserve(self, graph: onnx.GraphProto) -> None:
-        self._taken.update(t.name for t in graph.initializer)
-        self._taken.update(value.name for value in (*graph.input, *graph.output))
-        for node in graph.node:
-            self._taken.add(node.name)
-            self._taken.update(node.output)
-            for body in bodies(node):
-                self._reserve(body)
-
-    def fresh(self, name: str) -> str:
-        """`name`, or with a number where it is taken."""
-        candidate, number = name, 2
-        while candidate in self._taken:
-            candidate, number = f"{name}_{number}", number + 1
-        self._taken.add(candidate)
-        return candidate
+from quantstudio.engine.graph.names import NameSource
+from quantstudio.engine.graph.protos import as_tensor
 
 
 class Constants:
@@ -49,7 +25,7 @@ class Constants:
     def add(self, name: str, value: NDArray[Any] | np.generic) -> str:
         """A new initializer; its final name."""
         final = self._names.fresh(name)
-        self.protos.append(numpy_helper.from_array(np.asarray(value), final))
+        self.protos.append(as_tensor(final, np.asarray(value)))
         return final
 
     def add_int4(self, name: str, values: NDArray[np.int8]) -> str:
@@ -135,20 +111,3 @@ class NodeList:
         """Remember a tensor computed here, so that a second reader uses the same nodes."""
         self._made[key] = tensor
         return tensor
-
-
-def used_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Every name read in a graph and its bodies, its outputs included."""
-    for node in graph.node:
-        yield from node.input
-        for body in bodies(node):
-            yield from used_names(body)
-    yield from (value.name for value in graph.output)
-
-
-def used_domains(graph: onnx.GraphProto) -> Iterator[str]:
-    """Operator domains of a graph and its bodies."""
-    for node in graph.node:
-        yield node.domain
-        for body in bodies(node):
-            yield from used_domains(body)

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from quantstudio.core.events import CancelToken
-from quantstudio.engine.graph.builder import used_names
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.graph.protos import all_graphs, as_array, subgraphs
+from quantstudio.engine.graph.protos import all_graphs, as_array, bodies, reads, used_names
 from quantstudio.engine.graph.runtime import Optimization, check_provider, open_session
-from quantstudio.engine.graph.view import captures
 
 # Initializers from this size on are handed to the runtime by reference instead of being written into every
 # part; smaller ones may be shapes and axes, which the runtime reads while it loads.
@@ -95,7 +93,7 @@ class CutGraph:
         read: dict[str, int] = {}
         for i, node in enumerate(self._nodes):
             made.update((name, i) for name in node.output if name)
-            read.update((name, i) for name in _reads(node))
+            read.update((name, i) for name in reads(node))
         read.update((name, self.end) for name in self.outputs)
         return made, read
 
@@ -179,19 +177,13 @@ def _needed_nodes(graph: onnx.GraphProto, outputs: Sequence[str]) -> list[onnx.N
     for node in reversed(graph.node):
         if not wanted.isdisjoint(node.output):
             kept.append(node)
-            wanted.update(_reads(node))
+            wanted.update(reads(node))
     return kept[::-1]
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from (name for name in node.input if name)
-    for _, body in subgraphs(node):
-        yield from captures(body)
 
 
 def _names(node: onnx.NodeProto) -> Iterator[str]:
     yield node.name
-    for _, body in subgraphs(node):
+    for body in bodies(node):
         for _, inner in all_graphs(body):
             yield from (one.name for one in inner.node)
 

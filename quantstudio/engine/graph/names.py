@@ -1,10 +1,34 @@
-"""Unique, stable names for nodes and tensors, in the main graph and in every body."""
+"""Names for nodes and tensors that mean one thing, in the main graph and in every body, and stay the same."""
 
 from __future__ import annotations
 
-from onnx import GraphProto
+from onnx import GraphProto, ModelProto
 
-from quantstudio.engine.graph.protos import all_graphs, fresh_name, subgraphs
+from quantstudio.engine.graph.protos import all_graphs, bodies
+
+
+def fresh_name(wanted: str, taken: set[str]) -> str:
+    """`wanted`, or `wanted_2`, `wanted_3`, ...; the name is then taken."""
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    taken.add(name)
+    return name
+
+
+class NameSource:
+    """Names nothing else in the model has; the same requests in the same order give the same names."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self._taken: set[str] = set()
+        for _scope, graph in all_graphs(model.graph):
+            self._taken.update(_local_names(graph), (value.name for value in graph.output))
+            self._taken.update(node.name for node in graph.node)
+
+    def fresh(self, name: str) -> str:
+        """`name`, or with a number where it is taken."""
+        return fresh_name(name, self._taken)
 
 
 def unique_node_names(graph: GraphProto) -> tuple[int, int]:
@@ -46,7 +70,7 @@ def unique_tensor_names(graph: GraphProto) -> int:
     taken = {"", *_local_names(graph)}
     renamed = 0
     for node in graph.node:
-        for _name, body in subgraphs(node):
+        for body in bodies(node):
             renamed += _rename_body(body, {}, taken)
     return renamed
 
@@ -74,6 +98,6 @@ def _rename_body(body: GraphProto, outer: dict[str, str], taken: set[str]) -> in
         for slots in (node.input, node.output):
             for slot, name in enumerate(slots):
                 slots[slot] = mapping.get(name, name)
-        for _name, inner in subgraphs(node):
+        for inner in bodies(node):
             renamed += _rename_body(inner, mapping, taken)
     return renamed

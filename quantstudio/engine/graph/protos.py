@@ -1,10 +1,9 @@
-"""Reading and editing ONNX protocol buffers: bodies, uses, attributes, constants."""
+"""Reading and editing ONNX protocol buffers: bodies, what they read, attributes, constants."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,6 +57,11 @@ def subgraphs(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
                 yield f"{attribute.name}{index}", graph
 
 
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """The bodies alone."""
+    yield from (body for _, body in subgraphs(node))
+
+
 def all_graphs(graph: GraphProto, scope: str = "") -> Iterator[tuple[str, GraphProto]]:
     """The graph and every body below it, each with its scope: "loop1.body/if2.then_branch"."""
     yield scope, graph
@@ -67,9 +71,52 @@ def all_graphs(graph: GraphProto, scope: str = "") -> Iterator[tuple[str, GraphP
             yield from all_graphs(body, f"{scope}/{inner}" if scope else inner)
 
 
+def captures(body: GraphProto) -> Iterator[str]:
+    """Names a body reads from outside, its nested bodies included."""
+    own = {value.name for value in body.input} | {t.name for t in body.initializer}
+    own |= {name for node in body.node for name in node.output}
+    for node in body.node:
+        for name in node.input:
+            if name and name not in own:
+                yield name
+        for inner in bodies(node):
+            yield from (name for name in captures(inner) if name not in own)
+    yield from (value.name for value in body.output if value.name not in own)
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Every tensor a node needs: its inputs that are not left out, and what its bodies read from outside."""
+    yield from (name for name in node.input if name)
+    for body in bodies(node):
+        yield from captures(body)
+
+
+def used_names(graph: GraphProto) -> Iterator[str]:
+    """Every name read in a graph and its bodies, its outputs included."""
+    for node in graph.node:
+        yield from node.input
+        for body in bodies(node):
+            yield from used_names(body)
+    yield from (value.name for value in graph.output)
+
+
+def used_domains(graph: GraphProto) -> Iterator[str]:
+    """Operator domains of a graph and its bodies."""
+    for node in graph.node:
+        yield node.domain
+        for body in bodies(node):
+            yield from used_domains(body)
+
+
 def attribute(node: NodeProto, name: str) -> AttributeProto | None:
     """The attribute of that name, or None."""
     return next((a for a in node.attribute if a.name == name), None)
+
+
+def attribute_value(node: NodeProto, name: str, default: Any = None) -> Any:  # noqa: ANN401
+    """Value of an attribute as Python holds it, or the default."""
+    found = attribute(node, name)
+    return default if found is None else onnx.helper.get_attribute_value(found)
 
 
 def int_attribute(node: NodeProto, name: str, default: int) -> int:
@@ -152,67 +199,6 @@ def as_tensor(name: str, values: Array) -> TensorProto:
     return numpy_helper.from_array(np.asarray(values, order="C"), name)
 
 
-@dataclass(slots=True)
-class Index:
-    """Who makes and who reads each tensor, over the main graph and all bodies.
-
-    Tensor names must be unique over all graphs (`names.unique_tensor_names`).
-
-    Attributes:
-        producers: Node that writes a tensor.
-        consumers: Nodes that read it, once a reading slot.
-        constants: Initializers.
-        homes: Graph an initializer or produced tensor belongs to.
-        outputs: Names that are outputs of the main graph or a body, with the number of times.
-        graph_inputs: Inputs of the main graph and of bodies.
-    """
-
-    producers: dict[str, NodeProto] = field(default_factory=dict)
-    consumers: dict[str, list[NodeProto]] = field(default_factory=dict)
-    constants: dict[str, TensorProto] = field(default_factory=dict)
-    homes: dict[str, GraphProto] = field(default_factory=dict)
-    outputs: Counter[str] = field(default_factory=Counter)
-    graph_inputs: set[str] = field(default_factory=set)
-
-    def uses(self, name: str) -> int:
-        """Reading slots and graph outputs that need the tensor."""
-        return len(self.consumers.get(name, ())) + self.outputs[name]
-
-    def only_consumer(self, name: str) -> NodeProto | None:
-        """The node that alone reads the tensor, or None."""
-        readers = self.consumers.get(name, [])
-        return readers[0] if len(readers) == 1 and not self.outputs[name] else None
-
-    def array(self, name: str) -> Array | None:
-        """Value of a constant of a native type, or None."""
-        tensor = self.constants.get(name)
-        return as_array(tensor) if tensor is not None and tensor.data_type in NATIVE_TYPES else None
-
-    def names(self) -> set[str]:
-        """Every tensor name in use."""
-        return self.producers.keys() | self.constants.keys() | self.graph_inputs
-
-
-def index(graph: GraphProto) -> Index:
-    """Index the graph and its bodies."""
-    made = Index()
-    for _scope, body in all_graphs(graph):
-        made.graph_inputs.update(value.name for value in body.input)
-        made.outputs.update(value.name for value in body.output)
-        for tensor in body.initializer:
-            made.constants[tensor.name] = tensor
-            made.homes[tensor.name] = body
-        for node in body.node:
-            for name in node.input:
-                if name:
-                    made.consumers.setdefault(name, []).append(node)
-            for name in node.output:
-                if name:
-                    made.producers[name] = node
-                    made.homes[name] = body
-    return made
-
-
 def rename_reads(consumers: Iterable[NodeProto], old: str, new: str) -> None:
     """Make nodes read another tensor."""
     for node in consumers:
@@ -229,13 +215,3 @@ def delete_nodes(graph: GraphProto, doomed: Iterable[NodeProto]) -> None:
     for position in reversed(range(len(nodes))):
         if id(nodes[position]) in ids:
             del graph.node[position]
-
-
-def fresh_name(wanted: str, taken: set[str]) -> str:
-    """`wanted`, or `wanted_2`, `wanted_3`, ...; the name is then taken."""
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    taken.add(name)
-    return name

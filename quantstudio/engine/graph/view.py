@@ -1,18 +1,18 @@
-"""Who writes and who reads each tensor of a normalised graph, and what its constants hold."""
+"""Who writes and who reads each tensor: `Index` inside every body, `GraphView` as the main graph sees it."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto
 
-from quantstudio.engine.graph.protos import subgraphs
+from quantstudio.engine.graph.protos import NATIVE_TYPES, Array, all_graphs, as_array, bodies, captures
+from quantstudio.engine.graph.shapes import shape_of
 
 
 @dataclass(slots=True)
@@ -25,11 +25,11 @@ class Scope:
         constants: Initializers of this scope by name.
     """
 
-    graph: onnx.GraphProto
+    graph: GraphProto
     parent: Scope | None = None
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    constants: dict[str, TensorProto] = field(default_factory=dict)
 
-    def constant(self, name: str) -> onnx.TensorProto | None:
+    def constant(self, name: str) -> TensorProto | None:
         """The initializer a name means here, looked up outwards; None if it is an activation."""
         scope: Scope | None = self
         while scope is not None:
@@ -47,15 +47,15 @@ class GraphView:
         nodes: Nodes to use in place of the main graph's own.
     """
 
-    def __init__(self, model: onnx.ModelProto, nodes: list[onnx.NodeProto] | None = None) -> None:
+    def __init__(self, model: onnx.ModelProto, nodes: list[NodeProto] | None = None) -> None:
         self.model = model
         self.graph = model.graph
-        self.nodes: list[onnx.NodeProto] = list(model.graph.node) if nodes is None else nodes
+        self.nodes: list[NodeProto] = list(model.graph.node) if nodes is None else nodes
         self.inputs = frozenset(value.name for value in model.graph.input)
         self.outputs = frozenset(value.name for value in model.graph.output)
         self.main = Scope(model.graph, None, {t.name: t for t in model.graph.initializer})
         self.producer = {name: node for node in self.nodes for name in node.output if name}
-        self.consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self.consumers: dict[str, list[NodeProto]] = defaultdict(list)
         captured: set[str] = set()
         for node in self.nodes:
             for name in node.input:
@@ -75,7 +75,7 @@ class GraphView:
         if proto is None:
             return None
         if name not in self._arrays:
-            self._arrays[name] = numpy_helper.to_array(proto)
+            self._arrays[name] = as_array(proto)
         return self._arrays[name]
 
     def is_constant(self, name: str) -> bool:
@@ -87,36 +87,69 @@ class GraphView:
         """Shapes that are recorded in the file, None for dynamic dimensions."""
         known: dict[str, tuple[int | None, ...]] = {}
         for value in (*self.graph.input, *self.graph.output, *self.graph.value_info):
-            tensor = value.type.tensor_type
-            if tensor.HasField("shape"):
-                known[value.name] = tuple(
-                    d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim
-                )
+            shape = shape_of(value)
+            if shape is not None:
+                known[value.name] = tuple(size if isinstance(size, int) else None for size in shape)
         known.update({name: tuple(t.dims) for name, t in self.main.constants.items()})
         return known
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:  # noqa: ANN401
-    """Value of an attribute, or the default."""
-    for item in node.attribute:
-        if item.name == name:
-            return onnx.helper.get_attribute_value(item)
-    return default
+@dataclass(slots=True)
+class Index:
+    """Who makes and who reads each tensor, over the main graph and all bodies.
+
+    Tensor names must be unique over all graphs (`names.unique_tensor_names`).
+
+    Attributes:
+        producers: Node that writes a tensor.
+        consumers: Nodes that read it, once a reading slot.
+        constants: Initializers.
+        homes: Graph an initializer or produced tensor belongs to.
+        outputs: Names that are outputs of the main graph or a body, with the number of times.
+        graph_inputs: Inputs of the main graph and of bodies.
+    """
+
+    producers: dict[str, NodeProto] = field(default_factory=dict)
+    consumers: dict[str, list[NodeProto]] = field(default_factory=dict)
+    constants: dict[str, TensorProto] = field(default_factory=dict)
+    homes: dict[str, GraphProto] = field(default_factory=dict)
+    outputs: Counter[str] = field(default_factory=Counter)
+    graph_inputs: set[str] = field(default_factory=set)
+
+    def uses(self, name: str) -> int:
+        """Reading slots and graph outputs that need the tensor."""
+        return len(self.consumers.get(name, ())) + self.outputs[name]
+
+    def only_consumer(self, name: str) -> NodeProto | None:
+        """The node that alone reads the tensor, or None."""
+        readers = self.consumers.get(name, [])
+        return readers[0] if len(readers) == 1 and not self.outputs[name] else None
+
+    def array(self, name: str) -> Array | None:
+        """Value of a constant of a native type, or None."""
+        tensor = self.constants.get(name)
+        return as_array(tensor) if tensor is not None and tensor.data_type in NATIVE_TYPES else None
+
+    def names(self) -> set[str]:
+        """Every tensor name in use."""
+        return self.producers.keys() | self.constants.keys() | self.graph_inputs
 
 
-def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Control-flow bodies a node owns."""
-    yield from (body for _, body in subgraphs(node))
-
-
-def captures(body: onnx.GraphProto) -> Iterator[str]:
-    """Names a body reads from outside, its nested bodies included."""
-    own = {value.name for value in body.input} | {t.name for t in body.initializer}
-    own |= {name for node in body.node for name in node.output}
-    for node in body.node:
-        for name in node.input:
-            if name and name not in own:
-                yield name
-        for inner in bodies(node):
-            yield from (name for name in captures(inner) if name not in own)
-    yield from (value.name for value in body.output if value.name not in own)
+def index(graph: GraphProto) -> Index:
+    """Index the graph and its bodies."""
+    made = Index()
+    for _scope, body in all_graphs(graph):
+        made.graph_inputs.update(value.name for value in body.input)
+        made.outputs.update(value.name for value in body.output)
+        for tensor in body.initializer:
+            made.constants[tensor.name] = tensor
+            made.homes[tensor.name] = body
+        for node in body.node:
+            for name in node.input:
+                if name:
+                    made.consumers.setdefault(name, []).append(node)
+            for name in node.output:
+                if name:
+                    made.producers[name] = node
+                    made.homes[name] = body
+    return made

@@ -13,20 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto
 
+from quantstudio.engine.graph.names import fresh_name
 from quantstudio.engine.graph.protos import (
-    Index,
     all_graphs,
     as_array,
     as_tensor,
     delete_nodes,
     float_attribute,
-    fresh_name,
-    index,
     int_attribute,
     set_attribute,
     tensor_elements,
 )
 from quantstudio.engine.graph.shapes import Shape
+from quantstudio.engine.graph.view import Index, index
 
 _LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import GraphProto, ModelProto, NodeProto, defs
 
 from quantstudio.core.errors import ModelLoadError, UnsupportedOpError
-from quantstudio.engine.graph.protos import all_graphs, as_array, as_tensor, subgraphs, tensor_bytes
+from quantstudio.engine.graph.protos import all_graphs, as_array, as_tensor, reads, subgraphs, tensor_bytes
 
 _AGAIN = "Export the model again"
 # Domains whose operators ONNX Runtime brings along; it decides at load whether it has the kernel.
@@ -152,14 +152,14 @@ def _order(graph: GraphProto, available: set[str], produced: dict[str, str], sco
     nodes = list(graph.node)
     needs: list[set[str]] = []
     for node in nodes:
-        reads = _reads(node)
-        for name in sorted(reads - available - produced.keys()):
+        needed = set(reads(node))
+        for name in sorted(needed - available - produced.keys()):
             raise ModelLoadError(
                 f"{node.op_type} reads {name!r}, which is no input, no initializer and no node's output",
                 where=_where(node, scope),
                 hint="The file lacks an initializer or a node. " + _AGAIN,
             )
-        needs.append(reads & produced.keys())
+        needs.append(needed & produced.keys())
     done: set[str] = set()
     order: list[int] = []
     waiting = list(range(len(nodes)))
@@ -197,20 +197,8 @@ def _on_cycle(nodes: list[NodeProto], left: list[int]) -> int:
     seen: set[int] = set()
     while position not in seen:
         seen.add(position)
-        position = min(makers[name] for name in _reads(nodes[position]) if name in makers)
+        position = min(makers[name] for name in reads(nodes[position]) if name in makers)
     return position
-
-
-def _reads(node: NodeProto) -> set[str]:
-    """Tensors a node needs, those its bodies capture included."""
-    reads = {name for name in node.input if name}
-    for _name, body in subgraphs(node):
-        local = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-        local |= {name for inner in body.node for name in inner.output}
-        for inner in body.node:
-            reads |= _reads(inner) - local
-        reads |= {value.name for value in body.output} - local
-    return reads
 
 
 def _where(node: NodeProto, scope: str) -> str:

@@ -10,19 +10,18 @@ from quantstudio.core.errors import QuantStudioError
 from quantstudio.engine.graph.protos import (
     NATIVE_TYPES,
     Array,
-    Index,
     all_graphs,
     as_array,
     as_tensor,
     attribute,
     delete_nodes,
-    index,
     int_attribute,
     subgraphs,
     tensor_bytes,
 )
 from quantstudio.engine.graph.runtime import Optimization, open_session, run
 from quantstudio.engine.graph.shapes import Shape, infer, value_types
+from quantstudio.engine.graph.view import Index, index
 
 # A folded tensor larger than its operands costs file size; biases made by Expand are far below this.
 GROWTH_LIMIT_BYTES = 1 << 20

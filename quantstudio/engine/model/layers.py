@@ -10,15 +10,14 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import NAMED_SCHEMES
 from quantstudio.engine.graph.protos import (
-    Index,
     all_graphs,
-    index,
     int_attribute,
     tensor_bytes,
     tensor_elements,
     type_name,
 )
 from quantstudio.engine.graph.shapes import infer, value_types
+from quantstudio.engine.graph.view import Index, index
 from quantstudio.engine.model.macs import multiply_accumulates
 from quantstudio.engine.targets.legality import legal_schemes, stored_precision
 

@@ -17,8 +17,9 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severi
 from quantstudio.core.files import file_digest
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.graph.protos import FLOAT_TYPES, as_array, index, type_name
+from quantstudio.engine.graph.protos import FLOAT_TYPES, as_array, type_name
 from quantstudio.engine.graph.shapes import shape_of
+from quantstudio.engine.graph.view import index
 from quantstudio.engine.model.cache import (
     forget_graph,
     load_stored,

@@ -14,6 +14,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from quantstudio.core.errors import UnsupportedOpError
+from quantstudio.engine.graph.names import fresh_name
 from quantstudio.engine.graph.protos import (
     NATIVE_TYPES,
     Array,
@@ -21,8 +22,6 @@ from quantstudio.engine.graph.protos import (
     as_tensor,
     attribute,
     float_attribute,
-    fresh_name,
-    index,
     int_attribute,
     ints_attribute,
     remove_attribute,
@@ -30,6 +29,7 @@ from quantstudio.engine.graph.protos import (
     string_attribute,
 )
 from quantstudio.engine.graph.shapes import Shape
+from quantstudio.engine.graph.view import index
 
 TARGET_OPSET = 21
 OLDEST_OPSET = 7

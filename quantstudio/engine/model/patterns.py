@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from onnx import GraphProto, NodeProto, helper
 
-from quantstudio.engine.graph.protos import (
-    Index,
-    all_graphs,
-    delete_nodes,
-    fresh_name,
-    index,
-    int_attribute,
-    rename_reads,
-    subgraphs,
-)
+from quantstudio.engine.graph.names import fresh_name
+from quantstudio.engine.graph.protos import all_graphs, delete_nodes, int_attribute, rename_reads, subgraphs
 from quantstudio.engine.graph.shapes import Shape
+from quantstudio.engine.graph.view import Index, index
 
 
 def remove_no_ops(graph: GraphProto) -> int:

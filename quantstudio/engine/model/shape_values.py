@@ -9,17 +9,16 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
+from quantstudio.engine.graph.names import fresh_name
 from quantstudio.engine.graph.protos import (
-    Index,
     all_graphs,
     as_tensor,
     delete_nodes,
-    fresh_name,
-    index,
     int_attribute,
     remove_attribute,
 )
 from quantstudio.engine.graph.shapes import Shape
+from quantstudio.engine.graph.view import Index, index
 
 Types = dict[str, tuple[int, Shape | None]]
 Element = int | str

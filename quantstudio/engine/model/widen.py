@@ -8,20 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from quantstudio.engine.graph.names import fresh_name
 from quantstudio.engine.graph.protos import (
     NATIVE_TYPES,
-    Index,
     all_graphs,
     as_array,
     as_tensor,
-    fresh_name,
-    index,
     int_attribute,
     rename_reads,
     set_attribute,
     type_name,
 )
 from quantstudio.engine.graph.shapes import Shape, infer, value_types
+from quantstudio.engine.graph.view import Index, index
 
 _OTHER_FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 # Operators whose weights make the network one of that type; a lone constant elsewhere does not.

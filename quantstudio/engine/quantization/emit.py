@@ -16,15 +16,11 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.engine.graph.builder import (
-    Constants,
-    NameSource,
-    NodeList,
-    used_domains,
-    used_names,
-)
+from quantstudio.engine.graph.builder import Constants, NodeList
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.graph.view import GraphView, Scope, bodies
+from quantstudio.engine.graph.names import NameSource
+from quantstudio.engine.graph.protos import bodies, used_domains, used_names
+from quantstudio.engine.graph.view import GraphView, Scope
 from quantstudio.engine.quantization.activations import ActivationParams
 from quantstudio.engine.quantization.biases import with_biases_joined
 from quantstudio.engine.quantization.dynamic import CONTRIB_DOMAIN, write_dynamic

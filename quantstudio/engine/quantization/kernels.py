@@ -17,7 +17,7 @@ import onnx
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import BuiltLayer
-from quantstudio.engine.graph.view import attribute, bodies
+from quantstudio.engine.graph.protos import attribute_value, bodies
 from quantstudio.engine.quantization.emit import Emission
 
 INTEGER_KERNELS = frozenset(
@@ -210,7 +210,7 @@ class _Mapper:
 def _is_integer(node: onnx.NodeProto) -> bool:
     if node.op_type == "MatMulNBits":
         # Level 4, the runtime's default, rounds the activations to INT8 before it multiplies.
-        return int(attribute(node, "accuracy_level", 0)) == 4
+        return int(attribute_value(node, "accuracy_level", 0)) == 4
     return node.op_type in INTEGER_KERNELS
 
 

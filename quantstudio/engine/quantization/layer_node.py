@@ -8,12 +8,12 @@ from typing import Any, cast
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.engine.graph.builder import NodeList
-from quantstudio.engine.graph.view import Scope, attribute
+from quantstudio.engine.graph.protos import as_array, attribute_value, remove_attribute, set_attribute
+from quantstudio.engine.graph.view import Scope
 from quantstudio.engine.quantization.activations import ActivationParams
 from quantstudio.engine.quantization.quantized_weights import FloatArray, WeightSource
 
@@ -60,7 +60,7 @@ class LayerNode:
 
     def attribute(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
         """An attribute of the node, or the default."""
-        return attribute(self.node, name, default)
+        return attribute_value(self.node, name, default)
 
     def input(self, index: int) -> str:
         """Name of an input; empty where it is left out."""
@@ -69,7 +69,7 @@ class LayerNode:
     def constant(self, index: int) -> NDArray[Any] | None:
         """Value of a constant input, or None."""
         proto = self.scope.constant(self.input(index)) if self.input(index) else None
-        return None if proto is None else numpy_helper.to_array(proto)
+        return None if proto is None else as_array(proto)
 
     def weight_indices(self) -> tuple[int, ...]:
         """Inputs that hold float32 weights."""
@@ -140,12 +140,10 @@ class LayerNode:
 
     def replace_attributes(self, **values: Any) -> None:  # noqa: ANN401
         """Set or (with None) drop attributes of the node."""
-        kept = [item for item in self.node.attribute if item.name not in values]
-        del self.node.attribute[:]
-        self.node.attribute.extend(kept)
-        self.node.attribute.extend(
-            onnx.helper.make_attribute(name, value) for name, value in values.items() if value is not None
-        )
+        remove_attribute(self.node, *values)
+        for name, value in values.items():
+            if value is not None:
+                set_attribute(self.node, name, value)
 
 
 def _times_alpha(value: FloatArray, form: str, alpha: float) -> tuple[FloatArray, str]:

@@ -18,7 +18,8 @@ from quantstudio.core.errors import CalibrationError, RecipeError
 from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import ActivationScope
 from quantstudio.core.statistics import Statistics
-from quantstudio.engine.graph.view import GraphView, attribute
+from quantstudio.engine.graph.protos import attribute_value
+from quantstudio.engine.graph.view import GraphView
 from quantstudio.engine.quantization.activations import ActivationParams, clamped_params, range_params
 
 # Operators that only move values: integer in, the same integers out, with the scale of their input.
@@ -110,9 +111,9 @@ def _unmet(node: onnx.NodeProto, scheme: LayerScheme, view: GraphView) -> str:
     """Why an operator cannot have an integer scheme although operators of its type can; empty if it can."""
     if scheme.is_weight_only:
         return ""
-    if node.op_type == "LSTM" and attribute(node, "layout", 0):
+    if node.op_type == "LSTM" and attribute_value(node, "layout", 0):
         return "stays FP32: the integer kernel takes no batch-first layout"
-    if node.op_type == "Gemm" and attribute(node, "transA", 0):
+    if node.op_type == "Gemm" and attribute_value(node, "transA", 0):
         return "stays FP32: integer kernels do not take a transposed input (transA)"
     if node.op_type in ("Gemm", "MatMul") and view.is_constant(node.input[0]):
         return "stays FP32: integer kernels take the weight as the second operand, here it is the first"
@@ -194,7 +195,7 @@ class _StaticPlanner:
             return self._clip_limits(node) is not None
         if node.op_type == "MaxPool" and len(node.output) > 1:
             return False
-        if node.op_type == "Resize" and attribute(node, "mode", b"nearest") != b"nearest":
+        if node.op_type == "Resize" and attribute_value(node, "mode", b"nearest") != b"nearest":
             return False
         if node.op_type == "Split" and not all(self.view.consumers[name] for name in node.output):
             return False
