@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -73,6 +73,11 @@ class EffectivePlan:
     def is_float(self) -> bool:
         """Whether every layer stays FP32."""
         return all(is_fp32(scheme) for scheme in self.schemes.values())
+
+    @property
+    def without_steps(self) -> EffectivePlan:
+        """What the layers become, whatever happened to the graph before."""
+        return replace(self, steps=(), seed=DEFAULT_SEED)
 
     @cached_property
     def digest(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from quantstudio.core.recipe import Recipe
 
@@ -145,6 +146,31 @@ class BuiltLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedStep:
+    """What one step of a recipe did to the graph.
+
+    Attributes:
+        name: The step.
+        label: Its name for a person.
+        settings: All its settings.
+        summary: What it did, one line for a person.
+        seconds: Time it took when it was run, pauses left out.
+        graph_digest: The graph that came of it.
+        details: What it did in figures, as JSON values.
+        is_stored: Whether it was taken from an earlier run with the same inputs.
+    """
+
+    name: str
+    label: str
+    settings: dict[str, Any]
+    summary: str
+    seconds: float
+    graph_digest: str
+    details: dict[str, Any] = field(default_factory=dict)
+    is_stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BuildResult:
     """A variant that was built, inspected and checked.
 
@@ -160,6 +186,7 @@ class BuildResult:
             the largest output.
         warnings: One sentence each.
         preset: Which candidate `auto` chose and why; empty for other recipes.
+        steps: What the steps of the recipe did to the graph before.
     """
 
     output: str
@@ -172,6 +199,7 @@ class BuildResult:
     unoptimized_difference: float = 0.0
     warnings: tuple[str, ...] = ()
     preset: str = ""
+    steps: tuple[AppliedStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,13 @@ class StepInfo:
         return replace(step, settings=given)
 
 
+@dataclass(frozen=True, slots=True)
+class StepList:
+    """Every step there is, in the order menus show them."""
+
+    steps: tuple[StepInfo, ...]
+
+
 def completed_steps(steps: Sequence[Step], infos: Iterable[StepInfo]) -> tuple[Step, ...]:
     """Steps with every setting written out; off ones too, so that switching one on cannot fail.
 

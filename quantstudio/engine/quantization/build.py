@@ -15,6 +15,7 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from quantstudio.core.effective_plan import EffectivePlan, is_fp32
 from quantstudio.core.errors import BuildError, MeasureError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
+from quantstudio.core.figures import counted
 from quantstudio.core.files import file_digest, written_beside
 from quantstudio.core.results import BuildResult, BuiltLayer
 from quantstudio.core.statistics import Statistics
@@ -239,6 +240,11 @@ def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) 
             "stay float, as the precision asked has no form for them" if stays else "are not what was asked"
         )
         warnings.append(f"{len(missed)} of {len(layers)} layers {what} ({names}).")
+    if emission.unlimited:
+        warnings.append(
+            f"{counted(len(emission.unlimited), 'layer')} run without the limits per channel that "
+            "equalization left them: the integers of a tensor share one range."
+        )
     integer = sum(layer.kernel == "QLinearConv" for layer in layers)
     float_convolutions = [layer for layer in layers if layer.kernel.startswith("Conv (")]
     if integer and float_convolutions:

@@ -17,6 +17,7 @@ from quantstudio.core.precision import FP32, LayerScheme, Precision
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.engine.graph.builder import Constants, NodeList
+from quantstudio.engine.graph.channel_limits import without_limits
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.names import NameSource
 from quantstudio.engine.graph.protos import bodies, used_domains, used_names
@@ -26,7 +27,13 @@ from quantstudio.engine.quantization.biases import with_biases_joined
 from quantstudio.engine.quantization.dynamic import CONTRIB_DOMAIN, write_dynamic
 from quantstudio.engine.quantization.float16 import write_float16
 from quantstudio.engine.quantization.layer_node import LayerNode
-from quantstudio.engine.quantization.plan import Plan, activation_inputs, make_plan
+from quantstudio.engine.quantization.plan import (
+    RESCALING,
+    SAME_SCALE,
+    Plan,
+    activation_inputs,
+    make_plan,
+)
 from quantstudio.engine.quantization.qdq import add_pair, add_quantized_constant, write_static
 from quantstudio.engine.quantization.weight_only import write_weight_only
 
@@ -44,12 +51,14 @@ class Emission:
         plan: What was decided.
         variant: Its name.
         parts: Names of the nodes each layer became.
+        unlimited: Layers whose channels had limits of their own, which their integers go without.
     """
 
     model: onnx.ModelProto
     plan: Plan
     variant: str
     parts: dict[str, tuple[str, ...]]
+    unlimited: tuple[str, ...] = ()
 
 
 def emit(graph: Graph, statistics: Statistics | None, effective: EffectivePlan) -> onnx.ModelProto:
@@ -72,14 +81,16 @@ def emit_with_plan(
 ) -> Emission:
     """As `emit`, with what was decided on the way; `cancel` is looked at before every node."""
     static = {name for name, scheme in effective.schemes.items() if scheme.is_static}
-    view = with_biases_joined(GraphView(graph.proto), static)
+    view, unlimited = without_limits(GraphView(graph.proto), static, SAME_SCALE | RESCALING)
+    view = with_biases_joined(view, static)
     plan = make_plan(view, statistics, effective)
     variant = variant_name(graph, statistics if plan.integer else None, effective)
     emitter = _Emitter(graph, view, plan, effective.weight_ranges, cancel or never_cancelled())
     model = emitter.model()
     for key, value in ((RECIPE_KEY, effective.recipe_digest), (VARIANT_KEY, variant)):
         model.metadata_props.add(key=key, value=value)
-    return Emission(model, plan, variant, {name: tuple(nodes) for name, nodes in emitter.parts.items()})
+    parts = {name: tuple(nodes) for name, nodes in emitter.parts.items()}
+    return Emission(model, plan, variant, parts, unlimited)
 
 
 def variant_name(graph: Graph, statistics: Statistics | None, effective: EffectivePlan) -> str:

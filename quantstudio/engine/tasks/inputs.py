@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import CalibrationError, RecipeError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.statistics import Statistics
@@ -49,13 +48,11 @@ def statistics_of(graph: Graph, path: str) -> Statistics | None:
     return found
 
 
-def needs_statistics(graph: Graph, plan: EffectivePlan | None, preset: str) -> bool:
-    """Whether a plan, or without one a preset, makes anything static."""
-    if plan is None:
-        # What no layer can be is refused, or done without, when it is built.
-        can = {scheme for layer in graph.layers for scheme in layer.schemes}
-        return "static-int8" in can if preset == "auto" else preset in can and preset.startswith("static")
-    return plan.is_static
+def needs_statistics(graph: Graph, preset: str) -> bool:
+    """Whether a preset makes anything static."""
+    # What no layer can be is refused, or done without, when it is built.
+    can = {scheme for layer in graph.layers for scheme in layer.schemes}
+    return "static-int8" in can if preset == "auto" else preset in can and preset.startswith("static")
 
 
 def value_of(kind: type[T], value: Mapping[str, Any], where: str) -> T:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.recipe import CalibrationSettings, Recipe
-from quantstudio.core.results import QuantizeResult
-from quantstudio.engine.calibration.observer import calibrate as observe
+from quantstudio.core.results import BuildResult, QuantizeResult
+from quantstudio.core.statistics import Statistics
+from quantstudio.engine.calibration.observer import calibrate
+from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import load_graph
+from quantstudio.engine.pipeline.observed import collected
+from quantstudio.engine.pipeline.runner import StepInputs, prepare, resolved
 from quantstudio.engine.quantization.build import build_variant, check_float_weights
 from quantstudio.engine.search.presets import build_preset
 from quantstudio.engine.tasks.inputs import dataset_of, needs_statistics, statistics_of, value_of
@@ -28,10 +33,14 @@ def quantize(
     data: Mapping[str, Any] | None = None,
     data_digest: str = "",
     calibration: Mapping[str, Any] | None = None,
+    device: str = "cpu",
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> QuantizeResult:
     """Build a variant from a recipe or a preset, calibrating first where statistics are needed and not given.
+
+    The steps of a recipe are run before (see `pipeline.runner.prepare`); `statistics` are those of the graph
+    as it was opened, `device` is a torch device for steps that train.
 
     Raises:
         RecipeError: neither recipe nor preset, or the recipe cannot be read.
@@ -42,40 +51,67 @@ def quantize(
     token = cancel or never_cancelled()
     graph = load_graph(graph_path)
     chosen = value_of(Recipe, recipe, "recipe") if recipe is not None else None
+    if chosen is None and not preset:
+        raise RecipeError("nothing to build", hint="Give a recipe or a preset")
+    plan = resolved(chosen, graph) if chosen is not None else None
+    check_float_weights(graph, plan)
+    dataset = _dataset(graph, data, data_digest)
+    observed = statistics_of(graph, statistics)
+    if chosen is not None:
+        built = _build(graph, chosen, StepInputs(dataset, observed, device), Path(output), reporter, token)
+        return QuantizeResult(built, chosen, dataset.digest if dataset else "")
     settings = (
         value_of(CalibrationSettings, calibration, "calibration") if calibration else CalibrationSettings()
     )
-    if chosen is None and not preset:
-        raise RecipeError("nothing to build", hint="Give a recipe or a preset")
-    plan = resolve(chosen, graph.layers) if chosen is not None else None
-    check_float_weights(graph, plan)
+    if observed is None and needs_statistics(graph, preset):
+        observed = _observed(graph, dataset, settings.samples, reporter, token)
+    made, built = build_preset(
+        graph,
+        dataset,
+        observed,
+        preset,
+        Path(output),
+        calibration=settings,
+        reporter=reporter,
+        cancel=token,
+    )
+    return QuantizeResult(built, made, dataset.digest if dataset else "")
+
+
+def _dataset(graph: Graph, data: Mapping[str, Any] | None, digest: str) -> Dataset | None:
     dataset = dataset_of(graph, data) if data else None
-    if dataset is not None and data_digest not in ("", dataset.digest):
+    if dataset is not None and digest not in ("", dataset.digest):
         raise DataError(
             "the data is not what the recipe was made with",
             where=str((data or {}).get("path", "")),
             hint="Put the original data back, or quantize again with this data",
         )
-    observed = statistics_of(graph, statistics)
-    if observed is None and needs_statistics(graph, plan, preset):
-        if dataset is None:
-            raise DataError(
-                "static quantization needs calibration data",
-                hint="Choose calibration data: Model, Data, or --data",
-            )
-        wanted = chosen.calibration.samples if chosen is not None else settings.samples
-        observed = observe(graph, dataset, samples=wanted, reporter=reporter, cancel=token)
-    if chosen is not None and plan is not None:
-        built = build_variant(graph, observed, plan, Path(output), reporter=reporter, cancel=token)
-    else:
-        chosen, built = build_preset(
-            graph,
-            dataset,
-            observed,
-            preset,
-            Path(output),
-            calibration=settings,
-            reporter=reporter,
-            cancel=token,
+    return dataset
+
+
+def _build(
+    graph: Graph, recipe: Recipe, inputs: StepInputs, output: Path, reporter: Reporter, cancel: CancelToken
+) -> BuildResult:
+    """The steps of the recipe, then the variant of the graph that comes of them."""
+    prepared = prepare(graph, recipe, inputs, reporter=reporter, cancel=cancel)
+    statistics, samples = inputs.statistics, recipe.calibration.samples
+    if prepared.plan.is_static and prepared.steps:
+        # What the steps changed is observed again.
+        statistics = collected(
+            prepared.graph, inputs.dataset, samples, given=statistics, reporter=reporter, cancel=cancel
         )
-    return QuantizeResult(built, chosen, dataset.digest if dataset else "")
+    elif prepared.plan.is_static and statistics is None:
+        statistics = _observed(graph, inputs.dataset, samples, reporter, cancel)
+    built = build_variant(prepared.graph, statistics, prepared.plan, output, reporter=reporter, cancel=cancel)
+    return replace(built, steps=prepared.steps)
+
+
+def _observed(
+    graph: Graph, dataset: Dataset | None, samples: int, reporter: Reporter, cancel: CancelToken
+) -> Statistics:
+    if dataset is None:
+        raise DataError(
+            "static quantization needs calibration data",
+            hint="Choose calibration data: Model, Data, or --data",
+        )
+    return calibrate(graph, dataset, samples=samples, reporter=reporter, cancel=cancel)
