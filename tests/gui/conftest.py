@@ -3,14 +3,16 @@
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QCoreApplication, QObject
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog
+from pytestqt.qtbot import QtBot
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.features.jobs.log_panel import LogPanel
@@ -20,16 +22,34 @@ from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import LIGHT, ThemeChoice, apply_theme, ui_font
 from quantstudio.project.state import ProjectState
 from quantstudio.workspace.state import SessionState
+from tests import waiting
 from tests.gui.canned import ANSWERS, OUTLINE, ReplayRunner
+from tests.gui.settling import settled
+
+PATIENCE_MS = int(waiting.PATIENCE_S * 1000)
 
 
-def wait_until(condition: Callable[[], object], timeout_ms: int = 5000) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     """Turn the event loop until something holds; for fixtures that outlive one test."""
-    for _ in range(timeout_ms // 5):
-        if condition():
-            return
-        QTest.qWait(5)
-    raise AssertionError("what was waited for did not happen")
+
+    def holds() -> bool:
+        QCoreApplication.processEvents()
+        return bool(condition())
+
+    waiting.wait_until(holds)
+
+
+class PatientBot(QtBot):
+    """A qtbot for busy machines: a wait ends when its condition holds, and only a hang takes this long."""
+
+    waitUntil = partialmethod(QtBot.waitUntil, timeout=PATIENCE_MS)  # noqa: N815
+    waitSignal = partialmethod(QtBot.waitSignal, timeout=PATIENCE_MS)  # noqa: N815
+    waitExposed = partialmethod(QtBot.waitExposed, timeout=PATIENCE_MS)  # noqa: N815
+
+
+@pytest.fixture
+def qtbot(qapp: QApplication, request: pytest.FixtureRequest) -> QtBot:
+    return PatientBot(request)
 
 
 W = TypeVar("W", bound=QObject)
@@ -43,10 +63,10 @@ def find(parent: QObject, kind: type[W], name: str = "") -> W:
 
 
 def settle(window: MainWindow) -> None:
-    """Wait until no job runs, files are read, and throttled signals (60 ms) have come."""
+    """Wait until no job runs, files are read, and throttled signals have come."""
     wait_until(lambda: not window.session.job_queue.is_busy)
     assert window.session.background.wait()
-    QTest.qWait(90)
+    settled(window.session)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -91,7 +111,7 @@ def shown_window(app: QApplication, session: Session) -> MainWindow:
     window.plots_shown.connect(lambda: shown.append(True))
     window.resize(1280, 720)
     window.show()
-    wait_until(lambda: shown, 10_000)
+    wait_until(lambda: shown)
     activate(window)
     return window
 
@@ -99,7 +119,7 @@ def shown_window(app: QApplication, session: Session) -> MainWindow:
 def activate(window: MainWindow) -> None:
     """Make the window the one that keys go to."""
     window.activateWindow()
-    assert QTest.qWaitForWindowActive(window, 5000)
+    assert QTest.qWaitForWindowActive(window, PATIENCE_MS)
 
 
 @pytest.fixture
@@ -131,7 +151,7 @@ class Shared:
                 dialog.deleteLater()
         for toast in self.window.toasts.toasts:
             toast.closed.emit(toast)
-        QTest.qWait(1)
+        settled(self.window.session)
         session = self.window.session
         session.state = replace(self.state, built=list(self.state.built))
         session._edit(lambda: session.project.edit(self.plans, "Reset"))

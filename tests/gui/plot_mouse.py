@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pyqtgraph as pg
 from PySide6.QtCore import QCoreApplication, QPoint, QPointF, Qt
 from PySide6.QtTest import QTest
 
 LEFT = Qt.MouseButton.LeftButton
-RATE_MS = 15  # pyqtgraph looks at a hundred moves a second and drops the rest
+pg.setConfigOption("mouseRateLimit", 0)  # it drops moves that come faster than a hundred a second
 
 
 def shown(qtbot, widget, width=460, height=380):
@@ -28,7 +29,6 @@ def place(plot, x, y) -> QPoint:
 
 
 def _move(plot, target: QPoint) -> None:
-    QTest.qWait(RATE_MS)
     QTest.mouseMove(plot.view.viewport(), target)
 
 

@@ -12,6 +12,7 @@ from quantstudio.gui.shell.help_dialogs import ShortcutsDialog
 from tests.gui.conftest import find
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import analysed_session
+from tests.gui.settling import settled
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 
@@ -84,7 +85,7 @@ def test_that_losing_the_focus_keeps_what_was_moved(panel):
 
 def test_that_a_layer_in_floating_point_has_no_lines_to_move(panel):
     panel.session.set_scheme([panel.session.layers[0].name], "fp32")
-    QTest.qWait(20)
+    settled()
     QTest.keyClick(panel.histogram.view, Qt.Key.Key_Left)
     assert panel.session.recipe.weight_ranges == ()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from PySide6.QtTest import QTest
 
 from quantstudio.gui.features.compare.compare_panel import FLIPS, LATENCY, LEAST_PX, SIZES, ComparePanel
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
+from tests.gui.settling import settled
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def panel(qtbot):
 
 
 def test_that_four_models_fit_side_by_side_on_a_small_screen(panel):
-    QTest.qWait(20)
+    settled()
     assert panel.table.horizontalScrollBar().maximum() == 0
     assert panel.card.width() == panel.width()
     assert not panel.below.isHidden()
@@ -27,7 +27,7 @@ def test_that_four_models_fit_side_by_side_on_a_small_screen(panel):
 
 def test_that_more_models_scroll_beside_the_metrics(qtbot, panel):
     panel.resize(LEAST_PX, 480)
-    QTest.qWait(20)
+    settled()
     bar = panel.table.horizontalScrollBar()
     assert bar.maximum() > 0
     names = panel.table.verticalHeader()
@@ -43,14 +43,14 @@ def test_that_every_plot_is_within_reach_at_every_width(qtbot, panel):
         panel.show_lower(key)
         assert card.isVisible()
     panel.resize(1000, 640)
-    QTest.qWait(20)
+    settled()
     assert panel.latency.isVisible()
     assert panel.classes.isVisible()
     assert panel.sizes.isVisible()
     assert panel.card.width() < panel.width()
     assert not panel._switches[SIZES].button(LATENCY).isVisible()
     panel.resize(640, 480)
-    QTest.qWait(20)
+    settled()
     assert panel._switches[SIZES].button(LATENCY).isVisibleTo(panel._switches[SIZES])
     panel._switches[LATENCY].button(SIZES).click()
     assert panel.sizes.isVisible()

@@ -20,6 +20,7 @@ from quantstudio.gui.plots.sensitivity_scale import SensitivityScale
 from quantstudio.gui.theme import DARK, LIGHT
 from quantstudio.gui.widgets.cell import CellDelegate
 from tests.gui.sample_session import analysed_session
+from tests.gui.settling import settled
 
 
 @pytest.fixture
@@ -28,14 +29,18 @@ def session(qapp):
 
 
 @pytest.fixture
-def view(qtbot, session):
+def view(qtbot, session, qapp):
+    # A list that has just opened ignores the mouse for as long as a double click may take.
+    interval = qapp.doubleClickInterval()
+    qapp.setDoubleClickInterval(0)
     made = LayerTableView(LayerFilterModel(LayerTableModel(session)))
     qtbot.addWidget(made)
     made.resize(760, 420)
     made.show()
     qtbot.waitExposed(made)
     made.grab()
-    return made
+    yield made
+    qapp.setDoubleClickInterval(interval)
 
 
 def open_editor(qtbot, view, row):
@@ -60,7 +65,6 @@ def pick(combo, key) -> None:
     items = combo.view()
     index = combo.model().index(combo.findData(key), 0)
     QTest.mouseMove(items.viewport(), items.visualRect(index).center())
-    QTest.qWait(20)
     QTest.mouseClick(
         items.viewport(),
         Qt.MouseButton.LeftButton,
@@ -79,7 +83,6 @@ def test_that_one_click_on_a_chip_opens_the_precisions_the_layer_can_have(qtbot,
 
 def test_that_choosing_in_the_list_sets_the_layer(qtbot, session, view):
     combo = open_editor(qtbot, view, 0)
-    QTest.qWait(400)  # a list that has just opened ignores the mouse for a moment
     pick(combo, "weight-int4")
     qtbot.waitUntil(lambda: session.recipe.scheme_for(session.layers[0]) == WEIGHT_INT4)
     qtbot.waitUntil(lambda: _combo(view) is None)
@@ -94,7 +97,6 @@ def test_that_a_choice_with_many_rows_selected_sets_them_all_as_one_step(qtbot, 
         view.selectionModel().select(view.model().index(row, 0), flags.Select | flags.Rows)
     combo = open_editor(qtbot, view, 1)
     assert len(view.selectionModel().selectedRows()) == 3
-    QTest.qWait(400)
     pick(combo, "fp16")
     qtbot.waitUntil(lambda: all(session.recipe.scheme_for(session.layers[i]) == FP16 for i in (0, 1, 2)))
     session.undo()
@@ -126,7 +128,7 @@ def test_that_a_layer_that_stays_float_opens_nothing(qtbot, view):
         Qt.KeyboardModifier.NoModifier,
         view.visualRect(index).center(),
     )
-    QTest.qWait(30)
+    settled()
     assert _combo(view) is None
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QCoreApplication, QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
-from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QWidget
 
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
@@ -18,6 +17,7 @@ from quantstudio.gui.features.inspect.inspect_panel import BITS, InspectPanel
 from quantstudio.jobs.rows import NoticeLevel
 from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
+from tests.gui.settling import settled
 
 COPY, LEFT, NONE = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 
@@ -156,6 +156,6 @@ def test_that_a_file_dropped_on_a_path_field_becomes_its_path(full, data):
 def test_that_the_inspector_without_a_model_asks_for_one(window):
     panel = find(window, InspectPanel)
     panel.show_right(BITS)
-    QTest.qWait(50)
+    settled()
     for plot in (panel.histogram, panel.channels, panel.bits):
         assert "Open a model" in plot.summary

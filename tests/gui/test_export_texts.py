@@ -27,12 +27,12 @@ def exported(qtbot, tmp_path):
     session = Session(ProcessBackend)
     chosen = sample(DEFAULT_SAMPLE)
     session.open_path(str(chosen.model))
-    qtbot.waitUntil(lambda: session.model is not None and not session.job_queue.is_busy, timeout=60_000)
+    qtbot.waitUntil(lambda: session.model is not None and not session.job_queue.is_busy)
     session.adopt_data(DataSpec(str(chosen.train), parse_transform(chosen.transform)), None)
     target = tmp_path / "with space" / "net.onnx"
     target.parent.mkdir()
     session.export(str(target))
-    qtbot.waitUntil(target.with_suffix(".recipe.json").is_file, timeout=60_000)
+    qtbot.waitUntil(target.with_suffix(".recipe.json").is_file)
     yield session, target
     session.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from PySide6.QtTest import QTest
 
 from quantstudio.core.predict.check import PredictionPoint
 from quantstudio.core.results import Interval
@@ -11,6 +10,7 @@ from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
 from quantstudio.gui.plots.prediction_check import PredictionCheckPlot
 from quantstudio.gui.plots.trade_off import TradeOffPlot
 from quantstudio.gui.plots.trade_off_dots import TradeOffPoint
+from tests.gui.settling import settled
 
 
 def test_that_a_taken_line_is_left_to_the_first():
@@ -69,7 +69,7 @@ def test_that_a_pixel_fits_the_range_while_that_is_told(qtbot, make):
     qtbot.addWidget(plot)
     plot.resize(520, 300)
     plot.show()
-    QTest.qWait(30)
+    settled()
     view = plot.item.getViewBox()
     told: list[tuple[float, float]] = []
     view.sigRangeChanged.connect(lambda *_: told.append(pixel_size(view)))
@@ -85,10 +85,10 @@ def test_that_names_of_dots_in_one_place_do_not_run_together(qtbot, make):
     qtbot.addWidget(plot)
     plot.resize(520, 300)
     plot.show()
-    QTest.qWait(30)
+    settled()
     assert len(rows_of(plot)) >= 4
     assert run_together(rows_of(plot)) == []
     # The range stays the same: only the size of a pixel does not.
     plot.resize(560, 620)
-    QTest.qWait(30)
+    settled()
     assert run_together(rows_of(plot)) == []

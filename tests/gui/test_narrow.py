@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtTest import QTest
 
 from quantstudio.core.results import Agreement
 from quantstudio.gui.facts.variant_facts import quality_of
@@ -18,6 +17,7 @@ from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
+from tests.gui.settling import settled
 
 
 @pytest.mark.parametrize(
@@ -44,23 +44,23 @@ def test_that_a_low_plot_leaves_out_the_names_of_its_axes(qtbot):
     plot = shown(qtbot, ChannelRangesPlot(), 400, 300)
     assert plot.item.getAxis("left").label.isVisible() == bool(plot.labels[1])
     plot.resize(400, 120)
-    QTest.qWait(10)
+    settled()
     assert not plot.item.getAxis("left").label.isVisible()
     plot.retheme()
     assert not plot.item.getAxis("bottom").label.isVisible()
     plot.resize(400, 300)
-    QTest.qWait(10)
+    settled()
     assert plot.item.getAxis("bottom").label.isVisible()
 
 
 def test_that_the_latencies_name_their_models_where_no_legend_fits(qtbot):
     panel = shown(qtbot, ComparePanel(measured_session(6)), 640, 480)
     qtbot.waitUntil(lambda: panel.model.columnCount() == 5)
-    QTest.qWait(20)
+    settled()
     assert panel.latency.legend.entries == ()
     assert panel.latency._texts[0].toPlainText().startswith("FP32  p50")
     panel.resize(1000, 640)
-    QTest.qWait(20)
+    settled()
     assert panel.latency._texts[0].toPlainText().startswith("p50")
     assert len(panel.latency.legend.entries) == 4
 
@@ -84,11 +84,11 @@ def test_that_a_model_of_numbers_has_no_agreement_to_show(qapp):
 def test_that_a_narrow_class_plot_leaves_the_name_of_the_variant_to_its_choice(qtbot):
     panel = shown(qtbot, ComparePanel(measured_session(2)), 640, 480)
     qtbot.waitUntil(lambda: bool(panel.classes.classes))
-    QTest.qWait(20)
+    settled()
     assert [name for name, _ in panel.classes.legend.entries] == ["FP32", "variant"]
     assert panel.classes.title.text() == "By class"
     panel.resize(1800, 640)
-    QTest.qWait(20)
+    settled()
     assert [name for name, _ in panel.classes.legend.entries] == ["FP32", panel.variant.currentText()]
     assert panel.classes.title.text() == "Accuracy by class"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtSvg import QSvgRenderer
+from PySide6.QtTest import QTest
 
 from quantstudio.core.predict.accuracy_law import accuracy_law
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, LayerSensitivity
@@ -82,32 +81,8 @@ def test_that_the_strip_says_in_words_what_it_shows(qtbot):
 def test_that_hovering_a_bar_names_it(qtbot):
     strip = shown(qtbot, SensitivityStrip(), 700, 260)
     strip.show_rows(rows(), SCALE)
-    from PySide6.QtTest import QTest
-
-    QTest.qWait(20)
     QTest.mouseMove(strip.view.viewport(), place(strip, *strip.bar_centre("layer4")))
     assert strip.view.toolTip().startswith("layer4")
-
-
-def test_that_a_redraw_of_500_layers_takes_less_than_20_ms(qtbot):
-    strip = shown(qtbot, SensitivityStrip(), 760, 260)
-    rng = np.random.default_rng(0)
-    sets = []
-    for _ in range(2):
-        kls = rng.lognormal(-7, 1, 500)
-        sets.append(
-            [StripRow(f"layer{i}", float(v), float(v) * 0.8, float(v) * 1.2) for i, v in enumerate(kls)]
-        )
-    strip.show_rows(sets[0], SensitivityScale(0.002, 0.005, "x"))
-    strip.view.grab()
-    times = []
-    for i in range(9):
-        start = time.perf_counter()
-        strip.show_rows(sets[i % 2], SensitivityScale(0.002, 0.005, "x"))
-        strip.view.grab()
-        times.append(time.perf_counter() - start)
-    # 20 ms is the aim on an idle machine; twice that leaves room for a shared one.
-    assert np.median(times) < 0.04
 
 
 CURVE = AccuracyCurve((0.0, 0.1, 0.2), (0.90, 0.89, 0.88), (0.9, 0.88, 0.87), (0.9, 0.9, 0.89), labelled=True)

@@ -4,6 +4,7 @@ from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QWidget
 
 from quantstudio.gui.widgets.refresher import Refresher
+from tests.gui.settling import settled
 
 
 def _seen(qtbot):
@@ -21,7 +22,7 @@ def test_that_many_requests_redraw_a_view_once(qtbot):
         refresher.request()
     assert drawn == []
     qtbot.waitUntil(lambda: bool(drawn))
-    qtbot.wait(10)
+    settled()
     assert drawn == ["view"]
 
 
@@ -48,7 +49,7 @@ def test_that_a_hidden_view_is_redrawn_when_it_is_shown(qtbot):
     refresher = Refresher(view)
     refresher.due.connect(lambda: drawn.append(1))
     refresher.request()
-    qtbot.wait(10)
+    settled()
     assert drawn == []
     view.show()
     assert drawn == [1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QCoreApplication, QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QPushButton
 
@@ -34,6 +34,7 @@ from tests.gui.conftest import find, settle, wait_until
 from tests.gui.plot_mouse import LEFT, click, shown
 from tests.gui.sample_session import measured_session, model_summary
 from tests.gui.search_samples import BASE, SAMPLES, at_four_bits, budget_of, front, plan, result
+from tests.gui.settling import settled
 
 LAYERS = model_summary(12).layers
 
@@ -77,7 +78,7 @@ def ready(replayed_session, replay, tmp_path):
 def idle(session: Session) -> None:
     wait_until(lambda: not session.job_queue.is_busy)
     assert session.background.wait()
-    QTest.qWait(90)
+    settled(session)
 
 
 # ---------------------------------------------------------------------- the run
@@ -228,7 +229,7 @@ def test_that_a_search_stops_when_the_data_it_is_judged_on_goes(ready, replay, i
     ready.search.start(SearchTerms(is_judged_on_test=is_judged_on_test))
     while not replay.submitted[-1].task.endswith(":search"):
         replay.release()
-        QTest.qWait(5)
+        QCoreApplication.processEvents()
     ready.adopt_data(ready.calibration_data, None)
     job = replay.submitted[-1].id
     assert replay.cancelled == ([job] if is_judged_on_test else [])
@@ -295,7 +296,7 @@ def panel(qtbot, ready):
 
 
 def settle_panel() -> None:
-    QTest.qWait(90)
+    settled()
 
 
 def test_that_the_dial_is_a_budget(panel):

@@ -77,10 +77,8 @@ def test_that_a_click_on_a_cell_chooses_its_layer(qtbot, plot):
 
 
 def test_that_hovering_tells_the_figure_and_how_it_compares(plot):
-    QTest.qWait(20)
     QTest.mouseMove(plot.view.viewport(), place(plot, *plot.cell_centre("conv", "dog")))
     assert plot.view.toolTip() == "conv  ·  dog\nKL 0.300 nats  ·  1.50× the mean of its classes"
-    QTest.qWait(20)
     QTest.mouseMove(plot.view.viewport(), place(plot, *plot.cell_centre("norm", "dog")))
     assert "not analysed yet" in plot.view.toolTip()
 

@@ -28,6 +28,7 @@ from quantstudio.workspace.runs.job_specs import EngineOptions
 from quantstudio.workspace.state import SessionState
 from tests.gui.canned import LAYERS, OUTLINE, succeeded
 from tests.gui.sample_session import model_summary, weight_statistics
+from tests.gui.settling import settled
 
 
 @pytest.fixture
@@ -58,10 +59,10 @@ def with_data(qtbot, opened, data_file):
 
 
 def idle(qtbot, session):
-    qtbot.waitUntil(lambda: not session.job_queue.is_busy, timeout=5000)
+    qtbot.waitUntil(lambda: not session.job_queue.is_busy)
     assert session.background.wait()
     # What another thread finished still has to reach this one.
-    qtbot.wait(10)
+    settled(session)
 
 
 def notices(session):
@@ -352,7 +353,7 @@ class TestAnalysis:
         scaled = DataSpec(str(data_file), parse_transform("scale=1/255"))
         with_data.adopt_data(scaled, None)  # before the file is read
         assert with_data.background.wait()
-        qtbot.wait(20)
+        settled(with_data)
         assert with_data.activations is None
 
     def test_that_other_data_forgets_what_was_found_with_the_old(self, qtbot, with_data, data_file):
@@ -647,7 +648,7 @@ class TestFiles:
         with_data.run_all()
         idle(qtbot, with_data)
         target = tmp_path / "report.html"
-        with qtbot.waitSignal(with_data.documents.report_written, timeout=10_000):
+        with qtbot.waitSignal(with_data.documents.report_written):
             with_data.write_report(str(target))
         text = target.read_text()
         assert "INT8" in text
@@ -674,7 +675,7 @@ def test_that_a_closed_session_says_nothing_more(qtbot, replay, qapp):
     session.jobs_changed.connect(lambda: said.append(session.can_undo))
     session.workflow.open_model("x.onnx", trust=False, factory="", state="", on_opened=lambda: None)
     session.close()
-    qtbot.wait(100)
+    settled(session)
     assert said == []
 
 

@@ -16,8 +16,7 @@ from quantstudio.gui.session import Session
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
-
-TIMEOUT_MS = 60_000
+from tests.gui.settling import settled
 
 
 @pytest.fixture
@@ -62,9 +61,9 @@ def data(tmp_path) -> DataSpec:
 
 
 def finish(qtbot, session):
-    qtbot.waitUntil(lambda: not session.job_queue.is_busy, timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: not session.job_queue.is_busy)
     assert session.background.wait()
-    qtbot.wait(20)
+    settled(session)
 
 
 def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, model, data, tmp_path):
@@ -149,7 +148,7 @@ def test_that_a_killed_worker_is_a_failed_job_and_the_next_one_works(qtbot, mode
     session.notified.connect(said.append)
     try:
         session.open_path(str(model))
-        qtbot.waitUntil(lambda: runners[0].health.pid is not None, timeout=TIMEOUT_MS)
+        qtbot.waitUntil(lambda: runners[0].health.pid is not None)
         pid = runners[0].health.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
