@@ -50,8 +50,8 @@ class Context(Protocol):
             KeyError: there is no such view.
         """
 
-    def tell(self, severity: str, text: str, hint: str = "") -> None:
-        """Show a notification: "info", "success", "warning" or "error"."""
+    def tell(self, severity: str, text: str, hint: str = "", action: str = "") -> None:
+        """Show a notification: "info", "success", "warning" or "error"; a button does an action about it."""
 
     def ask_for_file(self, name: str, title: str, filters: str, then: Callable[[str], None]) -> None:
         """Open a dialog for a file that exists and hand its path on; returns at once."""

@@ -1,7 +1,7 @@
 """A session with a runner that replays canned events, and windows on it in a fixed theme."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partialmethod
 from pathlib import Path
@@ -15,8 +15,10 @@ from PySide6.QtWidgets import QApplication, QDialog
 from pytestqt.qtbot import QtBot
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.gui.feature import Feature
 from quantstudio.gui.features.jobs.log_panel import LogPanel
 from quantstudio.gui.session import Session
+from quantstudio.gui.shell.features import FEATURES
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import LIGHT, ThemeChoice, apply_theme, ui_font
@@ -101,12 +103,12 @@ def replayed_session(qapp: QApplication, replay: ReplayRunner) -> Iterator[Sessi
     session.close()
 
 
-def shown_window(app: QApplication, session: Session) -> MainWindow:
+def shown_window(app: QApplication, session: Session, features: Sequence[Feature] = FEATURES) -> MainWindow:
     """A window on a session, active, its plots there."""
     app.setStyle("Fusion")
     app.setFont(ui_font())
     apply_theme(app, LIGHT)
-    window = MainWindow(session, Settings(), app)
+    window = MainWindow(session, Settings(), app, features)
     shown: list[bool] = []
     window.plots_shown.connect(lambda: shown.append(True))
     window.resize(1280, 720)

@@ -12,7 +12,7 @@ from quantstudio.gui.shell.file_dialogs import FileDialogs
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.shell.views import Views
 from quantstudio.gui.widgets.command_palette import CommandPalette
-from quantstudio.gui.widgets.toast import ToastStack
+from quantstudio.gui.widgets.toast import Remedy, ToastStack
 
 
 class WindowContext:
@@ -68,9 +68,22 @@ class WindowContext:
         """
         self.views.toggle(view)
 
-    def tell(self, severity: str, text: str, hint: str = "") -> None:
-        """Show a notification: "info", "success", "warning" or "error"."""
-        self.toasts.show(severity, text, hint)
+    def tell(self, severity: str, text: str, hint: str = "", action: str = "") -> None:
+        """Show a notification: "info", "success", "warning" or "error".
+
+        Args:
+            severity: How much it matters.
+            text: What happened.
+            hint: What to do about it.
+            action: Id of the action that does it; a button is shown while it can be done.
+        """
+        self.toasts.show(severity, text, hint, self._remedy(action))
+
+    def _remedy(self, action: str) -> Remedy | None:
+        if action not in self.actions.described or not self.actions[action].isEnabled():
+            return None
+        described, made = self.actions.described[action], self.actions[action]
+        return Remedy(described.plain_text, described.tip or described.plain_text, made.trigger)
 
     def ask_for_file(self, name: str, title: str, filters: str, then: Callable[[str], None]) -> None:
         """Open a dialog for a file that exists and hand its path on; returns at once."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QObject, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow
 
+from quantstudio.gui.feature import Feature
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.context import WindowContext
@@ -37,9 +38,16 @@ class MainWindow(QMainWindow):
 
     plots_shown = Signal()
 
-    def __init__(self, session: Session, settings: Settings, application: QApplication) -> None:
+    def __init__(
+        self,
+        session: Session,
+        settings: Settings,
+        application: QApplication,
+        features: Sequence[Feature] = FEATURES,
+    ) -> None:
         super().__init__()
         self._application = application
+        self._features = features
         self.session = session
         self.settings = settings
         self.setObjectName("window")
@@ -48,7 +56,7 @@ class MainWindow(QMainWindow):
         self.context = WindowContext(self, session, settings)
         self.toasts = self.context.toasts
         self.palette_dialog = self.context.palette
-        self.views = Views(self, self.context, [view for one in FEATURES for view in one.views])
+        self.views = Views(self, self.context, [view for one in features for view in one.views])
         self.context.views = self.views
         self.actions_list = self._make_actions()
         self.context.actions = self.actions_list
@@ -61,6 +69,8 @@ class MainWindow(QMainWindow):
         self._refresh_title()
         self._retheme()
         self._restore_layout()
+        if settings.page in self.views.page_names:
+            self.views.show(settings.page)
         self._are_plots_shown = False
         # Timers of its own: PySide at times frees those of QTimer.singleShot while they wait to be deleted.
         self._docks_timer = _once(self, self.views.size_docks)
@@ -95,17 +105,17 @@ class MainWindow(QMainWindow):
         self.views.build_next()
 
     def _make_actions(self) -> Actions:
-        widget_keys = tuple(row for feature in FEATURES for row in feature.keys)
+        widget_keys = tuple(row for feature in self._features for row in feature.keys)
         commands = (
             *file_commands(self.context),
             *window_commands(self.context, widget_keys),
-            *(command for feature in FEATURES for command in feature.commands()),
+            *(command for feature in self._features for command in feature.commands()),
         )
         return Actions(commands, self.context, self.settings, self)
 
     def _connect(self) -> None:
         session = self.session
-        for feature in FEATURES:
+        for feature in self._features:
             feature.listen(self.context)
         session.notified.connect(self._on_notified)
         session.model_changed.connect(self._refresh_title)
@@ -132,7 +142,7 @@ class MainWindow(QMainWindow):
 
     def _on_notified(self, notice: Notification) -> None:
         text = f"{Path(notice.where).name}: {notice.text}" if notice.where else notice.text
-        self.toasts.show(notice.severity.value, text, notice.hint)
+        self.context.tell(notice.severity.value, text, notice.hint)
         self.session.job_queue.logged.emit(
             LogLine(time.time(), notice.severity, f"{text} {notice.hint}".strip())
         )
@@ -181,6 +191,7 @@ class MainWindow(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         """Nothing to ask: everything is on disk. Ends the worker."""
         self.settings.save_layout("geometry", self.saveGeometry())
+        self.settings.page = self.views.page
         self.session.close()
         super().closeEvent(event)
 

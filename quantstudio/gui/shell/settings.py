@@ -1,4 +1,4 @@
-"""What the window remembers between sittings: theme, threads, recent files, shortcuts, geometry."""
+"""What the window remembers between sessions: theme, threads, recent files, shortcuts, page, geometry."""
 
 from __future__ import annotations
 
@@ -66,6 +66,15 @@ class Settings(QObject):
     @last_project.setter
     def last_project(self, path: str) -> None:
         self._put("last_project", path)
+
+    @property
+    def page(self) -> str:
+        """Name of the page that was in front last; empty at the first start."""
+        return self._text("page", "")
+
+    @page.setter
+    def page(self, name: str) -> None:
+        self._put("page", name)
 
     @property
     def folder(self) -> str:

@@ -1,12 +1,16 @@
-"""Notifications in the corner of the window: they come, wait and go, and never ask for anything."""
+"""Notifications in the corner of the window: they come, wait and go, and never stop anybody."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QEnterEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
+from quantstudio.gui.widgets.small_button import SmallButton
 
 WIDTH = 380
 MARGIN = 16
@@ -21,12 +25,23 @@ _ICONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What can be done about a notification: the words of a button, its tip, and what a click does."""
+
+    text: str
+    tip: str
+    run: Callable[[], object]
+
+
 class Toast(QFrame):
-    """One notification: icon, text, hint, close button. Emits `closed` when it is to go."""
+    """One notification: icon, text, hint, remedy, close button. Emits `closed` when it is to go."""
 
     closed = Signal(object)
 
-    def __init__(self, severity: str, text: str, hint: str, parent: QWidget) -> None:
+    def __init__(
+        self, severity: str, text: str, hint: str, parent: QWidget, remedy: Remedy | None = None
+    ) -> None:
         super().__init__(parent)
         self.setProperty("toast", True)
         self.setObjectName("toast")
@@ -50,6 +65,10 @@ class Toast(QFrame):
             more.setWordWrap(True)
             more.setTextFormat(Qt.TextFormat.PlainText)
             column.addWidget(more)
+        if remedy is not None:
+            button = SmallButton("toast.remedy", remedy.text, remedy.tip)
+            button.clicked.connect(lambda: self._on_remedy(remedy))
+            column.addWidget(button, 0, Qt.AlignmentFlag.AlignLeft)
         close = QToolButton(self)
         close.setObjectName("toast.close")
         close.setAccessibleName("Close notification")
@@ -80,6 +99,10 @@ class Toast(QFrame):
         self._timer.start()
         super().leaveEvent(event)
 
+    def _on_remedy(self, remedy: Remedy) -> None:
+        self._close()
+        remedy.run()
+
     def _retheme(self) -> None:
         name, role = _ICONS[self._severity]
         self._icon.setPixmap(icon_pixmap(name, role, 18, self.devicePixelRatioF()))
@@ -105,13 +128,13 @@ class ToastStack(QObject):
         """What is shown, oldest first."""
         return tuple(self._toasts)
 
-    def show(self, severity: str, text: str, hint: str = "") -> None:
+    def show(self, severity: str, text: str, hint: str = "", remedy: Remedy | None = None) -> None:
         """Show a notification; the same one again only starts its time anew."""
         for toast in self._toasts:
             if toast.key == (severity, text):
                 self._remove(toast)
                 break
-        toast = Toast(severity, text, hint, self._window)
+        toast = Toast(severity, text, hint, self._window, remedy)
         toast.closed.connect(self._remove)
         self._toasts.append(toast)
         while len(self._toasts) > SHOWN_AT_ONCE:

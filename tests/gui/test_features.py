@@ -1,0 +1,150 @@
+"""A feature is one description: its page, its actions, its keys appear wherever they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeySequence
+from PySide6.QtWidgets import QLabel, QMenu, QPushButton, QToolButton
+
+from quantstudio.gui.action import Action, Choice, Choices, Command
+from quantstudio.gui.feature import Feature, Place, View, show_action
+from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
+from quantstudio.gui.shell.features import FEATURES
+from quantstudio.gui.shell.help_dialogs import ShortcutsDialog
+from quantstudio.gui.shell.main_window import MainWindow
+from quantstudio.gui.shell.palette import palette_entries
+from quantstudio.gui.shell.settings import Settings
+from tests.gui.conftest import find, shown_window
+
+done: list[str] = []
+
+
+def commands() -> tuple[Command, ...]:
+    return (
+        show_action("moon", "&Moon", "moon", "Ctrl+9", 250),
+        Action(
+            "run.fly",
+            "&Fly…",
+            lambda context: done.append("fly"),
+            "run",
+            250,
+            "play",
+            "Ctrl+Alt+F",
+            "Go there",
+            tool=250,
+            why_not=lambda session: "" if session.model is not None else "Open a model first",
+        ),
+        Choices(
+            "run.craters",
+            "&Craters",
+            lambda context: [Choice("Tycho", lambda: done.append("Tycho"), words="Land in Tycho")],
+            "Run",
+            "run",
+            260,
+        ),
+    )
+
+
+MOON = Feature(
+    views=(
+        View("moon", "Moon", Place.PAGE, 40, lambda context, parts: QLabel("Moon")),
+        View("dust", "Dust", Place.BELOW, 40, lambda context, parts: QLabel("Dust")),
+    ),
+    commands=commands,
+    keys=(("Moon", "Jump", "Space"),),
+)
+
+
+@pytest.fixture
+def moon(qapp, replayed_session) -> Iterator[MainWindow]:
+    """A window with one feature more than usual."""
+    done.clear()
+    made = shown_window(qapp, replayed_session, features=(*FEATURES, MOON))
+    yield made
+    made.close()
+    made.deleteLater()
+
+
+def test_that_a_feature_of_its_own_brings_a_page_and_a_dock(qtbot, moon):
+    qtbot.keyClick(moon, Qt.Key.Key_9, Qt.KeyboardModifier.ControlModifier)
+    assert moon.views.page == "moon"
+    assert moon.views.tabs.currentWidget().objectName() == "tab.moon"
+    moon.toggle_view("dust")
+    assert moon.views.below.currentWidget().text() == "Dust"
+    moon.toggle_view("dust")
+    assert not moon.views.below_dock.isVisible()
+
+
+def test_that_an_action_is_described_once_and_shown_everywhere(moon):
+    menu = find(moon, QMenu, "menu.run")
+    assert [a.objectName() for a in menu.actions()].count("action.run.fly") == 1
+    assert find(moon, QToolButton, "toolbar.run.fly").toolTip() == moon.actions_list["run.fly"].toolTip()
+    entry = next(e for e in palette_entries(moon.actions_list, moon.context) if e.text == "Fly")
+    assert (entry.group, entry.icon) == ("Run", "play")
+    moon.actions_list["help.shortcuts"].trigger()
+    table = find(moon, ShortcutsDialog).table
+    index = table.model().index
+    rows = [[index(row, column).data() for column in range(3)] for row in range(table.rowCount())]
+    assert ["Run", "Fly", "Ctrl+Alt+F"] in rows
+    assert ["Moon", "Jump", "Space"] in rows
+
+
+def test_that_an_action_that_cannot_be_done_says_why(moon):
+    fly = moon.actions_list["run.fly"]
+    assert not fly.isEnabled()
+    assert fly.toolTip() == "Go there  (Ctrl+Alt+F)\nOpen a model first"
+    moon.context.trigger("run.fly")
+    assert done == []
+
+
+def test_that_a_list_is_in_its_menu_and_in_the_palette(moon):
+    craters = find(moon, QMenu, "menu.run.craters")
+    craters.aboutToShow.emit()
+    craters.actions()[0].trigger()
+    next(e for e in palette_entries(moon.actions_list, moon.context) if e.text == "Land in Tycho").run()
+    assert done == ["Tycho", "Tycho"]
+
+
+def test_that_an_action_keeps_the_key_the_user_gave_it(moon):
+    moon.settings.set_shortcut("run.fly", "Ctrl+Alt+M")
+    assert moon.actions_list["run.fly"].shortcut() == QKeySequence("Ctrl+Alt+M")
+    assert "(Ctrl+Alt+M)" in moon.actions_list["run.fly"].toolTip()
+    moon.settings.set_shortcut("run.fly", None)
+    assert moon.actions_list["run.fly"].shortcut() == QKeySequence("Ctrl+Alt+F")
+
+
+def test_that_two_actions_of_one_name_are_refused(qapp, replayed_session):
+    with pytest.raises(ValueError, match=r"view\.moon"):
+        MainWindow(replayed_session, Settings(), qapp, features=(*FEATURES, MOON, MOON))
+
+
+def test_that_the_page_in_front_is_there_again_at_the_next_start(moon):
+    moon.show_view("tradeoff")
+    moon.close()
+    assert Settings().page == "tradeoff"
+
+
+def test_that_a_page_that_is_gone_is_not_asked_for(qapp, replayed_session):
+    Settings().page = "moon"
+    window = shown_window(qapp, replayed_session)
+    assert window.views.page == "inspect"
+    window.close()
+    window.deleteLater()
+
+
+def test_that_a_notification_offers_the_action_that_helps(qtbot, full):
+    full.context.tell("error", "There is no budget", "Set one", action="run.search")
+    toast = full.toasts.toasts[-1]
+    button = find(toast, QPushButton, "toast.remedy")
+    assert button.text() == "Search"
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert find(full, TradeoffPanel).beside.isVisible()
+    assert toast not in full.toasts.toasts
+
+
+def test_that_a_notification_offers_nothing_that_cannot_be_done(window):
+    window.context.tell("error", "There is no model", "Open one", action="run.quantize")
+    assert window.toasts.toasts[-1].findChild(QPushButton, "toast.remedy") is None
