@@ -35,6 +35,7 @@ from quantstudio.engine.quantization.plan import (
     make_plan,
 )
 from quantstudio.engine.quantization.qdq import add_pair, add_quantized_constant, write_static
+from quantstudio.engine.quantization.quantized_weights import KnownWeights
 from quantstudio.engine.quantization.weight_only import write_weight_only
 
 PRODUCER = "QuantStudio"
@@ -77,15 +78,23 @@ def emit(graph: Graph, statistics: Statistics | None, effective: EffectivePlan) 
 
 
 def emit_with_plan(
-    graph: Graph, statistics: Statistics | None, effective: EffectivePlan, cancel: CancelToken | None = None
+    graph: Graph,
+    statistics: Statistics | None,
+    effective: EffectivePlan,
+    cancel: CancelToken | None = None,
+    known: KnownWeights | None = None,
 ) -> Emission:
-    """As `emit`, with what was decided on the way; `cancel` is looked at before every node."""
+    """As `emit`, with what was decided on the way.
+
+    `cancel` is looked at before every node; `known` holds integers of an earlier writing of the same weights
+    by the same plan, and gets those of this one.
+    """
     static = {name for name, scheme in effective.schemes.items() if scheme.is_static}
     view, unlimited = without_limits(GraphView(graph.proto), static, SAME_SCALE | RESCALING)
     view = with_biases_joined(view, static)
     plan = make_plan(view, statistics, effective)
     variant = variant_name(graph, statistics if plan.integer else None, effective)
-    emitter = _Emitter(graph, view, plan, effective.weight_ranges, cancel or never_cancelled())
+    emitter = _Emitter(graph, view, plan, effective.weight_ranges, cancel or never_cancelled(), known)
     model = emitter.model()
     for key, value in ((RECIPE_KEY, effective.recipe_digest), (VARIANT_KEY, variant)):
         model.metadata_props.add(key=key, value=value)
@@ -109,7 +118,9 @@ class _Emitter:
         plan: Plan,
         clips: Mapping[str, tuple[float, float]],
         cancel: CancelToken,
+        known: KnownWeights | None,
     ) -> None:
+        self.known = known
         self.graph = graph
         self.cancel = cancel
         self.view = view
@@ -215,6 +226,7 @@ class _Emitter:
                 clip=self.clips.get(layer.name),
                 inputs=inputs,
                 index_rank=None if shape is None else len(shape),
+                known=self.known,
             )
         )
 

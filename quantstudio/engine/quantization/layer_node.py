@@ -15,7 +15,7 @@ from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.graph.protos import as_array, attribute_value, remove_attribute, set_attribute
 from quantstudio.engine.graph.view import Scope
 from quantstudio.engine.quantization.activations import ActivationParams
-from quantstudio.engine.quantization.quantized_weights import FloatArray, WeightSource
+from quantstudio.engine.quantization.quantized_weights import FloatArray, KnownWeights, WeightSource
 
 # Which inputs may hold weights; MatMul and Einsum hold theirs wherever the constant is.
 _WEIGHT_INPUTS = {
@@ -42,6 +42,7 @@ class LayerNode:
         clip: Weight range set by hand, or None.
         inputs: Scale and zero point of each input that comes out of a Q/DQ pair, by input index.
         index_rank: Dimensions of the second input; None where they are not recorded.
+        known: Integers of weights that an earlier writing made, or None.
     """
 
     node: onnx.NodeProto
@@ -52,6 +53,7 @@ class LayerNode:
     clip: tuple[float, float] | None = None
     inputs: dict[int, ActivationParams] = field(default_factory=dict)
     index_rank: int | None = None
+    known: KnownWeights | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +109,7 @@ class LayerNode:
     def source(self, index: int, scheme: LayerScheme) -> WeightSource:
         """A weight input as the file holds it."""
         return WeightSource(
-            self.input(index), self.weight(index), "", scheme, self.channel_axis(index), self.clip
+            self.input(index), self.weight(index), "", scheme, self.channel_axis(index), self.clip, self.known
         )
 
     def product_source(self, scheme: LayerScheme) -> WeightSource:
@@ -117,12 +119,12 @@ class LayerNode:
             if self.attribute("transB", 0):
                 value, form = np.ascontiguousarray(value.T), "transposed"
             value, form = _times_alpha(value, form, self.attribute("alpha", 1.0))
-        return WeightSource(self.input(1), value, form, scheme, value.ndim - 1, self.clip)
+        return WeightSource(self.input(1), value, form, scheme, value.ndim - 1, self.clip, self.known)
 
     def gemm_source(self, scheme: LayerScheme) -> WeightSource:
         """The second operand of a Gemm as it lies, alpha multiplied in."""
         value, form = _times_alpha(self.weight(1), "", self.attribute("alpha", 1.0))
-        return WeightSource(self.input(1), value, form, scheme, self.channel_axis(1), self.clip)
+        return WeightSource(self.input(1), value, form, scheme, self.channel_axis(1), self.clip, self.known)
 
     def add_gemm_bias(self, product: str, output: str) -> None:
         """Write `output` = `product` + beta * C for a Gemm taken apart; C may be any input or absent."""

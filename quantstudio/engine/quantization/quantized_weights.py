@@ -17,6 +17,8 @@ from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight
 
 FloatArray = NDArray[np.float32]
+# Integers of weights by `WeightSource.key`, for whoever writes a graph again and again with the same weights.
+KnownWeights = dict[Hashable, QuantizedWeight]
 LARGEST_BIAS = 2**30
 
 
@@ -32,6 +34,7 @@ class WeightSource:
         scheme: Scheme of the layer.
         channel_axis: Axis of the output channels of `value`; None for one scale.
         clip: Range set by hand, or None.
+        known: Integers of an earlier writing of the same weights; what is new is added. None to keep none.
     """
 
     name: str
@@ -40,6 +43,7 @@ class WeightSource:
     scheme: LayerScheme
     channel_axis: int | None
     clip: tuple[float, float] | None
+    known: KnownWeights | None = None
 
     @property
     def key(self) -> Hashable:
@@ -52,12 +56,17 @@ class WeightSource:
         Raises:
             BuildError: the weight holds NaN or infinity; the message names it.
         """
+        if self.known is not None and self.key in self.known:
+            return self.known[self.key]
         if not np.isfinite(self.value).all():
             raise BuildError(
                 f"its weight {self.name!r} holds NaN or infinity",
                 hint="Keep the layer in FP32, or repair the model",
             )
-        return quantize_weight(self.value, self.scheme, self.channel_axis, self.clip)
+        made = quantize_weight(self.value, self.scheme, self.channel_axis, self.clip)
+        if self.known is not None:
+            self.known[self.key] = made
+        return made
 
 
 def without_groups(scheme: LayerScheme) -> LayerScheme:
