@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantstudio.gui.features.compare.compare_panel import FLIPS, LATENCY, LEAST_PX, SIZES, ComparePanel
+from quantstudio.gui.features.compare.compare_panel import FLIPS, LATENCY, MIN_PX, SIZES, ComparePanel
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
 from tests.gui.settling import settled
@@ -26,7 +26,7 @@ def test_that_four_models_fit_side_by_side_on_a_small_screen(panel):
 
 
 def test_that_more_models_scroll_beside_the_metrics(qtbot, panel):
-    panel.resize(LEAST_PX, 480)
+    panel.resize(MIN_PX, 480)
     settled()
     bar = panel.table.horizontalScrollBar()
     assert bar.maximum() > 0
@@ -57,4 +57,4 @@ def test_that_every_plot_is_within_reach_at_every_width(qtbot, panel):
 
 
 def test_that_what_the_cards_would_like_does_not_widen_the_window(panel):
-    assert panel.minimumWidth() == LEAST_PX
+    assert panel.minimumWidth() == MIN_PX

@@ -12,7 +12,7 @@ from quantstudio.core.results import Agreement
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.compare.compare_table import CompareTableModel
-from quantstudio.gui.features.layers.layer_names import told_apart
+from quantstudio.gui.features.layers.layer_names import short_names
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import shown
@@ -36,8 +36,8 @@ from tests.gui.settling import settled
     ids=["short", "alone", "both ends", "few parts", "alike", "nothing shared"],
 )
 def test_that_long_names_keep_what_tells_them_apart(names, short):
-    assert list(told_apart(names).values()) == short[: len(told_apart(names))]
-    assert bool(told_apart(names)) == bool(short)
+    assert list(short_names(names).values()) == short[: len(short_names(names))]
+    assert bool(short_names(names)) == bool(short)
 
 
 def test_that_a_low_plot_leaves_out_the_names_of_its_axes(qtbot):

@@ -69,7 +69,7 @@ def test_that_thinned_bars_keep_the_area():
     assert float(few.density.sum() * every) == pytest.approx(float(bars.density.sum()))
 
 
-def test_that_a_spike_of_zeros_leaves_the_picture():
+def test_that_a_spike_of_zeros_leaves_the_plot():
     top, is_cut = top_of(np.asarray([1000.0, 10.0, 9.0, 8.0]))
     assert is_cut
     assert top < 20

@@ -12,7 +12,7 @@ from PySide6.QtTest import QTest
 from quantstudio.core.predict.accuracy_law import accuracy_law
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, LayerSensitivity
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
-from quantstudio.gui.plots.class_accuracy import MOST_CLASSES, ClassAccuracyPlot
+from quantstudio.gui.plots.class_accuracy import MAX_CLASSES, ClassAccuracyPlot
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, precision_costs
 from quantstudio.gui.plots.latency import LatencyPlot
 from quantstudio.gui.plots.sensitivity_scale import (
@@ -201,9 +201,9 @@ def test_that_with_many_classes_those_that_lose_most_are_shown(qtbot):
     plot = shown(qtbot, ClassAccuracyPlot(), 600, 300)
     classes = [ClassAccuracy(f"class {i}", 100, 0.9, 0.9 - i / 1000, 0.85, 0.95) for i in range(40)]
     plot.show_classes(classes, "INT8")
-    assert len(plot.classes) == MOST_CLASSES
+    assert len(plot.classes) == MAX_CLASSES
     assert plot.classes[0].label == "class 39"
-    assert f"{MOST_CLASSES} of 40" in plot.subtitle.text()
+    assert f"{MAX_CLASSES} of 40" in plot.subtitle.text()
 
 
 def test_that_sizes_are_written_on_their_bars(qtbot):
@@ -267,7 +267,7 @@ def test_that_png_export_has_twice_the_pixels(latency_plot, tmp_path):
     target = tmp_path / "plot.png"
     latency_plot.save(target)
     image = QImage(str(target))
-    assert image.width() == 2 * latency_plot.picture().size.width()
+    assert image.width() == 2 * latency_plot.image().size.width()
     colours = {image.pixel(x, y) for x in range(0, image.width(), 9) for y in range(0, image.height(), 9)}
     assert len(colours) > 3
 

@@ -1,4 +1,4 @@
-"""Views are redrawn one a turn of the event loop."""
+"""Views are redrawn one per turn of the event loop."""
 
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QWidget

@@ -21,7 +21,7 @@ from tests.gui.settling import settled
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    """Conv, Relu, global pool, Gemm on 8x8 pictures."""
+    """Conv, Relu, global pool, Gemm on 8x8 images."""
     rng = np.random.default_rng(0)
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),

@@ -1,4 +1,4 @@
-"""How the window says that a picture could not be written."""
+"""How the window says that an image could not be written."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def layer_tip(layer: LayerInfo, statistics: WeightStatistics | None) -> str:
         share = figures.percent(layer.share, 1)
         lines.append(f"{figures.count(layer.parameters)} parameters, {share} of the model")
     if layer.macs is not None:
-        lines.append(f"{figures.compact_count(layer.macs)} multiply-accumulates a sample")
+        lines.append(f"{figures.compact_count(layer.macs)} multiply-accumulates per sample")
     if statistics is not None and math.isfinite(statistics.kurtosis):
         outliers = figures.percent(statistics.outlier_share)
         lines.append(f"kurtosis {figures.number(statistics.kurtosis, 1)}, {outliers} beyond 4 σ")

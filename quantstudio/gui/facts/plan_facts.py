@@ -42,7 +42,7 @@ def plan_lines(point: PlanPoint) -> list[str]:
         low, high = figures.percent(plan.metric_low), figures.percent(plan.metric_high)
         lines.append(f"accuracy there [{low}, {high}]")
     lines.append(
-        f"{figures.number(plan.average_bits, 2)} bits a weight, {figures.size(plan.weight_bytes)} packed, "
+        f"{figures.number(plan.average_bits, 2)} bits per weight, {figures.size(plan.weight_bytes)} packed, "
         f"{size_text(plan.size_bytes)} file"
     )
     timed = f", {latency_text(plan)} the time of FP32" if plan.latency_ratio is not None else ""

@@ -32,7 +32,7 @@ class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
 
     @override
     def paint(self, p: QPainter, opt: object, widget: object) -> None:
-        """Draws the lines and words themselves: replaying a recorded picture lays every word out anew.
+        """Draws the lines and words themselves: replaying a recorded image lays every word out anew.
 
         `self.picture` is what pyqtgraph clears when anything changed; here it holds what has to be drawn.
         """

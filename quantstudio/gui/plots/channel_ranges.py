@@ -21,7 +21,7 @@ MEDIAN_PX = 3.5
 
 
 class ChannelRangesPlot(Plot):
-    """One whisker (smallest to largest), box (1st to 99th percentile) and median a channel."""
+    """One whisker (smallest to largest), box (1st to 99th percentile) and median per channel."""
 
     def __init__(self, name: str = "channel_ranges", parent: QWidget | None = None) -> None:
         super().__init__(

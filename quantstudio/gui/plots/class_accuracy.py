@@ -17,13 +17,13 @@ from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme
 
 TITLE = "Accuracy by class"
-MOST_CLASSES = 24
+MAX_CLASSES = 24
 _BAR = 0.36
 _NARROW_PX = 400
 
 
 class ClassAccuracyPlot(Plot):
-    """Two bars a class and the 95 % interval of the variant's; with many classes, those that lose most."""
+    """Two bars per class and the 95 % interval of the variant's; with many classes, those that lose most."""
 
     def __init__(self, name: str = "class_accuracy", parent: QWidget | None = None) -> None:
         super().__init__(
@@ -52,14 +52,14 @@ class ClassAccuracyPlot(Plot):
         return self._classes
 
     def show_classes(self, classes: Sequence[ClassAccuracy], variant: str, where: str = "") -> None:
-        """Draw the classes of a variant's result; `where` names data that flatters it."""
+        """Draw the classes of a variant's result; `where` names data that biases it upwards."""
         self._variant, self._where = variant, where
         self._classes = tuple(classes)
         note = "bars show the 95 % interval"
-        if len(classes) > MOST_CLASSES:
-            worst = sorted(classes, key=lambda c: c.variant - c.base)[:MOST_CLASSES]
+        if len(classes) > MAX_CLASSES:
+            worst = sorted(classes, key=lambda c: c.variant - c.base)[:MAX_CLASSES]
             self._classes = tuple(worst)
-            note = f"the {MOST_CLASSES} of {len(classes)} classes that lose most"
+            note = f"the {MAX_CLASSES} of {len(classes)} classes that lose most"
         if where:
             self.subtitle.set_wordings(f"{where}  ·  {note}", where, "")
         else:

@@ -12,12 +12,12 @@ from quantstudio.core.affine import ClipEffect, IntegerGrid, clip_effect
 from quantstudio.core.channel_clip import channel_clip_effect
 from quantstudio.core.statistics import Histogram
 
-MOST_LEVELS = 4096
-# A bin this much higher than all others is a spike (the zeros behind a ReLU): it may leave the picture.
+MAX_LEVELS = 4096
+# A bin this much higher than all others is a spike (the zeros behind a ReLU): it may leave the plot.
 SPIKE = 3.0
 SPIKE_AIR = 1.3  # what is drawn of it, in heights of the rest
-FEWEST_DRAWN_BINS = 32
-OCCUPIED_LEAST = 0.25
+MIN_DRAWN_BINS = 32
+MIN_OCCUPIED = 0.25
 SQRT_RULE_SLACK = 1.5
 LOG_FLOOR = 0.5  # half a count: the foot of the bars on a logarithmic axis
 
@@ -34,7 +34,7 @@ class Distribution:
         low: Clip range in force, lower end.
         high: Clip range in force, upper end.
         is_edited: Whether that range was set by hand.
-        channels: Smallest and largest value a channel where each channel has its own scale, else None.
+        channels: Smallest and largest value per channel where each channel has its own scale, else None.
         is_grouped: Whether scales are finer than a channel, so that the error shown is an upper bound.
         note: Where the range comes from, for the reader.
     """
@@ -107,7 +107,7 @@ def grid_bars(
     width = float(edges[1] - edges[0]) if bin_width is None else bin_width
     step = effect.scale
     cumulative = np.concatenate(([0.0], np.cumsum(counts, dtype=np.float64)))
-    levels = np.arange(grid.low, grid.high + 1, dtype=np.float64)[:MOST_LEVELS]
+    levels = np.arange(grid.low, grid.high + 1, dtype=np.float64)[:MAX_LEVELS]
     centres = (levels - effect.zero_point) * step
     borders = np.concatenate(([-np.inf], (centres[1:] + centres[:-1]) / 2, [np.inf]))
     landed = np.diff(np.interp(borders, edges, cumulative))
@@ -124,9 +124,9 @@ def drawn_bins(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.fl
     counts, edges = histogram.counts.astype(np.float64), histogram.edges
     span = (histogram.maximum - histogram.minimum) / max(histogram.high - histogram.low, 1e-300)
     wanted = math.sqrt(counts.sum())
-    while len(counts) > FEWEST_DRAWN_BINS and len(counts) % 2 == 0:
+    while len(counts) > MIN_DRAWN_BINS and len(counts) % 2 == 0:
         within = max(1.0, len(counts) * span)
-        is_sparse = np.count_nonzero(counts) / within < OCCUPIED_LEAST
+        is_sparse = np.count_nonzero(counts) / within < MIN_OCCUPIED
         if within <= SQRT_RULE_SLACK * wanted and not is_sparse:
             break
         counts = counts.reshape(-1, 2).sum(axis=1)

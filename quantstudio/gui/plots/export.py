@@ -22,7 +22,7 @@ _MARGIN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PlotImage:
     """What goes into the file.
 
     Attributes:
@@ -47,17 +47,17 @@ class Picture:
         return QSize(self.view.width() + 2 * _MARGIN, self.view.height() + HEADER_PX + _MARGIN)
 
 
-def save_picture(picture: Picture, path: Path) -> None:
+def save_image(image: PlotImage, path: Path) -> None:
     """Write SVG or PNG, as the file's ending says.
 
     Raises:
         OutputError: the file cannot be written; an old one is then untouched.
     """
-    write_bytes(path, svg_of(picture) if path.suffix.lower() == ".svg" else png_of(picture))
+    write_bytes(path, svg_of(image) if path.suffix.lower() == ".svg" else png_of(image))
 
 
 def save_table(rows: Sequence[Sequence[str]], path: Path) -> None:
-    """Write figures as CSV, one line a row.
+    """Write figures as CSV, one line per row.
 
     Raises:
         OutputError: the file cannot be written; an old one is then untouched.
@@ -67,7 +67,7 @@ def save_table(rows: Sequence[Sequence[str]], path: Path) -> None:
     write_text(path, buffer.getvalue())
 
 
-def svg_of(picture: Picture) -> bytes:
+def svg_of(image: PlotImage) -> bytes:
     """The plot as SVG.
 
     The generator's resolution must be the screen's logical one, or tick labels are misplaced.
@@ -75,36 +75,36 @@ def svg_of(picture: Picture) -> bytes:
     buffer = _open_buffer()
     generator = QSvgGenerator()
     generator.setOutputDevice(buffer)
-    generator.setSize(picture.size)
-    generator.setViewBox(QRect(QRect().topLeft(), picture.size))
-    generator.setResolution(picture.view.logicalDpiX())
-    generator.setTitle(picture.title)
-    generator.setDescription(picture.summary)
+    generator.setSize(image.size)
+    generator.setViewBox(QRect(QRect().topLeft(), image.size))
+    generator.setResolution(image.view.logicalDpiX())
+    generator.setTitle(image.title)
+    generator.setDescription(image.summary)
     painter = QPainter(generator)
     try:
-        _paint(picture, painter)
+        _paint(image, painter)
     finally:
         painter.end()
         buffer.close()
     return bytes(buffer.data().data())
 
 
-def image_of(picture: Picture, scale: float = PNG_SCALE) -> QImage:
+def image_of(image: PlotImage, scale: float = PNG_SCALE) -> QImage:
     """The plot as pixels, `scale` times its size on the screen."""
-    image = QImage(picture.size * scale, QImage.Format.Format_ARGB32)
-    image.setDevicePixelRatio(scale)
-    painter = QPainter(image)
+    drawn = QImage(image.size * scale, QImage.Format.Format_ARGB32)
+    drawn.setDevicePixelRatio(scale)
+    painter = QPainter(drawn)
     try:
-        _paint(picture, painter)
+        _paint(image, painter)
     finally:
         painter.end()
-    return image
+    return drawn
 
 
-def png_of(picture: Picture) -> bytes:
+def png_of(image: PlotImage) -> bytes:
     """The plot as PNG."""
     buffer = _open_buffer()
-    QImageWriter(buffer, QByteArray(b"PNG")).write(image_of(picture))
+    QImageWriter(buffer, QByteArray(b"PNG")).write(image_of(image))
     buffer.close()
     return bytes(buffer.data().data())
 
@@ -116,31 +116,31 @@ def _open_buffer() -> QBuffer:
     return buffer
 
 
-def _paint(picture: Picture, painter: QPainter) -> None:
-    theme = picture.theme
-    width = picture.size.width()
+def _paint(image: PlotImage, painter: QPainter) -> None:
+    theme = image.theme
+    width = image.size.width()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.fillRect(QRectF(QPointF(), picture.size.toSizeF()), theme.color("surface"))
+    painter.fillRect(QRectF(QPointF(), image.size.toSizeF()), theme.color("surface"))
     painter.setFont(ui_font(semibold=True))
     painter.setPen(theme.color("text"))
     line = QRectF(_MARGIN, 0, width - 2 * _MARGIN, HEADER_PX)
-    painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, picture.title)
-    left = line.left() + painter.fontMetrics().horizontalAdvance(picture.title) + 10
+    painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, image.title)
+    left = line.left() + painter.fontMetrics().horizontalAdvance(image.title) + 10
     painter.setFont(ui_font(CAPTION_PX))
     painter.setPen(theme.color("muted"))
-    right = _paint_legend(picture, painter, line)
+    right = _paint_legend(image, painter, line)
     room = QRectF(left, 0, max(0.0, right - left), HEADER_PX)
-    text = painter.fontMetrics().elidedText(picture.subtitle, Qt.TextElideMode.ElideRight, int(room.width()))
+    text = painter.fontMetrics().elidedText(image.subtitle, Qt.TextElideMode.ElideRight, int(room.width()))
     painter.drawText(room, Qt.AlignmentFlag.AlignVCenter, text)
-    target = QRectF(_MARGIN, HEADER_PX, picture.view.width(), picture.view.height())
-    picture.view.render(painter, target, picture.view.viewport().rect())
+    target = QRectF(_MARGIN, HEADER_PX, image.view.width(), image.view.height())
+    image.view.render(painter, target, image.view.viewport().rect())
 
 
-def _paint_legend(picture: Picture, painter: QPainter, line: QRectF) -> float:
+def _paint_legend(image: PlotImage, painter: QPainter, line: QRectF) -> float:
     """Squares and names from the right; gives the x where they begin."""
     metrics = painter.fontMetrics()
     x = line.right()
-    for name, colour in reversed(picture.legend):
+    for name, colour in reversed(image.legend):
         x -= metrics.horizontalAdvance(name) + 1
         painter.drawText(QRectF(x, 0, line.right() - x + 1, HEADER_PX), Qt.AlignmentFlag.AlignVCenter, name)
         painter.fillRect(QRectF(x - 14, HEADER_PX / 2 - 4.5, 9, 9), QColor(colour))

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from quantstudio.core.errors import OutputError
 from quantstudio.gui.plots.axes import FigureAxis
-from quantstudio.gui.plots.export import Picture, image_of, save_picture, save_table
+from quantstudio.gui.plots.export import PlotImage, image_of, save_image, save_table
 from quantstudio.gui.plots.figure import Figure, figure_view
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, theme_hub, ui_font
 from quantstudio.gui.widgets.card import Card
@@ -23,7 +23,7 @@ from quantstudio.gui.widgets.legend import Legend
 LEFT_AXIS_PX = 52
 GRID_ALPHA = 0.16
 LABELLED_PX = 180  # a lower card leaves out the names of its axes
-FILTERS = {"svg": "SVG picture (*.svg)", "png": "PNG picture (*.png)", "csv": "Table (*.csv)"}
+FILTERS = {"svg": "SVG image (*.svg)", "png": "PNG image (*.png)", "csv": "Table (*.csv)"}
 
 
 class Plot(Card):
@@ -31,7 +31,7 @@ class Plot(Card):
 
     Signals:
         action_asked(): the button of the empty state was pressed.
-        export_failed(OutputError): a picture could not be written.
+        export_failed(OutputError): an image could not be written.
     """
 
     action_asked = Signal()
@@ -169,10 +169,10 @@ class Plot(Card):
         """Show everything again after zooming."""
         self.item.getViewBox().autoRange()
 
-    def picture(self) -> Picture:
+    def image(self) -> PlotImage:
         """What an export writes."""
         theme = current_theme()
-        return Picture(
+        return PlotImage(
             view=self.view,
             title=self.title.text(),
             subtitle=self.subtitle.text(),
@@ -191,7 +191,7 @@ class Plot(Card):
             if path.suffix.lower() == ".csv":
                 save_table(self.figures_table(), path)
             else:
-                save_picture(self.picture(), path)
+                save_image(self.image(), path)
         except OutputError as error:
             self.export_failed.emit(error)
 
@@ -204,7 +204,7 @@ class Plot(Card):
             ("Save as SVG…", self._on_save_svg),
             ("Save as PNG…", self._on_save_png),
             *table,
-            ("Copy picture", self._on_copy_picture),
+            ("Copy image", self._on_copy_image),
             ("Copy as text", self._on_copy_text),
             ("Show everything", self.reset_view),
         ):
@@ -239,8 +239,8 @@ class Plot(Card):
     def _on_path_chosen(self, path: str) -> None:
         self.save(Path(path))
 
-    def _on_copy_picture(self) -> None:
-        QGuiApplication.clipboard().setImage(image_of(self.picture()))
+    def _on_copy_image(self) -> None:
+        QGuiApplication.clipboard().setImage(image_of(self.image()))
 
     def _on_copy_text(self) -> None:
         QGuiApplication.clipboard().setText(f"{self.title.text()}: {self.summary}")

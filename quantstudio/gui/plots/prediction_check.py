@@ -27,7 +27,7 @@ AIR = 0.08
 
 
 class PredictionCheckPlot(Plot):
-    """A dot a variant: predicted along, measured up. On the diagonal both are the same."""
+    """One dot per variant: predicted along, measured up. On the diagonal both are the same."""
 
     def __init__(self, name: str = "prediction_check", parent: QWidget | None = None) -> None:
         super().__init__(

@@ -19,7 +19,7 @@ from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme
 
 LEFT_PX = 96
-ROW_LEAST_PX = 12
+ROW_MIN_PX = 12
 _NAME_ROOM_PX = 8
 _LEVELS = 256
 _SWATCHES = (0.0, 0.5, 1.0)
@@ -34,7 +34,7 @@ _WHEEL_NOTCH = 120
 
 
 class ClassAxis(FigureAxis):
-    """Class names, one a row."""
+    """Class names, one per row."""
 
     def __init__(self) -> None:
         super().__init__("left")
@@ -264,7 +264,7 @@ class ClassSensitivityPlot(Plot):
     def _rows_seen(self) -> int:
         """Classes that fit at a readable height."""
         height = self.item.getViewBox().height()
-        return max(1, min(len(self._classes), int(height / ROW_LEAST_PX)))
+        return max(1, min(len(self._classes), int(height / ROW_MIN_PX)))
 
     def _set_rows(self) -> None:
         seen = self._rows_seen()

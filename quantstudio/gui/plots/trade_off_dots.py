@@ -17,7 +17,7 @@ TRIED_PX = 10
 STACK_PX = 8  # by which a dot is larger than the one that covers it
 SAME_PLACE = 0.012  # of the range shown
 # Points lost up to which dots are in the first view, whatever the variants lose.
-LEAST_SPAN = 1.5
+MIN_SPAN = 1.5
 # FP32 that costs this many times what the rest does is left to the line at its level.
 FAR_BASE = 1.6
 FRONT_SERIES = 2  # of the theme's series
@@ -123,7 +123,7 @@ def worth_showing(points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
         return list(points)
     best = max(p.quality.value for p in points)
     losses = [best - p.quality.value for p in points if p.role in (DotRole.VARIANT, DotRole.CHOSEN)]
-    span = max(LEAST_SPAN, *losses) if losses else LEAST_SPAN
+    span = max(MIN_SPAN, *losses) if losses else MIN_SPAN
     near = [p for p in points if best - p.quality.value <= span]
     costs = [p.cost.value for p in near if not p.is_base]
     return [p for p in near if not p.is_base or p.cost.value <= FAR_BASE * max(costs, default=p.cost.value)]

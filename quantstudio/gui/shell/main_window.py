@@ -95,7 +95,7 @@ class MainWindow(QMainWindow):
         self.views.toggle(name)
 
     def show_plots(self) -> None:
-        """Put the views that draw into the pages, one a turn of the event loop: the window stays usable.
+        """Put the views that draw into the pages, one per turn of the event loop: the window stays usable.
 
         Importing what they draw with takes a third of a second: another thread does it.
         """

@@ -137,7 +137,7 @@ class Views(QObject):
             self._window.resizeDocks([self.left_dock], [width], Qt.Orientation.Horizontal)
 
     def build_next(self) -> None:
-        """Build what draws, one a turn of the event loop: the window stays usable."""
+        """Build what draws, one per turn of the event loop: the window stays usable."""
         if not isValid(self) or not self._late:
             return
         view = self._late.pop(0)

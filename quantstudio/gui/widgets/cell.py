@@ -14,7 +14,7 @@ PADDING = 8
 
 
 class CellDelegate(QStyledItemDelegate):
-    """Paints selection and stripes as the style does, then the cell's own picture."""
+    """Paints selection and stripes as the style does, then what the cell shows."""
 
     @override
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
@@ -32,4 +32,4 @@ class CellDelegate(QStyledItemDelegate):
 
     @abstractmethod
     def paint_cell(self, painter: QPainter, rect: QRectF, option: QStyleOptionViewItem, index: Index) -> None:
-        """Draw the cell's own picture into `rect`."""
+        """Draw what the cell shows into `rect`."""

@@ -7,7 +7,7 @@ from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QLabel, QSizePolicy, QWidget
 from typing_extensions import override
 
-_FEWEST_LETTERS = 5
+_MIN_LETTERS = 5
 
 
 class ElidedLabel(QLabel):
@@ -39,7 +39,7 @@ class ElidedLabel(QLabel):
         fitting = next((w for w in wordings if metrics.horizontalAdvance(w) <= room), wordings[-1])
         shown = metrics.elidedText(fitting, self._mode, room)
         # A stump of two or three letters tells nothing; the tooltip has the whole.
-        return shown if shown == fitting or len(shown) > _FEWEST_LETTERS else ""
+        return shown if shown == fitting or len(shown) > _MIN_LETTERS else ""
 
     @override
     def setText(self, text: str) -> None:

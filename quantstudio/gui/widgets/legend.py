@@ -12,7 +12,7 @@ from typing_extensions import override
 SQUARE = 9
 _INNER = 5
 _BETWEEN = 12
-_NAME_LEAST = 14
+_NAME_MIN = 14
 
 
 class Legend(QWidget):
@@ -55,7 +55,7 @@ class Legend(QWidget):
     def minimumSizeHint(self) -> QSize:
         # Long names give way before they hold the whole window open.
         hint = self.sizeHint()
-        least = (SQUARE + _INNER + _NAME_LEAST + _BETWEEN) * len(self._entries)
+        least = (SQUARE + _INNER + _NAME_MIN + _BETWEEN) * len(self._entries)
         return QSize(min(hint.width(), least), hint.height())
 
     def _rooms(self, metrics: QFontMetrics) -> list[int]:

@@ -1,4 +1,4 @@
-"""Redraws a view once for any number of changes in a row, one view a turn, and none that nobody sees."""
+"""Redraws a view once for any number of changes in a row, one view per turn, and none that nobody sees."""
 
 from __future__ import annotations
 

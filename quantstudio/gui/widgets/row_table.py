@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 Column = TypeVar("Column", bound=IntEnum)
 ROW_PX = 30
-NAME_LEAST_PX = 128
+NAME_MIN_PX = 128
 
 
 def row_table(name: str, title: str, model: QAbstractItemModel, widths: Mapping[Column, int]) -> QTableView:
@@ -49,7 +49,7 @@ def fit_columns(
     """Hide columns, in the order they give way, until the rest fits beside the name."""
     shown = dict(widths)
     for column in giving_way:
-        if sum(shown.values()) > room - NAME_LEAST_PX - 14:
+        if sum(shown.values()) > room - NAME_MIN_PX - 14:
             shown.pop(column)
     for column in widths:
         table.setColumnHidden(column, column not in shown)

@@ -40,12 +40,12 @@ SIZES = "sizes"
 FLIPS = "flips"
 GAP = 8
 WIDE_PX = 860  # below it the table takes the whole width, and the plots share a row
-LEAST_PX = 520
+MIN_PX = 520
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
 METRIC_PX = 146
 SAMPLE_PX = 92
-COLUMN_LEAST_PX = 106  # an interval of differences in semibold
+COLUMN_MIN_PX = 106  # an interval of differences in semibold
 
 
 class ComparePanel(QWidget):
@@ -101,7 +101,7 @@ class ComparePanel(QWidget):
         self.card.add_to_header(self.choose)
         self.table = _table("compare.table", "Comparison of the variants")
         self.table.setModel(self.model)
-        self.table.horizontalHeader().setMinimumSectionSize(COLUMN_LEAST_PX)
+        self.table.horizontalHeader().setMinimumSectionSize(COLUMN_MIN_PX)
         self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         # The metrics stand in the header of the rows: they stay while many variants scroll.
         rows = self.table.verticalHeader()
@@ -164,7 +164,7 @@ class ComparePanel(QWidget):
         self._grid.setRowStretch(0, 6)
         self._grid.setRowStretch(1, 5)
         # Its own minimum: what the cards would like must not take the layer table's room.
-        self.setMinimumWidth(LEAST_PX)
+        self.setMinimumWidth(MIN_PX)
         self._is_wide: bool | None = None
         self._arrange(is_wide=False)
 
@@ -235,7 +235,7 @@ class ComparePanel(QWidget):
         is_flattering = has_any and self._session.is_measured_on_calibration
         what = "Accuracy" if any(v.result.metrics for v in measured if v.result is not None) else "Agreement"
         self.caution.set_wordings(
-            f"{what} {ON_CALIBRATION}, which flatters the variants", f"{what} {ON_CALIBRATION}"
+            f"{what} {ON_CALIBRATION}, which biases it upwards", f"{what} {ON_CALIBRATION}"
         )
         self.caution.setVisible(is_flattering)
         self.model.set_variants(self.shown, on_calibration=is_flattering)

@@ -22,7 +22,7 @@ class FlipColumn(IntEnum):
 
 
 class FlipTableModel(QAbstractTableModel):
-    """One row a sample the base gets right (or answers otherwise) and the variant does not."""
+    """One row per sample that the base gets right (or answers otherwise) and the variant does not."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)

@@ -31,7 +31,7 @@ from quantstudio.gui.wording import window_hint
 from quantstudio.jobs.rows import JobRow
 from quantstudio.project.references import is_callable_name
 
-MOST_SAMPLES = 100_000_000
+MAX_SAMPLES = 100_000_000
 EXAMPLE = "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW"
 
 
@@ -47,7 +47,7 @@ class DataFields(QWidget):
         self.path = PathEdit(spec.path if spec else "", self)
         self.path.setObjectName(f"data.{key}.path")
         self.path.setAccessibleName(f"{title}: file, folder or module:callable")
-        self.path.setPlaceholderText("images.npz, a folder with one subfolder a class, or module:callable")
+        self.path.setPlaceholderText("images.npz, a folder with one subfolder per class, or module:callable")
         self.transform = QLineEdit(spec.transform.text if spec else "", self)
         self.transform.setObjectName(f"data.{key}.transform")
         self.transform.setAccessibleName(f"{title}: transform")
@@ -55,7 +55,7 @@ class DataFields(QWidget):
         self.samples = QSpinBox(self)
         self.samples.setObjectName(f"data.{key}.samples")
         self.samples.setAccessibleName(f"{title}: samples, 0 for all")
-        self.samples.setRange(0, MOST_SAMPLES)
+        self.samples.setRange(0, MAX_SAMPLES)
         self.samples.setSpecialValueText("all")
         self.samples.setGroupSeparatorShown(True)
         self.samples.setValue(spec.samples if spec else 0)

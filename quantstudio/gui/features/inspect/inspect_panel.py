@@ -29,7 +29,7 @@ CHANNELS = "channels"
 BITS = "bits"
 GAP = 8
 THREE_COLUMNS_PX = 1080
-TOP_LEAST_PX = 520
+TOP_MIN_PX = 520
 # Which of the plots is redrawn first when several changed; the key figures come before them.
 HISTOGRAM_TURN, BITS_TURN, CHANNELS_TURN = 1, 2, 3
 TITLES = {WEIGHTS: "Weight distribution", ACTIVATIONS: "Activation distribution"}
@@ -73,7 +73,7 @@ class InspectPanel(QWidget):
             self._switches.append(switch)
         self.top = QWidget()
         # Its own minimum: that of three plots side by side would keep the window from getting narrow again.
-        self.top.setMinimumWidth(TOP_LEAST_PX)
+        self.top.setMinimumWidth(TOP_MIN_PX)
         row = QHBoxLayout(self.top)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(GAP)

@@ -1,4 +1,4 @@
-"""Every job of this sitting with its progress, time left, result or error, and a way to stop it."""
+"""Every job of this session with its progress, time left, result or error, and a way to stop it."""
 
 from __future__ import annotations
 

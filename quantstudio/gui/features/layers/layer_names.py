@@ -9,7 +9,7 @@ LONG = 32  # characters; shorter names fit as they are
 SEPARATOR = "/"
 
 
-def told_apart(names: Sequence[str]) -> dict[str, str]:
+def short_names(names: Sequence[str]) -> dict[str, str]:
     """Names without the path parts that all of them begin or end with.
 
     Args:

@@ -1,4 +1,4 @@
-"""The layer table: one row a layer, everything known of it."""
+"""The layer table: one row per layer, everything known of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from quantstudio.gui.facts.layer_facts import (
     type_text,
     weight_sqnr_db,
 )
-from quantstudio.gui.features.layers.layer_names import told_apart
+from quantstudio.gui.features.layers.layer_names import short_names
 from quantstudio.gui.plots.sensitivity_scale import (
     SensitivityScale,
     direction_words,
@@ -142,7 +142,7 @@ class LayerTableModel(QAbstractTableModel):
     def order_by(self, column: LayerColumn, *, is_descending: bool) -> None:
         """Put the rows in the order of a column.
 
-        A proxy that sorts asks for two values a comparison: fourteen thousand calls for 500 layers.
+        A proxy that sorts asks for two values per comparison: fourteen thousand calls for 500 layers.
         """
         self._order = (column, is_descending)
         self.layoutAboutToBeChanged.emit()
@@ -191,7 +191,7 @@ class LayerTableModel(QAbstractTableModel):
 
     @override
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        # Asked some fifteen hundred times a repaint: the common roles come first, the rest leaves early.
+        # Asked some fifteen hundred times per repaint: the common roles come first, the rest leaves early.
         if role in _NEVER or not index.isValid():
             return None
         row, column = index.row(), index.column()
@@ -376,7 +376,7 @@ class LayerTableModel(QAbstractTableModel):
         model = self._session.model
         self._layers = model.layers if model is not None else ()
         self._numbers = {layer.name: number for number, layer in enumerate(self._layers)}
-        self._short_names = told_apart([layer.name for layer in self._layers])
+        self._short_names = short_names([layer.name for layer in self._layers])
         self._sparks.clear()
         self._read_recipe()
         self._read_build()

@@ -23,7 +23,7 @@ from quantstudio.gui.features.layers.sparkline import SparklineDelegate
 from quantstudio.gui.session import PrecisionKey
 
 ROW_PX = 28
-NAME_LEAST_PX = 132
+NAME_MIN_PX = 132
 WIDTHS = {
     LayerColumn.NUMBER: 46,
     LayerColumn.TYPE: 88,
@@ -119,7 +119,7 @@ class LayerTableView(QTableView):
 
     def fit_columns(self) -> None:
         """Hide columns, least needed first, until the names have room; a choice of the user stands."""
-        room = self.viewport().width() - NAME_LEAST_PX
+        room = self.viewport().width() - NAME_MIN_PX
         shown = {c: self._chosen.get(c, True) for c in WIDTHS}
         for column in GIVING_WAY:
             if sum(WIDTHS[c] for c, is_shown in shown.items() if is_shown) <= room:

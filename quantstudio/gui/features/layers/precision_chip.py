@@ -15,7 +15,7 @@ from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, ui_font
 from quantstudio.gui.widgets.cell import CellDelegate, Index
 
 CHIP_HEIGHT = 18
-CHIP_LEAST_WIDTH = 44
+CHIP_MIN_WIDTH = 44
 _SIDE = 7
 _STORED_SIDE = 4
 _ARROW = 12
@@ -85,7 +85,7 @@ class PrecisionChipDelegate(CellDelegate):
             state & (QStyle.StateFlag.State_MouseOver | QStyle.StateFlag.State_Selected)
         )
         side = _STORED_SIDE if layer.stored_as else _SIDE
-        width = max(CHIP_LEAST_WIDTH, QFontMetrics(font).horizontalAdvance(text) + 2 * side)
+        width = max(CHIP_MIN_WIDTH, QFontMetrics(font).horizontalAdvance(text) + 2 * side)
         width += _ARROW if shows_arrow else 0
         chip = QRectF(
             rect.left() + 6, rect.center().y() - CHIP_HEIGHT / 2, min(width, rect.width() - 8), CHIP_HEIGHT

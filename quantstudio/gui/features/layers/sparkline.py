@@ -21,16 +21,16 @@ _Key = tuple[str, str, int, int, float]
 
 
 class SparklineDelegate(CellDelegate):
-    """Draws `SPARK_ROLE`; pictures are kept by layer, theme, size and device pixel ratio."""
+    """Draws `SPARK_ROLE`; images are kept by layer, theme, size and device pixel ratio."""
 
     def __init__(self, parent: object = None) -> None:
         super().__init__(parent)  # type: ignore[arg-type]
-        self._pictures: OrderedDict[_Key, tuple[NDArray[np.float64], QPixmap]] = OrderedDict()
+        self._images: OrderedDict[_Key, tuple[NDArray[np.float64], QPixmap]] = OrderedDict()
 
     @property
     def kept(self) -> int:
         """Pictures in the cache."""
-        return len(self._pictures)
+        return len(self._images)
 
     @override
     def paint_cell(self, painter: QPainter, rect: QRectF, option: QStyleOptionViewItem, index: Index) -> None:
@@ -43,29 +43,29 @@ class SparklineDelegate(CellDelegate):
         box = rect.adjusted(PADDING, 4, -PADDING, -4)
         ratio = painter.device().devicePixelRatioF()
         key = (index.data(LAYER_ROLE).name, theme.name, int(box.width()), int(box.height()), ratio)
-        painter.drawPixmap(box.topLeft(), self._picture(key, heights, theme))
+        painter.drawPixmap(box.topLeft(), self._image(key, heights, theme))
 
-    def _picture(self, key: _Key, heights: NDArray[np.float64], theme: Theme) -> QPixmap:
-        found = self._pictures.get(key)
+    def _image(self, key: _Key, heights: NDArray[np.float64], theme: Theme) -> QPixmap:
+        found = self._images.get(key)
         if found is not None and found[0] is heights:
-            self._pictures.move_to_end(key)
+            self._images.move_to_end(key)
             return found[1]
         _, _, width, height, ratio = key
-        picture = draw_sparkline(heights, max(width, 1), max(height, 1), ratio, theme)
-        self._pictures[key] = (heights, picture)
-        if len(self._pictures) > _KEPT:
-            self._pictures.popitem(last=False)
-        return picture
+        image = draw_sparkline(heights, max(width, 1), max(height, 1), ratio, theme)
+        self._images[key] = (heights, image)
+        if len(self._images) > _KEPT:
+            self._images.popitem(last=False)
+        return image
 
 
 def draw_sparkline(
     heights: NDArray[np.float64], width: int, height: int, ratio: float, theme: Theme
 ) -> QPixmap:
     """Heights from 0 to 1 as a filled line, `width` by `height` device-independent pixels."""
-    picture = QPixmap(round(width * ratio), round(height * ratio))
-    picture.setDevicePixelRatio(ratio)
-    picture.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(picture)
+    image = QPixmap(round(width * ratio), round(height * ratio))
+    image.setDevicePixelRatio(ratio)
+    image.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(image)
     try:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         xs = (np.arange(len(heights)) + 0.5) / len(heights) * width
@@ -89,4 +89,4 @@ def draw_sparkline(
         painter.drawPolyline(QPolygonF(line))
     finally:
         painter.end()
-    return picture
+    return image

@@ -192,7 +192,7 @@ class KeyFiguresPanel(QWidget):
     def _set_quality(
         self, value: str, *, delta: str, tag: str, detail: str, tone: Tone = Tone.NEUTRAL, more: str = ""
     ) -> None:
-        """The figure, and where it flatters, that it does."""
+        """The figure, and where it is biased upwards, that it is."""
         is_flattering = self._session.is_measured_on_calibration
         self.quality_card.set_figure(
             value,

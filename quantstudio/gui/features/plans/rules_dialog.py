@@ -32,7 +32,7 @@ from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
 CUSTOM = "custom"
-MOST_SHOWN = 500
+MAX_SHOWN = 500
 _TYPES = ", "
 _WIDTHS = {1: 104, 2: 104}
 
@@ -256,7 +256,7 @@ class RulesDialog(Dialog):
         self.preview.clear()
         faint = current_theme().color("muted")
         items = []
-        for match in found[:MOST_SHOWN]:
+        for match in found[:MAX_SHOWN]:
             item = QTreeWidgetItem((match.layer.name, match.layer.op_type, match.becomes))
             for column in range(3):
                 if not match.is_decided:

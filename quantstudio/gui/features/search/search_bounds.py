@@ -14,7 +14,7 @@ from quantstudio.workspace.search_terms import DEFAULT_DROP_POINTS
 _KILO, _MEGA = 1e3, 1e6
 _LARGE_BYTES = 2_000_000
 _WIDEST_DROP = 5.0
-_MOST_BITS = 8.0
+_MAX_BITS = 8.0
 
 
 def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
@@ -34,12 +34,12 @@ def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
         Bound(
             "average_bits",
             "Average bits",
-            "Mean bits a weight, over all weights that can be quantized",
+            "Mean bits per weight, over all weights that can be quantized",
             "bits",
             low=2.0,
-            high=_MOST_BITS,
+            high=_MAX_BITS,
             usual=5.0,
-            marks=tuple((float(p.bits), p.value.upper()) for p in known if p.bits <= _MOST_BITS),
+            marks=tuple((float(p.bits), p.value.upper()) for p in known if p.bits <= _MAX_BITS),
         ),
         Bound(
             "max_share_above_8",

@@ -60,7 +60,7 @@ class SearchPanel(BudgetPanel):
         hide.clicked.connect(self.closed)
         self.add_to_header(hide)
         self._build_dial()
-        self._build_outlook()
+        self._build_references()
         self._build_verdict()
         self._build_foot()
         self._connect()
@@ -147,16 +147,16 @@ class SearchPanel(BudgetPanel):
         inside.setAutoFillBackground(False)
         self.add(scroll)
 
-    def _build_outlook(self) -> None:
-        self.outlook: list[tuple[QLabel, ElidedLabel]] = []
+    def _build_references(self) -> None:
+        self.reference_rows: list[tuple[QLabel, ElidedLabel]] = []
         box = QVBoxLayout()
         box.setSpacing(2)
         head = QHBoxLayout()
-        self.outlook_title = QLabel("One precision everywhere")
-        self.outlook_title.setProperty("role", "caption")
-        self.outlook_tag = Tag(PREDICTED)
-        head.addWidget(self.outlook_title, 1)
-        head.addWidget(self.outlook_tag)
+        self.reference_title = QLabel("One precision everywhere")
+        self.reference_title.setProperty("role", "caption")
+        self.reference_tag = Tag(PREDICTED)
+        head.addWidget(self.reference_title, 1)
+        head.addWidget(self.reference_tag)
         box.addLayout(head)
         for precision in _SHOWN:
             line = QHBoxLayout()
@@ -168,7 +168,7 @@ class SearchPanel(BudgetPanel):
             line.addWidget(mark)
             line.addWidget(text, 1)
             box.addLayout(line)
-            self.outlook.append((mark, text))
+            self.reference_rows.append((mark, text))
         self.body.addLayout(box)
 
     def _build_verdict(self) -> None:
@@ -249,7 +249,7 @@ class SearchPanel(BudgetPanel):
         )
         self.keep.setToolTip(", ".join(list(by_hand)[:12]) or "No layer of this plan was set by itself")
         self.judge.setEnabled(session.test_data is not None)
-        self._show_outlook()
+        self._show_references()
         self._show_verdict()
         self._show_foot()
 
@@ -267,12 +267,12 @@ class SearchPanel(BudgetPanel):
         for bound in self._bounds:
             self.rows[bound.key].set_bound(bound)
 
-    def _show_outlook(self) -> None:
+    def _show_references(self) -> None:
         known = {one.precision: one for one in self._references}
         budget = self.budget
-        self.outlook_title.setVisible(bool(known))
-        self.outlook_tag.setVisible(bool(known))
-        for precision, (mark, text) in zip(_SHOWN, self.outlook, strict=True):
+        self.reference_title.setVisible(bool(known))
+        self.reference_tag.setVisible(bool(known))
+        for precision, (mark, text) in zip(_SHOWN, self.reference_rows, strict=True):
             reference = known.get(precision)
             mark.setVisible(reference is not None)
             text.setVisible(reference is not None)
@@ -358,7 +358,7 @@ class SearchPanel(BudgetPanel):
     # What the user does.
 
     def _on_terms_changed(self) -> None:
-        self._show_outlook()
+        self._show_references()
         self._show_foot()
         self.terms_changed.emit()
 
@@ -391,4 +391,4 @@ class SearchPanel(BudgetPanel):
             self.set_budget(found.budget)
 
     def _on_theme_changed(self, _theme: object) -> None:
-        self._show_outlook()
+        self._show_references()

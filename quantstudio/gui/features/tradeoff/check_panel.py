@@ -13,7 +13,7 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 
-LEAST_VARIANTS = 1
+MIN_VARIANTS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class CheckPanel(QWidget):
     """The plot with a choice of the figure.
 
     Signals:
-        export_failed(OutputError): a picture could not be written.
+        export_failed(OutputError): an image could not be written.
     """
 
     export_failed = Signal(object)
@@ -67,7 +67,7 @@ class CheckPanel(QWidget):
         figure = Figure(self.figure.current)
         shown = _FIGURES[figure]
         points = [p for p in self._session.prediction_points(figure) if not shown.is_log or _is_positive(p)]
-        if len(points) < LEAST_VARIANTS:
+        if len(points) < MIN_VARIANTS:
             self._show_empty()
             return
         self.plot.show_points(

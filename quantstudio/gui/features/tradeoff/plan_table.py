@@ -45,7 +45,7 @@ class PlanColumn(IntEnum):
 _HEADERS = ("Plan", "Change", "Bits", "Packed", "File", "Time", "KL", "Figures")
 _TIPS = {
     PlanColumn.CHANGE: "Points lost or won against FP32 on the same samples",
-    PlanColumn.BITS: "Mean bits a weight",
+    PlanColumn.BITS: "Mean bits per weight",
     PlanColumn.PACKED: "Parameters with their weights packed to their bits",
     PlanColumn.FILE: "The ONNX file: 2 to 7 bit weights lie in INT8 there, which runs at INT8 speed",
     PlanColumn.LATENCY: "Time over FP32 time",

@@ -131,10 +131,10 @@ class TradeoffPanel(QWidget):
         splitter.setObjectName("tradeoff.splitter")
         splitter.setHandleWidth(8)
         splitter.setChildrenCollapsible(False)
-        self.pictures = QStackedWidget()
-        self.pictures.addWidget(self.plot)
-        self.pictures.addWidget(self.check)
-        splitter.addWidget(self.pictures)
+        self.plots = QStackedWidget()
+        self.plots.addWidget(self.plot)
+        self.plots.addWidget(self.check)
+        splitter.addWidget(self.plots)
         splitter.addWidget(self.card)
         splitter.setSizes([320, 210])
         splitter.setStretchFactor(0, 3)
@@ -340,7 +340,7 @@ class TradeoffPanel(QWidget):
         self._load(self._chosen(), as_plan=True)
 
     def _on_view_chosen(self, key: str) -> None:
-        self.pictures.setCurrentWidget(self.check if key == CHECK else self.plot)
+        self.plots.setCurrentWidget(self.check if key == CHECK else self.plot)
         self.cost.setEnabled(key == TRADE_OFF)
 
     def _on_rows_chosen(self, key: str) -> None:

@@ -61,7 +61,7 @@ class TradeoffPoints:
             Cost.SIZE: f"Model size ({unit})",
             Cost.PACKED: f"Packed weights ({unit})",
             Cost.LATENCY: "Latency p50 (ms)",
-            Cost.BITS: "Average bits a weight",
+            Cost.BITS: "Average bits per weight",
         }[self._cost]
 
     @property

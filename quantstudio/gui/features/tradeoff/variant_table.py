@@ -45,7 +45,7 @@ _HEADERS = ("Variant", "Accuracy", "Change", "Size", "Latency p50", "Speed-up", 
 
 
 class VariantTableModel(QAbstractTableModel):
-    """One row a variant, the FP32 model first."""
+    """One row per variant, the FP32 model first."""
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)

@@ -37,7 +37,7 @@ def pixmap(name: str, color: str, size: int, ratio: float = 1.0) -> QPixmap:
         name: Icon name.
         color: #RRGGBB.
         size: Edge in device-independent pixels.
-        ratio: Device pixels a device-independent pixel.
+        ratio: Device pixels per device-independent pixel.
     """
     renderer = QSvgRenderer(QByteArray(svg_source(name, color).encode()))
     made = QPixmap(round(size * ratio), round(size * ratio))
