@@ -15,6 +15,7 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, format_bytes, format_shape, print_table, write_json
 from quantstudio.core.layers import LayerInfo, ModelSummary
+from quantstudio.core.schemes import listed_schemes
 
 
 def command(
@@ -79,5 +80,5 @@ def _row(index: int, layer: LayerInfo) -> tuple[str, ...]:
         format_bytes(layer.weight_bytes),
         "—" if layer.macs is None else f"{layer.macs:,}",
         f"{layer.share:.1%}",
-        ", ".join(layer.schemes) if layer.quantizable else f"fp32 only: {layer.reason}",
+        listed_schemes(layer.schemes) if layer.quantizable else f"fp32 only: {layer.reason}",
     )

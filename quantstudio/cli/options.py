@@ -13,8 +13,8 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, ModelLoadError, OutputError, RecipeError
 from quantstudio.core.files import file_digest
-from quantstudio.core.precision import NAMED_SCHEMES
 from quantstudio.core.recipe import LayerRule
+from quantstudio.core.schemes import NAMED_SCHEMES, named_scheme
 from quantstudio.project.recipe_file import ModelSource
 from quantstudio.project.references import is_callable_name
 
@@ -136,11 +136,15 @@ def layer_rule(option: str, text: str) -> LayerRule:
         RecipeError: it is not PATTERN=SCHEME, or there is no such scheme.
     """
     pattern, equals, name = text.rpartition("=")
-    if not equals or name not in NAMED_SCHEMES:
+    try:
+        scheme = named_scheme(name) if equals else None
+    except RecipeError:
+        scheme = None
+    if scheme is None:
         raise RecipeError(
             f"{option} {text!r} is not PATTERN=SCHEME", hint=f"Schemes: {', '.join(NAMED_SCHEMES)}"
         )
-    return LayerRule(NAMED_SCHEMES[name], (pattern,))
+    return LayerRule(scheme, (pattern,))
 
 
 def model_source(model: str, factory: str) -> ModelSource:

@@ -31,16 +31,15 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.files import file_digest, written_together
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import NAMED_SCHEMES
 from quantstudio.core.recipe import (
-    TARGETS,
     CalibrationSettings,
     RangeMethod,
     Recipe,
-    is_legal,
     uniform_recipe,
 )
 from quantstudio.core.results import BuildResult
+from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, listed_schemes, preset_scheme
+from quantstudio.core.target import DEFAULT_TARGET, target_named, targets
 from quantstudio.project.recipe_file import (
     DataSource,
     OutputSource,
@@ -50,11 +49,9 @@ from quantstudio.project.recipe_file import (
     write_recipe_file,
 )
 
-PRESETS = ("static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4", "float16", "auto")
-
 _SET_HELP = (
     'Scheme of the layers that match, such as "stem*=fp32"; may be given again, the last match wins. '
-    f"Schemes: {', '.join(NAMED_SCHEMES)}."
+    f"Schemes: {listed_schemes(NAMED_SCHEMES)}."
 )
 
 
@@ -66,7 +63,8 @@ def command(
         str,
         typer.Option(
             "--preset",
-            help=f"One of {', '.join(PRESETS)}. auto, the default, measures candidates and keeps the best.",
+            help="auto, the default, measures candidates and keeps the best; or a scheme for every layer "
+            f"that can have it: {listed_schemes(NAMED_SCHEMES)}.",
         ),
     ] = "",
     recipe: Annotated[
@@ -86,7 +84,14 @@ def command(
             "--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."
         ),
     ] = "",
-    target: Annotated[str, typer.Option("--target", help="Hardware to quantize for.")] = TARGETS[0],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            help=f"What to quantize for; default: what the recipe says, or {DEFAULT_TARGET.name}. "
+            + " ".join(f"{one.name}: {one.text}." for one in targets()),
+        ),
+    ] = "",
     statistics: StatisticsOption = "",
     samples: Annotated[
         int | None,
@@ -113,7 +118,7 @@ def command(
     settings = _calibration(method, samples, chosen.calibration if chosen and recipe else None)
     spec = data_json(data, transform, trust=trust) if data else None
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
-    _check_rules(rules or [], summary.layers)
+    _check_rules(rules or [], summary.layers, chosen.target if chosen is not None else target)
     if chosen is not None:
         chosen = replace(chosen, calibration=settings)
     # Both or none: a new model beside an old recipe could not be told from what the recipe made.
@@ -122,7 +127,8 @@ def command(
             quantize,
             graph_path=summary.graph_path,
             recipe=to_json(chosen) if chosen is not None else None,
-            preset="" if chosen is not None else preset or "auto",
+            preset="" if chosen is not None else preset or AUTO,
+            target=target or DEFAULT_TARGET.name,
             statistics=statistics,
             data=spec,
             calibration=to_json(settings),
@@ -149,28 +155,29 @@ def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | N
     Raises:
         RecipeError: options contradict each other or name what is not known.
     """
-    if target not in TARGETS:
-        raise RecipeError(f"unknown target {target!r}", hint=f"Known targets: {', '.join(TARGETS)}")
+    if target:
+        target_named(target)
     if path and preset:
         raise RecipeError("both a recipe and a preset", hint="Give --recipe or --preset, not both")
-    if preset and preset not in PRESETS:
-        raise RecipeError(f"unknown preset {preset!r}", hint=f"Choose one of {', '.join(PRESETS)}")
+    uniform = preset_scheme(preset) if preset not in ("", AUTO) else None
     chosen = read_recipe_file(Path(path)).recipe if path else None
+    if chosen is not None and target:
+        chosen = replace(chosen, target=target)
     if not rules:
         return chosen
     if chosen is None:
-        if preset in ("", "auto"):
+        if uniform is None:
             raise RecipeError(
                 "--set needs a recipe or a preset of one precision to start from",
                 hint="Give --preset static-int8, or --recipe R.json",
             )
-        chosen = uniform_recipe("fp16" if preset == "float16" else preset)
+        chosen = replace(uniform_recipe(uniform), target=target or DEFAULT_TARGET.name)
     for text in rules:
         chosen = chosen.with_rule(layer_rule("--set", text))
     return chosen
 
 
-def _check_rules(rules: list[str], layers: Sequence[LayerInfo]) -> None:
+def _check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> None:
     """A pattern given by hand that does nothing is a mistake: in a recipe for any model it is not."""
     for text in rules:
         rule = layer_rule("--set", text)
@@ -180,11 +187,12 @@ def _check_rules(rules: list[str], layers: Sequence[LayerInfo]) -> None:
                 f"--set {text!r} matches no layer",
                 hint="Run `quantstudio inspect MODEL` for the layer names",
             )
-        if matched and not any(is_legal(layer, rule.scheme) for layer in matched):
-            can = sorted({name for layer in matched for name in layer.schemes})
+        on_target = target_named(target or DEFAULT_TARGET.name)
+        if matched and not any(on_target.support(layer, rule.scheme).is_legal for layer in matched):
+            can = [n for n in NAMED_SCHEMES if any(n in on_target.schemes(layer) for layer in matched)]
             raise RecipeError(
                 f"--set {text!r}: no layer it matches can be {rule.scheme.label}",
-                hint=f"They can be: {', '.join(can) or 'fp32'}",
+                hint=f"They can be: {listed_schemes(can)}",
             )
 
 

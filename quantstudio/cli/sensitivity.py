@@ -24,7 +24,11 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, print_table, write_json
 from quantstudio.core.codec import to_json
+from quantstudio.core.precision import Precision, activation_formats, weight_formats
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
+
+_WEIGHTS = [row.name for row in weight_formats() if row != Precision.FP32]
+_INPUTS = [row.sensitivity_name for row in activation_formats() if row.is_static]
 
 
 def command(
@@ -50,9 +54,9 @@ def command(
         typer.Option(
             "--precisions",
             metavar="P,P,...",
-            help="Weights: fp16, int8, int6, int4, int3, int2, binary; behind integers /tensor or /group32 "
-            "for another granularity. Inputs: int8-activations, int4-activations. Both: "
-            "int4+int8-activations.",
+            help=f"Weights: {', '.join(_WEIGHTS)}; behind integers /tensor or /group32 for another "
+            f"granularity. Inputs: {', '.join(_INPUTS)}. Both: int4+int8-activations, or the scheme, such as "
+            "static-int4.",
         ),
     ] = "int8,int4,int8-activations",
     layers: Annotated[

@@ -79,6 +79,8 @@ def _writer(kind: type) -> _Write:  # noqa: C901  one line for each kind of valu
         return lambda value: value
     if issubclass(kind, float):
         return lambda value: value if math.isfinite(value) else None
+    if hasattr(kind, "to_text"):
+        return lambda value: value.to_text()
     if is_dataclass(kind):
         return _dataclass_writer(kind)
     if issubclass(kind, Mapping):
@@ -109,7 +111,7 @@ def _dataclass_writer(kind: type[Any]) -> _Write:
 
 
 @lru_cache(maxsize=1024)
-def _reader(kind: Any) -> _Read:  # noqa: ANN401  types of typing; one line for each
+def _reader(kind: Any) -> _Read:  # noqa: ANN401, C901  types of typing; one line for each
     origin = get_origin(kind)
     if kind is Any:
         return lambda value: value
@@ -117,6 +119,8 @@ def _reader(kind: Any) -> _Read:  # noqa: ANN401  types of typing; one line for 
         return _union_reader(get_args(kind))
     if kind is type(None):
         return _read_null
+    if hasattr(kind, "from_text"):
+        return _text_reader(kind.from_text)
     if is_dataclass(kind):
         return _dataclass_reader(cast("type[Any]", kind))
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -168,6 +172,18 @@ def _enum_reader(kind: type[Enum]) -> _Read:
         except ValueError:
             legal = ", ".join(str(member.value) for member in kind)
             raise _MisfitError(f"{value!r} is not one of {legal}") from None
+
+    return read
+
+
+def _text_reader(from_text: Callable[[str], Any]) -> _Read:
+    """For values that JSON holds as a name, such as the rows of a catalogue that anyone may extend."""
+
+    def read(value: Any) -> Any:  # noqa: ANN401
+        try:
+            return from_text(value)
+        except ValueError as error:
+            raise _MisfitError(str(error)) from None
 
     return read
 

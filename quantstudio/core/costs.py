@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.precision import WEIGHT_INT4, LayerScheme, scheme_name
+from quantstudio.core.precision import DYNAMIC_INT8, STATIC_INT8, WEIGHT_INT4, WEIGHT_INT8, LayerScheme
+from quantstudio.core.schemes import scheme_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +124,17 @@ def activation_peak(sizes: NDArray[np.float64], first: NDArray[np.intp], last: N
     return float(np.cumsum(held).max())
 
 
-def container_name(scheme: LayerScheme) -> str:
-    """The named scheme that takes the same bytes and time: 2 to 8 bits of a product live in INT8."""
-    if scheme.is_float or scheme == WEIGHT_INT4:
-        return scheme_name(scheme)
+def container(scheme: LayerScheme) -> LayerScheme:
+    """The scheme that takes the same bytes and time: all but packed weights below 8 bits live in INT8."""
+    if scheme.is_float:
+        return LayerScheme(scheme.weights)
     if scheme.is_static:
-        return "static-int8"
-    return "dynamic-int8" if scheme.is_dynamic else "weight-int8"
+        return STATIC_INT8
+    if scheme.is_dynamic:
+        return DYNAMIC_INT8
+    return WEIGHT_INT4 if scheme.is_packed else WEIGHT_INT8
 
 
-def cost_name(scheme: LayerScheme) -> str:
-    """The name a scheme is priced under: its own, or that of its container where it has none."""
-    name = scheme_name(scheme)
-    return container_name(scheme) if name == "custom" else name
+def container_name(scheme: LayerScheme) -> str:
+    """The name a scheme is priced under: that of its container."""
+    return scheme_name(container(scheme))

@@ -12,19 +12,19 @@ from typing import Any
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, Granularity, LayerScheme, Precision
+from quantstudio.core.precision import FP32, Granularity, Grid, LayerScheme, Precision
 from quantstudio.core.recipe import (
     DEFAULT_SEED,
-    TARGETS,
     ActivationScope,
     CalibrationSettings,
     LayerRule,
     RangeMethod,
     RangeOverride,
     Recipe,
-    is_legal,
 )
+from quantstudio.core.schemes import listed_schemes
 from quantstudio.core.steps import Step, StepInfo, completed_steps
+from quantstudio.core.target import DEFAULT_TARGET, Target, target_named
 
 _LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 
@@ -45,7 +45,7 @@ class EffectivePlan:
         calibration: How ranges are read off the statistics of static tensors.
         activation_ranges: Ranges set by hand (low, high), by tensor.
         weight_ranges: Clip ranges of weights set by hand (low, high), by layer.
-        target: Hardware the integer types are chosen for.
+        target: Name of the hardware and runtime the integer types are chosen for.
         steps: Steps that are on, in order.
         seed: Of the random numbers of the steps; the default where no step draws any.
         recipe_digest: Digest of the recipe it was made from; built files name it. Not part of `digest`.
@@ -59,7 +59,7 @@ class EffectivePlan:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     activation_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     weight_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    target: str = TARGETS[0]
+    target: str = DEFAULT_TARGET.name
     steps: tuple[Step, ...] = ()
     seed: int = DEFAULT_SEED
     recipe_digest: str = ""
@@ -119,7 +119,7 @@ class EffectivePlan:
 
 def is_fp32(scheme: LayerScheme) -> bool:
     """Whether nothing happens to a layer with this scheme."""
-    return scheme.is_float and scheme.weights is Precision.FP32
+    return scheme.is_float and scheme.weights == Precision.FP32
 
 
 def _scheme_essence(scheme: LayerScheme, clip: tuple[float, float] | None) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _scheme_essence(scheme: LayerScheme, clip: tuple[float, float] | None) -> di
         del values["granularity"]
     if not integer or values["granularity"] != Granularity.PER_GROUP:
         del values["group_size"]
-    if not integer or clip or scheme.weights is Precision.BINARY:
+    if not integer or clip or scheme.weights.grid is Grid.SIGN:
         del values["weight_range"]
     if integer and clip:
         values["clip"] = clip
@@ -155,16 +155,15 @@ def resolve(
         RecipeError: an exact rule names a layer that does not exist, or asks for what it cannot have; a
             weight range is reversed; the target is unknown; a step is unknown or a setting does not fit.
     """
-    if recipe.target not in TARGETS:
-        raise RecipeError(f"unknown target {recipe.target!r}", hint=f"Known targets: {', '.join(TARGETS)}")
+    target = target_named(recipe.target)
     listed = {layer.name: layer for layer in layers}
     for rule in recipe.rules:
         if rule.is_exact:
-            _check_exact(rule, listed)
+            _check_exact(rule, listed, target)
     for override in recipe.weight_ranges:
         _check_weight_range(override, listed)
     asked = recipe.asked_schemes(tuple(listed.values()))
-    schemes, notes = _granted(recipe, listed, asked)
+    schemes, notes = _granted(recipe, target, listed, asked)
     on, seed = _steps_that_are_on(recipe, steps)
     return EffectivePlan(
         schemes=schemes,
@@ -183,7 +182,7 @@ def resolve(
 
 
 def _granted(
-    recipe: Recipe, listed: Mapping[str, LayerInfo], asked: Mapping[str, LayerScheme]
+    recipe: Recipe, target: Target, listed: Mapping[str, LayerInfo], asked: Mapping[str, LayerScheme]
 ) -> tuple[dict[str, LayerScheme], dict[str, str]]:
     """What every layer gets, and why it is not what was asked."""
     named: frozenset[str] | None = None
@@ -191,7 +190,7 @@ def _granted(
     notes: dict[str, str] = {}
     for name, layer in listed.items():
         scheme = asked[name]
-        if not is_legal(layer, scheme):
+        if not target.support(layer, scheme).is_legal:
             schemes[name], notes[name] = FP32, _refusal(layer, scheme)
             continue
         schemes[name] = scheme
@@ -238,7 +237,7 @@ def _check_weight_range(override: RangeOverride, listed: Mapping[str, LayerInfo]
         )
 
 
-def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo]) -> None:
+def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo], target: Target) -> None:
     for name in rule.names:
         if name not in listed:
             raise RecipeError(
@@ -246,10 +245,10 @@ def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo]) -> None:
                 hint="Run `quantstudio inspect MODEL` for the layer names, or use a pattern with *",
             )
         layer = listed[name]
-        if not is_legal(layer, rule.scheme):
-            can = ", ".join(layer.schemes) or "fp32"
+        support = target.support(layer, rule.scheme)
+        if not support.is_legal:
             raise RecipeError(
-                f"the layer cannot be {rule.scheme.label}" + (f" ({layer.reason})" if layer.reason else ""),
+                f"the layer cannot be {rule.scheme.label} ({support.reason})",
                 where=name,
-                hint=f"It can be: {can}",
+                hint=f"It can be: {listed_schemes(target.schemes(layer))}",
             )

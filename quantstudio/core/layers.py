@@ -35,7 +35,7 @@ class LayerInfo:
         share: Part of all the model's parameters, 0 to 1.
         quantizable: Whether any integer scheme is possible.
         reason: Why not, for a person; empty when quantizable.
-        schemes: Names (see `core.precision.NAMED_SCHEMES`) this layer can have.
+        schemes: Names (see `core.schemes.NAMED_SCHEMES`) this layer can have.
         channel_axis: Axis of the weight along which per-channel scales run; None without weights.
         inputs: Activation tensors the layer reads.
         outputs: Tensors it writes.

@@ -1,55 +1,160 @@
-"""Number formats of weights and activations, and the scheme a layer runs in."""
+"""The catalogue of number formats, and the scheme a layer runs in.
+
+A format is one row, and `register` adds one. Everything that lists formats reads the catalogue: menus, keys,
+the command line and its help, sensitivity, costs, the search. Rows of others come from installed packages by
+the entry-point group "quantstudio.formats".
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final, TypeVar
+
+from quantstudio.core.plugins import load_plugins
+
+PLUGINS = "quantstudio.formats"
+
+_Row = TypeVar("_Row", "WeightFormat", "ActivationFormat")
 
 
-class Precision(StrEnum):
-    """Number format of a layer's weights."""
+class Container(StrEnum):
+    """How a file holds the weights of a format."""
 
-    FP32 = "fp32"
-    FP16 = "fp16"
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
     INT8 = "int8"
-    INT6 = "int6"
     INT4 = "int4"
-    INT3 = "int3"
-    INT2 = "int2"
-    BINARY = "binary"
 
-    @property
-    def bits(self) -> int:
-        """Bits a weight takes."""
-        return _BITS[self]
+
+class Grid(StrEnum):
+    """How weights are rounded: not at all, to equal steps about zero, or to their sign."""
+
+    FLOAT = "float"
+    UNIFORM = "uniform"
+    SIGN = "sign"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFormat:
+    """A number format of weights; equal where the names are.
+
+    Attributes:
+        name: As recipes and the command line spell it: "int4".
+        bits: Bits a weight takes.
+        label: As a chip shows it: "INT4".
+        text: What it is, in a few plain words.
+        short: Behind the W of a layer's label: "4" of "W4A8".
+        key: Key that sets the selected layers to it; empty for none.
+        role: Colour role of its chip.
+        grid: How weights are rounded.
+        container: How the file holds them where a kernel reads them as 8-bit integers or floats.
+        packed: How the file holds them where they are stored alone; INT4 has two weights a byte.
+    """
+
+    name: str
+    bits: int = field(compare=False)
+    label: str = field(compare=False)
+    text: str = field(compare=False)
+    short: str = field(default="", compare=False)
+    key: str = field(default="", compare=False)
+    role: str = field(default="q", compare=False)
+    grid: Grid = field(default=Grid.UNIFORM, compare=False)
+    container: Container = field(default=Container.INT8, compare=False)
+    packed: Container = field(default=Container.INT8, compare=False)
 
     @property
     def is_integer(self) -> bool:
         """Whether weights live on an integer grid."""
-        return self not in (Precision.FP32, Precision.FP16)
+        return self.grid is not Grid.FLOAT
+
+    def to_text(self) -> str:
+        """The name, as JSON holds it."""
+        return self.name
+
+    @staticmethod
+    def from_text(name: str) -> WeightFormat:
+        """The row of a name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return weight_format(name)
 
 
-_BITS = {
-    Precision.FP32: 32,
-    Precision.FP16: 16,
-    Precision.INT8: 8,
-    Precision.INT6: 6,
-    Precision.INT4: 4,
-    Precision.INT3: 3,
-    Precision.INT2: 2,
-    Precision.BINARY: 1,
-}
+@dataclass(frozen=True, slots=True)
+class ActivationFormat:
+    """A number format of the tensors a layer reads; equal where the names are.
 
-
-class ActivationPrecision(StrEnum):
-    """Number format of the tensors a layer reads.
-
-    INT8 has ranges fixed by calibration (static); INT8_DYNAMIC measures the range on every run.
+    Attributes:
+        name: As recipes spell it: "int8".
+        bits: Bits a value takes.
+        label: As text shows it: "INT8".
+        text: What it is, in a few plain words.
+        is_static: Whether ranges are fixed by calibration.
+        is_dynamic: Whether ranges are measured on every run.
+        is_simulated: Whether no kernel multiplies in it: values are kept to it and computed in a wider one.
     """
 
-    FP32 = "fp32"
-    INT8 = "int8"
-    INT8_DYNAMIC = "int8-dynamic"
+    name: str
+    bits: int = field(compare=False)
+    label: str = field(compare=False)
+    text: str = field(compare=False)
+    is_static: bool = field(default=False, compare=False)
+    is_dynamic: bool = field(default=False, compare=False)
+    is_simulated: bool = field(default=False, compare=False)
+
+    @property
+    def sensitivity_name(self) -> str:
+        """What sensitivity calls its cost; where ranges come from makes no difference to it."""
+        return f"{self.label.lower()}-activations"
+
+    def to_text(self) -> str:
+        """The name, as JSON holds it."""
+        return self.name
+
+    @staticmethod
+    def from_text(name: str) -> ActivationFormat:
+        """The row of a name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return activation_format(name)
+
+
+class Precision:
+    """The weight formats QuantStudio brings, as constants; `weight_formats` lists those of others too."""
+
+    FP32: Final = WeightFormat(
+        "fp32", 32, "FP32", "as trained", "32", "3", "faint", Grid.FLOAT, Container.FLOAT32, Container.FLOAT32
+    )
+    FP16: Final = WeightFormat(
+        "fp16", 16, "FP16", "half the bytes, computed as FP32", "16", "F", "ok", Grid.FLOAT,
+        Container.FLOAT16, Container.FLOAT16,
+    )  # fmt: skip
+    INT8: Final = WeightFormat("int8", 8, "INT8", "255 steps", "8", "8", "fp")
+    INT6: Final = WeightFormat("int6", 6, "INT6", "63 steps", "6")
+    INT4: Final = WeightFormat("int4", 4, "INT4", "15 steps", "4", "4", packed=Container.INT4)
+    INT3: Final = WeightFormat("int3", 3, "INT3", "7 steps", "3", packed=Container.INT4)
+    INT2: Final = WeightFormat("int2", 2, "INT2", "3 steps", "2", packed=Container.INT4)
+    BINARY: Final = WeightFormat(
+        "binary", 1, "Binary", "its sign times one scale", "B1", grid=Grid.SIGN, packed=Container.INT4
+    )
+
+
+class ActivationPrecision:
+    """The activation formats QuantStudio brings, as constants."""
+
+    FP32: Final = ActivationFormat("fp32", 32, "FP32", "float activations")
+    INT8: Final = ActivationFormat("int8", 8, "INT8", "ranges from calibration", is_static=True)
+    INT8_DYNAMIC: Final = ActivationFormat(
+        "int8-dynamic", 8, "INT8", "ranges measured on every run", is_dynamic=True
+    )
+    INT4: Final = ActivationFormat(
+        "int4", 4, "INT4", "16 steps, computed on 8-bit kernels", is_static=True, is_simulated=True
+    )
 
 
 class Granularity(StrEnum):
@@ -79,8 +184,8 @@ class LayerScheme:
         weight_range: Rule that picks the weight scale.
     """
 
-    weights: Precision = Precision.FP32
-    activations: ActivationPrecision = ActivationPrecision.FP32
+    weights: WeightFormat = Precision.FP32
+    activations: ActivationFormat = ActivationPrecision.FP32
     granularity: Granularity = Granularity.PER_CHANNEL
     group_size: int = 32
     weight_range: WeightRange = WeightRange.MINMAX
@@ -88,34 +193,73 @@ class LayerScheme:
     @property
     def is_float(self) -> bool:
         """Whether nothing of the layer is on an integer grid."""
-        return not self.weights.is_integer and self.activations is ActivationPrecision.FP32
+        return not self.weights.is_integer and not (self.is_static or self.is_dynamic)
 
     @property
     def is_static(self) -> bool:
         """Whether activation ranges come from calibration."""
-        return self.activations is ActivationPrecision.INT8
+        return self.activations.is_static
 
     @property
     def is_dynamic(self) -> bool:
         """Whether activation ranges are measured on every run."""
-        return self.activations is ActivationPrecision.INT8_DYNAMIC
+        return self.activations.is_dynamic
 
     @property
     def is_weight_only(self) -> bool:
         """Whether only the weights are on an integer grid."""
-        return self.weights.is_integer and self.activations is ActivationPrecision.FP32
+        return self.weights.is_integer and not (self.is_static or self.is_dynamic)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether no kernel multiplies in its activation format."""
+        return self.activations.is_simulated
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file holds two weights a byte, with one scale a group."""
+        return (
+            self.is_weight_only
+            and self.granularity is Granularity.PER_GROUP
+            and self.weights.packed is Container.INT4
+        )
+
+    @property
+    def sensitivity_names(self) -> tuple[str, ...]:
+        """Names sensitivity may know the weights under, the closest first: "int4/group32", "int4"."""
+        own = self.weights.name
+        if self.granularity is Granularity.PER_GROUP:
+            return (f"{own}/group{self.group_size}", own)
+        return (f"{own}/tensor", own) if self.granularity is Granularity.PER_TENSOR else (own,)
 
     @property
     def label(self) -> str:
-        """Short name for a table cell: INT8, W4, W4A8, INT8 dyn, FP16, FP32."""
+        """Short name for a table cell: INT8, W4, W4A8, "W4A4, simulated", INT8 dyn, FP16, FP32."""
         if self.is_float:
-            return self.weights.value.upper()
-        bits = "B1" if self.weights is Precision.BINARY else str(self.weights.bits)
+            return self.weights.label
+        weights, bits = f"W{self.weights.short or self.weights.bits}", self.activations.bits
         if self.is_weight_only:
-            return f"W{bits}"
+            return weights
+        is_plain = self.weights == Precision.INT8 and bits == self.weights.bits
         if self.is_dynamic:
-            return "INT8 dyn" if self.weights is Precision.INT8 else f"W{bits} dyn"
-        return "INT8" if self.weights is Precision.INT8 else f"W{bits}A8"
+            return "INT8 dyn" if is_plain else f"{weights} dyn"
+        label = "INT8" if is_plain else f"{weights}A{bits}"
+        return f"{label}, simulated" if self.is_simulated else label
+
+    @property
+    def text(self) -> str:
+        """What it is, for a menu: "INT4 weights, INT8 activations"."""
+        if self == FP32:
+            return self.weights.label
+        weights = f"{self.weights.label} weights"
+        if self.is_float:
+            return weights
+        if self.is_weight_only:
+            return f"{weights} only"
+        if self.is_dynamic:
+            return f"{weights}, {self.activations.label} ranges at run time"
+        simulated = ", simulated" if self.is_simulated else ""
+        return f"{weights}, {self.activations.label} activations{simulated}"
 
     def with_weight_range(self, weight_range: WeightRange) -> LayerScheme:
         """The same scheme with another rule for the weight scale."""
@@ -130,23 +274,141 @@ WEIGHT_INT8 = LayerScheme(Precision.INT8)
 WEIGHT_INT4 = LayerScheme(Precision.INT4, granularity=Granularity.PER_GROUP, weight_range=WeightRange.MSE)
 STATIC_INT4 = LayerScheme(Precision.INT4, ActivationPrecision.INT8, weight_range=WeightRange.MSE)
 
-# The schemes a person chooses from by one word, in the order menus show them.
-NAMED_SCHEMES: dict[str, LayerScheme] = {
-    "fp32": FP32,
-    "fp16": FP16,
-    "static-int8": STATIC_INT8,
-    "dynamic-int8": DYNAMIC_INT8,
-    "weight-int8": WEIGHT_INT8,
-    "weight-int4": WEIGHT_INT4,
-    "static-int4": STATIC_INT4,
-}
+
+def weight_range_of(weights: WeightFormat) -> WeightRange:
+    """The rule a format's scales are chosen by: full range at 8 bits, least squared error below."""
+    return WeightRange.MINMAX if weights.bits >= Precision.INT8.bits else WeightRange.MSE
 
 
-_SCHEME_NAMES = {
-    scheme.with_weight_range(rule): name for name, scheme in NAMED_SCHEMES.items() for rule in WeightRange
-}
+def at_weights(scheme: LayerScheme, weights: WeightFormat) -> LayerScheme:
+    """The scheme with weights of another format and the rule that fits it."""
+    return replace(scheme, weights=weights, weight_range=weight_range_of(weights))
 
 
-def scheme_name(scheme: LayerScheme) -> str:
-    """The one-word name of a scheme, whatever its weight range rule; "custom" if it has none."""
-    return _SCHEME_NAMES.get(scheme, "custom")
+def scheme_of(weights: WeightFormat, activations: ActivationFormat) -> LayerScheme:
+    """The scheme people mean by a pair of formats.
+
+    One scale a channel; where weights of at most four bits are stored alone, one a group of 32, which the
+    kernel that unpacks them wants.
+    """
+    if not weights.is_integer:
+        return LayerScheme(weights)
+    scheme = LayerScheme(weights, activations, weight_range=weight_range_of(weights))
+    if scheme.is_weight_only and weights.packed is Container.INT4:
+        return replace(scheme, granularity=Granularity.PER_GROUP)
+    return scheme
+
+
+class _Catalogue:
+    """All rows by name."""
+
+    def __init__(self) -> None:
+        self._weights: dict[str, WeightFormat] = {}
+        self._activations: dict[str, ActivationFormat] = {}
+        self._ordered: tuple[WeightFormat, ...] = ()
+
+    def register(self, row: WeightFormat | ActivationFormat) -> None:
+        if row.name in (self._weights if isinstance(row, WeightFormat) else self._activations):
+            raise ValueError(f"there is a format {row.name!r} already")
+        if isinstance(row, WeightFormat):
+            self._weights[row.name] = row
+        else:
+            self._activations[row.name] = row
+        self._ordered = ()
+
+    def weights(self) -> dict[str, WeightFormat]:
+        load_plugins(PLUGINS)
+        return self._weights
+
+    def ordered(self) -> tuple[WeightFormat, ...]:
+        rows = self.weights()
+        self._ordered = self._ordered or tuple(sorted(rows.values(), key=lambda row: -row.bits))
+        return self._ordered
+
+    def activations(self) -> dict[str, ActivationFormat]:
+        load_plugins(PLUGINS)
+        return self._activations
+
+
+_CATALOGUE = _Catalogue()
+
+
+def register(row: WeightFormat | ActivationFormat) -> None:
+    """Add a format to the catalogue.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    _CATALOGUE.register(row)
+
+
+def catalogue_version() -> int:
+    """Counts the rows that were registered: what is made from the catalogue is made again when it changes."""
+    return len(_CATALOGUE.weights()) + len(_CATALOGUE.activations())
+
+
+def weight_formats() -> tuple[WeightFormat, ...]:
+    """Every weight format, most bits first."""
+    return _CATALOGUE.ordered()
+
+
+def integer_formats() -> tuple[WeightFormat, ...]:
+    """Every weight format on an integer grid, most bits first."""
+    return tuple(row for row in weight_formats() if row.is_integer)
+
+
+def keyed_formats() -> tuple[WeightFormat, ...]:
+    """The formats a key sets, in the order menus show them: integers first, what is nearest to them next."""
+    keyed = [row for row in weight_formats() if row.key]
+    return (*(r for r in keyed if r.is_integer), *reversed([r for r in keyed if not r.is_integer]))
+
+
+def searched_formats() -> tuple[WeightFormat, ...]:
+    """The formats a search tries for every layer: uniform grids, most bits first."""
+    return tuple(row for row in integer_formats() if row.grid is Grid.UNIFORM)
+
+
+def activation_formats() -> tuple[ActivationFormat, ...]:
+    """Every activation format, in the order they were registered."""
+    return tuple(_CATALOGUE.activations().values())
+
+
+def weight_format(name: str) -> WeightFormat:
+    """The weight format of a name.
+
+    Raises:
+        ValueError: there is none; the message lists what there is.
+    """
+    return _row(_CATALOGUE.weights(), name)
+
+
+def activation_format(name: str) -> ActivationFormat:
+    """The activation format of a name.
+
+    Raises:
+        ValueError: there is none; the message lists what there is.
+    """
+    return _row(_CATALOGUE.activations(), name)
+
+
+def _row(table: Mapping[str, _Row], name: str) -> _Row:
+    found = table.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(f"{name!r} is not one of {', '.join(table)}")
+    return found
+
+
+for _bundled in (
+    Precision.FP32,
+    Precision.FP16,
+    Precision.INT8,
+    Precision.INT6,
+    Precision.INT4,
+    Precision.INT3,
+    Precision.INT2,
+    Precision.BINARY,
+    ActivationPrecision.FP32,
+    ActivationPrecision.INT8,
+    ActivationPrecision.INT8_DYNAMIC,
+):
+    register(_bundled)

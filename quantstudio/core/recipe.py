@@ -12,14 +12,14 @@ from functools import lru_cache
 from re import Pattern
 
 from quantstudio.core.codec import to_json
-from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, WeightRange, scheme_name
+from quantstudio.core.precision import FP32, LayerScheme, WeightRange
+from quantstudio.core.schemes import named_scheme
 from quantstudio.core.steps import Step
+from quantstudio.core.target import DEFAULT_TARGET, Target, target_or_default
 
 RECIPE_SCHEMA = "quantstudio.recipe/2"
 DEFAULT_SEED = 0
-TARGETS = ("cpu-x86-vnni",)
 
 
 class RangeMethod(StrEnum):
@@ -124,7 +124,7 @@ class Recipe:
         activation_scope: Which tensors static quantization covers.
         activation_ranges: Activation ranges set by hand.
         weight_ranges: Weight clip ranges set by hand; `tensor` is the layer's name.
-        target: Hardware the integer types are chosen for.
+        target: Name of the hardware and runtime the integer types are chosen for (see `core.target`).
         steps: What happens to the graph before it is quantized, in order; those that are off do nothing.
         seed: Of the random numbers a step draws.
     """
@@ -134,7 +134,7 @@ class Recipe:
     activation_scope: ActivationScope = ActivationScope.ALL
     activation_ranges: tuple[RangeOverride, ...] = ()
     weight_ranges: tuple[RangeOverride, ...] = ()
-    target: str = "cpu-x86-vnni"
+    target: str = DEFAULT_TARGET.name
     steps: tuple[Step, ...] = ()
     seed: int = DEFAULT_SEED
 
@@ -154,7 +154,12 @@ class Recipe:
     def scheme_for(self, layer: LayerInfo) -> LayerScheme:
         """The scheme the layer gets, legal or FP32."""
         asked = self.asked_scheme(layer)
-        return asked if is_legal(layer, asked) else FP32
+        return asked if is_legal(layer, asked, self.on_target) else FP32
+
+    @property
+    def on_target(self) -> Target:
+        """The target; the default one where the recipe names one that is not known here."""
+        return target_or_default(self.target)
 
     def asked_scheme(self, layer: LayerInfo) -> LayerScheme:
         """The scheme the last matching rule asks for, whether the layer can have it or not."""
@@ -175,9 +180,10 @@ class Recipe:
 
     def schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
         """`scheme_for` of every layer."""
-        asked = self.asked_schemes(layers)
+        asked, target = self.asked_schemes(layers), self.on_target
         return {
-            layer.name: asked[layer.name] if is_legal(layer, asked[layer.name]) else FP32 for layer in layers
+            layer.name: asked[layer.name] if is_legal(layer, asked[layer.name], target) else FP32
+            for layer in layers
         }
 
     def assign(self, names: Sequence[str], scheme: LayerScheme) -> Recipe:
@@ -209,16 +215,9 @@ class Recipe:
         return replace(self, rules=(*self.rules, rule))
 
 
-def is_legal(layer: LayerInfo, scheme: LayerScheme) -> bool:
-    """Whether the layer can have the scheme; float32 always, others as the layer's list says."""
-    if scheme.weights == FP32.weights and scheme.is_float:
-        return True
-    name = scheme_name(scheme)
-    if name != "custom":
-        return name in layer.schemes
-    # Other bit widths are legal where the 8-bit form of the same kind is: they live in an INT8 container.
-    kind = "static-int8" if scheme.is_static else "dynamic-int8" if scheme.is_dynamic else "weight-int8"
-    return kind in layer.schemes
+def is_legal(layer: LayerInfo, scheme: LayerScheme, target: Target = DEFAULT_TARGET) -> bool:
+    """Whether the layer can have the scheme on a target; float32 always."""
+    return target.support(layer, scheme).is_legal
 
 
 def uniform_recipe(
@@ -231,7 +230,7 @@ def uniform_recipe(
     """Every layer that can gets the same scheme.
 
     Args:
-        scheme: A scheme, or a name from `core.precision.NAMED_SCHEMES`.
+        scheme: A scheme, or a name from `core.schemes.NAMED_SCHEMES`.
         calibration: Range settings.
         activation_scope: See `ActivationScope`.
         weight_range: Overrides the scheme's weight range rule.
@@ -240,11 +239,7 @@ def uniform_recipe(
         RecipeError: the name is unknown.
     """
     if isinstance(scheme, str):
-        if scheme not in NAMED_SCHEMES:
-            raise RecipeError(
-                f"unknown precision {scheme!r}", hint=f"Choose one of {', '.join(NAMED_SCHEMES)}"
-            )
-        scheme = NAMED_SCHEMES[scheme]
+        scheme = named_scheme(scheme)
     if weight_range is not None:
         scheme = scheme.with_weight_range(weight_range)
     return Recipe(

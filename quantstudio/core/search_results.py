@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from quantstudio.core.precision import ActivationPrecision, searched_formats
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult
 
 SEARCH_SCHEMA = "quantstudio.search/1"
-# What a search wants of a sensitivity run; other precisions do not help it.
-SEARCHED_PRECISIONS = ("int8", "int6", "int4", "int3", "int2", "int8-activations")
+
+
+def searched_precisions() -> tuple[str, ...]:
+    """What a search wants of a sensitivity run; other precisions do not help it."""
+    return (*(row.name for row in searched_formats()), ActivationPrecision.INT8.sensitivity_name)
 
 
 class ActivationFamily(StrEnum):

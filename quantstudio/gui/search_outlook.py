@@ -15,6 +15,7 @@ from quantstudio.core.precision import (
     WEIGHT_INT8,
     LayerScheme,
     Precision,
+    WeightFormat,
 )
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import ActivationScope, Recipe, is_legal, uniform_recipe
@@ -46,7 +47,7 @@ class Reference:
         latency_ratio: Time over FP32 time, predicted.
     """
 
-    precision: Precision
+    precision: WeightFormat
     size_bytes: int | None
     weight_bytes: int
     average_bits: float
@@ -57,8 +58,8 @@ class Reference:
     @property
     def name(self) -> str:
         """As a search calls it: "INT8 everywhere"."""
-        word = self.precision.value.upper()
-        return word if self.precision is Precision.FP32 else f"{word} everywhere"
+        word = self.precision.label
+        return word if self.precision == Precision.FP32 else f"{word} everywhere"
 
     @property
     def text(self) -> str:
@@ -103,11 +104,11 @@ def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | N
     return [(value, bound, words) for value, bound, words in checks if bound is not None]
 
 
-def _reference(session: Session, precision: Precision, family: ActivationFamily) -> Reference:
+def _reference(session: Session, precision: WeightFormat, family: ActivationFamily) -> Reference:
     recipe = _recipe(session, precision, family)
     packed = packed_plan(session.layers, recipe)
     prediction = session.predicted(recipe)
-    is_base = precision is Precision.FP32
+    is_base = precision == Precision.FP32
     return Reference(
         precision,
         _file_bytes(session, prediction, is_base=is_base),
@@ -119,8 +120,8 @@ def _reference(session: Session, precision: Precision, family: ActivationFamily)
     )
 
 
-def _recipe(session: Session, precision: Precision, family: ActivationFamily) -> Recipe:
-    if precision is Precision.FP32:
+def _recipe(session: Session, precision: WeightFormat, family: ActivationFamily) -> Recipe:
+    if precision == Precision.FP32:
         return Recipe()
     eight = _eight_bits(session, family)
     scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
@@ -128,7 +129,7 @@ def _recipe(session: Session, precision: Precision, family: ActivationFamily) ->
     # What has no such form keeps float activations, as in a search.
     others = [layer for layer in searched(session.layers) if start.scheme_for(layer) == FP32]
     start = start.assign([one.name for one in others if is_legal(one, WEIGHT_INT8)], WEIGHT_INT8)
-    if precision is Precision.INT8:
+    if precision == Precision.INT8:
         return start
     fewer = WEIGHT_INT4 if (eight, precision) == (WEIGHT_INT8, Precision.INT4) else None
     names = [layer.name for layer in searched(session.layers) if start.scheme_for(layer) == eight]

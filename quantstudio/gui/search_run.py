@@ -18,11 +18,11 @@ from quantstudio.core.folders import cache_folder
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.core.search_results import (
-    SEARCHED_PRECISIONS,
     BudgetObstacle,
     PlanPoint,
     SearchFront,
     SearchResult,
+    searched_precisions,
 )
 from quantstudio.gui.workflow import SENSITIVITY_SAMPLES, new_group
 from quantstudio.jobs.queue import Work
@@ -121,7 +121,7 @@ class SearchRun(QObject):
         session, group = self._session, new_group()
         self._terms, self._obstacle = terms, None
         session.workflow.calibrate(group)
-        session.workflow.sensitivity(group, precisions=SEARCHED_PRECISIONS)
+        session.workflow.sensitivity(group, precisions=searched_precisions())
         session.workflow.costs(group)
         made: dict[str, Any] = {}
         work = Work(

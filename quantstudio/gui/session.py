@@ -9,8 +9,10 @@ from typing import Any
 from PySide6.QtCore import QObject
 
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
+from quantstudio.core.precision import LayerScheme, WeightFormat
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.target import target_named
 from quantstudio.gui.documents import Documents
 from quantstudio.gui.search_run import SearchRun
 from quantstudio.gui.session_results import SessionResults
@@ -19,10 +21,10 @@ from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace import recipe_edits as edits
-from quantstudio.workspace.recipe_edits import Edit, PrecisionKey
+from quantstudio.workspace.recipe_edits import Edit
 from quantstudio.workspace.values import Notification, Plan, Variant
 
-__all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "PrecisionKey", "Session", "Variant"]
+__all__ = ["JobRow", "NoticeLevel", "Notification", "Plan", "Session", "Variant"]
 
 
 class Session(SessionResults):
@@ -73,15 +75,15 @@ class Session(SessionResults):
     # Recipe edits: each is one undo step.
 
     def set_scheme(self, names: Sequence[str], scheme: LayerScheme | str) -> None:
-        """Put layers in a scheme (or one of `core.precision.NAMED_SCHEMES` by name)."""
+        """Put layers in a scheme (or one of `core.schemes.NAMED_SCHEMES` by name)."""
         self._apply(edits.with_scheme(self.recipe, self.layers, names, _scheme(scheme)))
 
-    def set_precision(self, names: Sequence[str], key: PrecisionKey) -> None:
+    def set_precision(self, names: Sequence[str], weights: WeightFormat) -> None:
         """Put each layer in the first form of a precision it can have."""
-        self._apply(edits.with_precision(self.recipe, self.layers, names, key))
+        self._apply(edits.with_precision(self.recipe, self.layers, names, weights))
 
     def set_threshold(
-        self, above: Sequence[str], below: Sequence[str], *, keep: PrecisionKey, rest: PrecisionKey | None
+        self, above: Sequence[str], below: Sequence[str], *, keep: WeightFormat, rest: WeightFormat | None
     ) -> None:
         """Put layers above a line in one precision, and those below in another unless `rest` is None."""
         self._apply(edits.with_threshold(self.recipe, self.layers, above, below, keep=keep, rest=rest))
@@ -89,6 +91,18 @@ class Session(SessionResults):
     def set_scheme_by_type(self, op_type: str, scheme: LayerScheme | str) -> None:
         """Put every layer of an operator type in a scheme."""
         self._apply(edits.with_type(self.recipe, op_type, _scheme(scheme)))
+
+    def choices(self, op_type: str = "", *, selected: bool = False) -> tuple[str, ...]:
+        """Schemes that layers of an operator type, or selected ones, or any can have, by name."""
+        chosen = frozenset(self.selection)
+        return edits.choices(
+            self.recipe,
+            (
+                layer
+                for layer in self.layers
+                if (not op_type or layer.op_type == op_type) and (not selected or layer.name in chosen)
+            ),
+        )
 
     def add_rule(self, rule: LayerRule) -> None:
         """Append a rule; later rules win."""
@@ -125,6 +139,10 @@ class Session(SessionResults):
     def set_calibration(self, settings: CalibrationSettings) -> None:
         """Choose how activation ranges are read off the histograms."""
         self._apply(edits.with_calibration(self.recipe, settings))
+
+    def set_target(self, name: str) -> None:
+        """Choose the hardware and runtime the model is quantized for."""
+        self._apply(edits.with_target(self.recipe, target_named(name)))
 
     def set_activation_scope(self, scope: ActivationScope) -> None:
         """Choose which tensors static quantization covers."""

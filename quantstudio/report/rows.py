@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quantstudio.core.precision import ActivationPrecision, LayerScheme, Precision
+from quantstudio.core.precision import LayerScheme, activation_format, weight_format
 from quantstudio.core.results import BuiltLayer
 from quantstudio.report.data import ReportData
 
@@ -78,6 +78,6 @@ def layer_rows(data: ReportData) -> list[LayerRow]:
 def precision_label(layer: BuiltLayer) -> str:
     """Short name of what a layer became: "INT8", "W4A8", "FP32"."""
     try:
-        return LayerScheme(Precision(layer.weights), ActivationPrecision(layer.activations)).label
+        return LayerScheme(weight_format(layer.weights), activation_format(layer.activations)).label
     except ValueError:
         return layer.weights.upper()

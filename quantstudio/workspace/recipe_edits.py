@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
+from quantstudio.core.precision import LayerScheme, WeightFormat
 from quantstudio.core.recipe import (
     ActivationScope,
     CalibrationSettings,
@@ -18,23 +17,8 @@ from quantstudio.core.recipe import (
     is_legal,
     uniform_recipe,
 )
-
-
-class PrecisionKey(StrEnum):
-    """What the keys 8, 4, F and 3 ask for; each layer gets the first form it can have."""
-
-    INT8 = "INT8"
-    INT4 = "INT4"
-    FP16 = "FP16"
-    FP32 = "FP32"
-
-
-_FORMS = {
-    PrecisionKey.INT8: ("static-int8", "dynamic-int8", "weight-int8"),
-    PrecisionKey.INT4: ("static-int4", "weight-int4"),
-    PrecisionKey.FP16: ("fp16",),
-    PrecisionKey.FP32: ("fp32",),
-}
+from quantstudio.core.schemes import NAMED_SCHEMES, forms_of
+from quantstudio.core.target import DEFAULT_TARGET, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +56,15 @@ def with_scheme(
     recipe: Recipe, layers: Iterable[LayerInfo], names: Sequence[str], scheme: LayerScheme
 ) -> Edit:
     """These layers in this scheme; a layer that cannot have it is skipped."""
-    chosen, skipped = _split(layers, names, scheme)
+    chosen, skipped = _split(layers, names, scheme, recipe.on_target)
     label = f"Set {_few(chosen)} to {scheme.label}"
     return Edit(label, recipe.assign(chosen, scheme) if chosen else recipe, skipped)
 
 
 def with_precision(
-    recipe: Recipe, layers: Iterable[LayerInfo], names: Sequence[str], key: PrecisionKey
+    recipe: Recipe, layers: Iterable[LayerInfo], names: Sequence[str], weights: WeightFormat
 ) -> Edit:
-    """These layers in the first form of a precision each can have, as one edit."""
+    """These layers in the first form of a format each can have, as one edit."""
     listed = {layer.name: layer for layer in layers}
     groups: dict[str, list[str]] = {}
     skipped: list[tuple[str, str]] = []
@@ -88,22 +72,29 @@ def with_precision(
         layer = listed.get(name)
         if layer is None:
             continue
-        form = form_of(layer, key)
+        form = form_of(layer, weights, recipe.on_target)
         if form is None:
-            skipped.append((name, layer.reason or f"{layer.op_type} layers have no {key.value} form"))
+            skipped.append((name, layer.reason or f"{layer.op_type} layers have no {weights.label} form"))
         else:
             groups.setdefault(form, []).append(name)
     for form, members in groups.items():
         recipe = recipe.assign(members, NAMED_SCHEMES[form])
     chosen = [name for members in groups.values() for name in members]
-    return Edit(f"Set {_few(chosen)} to {key.value}", recipe, tuple(skipped))
+    return Edit(f"Set {_few(chosen)} to {weights.label}", recipe, tuple(skipped))
 
 
-def form_of(layer: LayerInfo, key: PrecisionKey) -> str | None:
-    """Name of the first scheme of a precision a layer can have; None if it can have none."""
+def form_of(layer: LayerInfo, weights: WeightFormat, target: Target = DEFAULT_TARGET) -> str | None:
+    """Name of the first scheme of a format a layer can have; None if it can have none."""
     if layer.stored_as:
         return None
-    return next((form for form in _FORMS[key] if is_legal(layer, NAMED_SCHEMES[form])), None)
+    return next((form for form in forms_of(weights) if is_legal(layer, NAMED_SCHEMES[form], target)), None)
+
+
+def choices(recipe: Recipe, layers: Iterable[LayerInfo]) -> tuple[str, ...]:
+    """Names of the schemes at least one of the layers can have, in the order of menus."""
+    target = recipe.on_target
+    able = {name for layer in layers if not layer.stored_as for name in target.schemes(layer)}
+    return tuple(name for name in NAMED_SCHEMES if name in able)
 
 
 def with_threshold(
@@ -112,17 +103,17 @@ def with_threshold(
     above: Sequence[str],
     below: Sequence[str],
     *,
-    keep: PrecisionKey,
-    rest: PrecisionKey | None,
+    keep: WeightFormat,
+    rest: WeightFormat | None,
 ) -> Edit:
     """Layers above a line in one precision and those below it in another, or as they are, as one edit."""
     kept = with_precision(recipe, layers, above, keep)
-    verb = "Keep" if keep in (PrecisionKey.FP16, PrecisionKey.FP32) else "Put"
-    label = f"{verb} {_few(above)} above the line at {keep.value}"
+    verb = "Keep" if not keep.is_integer else "Put"
+    label = f"{verb} {_few(above)} above the line at {keep.label}"
     if rest is None:
         return Edit(label, kept.recipe, kept.skipped)
     both = with_precision(kept.recipe, layers, below, rest)
-    return Edit(f"{label}, {_few(below)} below at {rest.value}", both.recipe, (*kept.skipped, *both.skipped))
+    return Edit(f"{label}, {_few(below)} below at {rest.label}", both.recipe, (*kept.skipped, *both.skipped))
 
 
 def with_type(recipe: Recipe, op_type: str, scheme: LayerScheme) -> Edit:
@@ -197,6 +188,11 @@ def with_calibration(recipe: Recipe, settings: CalibrationSettings) -> Edit:
     return Edit(f"Calibrate by {method}{detail}", replace(recipe, calibration=settings))
 
 
+def with_target(recipe: Recipe, target: Target) -> Edit:
+    """Another hardware and runtime; layers that cannot have their precision there stay FP32."""
+    return Edit(f"Quantize for {target.label}", replace(recipe, target=target.name))
+
+
 def with_activation_scope(recipe: Recipe, scope: ActivationScope) -> Edit:
     """Another choice of the tensors static quantization covers."""
     where = "everywhere" if scope is ActivationScope.ALL else "around weights only"
@@ -208,7 +204,7 @@ def _put(ranges: tuple[RangeOverride, ...], new: RangeOverride) -> tuple[RangeOv
 
 
 def _split(
-    layers: Iterable[LayerInfo], names: Sequence[str], scheme: LayerScheme
+    layers: Iterable[LayerInfo], names: Sequence[str], scheme: LayerScheme, target: Target
 ) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     listed = {layer.name: layer for layer in layers}
     chosen, skipped = [], []
@@ -216,7 +212,7 @@ def _split(
         layer = listed.get(name)
         if layer is None:
             continue
-        if is_legal(layer, scheme) and not layer.stored_as:
+        if is_legal(layer, scheme, target) and not layer.stored_as:
             chosen.append(name)
         else:
             skipped.append((name, layer.reason or f"{layer.op_type} layers cannot be {scheme.label}"))

@@ -114,6 +114,6 @@ class Hand:
 
 
 def _key(name):
-    from quantstudio.gui.session import PrecisionKey
+    from quantstudio.core.precision import Precision
 
-    return PrecisionKey[name]
+    return getattr(Precision, name)

@@ -22,7 +22,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.precision import STATIC_INT8, LayerScheme, Precision
+from quantstudio.core.precision import STATIC_INT8, LayerScheme, Precision, at_weights
 from quantstudio.core.predict.check import Figure, PredictionPoint, plan_point, prediction_points, trust
 from quantstudio.core.predict.model import Judged, MeasuredPlan, judged_base, measured_plan
 from quantstudio.core.predict.table import PredictionTable, fit_prediction
@@ -37,7 +37,6 @@ from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.search.space import at_bits
 from tests.engine.recipe_builds import emit
 from tests.shared_data import MODELS, TEST, TRAIN, TRANSFORM
 
@@ -146,7 +145,7 @@ def random_recipe(graph: Graph, rng: np.random.Generator) -> Recipe:
         if precision is None:
             continue
         takes_any = layer.weight_name and layer.op_type in ("Conv", "Gemm", "MatMul")
-        scheme = at_bits(STATIC_INT8, precision) if takes_any else STATIC_INT8
+        scheme = at_weights(STATIC_INT8, precision) if takes_any else STATIC_INT8
         names.setdefault(scheme, []).append(layer.name)
     recipe = Recipe(activation_scope=scope_of(graph))
     for scheme, layers in names.items():

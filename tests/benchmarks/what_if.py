@@ -21,18 +21,19 @@ from rich.table import Table
 
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
 from quantstudio.core.layers import LayerInfo, ModelSummary
-from quantstudio.core.precision import FP32, NAMED_SCHEMES, STATIC_INT8, LayerScheme, Precision
+from quantstudio.core.precision import FP32, STATIC_INT8, LayerScheme, Precision, at_weights, keyed_formats
 from quantstudio.core.predict.kl_model import ACTIVATIONS
 from quantstudio.core.predict.model import Judged, MeasuredPlan
 from quantstudio.core.predict.table import PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, LayerSensitivity, SensitivityResult
-from quantstudio.engine.search.space import at_bits
+from quantstudio.core.schemes import NAMED_SCHEMES
 
 LIMIT_MS = 16.0
 CLASSES = tuple(f"class {index}" for index in range(10))
 SCHEMES: tuple[LayerScheme, ...] = (
-    FP32, STATIC_INT8, *(at_bits(STATIC_INT8, p) for p in (Precision.INT6, Precision.INT4, Precision.INT2)),
+    FP32, STATIC_INT8,
+    *(at_weights(STATIC_INT8, p) for p in (Precision.INT6, Precision.INT4, Precision.INT2)),
 )  # fmt: skip
 
 
@@ -86,7 +87,6 @@ def session_turns(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Gene
 
     from quantstudio.gui.session import Session
     from quantstudio.jobs.backends.inline import InlineBackend
-    from quantstudio.workspace.recipe_edits import PrecisionKey
 
     application = QCoreApplication.instance() or QCoreApplication([])
     session = Session(InlineBackend)
@@ -100,10 +100,10 @@ def session_turns(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Gene
     told: list[float] = []
     session.prediction_changed.connect(lambda: told.append(time.thread_time()))
     settle(application, lambda: session.prediction is not None and session.prediction.kl is not None)
-    times = []
+    times, keys = [], keyed_formats()
     for _ in range(turns):
         names, _ = flip(layers, rng)
-        key = list(PrecisionKey)[rng.integers(len(PrecisionKey))]
+        key = keys[rng.integers(len(keys))]
         told.clear()
         start = time.thread_time()
         session.set_precision(names, key)

@@ -14,7 +14,7 @@ from quantstudio.core.precision import (
     LayerScheme,
     Precision,
 )
-from quantstudio.core.predict.kl_model import ACTIVATIONS, PARTS, layer_kl
+from quantstudio.core.predict.kl_model import ACTIVATIONS, layer_kl, part_names
 from quantstudio.core.predict.model import Judged, MeasuredPlan
 from quantstudio.core.predict.table import PredictionTable, fit_prediction, predict
 from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
@@ -64,7 +64,7 @@ def test_that_latency_replaces_only_the_share_of_quantized_layers():
 
 
 def test_that_latency_is_unknown_where_a_scheme_was_never_timed():
-    recipe = uniform_recipe("static-int8").assign(["a"], STATIC_INT4)
+    recipe = uniform_recipe("static-int8").assign(["a"], WEIGHT_INT8)
     assert predict(LAYERS, recipe, costs=COSTS, sensitivity={}, curve=None).latency_ms is None
 
 
@@ -73,8 +73,8 @@ def test_that_the_parts_are_sums_over_layers_by_precision():
     recipe = uniform_recipe("static-int8").assign(["b"], STATIC_INT4)
     parts = table.raw(recipe).parts
     assert parts is not None
-    assert dict(zip(PARTS, parts.tolist(), strict=True)) == pytest.approx(
-        dict.fromkeys(PARTS, 0.0) | {"int8": 0.01, "int4": 0.1, ACTIVATIONS: 0.023}
+    assert dict(zip(part_names(), parts.tolist(), strict=True)) == pytest.approx(
+        dict.fromkeys(part_names(), 0.0) | {"int8": 0.01, "int4": 0.1, ACTIVATIONS: 0.023}
     )
     prediction = table.predict(recipe)
     assert prediction.quantized == 2

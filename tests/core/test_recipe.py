@@ -17,7 +17,6 @@ from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP16,
     FP32,
-    NAMED_SCHEMES,
     STATIC_INT8,
     WEIGHT_INT4,
     WEIGHT_INT8,
@@ -26,7 +25,6 @@ from quantstudio.core.precision import (
     LayerScheme,
     Precision,
     WeightRange,
-    scheme_name,
 )
 from quantstudio.core.recipe import (
     ActivationScope,
@@ -38,6 +36,7 @@ from quantstudio.core.recipe import (
     is_legal,
     uniform_recipe,
 )
+from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
 
 CONV_SCHEMES = ("fp32", "fp16", "static-int8", "weight-int8", "static-int4")
 LAYERS = (
@@ -215,7 +214,7 @@ def test_that_other_bit_widths_are_legal_where_their_container_is() -> None:
     static = LayerScheme(Precision.INT3, ActivationPrecision.INT8)
     weights = LayerScheme(Precision.INT3)
     dynamic = LayerScheme(Precision.INT6, ActivationPrecision.INT8_DYNAMIC)
-    assert scheme_name(static) == "custom"
+    assert [scheme_name(s) for s in (static, weights, dynamic)] == ["static-int3", "custom", "dynamic-int6"]
     assert [is_legal(conv, s) for s in (static, weights, dynamic)] == [True, True, False]
     assert [is_legal(head, s) for s in (static, weights, dynamic)] == [True, False, True]
     assert is_legal(LAYERS[3], LayerScheme(granularity=Granularity.PER_TENSOR))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,7 +13,6 @@ from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP16,
     FP32,
-    NAMED_SCHEMES,
     STATIC_INT8,
     WEIGHT_INT4,
     WEIGHT_INT8,
@@ -30,6 +30,7 @@ from quantstudio.core.recipe import (
     Recipe,
     uniform_recipe,
 )
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import RECIPE_KEY, VARIANT_KEY
 from tests.engine.quantization_cases import (
@@ -46,6 +47,16 @@ from tests.engine.quantization_cases import (
 )
 from tests.engine.recipe_builds import emit, emit_with_plan
 
+# Largest relative error of a small net of random weights, which have no redundancy, by weight format.
+ERRORS = {
+    Precision.FP16: 0.01,
+    Precision.INT8: 0.03,
+    Precision.INT6: 0.08,
+    Precision.INT4: 0.25,
+    Precision.INT3: 0.5,
+    Precision.INT2: 0.7,
+    Precision.BINARY: 1.0,
+}
 MINMAX = CalibrationSettings(method=RangeMethod.MINMAX)
 STATIC = uniform_recipe(STATIC_INT8, calibration=MINMAX)
 
@@ -251,15 +262,17 @@ def test_that_unknown_layers_and_illegal_precisions_are_refused(residual):
 def test_that_every_named_scheme_runs_close_to_float(residual, name):
     graph, statistics, feed = residual
     model = emit(graph, statistics, uniform_recipe(name, calibration=MINMAX))
-    assert error_of(graph, model, feed) < (0.2 if "int4" in name else 0.03)
+    assert error_of(graph, model, feed) < ERRORS[NAMED_SCHEMES[name].weights]
 
 
-@pytest.mark.parametrize("name", ["static-int8", "dynamic-int8", "weight-int8", "weight-int4", "fp16"])
+@pytest.mark.parametrize("name", [n for n in NAMED_SCHEMES if n != "fp32"])
 def test_that_every_named_scheme_runs_a_transformer_block(tmp_path, name):
     graph = opened(attention_net(), tmp_path)
     feed = {"x": normal(4, 6, 32)}
-    model = emit(graph, statistics_of(graph, feed), uniform_recipe(name, calibration=MINMAX))
-    assert error_of(graph, model, feed) < (0.15 if "int4" in name else 0.03)
+    # Weights of 7 bits: the machine that runs the test may add products up in 16 bits.
+    recipe = replace(uniform_recipe(name, calibration=MINMAX), target="cpu-x86")
+    model = emit(graph, statistics_of(graph, feed), recipe)
+    assert error_of(graph, model, feed) < ERRORS[NAMED_SCHEMES[name].weights]
 
 
 def test_that_layers_reading_one_tensor_share_its_dynamic_quantization(tmp_path):

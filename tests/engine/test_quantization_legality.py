@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantstudio.core.precision import NAMED_SCHEMES
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.engine.targets.legality import NORMALIZATIONS, legal_schemes
 
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from quantstudio.core.errors import BuildError
 from quantstudio.core.packing import group_axis
-from quantstudio.core.precision import FP16, Granularity, LayerScheme, Precision, WeightRange
+from quantstudio.core.precision import FP16, Granularity, LayerScheme, WeightRange, weight_format
 from quantstudio.engine.quantization.weights import quantize_weight
 
 
 def scheme(weights="int8", granularity="per-channel", weight_range="minmax", group_size=32):
     return LayerScheme(
-        Precision(weights),
+        weight_format(weights),
         granularity=Granularity(granularity),
         weight_range=WeightRange(weight_range),
         group_size=group_size,
@@ -92,7 +92,7 @@ def test_that_the_error_is_at_most_half_a_step_and_zero_stays_zero(bits, seed, m
     weight = (rng.normal(size=(6, 20)) * magnitude).astype(np.float32)
     weight[0, 0] = 0
     result = quantize_weight(weight, scheme(bits, granularity, group_size=8), 0)
-    high = 2 ** (Precision(bits).bits - 1) - 1
+    high = 2 ** (weight_format(bits).bits - 1) - 1
     assert np.abs(result.values).max() <= high
     assert result.values[0, 0] == 0
     step = np.abs(weight).max() / high

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantstudio.core.precision import FP32, STATIC_INT8, Precision
+from quantstudio.core.precision import FP32, STATIC_INT8, at_weights, weight_format
 from quantstudio.engine.search.allocation import (
     InfeasibleBudgetError,
     Option,
@@ -21,9 +21,8 @@ from quantstudio.engine.search.allocation import (
     uniform_allocation,
 )
 from quantstudio.engine.search.frontier import not_dominated, pareto_front
-from quantstudio.engine.search.space import at_bits
 
-INT8, INT4, INT2 = (at_bits(STATIC_INT8, Precision(name)) for name in ("int8", "int4", "int2"))
+INT8, INT4, INT2 = (at_weights(STATIC_INT8, weight_format(name)) for name in ("int8", "int4", "int2"))
 KL, BITS, BYTES = Quantity.KL, Quantity.AVERAGE_BITS, Quantity.WEIGHT_BYTES
 
 

@@ -15,13 +15,13 @@ from quantstudio.core.recipe import LayerRule
 from quantstudio.core.results import Interval, LatencyResult
 from quantstudio.core.samples import sample
 from quantstudio.core.search_results import (
-    SEARCHED_PRECISIONS,
     ActivationFamily,
     BudgetObstacle,
     GroupKind,
     SearchBudget,
     SearchFront,
     SearchResult,
+    searched_precisions,
 )
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyComparison
@@ -128,8 +128,8 @@ def test_that_pins_hold_in_every_plan_of_the_front(net, tmp_path):
     result = found(net, tmp_path, pins=pins, average_bits=8)
     for point in (*result.front, result.chosen):
         weights = weights_of(point, graph)
-        assert weights[names[0]] is Precision.FP32
-        assert weights[names[3]] is Precision.INT4
+        assert weights[names[0]] == Precision.FP32
+        assert weights[names[3]] == Precision.INT4
 
 
 def test_that_a_share_of_layers_may_stay_float(net, tmp_path):
@@ -409,7 +409,7 @@ def test_that_known_tables_are_not_made_again(net, tmp_path, monkeypatch):
     graph, data = net
     statistics = calibrate(graph, data, samples=SAMPLES)
     sensitivity = fisher_sensitivity(
-        graph, data, samples=SAMPLES, precisions=SEARCHED_PRECISIONS, statistics=statistics
+        graph, data, samples=SAMPLES, precisions=searched_precisions(), statistics=statistics
     )
     monkeypatch.setattr(workbench, "calibrate", None)
     monkeypatch.setattr(workbench, "fisher_sensitivity", None)

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 
 from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.precision import Granularity, LayerScheme, Precision, WeightRange
-from quantstudio.engine.analysis.precisions import WEIGHT_PRECISIONS, trial
+from quantstudio.core.precision import Granularity, LayerScheme, Precision, WeightRange, weight_formats
+from quantstudio.engine.analysis.precisions import trial
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.quantization.weights import quantize_weight
 from tests.affine_reference import fake_quantize
@@ -33,7 +33,7 @@ from tests.engine.sensitivity_cases import (
 )
 
 EVERY = (
-    *WEIGHT_PRECISIONS,
+    *(row.name for row in weight_formats() if row != Precision.FP32),
     "int8-activations",
     "int4-activations",
     "int8+int8-activations",

@@ -247,8 +247,8 @@ def built(model: ModelSummary, name: str, recipe: Recipe, size: int, result=None
         layers=tuple(
             BuiltLayer(
                 info.name,
-                recipe.scheme_for(info).weights.value,
-                recipe.scheme_for(info).activations.value,
+                recipe.scheme_for(info).weights.name,
+                recipe.scheme_for(info).activations.name,
                 "QLinearConv" if recipe.scheme_for(info).is_static else f"{info.op_type} (float)",
                 recipe.scheme_for(info).is_static,
                 100,

@@ -80,7 +80,8 @@ def test_that_only_layers_with_schemes_can_be_edited(model):
     assert model.index(CONV, LayerColumn.PRECISION).flags() & Qt.ItemFlag.ItemIsEditable
     assert not model.index(NORM, LayerColumn.PRECISION).flags() & Qt.ItemFlag.ItemIsEditable
     assert not model.index(CONV, LayerColumn.NAME).flags() & Qt.ItemFlag.ItemIsEditable
-    assert model.index(EMBED, LayerColumn.PRECISION).data(CHOICES_ROLE) == ["fp32", "fp16", "weight-int8"]
+    choices = model.index(EMBED, LayerColumn.PRECISION).data(CHOICES_ROLE)
+    assert choices == ["fp32", "fp16", "weight-int8", "weight-int6"]
     assert "norm is too small" in model.index(NORM, LayerColumn.PRECISION).data(Qt.ItemDataRole.ToolTipRole)
 
 

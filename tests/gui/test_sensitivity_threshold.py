@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
-from quantstudio.core.precision import FP16, STATIC_INT4, STATIC_INT8
+from quantstudio.core.precision import FP16, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
@@ -20,7 +20,7 @@ from quantstudio.gui.plots.sensitivity_threshold import (
     level_for,
     next_count,
 )
-from quantstudio.workspace.recipe_edits import PrecisionKey, with_threshold
+from quantstudio.workspace.recipe_edits import with_threshold
 from tests.gui.plot_mouse import move, press, release, shown
 from tests.gui.sample_session import analysed_session, model_summary
 
@@ -87,8 +87,8 @@ def test_that_the_edit_sets_both_sides_and_says_which_layers_cannot():
         layers,
         [conv.name, norm.name],
         [other.name],
-        keep=PrecisionKey.FP16,
-        rest=PrecisionKey.INT4,
+        keep=Precision.FP16,
+        rest=Precision.INT4,
     )
     assert edit.recipe.scheme_for(conv) == FP16
     assert edit.recipe.scheme_for(other) == STATIC_INT4
@@ -104,7 +104,7 @@ def test_that_the_rest_stays_as_it_is_unless_asked():
         layers,
         [layers[0].name],
         [layers[1].name],
-        keep=PrecisionKey.INT4,
+        keep=Precision.INT4,
         rest=None,
     )
     assert edit.recipe.scheme_for(layers[1]) == STATIC_INT8
@@ -165,7 +165,7 @@ def test_that_bars_wear_the_colour_of_the_precision_they_will_have(panel, sessio
     below = next(n for n in bar.below if session.model.layer(n).op_type == "Conv")
     assert panel.strip.colour_role(conv) == "ok"
     assert panel.strip.colour_role(below) == "fp"
-    bar.rest.setCurrentIndex(bar.rest.findData("INT4"))
+    bar.rest.setCurrentIndex(bar.rest.findData("int4"))
     bar.rest.activated.emit(bar.rest.currentIndex())
     assert panel.strip.colour_role(below) == "q"
     panel.threshold.click()

@@ -12,7 +12,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished, Message, Progress, Severity
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP16, FP32, STATIC_INT4, STATIC_INT8
+from quantstudio.core.precision import FP16, FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import (
     ActivationScope,
     CalibrationSettings,
@@ -20,7 +20,7 @@ from quantstudio.core.recipe import (
     RangeMethod,
     uniform_recipe,
 )
-from quantstudio.gui.session import Notification, PrecisionKey, Session
+from quantstudio.gui.session import Notification, Session
 from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.project.store import Project
@@ -108,13 +108,13 @@ class TestEdits:
     def test_that_the_eight_key_gives_each_layer_the_first_int8_form_it_can_have(self, opened):
         embed = next(layer for layer in opened.layers if layer.op_type == "Gather")
         conv = conv_names(opened, 1)[0]
-        opened.set_precision([conv, embed.name], PrecisionKey.INT8)
+        opened.set_precision([conv, embed.name], Precision.INT8)
         assert opened.recipe.scheme_for(opened.model.layer(conv)) == STATIC_INT8
         assert opened.recipe.scheme_for(embed).label == "W8"
         assert opened.undo_text == "Set 2 layers to INT8"
 
     @pytest.mark.parametrize(
-        ("key", "scheme"), [(PrecisionKey.FP16, FP16), (PrecisionKey.FP32, FP32)], ids=["fp16", "fp32"]
+        ("key", "scheme"), [(Precision.FP16, FP16), (Precision.FP32, FP32)], ids=["fp16", "fp32"]
     )
     def test_that_float_keys_set_float(self, opened, key, scheme):
         name = conv_names(opened, 1)[0]

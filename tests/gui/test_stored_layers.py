@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import QPoint, Qt
 
+from quantstudio.core.precision import Precision
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, SORT_ROLE, LayerColumn, LayerTableModel
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.features.layers.precision_chip import stored_role
 from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
-from quantstudio.gui.session import PrecisionKey, Session
+from quantstudio.gui.session import Session
 from quantstudio.gui.theme import LIGHT, apply_theme
 from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.store import Project
@@ -69,11 +70,11 @@ def test_that_keys_and_commands_pass_over_a_stored_layer(session):
     told: list[Notification] = []
     session.notified.connect(told.append)
     before = session.undo_text
-    session.set_precision([stored], PrecisionKey.FP32)
+    session.set_precision([stored], Precision.FP32)
     session.set_scheme([stored], "fp32")
     assert session.undo_text == before
     assert REASON in " ".join(f"{one.text} {one.hint}" for one in told)
-    session.set_precision([stored, free], PrecisionKey.FP32)
+    session.set_precision([stored, free], Precision.FP32)
     assert session.recipe.scheme_for(session.layers[2]).label == "FP32"
 
 

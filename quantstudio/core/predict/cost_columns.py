@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.costs import CostTable, activation_peak, cost_name
+from quantstudio.core.costs import CostTable, activation_peak, container_name
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.model import Judged
@@ -125,7 +125,7 @@ class CostColumns:
         return known
 
     def _priced(self, scheme: LayerScheme) -> _Column:
-        name = cost_name(scheme)
+        name = container_name(scheme)
         count = len(self._layers)
         weight, memory, time = np.zeros(count), np.zeros(count), np.zeros(count)
         for index, layer in enumerate(self._layers):

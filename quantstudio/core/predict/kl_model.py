@@ -20,13 +20,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.precision import Granularity, LayerScheme, Precision
+from quantstudio.core.precision import (
+    ActivationPrecision,
+    LayerScheme,
+    activation_formats,
+    integer_formats,
+)
 from quantstudio.core.results import LayerSensitivity
 
 Array = NDArray[np.float64]
 
-ACTIVATIONS = "int8-activations"
-PARTS = (*(p.value for p in Precision if p.is_integer), ACTIVATIONS)
+ACTIVATIONS = ActivationPrecision.INT8.sensitivity_name
 # Divergence (nats) from which sums of second order fall behind.
 BEND_KL = 0.003
 # Prior mean and deviation of the coefficients, and of what a measured plan differs by (natural logarithms).
@@ -36,6 +40,12 @@ _SPREAD_PLANS = 6.0
 # Beyond these divergences (nats) a network is untouched, or ruined and its outputs say nothing of its layers.
 _SMALLEST_KL, _LARGEST_KL = 1e-7, 3.0
 _ROUNDS = 25
+
+
+def part_names() -> tuple[str, ...]:
+    """What the KL of a plan comes from: every integer format of weights, then every one of activations."""
+    activations = (row.sensitivity_name for row in activation_formats() if row.is_static)
+    return (*(row.name for row in integer_formats()), *activations)
 
 
 def kl_parts(
@@ -54,16 +64,17 @@ def kl_parts(
         return None
     known, parts = row.by_precision, {}
     if scheme.weights.is_integer:
-        weights = next((known[name] for name in _weight_names(scheme) if name in known), None)
+        weights = next((known[name] for name in scheme.sensitivity_names if name in known), None)
         if weights is not None:
-            parts[scheme.weights.value] = weights
+            parts[scheme.weights.name] = weights
         elif any(not name.endswith("-activations") for name in known):
             return None
         # Otherwise it is an activation x activation product: it has no weights, only its activations cost.
     if not scheme.is_weight_only and reads_floats:
-        if ACTIVATIONS not in known:
+        activations = scheme.activations.sensitivity_name
+        if activations not in known:
             return None
-        parts[ACTIVATIONS] = known[ACTIVATIONS]
+        parts[activations] = known[activations]
     return parts
 
 
@@ -83,25 +94,17 @@ def layer_kl(scheme: LayerScheme, row: LayerSensitivity | None) -> float | None:
     return None if parts is None else sum(parts.values())
 
 
-def _weight_names(scheme: LayerScheme) -> tuple[str, ...]:
-    """Names the weights of a scheme may be estimated under, the closest first."""
-    own = scheme.weights.value
-    if scheme.granularity is Granularity.PER_GROUP:
-        return (f"{own}/group{scheme.group_size}", own)
-    return (f"{own}/tensor", own) if scheme.granularity is Granularity.PER_TENSOR else (own,)
-
-
 @dataclass(frozen=True)
 class KlModel:
     """Coefficients with their covariance.
 
     Attributes:
-        mean: (a, d of every part of `PARTS`, b).
+        mean: (a, d of every part in the order of `part_names`, b).
         covariance: Of these, row by row.
         spread: Deviation of ln KL of a plan about the model.
     """
 
-    mean: tuple[float, ...] = (LEVEL[0], *(PART[0] for _ in PARTS), BEND[0])
+    mean: tuple[float, ...] = field(default_factory=lambda: _prior_mean())
     covariance: tuple[tuple[float, ...], ...] = field(default_factory=lambda: _rows(_prior_covariance()))
     spread: float = SPREAD
 
@@ -116,7 +119,8 @@ class KlModel:
 
     def linear(self, parts: Mapping[str, float]) -> float:
         """S of a plan, or of one layer: what a search adds up."""
-        return float(sum(self.factors[PARTS.index(name)] * value for name, value in parts.items()))
+        names = part_names()
+        return float(sum(self.factors[names.index(name)] * value for name, value in parts.items()))
 
     def kl_of(self, linear: float) -> float:
         """KL at an S."""
@@ -140,7 +144,7 @@ class KlModel:
         """Deviation of ln KL of a plan: of the coefficients and of plans about them.
 
         Args:
-            parts: Summed estimates in the order of `PARTS`.
+            parts: Summed estimates in the order of `part_names`.
         """
         if not parts.any():
             return 0.0
@@ -151,16 +155,16 @@ class KlModel:
     def scale(self) -> dict[str, float]:
         """Factor on the estimated KL by part, small divergences."""
         level = np.exp(self.mean[0])
-        return {name: float(level * factor) for name, factor in zip(PARTS, self.factors, strict=True)}
+        return {name: float(level * factor) for name, factor in zip(part_names(), self.factors, strict=True)}
 
 
 def parts_array(parts: Mapping[str, float]) -> Array:
-    """Parts in the order of `PARTS`."""
-    return np.asarray([parts.get(name, 0.0) for name in PARTS])
+    """Parts in the order of `part_names`."""
+    return np.asarray([parts.get(name, 0.0) for name in part_names()])
 
 
 def fitted_kl(points: Sequence[tuple[Array, float]]) -> KlModel:
-    """The model that fits measured plans, as (parts in the order of `PARTS`, measured KL).
+    """The model that fits measured plans, as (parts in the order of `part_names`, measured KL).
 
     A posterior mode by Gauss-Newton steps; its covariance is the one of the linearised problem. Plans of no
     or of more than 3 nats are left out. Without points it is the prior.
@@ -199,8 +203,12 @@ def _slope(parts: Array, factors: Array, bend: float) -> Array:
     return np.concatenate([[1.0], inner, [np.log1p(linear / BEND_KL)]])
 
 
+def _prior_mean() -> tuple[float, ...]:
+    return (LEVEL[0], *(PART[0] for _ in part_names()), BEND[0])
+
+
 def _prior_covariance() -> Array:
-    return np.diag(np.square([LEVEL[1], *(PART[1] for _ in PARTS), BEND[1]]))
+    return np.diag(np.square([LEVEL[1], *(PART[1] for _ in part_names()), BEND[1]]))
 
 
 def _rows(matrix: Array) -> tuple[tuple[float, ...], ...]:

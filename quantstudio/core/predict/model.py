@@ -125,7 +125,7 @@ class Raw:
     """A plan before correction.
 
     Attributes:
-        parts: Summed estimates of KL in the order of `kl_model.PARTS`; None where a layer has none.
+        parts: Summed estimates of KL in the order of `kl_model.part_names`; None where a layer has none.
         latency_ratio: Time over FP32 time; None where not priced.
         profile: Root of every layer's part of the KL, length 1, [layers]; None without parts.
         classes: Names of the classes.

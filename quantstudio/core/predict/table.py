@@ -13,7 +13,7 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.predict.accuracy_law import RATE
 from quantstudio.core.predict.cost_columns import CostColumns
-from quantstudio.core.predict.kl_model import ACTIVATIONS, PARTS, Array, kl_parts
+from quantstudio.core.predict.kl_model import Array, kl_parts, part_names
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
 from quantstudio.core.recipe import LayerRule, Recipe, is_legal
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
@@ -105,7 +105,7 @@ class PredictionTable:
         # One entry a scheme that was ever asked for, growing; index 0 is what no rule speaks about.
         self._schemes: dict[LayerScheme, int] = {}
         self._legal: list[NDArray[np.bool_]] = []
-        self._kl: list[tuple[int, Array]] = []
+        self._kl: list[tuple[tuple[int, int], Array]] = []
         self._rules: dict[LayerRule, NDArray[np.intp]] = {}
         self._scheme(FP32)
 
@@ -194,15 +194,16 @@ class PredictionTable:
 
     def _parts(self, chosen: NDArray[np.intp]) -> tuple[Array, Array, int]:
         """Summed estimates by part, estimates of every layer [parts, layers], and layers without one."""
-        single = np.zeros((len(PARTS), len(self.layers)))
+        single = np.zeros((len(part_names()), len(self.layers)))
         unpriced = 0
         for index in np.unique(chosen):
-            part, own = self._kl[index]
+            (part, activations), own = self._kl[index]
             where = np.flatnonzero(chosen == index)
             estimated = own[:, where]
             unpriced += int(np.isnan(estimated[0]).sum())
             estimated = np.nan_to_num(estimated)
-            single[-1, where] = estimated[1]
+            if activations >= 0:
+                single[activations, where] = estimated[1]
             if part >= 0:
                 single[part, where] = estimated[0]
         return np.asarray(single.sum(axis=1)), single, unpriced
@@ -215,12 +216,14 @@ class PredictionTable:
         self._schemes[scheme] = len(self._schemes)
         self._legal.append(np.asarray([is_legal(layer, scheme) for layer in self.layers], dtype=bool))
         own = np.zeros((2, len(self.layers)))
-        part = PARTS.index(scheme.weights.value) if scheme.weights.is_integer else -1
+        names = part_names()
+        part = names.index(scheme.weights.name) if scheme.weights.is_integer else -1
+        activations = scheme.activations.sensitivity_name
         for index, (layer, row) in enumerate(zip(self.layers, self._rows, strict=True)):
             parts = kl_parts(row, scheme, reads_floats=layer.op_type != "Gather")
-            own[0, index] = np.nan if parts is None else parts.get(scheme.weights.value, 0.0)
-            own[1, index] = np.nan if parts is None else parts.get(ACTIVATIONS, 0.0)
-        self._kl.append((part, own))
+            own[0, index] = np.nan if parts is None else parts.get(scheme.weights.name, 0.0)
+            own[1, index] = np.nan if parts is None else parts.get(activations, 0.0)
+        self._kl.append(((part, names.index(activations) if activations in names else -1), own))
         return self._schemes[scheme]
 
     def _assigned(self, recipe: Recipe) -> NDArray[np.intp]:

@@ -10,12 +10,20 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
-from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
+from quantstudio.core.costs import (
+    BorderCost,
+    CostTable,
+    LayerCost,
+    LayerEdge,
+    LiveTensor,
+    container_name,
+)
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
-from quantstudio.core.precision import NAMED_SCHEMES, STATIC_INT8
+from quantstudio.core.precision import STATIC_INT8
 from quantstudio.core.recipe import Recipe, uniform_recipe
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.graph_costs import held_bytes, layer_edges, live_tensors
 from quantstudio.engine.analysis.layer_time import layer_times_us
@@ -121,11 +129,17 @@ def cost_table(
 
 
 def _schemes(graph: Graph, statistics: Statistics | None) -> tuple[str, ...]:
+    """Names of the containers that differ in bytes or time: what is priced, whatever else lives in them."""
     possible = {name for layer in graph.layers for name in layer.schemes}
     return tuple(
         name
         for name, scheme in NAMED_SCHEMES.items()
-        if name == "fp32" or (name in possible and not (scheme.is_static and statistics is None))
+        if name == "fp32"
+        or (
+            name in possible
+            and container_name(scheme) == name
+            and not (scheme.is_static and statistics is None)
+        )
     )
 
 

@@ -1,7 +1,8 @@
 """What sensitivity can be asked about: names of precisions, and which of them a layer can have.
 
-A name is a number format of the weights ("fp16", "int8", "int6", "int4", "int3", "int2", "binary"), one of
-the inputs ("int8-activations" to "int2-activations"), or both joined by "+" ("int4+int8-activations").
+A name is a weight format of the catalogue ("fp16", "int8", "int4", ...), a format of the inputs
+("int8-activations" to "int2-activations"), both joined by "+" ("int4+int8-activations"), or the scheme that
+consists of them ("static-int4").
 Weights have one scale an output channel; "int4/tensor" has one for the whole tensor, "int4/group32" one for
 32 weights along the reduced axis of a matrix.
 """
@@ -18,20 +19,23 @@ from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import group_axis
-from quantstudio.core.precision import Granularity, LayerScheme, Precision, WeightRange
+from quantstudio.core.precision import (
+    Granularity,
+    LayerScheme,
+    Precision,
+    activation_formats,
+    weight_formats,
+    weight_range_of,
+)
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.engine.quantization.float16 import LARGEST_HALF
 from quantstudio.engine.quantization.weights import quantize_weight
 
 ACTIVATIONS_SUFFIX = "-activations"
 DEFAULT_GROUP = 32
-WEIGHT_PRECISIONS = tuple(p.value for p in Precision if p is not Precision.FP32)
 
 _ACTIVATIONS = re.compile(r"int([2-8])-activations")
 _GROUP = re.compile(r"group(\d+)?")
-_HINT = (
-    f"Choose from {', '.join(WEIGHT_PRECISIONS)}, with /tensor or /group32 behind integers, "
-    f"int8{ACTIVATIONS_SUFFIX}, int4{ACTIVATIONS_SUFFIX}, or both, such as int4+int8{ACTIVATIONS_SUFFIX}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,14 @@ class Trial:
         if self.weights.granularity is Granularity.PER_GROUP:
             grouped = group_axis(weight.shape, layer.channel_axis) is not None
             return "" if grouped else "groups need a matrix, which it is not"
-        if self.weights.weights is Precision.FP16 and not np.abs(weight).max(initial=0.0) <= LARGEST_HALF:
+        if self.weights.weights == Precision.FP16 and not np.abs(weight).max(initial=0.0) <= LARGEST_HALF:
             return f"its weights reach beyond {LARGEST_HALF:g}, where FP16 ends"
         return ""
 
     def rounded(self, weight: NDArray[np.float32], channel_axis: int | None) -> NDArray[np.float32]:
         """A weight as this precision stores it, in float32."""
         assert self.weights is not None
-        if self.weights.weights is Precision.FP16:
+        if self.weights.weights == Precision.FP16:
             return weight.astype(np.float16).astype(np.float32)
         return quantize_weight(weight, self.weights, channel_axis).dequantized
 
@@ -97,7 +101,7 @@ def trial(name: str) -> Trial:
     Raises:
         RecipeError: there is no such precision.
     """
-    parts = name.split("+")
+    parts = _spelled(name).split("+")
     activations = [part for part in parts if part.endswith(ACTIVATIONS_SUFFIX)]
     weights = [part for part in parts if not part.endswith(ACTIVATIONS_SUFFIX)]
     if len(activations) > 1 or len(weights) > 1:
@@ -109,13 +113,24 @@ def trial(name: str) -> Trial:
     return Trial(spelled, scheme, grid, weights_name, activations_name)
 
 
+def _spelled(name: str) -> str:
+    """A scheme's name as the weights and activations it consists of; other names as they are."""
+    scheme = NAMED_SCHEMES.get(name)
+    if scheme is None or scheme == LayerScheme():
+        return name
+    weights = scheme.sensitivity_names[0]
+    if scheme.is_float or scheme.is_weight_only:
+        return weights
+    return f"{weights}+{scheme.activations.sensitivity_name}"
+
+
 def _weights(part: str, name: str) -> tuple[str, LayerScheme]:
     base, _, suffix = part.partition("/")
-    if base not in WEIGHT_PRECISIONS or ("/" in part and not Precision(base).is_integer):
+    known = {row.name: row for row in weight_formats()}
+    precision = known.get(base)
+    if precision is None or precision == Precision.FP32 or ("/" in part and not precision.is_integer):
         raise _unknown(name)
-    precision = Precision(base)
-    # As the presets do: full range at 8 bits, least squared error where the grid is coarse.
-    rule = WeightRange.MINMAX if precision is Precision.INT8 else WeightRange.MSE
+    rule = weight_range_of(precision)  # as the presets do
     if "/" not in part or suffix == "channel":
         return base, LayerScheme(precision, weight_range=rule)
     if suffix == "tensor":
@@ -136,4 +151,10 @@ def _grid(part: str, name: str) -> IntegerGrid:
 
 
 def _unknown(name: str) -> RecipeError:
-    return RecipeError(f"sensitivity does not know precision {name!r}", hint=_HINT)
+    weights = ", ".join(row.name for row in weight_formats() if row != Precision.FP32)
+    activations = ", ".join(row.sensitivity_name for row in activation_formats() if row.is_static)
+    return RecipeError(
+        f"sensitivity does not know precision {name!r}",
+        hint=f"Choose from {weights}, with /tensor or /group32 behind integers, {activations}, both, such as "
+        f"int4+int8{ACTIVATIONS_SUFFIX}, or a scheme such as static-int4",
+    )

@@ -12,7 +12,8 @@ from quantstudio.core.affine import sqnr_db
 from quantstudio.core.codec import to_json
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import WEIGHT_BINS, Histogram, WeightStatistics
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_array
@@ -23,6 +24,8 @@ OUTLIER_SIGMAS = 4.0
 # SQNR of larger weights is that of evenly spread channels with so many weights: quantizing all of a 100 MB
 # network by least squares takes ten seconds, and channels are many and alike.
 SQNR_ELEMENTS = 1 << 20
+# The same for formats that no key sets: menus hold several, and most are never chosen.
+RARE_ELEMENTS = 1 << 15
 _BLOCK = 1 << 18
 
 FloatArray = NDArray[np.float32]
@@ -158,13 +161,12 @@ def _channel_quantiles(rows: FloatArray) -> tuple[FloatArray, ...]:
 
 def _sqnr_by_scheme(layer: LayerInfo, weight: FloatArray) -> dict[str, float]:
     axis = layer.channel_axis
-    part = _spread_channels(weight, axis)
-    signal = float(np.square(part, dtype=np.float64).sum())
+    usual = _spread_channels(weight, axis, SQNR_ELEMENTS)
+    rare = _spread_channels(weight, axis, RARE_ELEMENTS)
     by_scheme: dict[LayerScheme, float] = {}
     found: dict[str, float] = {}
-    for name in layer.schemes:
-        scheme = NAMED_SCHEMES[name]
-        if name == "fp32":
+    for name, scheme in NAMED_SCHEMES.items():
+        if name == "fp32" or name not in layer.schemes:
             continue
         # Schemes that differ in their activations only share one result.
         key = LayerScheme(
@@ -174,23 +176,24 @@ def _sqnr_by_scheme(layer: LayerInfo, weight: FloatArray) -> dict[str, float]:
             weight_range=scheme.weight_range,
         )
         if key not in by_scheme:
+            part = usual if scheme.weights.key else rare
             if scheme.weights.is_integer:
                 rounded = quantize_weight(part, scheme, axis).dequantized
             else:
                 largest = np.float32(np.finfo(np.float16).max)
                 rounded = np.clip(part, -largest, largest).astype(np.float16).astype(np.float32)
             noise = float(np.square(part - rounded, dtype=np.float64).sum())
-            by_scheme[key] = sqnr_db(signal, noise)
+            by_scheme[key] = sqnr_db(float(np.square(part, dtype=np.float64).sum()), noise)
         found[name] = by_scheme[key]
     return found
 
 
-def _spread_channels(weight: FloatArray, axis: int | None) -> FloatArray:
+def _spread_channels(weight: FloatArray, axis: int | None, elements: int) -> FloatArray:
     """The weight, or evenly spread channels of a large one."""
-    if axis is None or weight.ndim < 2 or weight.size <= SQNR_ELEMENTS:
+    if axis is None or weight.ndim < 2 or weight.size <= elements:
         return weight
     channels = weight.shape[axis]
-    keep = max(1, SQNR_ELEMENTS * channels // weight.size)
+    keep = max(1, elements * channels // weight.size)
     chosen = np.unique(np.linspace(0, channels - 1, keep).astype(np.int64))
     return np.take(weight, chosen, axis=axis)
 

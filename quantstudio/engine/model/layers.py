@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import NAMED_SCHEMES
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.engine.graph.protos import (
     all_graphs,
     int_attribute,

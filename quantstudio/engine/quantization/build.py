@@ -18,7 +18,9 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severi
 from quantstudio.core.figures import counted
 from quantstudio.core.files import file_digest, written_beside
 from quantstudio.core.results import BuildResult, BuiltLayer
+from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import target_named
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import Feed, Optimization, open_session, run
 from quantstudio.engine.model.verify import relative_difference
@@ -136,11 +138,16 @@ def _check_something_changes(graph: Graph, plan: EffectivePlan) -> None:
     if not asked or not plan.is_float:
         return
     reasons = list(dict.fromkeys(layer.reason for layer in refused if layer.reason))[:2]
-    can = sorted({name for layer in refused for name in layer.schemes} - {"fp32"})
+    target = target_named(plan.target)
+    can = [
+        name
+        for name, scheme in NAMED_SCHEMES.items()
+        if not is_fp32(scheme) and any(target.support(layer, scheme).is_legal for layer in refused)
+    ]
     raise RecipeError(
         f"no layer of this model can be {', '.join(sorted(asked))}"
         + (f" ({'; '.join(reasons)})" if reasons else ""),
-        hint=f"Its layers can be: {', '.join(can)}" if can else "It has nothing to quantize",
+        hint=f"Its layers can be: {listed_schemes(can)}" if can else "It has nothing to quantize",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
+from quantstudio.core.target import target_named
 from quantstudio.engine.graph.builder import Constants, NodeList
 from quantstudio.engine.graph.channel_limits import without_limits
 from quantstudio.engine.graph.graph import Graph
@@ -94,7 +94,7 @@ def emit_with_plan(
     view = with_biases_joined(view, static)
     plan = make_plan(view, statistics, effective)
     variant = variant_name(graph, statistics if plan.integer else None, effective)
-    emitter = _Emitter(graph, view, plan, effective.weight_ranges, cancel or never_cancelled(), known)
+    emitter = _Emitter(graph, view, plan, effective, cancel or never_cancelled(), known)
     model = emitter.model()
     for key, value in ((RECIPE_KEY, effective.recipe_digest), (VARIANT_KEY, variant)):
         model.metadata_props.add(key=key, value=value)
@@ -116,7 +116,7 @@ class _Emitter:
         graph: Graph,
         view: GraphView,
         plan: Plan,
-        clips: Mapping[str, tuple[float, float]],
+        effective: EffectivePlan,
         cancel: CancelToken,
         known: KnownWeights | None,
     ) -> None:
@@ -124,12 +124,13 @@ class _Emitter:
         self.graph = graph
         self.cancel = cancel
         self.view = view
+        self.target = target_named(effective.target)
         self.plan = plan
         self.names = NameSource(graph.proto)
         self.constants = Constants(self.names)
         self.layers: dict[str, LayerInfo] = {layer.name: layer for layer in graph.layers}
         self.parts: dict[str, list[str]] = {}
-        self.clips = clips
+        self.clips = effective.weight_ranges
         # A tensor the file must offer under its own name (outputs, what bodies read) keeps that name on the
         # float side; the name before the Q/DQ pair is then another one.
         public = view.outputs | view.captured
@@ -227,6 +228,7 @@ class _Emitter:
                 inputs=inputs,
                 index_rank=None if shape is None else len(shape),
                 known=self.known,
+                max_bits=8 if scheme.is_weight_only else self.target.weight_bits,
             )
         )
 
@@ -322,7 +324,7 @@ def _write_as(layer: LayerNode, scheme: LayerScheme) -> None:
         write_static(layer)
     elif scheme.is_dynamic:
         write_dynamic(layer)
-    elif scheme.weights is Precision.FP16:
+    elif scheme.weights == Precision.FP16:
         write_float16(layer)
     else:
         write_weight_only(layer)

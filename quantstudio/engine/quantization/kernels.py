@@ -125,8 +125,8 @@ def built_layers(
         built.append(
             BuiltLayer(
                 name=layer.name,
-                weights=scheme.weights.value,
-                activations=scheme.activations.value,
+                weights=scheme.weights.name,
+                activations=scheme.activations.name,
                 kernel=kernel.label,
                 is_integer_kernel=kernel.is_integer,
                 weight_bytes=sizes[layer.name],

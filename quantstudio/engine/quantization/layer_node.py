@@ -43,6 +43,7 @@ class LayerNode:
         inputs: Scale and zero point of each input that comes out of a Q/DQ pair, by input index.
         index_rank: Dimensions of the second input; None where they are not recorded.
         known: Integers of weights that an earlier writing made, or None.
+        max_bits: Bits of a weight an integer kernel of the target may take.
     """
 
     node: onnx.NodeProto
@@ -54,6 +55,7 @@ class LayerNode:
     inputs: dict[int, ActivationParams] = field(default_factory=dict)
     index_rank: int | None = None
     known: KnownWeights | None = None
+    max_bits: int = 8
 
     @property
     def name(self) -> str:
@@ -109,7 +111,14 @@ class LayerNode:
     def source(self, index: int, scheme: LayerScheme) -> WeightSource:
         """A weight input as the file holds it."""
         return WeightSource(
-            self.input(index), self.weight(index), "", scheme, self.channel_axis(index), self.clip, self.known
+            self.input(index),
+            self.weight(index),
+            "",
+            scheme,
+            self.channel_axis(index),
+            self.clip,
+            self.known,
+            self.max_bits,
         )
 
     def product_source(self, scheme: LayerScheme) -> WeightSource:
@@ -119,12 +128,15 @@ class LayerNode:
             if self.attribute("transB", 0):
                 value, form = np.ascontiguousarray(value.T), "transposed"
             value, form = _times_alpha(value, form, self.attribute("alpha", 1.0))
-        return WeightSource(self.input(1), value, form, scheme, value.ndim - 1, self.clip, self.known)
+        return self._source_of(value, form, scheme, value.ndim - 1)
 
     def gemm_source(self, scheme: LayerScheme) -> WeightSource:
         """The second operand of a Gemm as it lies, alpha multiplied in."""
         value, form = _times_alpha(self.weight(1), "", self.attribute("alpha", 1.0))
-        return WeightSource(self.input(1), value, form, scheme, self.channel_axis(1), self.clip, self.known)
+        return self._source_of(value, form, scheme, self.channel_axis(1))
+
+    def _source_of(self, value: FloatArray, form: str, scheme: LayerScheme, axis: int | None) -> WeightSource:
+        return WeightSource(self.input(1), value, form, scheme, axis, self.clip, self.known, self.max_bits)
 
     def add_gemm_bias(self, product: str, output: str) -> None:
         """Write `output` = `product` + beta * C for a Gemm taken apart; C may be any input or absent."""

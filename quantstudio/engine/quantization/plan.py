@@ -346,7 +346,7 @@ class _StaticPlanner:
         A product fuses when both operands are dequantized, whatever follows; Conv, ConvTranspose and Gemm
         when a QuantizeLinear follows, even with a float weight (WeightBiasQuantization).
         """
-        if node.op_type in FLOAT_OUTPUT and (scheme.weights is not Precision.FP32 or integer_inputs > 1):
+        if node.op_type in FLOAT_OUTPUT and (scheme.weights != Precision.FP32 or integer_inputs > 1):
             return True
         return node.op_type != "MatMul" and self._meets_quantize(node.output[0], quantized)
 

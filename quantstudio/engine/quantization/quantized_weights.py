@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import BuildError
-from quantstudio.core.precision import Granularity, LayerScheme
+from quantstudio.core.precision import Container, Granularity, LayerScheme
 from quantstudio.engine.graph.builder import NodeList
-from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight
+from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight, weight_grid
 
 FloatArray = NDArray[np.float32]
 # Integers of weights by `WeightSource.key`, for whoever writes a graph again and again with the same weights.
@@ -35,6 +34,7 @@ class WeightSource:
         channel_axis: Axis of the output channels of `value`; None for one scale.
         clip: Range set by hand, or None.
         known: Integers of an earlier writing of the same weights; what is new is added. None to keep none.
+        max_bits: Bits of a weight the kernel may take.
     """
 
     name: str
@@ -44,11 +44,12 @@ class WeightSource:
     channel_axis: int | None
     clip: tuple[float, float] | None
     known: KnownWeights | None = None
+    max_bits: int = 8
 
     @property
     def key(self) -> Hashable:
         """Equal keys give equal integers."""
-        return (self.name, self.form, self.scheme, self.channel_axis, self.clip)
+        return (self.name, self.form, self.scheme, self.channel_axis, self.clip, self.max_bits)
 
     def quantized(self) -> QuantizedWeight:
         """The integers.
@@ -63,7 +64,7 @@ class WeightSource:
                 f"its weight {self.name!r} holds NaN or infinity",
                 hint="Keep the layer in FP32, or repair the model",
             )
-        made = quantize_weight(self.value, self.scheme, self.channel_axis, self.clip)
+        made = quantize_weight(self.value, self.scheme, self.channel_axis, self.clip, self.max_bits)
         if self.known is not None:
             self.known[self.key] = made
         return made
@@ -97,7 +98,7 @@ def with_room_for_bias(
     if weight.axis is not None:
         shape[weight.axis] = -1
     spread = scales.reshape(shape)
-    high = IntegerGrid(source.scheme.weights.bits, signed=True).high
+    high = weight_grid(source.scheme.weights, source.max_bits).high
     values = np.clip(np.rint(weight.dequantized / spread), -high, high).astype(np.int8)
     changed = replace(weight, values=values, scales=scales, dequantized=values * spread)
     return changed, True
@@ -194,4 +195,4 @@ def add_unpacked(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hasha
 
 def fits_int4(scheme: LayerScheme) -> bool:
     """Whether integers of the scheme fit a nibble."""
-    return scheme.weights.bits <= 4
+    return scheme.weights.packed is Container.INT4

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from quantstudio.core.affine import SMALLEST_SCALE, IntegerGrid
 from quantstudio.core.errors import BuildError
 from quantstudio.core.packing import group_axis
-from quantstudio.core.precision import Granularity, LayerScheme, Precision, WeightRange
+from quantstudio.core.precision import Granularity, Grid, LayerScheme, WeightFormat, WeightRange
 
 FloatArray = NDArray[np.float32]
 
@@ -50,6 +50,7 @@ def quantize_weight(
     scheme: LayerScheme,
     channel_axis: int | None,
     clip: tuple[float, float] | None = None,
+    max_bits: int = 8,
 ) -> QuantizedWeight:
     """A weight rounded to the grid of a scheme.
 
@@ -62,30 +63,32 @@ def quantize_weight(
         scheme: Integer weights, granularity and range rule.
         channel_axis: Axis of the output channels; None quantizes the whole tensor with one scale.
         clip: Range set by hand, (low, high); values outside are clipped and no range is searched.
+        max_bits: Bits the kernel may take: wider grids are narrowed to these (see `Target.weight_bits`).
 
     Raises:
         BuildError: the scheme's weights are not integer, or the weight holds NaN or infinity.
     """
     if not scheme.weights.is_integer:
-        raise BuildError(f"{scheme.weights.value} weights have no integer grid")
+        raise BuildError(f"{scheme.weights.name} weights have no integer grid")
     weight = np.asarray(weight, dtype=np.float32)
     if not np.isfinite(weight).all():
         raise BuildError("a weight holds NaN or infinity", hint="Repair or retrain the model")
     clipped = weight if clip is None else np.clip(weight, np.float32(clip[0]), np.float32(clip[1]))
     limit = None if clip is None else max(abs(clip[0]), abs(clip[1]))
     granularity, axis = _granularity(clipped, scheme, channel_axis)
+    grid = weight_grid(scheme.weights, max_bits)
     if granularity is Granularity.PER_GROUP:
-        return _per_group(clipped, scheme, axis, limit)
+        return _per_group(clipped, scheme, grid, axis, limit)
     if granularity is Granularity.PER_CHANNEL:
         rows = np.moveaxis(clipped, axis, 0).reshape(clipped.shape[axis], -1)
     else:
         rows = clipped.reshape(1, -1)
-    scales = _scales(rows, scheme, limit)
+    scales = _scales(rows, scheme, grid, limit)
     shape = [1] * weight.ndim
     if granularity is Granularity.PER_CHANNEL:
         shape[axis] = -1
     spread = scales.reshape(shape)
-    values = _round(clipped, spread, scheme.weights)
+    values = _round(clipped, spread, scheme.weights, grid)
     return QuantizedWeight(
         values=values,
         scales=scales if granularity is Granularity.PER_CHANNEL else scales.reshape(()),
@@ -108,7 +111,14 @@ def _granularity(
     return Granularity.PER_CHANNEL, channel_axis % weight.ndim
 
 
-def _per_group(weight: FloatArray, scheme: LayerScheme, axis: int, limit: float | None) -> QuantizedWeight:
+def weight_grid(weights: WeightFormat, max_bits: int = 8) -> IntegerGrid:
+    """The integers a format's weights take, no wider than a kernel may take them."""
+    return IntegerGrid(min(weights.bits, max_bits), signed=True)
+
+
+def _per_group(
+    weight: FloatArray, scheme: LayerScheme, grid: IntegerGrid, axis: int, limit: float | None
+) -> QuantizedWeight:
     size = max(1, scheme.group_size)
     moved = np.moveaxis(weight, axis, -1)
     length = moved.shape[-1]
@@ -118,12 +128,12 @@ def _per_group(weight: FloatArray, scheme: LayerScheme, axis: int, limit: float 
     padded[..., :length] = moved
     rows = padded.reshape(-1, size)
     counts = None
-    if groups * size != length and scheme.weights is Precision.BINARY:
+    if groups * size != length and scheme.weights.grid is Grid.SIGN:
         counts = np.full(groups, size)
         counts[-1] = length - (groups - 1) * size
         counts = np.tile(counts, len(rows) // groups)
-    scales = _scales(rows, scheme, limit, counts)
-    values = _round(rows, scales[:, None], scheme.weights)
+    scales = _scales(rows, scheme, grid, limit, counts)
+    values = _round(rows, scales[:, None], scheme.weights, grid)
     real = (values * scales[:, None]).reshape(padded.shape)[..., :length]
     integers = values.reshape(padded.shape)[..., :length]
     return QuantizedWeight(
@@ -136,28 +146,33 @@ def _per_group(weight: FloatArray, scheme: LayerScheme, axis: int, limit: float 
 
 
 def _scales(
-    rows: FloatArray, scheme: LayerScheme, limit: float | None, counts: NDArray[np.int64] | None = None
+    rows: FloatArray,
+    scheme: LayerScheme,
+    grid: IntegerGrid,
+    limit: float | None,
+    counts: NDArray[np.int64] | None = None,
 ) -> FloatArray:
     """One scale a row of shape [R, K]."""
     if not rows.size:
         return np.full(len(rows), SMALLEST_SCALE, dtype=np.float32)
-    if scheme.weights is Precision.BINARY:
+    if scheme.weights.grid is Grid.SIGN:
         mean = np.abs(rows).sum(axis=1, dtype=np.float64) / (rows.shape[1] if counts is None else counts)
         return np.asarray(np.maximum(mean.astype(np.float32), SMALLEST_SCALE), dtype=np.float32)
     magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float32)
     if limit is not None:
         magnitude = np.minimum(magnitude, np.float32(limit))
-    high = IntegerGrid(scheme.weights.bits, signed=True).high
-    scales = np.maximum(magnitude / np.float32(high), SMALLEST_SCALE)
+    scales = np.maximum(magnitude / np.float32(grid.high), SMALLEST_SCALE)
     if scheme.weight_range is WeightRange.MSE and limit is None:
-        return _least_squares_scales(rows, scales, scheme.weights.bits)
+        return _least_squares_scales(rows, scales, grid.bits)
     return np.asarray(scales, dtype=np.float32)
 
 
-def _round(weight: FloatArray, scales: FloatArray, precision: Precision) -> NDArray[np.int8]:
-    if precision is Precision.BINARY:
+def _round(
+    weight: FloatArray, scales: FloatArray, weights: WeightFormat, grid: IntegerGrid
+) -> NDArray[np.int8]:
+    if weights.grid is Grid.SIGN:
         return np.where(weight < 0, np.int8(-1), np.int8(1))
-    high = IntegerGrid(precision.bits, signed=True).high
+    high = grid.high
     q = weight / scales
     np.rint(q, out=q)
     np.clip(q, -high, high, out=q)

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.precision import ActivationPrecision, LayerScheme
+from quantstudio.core.precision import ActivationFormat, LayerScheme, activation_formats
 from quantstudio.core.search_results import BudgetObstacle
 
 # Plans this close to the best are the best: the KLs themselves are known to a few per cent.
@@ -288,7 +288,7 @@ class _Solver:
         for join in self.problem.joins:
             first = join[0]
             for other in join[1:]:
-                for kind in ActivationPrecision:
+                for kind in activation_formats():
                     row = np.zeros(len(self.options))
                     row[self.starts[first] : self.starts[first + 1]] += self._has(first, kind)
                     row[self.starts[other] : self.starts[other + 1]] -= self._has(other, kind)
@@ -296,9 +296,9 @@ class _Solver:
                         rows.append(row)
         return csr_array(np.stack(rows)) if rows else None
 
-    def _has(self, unit: int, kind: ActivationPrecision) -> NDArray[np.float64]:
+    def _has(self, unit: int, kind: ActivationFormat) -> NDArray[np.float64]:
         options = self.problem.units[unit].options
-        return np.array([float(option.scheme.activations is kind) for option in options])
+        return np.array([float(option.scheme.activations == kind) for option in options])
 
 
 @contextmanager

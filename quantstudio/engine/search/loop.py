@@ -12,6 +12,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.precision import searched_formats
 from quantstudio.core.predict.kl_model import ACTIVATIONS, KlModel
 from quantstudio.core.search_results import SearchBudget, SearchFront, SearchResult
 from quantstudio.engine.data.dataset import Dataset
@@ -30,7 +31,6 @@ from quantstudio.engine.search.allocation import (
 )
 from quantstudio.engine.search.frontier import pareto_front
 from quantstudio.engine.search.points import front_point, tried_point
-from quantstudio.engine.search.space import WEIGHT_PRECISIONS
 from quantstudio.engine.search.workbench import MOST_BUILDS, Known, SearchRequest, Tried, Workbench
 
 DEFAULT_DROP_POINTS = 0.5
@@ -204,7 +204,7 @@ class _Loop:
     def _measure_uniform(self) -> None:
         """Every single-precision plan that keeps the bounds, and 8 bits in any case: they anchor the rest."""
         bounds = self._bounds(with_drop=False)
-        for precision in WEIGHT_PRECISIONS:
+        for precision in searched_formats():
             predictor = self.bench.predictor()
             problem = self.bench.space.problem(predictor, floats=False)
             plan = uniform_allocation(problem, precision.bits)
@@ -212,7 +212,7 @@ class _Loop:
                 continue
             fits = keeps(plan, bounds) and predictor.kl_of(plan.totals[Quantity.KL]) <= RUINED_KL
             if precision.bits == 8 or fits:
-                self.bench.measured(plan.schemes, f"{precision.value.upper()} everywhere")
+                self.bench.measured(plan.schemes, f"{precision.label} everywhere")
 
     def _anchor_latency(self) -> None:
         """Time one plan, so that predicted latencies are right at least there: tables add up layers."""

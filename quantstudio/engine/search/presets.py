@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.effective_plan import resolve
-from quantstudio.core.errors import BuildError, CalibrationError, DataError, ModelLoadError, RecipeError
+from quantstudio.core.errors import BuildError, CalibrationError, DataError, ModelLoadError
 from quantstudio.core.events import (
     NULL_REPORTER,
     CancelToken,
@@ -26,25 +26,15 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import DYNAMIC_INT8, FP32, STATIC_INT8, WEIGHT_INT8
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe, uniform_recipe
 from quantstudio.core.results import BuildResult, VariantResult
+from quantstudio.core.schemes import AUTO, preset_scheme
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Batch, Dataset
 from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.build import build_variant
-
-AUTO = "auto"
-# Preset -> named scheme of every layer that can have it.
-UNIFORM_PRESETS = {
-    "static-int8": "static-int8",
-    "dynamic-int8": "dynamic-int8",
-    "weight-int8": "weight-int8",
-    "weight-int4": "weight-int4",
-    "static-int4": "static-int4",
-    "float16": "fp16",
-}
-PRESETS = (*UNIFORM_PRESETS, AUTO)
 
 # Samples `auto` judges accuracy on: KL of the outputs is known to a few percent with this many.
 JUDGED_SAMPLES = 512
@@ -76,6 +66,10 @@ class Candidate:
 
     name: str
     recipe: Recipe
+
+    def for_target(self, target: str) -> Candidate:
+        """The same, built for a target."""
+        return replace(self, recipe=replace(self.recipe, target=target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +149,7 @@ def build_preset(
     output: Path,
     *,
     calibration: CalibrationSettings | None = None,
+    target: str = DEFAULT_TARGET.name,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> tuple[Recipe, BuildResult]:
@@ -169,9 +164,10 @@ def build_preset(
         graph: Normalised model.
         dataset: Samples to calibrate with and, for `auto`, to judge by.
         statistics: Activation statistics; None calibrates where they are needed.
-        preset: One of `PRESETS`.
+        preset: The name of a scheme, for every layer that can have it, or "auto".
         output: Where the ONNX file goes.
         calibration: Range settings.
+        target: Name of what it is built for.
         reporter: Told of every stage.
         cancel: Looked at before every stage and batch.
 
@@ -183,15 +179,13 @@ def build_preset(
         DataError: the preset needs data and there is none.
     """
     settings = calibration or CalibrationSettings()
-    if preset not in PRESETS:
-        raise RecipeError(f"unknown preset {preset!r}", hint=f"Choose one of {', '.join(PRESETS)}")
     if preset == AUTO:
         if dataset is None:
             raise DataError(
                 "preset auto measures candidates and needs data", hint="Choose data: Model, Data, or --data"
             )
-        return _build_auto(graph, dataset, statistics, output, settings, reporter, cancel)
-    recipe = uniform_recipe(UNIFORM_PRESETS[preset], calibration=settings)
+        return _build_auto(graph, dataset, statistics, output, settings, target, reporter, cancel)
+    recipe = replace(uniform_recipe(preset_scheme(preset), calibration=settings), target=target)
     plan = resolve(recipe, graph.layers)
     if statistics is None and plan.is_static:
         statistics = _calibrated(graph, dataset, settings, reporter, cancel)
@@ -273,11 +267,12 @@ def _build_auto(
     statistics: Statistics | None,
     output: Path,
     calibration: CalibrationSettings,
+    target: str,
     reporter: Reporter,
     cancel: CancelToken | None,
 ) -> tuple[Recipe, BuildResult]:
     token = cancel or never_cancelled()
-    candidates = auto_candidates(graph, calibration)
+    candidates = [one.for_target(target) for one in auto_candidates(graph, calibration)]
     if statistics is None and any("static-int8" in layer.schemes for layer in graph.layers):
         try:
             statistics = _calibrated(graph, dataset, calibration, reporter, cancel)
@@ -288,10 +283,10 @@ def _build_auto(
     fallback = None
     if chosen is None:
         # Weights alone are smaller, but the runtime may unpack them on every run: that is measured, too.
-        last = (_small_weights(calibration),)
+        last = (_small_weights(calibration).for_target(target),)
         (fallback,) = _tried(graph, dataset, statistics, last, reporter, token, is_last=True)
         chosen = choose([fallback])
-    recipe = chosen.candidate.recipe if chosen else Recipe((), calibration)
+    recipe = chosen.candidate.recipe if chosen else Recipe((), calibration, target=target)
     plan = resolve(recipe, graph.layers)
     built = build_variant(graph, statistics, plan, output, reporter=reporter, cancel=token)
     samples = min(len(dataset), JUDGED_SAMPLES)

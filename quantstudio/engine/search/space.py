@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.effective_plan import resolve
@@ -19,8 +19,8 @@ from quantstudio.core.precision import (
     WEIGHT_INT8,
     LayerScheme,
     Precision,
-    WeightRange,
-    scheme_name,
+    at_weights,
+    searched_formats,
 )
 from quantstudio.core.predict.kl_model import KlModel, kl_parts
 from quantstudio.core.recipe import (
@@ -32,6 +32,7 @@ from quantstudio.core.recipe import (
     uniform_recipe,
 )
 from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.schemes import scheme_name
 from quantstudio.core.search_results import ActivationFamily, GroupKind, LayerGroup
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.graph.graph import Graph
@@ -40,15 +41,8 @@ from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.search.allocation import Option, Problem, Quantity, Unit
 from quantstudio.engine.search.groups import shared_scheme_sets
 
-WEIGHT_PRECISIONS = (Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT3, Precision.INT2)
 # Operators whose writers take any number of bits in an INT8 container.
 _ANY_BITS = frozenset({"Conv", "Gemm", "MatMul"})
-
-
-def at_bits(scheme: LayerScheme, precision: Precision) -> LayerScheme:
-    """The scheme with other weights: full range at 8 bits, least squared error on the coarse grids below."""
-    rule = WeightRange.MINMAX if precision is Precision.INT8 else WeightRange.MSE
-    return replace(scheme, weights=precision, weight_range=rule)
 
 
 def eight_bit_scheme(layer: LayerInfo, family: ActivationFamily) -> LayerScheme:
@@ -273,7 +267,9 @@ class SearchSpace:
         found = []
         if eight.weights.is_integer:
             any_bits = layer.op_type in _ANY_BITS and not eight.is_weight_only
-            found = [at_bits(eight, p) for p in (WEIGHT_PRECISIONS if any_bits else (Precision.INT8,))]
+            found = [
+                at_weights(eight, row) for row in (searched_formats() if any_bits else (Precision.INT8,))
+            ]
             if (self.packs_file or eight.is_weight_only) and "weight-int4" in layer.schemes:
                 found.append(WEIGHT_INT4)
         return [s for s in found if self._kl_parts(layer, s) is not None]

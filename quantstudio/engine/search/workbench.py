@@ -20,7 +20,7 @@ from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_la
 from quantstudio.core.predict.kl_model import KlModel, fitted_kl, parts_array, plan_parts
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import SEARCHED_PRECISIONS, ActivationFamily, SearchBudget
+from quantstudio.core.search_results import ActivationFamily, SearchBudget, searched_precisions
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
@@ -175,7 +175,7 @@ class Workbench:
             self.graph,
             self._dataset,
             samples=self.request.samples,
-            precisions=SEARCHED_PRECISIONS,
+            precisions=searched_precisions(),
             reference="int4",
             statistics=self.statistics,
             store=store,
@@ -343,4 +343,4 @@ def _evidence(measured: Measurement) -> Plan:
 def _is_complete(sensitivity: SensitivityResult) -> bool:
     """Whether known sensitivity has every precision of the weights, and of activations."""
     found = {precision for row in sensitivity.layers for precision in row.by_precision}
-    return found >= set(SEARCHED_PRECISIONS)
+    return found >= set(searched_precisions())

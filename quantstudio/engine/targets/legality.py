@@ -1,8 +1,12 @@
-"""Which schemes a layer can really have: the policy table that layer lists, menus and recipes obey."""
+"""Which schemes a layer of an opened graph can have, and why it has no integer ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from quantstudio.core.precision import Precision
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.target import DEFAULT_TARGET, SchemeKind, writable_schemes
 
 NORMALIZATIONS = frozenset(
     {
@@ -28,39 +32,6 @@ _STORED_PRECISIONS = {f"{sign}int{bits}": f"INT{bits}" for sign in ("", "u") for
     "float4e2m1": "FP4",
 }
 
-_FLOATS = ("fp32", "fp16")
-_PRODUCTS = (
-    "fp32",
-    "fp16",
-    "static-int8",
-    "dynamic-int8",
-    "weight-int8",
-    "weight-int4",
-    "static-int4",
-)
-# No dynamic INT8 for Conv: ConvInteger takes one weight scale for all channels and runs at 0.1 to 0.3 of the
-# speed of the float kernel (ONNX Runtime 1.31, VNNI), so it would lose on both counts.
-_CONVOLUTIONS = ("fp32", "fp16", "static-int8", "weight-int8", "weight-int4", "static-int4")
-# ConvTranspose has no integer kernel on the CPU of ONNX Runtime 1.31: weights alone.
-_STORED = ("fp32", "fp16", "weight-int8")
-# Of the recurrent layers only LSTM has an integer kernel (DynamicQuantizeLSTM).
-_LSTM = ("fp32", "fp16", "dynamic-int8", "weight-int8")
-_TABLES = ("fp32", "fp16", "weight-int8", "weight-int4")
-
-_BY_OP: dict[str, tuple[str, ...]] = {
-    "Conv": _CONVOLUTIONS,
-    "Gemm": _PRODUCTS,
-    "MatMul": _PRODUCTS,
-    "ConvTranspose": _STORED,
-    "Gather": _TABLES,
-    "Einsum": _STORED,
-    "LSTM": _LSTM,
-    "GRU": _STORED,
-    "RNN": _STORED,
-}
-# Calibration sees only tensors of the main graph, so nothing static inside a body.
-_NEEDS_CALIBRATION = frozenset({"static-int8", "static-int4"})
-
 
 def stored_precision(weight_dtype: str) -> str:
     """Precision of weights of an element type that only quantization makes; empty for others.
@@ -79,7 +50,9 @@ def legal_schemes(
     in_body: bool,
     weight_dtype: str = "float32",
 ) -> tuple[tuple[str, ...], str]:
-    """Schemes a layer can have on a CPU target, and why there are no integer ones.
+    """Schemes a layer can have on the default target, and why there are no integer ones.
+
+    Other targets may refuse some of them (see `core.target.Target.support`).
 
     Args:
         op_type: ONNX operator.
@@ -89,7 +62,7 @@ def legal_schemes(
         weight_dtype: numpy name of the weight's element type.
 
     Returns:
-        Names from `core.precision.NAMED_SCHEMES`, float first, and a reason that is empty when an integer
+        Names from `core.schemes.NAMED_SCHEMES`, float first, and a reason that is empty when an integer
         scheme is among them.
     """
     if not has_weight:
@@ -103,22 +76,24 @@ def legal_schemes(
         return ("fp32",), f"already quantized ({stored}); open the float model to choose its precision"
     if weight_dtype != "float32":
         return ("fp32",), f"its weights are {weight_dtype}; only float32 weights are quantized"
-    names = _BY_OP.get(op_type)
-    if names is None:
+    kinds = DEFAULT_TARGET.kinds(op_type, in_body=in_body)
+    if not kinds:
         return ("fp32",), f"there is no integer form of {op_type}"
     if len(weight_shape) < 2:
-        return _FLOATS, "its weight is a single row or number; nothing is gained by quantizing it"
-    if in_body:
-        names = tuple(name for name in names if name not in _NEEDS_CALIBRATION)
-    return names, ""
+        return (
+            writable_schemes(frozenset()),
+            "its weight is a single row or number; nothing is gained by quantizing it",
+        )
+    return writable_schemes(kinds), ""
 
 
 def _weightless(op_type: str, *, in_body: bool) -> tuple[tuple[str, ...], str]:
-    """Schemes of a product of two activations."""
+    """Schemes of a product of two activations: one for every static format of activations."""
     if op_type != "MatMul":
         return ("fp32",), f"{op_type} has no constant weight"
     if in_body:
-        return (
-            "fp32",
-        ), "both operands are activations inside a control-flow body, where nothing is calibrated"
-    return ("fp32", "static-int8"), ""
+        why = "both operands are activations inside a control-flow body, where nothing is calibrated"
+        return ("fp32",), why
+    static = writable_schemes(frozenset({SchemeKind.STATIC}))
+    without_weights = [name for name in static if NAMED_SCHEMES[name].weights == Precision.INT8]
+    return ("fp32", *without_weights), ""

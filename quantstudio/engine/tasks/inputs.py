@@ -10,6 +10,9 @@ from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError, RecipeError
 from quantstudio.core.layers import ModelSummary
+from quantstudio.core.precision import STATIC_INT8
+from quantstudio.core.recipe import is_legal
+from quantstudio.core.schemes import AUTO, preset_scheme
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import load_statistics
 from quantstudio.engine.data.dataset import Dataset, open_dataset
@@ -51,8 +54,8 @@ def statistics_of(graph: Graph, path: str) -> Statistics | None:
 def needs_statistics(graph: Graph, preset: str) -> bool:
     """Whether a preset makes anything static."""
     # What no layer can be is refused, or done without, when it is built.
-    can = {scheme for layer in graph.layers for scheme in layer.schemes}
-    return "static-int8" in can if preset == "auto" else preset in can and preset.startswith("static")
+    asked = STATIC_INT8 if preset == AUTO else preset_scheme(preset)
+    return asked.is_static and any(is_legal(layer, asked) for layer in graph.layers)
 
 
 def value_of(kind: type[T], value: Mapping[str, Any], where: str) -> T:

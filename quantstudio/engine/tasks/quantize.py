@@ -12,6 +12,7 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_
 from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.results import BuildResult, QuantizeResult
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
@@ -33,6 +34,7 @@ def quantize(
     data: Mapping[str, Any] | None = None,
     data_digest: str = "",
     calibration: Mapping[str, Any] | None = None,
+    target: str = DEFAULT_TARGET.name,
     device: str = "cpu",
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
@@ -40,7 +42,8 @@ def quantize(
     """Build a variant from a recipe or a preset, calibrating first where statistics are needed and not given.
 
     The steps of a recipe are run before (see `pipeline.runner.prepare`); `statistics` are those of the graph
-    as it was opened, `device` is a torch device for steps that train.
+    as it was opened, `device` is a torch device for steps that train. A recipe names its own target; `target`
+    is that of a preset.
 
     Raises:
         RecipeError: neither recipe nor preset, or the recipe cannot be read.

@@ -13,8 +13,9 @@ from quantstudio.core import figures
 from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import Granularity, LayerScheme, Precision, scheme_name
+from quantstudio.core.precision import Granularity, LayerScheme
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, RangeOverride
+from quantstudio.core.schemes import scheme_name
 from quantstudio.core.statistics import Histogram, WeightStatistics
 from quantstudio.gui.plots.distribution import Distribution
 
@@ -155,10 +156,3 @@ def layer_tip(layer: LayerInfo, statistics: WeightStatistics | None) -> str:
     elif layer.reason:
         lines.append(f"not quantizable: {layer.reason}")
     return "\n".join(lines)
-
-
-def chip_role(scheme: LayerScheme) -> str:
-    """Colour role of a scheme's chip; its text says the same."""
-    if scheme.is_float:
-        return "ok" if scheme.weights is Precision.FP16 else "faint"
-    return "fp" if scheme.weights.bits >= 8 else "q"

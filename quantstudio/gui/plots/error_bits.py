@@ -13,9 +13,10 @@ from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
-from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
+from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.kl_model import layer_kl
 from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
@@ -46,6 +47,21 @@ def precision_costs(
     return tuple(
         PrecisionCost(name, scheme.label, sqnr_db.get(name), layer_kl(scheme, sensitivity))
         for name, scheme in named
+    )
+
+
+def columns_for(schemes: Sequence[str], current: LayerScheme) -> tuple[str, ...]:
+    """The schemes of a layer worth a column: every format in the kind it is in, the usual ones in others."""
+    activations = current.activations
+    if current.is_float:
+        kinds = (NAMED_SCHEMES[name].activations for name in schemes if not NAMED_SCHEMES[name].is_float)
+        activations = next(kinds, activations)
+    return tuple(
+        name
+        for name in schemes
+        if (scheme := NAMED_SCHEMES[name]).is_float
+        or scheme.activations == activations
+        or (scheme.weights.key and not scheme.is_simulated)
     )
 
 

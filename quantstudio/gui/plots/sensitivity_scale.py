@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantstudio.core import figures
+from quantstudio.core.precision import Container, Precision, activation_formats, keyed_formats, weight_formats
 from quantstudio.core.predict.accuracy_law import accuracy_law
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity
 from quantstudio.core.sensitivity_rows import EXACT, measured_precisions
@@ -20,27 +21,27 @@ Z95 = 1.96  # standard errors either side that hold 95 % of a normal distributio
 FISHER = "fisher"
 
 REFERENCE = "reference"
-PRECISION_NAMES = {
-    "fp16": "FP16 weights",
-    "int8": "INT8 weights",
-    "int6": "INT6 weights",
-    "int4": "INT4 weights",
-    "int3": "INT3 weights",
-    "int2": "INT2 weights",
-    "binary": "binary weights",
-    "int8-activations": "INT8 activations",
-    "int4-activations": "INT4 activations",
-}
-# What else the engine knows, for who wants to compare scales.
-GRANULARITIES = ("int8/tensor", "int4/tensor", "int4/group32")
+
+
+def precision_names() -> tuple[str, ...]:
+    """What layers can be analysed at, most bits first, weights before activations."""
+    weights = (row.name for row in weight_formats() if row != Precision.FP32)
+    return (*weights, *(row.sensitivity_name for row in activation_formats() if row.is_static))
+
+
+def granularity_names() -> tuple[str, ...]:
+    """What else the engine knows, for who wants to compare scales."""
+    usual = [row for row in keyed_formats() if row.is_integer]
+    grouped = [row for row in usual if row.packed is Container.INT4]
+    return (*(f"{row.name}/tensor" for row in usual), *(f"{row.name}/group32" for row in grouped))
 
 
 def precision_text(name: str) -> str:
     """A precision of the sensitivity table for a person: "INT4 weights, groups of 32"."""
-    parts = []
+    parts, labels = [], {row.name: f"{row.label} weights" for row in weight_formats()}
     for part in name.split("+"):
         base, _, scale = part.partition("/")
-        text = PRECISION_NAMES.get(base, base.replace("-", " ").replace("int", "INT"))
+        text = labels.get(base, base.replace("-", " ").replace("int", "INT"))
         if scale.startswith("group"):
             text += f", groups of {scale.removeprefix('group')}"
         elif scale:

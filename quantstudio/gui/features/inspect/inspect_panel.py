@@ -9,7 +9,8 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QStackedWidge
 from typing_extensions import override
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, LayerScheme, scheme_name
+from quantstudio.core.precision import FP32, LayerScheme
+from quantstudio.core.schemes import scheme_name
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.layer_facts import (
     activation_distribution,
@@ -17,7 +18,7 @@ from quantstudio.gui.facts.layer_facts import (
     weight_distribution,
 )
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
-from quantstudio.gui.plots.error_bits import ErrorBitsPlot, precision_costs
+from quantstudio.gui.plots.error_bits import ErrorBitsPlot, columns_for, precision_costs
 from quantstudio.gui.plots.histogram import HistogramPlot
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.refresher import Refresher
@@ -257,12 +258,14 @@ class InspectPanel(QWidget):
             )
             return
         statistics = self._session.weights.get(layer.name)
+        recipe = self._session.recipe
+        current = recipe.scheme_for(layer)
         costs = precision_costs(
-            layer.schemes,
+            columns_for(recipe.on_target.schemes(layer), current),
             statistics.sqnr_db if statistics is not None else {},
             self._session.sensitivity.get(layer.name),
         )
-        self.bits.show_costs(layer.name, costs, scheme_name(self._session.recipe.scheme_for(layer)))
+        self.bits.show_costs(layer.name, costs, scheme_name(current))
 
     # ------------------------------------------------------------------ commands
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 
+from quantstudio.core.precision import WeightFormat, keyed_formats
+from quantstudio.core.schemes import NAMED_SCHEMES, scheme_families
 from quantstudio.gui.action import Action, Choice, Choices, Command, Context
 from quantstudio.gui.facts.needs import needs_model, needs_selection
-from quantstudio.gui.facts.scheme_texts import SCHEME_TEXTS
 from quantstudio.gui.feature import toggle_action
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
-from quantstudio.workspace.recipe_edits import PrecisionKey
 
-KEYS = {PrecisionKey.INT8: "8", PrecisionKey.INT4: "4", PrecisionKey.FP16: "F", PrecisionKey.FP32: "3"}
 FIRST_PRECISION = 211
 
 
 def commands() -> tuple[Command, ...]:
     """Everything the layer table brings."""
     return (
-        *(_set_precision(i, key, keys) for i, (key, keys) in enumerate(KEYS.items())),
+        *(_set_precision(i, row) for i, row in enumerate(keyed_formats())),
         Choices("edit.scheme", "Set &selection to", _schemes, "Edit", "edit", 220),
         Choices(
             "edit.by_type", "Set all of a &type", _by_type, "Edit", "edit", 230, nothing="Open a model first"
@@ -29,27 +28,30 @@ def commands() -> tuple[Command, ...]:
     )
 
 
-def _set_precision(index: int, key: PrecisionKey, keys: str) -> Action:
+def _set_precision(index: int, row: WeightFormat) -> Action:
     return Action(
-        f"edit.{key.value.lower()}",
-        f"Set selection to {key.value}",
-        lambda context: context.session.set_precision(context.session.selection, key),
+        f"edit.{row.name}",
+        f"Set selection to {row.label}",
+        lambda context: context.session.set_precision(context.session.selection, row),
         "edit",
         FIRST_PRECISION + index,
-        keys=keys,
+        keys=row.key,
         why_not=needs_selection,
     )
 
 
 def _schemes(context: Context) -> list[Choice]:
     session = context.session
+    names = session.choices(selected=True)
     return [
         Choice(
-            text,
-            partial(session.set_scheme, session.selection, scheme),
-            is_enabled=bool(session.selection),
+            NAMED_SCHEMES[name].text,
+            partial(session.set_scheme, session.selection, name),
+            is_enabled=bool(names),
+            is_apart=index == 0,
         )
-        for scheme, text in SCHEME_TEXTS.items()
+        for family in scheme_families(names or NAMED_SCHEMES)
+        for index, name in enumerate(family)
     ]
 
 
@@ -57,13 +59,15 @@ def _by_type(context: Context) -> list[Choice]:
     session = context.session
     return [
         Choice(
-            text,
-            partial(session.set_scheme_by_type, op_type, scheme),
-            words=f"Set all {op_type} to {text}",
+            NAMED_SCHEMES[name].text,
+            partial(session.set_scheme_by_type, op_type, name),
+            words=f"Set all {op_type} to {NAMED_SCHEMES[name].text}",
             under=op_type,
+            is_apart=index == 0,
         )
         for op_type in sorted({layer.op_type for layer in session.layers})
-        for scheme, text in SCHEME_TEXTS.items()
+        for family in scheme_families(session.choices(op_type))
+        for index, name in enumerate(family)
     ]
 
 

@@ -13,9 +13,10 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, NAMED_SCHEMES, LayerScheme, scheme_name
+from quantstudio.core.precision import FP32, LayerScheme, keyed_formats
 from quantstudio.core.recipe import RangeOverride
 from quantstudio.core.results import BuiltLayer, LayerSensitivity
+from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
 from quantstudio.core.sensitivity_rows import measured_precisions
 from quantstudio.gui.facts.layer_facts import (
     has_choice,
@@ -216,17 +217,16 @@ class LayerTableModel(QAbstractTableModel):
         if role != Qt.ItemDataRole.EditRole or index.column() != LayerColumn.PRECISION:
             return False
         layer = self._layers[index.row()]
-        if value not in NAMED_SCHEMES or not self._can(layer, str(value)):
+        if value not in self._choices(layer):
             return False
         selection = self._session.selection
         names = selection if layer.name in selection else (layer.name,)
-        chosen = [n for n in names if self._can(self._layers[self._rows[n]], str(value))]
+        chosen = [n for n in names if value in self._choices(self._layers[self._rows[n]])]
         self._session.set_scheme(chosen, NAMED_SCHEMES[str(value)])
         return True
 
-    @staticmethod
-    def _can(layer: LayerInfo, name: str) -> bool:
-        return not layer.stored_as and (name == "fp32" or name in layer.schemes)
+    def _choices(self, layer: LayerInfo) -> tuple[str, ...]:
+        return () if layer.stored_as else self._session.recipe.on_target.schemes(layer)
 
     def _own_role(self, layer: LayerInfo, column: int, role: int) -> object:
         match role:
@@ -243,7 +243,7 @@ class LayerTableModel(QAbstractTableModel):
             case _ if role == SCALE_ROLE:
                 return self._scale
             case _ if role == CHOICES_ROLE:
-                return [name for name in NAMED_SCHEMES if self._can(layer, name)]
+                return list(self._choices(layer))
             case _ if role == STALE_ROLE:
                 return column == LayerColumn.KERNEL and self._is_stale and layer.name in self._built
             case _:
@@ -309,12 +309,15 @@ class LayerTableModel(QAbstractTableModel):
     def _precision_tip(self, layer: LayerInfo) -> str:
         scheme = self.scheme_of(layer.name)
         lines = [
-            f"weights {scheme.weights.value}, activations {scheme.activations.value}, "
+            f"weights {scheme.weights.name}, activations {scheme.activations.name}, "
             f"{scheme.granularity.value} scales"
         ]
         if override_for(self._session.recipe.weight_ranges, layer.name) is not None:
             lines.append("weight range set by hand")
-        return "\n".join([*lines, "Click to change; keys 8, 4, F and 3 set the selection"])
+        keys = [row.key for row in keyed_formats()]
+        return "\n".join(
+            [*lines, f"Click to change; keys {', '.join(keys[:-1])} and {keys[-1]} set the selection"]
+        )
 
     def _sensitivity_tip(self, layer: LayerInfo) -> str:
         found = self._session.sensitivity.get(layer.name)

@@ -15,12 +15,12 @@ from PySide6.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
 from typing_extensions import override
 
+from quantstudio.core.precision import keyed_formats
 from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
 from quantstudio.gui.features.layers.layer_table import HEADERS, LayerColumn
 from quantstudio.gui.features.layers.precision_chip import PrecisionChipDelegate
 from quantstudio.gui.features.layers.sensitivity_bar import SensitivityBarDelegate
 from quantstudio.gui.features.layers.sparkline import SparklineDelegate
-from quantstudio.gui.session import PrecisionKey
 
 ROW_PX = 28
 NAME_MIN_PX = 132
@@ -46,19 +46,13 @@ GIVING_WAY = (
 )
 # What the list of keys says beside the commands.
 LAYER_KEYS = (("Choose a precision from the list", "Enter"),)
-_KEYS = {
-    Qt.Key.Key_8: PrecisionKey.INT8,
-    Qt.Key.Key_4: PrecisionKey.INT4,
-    Qt.Key.Key_F: PrecisionKey.FP16,
-    Qt.Key.Key_3: PrecisionKey.FP32,
-}
 
 
 class LayerTableView(QTableView):
     """Rows of layers.
 
     Signals:
-        precision_key_pressed(PrecisionKey): 8, 4, F or 3.
+        precision_key_pressed(WeightFormat): the key of a format, such as 8, 4, F or 3.
     """
 
     precision_key_pressed = Signal(object)
@@ -197,7 +191,7 @@ class LayerTableView(QTableView):
 
     @override
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        key = _KEYS.get(Qt.Key(event.key()))
+        key = next((r for r in keyed_formats() if event.key() == ord(r.key)), None)
         plain = event.modifiers() in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier)
         if key is not None and plain:
             self.precision_key_pressed.emit(key)

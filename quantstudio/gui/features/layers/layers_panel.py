@@ -16,12 +16,12 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio.core import figures
-from quantstudio.core.precision import NAMED_SCHEMES
+from quantstudio.core.precision import WeightFormat
+from quantstudio.core.schemes import NAMED_SCHEMES, scheme_families
 from quantstudio.gui.features.layers.layer_filter import ALL_TYPES, LayerFilterModel
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, LayerColumn, LayerTableModel
 from quantstudio.gui.features.layers.layer_view import LayerTableView
-from quantstudio.gui.features.layers.precision_chip import CHOICE_TEXTS
-from quantstudio.gui.session import PrecisionKey, Session
+from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.empty_state import EmptyState
@@ -231,9 +231,9 @@ class LayersPanel(QWidget):
 
     # ------------------------------------------------------------------ commands
 
-    def _on_precision_key(self, key: PrecisionKey) -> None:
+    def _on_precision_key(self, weights: WeightFormat) -> None:
         if self._session.selection:
-            self._session.set_precision(self._session.selection, key)
+            self._session.set_precision(self._session.selection, weights)
 
     def context_menu(self) -> QMenu:
         """What can be done with the selected layers."""
@@ -272,9 +272,10 @@ class LayersPanel(QWidget):
             if row is not None
             for choice in self.model.index(row, LayerColumn.PRECISION).data(CHOICES_ROLE)
         }
-        for name in NAMED_SCHEMES:
-            if name in legal:
-                action = menu.addAction(CHOICE_TEXTS[name])
+        for family in scheme_families(name for name in NAMED_SCHEMES if name in legal):
+            menu.addSeparator()
+            for name in family:
+                action = menu.addAction(NAMED_SCHEMES[name].text)
                 action.setData((scope, name))
         menu.menuAction().setEnabled(bool(legal))
         menu.triggered.connect(self._on_precision_chosen)

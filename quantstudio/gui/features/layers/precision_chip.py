@@ -9,7 +9,8 @@ from typing_extensions import override
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
-from quantstudio.gui.facts.layer_facts import chip_role, stored_bits
+from quantstudio.core.schemes import NAMED_SCHEMES, scheme_families
+from quantstudio.gui.facts.layer_facts import stored_bits
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, LAYER_ROLE, SCHEME_ROLE
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, ui_font
 from quantstudio.gui.widgets.cell import CellDelegate, Index
@@ -19,16 +20,7 @@ CHIP_MIN_WIDTH = 44
 _SIDE = 7
 _STORED_SIDE = 4
 _ARROW = 12
-
-CHOICE_TEXTS = {
-    "fp32": "FP32",
-    "fp16": "FP16",
-    "static-int8": "INT8  static",
-    "dynamic-int8": "INT8  dynamic",
-    "weight-int8": "W8  weights only",
-    "weight-int4": "W4  weights only",
-    "static-int4": "W4A8  4-bit weights",
-}
+_LIST_MARGINS = 24
 
 
 def stored_role(layer: LayerInfo) -> str:
@@ -90,7 +82,7 @@ class PrecisionChipDelegate(CellDelegate):
         chip = QRectF(
             rect.left() + 6, rect.center().y() - CHIP_HEIGHT / 2, min(width, rect.width() - 8), CHIP_HEIGHT
         )
-        fill, ink = chip_colours(stored_role(layer) if layer.stored_as else chip_role(scheme), theme)
+        fill, ink = chip_colours(stored_role(layer) if layer.stored_as else scheme.weights.role, theme)
         if layer.stored_as:
             # Hollow: nothing chosen here, and nothing to choose.
             painter.setPen(QPen(fill, 1))
@@ -111,9 +103,13 @@ class PrecisionChipDelegate(CellDelegate):
         editor = PrecisionCombo(parent)
         editor.setObjectName("editor.precision")
         editor.setAccessibleName("Precision of the selected layers")
-        for name in index.data(CHOICES_ROLE):
-            editor.addItem(CHOICE_TEXTS[name], name)
-        editor.view().setMinimumWidth(164)
+        for family in scheme_families(index.data(CHOICES_ROLE)):
+            if editor.count():
+                editor.insertSeparator(editor.count())
+            for name in family:
+                editor.addItem(NAMED_SCHEMES[name].text, name)
+        editor.setMaxVisibleItems(editor.count())
+        editor.view().setMinimumWidth(editor.view().sizeHintForColumn(0) + _LIST_MARGINS)
         editor.activated.connect(self._on_activated)
         editor.dismissed.connect(self._on_dismissed)
         return editor

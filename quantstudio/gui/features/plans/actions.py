@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from quantstudio.core.precision import FP32
 from quantstudio.core.recipe import ActivationScope, RangeMethod
-from quantstudio.gui.action import Action, Choice, Choices, Command, Context, Submenu, ToolMenu
+from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, scheme_families
+from quantstudio.core.target import targets
+from quantstudio.gui.action import SECTION, Action, Choice, Choices, Command, Context, Submenu, ToolMenu
 from quantstudio.gui.facts.needs import needs_data, needs_model
 from quantstudio.gui.feature import toggle_action
 from quantstudio.gui.features.plans.rules_dialog import RulesDialog
@@ -21,14 +24,6 @@ RANGE_TEXTS = {
 SCOPE_TEXTS = {
     ActivationScope.ALL: "Every operator with an integer kernel",
     ActivationScope.WEIGHTED: "Around weights only (transformers)",
-}
-PRESETS = {
-    "auto": "Best that is not slower",
-    "static-int8": "INT8 everywhere",
-    "dynamic-int8": "INT8, ranges at run time",
-    "weight-int8": "INT8 weights only",
-    "weight-int4": "INT4 weights only",
-    "float16": "FP16 weights",
 }
 # Samples asked for; more than a few thousand rarely move a range.
 SAMPLE_COUNTS = (64, 128, 256, 512, 1024, 4096, 8192)
@@ -89,6 +84,7 @@ def _recipe() -> tuple[Command, ...]:
         Choices("model.ranges", "Activation &ranges by", _ranges, "Model", "model", 210, "calibrate"),
         Choices("model.samples", "Calibration &samples", _sample_counts, "Model", "model", 220),
         Choices("model.scope", "&Quantize activations", _scopes, "Model", "model", 230),
+        Choices("model.target", "Quantize &for", _targets, "Model", "model", 240),
     )
 
 
@@ -119,7 +115,20 @@ def _builds() -> tuple[Command, ...]:
             why_not=needs_model,
         ),
         Submenu("run.presets", "Quantize by &preset", "run", 320),
-        *(_preset(name, text, 110 + i) for i, (name, text) in enumerate(PRESETS.items())),
+        *_presets(),
+    )
+
+
+def _presets() -> tuple[Command, ...]:
+    """One action per scheme, a section per family, below the one that measures."""
+    families = scheme_families(name for name, scheme in NAMED_SCHEMES.items() if scheme != FP32)
+    return (
+        _preset(AUTO, "Best that is not slower", SECTION),
+        *(
+            _preset(name, NAMED_SCHEMES[name].text, (2 + section) * SECTION + index)
+            for section, family in enumerate(families)
+            for index, name in enumerate(family)
+        ),
     )
 
 
@@ -194,4 +203,18 @@ def _scopes(context: Context) -> list[Choice]:
             is_chosen=scope is session.recipe.activation_scope,
         )
         for scope, text in SCOPE_TEXTS.items()
+    ]
+
+
+def _targets(context: Context) -> list[Choice]:
+    session = context.session
+    return [
+        Choice(
+            target.label,
+            partial(session.set_target, target.name),
+            words=f"Quantize for {target.label}",
+            is_chosen=target.name == session.recipe.target,
+            tip=target.text,
+        )
+        for target in targets()
     ]

@@ -23,15 +23,14 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme, scheme_name
-from quantstudio.core.recipe import LayerRule, Recipe, is_legal
-from quantstudio.gui.facts.scheme_texts import SCHEME_TEXTS
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.recipe import LayerRule, Recipe
+from quantstudio.core.schemes import CUSTOM, NAMED_SCHEMES, scheme_families, scheme_name
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme
 from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
-CUSTOM = "custom"
 MAX_SHOWN = 500
 _TYPES = ", "
 _WIDTHS = {1: 104, 2: 104}
@@ -66,7 +65,7 @@ def rule_matches(
         index: Its place in the recipe; None for a rule that would come last.
     """
     later = () if index is None else tuple(enumerate(recipe.rules))[index + 1 :]
-    found = []
+    found, target = [], recipe.on_target
     for layer in layers:
         if not rule.matches(layer):
             continue
@@ -74,9 +73,8 @@ def rule_matches(
         if last is not None:
             text = f"rule {last[0] + 1}: {recipe.scheme_for(layer).label}"
             found.append(Match(layer, text, is_decided=False, why=f"Rule {last[0] + 1} comes later and wins"))
-        elif not is_legal(layer, rule.scheme):
-            why = layer.reason or f"{layer.op_type} layers cannot have this precision"
-            found.append(Match(layer, "stays FP32", is_decided=False, why=why))
+        elif not (support := target.support(layer, rule.scheme)).is_legal:
+            found.append(Match(layer, "stays FP32", is_decided=False, why=support.reason))
         else:
             found.append(Match(layer, rule.scheme.label))
     return tuple(sorted(found, key=lambda match: not match.is_decided))
@@ -160,8 +158,11 @@ class RulesDialog(Dialog):
         self.scheme = QComboBox(self)
         self.scheme.setObjectName("rules.scheme")
         self.scheme.setAccessibleName("Precision")
-        for name, text in SCHEME_TEXTS.items():
-            self.scheme.addItem(text, name)
+        for family in scheme_families(NAMED_SCHEMES):
+            if self.scheme.count():
+                self.scheme.insertSeparator(self.scheme.count())
+            for name in family:
+                self.scheme.addItem(NAMED_SCHEMES[name].text, name)
         self.scheme.setCurrentIndex(self.scheme.findData("static-int8"))
         grid = QGridLayout()
         grid.setHorizontalSpacing(8)
@@ -284,8 +285,8 @@ class RulesDialog(Dialog):
     def _show_rule(self, rule: LayerRule) -> None:
         """Put a rule into the editor, also one in a scheme that has no name."""
         name = scheme_name(rule.scheme)
-        if name not in SCHEME_TEXTS:
-            name, self._own_scheme = CUSTOM, rule.scheme
+        if name == CUSTOM:
+            self._own_scheme = rule.scheme
         own = self.scheme.findData(CUSTOM)
         if name == CUSTOM and own < 0:
             self.scheme.addItem("", CUSTOM)

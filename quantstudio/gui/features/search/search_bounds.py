@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantstudio.core import figures
-from quantstudio.core.precision import Precision
+from quantstudio.core.precision import Precision, WeightFormat
 from quantstudio.core.search_results import BudgetObstacle
 from quantstudio.gui.search_outlook import Reference
 from quantstudio.gui.widgets.bound_row import Bound
@@ -39,7 +39,7 @@ def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
             low=2.0,
             high=_MAX_BITS,
             usual=5.0,
-            marks=tuple((float(p.bits), p.value.upper()) for p in known if p.bits <= _MAX_BITS),
+            marks=tuple((float(p.bits), p.label) for p in known if p.bits <= _MAX_BITS),
         ),
         Bound(
             "max_share_above_8",
@@ -76,11 +76,11 @@ def reachable_text(bound: Bound, value: float) -> str:
     return figure_text(bound, bound.rounded_up(value) * bound.scale)
 
 
-def _drop(known: dict[Precision, Reference]) -> Bound:
+def _drop(known: dict[WeightFormat, Reference]) -> Bound:
     marks = tuple(
-        (one.drop, p.value.upper())
+        (one.drop, p.label)
         for p, one in known.items()
-        if p is not Precision.FP32 and one.drop is not None and one.drop <= _WIDEST_DROP
+        if p != Precision.FP32 and one.drop is not None and one.drop <= _WIDEST_DROP
     )
     return Bound(
         "max_drop",
@@ -95,7 +95,7 @@ def _drop(known: dict[Precision, Reference]) -> Bound:
     )
 
 
-def _sizes(known: dict[Precision, Reference]) -> dict[Precision, int]:
+def _sizes(known: dict[WeightFormat, Reference]) -> dict[WeightFormat, int]:
     return {
         p: one.size_bytes
         for p, one in known.items()
@@ -103,7 +103,7 @@ def _sizes(known: dict[Precision, Reference]) -> dict[Precision, int]:
     }
 
 
-def _bytes(key: str, title: str, tip: str, sizes: dict[Precision, int]) -> Bound:
+def _bytes(key: str, title: str, tip: str, sizes: dict[WeightFormat, int]) -> Bound:
     largest = max(sizes.values(), default=10 * _LARGE_BYTES)
     smallest = min(sizes.values(), default=0)
     unit, scale = ("MB", _MEGA) if largest >= _LARGE_BYTES else ("kB", _KILO)
@@ -119,11 +119,11 @@ def _bytes(key: str, title: str, tip: str, sizes: dict[Precision, int]) -> Bound
         usual=usual / scale,
         digits=2 if unit == "MB" else 0,
         scale=scale,
-        marks=tuple((size / scale, p.value.upper()) for p, size in sizes.items()),
+        marks=tuple((size / scale, p.label) for p, size in sizes.items()),
     )
 
 
-def _latency(known: dict[Precision, Reference]) -> Bound:
+def _latency(known: dict[WeightFormat, Reference]) -> Bound:
     eight = known.get(Precision.INT8)
     ratio = eight.latency_ratio if eight is not None else None
     marks = ((1.0, "FP32"),) + (((ratio, "INT8"),) if ratio is not None else ())

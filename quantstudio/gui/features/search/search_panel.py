@@ -163,7 +163,7 @@ class SearchPanel(BudgetPanel):
             line.setSpacing(6)
             mark, text = QLabel(), ElidedLabel()
             mark.setFixedWidth(_ICON_PX)
-            text.setObjectName(f"search.outlook.{precision.value}")
+            text.setObjectName(f"search.outlook.{precision.name}")
             text.setProperty("role", "caption")
             line.addWidget(mark)
             line.addWidget(text, 1)

@@ -9,9 +9,9 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QLabel, QMenu, QWidget, QWidgetAction
 
 from quantstudio.gui.plots.sensitivity_scale import (
-    GRANULARITIES,
-    PRECISION_NAMES,
     REFERENCE,
+    granularity_names,
+    precision_names,
     precision_text,
 )
 from quantstudio.gui.session import Session
@@ -136,8 +136,9 @@ class SensitivityMenu(CheckMenu):
         self.analyze_menu = menu = CheckMenu("Analyze at", self)
         menu.setObjectName("sensitivity.analyze")
         self.addMenu(menu)
-        for index, name in enumerate((*PRECISION_NAMES, *GRANULARITIES)):
-            if index == len(PRECISION_NAMES):
+        usual = precision_names()
+        for index, name in enumerate((*usual, *granularity_names())):
+            if index == len(usual):
                 menu.addSeparator()
             action = menu.addAction(precision_text(name))
             action.setObjectName(f"sensitivity.analyze.{name}")

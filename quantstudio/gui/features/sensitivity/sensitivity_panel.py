@@ -16,9 +16,9 @@ from quantstudio.gui.features.sensitivity.threshold_bar import ThresholdBar
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.sensitivity_classes import ClassSensitivityPlot
 from quantstudio.gui.plots.sensitivity_scale import (
-    PRECISION_NAMES,
     REFERENCE,
     direction_words,
+    precision_names,
     precision_text,
     scale_for,
     strip_row,
@@ -212,8 +212,9 @@ class SensitivityPanel(QWidget):
 
     def _fill_precisions(self) -> None:
         keys = list(dict.fromkeys(k for row in self._session.sensitivity.values() for k in row.by_precision))
-        others = [k for k in keys if k not in PRECISION_NAMES]
-        wanted = [REFERENCE, *(k for k in PRECISION_NAMES if k in keys), *others]
+        listed = precision_names()
+        others = [k for k in keys if k not in listed]
+        wanted = [REFERENCE, *(k for k in listed if k in keys), *others]
         have = [key for i in range(self.precision.count()) if (key := self.precision.itemData(i))]
         if [*wanted, MORE] == have:
             return

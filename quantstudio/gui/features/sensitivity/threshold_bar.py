@@ -9,10 +9,10 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpin
 
 from quantstudio.core import figures
 from quantstudio.core.layers import LayerInfo, ModelSummary
-from quantstudio.core.precision import NAMED_SCHEMES, LayerScheme
+from quantstudio.core.precision import LayerScheme, Precision, WeightFormat, weight_format, weight_formats
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.gui.bridge import Throttle
-from quantstudio.gui.facts.layer_facts import chip_role
 from quantstudio.gui.plots.sensitivity_scale import StripRow
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.plots.sensitivity_threshold import (
@@ -23,14 +23,13 @@ from quantstudio.gui.plots.sensitivity_threshold import (
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.elided_label import ElidedLabel
-from quantstudio.workspace.recipe_edits import PrecisionKey, form_of, with_threshold
+from quantstudio.workspace.recipe_edits import form_of, with_threshold
 
 AS_IS = ""
 EFFECT_MS = 60
 _COUNT_PX = 58
 _NAMED_IN_TIP = 12
 _DOT = "  ·  "
-_FLOATS = (PrecisionKey.FP16, PrecisionKey.FP32)
 _ROLE_NAMES = {"faint": "FP32", "ok": "FP16", "fp": "INT8", "q": "under 8 bits"}
 # A line of controls no higher than a line of small text.
 _LOW = """
@@ -43,7 +42,7 @@ QPushButton { padding: 1px 10px; min-height: 18px; font-size: 11px; }
 class _Side:
     """What becomes of the layers on one side of the line; nothing where `key` is None."""
 
-    key: PrecisionKey | None
+    key: WeightFormat | None
     schemes: dict[str, LayerScheme] = field(default_factory=dict)
     unable: list[LayerInfo] = field(default_factory=list)
 
@@ -57,8 +56,8 @@ class _Side:
         if self.key is None:
             return ""
         able, many = len(self.schemes), len(self.unable)
-        verb = ("stay" if self.key in _FLOATS else "become") + ("s" if able == 1 else "")
-        what = f"{verb} {self.key.value}"
+        verb = ("stay" if not self.key.is_integer else "become") + ("s" if able == 1 else "")
+        what = f"{verb} {self.key.label}"
         if many or not who:
             what = f"{able} {what}"
         cannot = f", {many} cannot" if many else ""
@@ -116,9 +115,10 @@ class ThresholdBar(QWidget):
         chooser.setToolTip(meaning)
         if first:
             chooser.addItem(first, AS_IS)
-        for key in (PrecisionKey.FP32, PrecisionKey.FP16, PrecisionKey.INT8, PrecisionKey.INT4):
-            chooser.addItem(key.value, key.value)
-        chooser.setCurrentIndex(0 if first else chooser.findData(PrecisionKey.FP16.value))
+        for row in weight_formats():
+            if row.key:
+                chooser.addItem(row.label, row.name)
+        chooser.setCurrentIndex(0 if first else chooser.findData(Precision.FP16.name))
         return chooser
 
     # ------------------------------------------------------------------ state
@@ -179,7 +179,7 @@ class ThresholdBar(QWidget):
         now = self._known_schemes()
         sides = self._sides()
         then = sides[1].schemes | sides[0].schemes
-        roles = {name: chip_role(then.get(name, scheme)) for name, scheme in now.items()}
+        roles = {name: then.get(name, scheme).weights.role for name, scheme in now.items()}
         self._strip.set_preview(roles, _legend(roles, self._strip.rows))
         self._say(*sides)
         self._effect_throttle.request()
@@ -187,9 +187,9 @@ class ThresholdBar(QWidget):
 
     # ------------------------------------------------------------------ inside
 
-    def _keys(self) -> tuple[PrecisionKey, PrecisionKey | None]:
+    def _keys(self) -> tuple[WeightFormat, WeightFormat | None]:
         rest = str(self.rest.currentData())
-        return PrecisionKey(str(self.keep.currentData())), PrecisionKey(rest) if rest else None
+        return weight_format(str(self.keep.currentData())), weight_format(rest) if rest else None
 
     def _sides(self) -> tuple[_Side, _Side]:
         keep, rest = self._keys()
@@ -206,14 +206,14 @@ class ThresholdBar(QWidget):
             self._schemes = (made_of, {one.name: recipe.scheme_for(one) for one in self._session.layers})
         return self._schemes[1]
 
-    def _outcome(self, names: Sequence[str], key: PrecisionKey | None) -> _Side:
+    def _outcome(self, names: Sequence[str], key: WeightFormat | None) -> _Side:
         """What becomes of the layers on one side of the line."""
         side = _Side(key)
         if key is None:
             return side
         listed = {layer.name: layer for layer in self._session.layers}
         for name in names:
-            form = form_of(listed[name], key)
+            form = form_of(listed[name], key, self._session.recipe.on_target)
             if form is not None:
                 side.schemes[name] = NAMED_SCHEMES[form]
             else:

@@ -1,0 +1,156 @@
+"""Names of schemes: what recipes, menus and the command line call a pair of formats.
+
+"fp32" and "fp16"; for every integer format W of the catalogue "static-W", "dynamic-W" and "weight-W"; and
+"static-W-a4" with activations of four bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.precision import (
+    ActivationFormat,
+    ActivationPrecision,
+    LayerScheme,
+    Precision,
+    WeightFormat,
+    WeightRange,
+    activation_formats,
+    catalogue_version,
+    integer_formats,
+    scheme_of,
+    weight_formats,
+)
+
+CUSTOM = "custom"
+# The preset that measures several recipes and keeps the best.
+AUTO = "auto"
+# Other spellings of a scheme.
+_ALIASES = {"float16": "fp16", "float32": "fp32"}
+
+
+class _NamedSchemes(Mapping[str, LayerScheme]):
+    """What the catalogue holds at the moment it is asked."""
+
+    def __getitem__(self, name: str) -> LayerScheme:
+        return _schemes(catalogue_version())[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_schemes(catalogue_version()))
+
+    def __len__(self) -> int:
+        return len(_schemes(catalogue_version()))
+
+
+# The schemes a person chooses from by one word, in the order menus show them.
+NAMED_SCHEMES: Mapping[str, LayerScheme] = _NamedSchemes()
+
+
+@lru_cache(maxsize=2)
+def _schemes(_version: int) -> dict[str, LayerScheme]:
+    floats = [row for row in weight_formats() if not row.is_integer]
+    found = {row.name: scheme_of(row, ActivationPrecision.FP32) for row in floats}
+    for activations in _in_menu_order():
+        kind = "static" if activations.is_static else "dynamic" if activations.is_dynamic else "weight"
+        suffix = f"-a{activations.bits}" if activations.bits < Precision.INT8.bits else ""
+        for row in integer_formats():
+            found[f"{kind}-{row.name}{suffix}"] = scheme_of(row, activations)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _names(version: int) -> dict[LayerScheme, str]:
+    return {
+        scheme.with_weight_range(rule): name
+        for name, scheme in _schemes(version).items()
+        for rule in WeightRange
+    }
+
+
+def _in_menu_order() -> list[ActivationFormat]:
+    """What runs on integers first, then weights alone, then what is simulated."""
+    rows = activation_formats()
+    static = [row for row in rows if row.is_static]
+    return [
+        *(row for row in static if not row.is_simulated),
+        *(row for row in rows if row.is_dynamic),
+        ActivationPrecision.FP32,
+        *(row for row in static if row.is_simulated),
+    ]
+
+
+def named_scheme(name: str) -> LayerScheme:
+    """The scheme of a name, or of another spelling of it ("float16").
+
+    Raises:
+        RecipeError: there is none; the hint lists what there is.
+    """
+    scheme = NAMED_SCHEMES.get(_ALIASES.get(name, name))
+    if scheme is None:
+        raise RecipeError(f"unknown precision {name!r}", hint=f"Choose one of {', '.join(NAMED_SCHEMES)}")
+    return scheme
+
+
+def forms_of(weights: WeightFormat) -> tuple[str, ...]:
+    """Names of the schemes that mean a format, what a layer should get first: static, dynamic, alone."""
+    return tuple(
+        name
+        for name, scheme in NAMED_SCHEMES.items()
+        if scheme.weights == weights and not scheme.is_simulated
+    )
+
+
+def scheme_families(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Names as menus group them: floats, then every kind of scheme, in the order given."""
+    families: dict[tuple[bool, str], list[str]] = {}
+    for name in names:
+        scheme = NAMED_SCHEMES[name]
+        families.setdefault((scheme.is_float, scheme.activations.name), []).append(name)
+    return tuple(tuple(family) for family in families.values())
+
+
+def preset_names() -> tuple[str, ...]:
+    """What a preset may be called: any scheme, for every layer that can have it, or "auto"."""
+    return (*NAMED_SCHEMES, AUTO)
+
+
+def preset_scheme(name: str) -> LayerScheme:
+    """The scheme a preset gives every layer that can have it.
+
+    Raises:
+        RecipeError: there is none; the hint lists what there is.
+    """
+    scheme = NAMED_SCHEMES.get(_ALIASES.get(name, name))
+    if scheme is None:
+        raise RecipeError(f"unknown preset {name!r}", hint=f"Choose one of {', '.join(preset_names())}")
+    return scheme
+
+
+def listed_schemes(names: Iterable[str]) -> str:
+    """Names of schemes in a few words: "fp32, fp16, static-W, weight-W (W: int8, int4)".
+
+    Kinds that hold every integer format are said once, others name by name.
+    """
+    left, kinds = list(names), []
+    formats = [row.name for row in integer_formats()]
+    for pattern in dict.fromkeys(_pattern(name, formats) for name in left):
+        members = [pattern.replace("W", one) for one in formats] if "W" in pattern else []
+        if members and all(member in left for member in members):
+            kinds.append(pattern)
+            left = [name for name in left if name not in members]
+    floats = [name for name in left if "-" not in name]
+    text = ", ".join([*floats, *kinds, *(name for name in left if name not in floats)])
+    return f"{text} (W: {', '.join(formats)})" if kinds else text or "fp32"
+
+
+def _pattern(name: str, formats: Sequence[str]) -> str:
+    """A scheme's name with W in the place of its integer format."""
+    parts = name.split("-")
+    return "-".join("W" if part in formats else part for part in parts)
+
+
+def scheme_name(scheme: LayerScheme) -> str:
+    """The one-word name of a scheme, whatever its weight range rule; "custom" if it has none."""
+    return _names(catalogue_version()).get(scheme, CUSTOM)
