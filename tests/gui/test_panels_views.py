@@ -147,7 +147,7 @@ def test_that_the_context_menu_sets_selects_and_copies(qtbot, session):
     next(a for a in submenu.actions() if a.data() and a.data()[1] == "static-int4").trigger()
     assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT4
     submenu = menu.findChild(type(menu), "layers.menu.type")
-    next(a for a in submenu.actions() if a.data()[1] == "fp32").trigger()
+    next(a for a in submenu.actions() if a.data() and a.data()[1] == "fp32").trigger()
     assert session.recipe.scheme_for(session.layers[0]).label == "FP32"
     {action.text(): action for action in menu.actions()}["Copy names"].trigger()
     assert session.layers[0].name in QGuiApplication.clipboard().text()
