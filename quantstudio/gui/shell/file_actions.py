@@ -55,6 +55,12 @@ def file_commands(window: WindowContext) -> tuple[Command, ...]:
             nothing="Nothing yet",
         ),
         Choices("file.samples", "Open sa&mple", _samples, "File", "file", 150, "sample"),
+        *_saving(),
+    )
+
+
+def _saving() -> tuple[Command, ...]:
+    return (
         Action(
             "file.save",
             "&Save project…",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
-from quantstudio.gui.theme import current_theme, theme_hub
+from quantstudio.gui.theme import current_theme, theme_hub, ui_font
 
 _STYLE = """
 QPushButton {{ background: transparent; border: 0; border-radius: 5px; color: {muted};
@@ -51,6 +52,7 @@ class Segmented(QWidget):
             button.setAccessibleName(f"{name}: {text}")
             button.setCheckable(True)
             button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+            button.setProperty("segment", key)
             self._group.addButton(button)
             self._buttons[key] = button
             row.addWidget(button)
@@ -88,6 +90,12 @@ class Segmented(QWidget):
 
     def _on_theme_changed(self, _theme: object) -> None:
         theme = current_theme()
+        # Wide enough for the bolder letters of the choice that holds: Qt measures the others.
+        bold = QFontMetrics(ui_font(self._pixels, semibold=True))
+        widths = (
+            f'QPushButton[segment="{key}"] {{ min-width: {bold.horizontalAdvance(button.text())}px; }}'
+            for key, button in self._buttons.items()
+        )
         self.setStyleSheet(
             _STYLE.format(
                 muted=theme.muted,
@@ -98,4 +106,5 @@ class Segmented(QWidget):
                 faint=theme.faint,
                 pixels=self._pixels,
             )
+            + "\n".join(widths)
         )

@@ -176,6 +176,20 @@ class DataDialog(Dialog):
             offered_test = offered
         if offered_test:
             test = DataSpec(offered_test, transform)
+        self._build(calibration, test)
+        self._last_transform = self.calibration.transform.text()
+        self.calibration.transform.textEdited.connect(self._on_transform_edited)
+        self._is_using = False
+        self._checks: dict[str, str] = {}
+        self._found_lines: list[str] = []
+        session.job_signals.failed.connect(self._on_failed)
+        session.job_signals.idle.connect(self._on_idle)
+        session.data_changed.connect(self._on_data_changed)
+        session.documents.data_refused.connect(self._on_refused)
+        self.setMinimumWidth(640)
+        self._refresh()
+
+    def _build(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
         self.calibration = DataFields("calibration", "Calibration", calibration, self)
         self.test = DataFields("test", "Test", test, self)
         self.body.addWidget(self.calibration)
@@ -197,17 +211,6 @@ class DataDialog(Dialog):
         self.use.clicked.connect(self._on_use)
         for fields in (self.calibration, self.test):
             fields.edited.connect(self._refresh)
-        self._last_transform = self.calibration.transform.text()
-        self.calibration.transform.textEdited.connect(self._on_transform_edited)
-        self._is_using = False
-        self._checks: dict[str, str] = {}
-        self._found_lines: list[str] = []
-        session.job_signals.failed.connect(self._on_failed)
-        session.job_signals.idle.connect(self._on_idle)
-        session.data_changed.connect(self._on_data_changed)
-        session.documents.data_refused.connect(self._on_refused)
-        self.setMinimumWidth(640)
-        self._refresh()
 
     def _on_transform_edited(self, text: str) -> None:
         """Test data goes through the same transform until it is given another."""

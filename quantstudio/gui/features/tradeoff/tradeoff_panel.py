@@ -107,6 +107,32 @@ class TradeoffPanel(QWidget):
         self._refresher.request()
 
     def _build(self) -> None:
+        self._build_tables()
+        splitter = QSplitter(Qt.Orientation.Vertical)
+        splitter.setObjectName("tradeoff.splitter")
+        splitter.setHandleWidth(8)
+        splitter.setChildrenCollapsible(False)
+        self.plots = QStackedWidget()
+        self.plots.addWidget(self.plot)
+        self.plots.addWidget(self.check)
+        splitter.addWidget(self.plots)
+        splitter.addWidget(self.card)
+        splitter.setSizes([320, 210])
+        splitter.setStretchFactor(0, 3)
+        splitter.setStretchFactor(1, 1)
+        left = QVBoxLayout()
+        left.setSpacing(6)
+        left.addLayout(self._build_top())
+        left.addWidget(splitter, 1)
+        row = QHBoxLayout(self)
+        # A search shown because there was room for it must not hold that room: see minimumSizeHint.
+        row.setSizeConstraint(QHBoxLayout.SizeConstraint.SetNoConstraint)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(_GAP_PX)
+        row.addLayout(left, 1)
+        row.addWidget(self.beside)
+
+    def _build_tables(self) -> None:
         self.card = Card("Variants")
         self.card.subtitle.set_wordings("double-click a row to load its recipe", "double-click to load", "")
         self.rows = Segmented(((VARIANTS, "Variants"), (PLANS, "Search plans")), "Rows shown", pixels=11)
@@ -127,18 +153,8 @@ class TradeoffPanel(QWidget):
         self.stack.addWidget(self.table)
         self.stack.addWidget(self.plans)
         self.card.add(self.stack)
-        splitter = QSplitter(Qt.Orientation.Vertical)
-        splitter.setObjectName("tradeoff.splitter")
-        splitter.setHandleWidth(8)
-        splitter.setChildrenCollapsible(False)
-        self.plots = QStackedWidget()
-        self.plots.addWidget(self.plot)
-        self.plots.addWidget(self.check)
-        splitter.addWidget(self.plots)
-        splitter.addWidget(self.card)
-        splitter.setSizes([320, 210])
-        splitter.setStretchFactor(0, 3)
-        splitter.setStretchFactor(1, 1)
+
+    def _build_top(self) -> QHBoxLayout:
         self.show_search = QPushButton("Search…")
         self.show_search.setObjectName("tradeoff.search")
         self.show_search.setAccessibleName("Find the best precision of every layer")
@@ -150,17 +166,7 @@ class TradeoffPanel(QWidget):
         top.addStretch(1)
         top.addWidget(self.cost)
         top.addWidget(self.show_search)
-        left = QVBoxLayout()
-        left.setSpacing(6)
-        left.addLayout(top)
-        left.addWidget(splitter, 1)
-        row = QHBoxLayout(self)
-        # A search shown because there was room for it must not hold that room: see minimumSizeHint.
-        row.setSizeConstraint(QHBoxLayout.SizeConstraint.SetNoConstraint)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(_GAP_PX)
-        row.addLayout(left, 1)
-        row.addWidget(self.beside)
+        return top
 
     def _connect(self) -> None:
         session = self._session
