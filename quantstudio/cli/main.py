@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
+from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from quantstudio import __version__
@@ -20,6 +21,7 @@ from quantstudio.cli import (
     gui,
     inspect,
     quantize,
+    recover,
     report,
     run,
     search,
@@ -45,14 +47,17 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate.command,
     "sensitivity": sensitivity.command,
     "quantize": quantize.command,
+    "recover": recover.command,
     "search": search.command,
     "compare": compare.command,
     "run": run.command,
     "report": report.command,
     "devices": devices.command,
 }
+# Commands whose help is made when it is asked for.
+_CLASSES: dict[str, type[TyperCommand]] = {"recover": recover.RecoverCommand}
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=_CLASSES.get(_name))(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from quantstudio.cli.execution import run_task
+from quantstudio.cli.building import build_beside, build_json, checked_paths
 from quantstudio.cli.options import (
     DataOption,
     FactoryOption,
@@ -18,18 +18,12 @@ from quantstudio.cli.options import (
     StatisticsOption,
     TransformOption,
     TrustOption,
-    absolute,
     check_json,
-    checked_output,
-    data_json,
     layer_rule,
-    model_source,
-    split_model,
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.files import file_digest, written_together
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.recipe import (
     CalibrationSettings,
@@ -41,12 +35,7 @@ from quantstudio.core.results import BuildResult
 from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, listed_schemes, preset_scheme
 from quantstudio.core.target import DEFAULT_TARGET, target_named, targets
 from quantstudio.project.recipe_file import (
-    DataSource,
-    OutputSource,
-    RecipeFile,
-    StatisticsSource,
     read_recipe_file,
-    write_recipe_file,
 )
 
 _SET_HELP = (
@@ -105,51 +94,38 @@ def command(
     json: JsonOption = "",
 ) -> None:
     """Quantize a model; the recipe that reproduces it is written beside it."""
-    from quantstudio.engine.tasks.models import open_model
-    from quantstudio.engine.tasks.quantize import quantize
-
-    reads = (model, data, recipe, statistics)
-    destination = checked_output(output, inputs=reads)
-    beside = checked_output(
-        str(destination.with_suffix(".recipe.json")), inputs=(model, data, statistics, output)
+    paths = checked_paths(
+        model,
+        output,
+        data=data,
+        transform=transform,
+        statistics=statistics,
+        factory=factory,
+        trust=trust,
+        reads=(recipe,),
     )
-    check_json(json, inputs=(*reads, output, str(beside)))
-    chosen = _recipe(recipe, preset, rules or [], target)
-    settings = _calibration(method, samples, chosen.calibration if chosen and recipe else None)
-    spec = data_json(data, transform, trust=trust) if data else None
-    summary = run_task(open_model, trust=trust, **split_model(model, factory))
-    _check_rules(rules or [], summary.layers, chosen.target if chosen is not None else target)
+    check_json(json, inputs=(model, data, recipe, statistics, output, str(paths.beside)))
+    chosen = recipe_of(recipe, preset, rules or [], target)
+    settings = calibration_of(method, samples, chosen.calibration if chosen and recipe else None)
+    summary = paths.open_model()
+    check_rules(rules or [], summary.layers, chosen.target if chosen is not None else target)
     if chosen is not None:
         chosen = replace(chosen, calibration=settings)
-    # Both or none: a new model beside an old recipe could not be told from what the recipe made.
-    with written_together(beside, destination) as (new_recipe, new_model):
-        result = run_task(
-            quantize,
-            graph_path=summary.graph_path,
-            recipe=to_json(chosen) if chosen is not None else None,
-            preset="" if chosen is not None else preset or AUTO,
-            target=target or DEFAULT_TARGET.name,
-            statistics=statistics,
-            data=spec,
-            calibration=to_json(settings),
-            output=str(new_model),
-        )
-        file = RecipeFile(
-            recipe=result.recipe,
-            model=model_source(model, factory),
-            data=DataSource(absolute(data), transform, digest=result.data_digest) if data else None,
-            output=OutputSource(destination.name, result.build.digest),
-            statistics=_statistics(statistics),
-        )
-        write_recipe_file(new_recipe, file)
-    build = replace(result.build, output=str(destination))
+    build, file = build_beside(
+        paths,
+        summary,
+        recipe=to_json(chosen) if chosen is not None else None,
+        preset="" if chosen is not None else preset or AUTO,
+        target=target or DEFAULT_TARGET.name,
+        calibration=to_json(settings),
+    )
     if json:
-        write_json("quantize", quantize_json(build, to_json(file), beside), json)
+        write_json("quantize", build_json(build, file, paths.beside), json)
     if json != "-":
-        print_build(build, beside, fp32_bytes=summary.file_bytes)
+        print_build(build, paths.beside, fp32_bytes=summary.file_bytes)
 
 
-def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | None:
+def recipe_of(path: str, preset: str, rules: list[str], target: str) -> Recipe | None:
     """The recipe the options describe, or None for a preset that must be measured first.
 
     Raises:
@@ -177,7 +153,7 @@ def _recipe(path: str, preset: str, rules: list[str], target: str) -> Recipe | N
     return chosen
 
 
-def _check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> None:
+def check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> None:
     """A pattern given by hand that does nothing is a mistake: in a recipe for any model it is not."""
     for text in rules:
         rule = layer_rule("--set", text)
@@ -196,7 +172,7 @@ def _check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> 
             )
 
 
-def _calibration(method: str, samples: int | None, own: CalibrationSettings | None) -> CalibrationSettings:
+def calibration_of(method: str, samples: int | None, own: CalibrationSettings | None) -> CalibrationSettings:
     """The recipe's own settings, or the defaults, with what the options say."""
     settings = own or CalibrationSettings()
     if samples is not None:
@@ -209,15 +185,6 @@ def _calibration(method: str, samples: int | None, own: CalibrationSettings | No
         raise RecipeError(
             f"unknown range method {method!r}", hint=f"Choose one of {', '.join(RangeMethod)}"
         ) from None
-
-
-def _statistics(path: str) -> StatisticsSource | None:
-    return StatisticsSource(absolute(path), file_digest(Path(path))) if path else None
-
-
-def quantize_json(build: BuildResult, file: Any, recipe_path: Path) -> dict[str, Any]:  # noqa: ANN401
-    """The document `quantize --json` and `run --json` write; `recipe` can be saved and run as it is."""
-    return {**to_json(build), "recipe": file, "recipe_path": str(recipe_path)}
 
 
 def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> None:
@@ -248,6 +215,8 @@ def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> No
         f"{integer} of {len(build.layers)} layers compute on integers"
     )
     print_table(console, title, columns, rows, right=(5,))
+    for step in build.steps:
+        console.print(f"{step.name}: {step.summary}")
     if build.preset:  # its warnings come at the end of the command
         console.print(build.preset)
     console.print(f"recipe: {recipe_path}")

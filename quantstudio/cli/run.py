@@ -1,4 +1,4 @@
-"""`quantstudio run`: reproduce a variant from its recipe file."""
+"""`quantstudio run`: reproduce a variant from its recipe file, or do the same to another network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from typing import Annotated
 
 import typer
 
+from quantstudio.cli.building import build_beside, build_json, checked_paths
 from quantstudio.cli.execution import run_task
-from quantstudio.cli.options import JsonOption, TrustOption, check_json, checked_output, split_model
+from quantstudio.cli.options import (
+    FactoryOption,
+    JsonOption,
+    TransformOption,
+    TrustOption,
+    check_json,
+    checked_output,
+    split_model,
+)
 from quantstudio.cli.output import console_for, write_json
-from quantstudio.cli.quantize import print_build, quantize_json
+from quantstudio.cli.quantize import print_build
 from quantstudio.core.codec import to_json
-from quantstudio.core.errors import BuildError, CalibrationError, ModelLoadError, RecipeError
+from quantstudio.core.errors import BuildError, CalibrationError, DataError, ModelLoadError, RecipeError
 from quantstudio.core.files import file_digest, written_beside
 from quantstudio.project.recipe_file import OutputSource, RecipeFile, read_recipe_file
 
@@ -28,16 +37,44 @@ def command(
             "-o", "--output", metavar="OUT.onnx", help="File to write; default: the recipe's own, beside it."
         ),
     ] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Another network: the same steps and rules, in their order, are applied to it.",
+        ),
+    ] = "",
+    data: Annotated[
+        str, typer.Option("--data", metavar="D", help="Other calibration data; default: the recipe's own.")
+    ] = "",
+    transform: TransformOption = "",
     trust: TrustOption = False,
+    factory: FactoryOption = "",
     json: JsonOption = "",
 ) -> None:
-    """Build the same variant again, byte for byte, and say so if it is not."""
+    """Build the same variant again, byte for byte, and say so if it is not.
+
+    With --model or --data the steps and rules of the recipe are applied to another network or other data.
+    """
+    path = Path(recipe)
+    file = read_recipe_file(path)
+    if model or data:
+        _run_elsewhere(path, file, output, model, data, transform, factory, json, trust=trust)
+        return
+    if transform or factory:
+        raise RecipeError(
+            "--transform and --factory go with other data and another model",
+            hint="Give --data or --model, too, or leave them out: the recipe has its own",
+        )
+    _run_again(path, file, output, json, trust=trust)
+
+
+def _run_again(path: Path, file: RecipeFile, output: str, json: str, *, trust: bool) -> None:
     from quantstudio.engine.tasks.models import open_model
     from quantstudio.engine.tasks.quantize import quantize
 
-    path = Path(recipe)
-    file = read_recipe_file(path)
-    reads = (recipe, _model_path(file, path), *([file.data.path] if file.data else []), _statistics(file))
+    reads = (str(path), _model_path(file, path), *([file.data.path] if file.data else []), _statistics(file))
     destination = checked_output(output or str(_own_output(path, file)), inputs=reads)
     check_json(json, inputs=(*reads, str(destination)))
     model, factory = (file.model.path, file.model.factory) if file.model else ("", "")
@@ -64,11 +101,49 @@ def command(
     build = replace(result.build, output=str(destination))
     made = replace(file, output=OutputSource(destination.name, build.digest))
     if json:
-        write_json("run", quantize_json(build, to_json(made), path), json)
+        write_json("run", build_json(build, made, path), json)
     if json != "-":
         print_build(build, path, fp32_bytes=summary.file_bytes)
         if file.output and file.output.digest:
             console_for(json).print("The same bytes as the recipe recorded.")
+
+
+def _run_elsewhere(
+    path: Path,
+    file: RecipeFile,
+    output: str,
+    model: str,
+    data: str,
+    transform: str,
+    factory: str,
+    json: str,
+    *,
+    trust: bool,
+) -> None:
+    """Apply the recipe to another network or with other data; the result gets a recipe of its own."""
+    if not output:
+        raise RecipeError("another network or other data makes another file", hint="Give -o OUT.onnx")
+    if factory and not model:
+        raise RecipeError("--factory makes the network of another model", hint="Give --model, too")
+    if transform and not data:
+        raise DataError("--transform goes with other data", hint="Give --data, too")
+    own = file.data
+    paths = checked_paths(
+        model or _model_path(file, path),
+        output,
+        data=data or (own.path if own else ""),
+        transform=transform if data else (own.transform if own else ""),
+        factory=factory if model else (file.model.factory if file.model else ""),
+        trust=trust,
+        reads=(str(path),),
+    )
+    check_json(json, inputs=(str(path), paths.model, paths.data, output, str(paths.beside)))
+    summary = paths.open_model()
+    build, made = build_beside(paths, summary, recipe=to_json(file.recipe))
+    if json:
+        write_json("run", build_json(build, made, paths.beside), json)
+    if json != "-":
+        print_build(build, paths.beside, fp32_bytes=summary.file_bytes)
 
 
 def _own_output(path: Path, file: RecipeFile) -> Path:

@@ -189,6 +189,11 @@ class StepInfo:
         return Need.SEED in self.needs
 
     @property
+    def is_quick(self) -> bool:
+        """Whether it neither trains nor needs labels, so that trying it costs little."""
+        return Need.GRADIENTS not in self.needs and Need.LABELS not in self.needs
+
+    @property
     def needs_data(self) -> bool:
         """Whether it cannot run without samples."""
         return any(need in self.needs for need in (Need.DATA, Need.STATISTICS, Need.GRADIENTS, Need.LABELS))

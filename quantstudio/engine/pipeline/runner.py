@@ -134,6 +134,19 @@ def prepare(
     return Prepared(graph, plan, tuple(applied))
 
 
+def observed_after(
+    prepared: Prepared, inputs: StepInputs, *, reporter: Reporter, cancel: CancelToken
+) -> Statistics:
+    """Activation statistics of the graph after the steps: what they changed is observed again.
+
+    Raises:
+        DataError: the statistics have to be collected and there are no samples.
+        CalibrationError: a tensor holds NaN or infinity.
+        JobCancelled: `cancel` was set.
+    """
+    return _statistics(inputs, prepared.plan, reporter, cancel, prepared.graph)
+
+
 def _check_needs(definition: StepDefinition, given: StepInputs) -> None:
     info = definition.info
     if info.needs_data and given.dataset is None:

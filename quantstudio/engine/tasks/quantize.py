@@ -17,10 +17,10 @@ from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import load_graph
-from quantstudio.engine.pipeline.observed import collected
-from quantstudio.engine.pipeline.runner import StepInputs, prepare, resolved
+from quantstudio.engine.pipeline.runner import StepInputs, observed_after, prepare, resolved
 from quantstudio.engine.quantization.build import build_variant, check_float_weights
 from quantstudio.engine.search.presets import build_preset
+from quantstudio.engine.search.step_choice import with_best_steps
 from quantstudio.engine.tasks.inputs import dataset_of, needs_statistics, statistics_of, value_of
 
 
@@ -36,14 +36,15 @@ def quantize(
     calibration: Mapping[str, Any] | None = None,
     target: str = DEFAULT_TARGET.name,
     device: str = "cpu",
+    choose_steps: bool = False,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> QuantizeResult:
     """Build a variant from a recipe or a preset, calibrating first where statistics are needed and not given.
 
     The steps of a recipe are run before (see `pipeline.runner.prepare`); `statistics` are those of the graph
-    as it was opened, `device` is a torch device for steps that train. A recipe names its own target; `target`
-    is that of a preset.
+    as it was opened, `device` is a torch device for steps that train. With `choose_steps` only those
+    steps are kept that measure best on the data. A recipe names its own target; `target` is that of a preset.
 
     Raises:
         RecipeError: neither recipe nor preset, or the recipe cannot be read.
@@ -61,7 +62,10 @@ def quantize(
     dataset = _dataset(graph, data, data_digest)
     observed = statistics_of(graph, statistics)
     if chosen is not None:
-        built = _build(graph, chosen, StepInputs(dataset, observed, device), Path(output), reporter, token)
+        inputs, why = StepInputs(dataset, observed, device), ""
+        if choose_steps:
+            chosen, why = with_best_steps(graph, chosen, inputs, reporter=reporter, cancel=token)
+        built = replace(_build(graph, chosen, inputs, Path(output), reporter, token), preset=why)
         return QuantizeResult(built, chosen, dataset.digest if dataset else "")
     settings = (
         value_of(CalibrationSettings, calibration, "calibration") if calibration else CalibrationSettings()
@@ -99,10 +103,7 @@ def _build(
     prepared = prepare(graph, recipe, inputs, reporter=reporter, cancel=cancel)
     statistics, samples = inputs.statistics, recipe.calibration.samples
     if prepared.plan.is_static and prepared.steps:
-        # What the steps changed is observed again.
-        statistics = collected(
-            prepared.graph, inputs.dataset, samples, given=statistics, reporter=reporter, cancel=cancel
-        )
+        statistics = observed_after(prepared, inputs, reporter=reporter, cancel=cancel)
     elif prepared.plan.is_static and statistics is None:
         statistics = _observed(graph, inputs.dataset, samples, reporter, cancel)
     built = build_variant(prepared.graph, statistics, prepared.plan, output, reporter=reporter, cancel=cancel)
