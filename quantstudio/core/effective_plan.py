@@ -155,6 +155,10 @@ def resolve(
         RecipeError: an exact rule names a layer that does not exist, or asks for what it cannot have; a
             weight range is reversed; the target is unknown; a step is unknown or a setting does not fit.
     """
+    known = None if steps is None else {info.name: info for info in steps}
+    if known is not None:
+        # Written out, so that a default that is left out and one that is given make the same file.
+        recipe = replace(recipe, steps=completed_steps(recipe.steps, known.values()))
     target = target_named(recipe.target)
     listed = {layer.name: layer for layer in layers}
     for rule in recipe.rules:
@@ -164,7 +168,8 @@ def resolve(
         _check_weight_range(override, listed)
     asked = recipe.asked_schemes(tuple(listed.values()))
     schemes, notes = _granted(recipe, target, listed, asked)
-    on, seed = _steps_that_are_on(recipe, steps)
+    on = tuple(step for step in recipe.steps if step.is_on)
+    draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
     return EffectivePlan(
         schemes=schemes,
         asked=asked,
@@ -176,7 +181,7 @@ def resolve(
         weight_ranges={o.tensor: (o.low, o.high) for o in recipe.weight_ranges},
         target=recipe.target,
         steps=on,
-        seed=seed,
+        seed=recipe.seed if draws else DEFAULT_SEED,
         recipe_digest=recipe.digest,
     )
 
@@ -211,16 +216,6 @@ def _refusal(layer: LayerInfo, asked: LayerScheme) -> str:
     elif not layer.reason and layer.scope and asked.is_static:
         why = "inside a control-flow body, where nothing is calibrated"
     return f"{asked.label} asked; stays FP32: {why}"
-
-
-def _steps_that_are_on(recipe: Recipe, infos: Iterable[StepInfo] | None) -> tuple[tuple[Step, ...], int]:
-    steps = recipe.steps
-    known = None if infos is None else {info.name: info for info in infos}
-    if known is not None:
-        steps = completed_steps(steps, known.values())
-    on = tuple(step for step in steps if step.is_on)
-    draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
-    return on, recipe.seed if draws else DEFAULT_SEED
 
 
 def _check_weight_range(override: RangeOverride, listed: Mapping[str, LayerInfo]) -> None:

@@ -178,6 +178,12 @@ def test_that_a_recipe_without_steps_names_itself_as_version_1_did() -> None:
     assert replace(Recipe(), seed=1).digest != Recipe().digest
 
 
+def test_that_a_default_written_out_makes_the_same_file() -> None:
+    short = replace(STATIC, steps=(Step("smooth"),))
+    long = replace(STATIC, steps=(Step("smooth", {"alpha": 0.5}),))
+    assert resolve(short, LAYERS, INFOS).recipe_digest == resolve(long, LAYERS, INFOS).recipe_digest
+
+
 def test_that_an_unknown_step_is_refused_where_steps_are_known() -> None:
     recipe = replace(STATIC, steps=(Step("melt", is_on=False),))
     with pytest.raises(RecipeError, match=r"there is no step 'melt'. Known steps: smooth, prune"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.core.steps import Need, Step
+from quantstudio.core.steps import Need, Step, completed_steps
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
@@ -53,6 +53,18 @@ class StepInputs:
     dataset: Dataset | None = None
     statistics: Statistics | None = None
     device: str = "cpu"
+
+
+def completed(recipe: Recipe) -> Recipe:
+    """The recipe with every setting of its steps written out.
+
+    Raises:
+        RecipeError: a step is unknown or a setting wrong.
+    """
+    if not recipe.steps:
+        return recipe
+    infos = [definition.info for definition in find_steps().values()]
+    return replace(recipe, steps=completed_steps(recipe.steps, infos))
 
 
 def resolved(recipe: Recipe, graph: Graph) -> EffectivePlan:

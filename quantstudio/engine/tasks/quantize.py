@@ -17,7 +17,13 @@ from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import load_graph
-from quantstudio.engine.pipeline.runner import StepInputs, observed_after, prepare, resolved
+from quantstudio.engine.pipeline.runner import (
+    StepInputs,
+    completed,
+    observed_after,
+    prepare,
+    resolved,
+)
 from quantstudio.engine.quantization.build import build_variant, check_float_weights
 from quantstudio.engine.search.presets import build_preset
 from quantstudio.engine.search.step_choice import with_best_steps
@@ -54,7 +60,7 @@ def quantize(
     """
     token = cancel or never_cancelled()
     graph = load_graph(graph_path)
-    chosen = value_of(Recipe, recipe, "recipe") if recipe is not None else None
+    chosen = completed(value_of(Recipe, recipe, "recipe")) if recipe is not None else None
     if chosen is None and not preset:
         raise RecipeError("nothing to build", hint="Give a recipe or a preset")
     plan = resolved(chosen, graph) if chosen is not None else None
