@@ -410,5 +410,6 @@ for _bundled in (
     ActivationPrecision.FP32,
     ActivationPrecision.INT8,
     ActivationPrecision.INT8_DYNAMIC,
+    ActivationPrecision.INT4,
 ):
     register(_bundled)

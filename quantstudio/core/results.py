@@ -134,6 +134,8 @@ class BuiltLayer:
         is_integer_kernel: Whether that kernel multiplies integers.
         weight_bytes: Bytes of the layer's parameters with their scales in the file.
         note: Why the layer is not what was asked; empty otherwise.
+        is_simulated: Whether no kernel multiplies activations of so few bits: a wider one computes with
+            values kept to them, and `kernel` says so.
     """
 
     name: str
@@ -143,6 +145,7 @@ class BuiltLayer:
     is_integer_kernel: bool = False
     weight_bytes: int = 0
     note: str = ""
+    is_simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

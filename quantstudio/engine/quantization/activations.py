@@ -1,9 +1,10 @@
-"""Scale and zero point of activations on the unsigned 8-bit grid."""
+"""Scale and zero point of activations on the grid of a target: unsigned 8 bits unless it says otherwise."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,28 @@ NARROWEST_RANGE = 1e-20
 
 @dataclass(frozen=True, slots=True)
 class ActivationParams:
-    """real = scale * (q - zero_point), q in 0..255."""
+    """real = scale * (q - zero_point), q on the grid; a byte holds it, however few bits it has."""
 
     scale: np.float32
     zero_point: int
+    grid: IntegerGrid = ACTIVATION_GRID
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether values must be kept to fewer integers than a byte holds."""
+        return self.grid.bits < ACTIVATION_GRID.bits
+
+    def as_byte(self, value: int | NDArray[np.float32]) -> NDArray[Any]:
+        """Integers of the grid in the type the file holds them in."""
+        kept = np.clip(value, self.grid.low, self.grid.high)
+        return np.asarray(kept).astype(np.int8 if self.grid.signed else np.uint8)
 
 
 def range_params(
-    histogram: Histogram | None, settings: CalibrationSettings, override: tuple[float, float] | None
+    histogram: Histogram | None,
+    settings: CalibrationSettings,
+    override: tuple[float, float] | None,
+    grid: IntegerGrid = ACTIVATION_GRID,
 ) -> ActivationParams:
     """Scale and zero point from a histogram, or from a range set by hand.
 
@@ -37,6 +52,7 @@ def range_params(
         histogram: Distribution; may be None with an override.
         settings: How the range is read off the histogram.
         override: Range set by hand (low, high); wins.
+        grid: The integers.
 
     Raises:
         CalibrationError: the range is not finite or reversed, or there is neither histogram nor override.
@@ -44,37 +60,40 @@ def range_params(
     if override is not None:
         low, high = override
     elif histogram is not None:
-        low, high = activation_range(histogram, settings, ACTIVATION_GRID)
+        low, high = activation_range(histogram, settings, grid)
     else:
         raise CalibrationError("there is neither a histogram nor a range")
     try:
-        scale, zero_point = affine_qparams(low, high, ACTIVATION_GRID)
+        scale, zero_point = affine_qparams(low, high, grid)
     except ValueError as error:
         raise CalibrationError(str(error), hint="Give a finite range with low below high") from error
     if max(high, 0.0) - min(low, 0.0) < NARROWEST_RANGE:
-        return ActivationParams(np.float32(1.0), 0)
-    return ActivationParams(scale, zero_point)
+        return ActivationParams(np.float32(1.0), 0, grid)
+    return ActivationParams(scale, zero_point, grid)
 
 
-def range_of_constant(value: NDArray[np.float32]) -> ActivationParams:
+def range_of_constant(value: NDArray[np.float32], grid: IntegerGrid = ACTIVATION_GRID) -> ActivationParams:
     """Scale and zero point that hold every value of a constant operand."""
     low, high = min(float(value.min()), 0.0), max(float(value.max()), 0.0)
     if high - low < NARROWEST_RANGE:
-        return ActivationParams(np.float32(1.0), 0)
-    return ActivationParams(*affine_qparams(low, high, ACTIVATION_GRID))
+        return ActivationParams(np.float32(1.0), 0, grid)
+    return ActivationParams(*affine_qparams(low, high, grid), grid)
 
 
 def clamped_params(params: ActivationParams, low: float, high: float) -> ActivationParams:
     """Params that represent nothing outside [low, high].
 
-    A Relu or Clip with these limits is then redundant; ONNX Runtime drops it only under that condition.
+    A Relu or Clip with these limits is then redundant; ONNX Runtime drops it only under that condition. A
+    grid symmetric about zero cannot leave one side out: there the operator stays, and so do the params.
 
     Args:
         params: From the tensor's own range.
         low: Lower limit, <= 0.
         high: Upper limit, > 0.
     """
-    steps = ACTIVATION_GRID.steps
+    if params.grid.signed:
+        return params
+    steps = params.grid.steps
     zero_point = 0 if low == 0 else params.zero_point
     top = float(params.scale) * (steps - params.zero_point)
     scale = np.float32(top / steps) if low == 0 else params.scale
@@ -82,7 +101,7 @@ def clamped_params(params: ActivationParams, low: float, high: float) -> Activat
         scale = min(scale, _at_most(high, steps - zero_point))
     if math.isfinite(low) and zero_point > 0:
         scale = min(scale, _at_most(-low, zero_point))
-    return ActivationParams(np.float32(scale), zero_point)
+    return ActivationParams(np.float32(scale), zero_point, params.grid)
 
 
 def _at_most(limit: float, count: int) -> np.float32:

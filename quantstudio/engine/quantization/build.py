@@ -252,7 +252,7 @@ def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) 
             f"{counted(len(emission.unlimited), 'layer')} run without the limits per channel that "
             "equalization left them: the integers of a tensor share one range."
         )
-    integer = sum(layer.kernel == "QLinearConv" for layer in layers)
+    integer = sum(layer.kernel.startswith("QLinearConv") for layer in layers)
     float_convolutions = [layer for layer in layers if layer.kernel.startswith("Conv (")]
     if integer and float_convolutions:
         warnings.append(

@@ -282,19 +282,31 @@ class _Emitter:
         for index, name in enumerate(original.input):
             if name in quantized:
                 if is_integer and index in data:
-                    node.input[index] = self.real[name]
-                    inputs[index] = quantized[name]
+                    node.input[index], inputs[index] = self._data(original.name, name, nodes)
                 elif self._is_integer(name):
                     node.input[index] = self.real[name]
             elif is_integer and original.name not in self.layers and self._is_operand(original, index):
                 value = np.asarray(self.view.array(name), dtype=np.float32)
-                node.input[index] = add_quantized_constant(nodes, name, value)
+                node.input[index] = add_quantized_constant(nodes, name, value, self.target.activation_grid())
         for index, name in enumerate(original.output):
             node.output[index] = self.raw.get(name, name)
         for index in range(len(original.input)):
             if (original.name, index) in self.plan.barriers:
                 node.input[index] = self._barrier(node.input[index], nodes)
         return inputs
+
+    def _data(self, reader: str, tensor: str, nodes: NodeList) -> tuple[str, ActivationParams]:
+        """What an integer operator reads of a quantized tensor: the tensor, or a copy of fewer bits."""
+        scheme = self.plan.schemes.get(reader, FP32)
+        params = self.plan.narrowed.get((tensor, scheme.activations.bits)) if scheme.is_static else None
+        if params is None:
+            return self.real[tensor], self.plan.quantized[tensor]
+        key = ("narrowed", tensor, params.grid)
+        made = nodes.made(key)
+        if made is None:
+            made = nodes.keep(key, self.names.fresh(f"{tensor}_int{params.grid.bits}_dequantized"))
+            add_pair(nodes, f"{tensor}_int{params.grid.bits}", self.real[tensor], made, params)
+        return made, params
 
     def _is_operand(self, node: onnx.NodeProto, index: int) -> bool:
         return node.op_type in ("Add", "Mul", "Concat") and self.view.is_constant(node.input[index])

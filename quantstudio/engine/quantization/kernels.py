@@ -127,10 +127,11 @@ def built_layers(
                 name=layer.name,
                 weights=scheme.weights.name,
                 activations=scheme.activations.name,
-                kernel=kernel.label,
+                kernel=f"{kernel.label}, simulated" if scheme.is_simulated else kernel.label,
                 is_integer_kernel=kernel.is_integer,
                 weight_bytes=sizes[layer.name],
                 note=note,
+                is_simulated=scheme.is_simulated,
             )
         )
     return tuple(built)

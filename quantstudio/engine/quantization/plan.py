@@ -18,9 +18,15 @@ from quantstudio.core.errors import CalibrationError, RecipeError
 from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import ActivationScope
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import target_named
 from quantstudio.engine.graph.protos import attribute_value
 from quantstudio.engine.graph.view import GraphView
-from quantstudio.engine.quantization.activations import ActivationParams, clamped_params, range_params
+from quantstudio.engine.quantization.activations import (
+    ACTIVATION_GRID,
+    ActivationParams,
+    clamped_params,
+    range_params,
+)
 
 # Operators that only move values: integer in, the same integers out, with the scale of their input.
 SAME_SCALE = frozenset(
@@ -51,6 +57,8 @@ class Plan:
         quantized: Scale and zero point of every tensor with a Q/DQ pair.
         folded: Names of Relu and Clip nodes that disappear into the QuantizeLinear behind them.
         barriers: Node inputs (node name, index) the runtime must not see a DequantizeLinear at.
+        narrowed: Scale and zero point by tensor and bits, where layers read a quantized tensor with fewer
+            bits than others need of it.
     """
 
     schemes: dict[str, LayerScheme]
@@ -59,6 +67,7 @@ class Plan:
     quantized: dict[str, ActivationParams] = field(default_factory=dict)
     folded: frozenset[str] = frozenset()
     barriers: frozenset[tuple[str, int]] = frozenset()
+    narrowed: dict[tuple[str, int], ActivationParams] = field(default_factory=dict)
 
 
 def make_plan(view: GraphView, statistics: Statistics | None, effective: EffectivePlan) -> Plan:
@@ -143,7 +152,8 @@ class _StaticPlanner:
         self.schemes = schemes
         self.layers = {node.name for node in static}
         self.integer = set(self.layers)
-        self.params: dict[str, ActivationParams] = {}
+        self.target = target_named(effective.target)
+        self.params: dict[tuple[str, int], ActivationParams] = {}
         self.overrides = effective.activation_ranges
 
     def plan(self) -> Plan:
@@ -160,6 +170,7 @@ class _StaticPlanner:
             quantized=quantized,
             folded=frozenset(folded),
             barriers=frozenset(self._barriers(quantized)),
+            narrowed=dict(self._narrowed(quantized)),
         )
 
     def _require_statistics(self, node: onnx.NodeProto) -> None:
@@ -264,22 +275,23 @@ class _StaticPlanner:
             return False
         return max(-histogram.minimum, histogram.maximum) < LARGEST_MAGNITUDE
 
-    def _own_params(self, name: str) -> ActivationParams:
+    def _own_params(self, name: str, bits: int) -> ActivationParams:
         """Scale and zero point from a tensor's own range."""
-        if name not in self.params:
+        if (name, bits) not in self.params:
             histogram, override = self.statistics.tensors.get(name), self.overrides.get(name)
             if histogram is None and override is None:
                 # Calibration leaves out what only a Relu or Clip reads. Whatever that cuts off need not be
                 # represented, so the range behind it will do.
                 readers = self.view.consumers[name]
                 if len(readers) == 1 and readers[0].op_type in FOLDING:
-                    return self._own_params(readers[0].output[0])
+                    return self._own_params(readers[0].output[0], bits)
                 raise CalibrationError(
                     f"there are no activation statistics for tensor {name!r}",
                     hint="Calibrate this model again",
                 )
-            self.params[name] = range_params(histogram, self.calibration, override)
-        return self.params[name]
+            grid = self.target.activation_grid(bits)
+            self.params[name, bits] = range_params(histogram, self.calibration, override, grid)
+        return self.params[name, bits]
 
     def _clip_limits(self, node: onnx.NodeProto) -> tuple[float, float] | None:
         """Constant limits around zero of a Relu or Clip, or None."""
@@ -296,15 +308,40 @@ class _StaticPlanner:
         low, high = limits
         return (low, high) if low <= 0 < high else None
 
-    def _params(self, name: str) -> ActivationParams:
+    def _params(self, name: str, bits: int) -> ActivationParams:
         """Scale and zero point a tensor gets: its input's behind operators that only move values."""
         node = self.view.producer.get(name)
         if node is None or node.name not in self.integer:
-            return self._own_params(name)
+            return self._own_params(name, bits)
         if node.op_type in SAME_SCALE:
-            return self._params(node.input[0])
+            return self._params(node.input[0], bits)
+        own = self._own_params(name, bits)
         limits = self._clip_limits(node) if node.op_type in FOLDING else None
-        return self._own_params(name) if limits is None else clamped_params(self._own_params(name), *limits)
+        return own if limits is None else clamped_params(own, *limits)
+
+    def _bits_read(self, node: onnx.NodeProto) -> int:
+        """Bits an integer operator reads; operators between the layers read the byte."""
+        return self.schemes[node.name].activations.bits if node.name in self.layers else ACTIVATION_GRID.bits
+
+    def _bits(self, name: str) -> int:
+        """Bits of a tensor: as few as all its readers take, if it is made anew and nobody else sees it."""
+        node = self.view.producer.get(name)
+        moved = node is not None and node.name in self.integer and node.op_type in SAME_SCALE
+        readers = self.view.consumers[name]
+        seen = name in self.view.outputs | self.view.captured
+        if moved or seen or not readers or any(reader.name not in self.layers for reader in readers):
+            return ACTIVATION_GRID.bits
+        return max(self._bits_read(reader) for reader in readers)
+
+    def _narrowed(
+        self, quantized: Mapping[str, ActivationParams]
+    ) -> Iterator[tuple[tuple[str, int], ActivationParams]]:
+        for node in self.view.nodes:
+            if node.name in self.layers:
+                bits = self._bits_read(node)
+                for _, name in activation_inputs(node, self.view):
+                    if quantized[name].grid.bits > bits:
+                        yield (name, bits), self._params(name, bits)
 
     def _quantized_tensors(self) -> dict[str, ActivationParams]:
         names: list[str] = []
@@ -315,7 +352,9 @@ class _StaticPlanner:
             if self._must_quantize(node) or node.op_type not in FLOAT_OUTPUT:
                 names.extend(node.output)
         inner = {node.input[0] for node in self.view.nodes if self._folds(node)}
-        return {name: self._params(name) for name in dict.fromkeys(names) if name not in inner}
+        return {
+            name: self._params(name, self._bits(name)) for name in dict.fromkeys(names) if name not in inner
+        }
 
     # Float layers among integers.
 

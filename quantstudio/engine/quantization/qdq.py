@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.precision import Granularity
 from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.quantization.activations import ActivationParams, range_of_constant
@@ -26,7 +27,11 @@ from quantstudio.engine.quantization.weights import QuantizedWeight
 
 
 def add_pair(nodes: NodeList, tensor: str, source: str, output: str, params: ActivationParams) -> None:
-    """A Q/DQ pair reading `source` and writing `output`, with constants named after `tensor`."""
+    """A Q/DQ pair reading `source` and writing `output`, with constants named after `tensor`.
+
+    A QuantizeLinear fills the byte, so that fewer bits need a Clip of its integers; between integers, it
+    keeps none of the kernels around from fusing.
+    """
     scale, zero_point = _activation_constants(nodes, tensor, params)
     quantized = nodes.add(
         "QuantizeLinear",
@@ -34,6 +39,9 @@ def add_pair(nodes: NodeList, tensor: str, source: str, output: str, params: Act
         f"{tensor}_QuantizeLinear",
         outputs=[nodes.names.fresh(f"{tensor}_quantized")],
     )
+    if params.is_narrow:
+        limits = _limits(nodes, params)
+        quantized = nodes.add("Clip", [quantized, *limits], f"{tensor}_Clip")
     nodes.add(
         "DequantizeLinear",
         [quantized, scale, zero_point],
@@ -42,28 +50,41 @@ def add_pair(nodes: NodeList, tensor: str, source: str, output: str, params: Act
     )
 
 
+def _limits(nodes: NodeList, params: ActivationParams) -> tuple[str, ...]:
+    """Constants for the smallest and the largest integer of a grid."""
+    key = ("limits", params.grid)
+    name = f"int{params.grid.bits}"
+    return nodes.constants.shared(key) or nodes.constants.share(
+        key,
+        (
+            nodes.constants.add(f"{name}_low", params.as_byte(params.grid.low)),
+            nodes.constants.add(f"{name}_high", params.as_byte(params.grid.high)),
+        ),
+    )
+
+
 def _activation_constants(nodes: NodeList, tensor: str, params: ActivationParams) -> tuple[str, str]:
     """Constants for scale and zero point, shared by tensors with equal parameters."""
-    key = ("activation", float(params.scale), params.zero_point)
+    key = ("activation", float(params.scale), params.zero_point, params.grid.signed)
     kept = nodes.constants.shared(key) or nodes.constants.share(
         key,
         (
             nodes.constants.add(f"{tensor}_scale", params.scale),
-            nodes.constants.add(f"{tensor}_zero_point", np.uint8(params.zero_point)),
+            nodes.constants.add(f"{tensor}_zero_point", params.as_byte(params.zero_point)),
         ),
     )
     return kept[0], kept[1]
 
 
-def add_quantized_constant(nodes: NodeList, name: str, value: FloatArray) -> str:
-    """A constant operand of an integer operator, as U8 behind DequantizeLinear; the float name it gets."""
+def add_quantized_constant(nodes: NodeList, name: str, value: FloatArray, grid: IntegerGrid) -> str:
+    """A constant operand of an integer operator, behind DequantizeLinear; the float name it gets."""
     made = nodes.made(("operand", name))
     if made is not None:
         return made
-    params = range_of_constant(value)
+    params = range_of_constant(value, grid)
     scale, zero_point = _activation_constants(nodes, name, params)
-    integers = np.clip(np.rint(value / params.scale) + params.zero_point, 0, 255).astype(np.uint8)
-    quantized = nodes.constants.add(f"{name}_quantized", integers)
+    integers = np.rint(value / params.scale) + params.zero_point
+    quantized = nodes.constants.add(f"{name}_quantized", params.as_byte(integers))
     output = nodes.add(
         "DequantizeLinear",
         [quantized, scale, zero_point],

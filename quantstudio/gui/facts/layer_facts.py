@@ -17,6 +17,7 @@ from quantstudio.core.precision import Granularity, LayerScheme
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, RangeOverride
 from quantstudio.core.schemes import scheme_name
 from quantstudio.core.statistics import Histogram, WeightStatistics
+from quantstudio.core.target import DEFAULT_TARGET, Target
 from quantstudio.gui.plots.distribution import Distribution
 
 SPARK_BINS = 30
@@ -27,7 +28,6 @@ _METHOD_NAMES = {
     RangeMethod.MSE: "least-error",
     RangeMethod.ENTROPY: "entropy",
 }
-ACTIVATION_GRID = IntegerGrid(8, signed=False)
 
 
 def override_for(ranges: Iterable[RangeOverride], key: str) -> RangeOverride | None:
@@ -63,19 +63,21 @@ def activation_distribution(
     scheme: LayerScheme,
     override: RangeOverride | None,
     settings: CalibrationSettings,
+    target: Target = DEFAULT_TARGET,
 ) -> Distribution:
-    """A tensor's values with the unsigned 8-bit grid of static quantization.
+    """A tensor's values with the grid of static quantization.
 
     Without a range set by hand the lines stand where calibration puts them.
     """
-    low, high, note = _calibrated_range(histogram, settings)
+    grid = target.activation_grid(scheme.activations.bits if scheme.is_static else 8)
+    low, high, note = _calibrated_range(histogram, settings, grid)
     if override is not None:
         low, high, note = override.low, override.high, ""
     return Distribution(
         key=tensor,
         kind="activations",
         histogram=histogram,
-        grid=ACTIVATION_GRID if scheme.is_static else None,
+        grid=grid if scheme.is_static else None,
         low=low,
         high=high,
         is_edited=override is not None,
@@ -83,9 +85,11 @@ def activation_distribution(
     )
 
 
-def _calibrated_range(histogram: Histogram, settings: CalibrationSettings) -> tuple[float, float, str]:
+def _calibrated_range(
+    histogram: Histogram, settings: CalibrationSettings, grid: IntegerGrid
+) -> tuple[float, float, str]:
     """The range the build will use, and the name of the method that gave it."""
-    low, high = activation_range(histogram, settings, ACTIVATION_GRID)
+    low, high = activation_range(histogram, settings, grid)
     return float(low), float(high), f"{_METHOD_NAMES[settings.method]} range"
 
 

@@ -228,7 +228,14 @@ class InspectPanel(QWidget):
         override = override_for(recipe.activation_ranges, tensor)
         scheme = recipe.scheme_for(layer) if tensor in layer.inputs else self._consumer_scheme(tensor)
         self.histogram.show_distribution(
-            activation_distribution(tensor, activations.tensors[tensor], scheme, override, recipe.calibration)
+            activation_distribution(
+                tensor,
+                activations.tensors[tensor],
+                scheme,
+                override,
+                recipe.calibration,
+                recipe.on_target,
+            )
         )
 
     def _consumer_scheme(self, tensor: str) -> LayerScheme:

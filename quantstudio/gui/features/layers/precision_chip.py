@@ -94,7 +94,9 @@ class PrecisionChipDelegate(CellDelegate):
         painter.drawRoundedRect(chip, 5, 5)
         painter.setPen(ink)
         label = chip.adjusted(0, 0, -_ARROW if shows_arrow else 0, 0)
-        painter.drawText(label, Qt.AlignmentFlag.AlignCenter, text)
+        room = int(label.width()) - side
+        elided = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, room)
+        painter.drawText(label, Qt.AlignmentFlag.AlignCenter, elided)
         if shows_arrow:
             _paint_arrow(painter, QPointF(chip.right() - _ARROW + 1, chip.center().y()), ink)
 

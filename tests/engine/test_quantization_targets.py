@@ -1,0 +1,178 @@
+"""What targets and narrow activations change in a file, run in ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from quantstudio.core.affine import IntegerGrid, affine_qparams
+from quantstudio.core.precision import (
+    STATIC_INT8,
+    ActivationPrecision,
+    LayerScheme,
+    Precision,
+)
+from quantstudio.core.recipe import CalibrationSettings, RangeMethod, uniform_recipe
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.target import target_named, targets
+from quantstudio.engine.quantization.weights import quantize_weight
+from tests.engine.quantization_cases import (
+    NetBuilder,
+    attention_net,
+    normal,
+    opened,
+    outputs_of,
+    relative_error,
+    residual_net,
+    statistics_of,
+)
+from tests.engine.recipe_builds import build_variant, emit, emit_with_plan
+
+MINMAX = CalibrationSettings(method=RangeMethod.MINMAX)
+W4A4 = NAMED_SCHEMES["static-int4-a4"]
+W8A4 = NAMED_SCHEMES["static-int8-a4"]
+
+
+def recipe_for(target, scheme=STATIC_INT8):
+    return replace(uniform_recipe(scheme, calibration=MINMAX), target=target)
+
+
+def linear(tmp_path):
+    net = NetBuilder()
+    graph = opened(net.model({"x": ["n", 64]}, [net.gemm("x", "fc", 64, 24)]), tmp_path)
+    feed = {"x": normal(32, 64)}
+    return graph, statistics_of(graph, feed), feed
+
+
+def initializers(model, dtype):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == dtype}
+
+
+def fake_quantized(x, grid):
+    scale, zero = affine_qparams(float(x.min()), float(x.max()), grid)
+    return (np.clip(np.rint(x / scale) + zero, grid.low, grid.high) - zero) * scale
+
+
+def integers_seen(model, feed):
+    """What every Clip of integers lets through."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    clips = [node for node in shown.graph.node if node.op_type == "Clip" and "quantized" in node.input[0]]
+    for node in clips:
+        shown.graph.output.add(name=node.output[0]).type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    return outputs_of(shown, feed)[len(model.graph.output) :]
+
+
+@pytest.mark.parametrize("net", ["residual", "attention"])
+@pytest.mark.parametrize("target", [one.name for one in targets() if one.name != "cpu-x86-vnni"])
+def test_that_a_target_answers_as_the_float_network_does(tmp_path, net, target):
+    made = residual_net() if net == "residual" else attention_net()
+    graph = opened(made, tmp_path)
+    feed = {"x": normal(16, 3, 12, 12) if net == "residual" else normal(4, 6, 32)}
+    model = emit(graph, statistics_of(graph, feed), recipe_for(target))
+    onnx.checker.check_model(model, full_check=True)
+    assert relative_error(outputs_of(graph.proto, feed)[0], outputs_of(model, feed)[0]) < 0.04
+
+
+def test_that_weights_keep_to_seven_bits_where_pairs_of_products_add_up_in_sixteen(tmp_path):
+    graph = opened(residual_net(), tmp_path)
+    statistics = statistics_of(graph, {"x": normal(16, 3, 12, 12)})
+    wide = initializers(emit(graph, statistics, recipe_for("cpu-x86-vnni")), onnx.TensorProto.INT8)
+    kept = initializers(emit(graph, statistics, recipe_for("cpu-x86")), onnx.TensorProto.INT8)
+    assert max(np.abs(one.astype(int)).max() for one in wide.values()) == 127
+    largest = max(np.abs(one.astype(int)).max() for one in kept.values())
+    assert largest == 63
+    # The instruction adds two products of an unsigned and a signed byte in 16 bits.
+    assert 2 * 255 * largest < 2**15
+
+
+def test_that_coarser_weights_and_weights_alone_are_the_same_on_both_x86_targets(tmp_path):
+    graph = opened(attention_net(), tmp_path)
+    statistics = statistics_of(graph, {"x": normal(4, 6, 32)})
+    for name in ("static-int4", "weight-int8", "weight-int4", "fp16"):
+        one, other = (
+            emit(graph, statistics, recipe_for(target, name)) for target in ("cpu-x86", "cpu-x86-vnni")
+        )
+        del one.metadata_props[:], other.metadata_props[:]
+        assert one == other
+
+
+def test_that_a_dynamic_layer_keeps_to_the_bits_of_its_target(tmp_path):
+    graph, _, feed = linear(tmp_path)
+    model = emit(graph, None, recipe_for("cpu-x86", "dynamic-int8"))
+    weight = next(v for k, v in initializers(model, onnx.TensorProto.INT8).items() if k.endswith("quantized"))
+    assert np.abs(weight.astype(int)).max() == 63
+    assert relative_error(outputs_of(graph.proto, feed)[0], outputs_of(model, feed)[0]) < 0.03
+
+
+def test_that_four_bit_activations_are_those_of_the_four_bit_grid(tmp_path):
+    graph, statistics, feed = linear(tmp_path)
+    model = emit(graph, statistics, recipe_for("cpu-x86", W8A4))
+    layer = graph.layers[0]
+    weight, bias = (numpy_helper.to_array(t).astype(np.float64) for t in graph.proto.graph.initializer)
+    rounded = quantize_weight(weight.astype(np.float32), STATIC_INT8, layer.channel_axis, max_bits=7)
+    product = rounded.dequantized.T if layer.channel_axis == 0 else rounded.dequantized
+    expected = fake_quantized(feed["x"], IntegerGrid(4, signed=False)) @ product + bias
+    np.testing.assert_allclose(outputs_of(model, feed)[0], expected, atol=2e-3)
+    (seen,) = integers_seen(model, feed)
+    assert (seen.min(), seen.max()) == (0, 15)
+
+
+def test_that_every_four_bit_tensor_stays_within_sixteen_integers(tmp_path):
+    graph = opened(residual_net(), tmp_path)
+    feed = {"x": normal(16, 3, 12, 12)}
+    emission = emit_with_plan(graph, statistics_of(graph, feed), recipe_for("cpu-x86", W4A4))
+    wild = {"x": 100 * feed["x"]}
+    seen = integers_seen(emission.model, wild)
+    assert seen
+    assert all(one.max() <= 15 for one in seen)
+
+
+def test_that_layers_of_eight_bits_read_eight_beside_one_that_reads_four(tmp_path):
+    net = NetBuilder()
+    outputs = [net.matmul("x", name, 64, 8) for name in ("wide", "narrow")]
+    graph = opened(net.model({"x": ["n", 64]}, outputs), tmp_path)
+    feed = {"x": normal(64, 64)}
+    recipe = recipe_for("cpu-x86").assign(["narrow"], W8A4)
+    emission = emit_with_plan(graph, statistics_of(graph, feed), recipe)
+    assert emission.plan.quantized["x"].grid.bits == 8
+    assert set(emission.plan.narrowed) == {("x", 4)}
+    expected, found = outputs_of(graph.proto, feed), outputs_of(emission.model, feed)
+    wide, narrow = (relative_error(a, b) for a, b in zip(expected, found, strict=True))
+    assert wide < 0.03 < narrow < 0.3
+
+
+def test_that_a_build_says_what_is_simulated(tmp_path):
+    graph, statistics, _ = linear(tmp_path)
+    built = build_variant(graph, statistics, recipe_for("cpu-x86", W4A4), tmp_path / "v.onnx").layers[0]
+    assert built.is_simulated
+    assert built.kernel.endswith(", simulated")
+    assert (built.weights, built.activations) == ("int4", "int4")
+    plain = build_variant(graph, statistics, recipe_for("cpu-x86"), tmp_path / "w.onnx").layers[0]
+    assert not plain.is_simulated
+    assert "simulated" not in plain.kernel
+
+
+def test_that_the_table_of_a_target_is_what_its_kernels_do(tmp_path):
+    net = NetBuilder()
+    hidden = net.op("Relu", net.matmul("x", "mm", 64, 64), name="relu")
+    graph = opened(net.model({"x": ["n", 64]}, [net.gemm(hidden, "fc", 64, 32)]), tmp_path)
+    statistics = statistics_of(graph, {"x": normal(32, 64)})
+    target = target_named("cpu-x86")
+    for name, scheme in NAMED_SCHEMES.items():
+        if name == "fp32":
+            continue
+        built = build_variant(graph, statistics, recipe_for("cpu-x86", name), tmp_path / f"{name}.onnx")
+        for layer, row in zip(graph.layers, built.layers, strict=True):
+            support = target.support(layer, scheme)
+            assert support.is_legal, (name, layer.op_type)
+            assert row.is_integer_kernel == (support.is_fast or scheme.is_simulated), (name, row)
+
+
+def test_that_labels_say_simulated() -> None:
+    assert LayerScheme(Precision.INT4, ActivationPrecision.INT4).label == "W4A4, simulated"
+    assert all(scheme.is_simulated == ("simulated" in scheme.text) for scheme in NAMED_SCHEMES.values())
