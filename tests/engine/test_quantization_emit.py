@@ -68,6 +68,11 @@ def residual(tmp_path):
     return graph, statistics_of(graph, feed), feed
 
 
+def largest_error(name):
+    scheme = NAMED_SCHEMES[name]
+    return ERRORS[scheme.weights] + (0.2 if scheme.is_simulated else 0.0)
+
+
 def error_of(graph, model, feed):
     onnx.checker.check_model(model, full_check=True)
     return relative_error(outputs_of(graph.proto, feed)[0], outputs_of(model, feed)[0])
@@ -262,7 +267,7 @@ def test_that_unknown_layers_and_illegal_precisions_are_refused(residual):
 def test_that_every_named_scheme_runs_close_to_float(residual, name):
     graph, statistics, feed = residual
     model = emit(graph, statistics, uniform_recipe(name, calibration=MINMAX))
-    assert error_of(graph, model, feed) < ERRORS[NAMED_SCHEMES[name].weights]
+    assert error_of(graph, model, feed) < largest_error(name)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMED_SCHEMES if n != "fp32"])
@@ -272,7 +277,7 @@ def test_that_every_named_scheme_runs_a_transformer_block(tmp_path, name):
     # Weights of 7 bits: the machine that runs the test may add products up in 16 bits.
     recipe = replace(uniform_recipe(name, calibration=MINMAX), target="cpu-x86")
     model = emit(graph, statistics_of(graph, feed), recipe)
-    assert error_of(graph, model, feed) < ERRORS[NAMED_SCHEMES[name].weights]
+    assert error_of(graph, model, feed) < largest_error(name)
 
 
 def test_that_layers_reading_one_tensor_share_its_dynamic_quantization(tmp_path):

@@ -28,7 +28,10 @@ def test_that_normalizations_stay_float_with_a_reason(op_type):
 
 
 def test_that_products_of_two_activations_are_static_or_float():
-    assert legal_schemes("MatMul", (), has_weight=False, in_body=False) == (("fp32", "static-int8"), "")
+    assert legal_schemes("MatMul", (), has_weight=False, in_body=False) == (
+        ("fp32", "static-int8", "static-int8-a4"),
+        "",
+    )
     names, reason = legal_schemes("MatMul", (), has_weight=False, in_body=True)
     assert names == ("fp32",)
     assert "control-flow" in reason
