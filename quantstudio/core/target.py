@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.plugins import load_plugins
-from quantstudio.core.precision import FP32, STATIC_INT4, LayerScheme
+from quantstudio.core.precision import FP32, STATIC_INT4, LayerScheme, catalogue_version
 from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
 
 PLUGINS = "quantstudio.targets"
@@ -139,16 +140,23 @@ class Target:
 
         Without weights their format makes no difference: one scheme is listed for each of activations.
         """
-        return tuple(
-            name
-            for name, scheme in NAMED_SCHEMES.items()
-            if self.support(layer, scheme).is_legal
-            and (layer.weight_name or name in layer.schemes or not scheme.is_static)
-        )
+        bare = LayerInfo("", layer.op_type, layer.weight_name[:1], schemes=layer.schemes)
+        return _schemes(self, bare, catalogue_version())
 
     def activation_grid(self, bits: int = 8) -> IntegerGrid:
         """The integers that stand for static activations of so many bits."""
         return IntegerGrid(bits, signed=self.signed_activations)
+
+
+@lru_cache(maxsize=1024)
+def _schemes(target: Target, layer: LayerInfo, _version: int) -> tuple[str, ...]:
+    """Worked out once for layers alike in what decides: menus and tables ask for hundreds."""
+    return tuple(
+        name
+        for name, scheme in NAMED_SCHEMES.items()
+        if target.support(layer, scheme).is_legal
+        and (layer.weight_name or name in layer.schemes or not scheme.is_static)
+    )
 
 
 def writable_schemes(kinds: frozenset[SchemeKind]) -> tuple[str, ...]:

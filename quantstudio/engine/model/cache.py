@@ -27,6 +27,7 @@ from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest, write_bytes, write_text, written_beside
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
+from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import all_graphs
 
@@ -227,10 +228,13 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401  any JSON value
 
 
 def _summary(value: Any) -> ModelSummary | None:  # noqa: ANN401
+    """A summary read back, with the schemes of today's catalogue: formats come with packages, and go."""
     try:
-        return from_json(ModelSummary, value)
+        summary = from_json(ModelSummary, value)
     except CodecError:
         return None
+    layers = (replace(layer, schemes=DEFAULT_TARGET.schemes(layer)) for layer in summary.layers)
+    return replace(summary, layers=tuple(layers))
 
 
 def _text(value: Any) -> str:  # noqa: ANN401
