@@ -11,7 +11,7 @@ from pathlib import Path
 from quantstudio.core.files import write_text
 from quantstudio.core.results import Interval, VariantResult
 from quantstudio.report.data import ReportData
-from quantstudio.report.rows import layer_rows
+from quantstudio.report.rows import layer_rows, step_rows
 
 Cell = str | int | float | bool | None
 
@@ -67,8 +67,11 @@ _LAYER_COLUMNS = (
 )
 
 
+_STEP_COLUMNS = ("index", "step", "settings", "summary", "seconds")
+
+
 def write_csv(data: ReportData, folder: Path) -> tuple[Path, ...]:
-    """Write variants.csv, classes.csv and layers.csv; those without rows are left out.
+    """Write variants.csv, classes.csv, layers.csv and steps.csv; those without rows are left out.
 
     Args:
         data: What to tell.
@@ -84,6 +87,7 @@ def write_csv(data: ReportData, folder: Path) -> tuple[Path, ...]:
         ("variants.csv", _VARIANT_COLUMNS, _variant_rows(data)),
         ("classes.csv", _CLASS_COLUMNS, _class_rows(data)),
         ("layers.csv", _LAYER_COLUMNS, _layer_cells(data)),
+        ("steps.csv", _STEP_COLUMNS, _step_cells(data)),
     )
     written = []
     for name, columns, rows in tables:
@@ -150,6 +154,11 @@ def _class_rows(data: ReportData) -> Iterable[Sequence[Cell]]:
         for group, rows in (("class", variant.per_class), ("segment", variant.segments)):
             for r in rows:
                 yield (variant.name, group, r.label, r.support, r.base, r.variant, r.low, r.high)
+
+
+def _step_cells(data: ReportData) -> Iterable[Sequence[Cell]]:
+    for row in step_rows(data):
+        yield (row.index, row.label, row.settings, row.summary, row.seconds)
 
 
 def _layer_cells(data: ReportData) -> Iterable[Sequence[Cell]]:

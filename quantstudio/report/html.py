@@ -18,7 +18,7 @@ from quantstudio.core.files import write_text
 from quantstudio.core.results import Interval, VariantResult
 from quantstudio.report import charts
 from quantstudio.report.data import ReportData
-from quantstudio.report.rows import LayerRow, layer_rows
+from quantstudio.report.rows import LayerRow, layer_rows, step_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def render_html(data: ReportData) -> str:
         variants=_variants(data),
         headline=data.headline_variant,
         layers=rows,
+        steps=step_rows(data),
         largest_kl=max((r.kl for r in rows if r.kl is not None), default=0.0),
         sensitivity_tag=_sensitivity_tag(data),
         origin=_origin(data),

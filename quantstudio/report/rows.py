@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantstudio.core.precision import LayerScheme, activation_format, weight_format
@@ -73,6 +74,46 @@ def layer_rows(data: ReportData) -> list[LayerRow]:
             )
         )
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of the recipe with what it did.
+
+    Attributes:
+        index: Position in the order they were run, from 1.
+        label: Name for a person.
+        settings: All settings, "samples 512, inputs quantized"; empty where it has none.
+        summary: What it did to the graph; empty where nothing was built.
+        seconds: Time it took; None where nothing was built.
+    """
+
+    index: int
+    label: str
+    settings: str
+    summary: str = ""
+    seconds: float | None = None
+
+
+def step_rows(data: ReportData) -> list[StepRow]:
+    """The steps behind the headline variant; those of the recipe where nothing was built."""
+    build = data.headline_build
+    if build is not None:
+        return [
+            StepRow(index, step.label or step.name, settings_text(step.settings), step.summary, step.seconds)
+            for index, step in enumerate(build.steps, start=1)
+        ]
+    steps = [step for step in data.recipe.steps if step.is_on] if data.recipe else []
+    return [StepRow(i, step.name, settings_text(step.settings)) for i, step in enumerate(steps, start=1)]
+
+
+def settings_text(settings: Mapping[str, object]) -> str:
+    """Settings of a step in one line."""
+    shown = {True: "on", False: "off"}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {shown[value] if isinstance(value, bool) else value}"
+        for name, value in settings.items()
+    )
 
 
 def precision_label(layer: BuiltLayer) -> str:

@@ -1,15 +1,19 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quantstudio.core.errors import DataError, OutputError
-from quantstudio.core.results import BuiltLayer
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import AppliedStep, BuiltLayer
+from quantstudio.core.steps import Step
 from quantstudio.report.csv import table_text, write_csv
 from quantstudio.report.data import ReportData
+from quantstudio.report.html import render_html
 from quantstudio.report.json import read_json, report_json, write_json
-from quantstudio.report.rows import layer_rows, precision_label
+from quantstudio.report.rows import layer_rows, precision_label, step_rows
 from tests.report.report_data import EVIL, full_report
 
 
@@ -97,3 +101,31 @@ def test_that_a_precision_has_its_short_name() -> None:
     assert label("int4", "fp32") == "W4"
     assert label("int8", "int8-dynamic") == "INT8 dyn"
     assert label("odd", "fp32") == "ODD"
+
+
+def with_steps() -> ReportData:
+    report = full_report()
+    step = AppliedStep("bias", "Correct biases", {"samples": 64, "exact": True}, "Corrected <3>.", 1.26, "ab")
+    return replace(report, builds=tuple(replace(build, steps=(step,)) for build in report.builds))
+
+
+def test_that_a_report_tells_what_each_step_did(tmp_path: Path) -> None:
+    assert "steps.csv" in [path.name for path in write_csv(with_steps(), tmp_path)]
+    (row,) = _read(tmp_path / "steps.csv")
+    assert row == {
+        "index": "1",
+        "step": "Correct biases",
+        "settings": "samples 64, exact on",
+        "summary": "Corrected <3>.",
+        "seconds": "1.26",
+    }
+    page = render_html(with_steps())
+    assert '<h2 id="steps">Steps</h2>' in page
+    assert "<td>Corrected &lt;3&gt;.</td>" in page
+    assert '<h2 id="steps">' not in render_html(full_report())
+
+
+def test_that_a_report_without_a_build_lists_the_steps_of_the_recipe() -> None:
+    recipe = replace(full_report().recipe or Recipe(), steps=(Step("equalize"), Step("bias", is_on=False)))
+    bare = replace(full_report(), builds=(), comparison=None, recipe=recipe)
+    assert [(row.label, row.summary) for row in step_rows(bare)] == [("equalize", "")]
