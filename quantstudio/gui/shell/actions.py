@@ -42,6 +42,8 @@ class Actions(QObject):
         self._described: dict[str, Action] = {}
         self._made: dict[str, QAction] = {}
         self._icons: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
         for action in actions:
             if action.id in self._described:
                 raise ValueError(f"two actions are called {action.id}")
@@ -82,12 +84,15 @@ class Actions(QObject):
         """Ask every action whether it can be done now, and what it is called."""
         for name, described in self._described.items():
             made, reason = self._made[name], described.why_not(self._session)
-            if made.data() != reason:
-                made.setData(reason)
+            if self._reasons.get(name) != reason:
+                self._reasons[name] = reason
                 made.setEnabled(not reason)
                 self._set_tip(described)
             if described.text_now is not None:
-                made.setText(described.text_now(self._session))
+                text = described.text_now(self._session)
+                if self._texts.get(name) != text:
+                    self._texts[name] = text
+                    made.setText(text)
 
     def _make(self, described: Action, context: Context) -> QAction:
         made = QAction(described.text, self.parent())
@@ -129,9 +134,8 @@ class Actions(QObject):
 
     def _set_tip(self, described: Action) -> None:
         tip, keys = described.tip or described.plain_text, self.keys_text(described.id)
-        made = self._made[described.id]
-        first = f"{tip}  ({keys})" if keys else tip
-        made.setToolTip("\n".join(line for line in (first, made.data()) if line))
+        lines = (f"{tip}  ({keys})" if keys else tip, self._reasons.get(described.id))
+        self._made[described.id].setToolTip("\n".join(line for line in lines if line))
 
     def _set_icon(self, described: Action) -> None:
         name = self._icons.get(described.id, described.icon)
