@@ -55,7 +55,7 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     window.resize(*sizes[0])
     window.show()
     QTest.qWait(1500)
-    session.open_sample(sample)
+    session.workspace.documents.open_sample(sample)
     QTest.qWait(2000)
     _finish(session)
     _make_results(session, window)
@@ -82,19 +82,19 @@ def _make_results(session: Session, window: MainWindow) -> None:
     from quantstudio.gui.features.search.search_panel import SearchPanel
     from quantstudio.workspace.search_terms import SearchTerms
 
-    names = [layer.name for layer in session.layers]
+    names = [layer.name for layer in session.workspace.layers]
     for scheme, some in (("static-int4", names[3:6]), ("weight-int4", names[-4:])):
-        session.set_scheme(some, scheme)
-        session.quantize()
-        session.measure()
+        session.workspace.edits.set_scheme(some, scheme)
+        session.workspace.runs.quantize()
+        session.workspace.runs.measure()
         _finish(session)
     budget = SearchBudget(max_drop=0.5, average_bits=5.0)
-    session.search.start(SearchTerms(budget))
+    session.workspace.searches.start(SearchTerms(budget))
     _finish(session)
     search = window.findChild(SearchPanel)
     assert search is not None
     search.set_budget(budget)
-    session.activate_plan(session.plans[0].name)
+    session.workspace.edits.activate_plan(session.workspace.plans[0].name)
     session.select([names[2]])
 
 
@@ -104,7 +104,7 @@ def _finish(session: Session) -> None:
 
     deadline = perf_counter() + SECONDS_TO_FINISH
     QTest.qWait(250)
-    while session.job_queue.is_busy:
+    while session.workspace.jobs.is_busy:
         if perf_counter() > deadline:
             raise SystemExit(f"the jobs did not finish in {SECONDS_TO_FINISH} s")
         QTest.qWait(250)

@@ -106,14 +106,14 @@ def first_project(settings: Settings) -> Project:
 def open_first(session: Session, path: str, demo: str) -> None:
     """What the window shows first: what was asked for, else what was there last, else the sample."""
     if demo:
-        session.open_sample(demo)
+        session.workspace.documents.open_sample(demo)
     elif path:
-        session.open_path(path)
-    elif session.project.model is not None:
-        session.attach_project(session.project)
-        session.resume()
+        session.workspace.documents.open_path(path)
+    elif session.workspace.project.model is not None:
+        session.workspace.opening.open_project(session.workspace.project)
+        session.workspace.documents.resume()
     else:
-        session.open_sample(DEFAULT_SAMPLE)
+        session.workspace.documents.open_sample(DEFAULT_SAMPLE)
 
 
 def check_reference_counts() -> None:

@@ -323,7 +323,7 @@ def damaged(path: Path, detail: str) -> ProjectError:
     return ProjectError(
         f"the project file is damaged ({first})",
         where=str(path),
-        hint="It was left as it is. Save what can be read into a new project, or restore a backup",
+        hint="It was left as it is. Restore a backup, or start a new project from the model",
     )
 
 

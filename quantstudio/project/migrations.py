@@ -6,6 +6,9 @@ A step, once released, is never edited: a change is a new step.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+
+from quantstudio.project.first_format import carry_over
 
 # "QSTP", at byte 68 of the file.
 APPLICATION_ID = 0x51535450
@@ -36,8 +39,22 @@ _V1 = (
     "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
 
-# Position i holds the statements that lead from version i to version i + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1,)
+_V2 = (
+    "CREATE TABLE finding (kind TEXT NOT NULL, key TEXT NOT NULL, row TEXT NOT NULL, created REAL NOT NULL,"
+    " value TEXT NOT NULL, PRIMARY KEY (kind, key, row))",
+    carry_over,
+    "DROP TABLE result",
+    "DROP TABLE layer_result",
+    "DROP TABLE variant",
+    # Nothing ever wrote into these.
+    "DROP TABLE log",
+    "DROP TABLE setting",
+)
+
+Step = str | Callable[[sqlite3.Connection], None]
+
+# Position i holds the steps that lead from version i to version i + 1.
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (_V1, _V2)
 
 
 def present_version() -> int:
@@ -56,9 +73,12 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        for statements in MIGRATIONS[version:]:
-            for statement in statements:
-                connection.execute(statement)
+        for steps in MIGRATIONS[version:]:
+            for step in steps:
+                if isinstance(step, str):
+                    connection.execute(step)
+                else:
+                    step(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {present_version()}")
         connection.execute("COMMIT")

@@ -11,6 +11,7 @@ from pathlib import Path
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import ProjectError
 from quantstudio.core.files import file_digest
+from quantstudio.core.findings import PATH_INSTEAD
 from quantstudio.core.layers import ModelSummary
 
 # Two letters at least, so that C:\data is a path.
@@ -51,7 +52,9 @@ class DataReference:
 
     Attributes:
         spec: Path, transform, number of samples.
-        digest: `content_digest` of the path when it was chosen; empty if it was never computed.
+        digest: What tells it from other data: `content_digest` of the path when it was chosen, or the path
+            itself (after `PATH_INSTEAD`) where a project of the first format never knew it; empty for a
+            function.
     """
 
     spec: DataSpec
@@ -79,7 +82,7 @@ def is_callable_name(path: str) -> bool:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and sizes in a folder (its pictures may be many gigabytes).
+    """SHA-256 of a file, or of the names and sizes in a folder (its images may be many gigabytes).
 
     Reads the whole file, without holding Python's lock: call it from a background thread.
 
@@ -115,7 +118,7 @@ def check_same(path: Path, digest: str, expected: str) -> None:
     Raises:
         ProjectError: the digests differ.
     """
-    if expected and digest != expected:
+    if expected and not expected.startswith(PATH_INSTEAD) and digest != expected:
         raise ProjectError(
             "this is not the same file: its contents differ from what the project was made with",
             where=str(path),

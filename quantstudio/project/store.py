@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import ProjectError
-from quantstudio.core.events import Message
 from quantstudio.core.folders import config_folder
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.results import VariantResult
 from quantstudio.project.database import Database, create_database
+from quantstudio.project.findings import FindingTable
 from quantstudio.project.history import History
 from quantstudio.project.references import (
     DataReference,
@@ -27,13 +25,10 @@ from quantstudio.project.references import (
     content_digest,
     find_missing,
 )
-from quantstudio.project.results import LoggedMessage, ResultStore, Variant
 from quantstudio.project.state import HistoryStep, ProjectState
 from quantstudio.project.values import dump, read
 
 SUFFIX = ".qstudio"
-
-T = TypeVar("T")
 
 
 class Project:
@@ -310,79 +305,12 @@ class Project:
         check_same(Path(new_path), found, data.digest)
         self.set_data(kind, replace(data.spec, path=path), data.digest or found)
 
-    # Results: see `ResultStore`, whose methods these are.
+    # Findings.
 
-    def put_result(self, kind: str, key: str, value: Any) -> None:  # noqa: ANN401
-        """Keep a result (JSON or a value of core); an older one of that kind and key is replaced."""
-        self._results.put_result(kind, key, value)
-
-    def result(self, kind: str, key: str) -> Any | None:  # noqa: ANN401
-        """JSON values of one result, or None."""
-        return self._results.result(kind, key)
-
-    def result_as(self, form: type[T], kind: str, key: str) -> T | None:
-        """One result as a value of core; None where there is none or it cannot be read."""
-        return self._results.result_as(form, kind, key)
-
-    def results(self, kind: str) -> dict[str, Any]:
-        """JSON values by key, the oldest first."""
-        return self._results.results(kind)
-
-    def put_layer_result(self, kind: str, key: str, layer: str, value: Any) -> None:  # noqa: ANN401
-        """Keep one layer's result; it stays whatever happens to the job it came from."""
-        self._results.put_layer_results(kind, key, {layer: value})
-
-    def put_layer_results(self, kind: str, key: str, values: Mapping[str, Any]) -> None:
-        """Keep results of several layers at once."""
-        self._results.put_layer_results(kind, key, values)
-
-    def layer_results(self, kind: str, key: str) -> dict[str, Any]:
-        """JSON values by layer."""
-        return self._results.layer_results(kind, key)
-
-    def layer_results_as(self, form: type[T], kind: str, key: str) -> dict[str, T]:
-        """Values of core by layer, without those that cannot be read."""
-        return self._results.layer_results_as(form, kind, key)
-
-    def drop_results(self, kind: str, key: str | None = None) -> None:
-        """Forget results and layer results of a kind, or of one key."""
-        self._results.drop_results(kind, key)
-
-    def put_variant(self, variant: Variant) -> None:
-        """Keep a variant; one of the same hash keeps its place in time and is otherwise replaced."""
-        self._results.put_variant(variant)
-
-    def set_variant_result(self, variant: str, result: VariantResult) -> None:
-        """Keep what measuring a variant gave."""
-        self._results.set_variant_result(variant, result)
-
-    def rename_variant(self, variant: str, name: str) -> None:
-        """Give a variant another name on the screen."""
-        self._results.rename_variant(variant, name)
-
-    def remove_variant(self, variant: str) -> None:
-        """Forget a variant; its file stays."""
-        self._results.remove_variant(variant)
-
-    def variants(self) -> tuple[Variant, ...]:
-        """Every variant, the oldest first."""
-        return self._results.variants()
-
-    def add_message(self, *messages: Message) -> None:
-        """Append to the log."""
-        self._results.add_messages(messages)
-
-    def messages(self, limit: int = 1000) -> tuple[LoggedMessage, ...]:
-        """The newest lines of the log, the oldest of them first."""
-        return self._results.messages(limit)
-
-    def put_setting(self, key: str, value: Any) -> None:  # noqa: ANN401
-        """Keep a setting of this project."""
-        self._results.put_setting(key, value)
-
-    def setting(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
-        """JSON values of a setting, or the default."""
-        return self._results.setting(key, default)
+    @property
+    def findings(self) -> FindingTable:
+        """Everything that is known; another table after `save_as`."""
+        return self._findings
 
     def _attach(self, database: Database) -> None:
         try:
@@ -391,7 +319,7 @@ class Project:
             database.close()
             raise
         self._database = database
-        self._results = ResultStore(database)
+        self._findings = FindingTable(database)
 
 
 def _last_written(path: Path) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from quantstudio.core.codec import CodecError, from_json, to_json
@@ -15,21 +14,9 @@ T = TypeVar("T")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A value as its JSON text already: a large one is written where nobody waits, and only stored later."""
-
-    text: str
-
-
-def written(value: Any) -> Written:  # noqa: ANN401  any value of core
-    """The text of a value, to be stored like the value itself."""
-    return Written(dump(value))
-
-
 def dump(value: Any) -> str:  # noqa: ANN401  any value of core
     """Compact JSON text; equal values give equal text."""
-    return value.text if isinstance(value, Written) else _ENCODER.encode(to_json(value))
+    return _ENCODER.encode(to_json(value))
 
 
 def load(text: str, where: str) -> Any:  # noqa: ANN401

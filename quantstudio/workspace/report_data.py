@@ -1,20 +1,20 @@
-"""What a session or a project file knows, as a report takes it."""
+"""What is known, as a report takes it."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from quantstudio import __version__
 from quantstudio.core.errors import MeasureError
-from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult, VariantResult
 from quantstudio.project.store import Project
 from quantstudio.report.data import ReportData
-from quantstudio.workspace.keeper import Keeper
-from quantstudio.workspace.state import SessionState
+from quantstudio.workspace.known import Known
+from quantstudio.workspace.opening import subject_of
 
 
 def project_report(project: Project) -> ReportData:
@@ -24,46 +24,35 @@ def project_report(project: Project) -> ReportData:
         MeasureError: the project has no model.
         ProjectError: a value in the file cannot be read.
     """
-    return report_of(Keeper(project).load(), _active_recipe(project), _title(project))
+    known = Known(project, _at_once)
+    known.subject = subject_of(project)
+    _ = known.evidence  # what cannot be read is told, whether a report shows it or not
+    return report_of(known)
 
 
-def session_report(state: SessionState, project: Project) -> ReportData:
+def report_of(known: Known) -> ReportData:
     """Everything known now, with the current variant as the headline.
 
     Raises:
         MeasureError: no model is open.
     """
-    return report_of(state, _active_recipe(project), _title(project))
-
-
-def report_of(state: SessionState, recipe: Recipe, title: str) -> ReportData:
-    """A report of what is known of one model.
-
-    Args:
-        state: What is known.
-        recipe: The active recipe.
-        title: Heading; empty for the model's name.
-
-    Raises:
-        MeasureError: there is no model.
-    """
-    model = state.model
-    if model is None:
+    model, base = known.model, known.base
+    if model is None or base is None:
         raise MeasureError("there is nothing to report", hint="Open a model first")
-    variants = state.variants(recipe)
-    current = next((v for v in reversed(variants) if v.is_current), None)
+    current = known.current_variant
+    project = known.project
     return ReportData(
-        title=title or Path(model.source_path).stem,
+        title=Path(model.source_path).stem if project.is_temporary else project.path.stem,
         created=time.strftime("%Y-%m-%d %H:%M"),
         model=model,
         version=__version__,
-        data=state.test_data or state.calibration_data,
-        calibration=state.calibration_data,
-        recipe=current.recipe if current is not None else recipe,
-        builds=tuple(v.build for v in variants if v.build is not None),
-        comparison=_comparison(state.base_result, [v.result for v in variants if v.result is not None]),
-        sensitivity=_sensitivity(state),
-        machine=machine(state.base_result),
+        data=known.measured_on,
+        calibration=known.calibration_data,
+        recipe=current.recipe if current is not None else known.recipe,
+        builds=tuple(v.build for v in known.variants if v.build is not None),
+        comparison=_comparison(base.result, [v.result for v in known.variants if v.result is not None]),
+        sensitivity=_sensitivity(known),
+        machine=machine(base.result),
         headline=current.path if current is not None and current.result is not None else "",
         notes=model.notes,
     )
@@ -79,13 +68,8 @@ def machine(base: VariantResult | None) -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
-def _title(project: Project) -> str:
-    return "" if project.is_temporary else project.path.stem
-
-
-def _active_recipe(project: Project) -> Recipe:
-    state = project.state
-    return state.plan(state.active).recipe
+def _at_once(function: Callable[[], None]) -> None:
+    function()
 
 
 def _comparison(base: VariantResult | None, measured: list[VariantResult]) -> CompareResult | None:
@@ -100,11 +84,17 @@ def _comparison(base: VariantResult | None, measured: list[VariantResult]) -> Co
     )
 
 
-def _sensitivity(state: SessionState) -> SensitivityResult | None:
-    run, rows = state.sensitivity_run, state.sensitivity
-    if run is None or not rows or state.model is None:
+def _sensitivity(known: Known) -> SensitivityResult | None:
+    run, rows = known.sensitivity_run, known.layer_sensitivity
+    if run is None or not rows:
         return None
-    in_order = tuple(rows[layer.name] for layer in state.model.layers if layer.name in rows)
+    in_order = tuple(rows[layer.name] for layer in known.layers if layer.name in rows)
     return SensitivityResult(
-        run.method, run.samples, run.seconds, run.reference, in_order, state.curve, run.provenance
+        run.method,
+        run.samples,
+        run.seconds,
+        run.reference,
+        in_order,
+        known.sensitivity_curve,
+        run.provenance,
     )

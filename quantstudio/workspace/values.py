@@ -1,25 +1,37 @@
-"""Plain values the session hands to the views."""
+"""Plain values that edits and runs hand to whoever shows them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quantstudio.core.recipe import Recipe
-from quantstudio.core.results import BuildResult, VariantResult
 from quantstudio.jobs.rows import NoticeLevel
-from quantstudio.project.state import Plan
-
-__all__ = [
-    "NOT_TESTED",
-    "Notification",
-    "Plan",
-    "TrustRequest",
-    "Variant",
-]
 
 NOT_TESTED = (
-    "measured on the samples that also set the ranges, which flatters it; choose test data with Model, Data"
+    "measured on the samples that also set the ranges, which biases it upwards; "
+    "choose test data with Model, Data"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Where and how the engine computes.
+
+    Attributes:
+        threads: Threads of the runtime when measuring; 0 leaves the choice to the engine.
+        provider: Execution provider of ONNX Runtime for measuring.
+        device: torch device of the sensitivity estimate.
+        batch: Batch size of the latency runs.
+    """
+
+    threads: int = 0
+    provider: str = "cpu"
+    device: str = "cpu"
+    batch: int = 1
+
+    @property
+    def measurement_row(self) -> str:
+        """Tells measurements of one variant on one data set from each other."""
+        return f"{self.provider}, {self.threads} threads, batch {self.batch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +49,6 @@ class Notification:
     text: str
     hint: str = ""
     where: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A model that was built, with what was measured of it.
-
-    Attributes:
-        name: Name for the screen.
-        plan: Plan it was built from; empty for the base.
-        variant_hash: Hash of (graph, statistics, recipe).
-        recipe_digest: Digest of the recipe.
-        recipe: The recipe itself; loading it brings the variant's choices back.
-        build: What the build found; None for the base.
-        result: What was measured; None before.
-        is_base: Whether this is the FP32 model everything is compared with.
-        is_current: Whether it was built from the recipe as it is now.
-        path: The ONNX file.
-    """
-
-    name: str
-    plan: str
-    variant_hash: str
-    recipe_digest: str
-    recipe: Recipe
-    build: BuildResult | None
-    result: VariantResult | None
-    is_base: bool
-    is_current: bool
-    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Sitting:
 
     def running(self) -> str:
         """Title of the job under way."""
-        row = self.session.job_queue.running
+        row = self.session.workspace.jobs.running
         return row.title.split(".")[0] if row is not None else "no job"
 
     def run(self) -> Heart:
@@ -81,15 +81,15 @@ class Sitting:
             hand = Hand(self.window, heart)
             hand.start()
         self.open()
-        self.wait(lambda: session.costs is not None and self.idle())
+        self.wait(lambda: session.workspace.costs is not None and self.idle())
         if hand is not None:
             hand.stop()
         self.edit()
         if hand is not None:
             hand.start()
-        session.quantize()
+        session.workspace.runs.quantize()
         self.wait(self.idle)
-        session.measure()
+        session.workspace.runs.measure()
         self.wait(self.idle)
         if hand is not None:
             hand.stop()
@@ -106,28 +106,30 @@ class Sitting:
 
         session = self.session
         if not self.arguments.files:
-            session.open_sample(DEFAULT_SAMPLE)
+            session.workspace.documents.open_sample(DEFAULT_SAMPLE)
             return
         model, train, test, transform = self.arguments.files
-        session.open_path(model)
-        self.wait(lambda: session.model is not None and self.idle())
+        session.workspace.documents.open_path(model)
+        self.wait(lambda: session.workspace.model is not None and self.idle())
         spec = parse_transform(transform)
-        session.choose_data(DataSpec(train, spec, self.arguments.samples), DataSpec(test, spec))
+        session.workspace.documents.choose_data(
+            DataSpec(train, spec, self.arguments.samples), DataSpec(test, spec)
+        )
         self.wait(self.idle)
-        session.run_all()
+        session.workspace.runs.run_all()
 
     def edit(self) -> None:
         """One click after another, each with the paint it causes."""
         session = self.session
-        for layer in session.layers[:20]:
+        for layer in session.workspace.layers[:20]:
             self.turn(lambda name=layer.name: session.select([name]))
             if "static-int4" in layer.schemes:
-                self.turn(lambda name=layer.name: session.set_scheme([name], "static-int4"))
-        self.turn(session.undo)
+                self.turn(lambda name=layer.name: session.workspace.edits.set_scheme([name], "static-int4"))
+        self.turn(session.workspace.edits.undo)
 
     def idle(self) -> bool:
         """Whether every job has ended."""
-        return bool(self.session.jobs) and not self.session.job_queue.is_busy
+        return bool(self.session.workspace.jobs.rows) and not self.session.workspace.jobs.is_busy
 
     def rest(self, milliseconds) -> None:
         """Leave the event loop to itself."""
@@ -147,7 +149,7 @@ class Sitting:
         poll.start(50)
         loop.exec()
         if not done():
-            states = [f"{row.title}: {row.state} {row.outcome}" for row in self.session.jobs]
+            states = [f"{row.title}: {row.state} {row.outcome}" for row in self.session.workspace.jobs.rows]
             raise SystemExit(f"not finished in {LIMIT_SECONDS} s: {states}")
 
     def turn(self, edit) -> None:

@@ -25,9 +25,9 @@ class Hand:
             ("scroll", self._scroll),
             ("select many", self._select_many),
             ("flip many", self._flip_many),
-            ("undo", self._session.undo),
-            ("undo", self._session.undo),
-            ("redo", self._session.redo),
+            ("undo", self._session.workspace.edits.undo),
+            ("undo", self._session.workspace.edits.undo),
+            ("redo", self._session.workspace.edits.redo),
             ("trade-off", lambda: window.show_view("tradeoff")),
             ("compare", lambda: window.show_view("compare")),
             ("inspect", lambda: window.show_view("inspect")),
@@ -35,12 +35,12 @@ class Hand:
             ("drag", self._drag),
             ("drag", self._drag),
             ("let go", self._let_go),
-            ("undo", self._session.undo),
+            ("undo", self._session.workspace.edits.undo),
             ("activations", lambda: self._inspect.show_kind("activations")),
             ("weights", lambda: self._inspect.show_kind("weights")),
             ("select all", self._select_all),
             ("flip all", self._flip_many),
-            ("undo", self._session.undo),
+            ("undo", self._session.workspace.edits.undo),
             ("filter", lambda: self._layers.search.setText("1")),
             ("filter", lambda: self._layers.search.setText("")),
             ("sort", lambda: self._sort(6)),
@@ -69,7 +69,7 @@ class Hand:
         act()
 
     def _names(self, count):
-        layers = self._session.layers
+        layers = self._session.workspace.layers
         start = self._layer % max(1, len(layers))
         return [layer.name for layer in (*layers, *layers)[start : start + min(count, len(layers))]]
 
@@ -85,11 +85,11 @@ class Hand:
 
     def _flip_one(self) -> None:
         if self._session.selection:
-            self._session.set_precision(self._session.selection[:1], _key("FP32"))
+            self._session.workspace.edits.set_precision(self._session.selection[:1], _key("FP32"))
 
     def _flip_many(self) -> None:
         if self._session.selection:
-            self._session.set_precision(self._session.selection, _key("INT4"))
+            self._session.workspace.edits.set_precision(self._session.selection, _key("INT4"))
 
     def _scroll(self) -> None:
         bar = self._layers.table.verticalScrollBar()

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.benchmarks.heartbeat import LONG_MS, show
 from tests.benchmarks.heartbeat_hand import Hand
 from tests.benchmarks.heartbeat_turns import Heart, Witness
+from tests.workspace.putting import put_build, put_calibration, put_comparison, put_costs
 
 QUIET_MS = 140
 STREAM_EVERY_MS = 3
@@ -93,24 +94,28 @@ class Clicks:
         from tests.gui import sample_session as made
 
         session, model = self.session, made.model_summary(self.arguments.layers)
-        self.do("open a model", lambda: session.adopt_model(model), 400)
+        self.do("open a model", lambda: session.workspace.opening.set_model(model), 400)
         data = DataSpec("train.npz"), DataSpec("test.npz")
-        self.do("choose data", lambda: session.adopt_data(*data))
+        self.do("choose data", lambda: session.workspace.opening.set_data(*data))
         folder = os.environ["QUANTSTUDIO_CACHE"]
         weights, activations = Path(folder, "weights.npz"), Path(folder, "activations.npz")
         rows = [made.weight_statistics(info, i % 7) for i, info in enumerate(model.layers)]
         save_weight_statistics(weights, rows)
         save_statistics(activations, made.activations(model))
-        self.do("weights from a file", lambda: session.load_weights(str(weights)), 700)
-        self.do("activations from a file", lambda: session.load_activations(str(activations)), 1500)
-        self.do("costs", lambda: session.adopt_costs(made.cost_table(model)))
+        self.do("weights from a file", lambda: session.workspace.arrays.load_weights(str(weights)), 700)
+        self.do(
+            "activations from a file",
+            lambda: put_calibration(session.workspace, str(activations), "d", 512),
+            1500,
+        )
+        self.do("costs", lambda: put_costs(session.workspace, made.cost_table(model)))
         base = made.variant_result("FP32", model.graph_path, 0.924, 10**6, 18.4, is_base=True)
         for name, scheme in (("A", "dynamic-int8"), ("B", "weight-int8"), ("C", "static-int8")):
             recipe = uniform_recipe(scheme)
             built = made.built(model, name, recipe, 10**5)
-            self.do("a build", lambda built=built: session.adopt_build(built))
+            self.do("a build", lambda built=built: put_build(session.workspace, built))
             result = made.variant_result(name, f"{name}.onnx", 0.92, 10**5, 6.9)
-            self.do("a measurement", lambda r=result: session.adopt_comparison(base, {r.path: r}))
+            self.do("a measurement", lambda r=result: put_comparison(session.workspace, base, {r.path: r}))
 
     def stream(self) -> None:
         """Sensitivity of layer after layer, as the worker tells it, while somebody looks at each tab."""
@@ -120,9 +125,9 @@ class Clicks:
         from tests.gui import sample_session as made
 
         session = self.session
-        layers = session.layers
+        layers = session.workspace.layers
         rows = [made.sensitivity(info, i) for i, info in enumerate(layers)]
-        session.workflow.sensitivity()
+        session.workspace.runs.add_sensitivity()
         job = self.runner.submitted[-1].id
 
         def tell(some) -> None:

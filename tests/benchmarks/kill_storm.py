@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from quantstudio.core.events import CancelToken, Event, JobEnded, JobState, LayerFinished, Reporter
+from quantstudio.core.findings import KNOWN_DATA
 from quantstudio.core.precision import FP16, FP32
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.spec import new_job
@@ -75,7 +76,7 @@ def storm_worker(kills: int, seed: int, folder: Path) -> Tally:
 
     def receive(job: str, event: Event) -> None:
         if isinstance(event, LayerFinished):
-            project.put_layer_result(event.kind, runs[job], event.layer, event.values)
+            project.findings.put(KNOWN_DATA, runs[job], {event.layer: str(event.values)})
         elif isinstance(event, JobEnded):
             with changed:
                 ended.setdefault(job, []).append(event)
@@ -112,11 +113,11 @@ def storm_worker(kills: int, seed: int, folder: Path) -> Tally:
 
 def _compare_layers(path: Path, ledger: Path, tally: Tally) -> None:
     with Project.open(path) as project:
-        kept: dict[str, dict[str, Any]] = {}
+        kept: dict[str, dict[str, str]] = {}
         for line in ledger.read_text().splitlines():
             run, layer = line.split()
             if run not in kept:
-                kept[run] = project.layer_results("sensitivity", run)
+                kept[run] = project.findings.rows(KNOWN_DATA, run)
             tally.facts += 1
             if layer not in kept[run]:
                 tally.faults.append(f"{run} {layer} was finished and is lost")
@@ -135,7 +136,7 @@ def application(path: Path, ledger: Path, run: str) -> None:
 
         def receive(job: str, event: Event) -> None:
             if isinstance(event, LayerFinished):
-                project.put_layer_result(event.kind, run, event.layer, event.values)
+                project.findings.put(KNOWN_DATA, run, {event.layer: str(event.values)})
                 record("layer", event.layer)
 
         runner = ProcessBackend(receive, tasks_under=["tests."])
@@ -201,7 +202,7 @@ def _check_after_kill(path: Path, ledger: Path, run: str, tally: Tally) -> None:
         tally.count("killed before the project existed")
         return
     with Project.open(path) as project:
-        layers = project.layer_results("sensitivity", run)
+        layers = project.findings.rows(KNOWN_DATA, run)
         for fact in facts:
             if fact[0] == "layer" and fact[2] not in layers:
                 tally.faults.append(f"{run} {fact[2]} was committed and is lost")

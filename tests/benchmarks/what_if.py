@@ -28,6 +28,7 @@ from quantstudio.core.predict.table import PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, LayerSensitivity, SensitivityResult
 from quantstudio.core.schemes import NAMED_SCHEMES
+from tests.workspace.putting import put_costs, put_sensitivity_run
 
 LIMIT_MS = 16.0
 CLASSES = tuple(f"class {index}" for index in range(10))
@@ -90,23 +91,27 @@ def session_turns(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Gene
 
     application = QCoreApplication.instance() or QCoreApplication([])
     session = Session(InlineBackend)
-    session.adopt_model(summary(layers))
-    session.adopt_costs(costs(layers))
-    session.adopt_sensitivity_run(
+    session.workspace.opening.set_model(summary(layers))
+    put_costs(session.workspace, costs(layers))
+    put_sensitivity_run(
+        session.workspace,
         SensitivityResult(
             "fisher", 512, 1.0, "int4", tuple(sensitivity(layers).values()), curve(), classes=CLASSES
-        )
+        ),
     )
     told: list[float] = []
     session.prediction_changed.connect(lambda: told.append(time.thread_time()))
-    settle(application, lambda: session.prediction is not None and session.prediction.kl is not None)
+    settle(
+        application,
+        lambda: session.workspace.prediction is not None and session.workspace.prediction.kl is not None,
+    )
     times, keys = [], keyed_formats()
     for _ in range(turns):
         names, _ = flip(layers, rng)
         key = keys[rng.integers(len(keys))]
         told.clear()
         start = time.thread_time()
-        session.set_precision(names, key)
+        session.workspace.edits.set_precision(names, key)
         settle(application, lambda: bool(told))
         if told:
             times.append(1e3 * (told[-1] - start))

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from quantstudio.cli.main import invoke
+from quantstudio.core.findings import FindingKind, costs_key
 from quantstudio.core.samples import sample
 from quantstudio.engine.tasks.models import open_model
 from quantstudio.project.store import Project
@@ -738,7 +739,8 @@ def test_that_warnings_come_after_what_a_command_gives(tmp_path, capfd):
 def test_that_a_result_that_cannot_be_read_is_left_out_of_the_report(project, tmp_path, capfd):
     with Project.open(project) as opened:
         assert opened.model is not None
-        opened.put_result("costs", opened.model.summary.digest, {"of": "another version"})
+        key = costs_key(opened.model.summary.digest)
+        opened.findings.put(FindingKind("costs", dict), key, {"": {"of": "another version"}})
     before = project.read_bytes()
     capfd.readouterr()
     assert invoke(["report", str(project), "-o", str(tmp_path / "r.html")]) == 0

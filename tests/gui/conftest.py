@@ -2,10 +2,10 @@
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partialmethod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QApplication, QDialog
 from pytestqt.qtbot import QtBot
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.findings import VARIANT
 from quantstudio.gui.feature import Feature
 from quantstudio.gui.features.jobs.log_panel import LogPanel
 from quantstudio.gui.session import Session
@@ -23,7 +24,8 @@ from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import LIGHT, ThemeChoice, apply_theme, ui_font
 from quantstudio.project.state import ProjectState
-from quantstudio.workspace.state import SessionState
+from quantstudio.workspace.subject import Subject
+from quantstudio.workspace.values import EngineOptions
 from tests import waiting
 from tests.gui.canned import ANSWERS, OUTLINE, ReplayRunner
 from tests.gui.settling import settled
@@ -66,8 +68,8 @@ def find(parent: QObject, kind: type[W], name: str = "") -> W:
 
 def settle(window: MainWindow) -> None:
     """Wait until no job runs, files are read, and throttled signals have come."""
-    wait_until(lambda: not window.session.job_queue.is_busy)
-    assert window.session.background.wait()
+    known = window.session.workspace
+    wait_until(lambda: not known.jobs.is_busy and not known.background.is_busy)
     settled(window.session)
 
 
@@ -140,7 +142,9 @@ class Shared:
     window: MainWindow
     runner: ReplayRunner
     plans: ProjectState
-    state: SessionState
+    subject: Subject
+    findings: dict[tuple[str, str], dict[str, Any]]
+    options: EngineOptions
 
     def reset(self) -> None:
         self.runner.is_holding = False
@@ -155,9 +159,15 @@ class Shared:
             toast.closed.emit(toast)
         settled(self.window.session)
         session = self.window.session
-        session.state = replace(self.state, built=list(self.state.built))
-        session._edit(lambda: session.project.edit(self.plans, "Reset"))
-        session._tell_everything()
+        known = session.workspace
+        known.subject, known.options = self.subject, self.options
+        known.project.edit(self.plans, "Reset")
+        known.findings._known = {name: dict(rows) for name, rows in self.findings.items()}
+        known.findings._whole.clear()
+        known.findings._whole[VARIANT.name] = {
+            key: None for name, key in self.findings if name == VARIANT.name
+        }
+        known.tell_everything()
         self.window.settings.theme = ThemeChoice.LIGHT
         self.window.views.tabs.setCurrentIndex(0)
         self.window.views.below_dock.hide()
@@ -178,17 +188,19 @@ def shared(qapp: QApplication, tmp_path_factory: pytest.TempPathFactory) -> Iter
         runner = ReplayRunner()
         made = shown_window(qapp, Session(runner.attach))
         _analyse(made, model, data)
-    state = replace(made.session.state, built=list(made.session.state.built))
-    yield Shared(made, runner, made.session.project.state, state)
+    known = made.session.workspace
+    assert known.subject is not None
+    findings = {name: dict(rows) for name, rows in known.findings._known.items()}
+    yield Shared(made, runner, known.project.state, known.subject, findings, known.options)
     made.close()
     made.deleteLater()
 
 
 def _analyse(window: MainWindow, model: Path, data: Path) -> None:
-    window.session.open_path(str(model))
+    window.session.workspace.documents.open_path(str(model))
     settle(window)
-    window.session.adopt_data(DataSpec(str(data)), None)
-    window.session.run_all()
+    window.session.workspace.opening.set_data(DataSpec(str(data)), None)
+    window.session.workspace.runs.run_all()
     settle(window)
 
 

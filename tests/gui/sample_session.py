@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -27,9 +28,18 @@ from quantstudio.core.results import (
     VariantResult,
 )
 from quantstudio.core.statistics import Histogram, Statistics, WeightStatistics
+from quantstudio.core.variants import Variant
 from quantstudio.gui.session import Session
 from quantstudio.jobs.spec import JobSpec
-from quantstudio.workspace.state import BuiltVariant
+from tests.workspace.putting import (
+    put_activations,
+    put_build,
+    put_comparison,
+    put_costs,
+    put_sensitivity,
+    put_sensitivity_run,
+    put_weights,
+)
 
 EVERY_SCHEME = ("fp16", "static-int8", "dynamic-int8", "weight-int8", "weight-int4", "static-int4")
 
@@ -236,7 +246,7 @@ def variant_result(
     )
 
 
-def built(model: ModelSummary, name: str, recipe: Recipe, size: int, result=None) -> BuiltVariant:
+def built(model: ModelSummary, name: str, recipe: Recipe, size: int, result=None) -> Variant:
     build = BuildResult(
         output=f"{name}.onnx",
         digest=f"digest-{name}",
@@ -256,7 +266,7 @@ def built(model: ModelSummary, name: str, recipe: Recipe, size: int, result=None
             for info in model.layers
         ),
     )
-    return BuiltVariant(name, "INT8", recipe, "", build, result)
+    return Variant("", name, "INT8", recipe, build.output, build, created=time.time(), result=result)
 
 
 def cost_table(model: ModelSummary) -> CostTable:
@@ -295,13 +305,13 @@ def analysed_session(count: int = 24) -> Session:
     """A model with everything known of its layers, nothing built."""
     session = Session(IdleRunner)
     model = model_summary(count)
-    session.adopt_model(model)
-    session.state.calibration_data = DataSpec("train.npz")
-    session.state.test_data = DataSpec("test.npz")
-    session.adopt_weights(weight_statistics(info, i) for i, info in enumerate(model.layers))
-    session.adopt_activations(activations(model))
-    session.adopt_sensitivity((sensitivity(info, i) for i, info in enumerate(model.layers)), CURVE)
-    session.adopt_costs(cost_table(model))
+    session.workspace.opening.set_model(model)
+    session.workspace.opening.set_data(DataSpec("train.npz"), DataSpec("test.npz"))
+    put_weights(session.workspace, [weight_statistics(info, i) for i, info in enumerate(model.layers)])
+    put_activations(session.workspace, activations(model))
+    rows = [sensitivity(info, i) for i, info in enumerate(model.layers)]
+    put_sensitivity(session.workspace, rows, CURVE)
+    put_costs(session.workspace, cost_table(model))
     return session
 
 
@@ -325,22 +335,28 @@ def with_classes(session: Session, count: int) -> None:
     names = CLASS_NAMES if count == len(CLASS_NAMES) else tuple(f"class {i}" for i in range(count))
     rows = tuple(
         replace(row, by_class=tuple((row.kl * rng.lognormal(0, 0.8, count)).tolist()))
-        for row in session.sensitivity.values()
+        for row in session.workspace.layer_sensitivity.values()
     )
-    session.adopt_sensitivity_run(SensitivityResult("fisher", 512, 1.0, "int4", rows, classes=names))
+    put_sensitivity_run(session.workspace, SensitivityResult("fisher", 512, 1.0, "int4", rows, classes=names))
 
 
 def measured_session(count: int = 24) -> Session:
     """The same with three variants built and measured; the newest is of the recipe as it is."""
     session = analysed_session(count)
-    model = session.model
+    model = session.workspace.model
     assert model is not None
     base = variant_result("FP32", model.graph_path, 0.924, model.file_bytes, 18.4, is_base=True)
-    mixed = session.recipe.assign([info.name for info in model.layers[:6] if info.schemes], STATIC_INT4)
-    session.adopt_build(built(model, "INT4 mixed", mixed, model.file_bytes // 5))
-    session.adopt_build(built(model, "Dynamic", uniform_recipe("dynamic-int8"), model.file_bytes // 4 + 9000))
-    session.adopt_build(built(model, "INT8", session.recipe, model.file_bytes // 4))
-    session.adopt_comparison(
+    mixed = session.workspace.recipe.assign(
+        [info.name for info in model.layers[:6] if info.schemes], STATIC_INT4
+    )
+    put_build(session.workspace, built(model, "INT4 mixed", mixed, model.file_bytes // 5))
+    put_build(
+        session.workspace,
+        built(model, "Dynamic", uniform_recipe("dynamic-int8"), model.file_bytes // 4 + 9000),
+    )
+    put_build(session.workspace, built(model, "INT8", session.workspace.recipe, model.file_bytes // 4))
+    put_comparison(
+        session.workspace,
         base,
         {
             "INT8.onnx": variant_result("INT8", "INT8.onnx", 0.9215, model.file_bytes // 4, 6.9),

@@ -22,7 +22,7 @@ from quantstudio.gui.faults import Faults
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.project.store import Project
-from quantstudio.workspace.runs.job_specs import EngineOptions
+from quantstudio.workspace.values import EngineOptions
 from tests.gui.canned import OUTLINE
 
 
@@ -170,11 +170,11 @@ class TestFirstThingShown:
     def test_that_the_last_sitting_is_taken_up_again(self, qtbot, replay, replayed_session, tmp_path):
         path = tmp_path / "mine.onnx"
         path.write_bytes(OUTLINE)
-        replayed_session.open_path(str(path))
-        qtbot.waitUntil(lambda: not replayed_session.job_queue.is_busy)
+        replayed_session.workspace.documents.open_path(str(path))
+        qtbot.waitUntil(lambda: not replayed_session.workspace.jobs.is_busy)
         count = len(replay.submitted)
         open_first(replayed_session, "", "")
-        assert replayed_session.model.source_path == str(path)
+        assert replayed_session.workspace.model.source_path == str(path)
         assert not any("digits" in str(s.params) for s in replay.submitted[count:])
 
     def test_that_the_last_project_is_opened(self, tmp_path):

@@ -21,7 +21,7 @@ SHIFT = Qt.KeyboardModifier.ShiftModifier
 def panel(qtbot):
     session = analysed_session(6)
     panel = shown(qtbot, InspectPanel(session), 1100, 700)
-    session.select([session.layers[0].name])
+    session.select([session.workspace.layers[0].name])
     qtbot.waitUntil(lambda: panel.histogram.distribution is not None)
     panel.activateWindow()
     assert QTest.qWaitForWindowActive(panel, 5000)
@@ -42,12 +42,12 @@ def test_that_an_arrow_moves_the_upper_line_and_is_one_undo_step(panel):
     step = width(panel) * STEP
     QTest.keyPress(plot.view, Qt.Key.Key_Left)
     assert plot.clip_range[1] == pytest.approx(before - step)
-    assert session.recipe.weight_ranges == ()  # while the key is held, nothing is written
+    assert session.workspace.recipe.weight_ranges == ()  # while the key is held, nothing is written
     QTest.keyPress(plot.view, Qt.Key.Key_Left)
     QTest.keyRelease(plot.view, Qt.Key.Key_Left)
-    assert session.recipe.weight_ranges[0].high == pytest.approx(before - 2 * step)
-    session.undo()
-    assert session.recipe.weight_ranges == ()
+    assert session.workspace.recipe.weight_ranges[0].high == pytest.approx(before - 2 * step)
+    session.workspace.edits.undo()
+    assert session.workspace.recipe.weight_ranges == ()
 
 
 def test_that_shift_moves_further_and_home_takes_the_lower_line(panel):
@@ -63,9 +63,9 @@ def test_that_shift_moves_further_and_home_takes_the_lower_line(panel):
 
 def test_that_delete_forgets_the_range(panel):
     QTest.keyClick(panel.histogram.view, Qt.Key.Key_Left)
-    assert panel.session.recipe.weight_ranges
+    assert panel.session.workspace.recipe.weight_ranges
     QTest.keyClick(panel.histogram.view, Qt.Key.Key_Delete)
-    assert panel.session.recipe.weight_ranges == ()
+    assert panel.session.workspace.recipe.weight_ranges == ()
 
 
 def test_that_the_line_keys_move_stands_out_only_with_the_focus(panel):
@@ -80,19 +80,19 @@ def test_that_losing_the_focus_keeps_what_was_moved(panel):
     plot = panel.histogram
     QTest.keyPress(plot.view, Qt.Key.Key_Left)
     plot.log_button.setFocus()
-    assert len(panel.session.recipe.weight_ranges) == 1
+    assert len(panel.session.workspace.recipe.weight_ranges) == 1
 
 
 def test_that_a_layer_in_floating_point_has_no_lines_to_move(panel):
-    panel.session.set_scheme([panel.session.layers[0].name], "fp32")
+    panel.session.workspace.edits.set_scheme([panel.session.workspace.layers[0].name], "fp32")
     settled()
     QTest.keyClick(panel.histogram.view, Qt.Key.Key_Left)
-    assert panel.session.recipe.weight_ranges == ()
+    assert panel.session.workspace.recipe.weight_ranges == ()
 
 
 def test_that_other_keys_pass_through(panel):
     QTest.keyClick(panel.histogram.view, Qt.Key.Key_Left, Qt.KeyboardModifier.ControlModifier)
-    assert panel.session.recipe.weight_ranges == ()
+    assert panel.session.workspace.recipe.weight_ranges == ()
 
 
 def test_that_the_list_of_keys_names_them(full):

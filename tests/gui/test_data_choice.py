@@ -37,16 +37,16 @@ def refuses(path):
 @pytest.mark.parametrize("which", ["calibration", "test"])
 def test_that_data_that_cannot_be_used_replaces_nothing(full, runner, npz, which):
     session = full.session
-    before, measured = session.calibration_data, session.current_variant.result
+    before, measured = session.workspace.calibration_data, session.workspace.current_variant.result
     runner.answers["data_summary"] = refuses(npz)
     dialog = DataDialog(session, full)
     dialog.open()
     getattr(dialog, which).path.setText(npz)
     dialog.use.click()
     settle(full)
-    assert (session.calibration_data, session.test_data) == (before, None)
-    assert session.current_variant.result is measured
-    assert session.sensitivity_curve is not None
+    assert (session.workspace.calibration_data, session.workspace.test_data) == (before, None)
+    assert session.workspace.current_variant.result is measured
+    assert session.workspace.sensitivity_curve is not None
     assert dialog.isVisible()
     assert "the model takes 3x32x32" in dialog.found.text()
     assert "Nothing was changed" in dialog.found.text()
@@ -62,11 +62,11 @@ def test_that_the_dialog_closes_once_the_data_is_in_use(full, npz):
     dialog.use.click()
     settle(full)
     assert closed == [1]
-    assert full.session.test_data == DataSpec(npz)
+    assert full.session.workspace.test_data == DataSpec(npz)
 
 
 def test_that_cancelling_while_data_is_checked_changes_nothing(full, runner, npz):
-    before = full.session.calibration_data
+    before = full.session.workspace.calibration_data
     dialog = DataDialog(full.session, full)
     dialog.open()
     dialog.calibration.path.setText(npz)
@@ -78,7 +78,7 @@ def test_that_cancelling_while_data_is_checked_changes_nothing(full, runner, npz
     runner.is_holding = False
     runner.release()
     settle(full)
-    assert full.session.calibration_data == before
+    assert full.session.workspace.calibration_data == before
 
 
 def test_that_stopping_the_check_gives_the_dialog_back(full, runner, npz):
@@ -87,7 +87,7 @@ def test_that_stopping_the_check_gives_the_dialog_back(full, runner, npz):
     dialog.calibration.path.setText(npz)
     runner.is_holding = True
     dialog.use.click()
-    full.session.cancel()
+    full.session.workspace.jobs.cancel()
     runner.is_holding = False
     settle(full)
     assert "Nothing was changed" in dialog.found.text()
@@ -96,7 +96,7 @@ def test_that_stopping_the_check_gives_the_dialog_back(full, runner, npz):
 
 def test_that_the_dialog_says_what_a_check_waits_for(full, runner, npz):
     runner.is_holding = True
-    full.session.calibrate()
+    full.session.workspace.runs.calibrate()
     dialog = DataDialog(full.session, full)
     dialog.open()
     dialog.calibration.path.setText(npz)
@@ -106,22 +106,22 @@ def test_that_the_dialog_says_what_a_check_waits_for(full, runner, npz):
 
 def test_that_new_test_data_alone_does_not_analyse_again(full, runner, npz):
     count = len(runner.submitted)
-    full.session.choose_data(full.session.calibration_data, DataSpec(npz))
+    full.session.workspace.documents.choose_data(full.session.workspace.calibration_data, DataSpec(npz))
     settle(full)
     assert runner.tasks[count:] == ["data_summary"]
-    assert full.session.current_variant.result is None  # measured on other samples
+    assert full.session.workspace.current_variant.result is None  # measured on other samples
 
 
 def test_that_figures_measured_on_old_calibration_data_are_forgotten(full, npz):
-    assert full.session.is_measured_on_calibration
-    full.session.choose_data(DataSpec(npz), None)
+    assert full.session.workspace.is_measured_on_calibration
+    full.session.workspace.documents.choose_data(DataSpec(npz), None)
     settle(full)
-    assert full.session.base.result is None
+    assert full.session.workspace.base.result is None
 
 
 def test_that_the_same_file_may_be_checked_with_two_transforms(full, runner, npz):
     count = len(runner.submitted)
-    full.session.choose_data(DataSpec(npz), DataSpec(npz, parse_transform("layout=NCHW")))
+    full.session.workspace.documents.choose_data(DataSpec(npz), DataSpec(npz, parse_transform("layout=NCHW")))
     settle(full)
     checked = [job for job in runner.submitted[count:] if job.task.endswith(":data_summary")]
     assert [job.params["data"]["transform"]["layout"] for job in checked] == ["keep", "NCHW"]
@@ -129,7 +129,7 @@ def test_that_the_same_file_may_be_checked_with_two_transforms(full, runner, npz
 
 def test_that_each_function_is_asked_about(qtbot, full):
     first, second = DataSpec("mydata:train"), DataSpec("mydata:test")
-    full.session.choose_data(first, second)
+    full.session.workspace.documents.choose_data(first, second)
     dialog = find(full, TrustDialog)
     assert dialog.file.text() == "mydata:train"
     dialog.agree.click()
@@ -138,7 +138,7 @@ def test_that_each_function_is_asked_about(qtbot, full):
     other = next(d for d in full.findChildren(TrustDialog) if d.file.text() == "mydata:test")
     other.reject()
     settle(full)
-    assert full.session.test_data is None
+    assert full.session.workspace.test_data is None
 
 
 def test_that_the_tab_key_goes_through_the_fields_as_they_stand(qtbot, full):

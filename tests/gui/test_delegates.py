@@ -84,13 +84,13 @@ def test_that_one_click_on_a_chip_opens_the_precisions_the_layer_can_have(qtbot,
 def test_that_choosing_in_the_list_sets_the_layer(qtbot, session, view):
     combo = open_editor(qtbot, view, 0)
     pick(combo, "weight-int4")
-    qtbot.waitUntil(lambda: session.recipe.scheme_for(session.layers[0]) == WEIGHT_INT4)
+    qtbot.waitUntil(lambda: session.workspace.recipe.scheme_for(session.workspace.layers[0]) == WEIGHT_INT4)
     qtbot.waitUntil(lambda: _combo(view) is None)
-    assert session.undo_text == f"Set {session.layers[0].name} to W4"
+    assert session.workspace.edits.undo_text == f"Set {session.workspace.layers[0].name} to W4"
 
 
 def test_that_a_choice_with_many_rows_selected_sets_them_all_as_one_step(qtbot, session, view):
-    names = [session.layers[i].name for i in (0, 1, 2)]
+    names = [session.workspace.layers[i].name for i in (0, 1, 2)]
     session.select(names)
     flags = QItemSelectionModel.SelectionFlag
     for row in (0, 1, 2):
@@ -98,17 +98,21 @@ def test_that_a_choice_with_many_rows_selected_sets_them_all_as_one_step(qtbot, 
     combo = open_editor(qtbot, view, 1)
     assert len(view.selectionModel().selectedRows()) == 3
     pick(combo, "fp16")
-    qtbot.waitUntil(lambda: all(session.recipe.scheme_for(session.layers[i]) == FP16 for i in (0, 1, 2)))
-    session.undo()
-    assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT8
+    qtbot.waitUntil(
+        lambda: all(
+            session.workspace.recipe.scheme_for(session.workspace.layers[i]) == FP16 for i in (0, 1, 2)
+        )
+    )
+    session.workspace.edits.undo()
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[1]) == STATIC_INT8
 
 
 def test_that_escape_leaves_the_layer_alone(qtbot, session, view):
-    before = session.recipe
+    before = session.workspace.recipe
     combo = open_editor(qtbot, view, 0)
     QTest.keyClick(combo.view(), Qt.Key.Key_Escape)
     qtbot.waitUntil(lambda: _combo(view) is None)
-    assert session.recipe == before
+    assert session.workspace.recipe == before
 
 
 def test_that_return_opens_the_list_from_the_keyboard(qtbot, view):

@@ -20,13 +20,13 @@ from quantstudio.core.precision import FP16, STATIC_INT8, LayerScheme, Precision
 from quantstudio.core.recipe import LayerRule
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
-from quantstudio.gui.features.export.export_dialog import ExportDialog, command_line, python_code
+from quantstudio.gui.features.export.export_dialog import ExportDialog
 from quantstudio.gui.features.plans.rules_dialog import RulesDialog, deciding_counts, rule_matches
 from quantstudio.gui.shell.help_dialogs import AboutDialog, FaultDialog, ShortcutsDialog
 from quantstudio.gui.shell.settings_dialog import SettingsDialog
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, current_theme
-from quantstudio.workspace.runs.job_specs import EngineOptions
-from quantstudio.workspace.values import TrustRequest
+from quantstudio.workspace.script import command_line, python_code
+from quantstudio.workspace.values import EngineOptions, TrustRequest
 from tests.gui.conftest import find, settle
 
 
@@ -108,7 +108,7 @@ class TestData:
         count = len(runner.submitted)
         dialog.use.click()
         settle(full)
-        assert full.session.calibration_data == DataSpec(npz, parse_transform(""), 64)
+        assert full.session.workspace.calibration_data == DataSpec(npz, parse_transform(""), 64)
         assert "sensitivity" in runner.tasks[count:]
 
     @pytest.mark.parametrize("button", ["browse", "folder"])
@@ -127,7 +127,7 @@ class TestRules:
         dialog = RulesDialog(full.session, full)
         dialog.open()
         dialog.pattern.setText("*conv*")
-        convs = [layer for layer in full.session.layers if layer.op_type == "Conv"]
+        convs = [layer for layer in full.session.workspace.layers if layer.op_type == "Conv"]
         assert dialog.preview.topLevelItemCount() == len(convs)
         assert dialog.matched.text().startswith(f"Sets {len(convs)} of")
         dialog.pattern.setText("")
@@ -143,39 +143,39 @@ class TestRules:
         dialog.pattern.setText("*conv1*")
         dialog.scheme.setCurrentIndex(dialog.scheme.findData("fp16"))
         dialog.add.click()
-        assert full.session.recipe.rules[-1] == LayerRule(FP16, ("*conv1*",))
+        assert full.session.workspace.recipe.rules[-1] == LayerRule(FP16, ("*conv1*",))
         assert dialog.list.count() == 2
         assert dialog.list.currentRow() == 1
         dialog.up.click()
-        assert full.session.recipe.rules[0].names == ("*conv1*",)
+        assert full.session.workspace.recipe.rules[0].names == ("*conv1*",)
         dialog.down.click()
         dialog.pattern.setText("*conv2*")
         dialog.change.click()
-        assert full.session.recipe.rules[-1].names == ("*conv2*",)
+        assert full.session.workspace.recipe.rules[-1].names == ("*conv2*",)
         dialog.remove.click()
-        assert full.session.recipe.rules == (LayerRule(STATIC_INT8),)
-        full.session.undo()
+        assert full.session.workspace.recipe.rules == (LayerRule(STATIC_INT8),)
+        full.session.workspace.edits.undo()
         assert dialog.list.count() == 2
 
     def test_that_selecting_a_rule_puts_it_into_the_editor(self, full):
-        full.session.add_rule(LayerRule(FP16, ("a*", "b*"), ("Conv",)))
+        full.session.workspace.edits.add_rule(LayerRule(FP16, ("a*", "b*"), ("Conv",)))
         dialog = RulesDialog(full.session, full)
         dialog.list.setCurrentRow(1)
         assert dialog.rule == LayerRule(FP16, ("a*", "b*"), ("Conv",))
 
     def test_that_counts_say_which_rule_decides(self, full):
-        layers = full.session.layers
-        recipe = full.session.recipe.with_rule(LayerRule(FP16, op_types=("Conv",)))
+        layers = full.session.workspace.layers
+        recipe = full.session.workspace.recipe.with_rule(LayerRule(FP16, op_types=("Conv",)))
         convs = sum(layer.op_type == "Conv" for layer in layers)
         assert deciding_counts(recipe, layers) == [len(layers) - convs, convs]
         found = rule_matches(recipe, layers, recipe.rules[1], 1)
         assert [match.is_decided for match in found] == [True] * convs
 
     def test_that_the_preview_says_which_later_rule_decides(self, full):
-        full.session.add_rule(LayerRule(FP16, op_types=("Conv",)))
+        full.session.workspace.edits.add_rule(LayerRule(FP16, op_types=("Conv",)))
         dialog = RulesDialog(full.session, full)
         dialog.list.setCurrentRow(0)
-        convs = [layer.name for layer in full.session.layers if layer.op_type == "Conv"]
+        convs = [layer.name for layer in full.session.workspace.layers if layer.op_type == "Conv"]
         rows = (dialog.preview.topLevelItem(i) for i in range(dialog.preview.topLevelItemCount()))
         shown = [item for item in rows if item is not None]
         assert {item.text(0) for item in shown if item.text(2) == "rule 2: FP16"} == set(convs)
@@ -184,27 +184,27 @@ class TestRules:
         assert full.session.selection == (shown[-1].text(0),)
 
     def test_that_a_rule_dragged_to_another_place_wins_or_loses(self, full):
-        full.session.add_rule(LayerRule(FP16, ("*conv1*",)))
+        full.session.workspace.edits.add_rule(LayerRule(FP16, ("*conv1*",)))
         dialog = RulesDialog(full.session, full)
         dialog.open()
         drop(dialog.list, 1, 0, at_top=True)
-        assert full.session.recipe.rules[0].names == ("*conv1*",)
+        assert full.session.workspace.recipe.rules[0].names == ("*conv1*",)
         assert dialog.list.currentRow() == 0
         drop(dialog.list, 0, 1, at_top=False)
-        assert full.session.recipe.rules[1].names == ("*conv1*",)
-        assert full.session.undo_text == "Move rule 1"
+        assert full.session.workspace.recipe.rules[1].names == ("*conv1*",)
+        assert full.session.workspace.edits.undo_text == "Move rule 1"
         assert dialog.list.count() == 2
 
     def test_that_rules_no_menu_can_make_are_kept_when_changed(self, full):
         rule = LayerRule(LayerScheme(Precision.INT2), ("stage1.*",), ("Conv", "MatMul"))
-        full.session.add_rule(rule)
+        full.session.workspace.edits.add_rule(rule)
         dialog = RulesDialog(full.session, full)
         dialog.list.setCurrentRow(1)
         assert dialog.rule == rule
         assert dialog.scheme.currentText() == "W2"
         dialog.pattern.setText("stage2.*")
         dialog.change.click()
-        assert full.session.recipe.rules[1] == LayerRule(rule.scheme, ("stage2.*",), rule.op_types)
+        assert full.session.workspace.recipe.rules[1] == LayerRule(rule.scheme, ("stage2.*",), rule.op_types)
 
 
 class TestTrust:
@@ -245,11 +245,11 @@ class TestExport:
         target.mkdir()
         path = str(target / "m.onnx")
         dialog = ExportDialog(full.session, path, full)
-        assert f"-o '{path}'" in command_line(full.session, path)
-        assert "quantstudio run" in command_line(full.session, path)
-        ast.parse(python_code(full.session, path))
+        assert f"-o '{path}'" in command_line(full.session.workspace, path)
+        assert "quantstudio run" in command_line(full.session.workspace, path)
+        ast.parse(python_code(full.session.workspace, path))
         find(dialog, QPushButton, "export.python.copy").click()
-        assert qapp.clipboard().text() == python_code(full.session, path)
+        assert qapp.clipboard().text() == python_code(full.session.workspace, path)
 
     def test_that_a_folder_that_is_not_there_is_refused(self, full):
         dialog = ExportDialog(full.session, "/nowhere/m.onnx", full)
@@ -257,7 +257,7 @@ class TestExport:
 
     def test_that_the_button_says_when_it_builds_first(self, full):
         assert ExportDialog(full.session, "", full).write.text() == "Export"
-        full.session.set_scheme([full.session.layers[0].name], "fp32")
+        full.session.workspace.edits.set_scheme([full.session.workspace.layers[0].name], "fp32")
         assert ExportDialog(full.session, "", full).write.text() == "Quantize and export"
 
     def test_that_it_writes_without_the_recipe_when_asked(self, full, tmp_path):
@@ -290,7 +290,7 @@ class TestSettings:
     def test_that_threads_reach_the_next_measurement(self, full):
         dialog = SettingsDialog(full.settings, full.actions_list, full)
         dialog.threads.setValue(2)
-        assert full.session.workflow.options.threads == 2
+        assert full.session.workspace.options.threads == 2
         dialog.threads.setValue(0)
 
     def test_that_only_installed_devices_are_offered_and_the_choice_is_kept(self, full):
@@ -306,10 +306,10 @@ class TestSettings:
         dialog.provider.setCurrentIndex(dialog.provider.findData("openvino"))
         dialog.device.setCurrentIndex(dialog.device.findData("cuda:0"))
         dialog.batch.setValue(8)
-        assert full.session.workflow.options == EngineOptions(0, "openvino", "cuda:0", 8)
+        assert full.session.workspace.options == EngineOptions(0, "openvino", "cuda:0", 8)
         assert SettingsDialog(full.settings, full.actions_list, full).provider.currentData() == "openvino"
         full.settings.engine = EngineOptions()
-        assert full.session.workflow.options == EngineOptions()
+        assert full.session.workspace.options == EngineOptions()
 
     def test_that_a_key_is_changed_kept_and_reset(self, full):
         dialog = SettingsDialog(full.settings, full.actions_list, full)

@@ -81,13 +81,13 @@ def test_that_junk_is_refused_before_anything_is_stopped(full, runner, tmp_path)
     junk.write_bytes(b"x")
     title = full.windowTitle()
     runner.is_holding = True
-    full.session.calibrate()
+    full.session.workspace.runs.calibrate()
     said: list = []
     full.session.notified.connect(said.append)
     drop(full, junk)
     assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
     assert "holiday.jpg is nothing QuantStudio reads" in said[0].text
-    assert full.session.job_queue.running.title == "Calibrate"
+    assert full.session.workspace.jobs.running.title == "Calibrate"
     assert full.windowTitle() == title
 
 
@@ -97,13 +97,13 @@ def test_that_half_a_model_is_refused_before_anything_is_stopped(full, runner, t
     half.write_bytes(whole[: len(whole) // 2])
     title = full.windowTitle()
     runner.is_holding = True
-    full.session.calibrate()
+    full.session.workspace.runs.calibrate()
     said: list = []
     full.session.notified.connect(said.append)
     drop(full, half)
     assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
     assert "half.onnx is no whole ONNX file" in said[0].text
-    assert full.session.job_queue.running.title == "Calibrate"
+    assert full.session.workspace.jobs.running.title == "Calibrate"
     assert full.windowTitle() == title
 
 

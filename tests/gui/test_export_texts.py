@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ import pytest
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
-from quantstudio.gui.features.export.export_dialog import command_line, python_code
 from quantstudio.gui.session import Session
 from quantstudio.jobs.backends.process import ProcessBackend
+from quantstudio.workspace.script import command_line, python_code
 
 
 def run(*arguments: str) -> None:
@@ -26,12 +27,12 @@ def exported(qtbot, tmp_path):
     """A session that wrote its model, and the path."""
     session = Session(ProcessBackend)
     chosen = sample(DEFAULT_SAMPLE)
-    session.open_path(str(chosen.model))
-    qtbot.waitUntil(lambda: session.model is not None and not session.job_queue.is_busy)
-    session.adopt_data(DataSpec(str(chosen.train), parse_transform(chosen.transform)), None)
+    session.workspace.documents.open_path(str(chosen.model))
+    qtbot.waitUntil(lambda: session.workspace.model is not None and not session.workspace.jobs.is_busy)
+    session.workspace.opening.set_data(DataSpec(str(chosen.train), parse_transform(chosen.transform)), None)
     target = tmp_path / "with space" / "net.onnx"
     target.parent.mkdir()
-    session.export(str(target))
+    session.workspace.documents.export(str(target))
     qtbot.waitUntil(target.with_suffix(".recipe.json").is_file)
     yield session, target
     session.close()
@@ -41,12 +42,14 @@ def test_that_both_texts_give_the_same_bytes(exported):
     session, target = exported
     expected = target.read_bytes()
     script = target.parent / "again.py"
-    script.write_text(python_code(session, str(target)), encoding="utf-8")
+    script.write_text(python_code(session.workspace, str(target)), encoding="utf-8")
     target.unlink()
     run(str(script))
     assert target.read_bytes() == expected
     target.unlink()
-    command, again = (line for line in command_line(session, str(target)).splitlines() if line[:1] == "q")
+    command, again = (
+        line for line in command_line(session.workspace, str(target)).splitlines() if line[:1] == "q"
+    )
     run("-m", *shlex.split(command))
     assert target.read_bytes() == expected
     run("-m", *shlex.split(again))
@@ -54,26 +57,28 @@ def test_that_both_texts_give_the_same_bytes(exported):
 
 
 def test_that_what_runs_code_says_so_again(full):
-    state = full.session.state
-    state.trusted = True
-    assert "--trust" in command_line(full.session, "m.onnx")
-    assert "trust=True" in python_code(full.session, "m.onnx")
-    state.factory, state.state_path = "nets:make", "weights.safetensors"
-    command = shlex.split(command_line(full.session, "m.onnx"), comments=True)
+    known = full.session.workspace
+    known.subject = replace(known.subject, is_trusted=True)
+    assert "--trust" in command_line(full.session.workspace, "m.onnx")
+    assert "trust=True" in python_code(full.session.workspace, "m.onnx")
+    known.subject = replace(known.subject, factory="nets:make", state_path="weights.safetensors")
+    command = shlex.split(command_line(full.session.workspace, "m.onnx"), comments=True)
     assert command[2] == "weights.safetensors"
     assert command[command.index("--factory") + 1] == "nets:make"
-    assert "path='nets:make', trust=True, state='weights.safetensors'" in python_code(full.session, "m.onnx")
+    assert "path='nets:make', trust=True, state='weights.safetensors'" in python_code(
+        full.session.workspace, "m.onnx"
+    )
 
 
 def test_that_data_is_limited_as_the_window_limits_it(full, tmp_path):
-    full.session.adopt_data(DataSpec(str(Path("d.npz")), samples=32), None)
-    command = command_line(full.session, "m.onnx")
+    full.session.workspace.opening.set_data(DataSpec(str(Path("d.npz")), samples=32), None)
+    command = command_line(full.session.workspace, "m.onnx")
     assert "quantstudio run m.recipe.json" in command
     assert "quantstudio quantize" not in command  # which would read more than 32 samples
-    assert "samples=32" in python_code(full.session, "m.onnx")
+    assert "samples=32" in python_code(full.session.workspace, "m.onnx")
 
 
 def test_that_trusted_data_says_so_again(full):
-    full.session.adopt_data(DataSpec("mydata:make", trusted=True), None)
-    assert "--trust" in command_line(full.session, "m.onnx")
-    assert "trusted=True" in python_code(full.session, "m.onnx")
+    full.session.workspace.opening.set_data(DataSpec("mydata:make", trusted=True), None)
+    assert "--trust" in command_line(full.session.workspace, "m.onnx")
+    assert "trusted=True" in python_code(full.session.workspace, "m.onnx")

@@ -35,7 +35,7 @@ def commands() -> tuple[Command, ...]:
             "Ctrl+Alt+F",
             "Go there",
             tool=250,
-            why_not=lambda session: "" if session.model is not None else "Open a model first",
+            why_not=lambda session: "" if session.workspace.model is not None else "Open a model first",
         ),
         Choices(
             "run.craters",

@@ -29,8 +29,8 @@ def _names(proxy):
 
 def test_that_rows_are_ordered_by_the_figures_and_back_by_number(session):
     proxy = LayerFilterModel(LayerTableModel(session))
-    in_order = [layer.name for layer in session.layers]
-    by_kl = sorted(in_order, key=lambda name: session.sensitivity[name].kl, reverse=True)
+    in_order = [layer.name for layer in session.workspace.layers]
+    by_kl = sorted(in_order, key=lambda name: session.workspace.layer_sensitivity[name].kl, reverse=True)
     proxy.sort(LayerColumn.SENSITIVITY, DOWN)
     assert _names(proxy) == by_kl
     assert (proxy.sortColumn(), proxy.sortOrder()) == (LayerColumn.SENSITIVITY, DOWN)
@@ -41,7 +41,9 @@ def test_that_rows_are_ordered_by_the_figures_and_back_by_number(session):
 
 def test_that_equal_figures_keep_the_order_of_execution(session):
     proxy = LayerFilterModel(LayerTableModel(session))
-    by_type = sorted(session.layers, key=lambda layer: layer.op_type.replace("Normalization", "Norm"))
+    by_type = sorted(
+        session.workspace.layers, key=lambda layer: layer.op_type.replace("Normalization", "Norm")
+    )
     proxy.sort(LayerColumn.TYPE, UP)
     assert _names(proxy) == [layer.name for layer in by_type]
 
@@ -50,8 +52,10 @@ def test_that_a_filter_keeps_the_order_and_the_order_the_filter(session):
     proxy = LayerFilterModel(LayerTableModel(session))
     proxy.set_op_type("Conv")
     proxy.sort(LayerColumn.SENSITIVITY, DOWN)
-    convs = [layer.name for layer in session.layers if layer.op_type == "Conv"]
-    assert _names(proxy) == sorted(convs, key=lambda name: session.sensitivity[name].kl, reverse=True)
+    convs = [layer.name for layer in session.workspace.layers if layer.op_type == "Conv"]
+    assert _names(proxy) == sorted(
+        convs, key=lambda name: session.workspace.layer_sensitivity[name].kl, reverse=True
+    )
 
 
 def test_that_an_index_kept_by_a_view_follows_its_layer(session):
@@ -68,14 +72,14 @@ def test_that_a_new_model_is_shown_in_the_chosen_order(session):
 
     model = LayerTableModel(session)
     model.order_by(LayerColumn.NAME, is_descending=True)
-    session.adopt_model(model_summary(12))
+    session.workspace.opening.set_model(model_summary(12))
     names = [model.layer_at(row).name for row in range(model.rowCount())]
-    assert names == sorted((layer.name for layer in session.layers), reverse=True)
+    assert names == sorted((layer.name for layer in session.workspace.layers), reverse=True)
 
 
 def test_that_the_selection_survives_sorting_and_neighbours_are_one_range(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 800, 500)
-    names = [layer.name for layer in session.layers]
+    names = [layer.name for layer in session.workspace.layers]
     session.select([*names[4:9], names[20]])
     ranges = panel.table.selectionModel().selection()
     spans = sorted((ranges.at(i).top(), ranges.at(i).bottom()) for i in range(ranges.count()))
@@ -89,12 +93,12 @@ def test_that_the_selection_survives_sorting_and_neighbours_are_one_range(qtbot,
 def test_that_selecting_every_row_selects_every_layer_in_order(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 800, 500)
     panel.table.selectAll()
-    assert session.selection == tuple(layer.name for layer in session.layers)
+    assert session.selection == tuple(layer.name for layer in session.workspace.layers)
     first = panel.filter.index(1, 0)
     flags = QItemSelectionModel.SelectionFlag
     panel.table.selectionModel().select(first, flags.Deselect | flags.Rows)
-    assert session.layers[1].name not in session.selection
-    assert len(session.selection) == len(session.layers) - 1
+    assert session.workspace.layers[1].name not in session.selection
+    assert len(session.selection) == len(session.workspace.layers) - 1
 
 
 def test_that_the_bands_of_neighbouring_bars_are_one(qtbot):

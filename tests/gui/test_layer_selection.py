@@ -21,7 +21,7 @@ def session(qapp):
 
 def test_that_a_click_below_the_last_layer_selects_nothing_else(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 700, 500)
-    names = (session.layers[1].name, session.layers[2].name)
+    names = (session.workspace.layers[1].name, session.workspace.layers[2].name)
     session.select(names)
     viewport = panel.table.viewport()
     below = QPoint(viewport.width() // 2, viewport.height() - 20)
@@ -34,14 +34,14 @@ def test_that_a_click_below_the_last_layer_selects_nothing_else(qtbot, session):
 
 def test_that_the_inspector_keeps_its_layer_when_the_last_row_is_deselected(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 700, 500)
-    session.select([session.layers[1].name])
+    session.select([session.workspace.layers[1].name])
     rect = panel.table.visualRect(panel.filter.index(1, LayerColumn.NAME))
     QTest.mouseClick(panel.table.viewport(), LEFT, Qt.KeyboardModifier.ControlModifier, rect.center())
     assert session.selection == ()
-    assert session.current_layer == session.layers[1].name
+    assert session.current_layer == session.workspace.layers[1].name
 
 
 def test_that_a_layer_of_another_model_is_not_kept(session):
-    session.state.current_layer = "gone"
+    session.current_layer = "gone"
     session.select([])
     assert session.current_layer is None

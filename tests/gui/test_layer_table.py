@@ -38,6 +38,7 @@ from tests.gui.sample_session import (
     sensitivity,
     weight_statistics,
 )
+from tests.workspace.putting import put_sensitivity, put_weights
 
 CONV, EMBED, NORM = 0, 3, 5  # rows of the sample by type
 
@@ -65,10 +66,10 @@ def test_that_the_filter_model_keeps_the_rules_of_item_models(model, qtmodeltest
 
 
 def test_that_a_row_shows_what_is_known_of_its_layer(session, model):
-    layer = session.layers[CONV]
+    layer = session.workspace.layers[CONV]
     assert text(model, CONV, LayerColumn.NAME) == layer.name
     assert text(model, CONV, LayerColumn.PRECISION) == "INT8"
-    expected = session.weights[layer.name].sqnr_db["static-int8"]
+    expected = session.workspace.weights[layer.name].sqnr_db["static-int8"]
     assert text(model, CONV, LayerColumn.SQNR) == f"{expected:.1f}{THIN_SPACE}dB"
     assert text(model, CONV, LayerColumn.KERNEL) == NOTHING
     assert text(model, NORM, LayerColumn.TYPE) == "LayerNorm"
@@ -86,23 +87,23 @@ def test_that_only_layers_with_schemes_can_be_edited(model):
 
 
 def test_that_setting_one_row_of_a_selection_sets_every_row_that_can_as_one_step(session, model):
-    names = [session.layers[i].name for i in (0, 1, EMBED, 4)]
+    names = [session.workspace.layers[i].name for i in (0, 1, EMBED, 4)]
     session.select(names)
     index = model.index(0, LayerColumn.PRECISION)
-    before = session.undo_text
+    before = session.workspace.edits.undo_text
     assert model.setData(index, "static-int4")
     assert [model.scheme_of(n).label for n in names] == ["W4A8", "W4A8", "FP32", "W4A8"]
-    assert session.undo_text == "Set 3 layers to W4A8"
-    session.undo()
+    assert session.workspace.edits.undo_text == "Set 3 layers to W4A8"
+    session.workspace.edits.undo()
     assert model.scheme_of(names[0]).label == "INT8"
-    assert session.undo_text == before
+    assert session.workspace.edits.undo_text == before
 
 
 def test_that_an_illegal_precision_is_refused(session, model):
-    before = session.undo_text
+    before = session.workspace.edits.undo_text
     assert not model.setData(model.index(EMBED, LayerColumn.PRECISION), "static-int4")
     assert not model.setData(model.index(CONV, LayerColumn.PRECISION), "int5")
-    assert session.undo_text == before
+    assert session.workspace.edits.undo_text == before
 
 
 def test_that_every_cell_has_a_spoken_text(model):
@@ -119,7 +120,7 @@ def test_that_figures_sort_as_figures(session, model):
     proxy.sort(LayerColumn.SENSITIVITY, Qt.SortOrder.DescendingOrder)
     keys = [proxy.index(row, LayerColumn.SENSITIVITY).data(SORT_ROLE) for row in range(proxy.rowCount())]
     assert keys == sorted(keys, reverse=True)
-    worst = max(session.sensitivity.values(), key=lambda s: s.kl).name
+    worst = max(session.workspace.layer_sensitivity.values(), key=lambda s: s.kl).name
     assert proxy.index(0, LayerColumn.NAME).data() == worst
     for column in LayerColumn:
         proxy.sort(column, Qt.SortOrder.AscendingOrder)
@@ -137,9 +138,9 @@ def test_that_the_filter_takes_words_and_a_type(model):
 
 
 def test_that_a_weight_range_set_by_hand_changes_the_sqnr(session, model):
-    name = session.layers[CONV].name
+    name = session.workspace.layers[CONV].name
     before = text(model, CONV, LayerColumn.SQNR)
-    session.set_weight_range(name, -0.02, 0.02)
+    session.workspace.edits.set_weight_range(name, -0.02, 0.02)
     assert text(model, CONV, LayerColumn.SQNR) != before
     assert "by hand" in model.index(CONV, LayerColumn.PRECISION).data(Qt.ItemDataRole.ToolTipRole)
 
@@ -150,7 +151,7 @@ def test_that_kernels_are_marked_out_of_date_when_the_recipe_moves_on(qapp):
     index = model.index(CONV, LayerColumn.KERNEL)
     assert index.data() == "QLinearConv"
     assert not index.data(STALE_ROLE)
-    session.set_scheme([session.layers[CONV].name], STATIC_INT4)
+    session.workspace.edits.set_scheme([session.workspace.layers[CONV].name], STATIC_INT4)
     assert index.data(STALE_ROLE)
     assert "out of date" in index.data(Qt.ItemDataRole.ToolTipRole)
 
@@ -158,15 +159,15 @@ def test_that_kernels_are_marked_out_of_date_when_the_recipe_moves_on(qapp):
 def test_that_streamed_results_announce_their_columns(qtbot, session, model):
     announced: list[tuple[int, int]] = []
     model.dataChanged.connect(lambda first, last: announced.append((first.column(), last.column())))
-    session.adopt_weights([weight_statistics(session.layers[2], 77)])
+    put_weights(session.workspace, [weight_statistics(session.workspace.layers[2], 77)])
     qtbot.waitUntil(lambda: (LayerColumn.WEIGHTS, LayerColumn.SQNR) in announced)
-    session.adopt_sensitivity([sensitivity(session.layers[2], 5)])
+    put_sensitivity(session.workspace, [sensitivity(session.workspace.layers[2], 5)])
     qtbot.waitUntil(lambda: (LayerColumn.SENSITIVITY, LayerColumn.SENSITIVITY) in announced)
 
 
 def test_that_another_model_resets_the_table(session, model, qtbot):
     with qtbot.waitSignal(model.modelReset):
-        session.adopt_model(model_summary(7))
+        session.workspace.opening.set_model(model_summary(7))
     assert model.rowCount() == 7
     assert model.index(0, LayerColumn.WEIGHTS).data(SPARK_ROLE) is None
     assert text(model, 0, LayerColumn.SENSITIVITY) == NOTHING
@@ -191,7 +192,7 @@ def test_that_a_sparkline_is_highest_at_the_mode():
 def test_that_weights_per_group_show_a_bound(session):
     from quantstudio.core.precision import WEIGHT_INT4
 
-    statistics = session.weights[session.layers[0].name]
+    statistics = session.workspace.weights[session.workspace.layers[0].name]
     distribution = weight_distribution(statistics, WEIGHT_INT4, None)
     assert distribution.is_grouped
     assert distribution.grid is not None
@@ -238,9 +239,9 @@ def test_that_variants_are_rows_with_intervals(qapp, qtmodeltester):
 def test_that_a_new_variant_becomes_a_row(qapp):
     session = measured_session()
     model = VariantTableModel(session)
-    session.set_scheme([session.layers[0].name], "fp32")
+    session.workspace.edits.set_scheme([session.workspace.layers[0].name], "fp32")
     assert "current recipe" not in model.index(3, VariantColumn.STATE).data()
-    session.adopt_model(model_summary(4))
+    session.workspace.opening.set_model(model_summary(4))
     assert model.rowCount() == 1
     assert model.index(0, VariantColumn.QUALITY).data() == NOTHING
 
@@ -248,7 +249,7 @@ def test_that_a_new_variant_becomes_a_row(qapp):
 def test_that_the_comparison_has_variants_as_columns(qapp, qtmodeltester):
     session = measured_session()
     model = CompareTableModel()
-    model.set_variants(session.variants)
+    model.set_variants(session.workspace.variants)
     qtmodeltester.check(model)
     cells = {model.index(r, 0).data(): r for r in range(model.rowCount())}
     assert model.index(cells["Top-1 accuracy"], 4).data() == f"92.15{THIN_SPACE}%"
@@ -265,11 +266,11 @@ def test_that_the_comparison_has_variants_as_columns(qapp, qtmodeltester):
 def test_that_changed_answers_name_their_class(qapp, qtmodeltester):
     session = measured_session()
     model = FlipTableModel()
-    model.set_result(session.variants[3].result)
+    model.set_result(session.workspace.variants[3].result)
     qtmodeltester.check(model)
     assert model.rowCount() == 4
     assert [model.index(0, c).data() for c in (0, 1)] == ["12", "Dress (3)"]
-    measured = session.variants[3].result
+    measured = session.workspace.variants[3].result
     assert measured is not None
     unnamed = replace(measured, per_class=())
     model.set_result(unnamed)

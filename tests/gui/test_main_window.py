@@ -142,8 +142,8 @@ class TestActions:
             assert not actions[name].isEnabled()
 
     def test_that_undo_names_what_it_takes_back(self, full):
-        name = full.session.layers[0].name
-        full.session.set_scheme([name], "fp32")
+        name = full.session.workspace.layers[0].name
+        full.session.workspace.edits.set_scheme([name], "fp32")
         assert full.actions_list["edit.undo"].text() == f"&Undo Set {name} to FP32"
         full.actions_list["edit.undo"].trigger()
         assert full.actions_list["edit.redo"].text() == f"&Redo Set {name} to FP32"
@@ -154,20 +154,23 @@ class TestActions:
         ids=["3", "4", "F", "8"],
     )
     def test_that_a_key_sets_the_precision_of_the_selection(self, qtbot, full, key, label):
-        names = [layer.name for layer in full.session.layers if layer.op_type == "Conv"][:2]
-        full.session.set_scheme(names, "dynamic-int8")
+        names = [layer.name for layer in full.session.workspace.layers if layer.op_type == "Conv"][:2]
+        full.session.workspace.edits.set_scheme(names, "dynamic-int8")
         full.session.select(names)
         qtbot.keyClick(full, key)
-        schemes = {full.session.recipe.scheme_for(full.session.model.layer(n)).label for n in names}
+        schemes = {
+            full.session.workspace.recipe.scheme_for(full.session.workspace.model.layer(n)).label
+            for n in names
+        }
         assert schemes == {label}
 
     def test_that_letters_typed_into_the_filter_set_nothing(self, qtbot, full):
-        before = full.session.recipe
+        before = full.session.workspace.recipe
         full.actions_list["edit.find"].trigger()
         field = find(full, LayersPanel).search
         qtbot.keyClicks(field, "f38")
         assert field.text() == "f38"
-        assert full.session.recipe == before
+        assert full.session.workspace.recipe == before
 
     def test_that_stop_is_offered_while_a_job_runs(self, qtbot, runner, full):
         runner.is_holding = True
@@ -177,18 +180,18 @@ class TestActions:
         assert full.status_line.engine.text().startswith("Engine working")
         full.actions_list["run.stop"].trigger()
         settle(full)
-        assert full.session.jobs[-1].state is JobState.CANCELLED
+        assert full.session.workspace.jobs.rows[-1].state is JobState.CANCELLED
         assert not full.actions_list["run.stop"].isEnabled()
         assert "cancelled" in full.status_line.job.text()
 
     def test_that_a_job_is_paused_and_resumed_from_its_line(self, qtbot, runner, full):
         runner.is_holding = True
         full.actions_list["run.calibrate"].trigger()
-        qtbot.waitUntil(lambda: full.session.job_queue.running is not None)
-        row = full.session.job_queue.running
+        qtbot.waitUntil(lambda: full.session.workspace.jobs.running is not None)
+        row = full.session.workspace.jobs.running
 
         def state() -> object:
-            return full.session.job_queue.running.state
+            return full.session.workspace.jobs.running.state
 
         qtbot.waitUntil(lambda: row.job_id in find(full, JobsPanel)._lines)
         line = find(full, JobsPanel).line(row.job_id)
@@ -205,23 +208,23 @@ class TestActions:
         assert state() is JobState.RUNNING
         qtbot.waitUntil(lambda: full.status_line.pause.accessibleName() == "Pause the running job")
         full.status_line.pause.click()
-        full.session.pause_job(row.job_id)
+        full.session.workspace.jobs.pause(row.job_id)
         line.pause.click()
         assert state() is JobState.RUNNING
         assert [what for what, _ in runner.pauses] == ["pause", "resume", "pause", "resume"]
-        full.session.pause_job(row.job_id)
-        full.session.cancel(row.job_id)
+        full.session.workspace.jobs.pause(row.job_id)
+        full.session.workspace.jobs.cancel(row.job_id)
         settle(full)
-        assert full.session.jobs[-1].state is JobState.CANCELLED
+        assert full.session.workspace.jobs.rows[-1].state is JobState.CANCELLED
         qtbot.waitUntil(lambda: not line.pause.isVisibleTo(line))
 
     def test_that_quantize_of_the_tool_bar_builds(self, qtbot, runner, full):
-        full.session.set_scheme([full.session.layers[0].name], "fp32")
+        full.session.workspace.edits.set_scheme([full.session.workspace.layers[0].name], "fp32")
         button = full.findChild(QToolButton, "toolbar.run.quantize")
         qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
         settle(full)
         assert runner.tasks[-1] == "quantize"
-        assert full.session.current_variant is not None
+        assert full.session.workspace.current_variant is not None
 
     def test_that_the_theme_switch_changes_both_ways_and_is_remembered(self, full):
         full.actions_list["view.theme"].trigger()
@@ -267,7 +270,7 @@ class TestActions:
         dialog.reject()
         settle(full)
         if "save" in action:
-            assert not full.session.project.is_temporary
+            assert not full.session.workspace.project.is_temporary
             assert "chosen" in full.windowTitle()
             assert full.settings.last_project.endswith("chosen.qstudio")
         if action == "file.report":
@@ -279,7 +282,7 @@ class TestActions:
         menu.aboutToShow.emit()
         entropy = next(a for a in menu.actions() if a.text() == "Entropy")
         entropy.trigger()
-        assert full.session.recipe.calibration.method.value == "entropy"
+        assert full.session.workspace.recipe.calibration.method.value == "entropy"
         menu.aboutToShow.emit()
         assert next(a for a in menu.actions() if a.text() == "Entropy").isChecked()
         for name in (
@@ -298,7 +301,7 @@ class TestActions:
         full.findChild(QMenu, "menu.edit.by_type").aboutToShow.emit()
         conv = full.findChild(QMenu, "menu.edit.by_type.Conv")
         next(a for a in conv.actions() if a.text() == "FP32").trigger()
-        assert full.session.undo_text == "Set all Conv to FP32"
+        assert full.session.workspace.edits.undo_text == "Set all Conv to FP32"
 
     def test_that_a_new_plan_shows_on_the_tool_bar(self, full):
         full.actions_list["plan.duplicate"].trigger()
@@ -315,24 +318,24 @@ class TestActions:
 class TestPanels:
     def test_that_jobs_show_title_result_and_state(self, qtbot, full):
         full.toggle_view("jobs")
-        row = next(r for r in full.session.jobs if r.title == "Measure")
+        row = next(r for r in full.session.workspace.jobs.rows if r.title == "Measure")
         line = find(full, JobsPanel).line(row.job_id)
         assert line.detail.text().startswith("top-1 92.20")
         assert "succeeded" in line.accessibleName()
 
     def test_that_a_job_is_stopped_from_its_line(self, qtbot, runner, full):
         runner.is_holding = True
-        full.session.calibrate()
+        full.session.workspace.runs.calibrate()
         full.toggle_view("jobs")
         qtbot.waitUntil(lambda: runner.submitted[-1].id in find(full, JobsPanel)._lines)
         line = find(full, JobsPanel).line(runner.submitted[-1].id)
         qtbot.mouseClick(line.stop, Qt.MouseButton.LeftButton)
         settle(full)
-        assert full.session.jobs[-1].state is JobState.CANCELLED
+        assert full.session.workspace.jobs.rows[-1].state is JobState.CANCELLED
 
     def test_that_plans_show_measured_and_predicted_figures(self, qtbot, full):
-        full.session.duplicate_plan("INT8")
-        full.session.set_scheme([full.session.layers[0].name], "fp32")
+        full.session.workspace.edits.duplicate_plan("INT8")
+        full.session.workspace.edits.set_scheme([full.session.workspace.layers[0].name], "fp32")
         full.show_view("plans")
         settle(full)
         table = full.findChild(PlansPanel).table
@@ -342,13 +345,13 @@ class TestPanels:
         assert cells[0][3].startswith("92.20")
 
     def test_that_a_row_of_the_plans_switches_and_renames(self, full):
-        full.session.add_plan("Second")
+        full.session.workspace.edits.add_plan("Second")
         full.show_view("plans")
         table = full.findChild(PlansPanel).table
         table.setCurrentCell(0, 0)
-        assert full.session.active_plan == "INT8"
+        assert full.session.workspace.active_plan == "INT8"
         table.item(1, 0).setText("Other")
-        assert [p.name for p in full.session.plans] == ["INT8", "Other"]
+        assert [p.name for p in full.session.workspace.plans] == ["INT8", "Other"]
         table.item(1, 0).setText("INT8")
         settle(full)
         assert table.item(1, 0).text() == "Other"
@@ -358,13 +361,13 @@ class TestPanels:
         buttons["add"].click()
         full.show_view("plans")
         buttons["duplicate"].click()
-        assert len(full.session.plans) == 3
+        assert len(full.session.workspace.plans) == 3
         settle(full)
         buttons["delete"].click()
-        assert len(full.session.plans) == 2
+        assert len(full.session.workspace.plans) == 2
 
     def test_that_the_log_can_be_copied_and_cleared(self, qapp, full):
-        full.session.notify(NoticeLevel.WARNING, "a line to copy")
+        full.session.workspace.notify(NoticeLevel.WARNING, "a line to copy")
         find(full, LogPanel).copy()
         assert "a line to copy" in qapp.clipboard().text()
         find(full, LogPanel).clear()
@@ -374,7 +377,7 @@ class TestPanels:
 class TestToastsAndPalette:
     def test_that_notifications_never_stop_the_user(self, qtbot, full):
         for i in range(5):
-            full.session.notify(NoticeLevel.ERROR, f"fault {i}", "do this", "models/x.onnx")
+            full.session.workspace.notify(NoticeLevel.ERROR, f"fault {i}", "do this", "models/x.onnx")
         assert len(full.toasts.toasts) == 3
         assert full.toasts.toasts[-1].accessibleName() == "error: x.onnx: fault 4. do this"
         assert "fault 0" in find(full, LogPanel).text.toPlainText()
@@ -384,12 +387,12 @@ class TestToastsAndPalette:
         assert len(full.toasts.toasts) == 2
 
     def test_that_the_same_notification_is_shown_once(self, full):
-        full.session.notify(NoticeLevel.INFO, "same")
-        full.session.notify(NoticeLevel.INFO, "same")
+        full.session.workspace.notify(NoticeLevel.INFO, "same")
+        full.session.workspace.notify(NoticeLevel.INFO, "same")
         assert [t.key for t in full.toasts.toasts].count(("info", "same")) == 1
 
     def test_that_toasts_stay_inside_the_window(self, full):
-        full.session.notify(NoticeLevel.WARNING, "a long text " * 20, "and a long hint " * 10)
+        full.session.workspace.notify(NoticeLevel.WARNING, "a long text " * 20, "and a long hint " * 10)
         toast = full.toasts.toasts[-1]
         assert full.rect().contains(toast.geometry())
         text = toast.findChild(QWidget, "toast.text")
@@ -402,10 +405,10 @@ class TestToastsAndPalette:
         assert palette.list.currentItem().text() == "Duplicate plan"
         qtbot.keyClick(palette.search, Qt.Key.Key_Return)
         assert not palette.isVisible()
-        assert full.session.active_plan == "INT8 copy"
+        assert full.session.workspace.active_plan == "INT8 copy"
 
     def test_that_the_palette_jumps_to_a_layer(self, qtbot, full):
-        name = full.session.layers[5].name
+        name = full.session.workspace.layers[5].name
         full.actions_list["view.palette"].trigger()
         qtbot.keyClicks(full.palette_dialog.search, name)
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Down)
@@ -417,11 +420,11 @@ class TestToastsAndPalette:
         full.actions_list["view.palette"].trigger()
         qtbot.keyClicks(full.palette_dialog.search, "ranges: entropy")
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Return)
-        assert full.session.recipe.calibration.method.value == "entropy"
+        assert full.session.workspace.recipe.calibration.method.value == "entropy"
         full.actions_list["view.palette"].trigger()
         qtbot.keyClicks(full.palette_dialog.search, "set all conv to fp32")
         qtbot.keyClick(full.palette_dialog.search, Qt.Key.Key_Return)
-        assert full.session.undo_text == "Set all Conv to FP32"
+        assert full.session.workspace.edits.undo_text == "Set all Conv to FP32"
 
     def test_that_what_cannot_be_done_now_is_listed_last_and_not_run(self, qtbot, window):
         window.actions_list["view.palette"].trigger()
@@ -468,7 +471,7 @@ class TestOpening:
     def test_that_a_file_that_runs_code_opens_the_question(self, qtbot, replay, window, tmp_path):
         path = tmp_path / "net.pt2"
         path.write_bytes(b"x")
-        window.session.open_path(str(path))
+        window.session.workspace.documents.open_path(str(path))
         dialog = find(window, TrustDialog)
         assert not dialog.run_button.isEnabled()
         dialog.agree.setChecked(True)
@@ -477,7 +480,7 @@ class TestOpening:
         assert replay.submitted[0].params["trust"] is True
 
     def test_that_closing_ends_the_session_and_keeps_the_geometry(self, window):
-        path = window.session.project.path
+        path = window.session.workspace.project.path
         window.resize(1300, 800)
         window.close()
         assert not window.settings.layout("geometry").isEmpty()
@@ -495,4 +498,4 @@ class TestOpening:
 
 def test_that_a_window_without_a_model_asks_for_one(window: MainWindow):
     assert window.windowTitle() == "QuantStudio"
-    assert window.session.model is None
+    assert window.session.workspace.model is None

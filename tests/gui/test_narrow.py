@@ -68,7 +68,7 @@ def test_that_the_latencies_name_their_models_where_no_legend_fits(qtbot):
 def test_that_a_model_of_numbers_has_no_agreement_to_show(qapp):
     session = measured_session(6)
     numbers = []
-    for variant in session.variants:
+    for variant in session.workspace.variants:
         assert variant.result is not None
         agreement = Agreement(math.nan, math.nan, 37.0)
         result = replace(variant.result, metrics={}, per_class=(), agreement=agreement)

@@ -14,9 +14,9 @@ from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
 from quantstudio.gui.features.tradeoff.variant_table import VariantColumn, VariantTableModel
 from quantstudio.project.store import Project
 from quantstudio.report.html import render_html
-from quantstudio.workspace.keeper import Keeper
-from quantstudio.workspace.report_data import session_report
+from quantstudio.workspace.report_data import report_of
 from tests.gui.conftest import find, settle
+from tests.workspace.putting import known_of
 
 WORDS = "on calibration data"
 TIP, SPOKEN = Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole
@@ -27,9 +27,9 @@ def tested(full, tmp_path):
     """The window with test data of its own, measured on it."""
     path = tmp_path / "test.npz"
     np.savez(path, x=np.zeros((2, 3), np.float32))
-    full.session.choose_data(full.session.calibration_data, DataSpec(str(path)))
+    full.session.workspace.documents.choose_data(full.session.workspace.calibration_data, DataSpec(str(path)))
     settle(full)
-    full.session.measure()
+    full.session.workspace.runs.measure()
     settle(full)
     return full
 
@@ -67,14 +67,14 @@ def test_that_the_trade_off_and_the_list_of_variants_say_so(full):
 
 
 def test_that_the_line_of_the_job_says_so(full):
-    full.session.measure()
+    full.session.workspace.runs.measure()
     settle(full)
-    outcomes = [row.outcome for row in full.session.jobs if row.title == "Measure"]
+    outcomes = [row.outcome for row in full.session.workspace.jobs.rows if row.title == "Measure"]
     assert WORDS in outcomes[-1]
 
 
 def test_that_the_report_says_so(full):
-    page = render_html(session_report(full.session.state, full.session.project))
+    page = render_html(report_of(full.session.workspace))
     assert f"accuracy {WORDS}" in page
     assert "measure on test data before relying on it" in page
 
@@ -87,29 +87,36 @@ def test_that_with_test_data_nothing_says_so(tested):
     assert not find(tested, ComparePanel).caution.isVisible()
     assert WORDS not in find(tested, ComparePanel).classes.summary
     assert WORDS not in find(tested, TradeoffPanel).plot.accessibleName()
-    assert WORDS not in render_html(session_report(tested.session.state, tested.session.project))
-    assert WORDS not in [row.outcome for row in tested.session.jobs if row.title == "Measure"][-1]
+    assert WORDS not in render_html(report_of(tested.session.workspace))
+    assert (
+        WORDS not in [row.outcome for row in tested.session.workspace.jobs.rows if row.title == "Measure"][-1]
+    )
 
 
 def test_that_test_data_that_was_taken_away_is_gone_after_reopening(tested, tmp_path):
     session = tested.session
-    session.choose_data(session.calibration_data, None)
+    on_test = session.workspace.base.result
+    session.workspace.documents.choose_data(session.workspace.calibration_data, None)
     settle(tested)
-    calibration, path = session.calibration_data, tmp_path / "kept.qstudio"
-    session.documents.save_as(str(path))
-    session.documents.save_as(str(tmp_path / "go on here.qstudio"))
+    calibration, path = session.workspace.calibration_data, tmp_path / "kept.qstudio"
+    session.workspace.documents.save_as(str(path))
+    session.workspace.documents.save_as(str(tmp_path / "go on here.qstudio"))
     with Project.open(path) as kept:
-        state = Keeper(kept).load()
-    assert state.calibration_data == calibration
-    assert state.test_data is None
-    assert state.base_result is None
+        state = known_of(kept)
+        assert state.calibration_data == calibration
+        assert state.test_data is None
+        assert state.base is not None
+        assert state.base.result == session.workspace.base.result
+    assert session.workspace.base.result is not on_test  # that of before, on the calibration data, is back
 
 
 def test_that_figures_of_data_chosen_meanwhile_are_not_kept(tested, runner, tmp_path):
     runner.is_holding = True
-    tested.session.measure()
-    tested.session.adopt_data(tested.session.calibration_data, DataSpec(str(tmp_path / "other.npz")))
+    tested.session.workspace.runs.measure()
+    tested.session.workspace.opening.set_data(
+        tested.session.workspace.calibration_data, DataSpec(str(tmp_path / "other.npz"))
+    )
     runner.is_holding = False
     runner.release()
     settle(tested)
-    assert tested.session.base.result is None
+    assert tested.session.workspace.base.result is None

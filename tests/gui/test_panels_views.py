@@ -11,6 +11,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QAbstractItemView, QComboBox, QLineEdit
 
 from quantstudio.core import figures
+from quantstudio.core.findings import COSTS, CURVE, SENSITIVITY
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
 from quantstudio.core.predict.check import Figure
 from quantstudio.core.recipe import RangeOverride
@@ -35,6 +36,7 @@ from tests.gui.sample_session import (
     variant_result,
     with_classes,
 )
+from tests.workspace.putting import forget, put_comparison, put_costs, put_measurement, put_sensitivity
 
 LEFT = Qt.MouseButton.LeftButton
 NONE = Qt.KeyboardModifier.NoModifier
@@ -42,7 +44,9 @@ NONE = Qt.KeyboardModifier.NoModifier
 
 def settle(qtbot, session) -> None:
     """Let the throttled signals of a fresh session arrive."""
-    qtbot.waitUntil(lambda: session.prediction is not None and session.prediction.kl is not None)
+    qtbot.waitUntil(
+        lambda: session.workspace.prediction is not None and session.workspace.prediction.kl is not None
+    )
 
 
 def turn() -> None:
@@ -81,15 +85,15 @@ def click_row(table, row, column=LayerColumn.NAME, modifier=NONE) -> None:
 def test_that_clicked_rows_are_the_selection_of_the_session(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 700, 500)
     click_row(panel.table, 2)
-    assert session.selection == (session.layers[2].name,)
+    assert session.selection == (session.workspace.layers[2].name,)
     click_row(panel.table, 4, modifier=Qt.KeyboardModifier.ControlModifier)
-    assert set(session.selection) == {session.layers[2].name, session.layers[4].name}
-    assert session.current_layer == session.layers[4].name
+    assert set(session.selection) == {session.workspace.layers[2].name, session.workspace.layers[4].name}
+    assert session.current_layer == session.workspace.layers[4].name
 
 
 def test_that_a_selection_made_elsewhere_shows_in_the_table(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 700, 300)
-    names = [session.layers[i].name for i in (20, 21)]
+    names = [session.workspace.layers[i].name for i in (20, 21)]
     session.select(names)
     rows = sorted(index.row() for index in panel.table.selectionModel().selectedRows())
     assert rows == [20, 21]
@@ -98,17 +102,17 @@ def test_that_a_selection_made_elsewhere_shows_in_the_table(qtbot, session):
 
 def test_that_keys_set_the_precision_of_the_selection(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 700, 500)
-    session.select([session.layers[i].name for i in (0, 1)])
+    session.select([session.workspace.layers[i].name for i in (0, 1)])
     panel.table.setFocus()
     QTest.keyClick(panel.table, Qt.Key.Key_4)
-    assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT4
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[1]) == STATIC_INT4
     QTest.keyClick(panel.table, Qt.Key.Key_3)
-    assert session.recipe.scheme_for(session.layers[1]).label == "FP32"
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[1]).label == "FP32"
     QTest.keyClick(panel.table, Qt.Key.Key_8)
-    assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT8
-    session.undo()
-    session.undo()
-    assert session.recipe.scheme_for(session.layers[0]) == STATIC_INT4
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[1]) == STATIC_INT8
+    session.workspace.edits.undo()
+    session.workspace.edits.undo()
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[0]) == STATIC_INT4
 
 
 def test_that_typing_filters_and_counts(qtbot, session):
@@ -121,9 +125,9 @@ def test_that_typing_filters_and_counts(qtbot, session):
 
 def test_that_hiding_the_selected_row_does_not_lose_the_selection(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 700, 500)
-    session.select([session.layers[0].name])
+    session.select([session.workspace.layers[0].name])
     panel.search.setText("qkv")
-    assert session.selection == (session.layers[0].name,)
+    assert session.selection == (session.workspace.layers[0].name,)
     panel.search.clear()
     assert [i.row() for i in panel.table.selectionModel().selectedRows()] == [0]
 
@@ -137,33 +141,33 @@ def test_that_the_type_list_filters(qtbot, session):
 
 def test_that_the_context_menu_sets_selects_and_copies(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 700, 500)
-    session.select([session.layers[0].name])
+    session.select([session.workspace.layers[0].name])
     menu = panel.context_menu()
     by_text = {action.text(): action for action in menu.actions()}
     by_text["Select every Conv"].trigger()
-    assert len(session.selection) == sum(layer.op_type == "Conv" for layer in session.layers)
+    assert len(session.selection) == sum(layer.op_type == "Conv" for layer in session.workspace.layers)
     menu = panel.context_menu()
     submenu = menu.findChild(type(menu), "layers.menu.selection")
     next(a for a in submenu.actions() if a.data() and a.data()[1] == "static-int4").trigger()
-    assert session.recipe.scheme_for(session.layers[1]) == STATIC_INT4
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[1]) == STATIC_INT4
     submenu = menu.findChild(type(menu), "layers.menu.type")
     next(a for a in submenu.actions() if a.data() and a.data()[1] == "fp32").trigger()
-    assert session.recipe.scheme_for(session.layers[0]).label == "FP32"
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[0]).label == "FP32"
     {action.text(): action for action in menu.actions()}["Copy names"].trigger()
-    assert session.layers[0].name in QGuiApplication.clipboard().text()
+    assert session.workspace.layers[0].name in QGuiApplication.clipboard().text()
     exact = {action.text(): action for action in menu.actions()}["Exact sensitivity of selection"]
     assert exact.isEnabled()
     exact.trigger()
-    assert len(session.jobs) == 1
+    assert len(session.workspace.jobs.rows) == 1
 
 
 def test_that_rows_sorted_by_sensitivity_follow_the_stream_after_a_while(qtbot, session):
     panel = shown(qtbot, LayersPanel(session), 800, 500)
     panel.table.sortByColumn(LayerColumn.SENSITIVITY, Qt.SortOrder.DescendingOrder)
-    worst = session.layers[7]
+    worst = session.workspace.layers[7]
     found = sensitivity(worst, 1)
 
-    session.adopt_sensitivity([replace(found, kl=5.0)])
+    put_sensitivity(session.workspace, [replace(found, kl=5.0)])
     qtbot.waitUntil(lambda: panel.filter.index(0, LayerColumn.NAME).data() == worst.name)
 
 
@@ -172,7 +176,7 @@ def test_that_without_a_model_the_table_says_what_to_do(qtbot, empty):
     assert panel.stack.currentWidget() is panel.empty
     with qtbot.waitSignal(panel.open_asked):
         panel.empty.button.click()
-    empty.adopt_model(model_summary(6))
+    empty.workspace.opening.set_model(model_summary(6))
     assert panel.stack.currentWidget() is panel.table
     panel.focus_search()
 
@@ -182,52 +186,52 @@ def test_that_without_a_model_the_table_says_what_to_do(qtbot, empty):
 
 def test_that_the_inspector_follows_the_selection(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 760, 620)
-    session.select([session.layers[4].name])
+    session.select([session.workspace.layers[4].name])
     turn()
     assert panel.histogram.distribution is not None
-    assert panel.histogram.distribution.key == session.layers[4].name
-    assert session.layers[4].name in panel.channels.summary
+    assert panel.histogram.distribution.key == session.workspace.layers[4].name
+    assert session.workspace.layers[4].name in panel.channels.summary
     panel.show_right("bits")
-    assert session.layers[4].name in panel.bits.summary
+    assert session.workspace.layers[4].name in panel.bits.summary
 
 
 def test_that_a_dragged_clip_line_is_one_undo_step(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 900, 640)
-    layer = session.layers[0]
+    layer = session.workspace.layers[0]
     session.select([layer.name])
     turn()
     panel.grab()
-    before = session.undo_text
+    before = session.workspace.edits.undo_text
     reach = panel.histogram.clip_range[1]
     press(panel.histogram, reach, 0.5)
     move(panel.histogram, reach * 0.75, 0.5)
     move(panel.histogram, reach * 0.5, 0.5)
     release(panel.histogram, reach * 0.5, 0.5)
-    override = session.recipe.weight_ranges[0]
+    override = session.workspace.recipe.weight_ranges[0]
     assert override.tensor == layer.name
     assert override.high == pytest.approx(reach * 0.5, rel=0.05)
     assert override.low == -override.high
-    session.undo()
+    session.workspace.edits.undo()
     turn()
-    assert session.recipe.weight_ranges == ()
-    assert session.undo_text == before
+    assert session.workspace.recipe.weight_ranges == ()
+    assert session.workspace.edits.undo_text == before
     assert panel.histogram.clip_range[1] == pytest.approx(reach)
 
 
 def test_that_a_double_click_takes_the_range_back(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 900, 640)
-    layer = session.layers[0]
+    layer = session.workspace.layers[0]
     session.select([layer.name])
-    session.set_weight_range(layer.name, -0.02, 0.02)
+    session.workspace.edits.set_weight_range(layer.name, -0.02, 0.02)
     turn()
     assert panel.histogram.reset_button.isVisible()
     double_click(panel.histogram, 0.0, 0.5)
-    assert session.recipe.weight_ranges == ()
+    assert session.workspace.recipe.weight_ranges == ()
 
 
 def test_that_activations_have_their_own_range(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 900, 640)
-    layer = session.layers[1]
+    layer = session.workspace.layers[1]
     session.select([layer.name])
     turn()
     panel.kind.button(ACTIVATIONS).click()
@@ -236,9 +240,9 @@ def test_that_activations_have_their_own_range(qtbot, session):
     assert shown_now.key == layer.inputs[0]
     assert len(shown_now.histogram.counts) == 4096
     panel.histogram.range_edited.emit(layer.inputs[0], 0.0, 2.0)
-    assert session.recipe.activation_ranges == (RangeOverride(layer.inputs[0], 0.0, 2.0),)
+    assert session.workspace.recipe.activation_ranges == (RangeOverride(layer.inputs[0], 0.0, 2.0),)
     panel.histogram.range_reset.emit(layer.inputs[0])
-    assert session.recipe.activation_ranges == ()
+    assert session.workspace.recipe.activation_ranges == ()
     panel.show_kind(WEIGHTS)
     assert panel.histogram.distribution is not None
     assert panel.histogram.distribution.kind == "weights"
@@ -246,12 +250,12 @@ def test_that_activations_have_their_own_range(qtbot, session):
 
 def test_that_a_click_on_a_bit_width_sets_the_layer(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 760, 640)
-    session.select([session.layers[0].name])
+    session.select([session.workspace.layers[0].name])
     turn()
     panel.show_right("bits")
     panel.grab()
     click(panel.bits, *panel.bits.column_centre("static-int4"))
-    assert session.recipe.scheme_for(session.layers[0]) == STATIC_INT4
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[0]) == STATIC_INT4
 
 
 def test_that_a_wide_inspector_shows_both_right_plots(qtbot, session):
@@ -268,13 +272,13 @@ def test_that_a_wide_inspector_shows_both_right_plots(qtbot, session):
 def test_that_the_inspector_says_what_is_missing(qtbot, empty):
     panel = shown(qtbot, InspectPanel(empty), 760, 640)
     assert "Open a model" in panel.histogram.summary
-    empty.adopt_model(model_summary(6))
+    empty.workspace.opening.set_model(model_summary(6))
     turn()
     assert panel.histogram.empty.button.text() == "Analyze"
     panel.show_kind(ACTIVATIONS)
     assert "Choose calibration data" in panel.histogram.summary
-    empty.adopt_model(model_summary(7))
-    empty.select([empty.layers[5].name])
+    empty.workspace.opening.set_model(model_summary(7))
+    empty.select([empty.workspace.layers[5].name])
     panel.show_right("bits")
     turn()
     assert "norm is too small" in panel.bits.summary
@@ -283,11 +287,11 @@ def test_that_the_inspector_says_what_is_missing(qtbot, empty):
 def test_that_the_button_of_an_empty_histogram_starts_the_analysis(qtbot, empty):
     from quantstudio.core.data_spec import DataSpec
 
-    empty.adopt_model(model_summary(6))
-    empty.state.calibration_data = DataSpec("train.npz")
+    empty.workspace.opening.set_model(model_summary(6))
+    empty.workspace.opening.set_data(DataSpec("train.npz"), None)
     panel = shown(qtbot, InspectPanel(empty), 760, 640)
     panel.histogram.empty.button.click()
-    assert empty.jobs
+    assert empty.workspace.jobs.rows
 
 
 # ---------------------------------------------------------------------- sensitivity
@@ -295,8 +299,8 @@ def test_that_the_button_of_an_empty_histogram_starts_the_analysis(qtbot, empty)
 
 def test_that_a_click_on_the_strip_selects_the_layer(qtbot, session):
     panel = shown(qtbot, SensitivityPanel(session), 900, 280)
-    click(panel.strip, *panel.strip.bar_centre(session.layers[9].name))
-    assert session.selection == (session.layers[9].name,)
+    click(panel.strip, *panel.strip.bar_centre(session.workspace.layers[9].name))
+    assert session.selection == (session.workspace.layers[9].name,)
 
 
 def test_that_the_precision_list_changes_the_bars(qtbot, session):
@@ -313,7 +317,9 @@ def test_that_the_precision_list_changes_the_bars(qtbot, session):
 
 def test_that_exact_results_are_tagged_measured(qtbot, session):
     panel = shown(qtbot, SensitivityPanel(session), 900, 280)
-    session.adopt_sensitivity([replace(s, method="exact") for s in session.sensitivity.values()])
+    put_sensitivity(
+        session.workspace, [replace(s, method="exact") for s in session.workspace.layer_sensitivity.values()]
+    )
     qtbot.waitUntil(lambda: panel.tag.text == "measured")
 
 
@@ -328,7 +334,7 @@ def test_that_figures_are_predicted_until_they_are_measured(qtbot, session):
     assert panel.quality_card.value.text().endswith("%")
     assert panel.latency_card.tag.text == "predicted"
     before = panel.size_card.value.text()
-    session.set_scheme([layer.name for layer in session.layers], "static-int4")
+    session.workspace.edits.set_scheme([layer.name for layer in session.workspace.layers], "static-int4")
     qtbot.waitUntil(
         lambda: panel.quality_card.delta.property("role") == "bad" or panel.size_card.value.text() != ""
     )
@@ -349,18 +355,19 @@ def test_that_measured_figures_carry_sign_tone_and_interval(qtbot, measured):
 
 def test_that_a_prediction_tells_its_interval_the_class_at_risk_and_memory(qtbot, session):
     with_classes(session, 10)
-    names = session.state.sensitivity_run.classes
-    session.state.curve = replace(session.state.curve, by_class=(0.9,) * len(names), samples=512)
-    costs = session.costs
+    names = session.workspace.sensitivity_run.classes
+    curve = replace(session.workspace.sensitivity_curve, by_class=(0.9,) * len(names), samples=512)
+    put_sensitivity(session.workspace, [], curve)
+    costs = session.workspace.costs
     rows = {
         name: replace(row, memory_bytes={one: 2 * size for one, size in row.weight_bytes.items()})
         for name, row in costs.layers.items()
     }
-    session.adopt_costs(replace(costs, layers=rows, fp32_memory_bytes=160_000_000))
+    put_costs(session.workspace, replace(costs, layers=rows, fp32_memory_bytes=160_000_000))
     panel = shown(qtbot, KeyFiguresPanel(session), 900, 90)
-    qtbot.waitUntil(lambda: session.prediction.worst_class is not None)
+    qtbot.waitUntil(lambda: session.workspace.prediction.worst_class is not None)
     turn()
-    prediction = session.prediction
+    prediction = session.workspace.prediction
     worst = prediction.worst_class
     assert worst.name in names
     assert f"class {worst.name} is most at risk" in panel.quality_card.toolTip()
@@ -375,16 +382,14 @@ def test_that_a_prediction_tells_its_interval_the_class_at_risk_and_memory(qtbot
 def test_that_a_class_with_a_number_is_said_to_be_a_class_and_one_that_loses_nothing_is_left_out(
     qtbot, measured
 ):
-    built = measured.state.built[-1]
+    built = measured.workspace.variants[-1]
     numbered = tuple(
         replace(row, label=str(place), variant=row.base - 0.021 * (place == 4))
         for place, row in enumerate(built.result.per_class)
     )
     even = tuple(replace(row, variant=row.base - 0.0004) for row in numbered)
     for per_class, shows in ((numbered, True), (even, False)):
-        measured.state.built[-1] = replace(built, result=replace(built.result, per_class=per_class))
-        measured.variants_changed.emit()
-        measured._touch_variants()
+        put_measurement(measured.workspace, built.key, replace(built.result, per_class=per_class))
         panel = shown(qtbot, KeyFiguresPanel(measured), 900, 90)
         assert panel.quality_card.more.text().endswith("class 4 −2.1") is shows
         assert ("class" in panel.quality_card.more.text()) is shows
@@ -392,14 +397,14 @@ def test_that_a_class_with_a_number_is_said_to_be_a_class_and_one_that_loses_not
 
 def test_that_layers_kept_in_float_are_not_counted_among_all(qtbot, session):
     panel = shown(qtbot, KeyFiguresPanel(session), 900, 90)
-    assert {layer.op_type for layer in session.layers if layer.quantizable} > {"Gather"}
+    assert {layer.op_type for layer in session.workspace.layers if layer.quantizable} > {"Gather"}
     # The tables of embeddings could be integers too, and are not.
     assert panel.layers_card.delta.text() == "at INT8"
 
 
 def test_that_measured_classes_and_memory_replace_the_predicted_ones(qtbot, measured):
     panel = shown(qtbot, KeyFiguresPanel(measured), 900, 90)
-    result = measured.current_variant.result
+    result = measured.workspace.current_variant.result
     worst = min(result.per_class, key=lambda row: row.variant - row.base)
     assert worst.label in panel.quality_card.more.text()
     assert panel.size_card.more.text() == f"{figures.size(result.peak_memory_bytes)} peak memory"
@@ -408,28 +413,28 @@ def test_that_measured_classes_and_memory_replace_the_predicted_ones(qtbot, meas
 
 def test_that_measured_variants_correct_the_prediction(qtbot, measured):
     panel = shown(qtbot, KeyFiguresPanel(measured), 900, 90)
-    measured.set_scheme([measured.layers[0].name], "fp32")
+    measured.workspace.edits.set_scheme([measured.workspace.layers[0].name], "fp32")
     qtbot.waitUntil(lambda: panel.quality_card.tag.text == "predicted")
     turn()
-    built = [one for one in measured.variants if one.result is not None and not one.is_base]
-    assert measured.prediction.plans == len(built)
+    built = [one for one in measured.workspace.variants if one.result is not None and not one.is_base]
+    assert measured.workspace.prediction.plans == len(built)
     assert f"corrected by {len(built)} measured variants" in panel.quality_card.toolTip()
-    points = measured.prediction_points()
+    points = measured.workspace.prediction_points()
     assert [point.name for point in points] == [one.name for one in built]
     assert all(point.low <= point.predicted <= point.high for point in points)
-    sizes = measured.prediction_points(Figure.SIZE)
+    sizes = measured.workspace.prediction_points(Figure.SIZE)
     assert [point.measured for point in sizes] == [one.result.size_bytes for one in built]
 
 
 def test_that_a_changed_recipe_never_shows_a_stale_figure_as_current(qtbot, measured):
     panel = shown(qtbot, KeyFiguresPanel(measured), 900, 70)
-    measured.state.curve = None
-    measured.state.costs = None
-    measured.set_scheme([measured.layers[0].name], "fp32")
+    forget(measured.workspace, CURVE)
+    forget(measured.workspace, COSTS)
+    measured.workspace.edits.set_scheme([measured.workspace.layers[0].name], "fp32")
     qtbot.waitUntil(lambda: panel.quality_card.tag.text == "out of date")
     assert panel.latency_card.tag.text == "out of date"
     assert panel.size_card.delta.text() == "FP32"
-    measured.undo()
+    measured.workspace.edits.undo()
     qtbot.waitUntil(lambda: panel.quality_card.tag.text == "measured")
 
 
@@ -442,9 +447,9 @@ def test_that_without_a_model_no_figure_is_invented(qtbot, empty):
 
 def test_that_a_slower_variant_says_slower(qtbot, measured):
     panel = shown(qtbot, KeyFiguresPanel(measured), 900, 70)
-    base = measured.base.result
-    slow = variant_result("INT8", "INT8.onnx", 0.93, measured.model.file_bytes // 4, 40.0)
-    measured.adopt_comparison(base, {"INT8.onnx": slow})
+    base = measured.workspace.base.result
+    slow = variant_result("INT8", "INT8.onnx", 0.93, measured.workspace.model.file_bytes // 4, 40.0)
+    put_comparison(measured.workspace, base, {"INT8.onnx": slow})
     turn()
     assert "slower" in panel.latency_card.accessibleName()
     assert panel.quality_card.delta.property("role") == "good"
@@ -455,11 +460,11 @@ def test_that_a_slower_variant_says_slower(qtbot, measured):
 
 def test_that_a_click_on_a_dot_loads_the_recipe_of_the_variant(qtbot, measured):
     panel = shown(qtbot, TradeoffPanel(measured, SearchPanel(measured)), 760, 640)
-    mixed = measured.variants[1]
+    mixed = measured.workspace.variants[1]
     dot = next(p for p in panel.plot.points if p.name == mixed.name)
     click(panel.plot, dot.cost.value, dot.quality.value)
-    assert measured.recipe == mixed.recipe
-    assert measured.undo_text == "Load INT4 mixed"
+    assert measured.workspace.recipe == mixed.recipe
+    assert measured.workspace.edits.undo_text == "Load INT4 mixed"
 
 
 def test_that_the_table_loads_a_recipe_too(qtbot, measured):
@@ -468,7 +473,7 @@ def test_that_the_table_loads_a_recipe_too(qtbot, measured):
     QTest.mouseClick(panel.table.viewport(), LEFT, NONE, rect.center())
     assert panel.load.isEnabled()
     QTest.mouseClick(panel.load, LEFT)
-    assert measured.recipe == measured.variants[2].recipe
+    assert measured.workspace.recipe == measured.workspace.variants[2].recipe
     qtbot.waitUntil(lambda: not panel.load.isEnabled())
 
 
@@ -484,7 +489,7 @@ def test_that_the_cost_axis_can_be_latency_with_its_interval(qtbot, measured):
 def test_that_an_unmeasured_recipe_is_a_hollow_prediction(qtbot, measured):
     panel = shown(qtbot, TradeoffPanel(measured, SearchPanel(measured)), 760, 640)
     assert not any(p.is_predicted for p in panel.plot.points)
-    measured.set_scheme([measured.layers[0].name], "fp32")
+    measured.workspace.edits.set_scheme([measured.workspace.layers[0].name], "fp32")
     qtbot.waitUntil(lambda: any(p.is_predicted for p in panel.plot.points))
 
 
@@ -493,7 +498,7 @@ def test_that_nothing_measured_offers_to_measure(qtbot, session):
     assert panel.plot.is_empty
     assert panel.plot.empty.button.text() == "Measure"
     panel.plot.empty.button.click()
-    assert session.jobs
+    assert session.workspace.jobs.rows
 
 
 # ---------------------------------------------------------------------- compare
@@ -528,7 +533,7 @@ def test_that_nothing_to_compare_offers_to_measure(qtbot, session):
     panel = shown(qtbot, ComparePanel(session), 1100, 700)
     assert panel.stack.currentWidget() is panel.empty
     panel.empty.button.click()
-    assert session.jobs
+    assert session.workspace.jobs.rows
 
 
 # ---------------------------------------------------------------------- every panel
@@ -570,7 +575,7 @@ def test_that_every_panel_paints_in_both_themes_narrow_and_wide(qapp, qtbot, mea
 
 def test_that_results_that_stream_in_do_not_move_a_held_line(qtbot, session):
     panel = shown(qtbot, InspectPanel(session), 900, 640)
-    layer = session.layers[0]
+    layer = session.workspace.layers[0]
     session.select([layer.name])
     turn()
     panel.grab()
@@ -582,7 +587,7 @@ def test_that_results_that_stream_in_do_not_move_a_held_line(qtbot, session):
     turn()
     assert panel.histogram.clip_range == held
     release(panel.histogram, reach * 0.6, 0.5)
-    assert len(session.recipe.weight_ranges) == 1
+    assert len(session.workspace.recipe.weight_ranges) == 1
 
 
 def test_that_a_hidden_panel_catches_up_when_it_is_shown(qtbot, measured):
@@ -596,12 +601,12 @@ def test_that_a_hidden_panel_catches_up_when_it_is_shown(qtbot, measured):
 
 
 def test_that_sensitivity_without_data_offers_to_choose_some(qtbot, session):
-    session.state.calibration_data = None
-    session.state.sensitivity = {}
+    session.workspace.opening.set_data(None, session.workspace.test_data)
+    forget(session.workspace, SENSITIVITY)
     panel = shown(qtbot, SensitivityPanel(session), 900, 260)
     button = panel.strip.empty.button
     assert button.text() == "Choose data…"
-    with qtbot.waitSignal(session.documents.data_offered) as asked:
+    with qtbot.waitSignal(session.data_offered) as asked:
         button.click()
     assert asked.args == [""]
 

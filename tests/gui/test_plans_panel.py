@@ -17,7 +17,7 @@ def editor_of(table: QTableWidget) -> QLineEdit:
 
 
 def test_that_the_rename_button_opens_the_name(qtbot, full):
-    full.session.add_plan("Second")
+    full.session.workspace.edits.add_plan("Second")
     full.show_view("plans")
     settle(full)
     full.findChild(PlansPanel).buttons["rename"].click()
@@ -25,28 +25,28 @@ def test_that_the_rename_button_opens_the_name(qtbot, full):
     editor.setText("Careful 4")
     QTest.keyClick(editor, KEY.Key_Return)
     settle(full)
-    assert [p.name for p in full.session.plans] == ["INT8", "Careful 4"]
+    assert [p.name for p in full.session.workspace.plans] == ["INT8", "Careful 4"]
     settle(full)
-    full.session.undo()
+    full.session.workspace.edits.undo()
     settle(full)
     assert full.findChild(PlansPanel).table.item(1, 0).text() == "Second"
 
 
 def test_that_figures_that_come_in_do_not_disturb_a_name_being_typed(qtbot, full):
-    full.session.add_plan("Second")
+    full.session.workspace.edits.add_plan("Second")
     full.show_view("plans")
     settle(full)
     table = full.findChild(PlansPanel).table
     full.findChild(PlansPanel).buttons["rename"].click()
     editor = editor_of(table)
     editor.setText("Half a na")
-    full.session.set_scheme([full.session.layers[0].name], "fp32")
+    full.session.workspace.edits.set_scheme([full.session.workspace.layers[0].name], "fp32")
     settle(full)
     assert editor_of(table).text() == "Half a na"
     QTest.keyClick(editor, KEY.Key_Escape)
     settle(full)
     assert table.item(1, 0).text() == "Second"
-    count = len(full.session.layers)
+    count = len(full.session.workspace.layers)
     assert table.item(1, 1).text() != table.item(0, 1).text()
     assert table.item(1, 1).text().endswith(f"of {count}")
 

@@ -35,6 +35,7 @@ from tests.gui.plot_mouse import LEFT, click, shown
 from tests.gui.sample_session import measured_session, model_summary
 from tests.gui.search_samples import BASE, SAMPLES, at_four_bits, budget_of, front, plan, result
 from tests.gui.settling import settled
+from tests.workspace.putting import put_search
 
 LAYERS = model_summary(12).layers
 
@@ -69,15 +70,17 @@ def ready(replayed_session, replay, tmp_path):
     replay.answers["search"] = answer_search
     model = tmp_path / "net.onnx"
     model.write_bytes(OUTLINE)
-    replayed_session.open_path(str(model))
+    replayed_session.workspace.documents.open_path(str(model))
     idle(replayed_session)
-    replayed_session.adopt_data(DataSpec(str(tmp_path / "train.npz")), DataSpec(str(tmp_path / "test.npz")))
+    replayed_session.workspace.opening.set_data(
+        DataSpec(str(tmp_path / "train.npz")), DataSpec(str(tmp_path / "test.npz"))
+    )
     return replayed_session
 
 
 def idle(session: Session) -> None:
-    wait_until(lambda: not session.job_queue.is_busy)
-    assert session.background.wait()
+    known = session.workspace
+    wait_until(lambda: not known.jobs.is_busy and not known.background.is_busy)
     settled(session)
 
 
@@ -86,74 +89,74 @@ def idle(session: Session) -> None:
 
 def test_that_a_search_makes_what_is_missing_and_nothing_twice(ready, replay):
     replay.submitted.clear()
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
     assert replay.tasks == ["calibrate", "sensitivity", "costs", "search", "compare"]
     params = replay.submitted[3].params
-    assert params["statistics"] == ready.state.statistics_path
+    assert params["statistics"] == ready.workspace.statistics_file.path
     assert {row["name"] for row in params["sensitivity"]["layers"]} == {layer.name for layer in LAYERS}
     assert params["costs"]["fp32_ms"] == 2.0
-    assert params["test_data"]["path"] == ready.test_data.path
+    assert params["test_data"]["path"] == ready.workspace.test_data.path
     assert params["budget"] == to_json(SearchBudget(max_drop=0.5))
     assert "int2" in replay.submitted[1].params["precisions"]
     replay.submitted.clear()
     # The canned estimates know two precisions only: that one is asked for again, the rest is there.
-    ready.search.start(SearchTerms(is_judged_on_test=False))
+    ready.workspace.searches.start(SearchTerms(is_judged_on_test=False))
     idle(ready)
     assert replay.tasks == ["sensitivity", "search", "compare"]
     assert "test_data" not in replay.submitted[1].params
 
 
 def test_that_the_chosen_plan_is_a_measured_variant_and_a_plan_of_its_own(ready):
-    before = ready.recipe
-    ready.search.start(SearchTerms())
+    before = ready.workspace.recipe
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    chosen = ready.search.chosen
+    chosen = ready.workspace.searches.chosen
     assert chosen is not None
-    assert ready.recipe == chosen.recipe
-    assert ready.active_plan == "Search 0.50 pp"
-    variant = ready.current_variant
+    assert ready.workspace.recipe == chosen.recipe
+    assert ready.workspace.active_plan == "Search 0.50 pp"
+    variant = ready.workspace.current_variant
     assert variant is not None
     assert variant.result is not None
     assert variant.plan == "Search 0.50 pp"
-    ready.undo()
-    assert ready.recipe == before
+    ready.workspace.edits.undo()
+    assert ready.workspace.recipe == before
 
 
 def test_that_editing_meanwhile_keeps_the_plan_on_the_screen(ready, replay):
-    ready.calibrate()
-    ready.search.start(SearchTerms())
+    ready.workspace.runs.calibrate()
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    ready.undo()
+    ready.workspace.edits.undo()
     replay.is_holding = True
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     wait_until(lambda: replay.submitted[-1].task.endswith(":sensitivity"))
     replay.is_holding = False
     replay.release()
     wait_until(lambda: replay.submitted[-1].task.endswith(":compare"))
     idle(ready)
-    plans = len(ready.plans)
-    ready.undo()
+    plans = len(ready.workspace.plans)
+    ready.workspace.edits.undo()
 
     def edited(params):
-        ready.set_scheme([LAYERS[0].name], "fp32")
+        ready.workspace.edits.set_scheme([LAYERS[0].name], "fp32")
         return answer_search(params)
 
     replay.answers["search"] = edited
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    assert ready.recipe.scheme_for(LAYERS[0]) == FP32
-    assert len(ready.plans) == plans - 1
-    found = next(v for v in ready.variants if v.recipe == ready.search.chosen.recipe)
+    assert ready.workspace.recipe.scheme_for(LAYERS[0]) == FP32
+    assert len(ready.workspace.plans) == plans - 1
+    found = next(v for v in ready.workspace.variants if v.recipe == ready.workspace.searches.chosen.recipe)
     assert found.plan == "Search 0.50 pp"
 
 
 def test_that_the_front_is_drawn_while_it_runs(ready, replay):
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    full = ready.search.front
+    full = ready.workspace.searches.front
     replay.is_holding = True
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     replay.is_holding = False
 
     def half(params):
@@ -161,127 +164,127 @@ def test_that_the_front_is_drawn_while_it_runs(ready, replay):
 
     replay.answers["search"] = half
     replay.release()
-    wait_until(lambda: ready.search.front != full)
-    assert len(ready.search.front.front) == 2
-    assert ready.search.chosen is None
-    assert ready.search.job is not None
-    ready.search.cancel()
+    wait_until(lambda: ready.workspace.searches.front != full)
+    assert len(ready.workspace.searches.front.front) == 2
+    assert ready.workspace.searches.chosen is None
+    assert ready.workspace.searches.job is not None
+    ready.workspace.searches.cancel()
     assert replay.cancelled
     replay.emit(replay.cancelled[-1], JobEnded(JobState.CANCELLED))
-    wait_until(lambda: ready.search.job is None)
+    wait_until(lambda: ready.workspace.searches.job is None)
 
 
 def test_that_a_search_that_waits_for_other_work_is_cancelled_with_it(ready, replay):
     replay.is_holding = True
-    ready.search.start(SearchTerms())
-    assert ready.search.job.state is JobState.QUEUED
-    ready.search.cancel()
+    ready.workspace.searches.start(SearchTerms())
+    assert ready.workspace.searches.job.state is JobState.QUEUED
+    ready.workspace.searches.cancel()
     idle(ready)
-    assert ready.search.job is None
+    assert ready.workspace.searches.job is None
     assert "search" not in replay.tasks
 
 
 def test_that_the_result_comes_back_with_the_project_and_goes_with_the_data(ready, tmp_path):
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    found = ready.search.result
+    found = ready.workspace.searches.result
     path = tmp_path / "kept.qstudio"
-    ready.documents.save_as(str(path))
-    ready.documents.save_as(str(tmp_path / "go on here.qstudio"))  # lets go of the first
+    ready.workspace.documents.save_as(str(path))
+    ready.workspace.documents.save_as(str(tmp_path / "go on here.qstudio"))  # lets go of the first
     again = Session(ReplayRunner().attach, project=Project.open(path))
-    again.attach_project(again.project)
-    assert again.search.result == found
-    drawn = again.search.front
+    again.workspace.opening.open_project(again.workspace.project)
+    assert again.workspace.searches.result == found
+    drawn = again.workspace.searches.front
     assert drawn is not None
     assert drawn.front == found.front
-    again.adopt_data(DataSpec(str(tmp_path / "other.npz")), None)
-    assert again.search.result is None
+    again.workspace.opening.set_data(DataSpec(str(tmp_path / "other.npz")), None)
+    assert again.workspace.searches.result is None
     again.close()
     third = Session(ReplayRunner().attach, project=Project.open(path))
-    third.attach_project(third.project)
-    assert third.search.result is None
+    third.workspace.opening.open_project(third.workspace.project)
+    assert third.workspace.searches.result is None
     third.close()
 
 
 def test_that_other_test_data_takes_along_what_was_judged_on_it(ready, tmp_path):
-    calibration = ready.calibration_data
-    ready.search.start(SearchTerms())
+    calibration = ready.workspace.calibration_data
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    first = ready.search.result
+    first = ready.workspace.searches.result
     assert first is not None
-    ready.adopt_data(calibration, DataSpec(str(tmp_path / "other.npz")))
-    assert not ready.search.plans
-    ready.adopt_data(calibration, None)
-    ready.search.start(SearchTerms())  # judged on the calibration data, which stays
+    ready.workspace.opening.set_data(calibration, DataSpec(str(tmp_path / "other.npz")))
+    assert not ready.workspace.searches.plans
+    ready.workspace.opening.set_data(calibration, None)
+    ready.workspace.searches.start(SearchTerms())  # judged on the calibration data, which stays
     idle(ready)
-    found = ready.search.front
+    found = ready.workspace.searches.front
     assert found is not None
-    ready.adopt_data(calibration, DataSpec(str(tmp_path / "test.npz")))
-    assert ready.search.front == found
+    ready.workspace.opening.set_data(calibration, DataSpec(str(tmp_path / "test.npz")))
+    assert ready.workspace.searches.front == found
 
 
 @pytest.mark.parametrize("is_judged_on_test", [True, False])
 def test_that_a_search_stops_when_the_data_it_is_judged_on_goes(ready, replay, is_judged_on_test):
-    ready.calibrate()
-    ready.analyze()
+    ready.workspace.runs.calibrate()
+    ready.workspace.runs.analyze()
     idle(ready)
     replay.is_holding = True
-    ready.search.start(SearchTerms(is_judged_on_test=is_judged_on_test))
+    ready.workspace.searches.start(SearchTerms(is_judged_on_test=is_judged_on_test))
     while not replay.submitted[-1].task.endswith(":search"):
         replay.release()
         QCoreApplication.processEvents()
-    ready.adopt_data(ready.calibration_data, None)
+    ready.workspace.opening.set_data(ready.workspace.calibration_data, None)
     job = replay.submitted[-1].id
     assert replay.cancelled == ([job] if is_judged_on_test else [])
     replay.is_holding = False
     replay.release()
     idle(ready)
-    assert (ready.search.result is None) == is_judged_on_test
-    assert ready.search.job is None
+    assert (ready.workspace.searches.result is None) == is_judged_on_test
+    assert ready.workspace.searches.job is None
 
 
 def test_that_a_search_that_ends_before_it_can_be_stopped_is_not_kept(ready, replay):
-    ready.calibrate()
-    ready.analyze()
+    ready.workspace.runs.calibrate()
+    ready.workspace.runs.analyze()
     idle(ready)
 
     def too_late(params):
-        ready.adopt_data(ready.calibration_data, None)
+        ready.workspace.opening.set_data(ready.workspace.calibration_data, None)
         return answer_search(params)
 
     replay.answers["search"] = too_late
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    assert ready.search.result is None
-    assert ready.search.front is None
-    outcomes = [row.outcome for row in ready.jobs if row.title == "Search"]
-    assert outcomes == ["not kept: other data was chosen meanwhile"]
+    assert ready.workspace.searches.result is None
+    assert ready.workspace.searches.front is None
+    outcomes = [row.outcome for row in ready.workspace.jobs.rows if row.title == "Search"]
+    assert outcomes == ["kept for the data it was made with: other data was chosen meanwhile"]
 
 
 def test_that_a_plan_is_loaded_in_one_step_or_as_a_plan(ready):
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    point = ready.search.front.front[0]
-    ready.search.load(point)
-    assert ready.recipe == point.recipe
-    assert ready.undo_text.startswith("Load ")
-    count = len(ready.plans)
-    ready.search.load(ready.search.chosen, as_plan=True)
-    assert len(ready.plans) == count + 1
-    assert ready.active_plan.endswith("bits, chosen")
+    point = ready.workspace.searches.front.front[0]
+    ready.workspace.searches.load(point)
+    assert ready.workspace.recipe == point.recipe
+    assert ready.workspace.edits.undo_text.startswith("Load ")
+    count = len(ready.workspace.plans)
+    ready.workspace.searches.load(ready.workspace.searches.chosen, as_plan=True)
+    assert len(ready.workspace.plans) == count + 1
+    assert ready.workspace.active_plan.endswith("bits, chosen")
 
 
 def test_that_the_project_that_is_open_can_be_opened(ready, tmp_path):
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
-    found = ready.search.result
+    found = ready.workspace.searches.result
     told: list[Notification] = []
     path = tmp_path / "kept.qstudio"
-    ready.documents.save_as(str(path))
+    ready.workspace.documents.save_as(str(path))
     ready.notified.connect(told.append)
-    ready.open_path(str(path))
+    ready.workspace.documents.open_path(str(path))
     idle(ready)
-    assert ready.search.result == found
+    assert ready.workspace.searches.result == found
     assert [notice for notice in told if notice.severity is NoticeLevel.ERROR] == []
 
 
@@ -345,7 +348,7 @@ def test_that_a_figure_is_never_rounded_below_what_can_be_had():
 def test_that_the_dial_of_another_model_stands_where_its_search_had_it(ready, panel):
     budget = SearchBudget(max_weight_bytes=123_000, average_bits=4.2)
     note = "Layers may stay float: no plan of integers alone keeps the bounds."
-    ready.adopt_search(replace(result(LAYERS, "search.onnx", budget), notes=(note,)))
+    put_search(ready.workspace, replace(result(LAYERS, "search.onnx", budget), notes=(note,)))
     ready.model_changed.emit()
     settle_panel()
     assert panel.budget.max_weight_bytes == pytest.approx(123_000, abs=1000)
@@ -355,10 +358,10 @@ def test_that_the_dial_of_another_model_stands_where_its_search_had_it(ready, pa
 
 
 def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):
-    ready.search.start(SearchTerms())
+    ready.workspace.searches.start(SearchTerms())
     idle(ready)
     row = panel.rows["max_size_bytes"]
-    assert row.bound.high * row.bound.scale == pytest.approx(ready.model.file_bytes)
+    assert row.bound.high * row.bound.scale == pytest.approx(ready.workspace.model.file_bytes)
     assert {word for _, word in row.slider.marks} == {"FP32", "INT8"}
     assert [text.text().partition(":")[0] for _, text in panel.reference_rows] == [
         "INT8 everywhere",
@@ -372,7 +375,7 @@ def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):
 
 def test_that_layers_set_by_hand_become_pins_when_asked(ready, panel):
     assert not panel.keep.isEnabled()
-    ready.set_scheme([LAYERS[0].name], "fp32")
+    ready.workspace.edits.set_scheme([LAYERS[0].name], "fp32")
     wait_until(panel.keep.isEnabled)
     assert panel.terms.pins == ()
     panel.keep.click()
@@ -390,24 +393,24 @@ def test_that_an_impossible_budget_names_the_bound_and_offers_the_nearest(ready,
     assert "average bits" in panel.verdict_text.text()
     assert panel.nearest.text().startswith("Use nearest budget: 3.0")
     assert not told  # the panel says it
-    assert len(ready.search.front.front) == 3  # and the plot shows what is possible
+    assert len(ready.workspace.searches.front.front) == 3  # and the plot shows what is possible
     replay.answers["search"] = answer_search
     panel.nearest.click()
     idle(ready)
     assert budget_of(replay.submitted[-2].params).average_bits == pytest.approx(3.0)
-    assert ready.search.obstacle is None
+    assert ready.workspace.searches.obstacle is None
     assert panel.verdict_text.text().startswith("Chosen: ")
 
 
 def test_that_it_says_what_is_missing_and_how_far_it_is(ready, replay, panel):
     asked: list[str] = []
-    data = ready.calibration_data
-    ready.adopt_data(None, None)
+    data = ready.workspace.calibration_data
+    ready.workspace.opening.set_data(None, None)
     wait_until(lambda: panel.start.text() == "Choose data…")
-    ready.documents.data_offered.connect(asked.append)
+    ready.data_offered.connect(asked.append)
     panel.start.click()
     assert asked == [""]
-    ready.adopt_data(data, None)
+    ready.workspace.opening.set_data(data, None)
     wait_until(lambda: panel.start.text() == "Search")
     assert not panel.judge.isEnabled()
     panel.rows["max_drop"].check.click()
@@ -431,7 +434,7 @@ def test_that_it_says_what_is_missing_and_how_far_it_is(ready, replay, panel):
 def tradeoff(qtbot):
     """Three measured variants and a search."""
     session = measured_session(12)
-    session.adopt_search(result(LAYERS, "search.onnx"))
+    put_search(session.workspace, result(LAYERS, "search.onnx"))
     made = shown(qtbot, TradeoffPanel(session, SearchPanel(session)), 1000, 700)
     settle_panel()
     yield made
@@ -487,9 +490,9 @@ def test_that_a_click_on_the_front_loads_the_plan(tradeoff):
     tradeoff.plot.grab()
     click(tradeoff.plot, dot.cost.value, dot.quality.value)
     session = tradeoff.beside._session
-    assert PLAN_KEY + session.recipe.digest == dot.key
-    session.undo()
-    assert PLAN_KEY + session.recipe.digest != dot.key
+    assert PLAN_KEY + session.workspace.key_of(session.workspace.recipe) == dot.key
+    session.workspace.edits.undo()
+    assert PLAN_KEY + session.workspace.recipe.digest != dot.key
 
 
 def test_that_the_keyboard_loads_a_plan_from_the_table(tradeoff):
@@ -501,10 +504,10 @@ def test_that_the_keyboard_loads_a_plan_from_the_table(tradeoff):
     assert not tradeoff.load.isEnabled()  # it is on the screen
     QTest.keyClick(tradeoff.plans, Qt.Key.Key_Up)
     QTest.mouseClick(tradeoff.load, LEFT)
-    assert session.recipe == session.search.chosen.recipe
+    assert session.workspace.recipe == session.workspace.searches.chosen.recipe
     wait_until(lambda: not tradeoff.load.isEnabled())
     QTest.mouseClick(tradeoff.load_as, LEFT)
-    assert session.plans[-1].recipe == session.search.chosen.recipe
+    assert session.workspace.plans[-1].recipe == session.workspace.searches.chosen.recipe
 
 
 def test_that_the_search_hides_where_there_is_no_room(qapp, tradeoff):
@@ -547,8 +550,8 @@ def test_that_both_themes_paint_the_front_and_the_check(qapp, tradeoff):
 
 
 def test_that_without_a_measured_variant_fp32_stands_where_the_search_saw_it(qtbot, ready):
-    ready.adopt_search(replace(result(LAYERS, "search.onnx"), base_metric=BASE))
-    ready.analyze()
+    put_search(ready.workspace, replace(result(LAYERS, "search.onnx"), base_metric=BASE))
+    ready.workspace.runs.analyze()
     idle(ready)
     panel = shown(qtbot, TradeoffPanel(ready, SearchPanel(ready)), 1000, 700)
     settle_panel()
@@ -566,7 +569,8 @@ def test_that_outputs_that_are_no_classes_are_judged_by_their_sqnr(qtbot):
         measured = replace(point.measured, **bare) if point.measured else None
         return replace(point, predicted=replace(point.predicted, **bare), measured=measured)
 
-    session.adopt_search(
+    put_search(
+        session.workspace,
         replace(
             found,
             metric_name="",
@@ -574,7 +578,7 @@ def test_that_outputs_that_are_no_classes_are_judged_by_their_sqnr(qtbot):
             chosen=without_classes(found.chosen),
             front=tuple(map(without_classes, found.front)),
             tried=tuple(map(without_classes, found.tried)),
-        )
+        ),
     )
     panel = shown(qtbot, TradeoffPanel(session, SearchPanel(session)), 1000, 700)
     settle_panel()
@@ -599,7 +603,7 @@ def test_that_the_toolbar_and_the_palette_open_the_search(full: MainWindow):
 
 
 def test_that_plans_are_named_after_their_bits():
-    from quantstudio.gui.search_run import plan_name
+    from quantstudio.workspace.runs.searches import plan_name
 
     point = plan(LAYERS, at_four_bits(LAYERS, 2), 0.1)
     assert plan_name(point) == f"{point.predicted.average_bits:.1f} bits"
@@ -608,13 +612,13 @@ def test_that_plans_are_named_after_their_bits():
 
 def test_that_plans_a_search_measured_correct_the_prediction():
     session = measured_session(12)
-    before = session.predicted(session.recipe)
+    before = session.workspace.predicted(session.workspace.recipe)
     found = result(LAYERS, "search.onnx")
-    session.adopt_search(found)
-    after = session.predicted(session.recipe)
+    put_search(session.workspace, found)
+    after = session.workspace.predicted(session.workspace.recipe)
     assert before is not None
     assert after is not None
-    known = {variant.recipe_digest for variant in session.variants if variant.result is not None}
+    known = {one.recipe.digest for one in session.workspace.variants if one.result is not None}
     tried = {one.recipe.digest for one in (*found.tried, found.chosen) if one.measured is not None}
     assert len(tried - known) > 0
     assert after.plans == before.plans + len(tried - known)

@@ -9,7 +9,7 @@ from quantstudio.core.precision import FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import LayerRule, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, SearchBudget
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text
-from quantstudio.gui.search_outlook import broken_bounds, references
+from quantstudio.workspace.search_references import broken_bounds, references
 from quantstudio.workspace.search_terms import budget_text, pins_for, relaxed, set_by_hand
 from tests.gui.sample_session import analysed_session, model_summary
 from tests.gui.search_samples import at_four_bits, plan
@@ -73,10 +73,10 @@ def test_that_a_budget_is_told_in_few_words():
 
 def test_that_single_precisions_are_predicted_and_held_against_the_budget(qtbot):
     session = analysed_session()
-    known = {one.precision: one for one in references(session, ActivationFamily.AUTO)}
+    known = {one.precision: one for one in references(session.workspace, ActivationFamily.AUTO)}
     base, eight, four = known[Precision.FP32], known[Precision.INT8], known[Precision.INT4]
-    assert session.model is not None
-    assert base.size_bytes == session.model.file_bytes
+    assert session.workspace.model is not None
+    assert base.size_bytes == session.workspace.model.file_bytes
     assert base.drop == 0.0
     assert four.weight_bytes < eight.weight_bytes < base.weight_bytes
     assert four.average_bits < eight.average_bits

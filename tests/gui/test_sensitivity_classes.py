@@ -14,13 +14,14 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from quantstudio.core.codec import from_json, to_json
+from quantstudio.core.findings import SENSITIVITY_RUN
 from quantstudio.core.results import SensitivityResult
 from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS, CLASSES, SensitivityPanel
 from quantstudio.gui.plots.sensitivity_classes import ClassSensitivityPlot, colours
 from quantstudio.gui.theme import DARK, LIGHT, Theme, apply_theme
-from quantstudio.workspace.keeper import Keeper
 from tests.gui.plot_mouse import click, place, shown
 from tests.gui.sample_session import analysed_session, with_classes
+from tests.workspace.putting import known_of, put_sensitivity_run
 
 KL = {"conv": 0.2, "fc": 0.5, "norm": 0.1}
 CLASSES_SHOWN = ("cat", "dog")
@@ -166,7 +167,7 @@ def test_that_the_panel_switches_between_bars_and_classes(qapp, qtbot, session):
     assert not panel.precision.isVisible()
     assert panel.more.isVisible()
     panel.sorted.click()
-    worst = max(session.sensitivity.values(), key=lambda row: row.kl).name
+    worst = max(session.workspace.layer_sensitivity.values(), key=lambda row: row.kl).name
     assert panel.classes.layers[0] == worst
     click(panel.classes, *panel.classes.cell_centre(worst, "Bag"))
     assert session.selection == (worst,)
@@ -187,28 +188,32 @@ def test_that_older_results_without_classes_offer_to_analyse(qtbot):
     assert panel.classes.is_empty
     assert "come with Sensitivity" in panel.classes.summary
     panel.classes.empty.button.click()
-    assert old.jobs
+    assert old.workspace.jobs.rows
     old.close()
 
 
 def test_that_classes_without_names_are_numbered(qtbot, session):
-    run = session.state.sensitivity_run
-    session.state.sensitivity_run = SensitivityResult(run.method, run.samples, 1.0, "int4", ())
+    run = session.workspace.sensitivity_run
+    session.workspace.findings.put(
+        SENSITIVITY_RUN,
+        session.workspace.subject.sensitivity_key(SENSITIVITY_RUN),
+        SensitivityResult(run.method, run.samples, 1.0, "int4", ()),
+    )
     panel = shown(qtbot, SensitivityPanel(session), 900, 320)
     panel.show_kind(CLASSES)
     assert panel.classes.classes == tuple(f"class {i}" for i in range(10))
 
 
 def test_that_an_exact_run_keeps_the_classes_and_adds_the_whole(session):
-    rows = tuple(session.sensitivity.values())[:2]
-    session.adopt_sensitivity_run(SensitivityResult("exact", 512, 1.0, "int4", rows, kl_all=0.7))
-    assert session.sensitivity_classes[0] == "T-shirt"
-    assert session.kl_of_all_layers == 0.7
-    assert session.state.sensitivity_run.method == "fisher"
+    rows = tuple(session.workspace.layer_sensitivity.values())[:2]
+    put_sensitivity_run(session.workspace, SensitivityResult("exact", 512, 1.0, "int4", rows, kl_all=0.7))
+    assert session.workspace.sensitivity_classes[0] == "T-shirt"
+    assert session.workspace.kl_of_all_layers == 0.7
+    assert session.workspace.sensitivity_run.method == "fisher"
 
 
 def test_that_a_project_of_before_opens(session):
-    stored = to_json(session.state.sensitivity_run)
+    stored = to_json(session.workspace.sensitivity_run)
     for name in ("classes", "kl_all"):
         stored.pop(name)
     found = from_json(SensitivityResult, stored)
@@ -217,18 +222,18 @@ def test_that_a_project_of_before_opens(session):
 
 def test_that_classes_and_directions_are_there_after_reopening(session):
     row = replace(
-        session.sensitivity[session.layers[0].name],
+        session.workspace.layer_sensitivity[session.workspace.layers[0].name],
         by_class=(0.25, math.nan, *[0.5] * 8),
         method="exact",
         kl_all_but=0.6,
         accumulated_sqnr_db=21.5,
     )
-    session.adopt_sensitivity_run(SensitivityResult("exact", 512, 1.0, "int4", (row,), kl_all=0.7))
-    session.save_pending()
-    found = Keeper(session.project).load()
+    put_sensitivity_run(session.workspace, SensitivityResult("exact", 512, 1.0, "int4", (row,), kl_all=0.7))
+    session.workspace.findings.flush()
+    found = known_of(session.workspace.project)
     assert found.sensitivity_run is not None
     assert (found.sensitivity_run.classes[0], found.sensitivity_run.kl_all) == ("T-shirt", 0.7)
-    kept = found.sensitivity[row.name]
+    kept = found.layer_sensitivity[row.name]
     assert (kept.by_class[0], kept.kl_all_but, kept.accumulated_sqnr_db) == (0.25, 0.6, 21.5)
     assert math.isnan(kept.by_class[1])
     assert kept.measured == ("int4", "int8", "int8-activations")

@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
 from PySide6.QtTest import QTest
 
+from quantstudio.core import findings
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.gui.features.sensitivity.sensitivity_menu import SensitivityMenu
@@ -18,6 +19,7 @@ from quantstudio.gui.widgets.check_menu import CheckMenu
 from tests.gui.conftest import find, settle
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import CURVE, analysed_session, model_summary, sensitivity
+from tests.workspace.putting import forget, put_sensitivity, put_sensitivity_run
 
 ROW = LayerSensitivity(
     "conv",
@@ -89,7 +91,9 @@ def test_that_the_most_sensitive_layers_are_measured_at_what_is_shown(qtbot, ful
     qtbot.waitUntil(lambda: panel.precision.findData("int8") >= 0)
     panel.precision.setCurrentIndex(panel.precision.findData("int8"))
     panel.precision.activated.emit(panel.precision.currentIndex())
-    ranked = sorted(full.session.sensitivity.values(), key=lambda row: -row.by_precision["int8"])
+    ranked = sorted(
+        full.session.workspace.layer_sensitivity.values(), key=lambda row: -row.by_precision["int8"]
+    )
     menu = panel.menu()
     action(menu, "all_but").setChecked(True)
     action(menu, "measure.top5").trigger()
@@ -106,7 +110,7 @@ def test_that_the_most_sensitive_layers_are_measured_at_what_is_shown(qtbot, ful
 
 
 def test_that_the_selection_and_what_is_above_the_line_can_be_measured(panel, session):
-    names = [layer.name for layer in session.layers[2:5]]
+    names = [layer.name for layer in session.workspace.layers[2:5]]
     session.select(names)
     panel.threshold.click()
     panel.threshold_bar.count.setValue(4)
@@ -118,20 +122,22 @@ def test_that_the_selection_and_what_is_above_the_line_can_be_measured(panel, se
 
 
 def test_that_what_was_measured_of_the_layer_looked_at_is_said(qtbot, panel, session):
-    row = session.sensitivity[session.layers[3].name]
+    row = session.workspace.layer_sensitivity[session.workspace.layers[3].name]
     assert not panel.reading.isVisible()
-    session.adopt_sensitivity([replace(row, method="exact", kl_all_but=0.2, accumulated_sqnr_db=22.0)])
+    put_sensitivity(
+        session.workspace, [replace(row, method="exact", kl_all_but=0.2, accumulated_sqnr_db=22.0)]
+    )
     session.select([row.name])
     qtbot.waitUntil(panel.reading.isVisible)
     assert panel.reading.text().startswith(f"{row.name}:  alone ")
     assert "accumulated 22.0" in panel.reading.text()
-    session.select([session.layers[0].name])
+    session.select([session.workspace.layers[0].name])
     assert not panel.reading.isVisible()
 
 
 def test_that_measured_bars_among_estimates_are_marked(qtbot, panel, session):
-    row = session.sensitivity[session.layers[3].name]
-    session.adopt_sensitivity([replace(row, method="exact")])
+    row = session.workspace.layer_sensitivity[session.workspace.layers[3].name]
+    put_sensitivity(session.workspace, [replace(row, method="exact")])
     qtbot.waitUntil(lambda: len(panel.strip._marks.data) == 1)
     assert panel.tag.text == "predicted"
     assert "1 of 24 layers measured" in panel.tag.accessibleDescription()
@@ -157,14 +163,18 @@ def test_that_only_unknown_precisions_are_analysed(full, runner):
 
 
 def test_that_one_measured_layer_does_not_pass_for_an_estimate_of_all(panel, session):
-    name = session.layers[0].name
-    measured = replace(session.sensitivity[name], method=EXACT, by_precision={"int2": 0.4})
-    session.adopt_sensitivity_run(
-        SensitivityResult(EXACT, 512, 1.0, "int4", (measured,), precisions=("int2",))
+    name = session.workspace.layers[0].name
+    measured = replace(session.workspace.layer_sensitivity[name], method=EXACT, by_precision={"int2": 0.4})
+    put_sensitivity_run(
+        session.workspace, SensitivityResult(EXACT, 512, 1.0, "int4", (measured,), precisions=("int2",))
     )
     assert action(panel.menu(), "analyze.int2").isEnabled()
-    rows = tuple(replace(row, by_precision={"int2": 0.5}) for row in session.sensitivity.values())
-    session.adopt_sensitivity_run(SensitivityResult("fisher", 512, 1.0, "int4", rows, precisions=("int2",)))
+    rows = tuple(
+        replace(row, by_precision={"int2": 0.5}) for row in session.workspace.layer_sensitivity.values()
+    )
+    put_sensitivity_run(
+        session.workspace, SensitivityResult("fisher", 512, 1.0, "int4", rows, precisions=("int2",))
+    )
     assert not action(panel.menu(), "analyze.int2").isEnabled()
     assert action(panel.menu(), "analyze.int3").isEnabled()
 
@@ -172,21 +182,21 @@ def test_that_one_measured_layer_does_not_pass_for_an_estimate_of_all(panel, ses
 def test_that_bars_of_another_precision_end_with_the_model_that_knows_it(qtbot, panel, session):
     panel.precision.setCurrentIndex(panel.precision.findData("int8"))
     panel.precision.activated.emit(panel.precision.currentIndex())
-    session.adopt_model(model_summary(7))
-    rows = [replace(sensitivity(one, 0), by_precision={"int2": 0.5}) for one in session.layers]
-    session.adopt_sensitivity(rows, CURVE)
+    session.workspace.opening.set_model(model_summary(7))
+    rows = [replace(sensitivity(one, 0), by_precision={"int2": 0.5}) for one in session.workspace.layers]
+    put_sensitivity(session.workspace, rows, CURVE)
     qtbot.waitUntil(lambda: panel.precision.findData("int2") >= 0)
     assert panel.precision.currentText() == "Reference"
     assert [row.kl for row in panel.strip.rows] == [row.kl for row in rows]
 
 
 def test_that_precisions_that_come_later_are_offered_and_shown(qtbot, panel, session):
-    rows = session.sensitivity.values()
+    rows = session.workspace.layer_sensitivity.values()
     found = [
         replace(row, by_precision={"int2": 0.5, "int4+int8-activations": 0.1}, error_by_precision={})
         for row in rows
     ]
-    session.adopt_sensitivity(found)
+    put_sensitivity(session.workspace, found)
     qtbot.waitUntil(lambda: panel.precision.findData("int2") >= 0)
     texts = [panel.precision.itemText(i) for i in range(panel.precision.count())]
     assert texts == [
@@ -215,7 +225,7 @@ def test_that_the_precision_list_leads_to_more_of_them(qtbot, panel, session):
     find(menu, QAction, "sensitivity.analyze.int3").trigger()
     find(menu, QAction, "sensitivity.analyze.run").trigger()
     menu.close()
-    assert session.jobs[-1].title == "Sensitivity at int3"
+    assert session.workspace.jobs.rows[-1].title == "Sensitivity at int3"
     qtbot.waitUntil(lambda: panel.findChild(CheckMenu) is None)
 
 
@@ -252,25 +262,26 @@ def test_that_the_menu_opens_below_its_button(qtbot, panel):
 
 def test_that_bars_come_after_the_first_batch_and_whiskers_shrink(qtbot, session):
     panel = shown(qtbot, SensitivityPanel(session), 900, 320)
-    row = session.sensitivity[session.layers[0].name]
-    session.state.sensitivity, session.state.curve = {}, None
-    session.adopt_sensitivity([replace(row, kl_low=row.kl * 0.2, kl_high=row.kl * 2)])
+    row = session.workspace.layer_sensitivity[session.workspace.layers[0].name]
+    forget(session.workspace, findings.SENSITIVITY)
+    forget(session.workspace, findings.CURVE)
+    put_sensitivity(session.workspace, [replace(row, kl_low=row.kl * 0.2, kl_high=row.kl * 2)])
     qtbot.waitUntil(lambda: sum(r.kl is not None for r in panel.strip.rows) == 1)
     assert panel.strip.subtitle.text().startswith("1 of ")
     wide = panel.strip.rows[0].high
-    session.adopt_sensitivity([replace(row, kl_low=row.kl * 0.9, kl_high=row.kl * 1.1)])
+    put_sensitivity(session.workspace, [replace(row, kl_low=row.kl * 0.9, kl_high=row.kl * 1.1)])
     qtbot.waitUntil(lambda: panel.strip.rows[0].high < wide)
-    session.adopt_sensitivity([row], CURVE)
+    put_sensitivity(session.workspace, [row], CURVE)
     qtbot.waitUntil(lambda: panel.strip.subtitle.text().startswith("KL of the output"))
 
 
 def test_that_arrow_keys_choose_the_bar_beside(qtbot, panel, session):
-    session.select([session.layers[4].name])
+    session.select([session.workspace.layers[4].name])
     panel.strip.view.setFocus()
     QTest.keyClick(panel.strip.view, Qt.Key.Key_Right)
-    assert session.selection == (session.layers[5].name,)
+    assert session.selection == (session.workspace.layers[5].name,)
     QTest.keyClick(panel.strip.view, Qt.Key.Key_Left)
-    assert session.selection == (session.layers[4].name,)
+    assert session.selection == (session.workspace.layers[4].name,)
 
 
 def test_that_whiskers_return_when_few_enough_bars_are_seen(qtbot, qapp):

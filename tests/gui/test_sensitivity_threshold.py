@@ -120,7 +120,7 @@ def test_that_the_threshold_shows_its_line_and_says_what_is_above(panel, session
     assert panel.strip.threshold_line.isVisible()
     bar.count.setValue(5)
     assert len(bar.above) == 5
-    unable = sum(not session.model.layer(name).schemes for name in bar.above)
+    unable = sum(not session.workspace.model.layer(name).schemes for name in bar.above)
     assert bar.words.text().startswith(
         f"5 layers above: {5 - unable} stay FP16, {unable} cannot" if unable else "5 layers above: stay FP16"
     )
@@ -161,8 +161,8 @@ def test_that_arrow_keys_move_the_line_layer_by_layer(panel):
 def test_that_bars_wear_the_colour_of_the_precision_they_will_have(panel, session):
     bar = panel.threshold_bar
     bar.count.setValue(6)
-    conv = next(n for n in bar.above if session.model.layer(n).op_type == "Conv")
-    below = next(n for n in bar.below if session.model.layer(n).op_type == "Conv")
+    conv = next(n for n in bar.above if session.workspace.model.layer(n).op_type == "Conv")
+    below = next(n for n in bar.below if session.workspace.model.layer(n).op_type == "Conv")
     assert panel.strip.colour_role(conv) == "ok"
     assert panel.strip.colour_role(below) == "fp"
     bar.rest.setCurrentIndex(bar.rest.findData("int4"))
@@ -174,25 +174,25 @@ def test_that_bars_wear_the_colour_of_the_precision_they_will_have(panel, sessio
 
 
 def test_that_apply_is_one_undo_step_with_a_name(panel, session):
-    bar, before = panel.threshold_bar, session.recipe
+    bar, before = panel.threshold_bar, session.workspace.recipe
     bar.count.setValue(7)
-    able = [n for n in bar.above if session.model.layer(n).schemes]
+    able = [n for n in bar.above if session.workspace.model.layer(n).schemes]
     bar.apply.click()
-    assert all(session.recipe.scheme_for(session.model.layer(n)) == FP16 for n in able)
-    assert session.undo_text == "Keep 7 layers above the line at FP16"
+    assert all(session.workspace.recipe.scheme_for(session.workspace.model.layer(n)) == FP16 for n in able)
+    assert session.workspace.edits.undo_text == "Keep 7 layers above the line at FP16"
     assert not bar.apply.isEnabled()
-    session.undo()
-    assert session.recipe == before
+    session.workspace.edits.undo()
+    assert session.workspace.recipe == before
     assert bar.apply.isEnabled()
 
 
 def test_that_layers_that_cannot_have_the_precision_are_said(panel, session):
     bar = panel.threshold_bar
     bar.count.setValue(24)
-    norms = sum(not layer.schemes for layer in session.layers)
+    norms = sum(not layer.schemes for layer in session.workspace.layers)
     assert f"24 layers above: {24 - norms} stay FP16, {norms} cannot" in bar.words.text()
     assert "the scale of a norm" in bar.words.accessibleDescription()
-    assert session.layers[5].name in bar.words.toolTip()
+    assert session.workspace.layers[5].name in bar.words.toolTip()
 
 
 def test_that_another_precision_keeps_the_number_above(panel):
@@ -216,7 +216,7 @@ def test_that_the_line_says_what_the_plan_would_be(qtbot, panel, session):
 
 def test_that_another_model_takes_the_line_away(qtbot, panel, session):
     assert panel.threshold_bar.is_on
-    session.adopt_model(replace(model_summary(9), digest="another", layers=renamed(9)))
+    session.workspace.opening.set_model(replace(model_summary(9), digest="another", layers=renamed(9)))
     qtbot.waitUntil(lambda: not panel.threshold_bar.is_on)
     assert not panel.threshold_bar.isVisible()
 

@@ -20,6 +20,7 @@ APPLICATION = """
     import os, signal, sys, time
     from PySide6.QtWidgets import QApplication
     from quantstudio.core.data_spec import DataSpec
+    from quantstudio.core.findings import SENSITIVITY
     from quantstudio.gui.session import Session
     from quantstudio.jobs.backends.process import ProcessBackend
     from quantstudio.project.store import Project
@@ -35,12 +36,13 @@ APPLICATION = """
             application.processEvents()
             time.sleep(0.005)
 
-    session.open_path(model)
-    wait(lambda: session.model is not None and not session.job_queue.is_busy)
-    session.adopt_data(DataSpec(data), None)
-    wait(lambda: not session.job_queue.is_busy)
-    session.exact_sensitivity([layer.name for layer in session.layers])
-    wait(lambda: len(session.project.layer_results("sensitivity", session.model.digest)) >= 5)
+    session.workspace.documents.open_path(model)
+    wait(lambda: session.workspace.model is not None and not session.workspace.jobs.is_busy)
+    session.workspace.opening.set_data(DataSpec(data), None)
+    wait(lambda: not session.workspace.jobs.is_busy)
+    session.workspace.runs.exact_sensitivity([layer.name for layer in session.workspace.layers])
+    key = session.workspace.subject.sensitivity_key(SENSITIVITY)
+    wait(lambda: len(session.workspace.project.findings.rows(SENSITIVITY, key)) >= 5)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -58,14 +60,16 @@ def test_that_finished_layers_are_there_and_the_rest_alone_is_measured(qtbot, tm
     said: list[str] = []
     session.job_signals.logged.connect(lambda line: said.append(line.text))
     try:
-        session.attach_project(session.project)
-        kept = dict(session.sensitivity)
+        session.workspace.opening.open_project(session.workspace.project)
+        kept = dict(session.workspace.layer_sensitivity)
         assert 5 <= len(kept) < LAYERS
-        assert session.calibration_data == DataSpec(str(data))
-        session.exact_sensitivity([layer.name for layer in session.layers])
-        qtbot.waitUntil(lambda: not session.job_queue.is_busy)
-        assert len(session.sensitivity) == LAYERS
-        assert {name: session.sensitivity[name].kl for name in kept} == {n: row.kl for n, row in kept.items()}
+        assert session.workspace.calibration_data == DataSpec(str(data))
+        session.workspace.runs.exact_sensitivity([layer.name for layer in session.workspace.layers])
+        qtbot.waitUntil(lambda: not session.workspace.jobs.is_busy)
+        assert len(session.workspace.layer_sensitivity) == LAYERS
+        assert {name: session.workspace.layer_sensitivity[name].kl for name in kept} == {
+            n: row.kl for n, row in kept.items()
+        }
         known = next(text for text in said if "known from before" in text)
         # "Exact sensitivity of 100 layers: 41 of 300 measurements are known from before; ..."
         count, total = (int(word) for word in known.split(": ")[1].split(" measurements")[0].split(" of "))

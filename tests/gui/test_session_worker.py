@@ -61,22 +61,22 @@ def data(tmp_path) -> DataSpec:
 
 
 def finish(qtbot, session):
-    qtbot.waitUntil(lambda: not session.job_queue.is_busy)
-    assert session.background.wait()
+    qtbot.waitUntil(lambda: not session.workspace.jobs.is_busy)
+    assert session.workspace.background.wait()
     settled(session)
 
 
 def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, model, data, tmp_path):
     session = Session(ProcessBackend, project=Project.create(tmp_path / "work.qstudio"))
     try:
-        session.open_path(str(model))
+        session.workspace.documents.open_path(str(model))
         finish(qtbot, session)
-        assert [layer.name for layer in session.layers] == ["conv1", "conv2", "head"]
-        assert set(session.weights) == {"conv1", "conv2", "head"}
-        session.adopt_data(data, None)
-        session.quantize()
+        assert [layer.name for layer in session.workspace.layers] == ["conv1", "conv2", "head"]
+        assert set(session.workspace.weights) == {"conv1", "conv2", "head"}
+        session.workspace.opening.set_data(data, None)
+        session.workspace.runs.quantize()
         finish(qtbot, session)
-        variant = session.current_variant
+        variant = session.workspace.current_variant
         assert variant is not None
         assert variant.build is not None
         assert all(layer.is_integer_kernel for layer in variant.build.layers)
@@ -86,13 +86,13 @@ def test_that_a_model_is_opened_calibrated_and_built_and_found_again(qtbot, mode
 
     again = Session(ProcessBackend, project=Project.open(tmp_path / "work.qstudio"))
     try:
-        again.attach_project(again.project)
-        again.resume()
+        again.workspace.opening.open_project(again.workspace.project)
+        again.workspace.documents.resume()
         finish(qtbot, again)
-        assert again.current_variant == variant
-        assert again.activations is not None
-        assert set(again.weights) == {"conv1", "conv2", "head"}
-        assert again.jobs == ()
+        assert again.workspace.current_variant == variant
+        assert again.workspace.activations is not None
+        assert set(again.workspace.weights) == {"conv1", "conv2", "head"}
+        assert again.workspace.jobs.rows == ()
     finally:
         again.close()
 
@@ -102,32 +102,32 @@ def test_that_a_search_draws_its_front_and_builds_what_it_chose(qtbot, model, da
     drafts: list[int] = []
 
     def note() -> None:
-        front = session.search.front
-        if front is not None and session.search.result is None:
+        front = session.workspace.searches.front
+        if front is not None and session.workspace.searches.result is None:
             drafts.append(len(front.tried))
 
-    session.search.changed.connect(note)
+    session.search_changed.connect(note)
     try:
-        session.open_path(str(model))
+        session.workspace.documents.open_path(str(model))
         finish(qtbot, session)
-        session.adopt_data(data, None)
+        session.workspace.opening.set_data(data, None)
         # Labels are drawn by lot here: nothing is known of accuracy.
-        session.search.start(SearchTerms(SearchBudget(average_bits=5.0)))
+        session.workspace.searches.start(SearchTerms(SearchBudget(average_bits=5.0)))
         finish(qtbot, session)
-        chosen = session.search.chosen
-        assert chosen is not None, session.jobs
+        chosen = session.workspace.searches.chosen
+        assert chosen is not None, session.workspace.jobs.rows
         assert chosen.measured is not None
         assert chosen.measured.average_bits <= 5.0
         assert drafts  # it was seen while it ran
-        variant = session.current_variant
+        variant = session.workspace.current_variant
         assert variant is not None
         assert variant.recipe == chosen.recipe
         assert variant.result is not None
         assert Path(variant.path).stat().st_size == variant.result.size_bytes
-        assert [row.title for row in session.jobs if row.state is not JobState.SUCCEEDED] == []
-        session.search.start(SearchTerms(SearchBudget(average_bits=1.5)))
+        assert [row.title for row in session.workspace.jobs.rows if row.state is not JobState.SUCCEEDED] == []
+        session.workspace.searches.start(SearchTerms(SearchBudget(average_bits=1.5)))
         finish(qtbot, session)
-        obstacle = session.search.obstacle
+        obstacle = session.workspace.searches.obstacle
         assert obstacle is not None
         assert obstacle.bound == "average_bits"
         assert obstacle.nearest > 1.5
@@ -147,17 +147,17 @@ def test_that_a_killed_worker_is_a_failed_job_and_the_next_one_works(qtbot, mode
     said: list[object] = []
     session.notified.connect(said.append)
     try:
-        session.open_path(str(model))
+        session.workspace.documents.open_path(str(model))
         qtbot.waitUntil(lambda: runners[0].health.pid is not None)
         pid = runners[0].health.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         finish(qtbot, session)
-        if session.jobs[0].state is JobState.FAILED:
-            assert session.model is None
+        if session.workspace.jobs.rows[0].state is JobState.FAILED:
+            assert session.workspace.model is None
             assert said
-        session.open_path(str(model))
+        session.workspace.documents.open_path(str(model))
         finish(qtbot, session)
-        assert session.model is not None
+        assert session.workspace.model is not None
     finally:
         session.close()

@@ -38,7 +38,7 @@ def stored_model():
 @pytest.fixture
 def session(qapp):
     made = Session(IdleRunner)
-    made.adopt_model(stored_model())
+    made.workspace.opening.set_model(stored_model())
     yield made
     made.close()
 
@@ -48,7 +48,7 @@ def test_that_a_stored_layer_shows_what_the_file_holds(session):
     assert model.index(0, LayerColumn.PRECISION).data() == "INT8 stored"
     assert model.index(1, LayerColumn.PRECISION).data() == "INT4 stored"
     assert model.index(2, LayerColumn.PRECISION).data() == "INT8"
-    assert [stored_role(one) for one in session.layers[:2]] == ["fp", "q"]
+    assert [stored_role(one) for one in session.workspace.layers[:2]] == ["fp", "q"]
     spoken = model.index(0, LayerColumn.PRECISION).data(Qt.ItemDataRole.AccessibleTextRole)
     assert spoken.endswith("Precision: INT8 stored")
     keys = [model.index(row, LayerColumn.PRECISION).data(SORT_ROLE) for row in (0, 1)]
@@ -66,22 +66,22 @@ def test_that_a_stored_layer_cannot_be_edited_and_says_why(session):
 
 
 def test_that_keys_and_commands_pass_over_a_stored_layer(session):
-    stored, free = session.layers[0].name, session.layers[2].name
+    stored, free = session.workspace.layers[0].name, session.workspace.layers[2].name
     told: list[Notification] = []
     session.notified.connect(told.append)
-    before = session.undo_text
-    session.set_precision([stored], Precision.FP32)
-    session.set_scheme([stored], "fp32")
-    assert session.undo_text == before
+    before = session.workspace.edits.undo_text
+    session.workspace.edits.set_precision([stored], Precision.FP32)
+    session.workspace.edits.set_scheme([stored], "fp32")
+    assert session.workspace.edits.undo_text == before
     assert REASON in " ".join(f"{one.text} {one.hint}" for one in told)
-    session.set_precision([stored, free], Precision.FP32)
-    assert session.recipe.scheme_for(session.layers[2]).label == "FP32"
+    session.workspace.edits.set_precision([stored, free], Precision.FP32)
+    assert session.workspace.recipe.scheme_for(session.workspace.layers[2]).label == "FP32"
 
 
 def test_that_the_menu_of_a_stored_layer_offers_no_precision(qtbot, session):
     panel = LayersPanel(session)
     qtbot.addWidget(panel)
-    session.select([session.layers[0].name])
+    session.select([session.workspace.layers[0].name])
     submenus = [action for action in panel.context_menu().actions() if action.menu() is not None]
     assert [action.isEnabled() for action in submenus] == [False, True]
 
@@ -119,7 +119,7 @@ def test_that_a_warning_of_the_model_is_told_when_it_opens(qapp):
     told: list[Notification] = []
     session.notified.connect(told.append)
     text = "Tensor 'w' of layer 'a' holds NaN or infinity in 3 of 9 values"
-    session.adopt_model(replace(model_summary(6), warnings=(text, "Tensor 'v' too")))
+    session.workspace.opening.set_model(replace(model_summary(6), warnings=(text, "Tensor 'v' too")))
     [notice] = [one for one in told if one.severity is NoticeLevel.WARNING]
     assert (notice.text, notice.hint) == (text, "The log has 1 more such warning")
     session.close()
@@ -128,14 +128,14 @@ def test_that_a_warning_of_the_model_is_told_when_it_opens(qapp):
 def test_that_warnings_are_told_and_logged_when_a_project_opens(qapp, tmp_path):
     path = tmp_path / "model.qsproj"
     session = Session(IdleRunner, project=Project.create(path))
-    session.adopt_model(replace(model_summary(6), warnings=("first", "second")))
+    session.workspace.opening.set_model(replace(model_summary(6), warnings=("first", "second")))
     session.close()
     session = Session(IdleRunner)
     told: list[Notification] = []
     logged: list[LogLine] = []
     session.notified.connect(told.append)
     session.job_signals.logged.connect(logged.append)
-    session.attach_project(Project.open(path))
+    session.workspace.opening.open_project(Project.open(path))
     assert "first" in [one.text for one in told]
     assert [(line.severity, line.text) for line in logged] == [(NoticeLevel.WARNING, "second")]
     session.close()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from quantstudio.core.files import file_digest
+from quantstudio.core.findings import KNOWN_DATA
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.core.precision import FP32, STATIC_INT8
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import BuildResult, BuiltLayer, Interval, VariantResult
-from quantstudio.project.results import Variant
+from quantstudio.core.variants import Variant
+from quantstudio.project.store import Project
 
 RECIPE = Recipe((LayerRule(STATIC_INT8), LayerRule(FP32, ("conv1", "conv2"))))
 BUILD = BuildResult(
@@ -39,7 +41,7 @@ MEASURED = VariantResult(
     provider="cpu",
     samples=100,
 )
-VARIANT = Variant("hash", "INT8", "Plan 1", RECIPE, "out.onnx", BUILD, None, 5.0, "statistics")
+VARIANT = Variant("hash", "INT8", "Plan 1", RECIPE, "out.onnx", BUILD, "statistics", 5.0)
 
 
 def summary_of(path: Path) -> ModelSummary:
@@ -58,3 +60,12 @@ def summary_of(path: Path) -> ModelSummary:
         weight_bytes=288,
         file_bytes=400,
     )
+
+
+def put_note(project: Project, key: str, text: str) -> None:
+    """Any small thing that a project keeps."""
+    project.findings.put(KNOWN_DATA, key, {"": text})
+
+
+def note(project: Project, key: str) -> str | None:
+    return project.findings.rows(KNOWN_DATA, key).get("")

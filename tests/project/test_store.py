@@ -14,16 +14,17 @@ import pytest
 
 from quantstudio.core.data_spec import DataSpec, Transform
 from quantstudio.core.errors import ProjectError
-from quantstudio.core.events import Message, Severity
+from quantstudio.core.findings import KNOWN_DATA, MEASUREMENT, SENSITIVITY
+from quantstudio.core.findings import VARIANT as VARIANT_KIND
 from quantstudio.core.folders import config_folder
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.results import Interval, LayerSensitivity
+from quantstudio.core.results import LayerSensitivity
 from quantstudio.project import migrations
 from quantstudio.project.migrations import APPLICATION_ID
 from quantstudio.project.references import MissingFile, ReferenceKind, content_digest
 from quantstudio.project.state import ProjectState
 from quantstudio.project.store import Project
-from tests.project.examples import BUILD, MEASURED, RECIPE, VARIANT, summary_of
+from tests.project.examples import MEASURED, RECIPE, VARIANT, note, put_note, summary_of
 
 
 @pytest.fixture
@@ -56,13 +57,10 @@ def test_that_everything_is_there_after_reopening(path: Path, tmp_path: Path) ->
         project.set_model(summary_of(model), factory="nets:make", state="weights.pt")
         project.set_data("calibration", spec, content_digest(data))
         project.edit(project.state.with_recipe(RECIPE), "Set INT8")
-        project.put_result("sensitivity", "key", {"method": "fisher"})
-        project.put_result("sensitivity", "key", {"method": "exact", "kl": float("nan")})
-        project.put_layer_result("weights", "key", "conv1", LayerSensitivity("conv1", 1, 0, 2, 30.0))
-        project.put_layer_results("weights", "key", {"conv2": {"a": 1}, "conv3": {"a": 2}})
-        project.put_variant(VARIANT)
-        project.add_message(Message(Severity.INFO, "opened"), Message(Severity.WARNING, "slow"))
-        project.put_setting("theme", {"dark": True})
+        rows = {name: LayerSensitivity(name, 1, 0, 2, 30.0) for name in ("conv1", "conv2")}
+        project.findings.put(SENSITIVITY, "key", rows)
+        project.findings.put(SENSITIVITY, "key", {"conv2": LayerSensitivity("conv2", 2, 0, 2, 30.0)})
+        project.findings.put(VARIANT_KIND, "hash", {"": VARIANT})
     with Project.open(path) as project:
         assert project.state.recipe == RECIPE
         reference = project.model
@@ -75,45 +73,23 @@ def test_that_everything_is_there_after_reopening(path: Path, tmp_path: Path) ->
         assert stored.spec == replace(spec, trusted=False)
         assert stored.digest == content_digest(data)
         assert project.data("test") is None
-        assert project.results("sensitivity") == {"key": {"method": "exact", "kl": None}}
-        assert project.result("sensitivity", "other") is None
-        layers = project.layer_results("weights", "key")
-        assert layers["conv1"]["sqnr_db"] == 30.0
-        assert layers["conv3"] == {"a": 2}
-        assert project.variants() == (VARIANT,)
-        assert [line.message.text for line in project.messages()] == ["opened", "slow"]
-        assert [line.message.severity for line in project.messages(1)] == [Severity.WARNING]
-        assert project.setting("theme") == {"dark": True}
-        assert project.setting("other", 3) == 3
+        kept = project.findings.rows(SENSITIVITY, "key")
+        assert {name: row.kl for name, row in kept.items()} == {"conv1": 1.0, "conv2": 2.0}
+        assert project.findings.rows(SENSITIVITY, "other") == {}
+        assert project.findings.all(VARIANT_KIND) == {"hash": VARIANT}
 
 
-def test_that_variants_are_measured_renamed_and_removed(path: Path) -> None:
-    with Project.create(path) as project:
-        project.put_variant(VARIANT)
-        project.put_variant(replace(VARIANT, variant="later", created=9.0))
-        project.set_variant_result("hash", MEASURED)
-        project.rename_variant("hash", "Best")
-        first = project.variants()[0]
-        assert (first.name, first.result, first.build) == ("Best", MEASURED, BUILD)
-        project.put_variant(replace(VARIANT, name="Again", created=99.0))
-        assert [v.name for v in project.variants()] == ["Again", "INT8"]
-        project.remove_variant("hash")
-        assert [v.variant for v in project.variants()] == ["later"]
-        with pytest.raises(ProjectError, match="no such variant"):
-            project.set_variant_result("hash", MEASURED)
-
-
-def test_that_results_of_a_kind_can_be_dropped(path: Path) -> None:
+def test_that_one_key_holds_many_rows_and_one_name_many_kinds(path: Path) -> None:
     with Project.create(path) as project:
         for key in ("a", "b"):
-            project.put_result("sensitivity", key, 1)
-            project.put_layer_result("sensitivity", key, "conv", 2)
-        project.drop_results("sensitivity", "a")
-        assert project.results("sensitivity") == {"b": 1}
-        assert project.layer_results("sensitivity", "a") == {}
-        project.drop_results("sensitivity")
-        assert project.results("sensitivity") == {}
-        assert project.layer_results("sensitivity", "b") == {}
+            project.findings.put(MEASUREMENT, key, {"cpu": MEASURED})
+            project.findings.put(MEASUREMENT, key, {"gpu": replace(MEASURED, provider="gpu")})
+        project.findings.put(VARIANT_KIND, "a", {"": replace(VARIANT, key="a")})
+        project.findings.put(VARIANT_KIND, "a", {"": replace(VARIANT, key="a", name="Best")})
+        assert list(project.findings.rows(MEASUREMENT, "a")) == ["cpu", "gpu"]
+        assert [one.name for one in project.findings.all(VARIANT_KIND).values()] == ["Best"]
+        project.findings.put(MEASUREMENT, "a", {"cpu": MEASURED})
+        assert list(project.findings.rows(MEASUREMENT, "a")) == ["gpu", "cpu"]  # the newest is last
 
 
 def test_that_any_thread_may_write(path: Path) -> None:
@@ -121,23 +97,23 @@ def test_that_any_thread_may_write(path: Path) -> None:
 
         def write(key: str) -> None:
             for i in range(20):
-                project.put_layer_result("k", key, f"l{i}", i)
+                project.findings.put(KNOWN_DATA, key, {f"l{i}": str(i)})
 
         threads = [threading.Thread(target=write, args=(f"{t}",)) for t in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert all(len(project.layer_results("k", f"{t}")) == 20 for t in range(4))
+        assert all(len(project.findings.rows(KNOWN_DATA, f"{t}")) == 20 for t in range(4))
 
 
 def test_that_a_name_sqlite_cannot_hold_is_refused_whole(path: Path) -> None:
     with Project.create(path) as project:
         with pytest.raises(ProjectError, match="not valid text"):
-            project.put_layer_results("k", "k", {"fine": 1, "bad\udc80": 2})
-        assert project.layer_results("k", "k") == {}
-        project.put_result("k", "k", {"path": "bad\udc80"})
-        assert project.result("k", "k") == {"path": "bad\udc80"}
+            project.findings.put(KNOWN_DATA, "k", {"fine": "1", "bad\udc80": "2"})
+        assert project.findings.rows(KNOWN_DATA, "k") == {}
+        put_note(project, "k", "bad\udc80")
+        assert note(project, "k") == "bad\udc80"
 
 
 # What is not opened.
@@ -145,23 +121,24 @@ def test_that_a_name_sqlite_cannot_hold_is_refused_whole(path: Path) -> None:
 
 def test_that_a_project_open_elsewhere_is_refused_but_can_be_looked_at(path: Path) -> None:
     with Project.create(path) as project:
-        project.put_setting("a", 1)
+        put_note(project, "a", "1")
         with pytest.raises(ProjectError, match="open in another window"):
             Project.open(path)
         with Project.open(path, read_only=True) as reader:
-            assert reader.setting("a") == 1
+            assert note(reader, "a") == "1"
             assert reader.is_read_only
             with pytest.raises(ProjectError, match="reading only"):
-                reader.put_setting("a", 2)
-        project.put_setting("a", 3)
+                put_note(reader, "a", "2")
+        put_note(project, "a", "3")
     with Project.open(path) as project:
-        assert project.setting("a") == 3
+        assert note(project, "a") == "3"
 
 
 def test_that_another_process_is_kept_out_until_it_is_killed(path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from quantstudio.project.store import Project\n"
-        "p = Project.create(Path(sys.argv[1])); p.put_setting('a', 1); print('open', flush=True)\n"
+        "from tests.project.examples import put_note\n"
+        "p = Project.create(Path(sys.argv[1])); put_note(p, 'a', '1'); print('open', flush=True)\n"
         "time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -174,7 +151,7 @@ def test_that_another_process_is_kept_out_until_it_is_killed(path: Path) -> None
             Project.open(path)
         other.kill()
     with Project.open(path) as project:
-        assert project.setting("a") == 1
+        assert note(project, "a") == "1"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +205,7 @@ def test_that_a_newer_project_is_refused_and_not_touched(path: Path) -> None:
 
 def test_that_an_older_project_is_converted_in_one_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Project.create(path) as project:
-        project.put_setting("a", 1)
+        put_note(project, "a", "1")
     old = migrations.MIGRATIONS
     new = (*old, ("CREATE TABLE note (text TEXT)", "INSERT INTO note VALUES ('from 2')"))
     monkeypatch.setattr(migrations, "MIGRATIONS", (*new, ("CREATE TABLE note (twice TEXT)",)))
@@ -238,7 +215,7 @@ def test_that_an_older_project_is_converted_in_one_step(path: Path, monkeypatch:
     with pytest.raises(ProjectError, match="older version"):
         Project.open(path, read_only=True)
     with Project.open(path) as project:
-        assert project.setting("a") == 1
+        assert note(project, "a") == "1"
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT text FROM note").fetchall() == [("from 2",)]
     assert connection.execute("PRAGMA user_version").fetchone() == (len(new),)
@@ -251,7 +228,7 @@ def test_that_an_older_project_is_converted_in_one_step(path: Path, monkeypatch:
 def test_that_a_project_with_triggers_is_refused(path: Path) -> None:
     Project.create(path).close()
     connection = sqlite3.connect(path)
-    connection.execute("CREATE TRIGGER t AFTER INSERT ON setting BEGIN DELETE FROM history; END")
+    connection.execute("CREATE TRIGGER t AFTER INSERT ON finding BEGIN DELETE FROM history; END")
     connection.commit()
     connection.close()
     with pytest.raises(ProjectError, match="holds 't'"):
@@ -289,38 +266,33 @@ def test_that_an_existing_file_is_not_created_over(path: Path) -> None:
 def test_that_what_cannot_be_read_is_left_out_and_named_and_stays_in_the_file(path: Path) -> None:
     with Project.create(path) as project:
         project.edit(project.state.with_recipe(RECIPE), "Set INT8")
-        project.put_variant(VARIANT)
-        project.put_variant(replace(VARIANT, variant="other", name="INT4"))
-        project.put_setting("a", 1)
-        project.put_setting("b", None)
+        for key, name in (("hash", "INT8"), ("other", "INT4")):
+            project.findings.put(VARIANT_KIND, key, {"": replace(VARIANT, key=key, name=name)})
+        put_note(project, "a", "1")
+        put_note(project, "b", "2")
         project.set_data("test", DataSpec("data.npz"))
-        project.put_result("costs", "k", {"old": 1})
-        project.put_result("costs", "l", Interval(1.0, 0.5, 2.0))
-        project.put_layer_results("weights", "k", {"one": 1, "two": None, "three": 3})
+        rows = {name: LayerSensitivity(name, 1, 0, 2, 30.0) for name in ("one", "two", "three")}
+        project.findings.put(SENSITIVITY, "k", rows)
     before = _values(path)
     _run(
         path,
-        "UPDATE variant SET recipe = '{\"rulez\": []}' WHERE variant = 'hash'",
-        "UPDATE setting SET value = 'oops' WHERE key = 'a'",
+        "UPDATE finding SET value = json_set(value, '$.recipe', json('{\"rulez\": []}')) WHERE key = 'hash'",
+        "UPDATE finding SET value = 'oops' WHERE key = 'a'",
         "UPDATE data SET spec = '[]'",
-        "UPDATE layer_result SET value = 'oops' WHERE layer = 'three'",
+        "UPDATE finding SET value = 'oops' WHERE row = 'three'",
         "UPDATE recipe SET recipe = '{\"rulez\": []}'",
     )
     damaged = _values(path)
     with Project.open(path) as project:
-        assert [variant.name for variant in project.variants()] == ["INT4"]
-        assert (project.setting("a", 7), project.setting("b", 7)) == (7, None)
+        assert [one.name for one in project.findings.all(VARIANT_KIND).values()] == ["INT4"]
+        assert (note(project, "a"), note(project, "b")) == (None, "2")
         assert project.data("test") is None
-        assert project.result_as(Interval, "costs", "k") is None
-        assert project.result_as(Interval, "costs", "l") == Interval(1.0, 0.5, 2.0)
-        assert project.result("costs", "k") == {"old": 1}
-        assert project.layer_results("weights", "k") == {"one": 1, "two": None}
-        assert project.layer_results_as(Interval, "weights", "k") == {}
+        assert set(project.findings.rows(SENSITIVITY, "k")) == {"one", "two"}
         assert project.state == ProjectState()
         told = project.unreadable
-        assert len(told) == 6
+        assert len(told) == 5
         assert all(text.startswith("net.qstudio: ") and "left out" in text for text in told)
-        assert any("variant 'INT8'" in text and "unknown field 'rulez'" in text for text in told)
+        assert any("result 'variant'" in text and "unknown field 'rulez'" in text for text in told)
         assert any("plan 'Plan 1'" in text for text in told)
     assert _values(path) == damaged
     assert set(before) == set(damaged)
@@ -354,14 +326,6 @@ def test_that_undo_walks_past_a_plan_that_cannot_be_read(path: Path) -> None:
         assert project.state.recipe == Recipe()
 
 
-def test_that_a_log_line_of_an_unknown_severity_is_shown(path: Path) -> None:
-    with Project.create(path) as project:
-        project.add_message(Message(Severity.WARNING, "odd"))
-    _run(path, "UPDATE log SET severity = 'dire'")
-    with Project.open(path) as project:
-        assert [line.message for line in project.messages()] == [Message(Severity.INFO, "odd")]
-
-
 def _run(path: Path, *statements: str) -> None:
     connection = sqlite3.connect(path)
     for statement in statements:
@@ -372,7 +336,7 @@ def _run(path: Path, *statements: str) -> None:
 
 def _values(path: Path) -> dict[str, list[tuple[object, ...]]]:
     connection = sqlite3.connect(path)
-    tables = ("variant", "setting", "data", "result", "layer_result", "recipe")
+    tables = ("finding", "data", "recipe")
     found = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables}
     connection.close()
     return found
@@ -382,9 +346,9 @@ def test_that_a_closed_project_says_so(path: Path) -> None:
     project = Project.create(path)
     project.close()
     with pytest.raises(ProjectError, match="closed"):
-        project.put_setting("a", 1)
+        put_note(project, "a", "1")
     with pytest.raises(ProjectError, match="closed"):
-        project.setting("a")
+        note(project, "a")
 
 
 # References.
@@ -451,52 +415,52 @@ def test_that_save_as_goes_on_in_the_new_file(path: Path, tmp_path: Path) -> Non
         project.edit(project.state.with_recipe(RECIPE), "Set INT8")
         project.save_as(target)
         assert project.path == target
-        project.put_setting("only", "in the copy")
+        put_note(project, "only", "in the copy")
         project.save_as(target)
         assert project.undo_label == "Set INT8"
         with Project.open(path) as original:
             assert original.state == project.state
-            assert original.setting("only") is None
+            assert note(original, "only") is None
     with Project.open(target) as copy:
-        assert copy.setting("only") == "in the copy"
+        assert note(copy, "only") == "in the copy"
 
 
 def test_that_save_as_replaces_a_file_with_a_journal_cleanly(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "old.qstudio"
     left = Project.create(target)
-    left.put_setting("who", "old")
+    put_note(left, "who", "old")
     # A killed process leaves its journal behind: copy it aside and put it back.
     journal = target.with_name("old.qstudio-wal")
     content = journal.read_bytes()
     left.close()
     journal.write_bytes(content)
     with Project.create(path) as project:
-        project.put_setting("who", "new")
+        put_note(project, "who", "new")
         project.save_as(target)
     with Project.open(target) as project:
-        assert project.setting("who") == "new"
+        assert note(project, "who") == "new"
 
 
 def test_that_save_as_onto_an_open_project_changes_nothing(path: Path, tmp_path: Path) -> None:
     with Project.create(path) as project, Project.create(tmp_path / "b.qstudio") as other:
-        other.put_setting("a", 1)
+        put_note(other, "a", "1")
         with pytest.raises(ProjectError, match="open in another window"):
             project.save_as(other.path)
         assert project.path == path
         with pytest.raises(ProjectError, match="cannot write"):
             project.save_as(tmp_path / "no" / "x.qstudio")
-        project.put_setting("still", "works")
-        assert other.setting("a") == 1
+        put_note(project, "still", "works")
+        assert note(other, "a") == "1"
 
 
 def test_that_a_copy_is_complete_and_the_project_stays(path: Path, tmp_path: Path) -> None:
     with Project.create(path) as project:
-        project.put_setting("a", 1)
+        put_note(project, "a", "1")
         project.save_copy(tmp_path / "copy.qstudio")
         project.save_copy(path)
         assert project.path == path
         with Project.open(tmp_path / "copy.qstudio") as copy:
-            assert copy.setting("a") == 1
+            assert note(copy, "a") == "1"
 
 
 def test_that_an_unsaved_project_is_restored_at_the_next_start() -> None:
@@ -526,19 +490,19 @@ def test_that_a_damaged_session_does_not_stop_the_start() -> None:
 
 def test_that_saving_an_unsaved_project_ends_its_session(tmp_path: Path) -> None:
     with Project.temporary() as project:
-        project.put_setting("a", 1)
+        put_note(project, "a", "1")
         project.save_as(tmp_path / "mine.qstudio")
         assert not project.is_temporary
         assert Project.sessions() == ()
         with pytest.raises(ProjectError, match="only an unsaved"):
             project.discard()
-        assert project.setting("a") == 1
+        assert note(project, "a") == "1"
 
 
 def test_that_the_journal_stays_small_in_a_long_session(path: Path) -> None:
     with Project.create(path) as project:
         for i in range(1000):
-            project.put_result("k", f"{i % 10}", "x" * 20_000)
+            put_note(project, f"{i % 10}", "x" * 20_000)
             # However slow the disk is, the merge gets its turn; the test is about what it leaves.
             for thread in threading.enumerate():
                 if thread.name == "checkpoint":

@@ -10,4 +10,4 @@ from quantstudio.jobs.rows import NoticeLevel
 def tell_export_failed(session: Session, error: object) -> None:
     """Notify the user of a failed export of a plot."""
     if isinstance(error, QuantStudioError):
-        session.notify(NoticeLevel.ERROR, error.what, error.hint, error.where)
+        session.workspace.notify(NoticeLevel.ERROR, error.what, error.hint, error.where)

@@ -7,12 +7,14 @@ from quantstudio.gui.session import Session
 
 def needs_model(session: Session) -> str:
     """It works on a model."""
-    return "" if session.model is not None else "Open a model first"
+    return "" if session.workspace.model is not None else "Open a model first"
 
 
 def needs_data(session: Session) -> str:
     """It runs data through a model."""
-    return needs_model(session) or ("" if session.calibration_data is not None else "Choose data first")
+    return needs_model(session) or (
+        "" if session.workspace.calibration_data is not None else "Choose data first"
+    )
 
 
 def needs_selection(session: Session) -> str:
@@ -22,4 +24,4 @@ def needs_selection(session: Session) -> str:
 
 def needs_variants(session: Session) -> str:
     """It compares variants."""
-    return needs_data(session) or ("" if len(session.variants) > 1 else "Quantize first")
+    return needs_data(session) or ("" if len(session.workspace.variants) > 1 else "Quantize first")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from quantstudio.core import figures
 from quantstudio.core.results import Interval, VariantResult
-from quantstudio.gui.session import Variant
+from quantstudio.core.variants import Variant
 
 METRIC_NAMES = {
     "top1": "Top-1 accuracy",

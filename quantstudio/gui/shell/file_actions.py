@@ -26,7 +26,7 @@ def file_commands(window: WindowContext) -> tuple[Command, ...]:
         Action(
             "file.new",
             "&New project",
-            lambda context: context.session.documents.new_project(),
+            lambda context: context.session.workspace.documents.new_project(),
             "file",
             110,
             "plus",
@@ -89,12 +89,12 @@ def _saving() -> tuple[Command, ...]:
 
 
 def _open(context: Context) -> None:
-    context.ask_for_file("file.open", "Open", OPEN_FILTER, context.session.open_path)
+    context.ask_for_file("file.open", "Open", OPEN_FILTER, context.session.workspace.documents.open_path)
 
 
 def _save(context: Context) -> None:
     """Ask for a file unless the project has one, in which everything is already."""
-    project = context.session.project
+    project = context.session.workspace.project
     if project.is_temporary:
         _save_as(context)
     else:
@@ -104,20 +104,22 @@ def _save(context: Context) -> None:
 
 def _save_as(context: Context) -> None:
     """Ask for a file and go on there."""
-    model = context.session.model
+    model = context.session.workspace.model
     name = f"{Path(model.source_path).stem}{SUFFIX}" if model else f"project{SUFFIX}"
     filters = f"Projects (*{SUFFIX})"
-    context.ask_for_target("file.save_as", "Save project", name, filters, context.session.documents.save_as)
+    context.ask_for_target(
+        "file.save_as", "Save project", name, filters, context.session.workspace.documents.save_as
+    )
 
 
 def _locate(context: Context) -> None:
     """Ask where the first missing file is now."""
-    missing = context.session.project.missing()
+    missing = context.session.workspace.project.missing()
     if not missing:
         context.tell("info", "Nothing is missing")
         return
     gone = missing[0]
-    found = partial(context.session.documents.locate, ReferenceKind(gone.kind))
+    found = partial(context.session.workspace.documents.locate, ReferenceKind(gone.kind))
     context.ask_for_file("file.locate", f"Where is {Path(gone.path).name}?", "All files (*)", found)
 
 
@@ -125,7 +127,7 @@ def _recent(context: Context, settings: Settings) -> list[Choice]:
     files = [
         Choice(
             Path(path).name,
-            partial(context.session.open_path, path),
+            partial(context.session.workspace.documents.open_path, path),
             words=f"Open {Path(path).name}",
             tip=path,
         )
@@ -139,7 +141,7 @@ def _samples(context: Context) -> list[Choice]:
     return [
         Choice(
             name.replace("_", " ").capitalize(),
-            partial(context.session.open_sample, name),
+            partial(context.session.workspace.documents.open_sample, name),
             words=f"Open sample {name}",
         )
         for name in sample_names()

@@ -99,7 +99,7 @@ class MainWindow(QMainWindow):
 
         Importing what they draw with takes a third of a second: another thread does it.
         """
-        self.session.background.run(_import_plots, self._on_plots_imported, self._on_plots_imported)
+        self.session.workspace.background.run(_import_plots, self._on_plots_imported, self._on_plots_imported)
 
     def _on_plots_imported(self, _nothing: object) -> None:
         self.views.build_next()
@@ -121,29 +121,29 @@ class MainWindow(QMainWindow):
         session.model_changed.connect(self._refresh_title)
         session.project_changed.connect(self._refresh_title)
         session.project_changed.connect(self._remember_project)
-        session.documents.opened.connect(self.settings.add_recent)
+        session.opened.connect(self.settings.add_recent)
         self.settings.changed.connect(self._on_setting_changed)
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._follow_theme)
         theme_hub().theme_changed.connect(self._retheme)
         self.views.all_built.connect(self.plots_shown)
-        session.workflow.options = self.settings.engine
+        session.workspace.options = self.settings.engine
 
     # Keeping up.
 
     def _refresh_title(self) -> None:
-        model, project = self.session.model, self.session.project
+        model, project = self.session.workspace.model, self.session.workspace.project
         name = "" if project.is_temporary else project.path.stem
         parts = [name, Path(model.source_path).name if model else "", "QuantStudio"]
         self.setWindowTitle(" — ".join(part for part in parts if part))
 
     def _remember_project(self) -> None:
-        project = self.session.project
+        project = self.session.workspace.project
         self.settings.last_project = "" if project.is_temporary else str(project.path.resolve())
 
     def _on_notified(self, notice: Notification) -> None:
         text = f"{Path(notice.where).name}: {notice.text}" if notice.where else notice.text
         self.context.tell(notice.severity.value, text, notice.hint)
-        self.session.job_queue.logged.emit(
+        self.session.workspace.jobs.logged.emit(
             LogLine(time.time(), notice.severity, f"{text} {notice.hint}".strip())
         )
 
@@ -151,7 +151,7 @@ class MainWindow(QMainWindow):
         if key == "theme":
             self._follow_theme()
         elif key in ENGINE_KEYS:
-            self.session.workflow.options = self.settings.engine
+            self.session.workspace.options = self.settings.engine
 
     def _follow_theme(self) -> None:
         theme = resolve_choice(self.settings.theme, QGuiApplication.styleHints().colorScheme())
@@ -185,7 +185,7 @@ class MainWindow(QMainWindow):
     def dropEvent(self, event: QDropEvent) -> None:
         """Open what was dropped."""
         urls = event.mimeData().urls()
-        self.session.documents.open_paths([url.toLocalFile() for url in urls if url.isLocalFile()])
+        self.session.workspace.documents.open_paths([url.toLocalFile() for url in urls if url.isLocalFile()])
         event.acceptProposedAction()
 
     def closeEvent(self, event: QCloseEvent) -> None:

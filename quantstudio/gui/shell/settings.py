@@ -9,7 +9,7 @@ from PySide6.QtCore import QByteArray, QObject, QSettings, Signal
 
 from quantstudio.core.folders import config_folder
 from quantstudio.gui.theme import ThemeChoice
-from quantstudio.workspace.runs.job_specs import EngineOptions
+from quantstudio.workspace.values import EngineOptions
 
 RECENT_KEPT = 10
 LAYOUT_VERSION = 1

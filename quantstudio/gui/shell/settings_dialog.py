@@ -29,7 +29,7 @@ from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import ThemeChoice
 from quantstudio.gui.widgets.dialog import Dialog
-from quantstudio.workspace.runs.job_specs import EngineOptions
+from quantstudio.workspace.values import EngineOptions
 
 MAX_THREADS = 256
 MAX_BATCH = 1024

@@ -49,7 +49,7 @@ class StatusLine(QObject):
         self.stop.setToolTip("Stop the running job; finished layers are kept")
         self.stop.setAutoRaise(True)
         self.stop.setIconSize(QSize(14, 14))
-        self.stop.clicked.connect(lambda: session.cancel())
+        self.stop.clicked.connect(lambda: session.workspace.jobs.cancel())
         bar.addWidget(self.engine, 1)
         for widget in (self.job, self.progress, self.pause, self.stop):
             bar.addPermanentWidget(widget)
@@ -61,12 +61,12 @@ class StatusLine(QObject):
         self._refresh()
 
     def _refresh(self) -> None:
-        row = self._session.job_queue.running
+        row = self._session.workspace.jobs.running
         for widget in (self.progress, self.pause, self.stop):
             widget.setVisible(row is not None)
-        self.job.setVisible(bool(self._session.jobs))
+        self.job.setVisible(bool(self._session.workspace.jobs.rows))
         if row is None:
-            last = self._session.jobs[-1] if self._session.jobs else None
+            last = self._session.workspace.jobs.rows[-1] if self._session.workspace.jobs.rows else None
             self.job.setText("Jobs" if last is None else _ended(last))
         else:
             self.job.setText(progress_text(row))
@@ -85,16 +85,20 @@ class StatusLine(QObject):
         state = "Engine ready" if row is None else "Engine working"
         if row is not None and row.state is JobState.PAUSED:
             state = "Engine paused"
-        model = self._session.model
+        model = self._session.workspace.model
         if model is None:
             return state
         layers = counted(len(model.layers), "layer")
         return f"{state}  ·  {layers}, {count(model.parameters)} parameters, {size(model.file_bytes)}"
 
     def _pause_or_resume(self) -> None:
-        row = self._session.job_queue.running
+        row = self._session.workspace.jobs.running
         if row is not None:
-            act = self._session.resume_job if row.state is JobState.PAUSED else self._session.pause_job
+            act = (
+                self._session.workspace.jobs.resume
+                if row.state is JobState.PAUSED
+                else self._session.workspace.jobs.pause
+            )
             act(row.job_id)
 
     def _retheme(self) -> None:

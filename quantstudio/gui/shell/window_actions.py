@@ -32,24 +32,24 @@ def _edit(window: WindowContext) -> tuple[Command, ...]:
         Action(
             "edit.undo",
             "&Undo",
-            lambda context: context.session.undo(),
+            lambda context: context.session.workspace.edits.undo(),
             "edit",
             110,
             "undo",
             "Ctrl+Z",
             why_not=_needs_undo,
-            text_now=lambda session: f"&Undo {session.undo_text}".rstrip(),
+            text_now=lambda session: f"&Undo {session.workspace.edits.undo_text}".rstrip(),
         ),
         Action(
             "edit.redo",
             "&Redo",
-            lambda context: context.session.redo(),
+            lambda context: context.session.workspace.edits.redo(),
             "edit",
             120,
             "redo",
             "Ctrl+Shift+Z | Ctrl+Y",
             why_not=_needs_redo,
-            text_now=lambda session: f"&Redo {session.redo_text}".rstrip(),
+            text_now=lambda session: f"&Redo {session.workspace.edits.redo_text}".rstrip(),
         ),
         Action(
             "edit.settings",
@@ -131,16 +131,16 @@ def _help(window: WindowContext, widget_keys: KeyRows) -> tuple[Command, ...]:
 
 
 def _needs_undo(session: Session) -> str:
-    return "" if session.can_undo else "Nothing to undo"
+    return "" if session.workspace.edits.can_undo else "Nothing to undo"
 
 
 def _needs_redo(session: Session) -> str:
-    return "" if session.can_redo else "Nothing to redo"
+    return "" if session.workspace.edits.can_redo else "Nothing to redo"
 
 
 def _edit_settings(window: WindowContext) -> None:
     dialog = SettingsDialog(window.settings, window.actions, window.window)
-    window.session.workflow.devices(dialog.offer_devices)
+    window.session.workspace.runs.devices(dialog.offer_devices)
     dialog.open()
 
 

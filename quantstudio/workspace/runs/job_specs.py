@@ -1,9 +1,8 @@
-"""Job specs for the engine's tasks, made from what the session knows. Nothing here runs anything."""
+"""Job specs for the engine's tasks, which are named by text. Nothing here runs anything."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,9 @@ from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.jobs.spec import JobSpec, new_job
 from quantstudio.workspace.search_terms import SearchTerms
+from quantstudio.workspace.values import EngineOptions
 
 TASKS = "quantstudio.engine.tasks."
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """Where and how the engine computes.
-
-    Attributes:
-        threads: Threads of the runtime when measuring; 0 leaves the choice to the engine.
-        provider: Execution provider of ONNX Runtime for measuring.
-        device: torch device of the sensitivity estimate.
-        batch: Batch size of the latency runs.
-    """
-
-    threads: int = 0
-    provider: str = "cpu"
-    device: str = "cpu"
-    batch: int = 1
 
 
 def devices_job() -> JobSpec:

@@ -14,7 +14,7 @@ def commands() -> tuple[Command, ...]:
         Action(
             "run.measure",
             "&Measure",
-            lambda context: context.session.measure(),
+            lambda context: context.session.workspace.runs.measure(),
             "run",
             410,
             "measure",
@@ -26,7 +26,7 @@ def commands() -> tuple[Command, ...]:
         Action(
             "run.measure_every",
             "Measure every &variant",
-            lambda context: context.session.measure_every(),
+            lambda context: context.session.workspace.runs.measure_every(),
             "run",
             420,
             "compare",

@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.variant_facts import size_of
 from quantstudio.gui.features.compare.compare_table import CompareTableModel
@@ -27,7 +28,7 @@ from quantstudio.gui.features.compare.flip_table import SORT_ROLE, FlipTableMode
 from quantstudio.gui.plots.class_accuracy import ClassAccuracyPlot
 from quantstudio.gui.plots.latency import LatencyPlot
 from quantstudio.gui.plots.size_bars import SizeBarsPlot
-from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.caution import Caution
@@ -210,29 +211,29 @@ class ComparePanel(QWidget):
         self.variant.activated.connect(self._on_variant_chosen)
         theme_hub().theme_changed.connect(self._on_theme_changed)
         self._on_theme_changed(None)
-        self.again.clicked.connect(session.measure_every)
-        self.empty.asked.connect(session.measure)
+        self.again.clicked.connect(session.workspace.runs.measure_every)
+        self.empty.asked.connect(session.workspace.runs.measure)
         self.caution.asked.connect(self.data_asked)
         for plot in (self.classes, self.latency, self.sizes):
             plot.export_failed.connect(self._on_export_failed)
-            plot.action_asked.connect(session.measure)
+            plot.action_asked.connect(session.workspace.runs.measure)
 
     # ------------------------------------------------------------------ content
 
     @property
     def shown(self) -> tuple[Variant, ...]:
         """Measured variants that are not hidden: the base, the recipe as it is, then the newest."""
-        seen = [v for v in reversed(self._measured()) if v.variant_hash not in self._hidden]
+        seen = [v for v in reversed(self._measured()) if v.key not in self._hidden]
         return tuple(sorted(seen, key=lambda v: (not v.is_base, not v.is_current)))
 
     def _measured(self) -> tuple[Variant, ...]:
-        return tuple(v for v in self._session.variants if v.result is not None)
+        return tuple(v for v in self._session.workspace.variants if v.result is not None)
 
     def _on_variants_changed(self) -> None:
         measured = self._measured()
         self._fill_menu(measured)
         has_any = len(measured) > 0
-        is_flattering = has_any and self._session.is_measured_on_calibration
+        is_flattering = has_any and self._session.workspace.is_measured_on_calibration
         what = "Accuracy" if any(v.result.metrics for v in measured if v.result is not None) else "Agreement"
         self.caution.set_wordings(
             f"{what} {ON_CALIBRATION}, which biases it upwards", f"{what} {ON_CALIBRATION}"
@@ -251,9 +252,9 @@ class ComparePanel(QWidget):
         self._show_variant()
 
     def _show_empty(self) -> None:
-        if self._session.model is None:
+        if self._session.workspace.model is None:
             self.empty.set_message("Open a model, build a variant and measure it to compare the two.")
-        elif self._session.test_data is None and self._session.calibration_data is None:
+        elif self._session.workspace.test_data is None and self._session.workspace.calibration_data is None:
             self.empty.set_message("Choose data to measure on, then measure this recipe against FP32.")
         else:
             self.empty.set_message(
@@ -262,41 +263,41 @@ class ComparePanel(QWidget):
             )
 
     def _fill_menu(self, measured: tuple[Variant, ...]) -> None:
-        if any(v.variant_hash not in self._known for v in measured):
-            seen = [v.variant_hash for v in measured if not v.is_base and v.variant_hash not in self._hidden]
+        if any(v.key not in self._known for v in measured):
+            seen = [v.key for v in measured if not v.is_base and v.key not in self._hidden]
             self._hidden.update(seen[: max(0, len(seen) - SHOWN_AT_FIRST + 1)])
-            self._known.update(v.variant_hash for v in measured)
+            self._known.update(v.key for v in measured)
         self.menu.clear()
         for variant in measured:
             if variant.is_base:
                 continue
             action = self.menu.addAction(variant.name)
             action.setCheckable(True)
-            action.setChecked(variant.variant_hash not in self._hidden)
-            action.setData(variant.variant_hash)
+            action.setChecked(variant.key not in self._hidden)
+            action.setData(variant.key)
 
     def _fill_variants(self, measured: tuple[Variant, ...]) -> None:
         chosen = self.variant.currentData()
         others = [v for v in measured if not v.is_base]
         self.variant.clear()
         for variant in others:
-            self.variant.addItem(variant.name, variant.variant_hash)
-        current = self._session.current_variant
+            self.variant.addItem(variant.name, variant.key)
+        current = self._session.workspace.current_variant
         if self.variant.findData(chosen) < 0 and others:
             is_measured = current is not None and current.result is not None
-            chosen = current.variant_hash if current is not None and is_measured else others[-1].variant_hash
+            chosen = current.key if current is not None and is_measured else others[-1].key
         self.variant.setCurrentIndex(self.variant.findData(chosen))
         self.variant.setVisible(len(others) > 1)
 
     def _focus(self) -> Variant | None:
         key = self.variant.currentData()
-        return next((v for v in self._measured() if v.variant_hash == key), None)
+        return next((v for v in self._measured() if v.key == key), None)
 
     def _show_variant(self) -> None:
         variant = self._focus()
         result = variant.result if variant is not None else None
         if variant is not None and result is not None and result.per_class:
-            where = ON_CALIBRATION if self._session.is_measured_on_calibration else ""
+            where = ON_CALIBRATION if self._session.workspace.is_measured_on_calibration else ""
             self.classes.show_classes(result.per_class, variant.name, where)
         elif result is not None:
             self.classes.subtitle.setText("")
@@ -333,7 +334,7 @@ class ComparePanel(QWidget):
             self.latency.show_empty("Measure a variant to see its latency.")
 
     def _show_sizes(self) -> None:
-        model = self._session.model
+        model = self._session.workspace.model
         shown = list(self.shown)
         if model is None or len(shown) < 2:
             self.sizes.show_empty("Build a variant to see its size beside FP32.")

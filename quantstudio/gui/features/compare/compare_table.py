@@ -14,8 +14,8 @@ from typing_extensions import override
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.results import VariantResult
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import METRIC_NAMES, metric_text
-from quantstudio.gui.session import Variant
 from quantstudio.gui.theme import current_theme, ui_font
 from quantstudio.gui.widgets.row_table import side_of
 from quantstudio.workspace.names import BETWEEN

@@ -26,7 +26,7 @@ def commands() -> tuple[Command, ...]:
         Action(
             "run.calibrate",
             "&Calibrate",
-            lambda context: context.session.calibrate(),
+            lambda context: context.session.workspace.runs.calibrate(),
             "run",
             210,
             "calibrate",
@@ -46,7 +46,7 @@ def choose_data(context: Context, offered: str = "", offered_test: str = "") -> 
 def ask_for_trust(context: Context, request: TrustRequest) -> None:
     """Open the question whether to run a file."""
     dialog = TrustDialog(request, context.window)
-    dialog.trusted.connect(context.session.documents.trust)
+    dialog.trusted.connect(context.session.workspace.documents.trust)
     dialog.open()
 
 

@@ -168,7 +168,7 @@ class DataDialog(Dialog):
             parent,
         )
         self._session = session
-        calibration, test = session.calibration_data, session.test_data
+        calibration, test = session.workspace.calibration_data, session.workspace.test_data
         transform = calibration.transform if calibration is not None else Transform()
         if offered and (calibration is None or offered_test):
             calibration = DataSpec(offered, transform)
@@ -185,7 +185,7 @@ class DataDialog(Dialog):
         session.job_signals.failed.connect(self._on_failed)
         session.job_signals.idle.connect(self._on_idle)
         session.data_changed.connect(self._on_data_changed)
-        session.documents.data_refused.connect(self._on_refused)
+        session.data_refused.connect(self._on_refused)
         self.setMinimumWidth(640)
         self._refresh()
 
@@ -233,7 +233,7 @@ class DataDialog(Dialog):
         for title, fields in (("Calibration", self.calibration), ("Test", self.test)):
             spec = fields.spec
             if spec is not None:
-                self._checks[self._session.check_data(spec, _Found(self, title).show)] = title
+                self._checks[self._session.workspace.runs.check_data(spec, _Found(self, title).show)] = title
 
     def show_found(self, line: str) -> None:
         """Add a line on what a data set holds."""
@@ -255,12 +255,12 @@ class DataDialog(Dialog):
         calibration, test = self.calibration.spec, self.test.spec
         if self.calibration.runs_code or self.test.runs_code:
             self.accept()  # the question whether to run it comes in its own dialog
-            self._session.choose_data(calibration, test)
+            self._session.workspace.documents.choose_data(calibration, test)
             return
         self._is_using = True
         self._say(_waiting_for(self._session))
         self._refresh()
-        self._session.choose_data(calibration, test)
+        self._session.workspace.documents.choose_data(calibration, test)
 
     def _on_data_changed(self) -> None:
         if self._is_using:
@@ -272,7 +272,7 @@ class DataDialog(Dialog):
 
     def _on_idle(self) -> None:
         # The check was stopped from the jobs panel.
-        if self._is_using:
+        if self._is_using and not self._session.workspace.documents.is_reading_data:
             self._stop_using("Stopped. Nothing was changed.")
 
     def _stop_using(self, text: str) -> None:
@@ -284,7 +284,7 @@ class DataDialog(Dialog):
     def done(self, result: int) -> None:
         if self._is_using:
             self._is_using = False
-            self._session.documents.drop_choice()
+            self._session.workspace.documents.drop_choice()
         super().done(result)
 
 
@@ -312,7 +312,7 @@ class _Found:
 
 
 def _waiting_for(session: Session) -> str:
-    running = session.job_queue.running
+    running = session.workspace.jobs.running
     if running is None:
         return "Opening the data…"
     return f"Waits for “{running.title}” to end. Stop it to go on now."

@@ -10,7 +10,7 @@ from quantstudio.gui.features.data.actions import ask_for_trust, choose_data, co
 
 
 def _listen(context: Context) -> None:
-    documents = context.session.documents
+    documents = context.session.workspace.documents
     documents.trust_requested.connect(partial(ask_for_trust, context))
     documents.data_offered.connect(partial(choose_data, context))
     documents.pair_offered.connect(partial(choose_data, context))

@@ -47,13 +47,13 @@ def commands() -> tuple[Command, ...]:
 
 
 def _import_recipe(context: Context) -> None:
-    read = context.session.documents.import_recipe
+    read = context.session.workspace.documents.import_recipe
     context.ask_for_file("file.import_recipe", "Import recipe", RECIPES, read)
 
 
 def _export_recipe(context: Context) -> None:
     name = f"{_stem(context.session)}.recipe.json"
-    write = context.session.export_recipe
+    write = context.session.workspace.documents.export_recipe
     context.ask_for_target("file.export_recipe", "Export recipe", name, RECIPES, write)
 
 
@@ -65,9 +65,9 @@ def _export(context: Context) -> None:
 
 def _report(context: Context) -> None:
     name = f"{_stem(context.session)}.report.html"
-    write = context.session.write_report
+    write = context.session.workspace.documents.write_report
     context.ask_for_target("file.report", "Write report", name, "HTML (*.html)", write)
 
 
 def _stem(session: Session) -> str:
-    return Path(session.model.source_path).stem if session.model else "model"
+    return Path(session.workspace.model.source_path).stem if session.workspace.model else "model"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from PySide6.QtGui import QFontDatabase, QGuiApplication
@@ -19,84 +18,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from quantstudio.core.data_spec import DataSpec
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.dialog import Dialog, caption
-
-
-def command_line(session: Session, output: str) -> str:
-    """The shell commands that give the same file."""
-    output = output or "OUT.onnx"
-    recipe = str(Path(output).with_suffix(".recipe.json"))
-    state, data = session.state, session.calibration_data
-    parts = ["quantstudio", "quantize", state.state_path or _model_path(session)]
-    if data is not None:
-        parts += ["--data", data.path, "--samples", str(session.recipe.calibration.samples)]
-        if data.transform.text:
-            parts += ["--transform", data.transform.text]
-    if state.factory:
-        parts += ["--factory", state.factory]
-    if state.trusted or (data is not None and data.trusted):
-        parts += ["--trust"]
-    parts += ["--recipe", recipe, "-o", output]
-    again = shlex.join(["quantstudio", "run", recipe])
-    if data is not None and data.samples:
-        # Only the recipe can say that no more than the first samples count.
-        return f"# Export the recipe too: it makes the same file again.\n{again}\n"
-    return f"{shlex.join(parts)}\n\n# or, from the recipe alone, checked byte for byte:\n{again}\n"
-
-
-def python_code(session: Session, output: str) -> str:
-    """The same work in Python."""
-    output = output or "OUT.onnx"
-    recipe = str(Path(output).with_suffix(".recipe.json"))
-    state, data = session.state, session.calibration_data
-    opened = f"path={_model_path(session)!r}"
-    if state.trusted:
-        opened += ", trust=True"
-    if state.factory:
-        opened = f"path={state.factory!r}, trust=True, state={state.state_path!r}"
-    lines = [
-        "from pathlib import Path",
-        "",
-        "from quantstudio.core.codec import to_json",
-        "from quantstudio.engine.tasks.models import open_model",
-        "from quantstudio.engine.tasks.quantize import quantize",
-        "from quantstudio.project.recipe_file import read_recipe_file",
-        "",
-        f"recipe = read_recipe_file(Path({recipe!r})).recipe",
-        f"model = open_model({opened})",
-    ]
-    if data is not None:
-        lines += [
-            f"data = DataSpec({data.path!r}, parse_transform({data.transform.text!r}){_limits(data)})",
-            "statistics = calibrate(",
-            "    graph_path=model.graph_path, data=to_json(data), samples=recipe.calibration.samples",
-            ")",
-        ]
-    statistics = "statistics=statistics.path, " if data is not None else ""
-    lines += [
-        "result = quantize(",
-        f"    graph_path=model.graph_path, {statistics}recipe=to_json(recipe),",
-        f"    output={output!r},",
-        ")",
-        "print(result.build.size_bytes, result.build.digest)",
-    ]
-    if data is not None:
-        lines[3:3] = [
-            "from quantstudio.core.data_spec import DataSpec, parse_transform",
-            "from quantstudio.engine.tasks.calibration import calibrate",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _model_path(session: Session) -> str:
-    return session.model.source_path if session.model else "MODEL"
-
-
-def _limits(data: DataSpec) -> str:
-    text = f", samples={data.samples}" if data.samples else ""
-    return f"{text}, trusted=True" if data.trusted else text
+from quantstudio.workspace.script import command_line, python_code
 
 
 class ExportDialog(Dialog):
@@ -134,7 +58,7 @@ class ExportDialog(Dialog):
         self.tabs.addTab(self._with_copy(self.python, "python"), "Python")
         self.body.addWidget(self.tabs, 1)
         self.add_cancel()
-        built = session.current_variant is not None
+        built = session.workspace.current_variant is not None
         self.write = self.add_button(
             "write",
             "Export" if built else "Quantize and export",
@@ -180,8 +104,8 @@ class ExportDialog(Dialog):
         )
         if path and not Path(path).name:
             path = ""
-        self.command.setPlainText(command_line(self._session, path))
-        self.python.setPlainText(python_code(self._session, path))
+        self.command.setPlainText(command_line(self._session.workspace, path))
+        self.python.setPlainText(python_code(self._session.workspace, path))
 
     def _on_browse(self) -> None:
         dialog = QFileDialog(self, "Export", self.path.text(), "ONNX (*.onnx)")
@@ -192,5 +116,7 @@ class ExportDialog(Dialog):
         dialog.open()
 
     def _on_write(self) -> None:
-        self._session.documents.export(self.path.text().strip(), with_recipe=self.with_recipe.isChecked())
+        self._session.workspace.documents.export(
+            self.path.text().strip(), with_recipe=self.with_recipe.isChecked()
+        )
         self.accept()

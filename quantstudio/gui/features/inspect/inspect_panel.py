@@ -116,7 +116,7 @@ class InspectPanel(QWidget):
         self.histogram.range_edited.connect(self._on_range_edited)
         self.histogram.range_reset.connect(self._on_range_reset)
         self.histogram.action_asked.connect(self._on_action_asked)
-        self.channels.action_asked.connect(session.analyze)
+        self.channels.action_asked.connect(session.workspace.runs.analyze)
         self.bits.scheme_chosen.connect(self._on_scheme_chosen)
         for plot in (self.histogram, self.channels, self.bits):
             plot.export_failed.connect(self._on_export_failed)
@@ -159,11 +159,11 @@ class InspectPanel(QWidget):
     # ------------------------------------------------------------------ content
 
     def _without_layer(self) -> str:
-        has_model = self._session.model is not None
+        has_model = self._session.workspace.model is not None
         return "Choose a layer in the table." if has_model else "Open a model to look into its layers."
 
     def _layer(self) -> LayerInfo | None:
-        name, model = self._session.current_layer, self._session.model
+        name, model = self._session.current_layer, self._session.workspace.model
         return model.layer(name) if model is not None and name is not None else None
 
     def _on_values_changed(self) -> None:
@@ -172,7 +172,11 @@ class InspectPanel(QWidget):
         self._show_histogram(layer)
 
     def _show_tensors(self, layer: LayerInfo | None) -> None:
-        known = self._session.activations.tensors if self._session.activations is not None else {}
+        known = (
+            self._session.workspace.activations.tensors
+            if self._session.workspace.activations is not None
+            else {}
+        )
         wanted = [t for t in (*layer.inputs, *layer.outputs) if t in known] if layer is not None else []
         have = [self.tensor.itemData(i) for i in range(self.tensor.count())]
         if wanted != have:
@@ -195,7 +199,7 @@ class InspectPanel(QWidget):
             self._show_activations(layer)
 
     def _show_weights(self, layer: LayerInfo) -> None:
-        statistics = self._session.weights.get(layer.name)
+        statistics = self._session.workspace.weights.get(layer.name)
         if statistics is None:
             self.histogram.subtitle.setText(layer.name)
             if not layer.weight_name:
@@ -203,16 +207,16 @@ class InspectPanel(QWidget):
             else:
                 self.histogram.show_empty("The weights have not been analysed yet.", "Analyze")
             return
-        recipe = self._session.recipe
+        recipe = self._session.workspace.recipe
         override = override_for(recipe.weight_ranges, layer.name)
         self.histogram.show_distribution(weight_distribution(statistics, recipe.scheme_for(layer), override))
 
     def _show_activations(self, layer: LayerInfo) -> None:
-        activations = self._session.activations
+        activations = self._session.workspace.activations
         tensor = self.tensor.currentData()
         if activations is None:
             self.histogram.subtitle.setText(layer.name)
-            can = self._session.calibration_data is not None
+            can = self._session.workspace.calibration_data is not None
             self.histogram.show_empty(
                 "Calibrate to see the values that flow through this layer."
                 if can
@@ -224,7 +228,7 @@ class InspectPanel(QWidget):
             self.histogram.subtitle.setText(layer.name)
             self.histogram.show_empty("No activation of this layer was recorded.")
             return
-        recipe = self._session.recipe
+        recipe = self._session.workspace.recipe
         override = override_for(recipe.activation_ranges, tensor)
         scheme = recipe.scheme_for(layer) if tensor in layer.inputs else self._consumer_scheme(tensor)
         self.histogram.show_distribution(
@@ -239,13 +243,13 @@ class InspectPanel(QWidget):
         )
 
     def _consumer_scheme(self, tensor: str) -> LayerScheme:
-        layers = self._session.layers
+        layers = self._session.workspace.layers
         reader = next((layer for layer in layers if tensor in layer.inputs), None)
-        return self._session.recipe.scheme_for(reader) if reader is not None else FP32
+        return self._session.workspace.recipe.scheme_for(reader) if reader is not None else FP32
 
     def _show_channels(self) -> None:
         layer = self._layer()
-        statistics = self._session.weights.get(layer.name) if layer is not None else None
+        statistics = self._session.workspace.weights.get(layer.name) if layer is not None else None
         if statistics is not None and len(statistics.channel_low):
             self.channels.show_statistics(statistics)
         elif layer is None:
@@ -264,13 +268,13 @@ class InspectPanel(QWidget):
                 f"This layer stays in floating point: {why}" if why else self._without_layer()
             )
             return
-        statistics = self._session.weights.get(layer.name)
-        recipe = self._session.recipe
+        statistics = self._session.workspace.weights.get(layer.name)
+        recipe = self._session.workspace.recipe
         current = recipe.scheme_for(layer)
         costs = precision_costs(
             columns_for(recipe.on_target.schemes(layer), current),
             statistics.sqnr_db if statistics is not None else {},
-            self._session.sensitivity.get(layer.name),
+            self._session.workspace.layer_sensitivity.get(layer.name),
         )
         self.bits.show_costs(layer.name, costs, scheme_name(current))
 
@@ -291,26 +295,26 @@ class InspectPanel(QWidget):
 
     def _on_range_edited(self, key: str, low: float, high: float) -> None:
         if self.kind.current == WEIGHTS:
-            self._session.set_weight_range(key, low, high)
+            self._session.workspace.edits.set_weight_range(key, low, high)
         else:
-            self._session.set_activation_range(key, low, high)
+            self._session.workspace.edits.set_activation_range(key, low, high)
 
     def _on_range_reset(self, key: str) -> None:
         if self.kind.current == WEIGHTS:
-            self._session.clear_weight_range(key)
+            self._session.workspace.edits.clear_weight_range(key)
         else:
-            self._session.clear_activation_range(key)
+            self._session.workspace.edits.clear_activation_range(key)
 
     def _on_action_asked(self) -> None:
         if self.kind.current == WEIGHTS:
-            self._session.analyze()
+            self._session.workspace.runs.analyze()
         else:
-            self._session.calibrate()
+            self._session.workspace.runs.calibrate()
 
     def _on_scheme_chosen(self, name: str) -> None:
         layer = self._layer()
         if layer is not None:
-            self._session.set_scheme([layer.name], name)
+            self._session.workspace.edits.set_scheme([layer.name], name)
 
     def _on_export_failed(self, error: object) -> None:
         tell_export_failed(self._session, error)

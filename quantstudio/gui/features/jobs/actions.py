@@ -19,7 +19,7 @@ def commands() -> tuple[Command, ...]:
         Action(
             "run.stop",
             "S&top",
-            lambda context: context.session.cancel(),
+            lambda context: context.session.workspace.jobs.cancel(),
             "run",
             510,
             "stop",
@@ -41,12 +41,12 @@ def commands() -> tuple[Command, ...]:
 
 
 def _needs_job(session: Session) -> str:
-    return "" if session.job_queue.is_busy else "Nothing runs"
+    return "" if session.workspace.jobs.is_busy else "Nothing runs"
 
 
 def _show_notes(context: Context) -> None:
     """What normalisation changed, in the log."""
-    model = context.session.model
+    model = context.session.workspace.model
     for note in (model.notes if model else ()) or ("Nothing had to be changed on opening.",):
-        context.session.job_queue.logged.emit(LogLine(time.time(), NoticeLevel.INFO, note))
+        context.session.workspace.jobs.logged.emit(LogLine(time.time(), NoticeLevel.INFO, note))
     context.show("log")

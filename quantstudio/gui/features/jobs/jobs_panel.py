@@ -78,7 +78,7 @@ class JobsPanel(QWidget):
         return self._lines[job_id]
 
     def _refresh(self) -> None:
-        rows = {row.job_id: row for row in self._session.jobs}
+        rows = {row.job_id: row for row in self._session.workspace.jobs.rows}
         for job_id in [j for j in self._lines if j not in rows]:
             line = self._lines.pop(job_id)
             self._column.removeWidget(line)
@@ -119,7 +119,7 @@ class JobLine(QFrame):
         self.time.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._session = session
         self.pause = self._button("pause", self._pause_or_resume)
-        self.stop = self._button("stop", lambda: session.cancel(row.job_id))
+        self.stop = self._button("stop", lambda: session.workspace.jobs.cancel(row.job_id))
         self.stop.setAccessibleName(f"Stop {row.title}")
         self.stop.setToolTip("Stop this job; finished layers are kept")
         layout = QHBoxLayout(self)
@@ -172,9 +172,9 @@ class JobLine(QFrame):
 
     def _pause_or_resume(self) -> None:
         # Not the row shown: it may be a moment old.
-        running = self._session.job_queue.running
+        running = self._session.workspace.jobs.running
         is_paused = running is not None and running.state is JobState.PAUSED
-        act = self._session.resume_job if is_paused else self._session.pause_job
+        act = self._session.workspace.jobs.resume if is_paused else self._session.workspace.jobs.pause
         act(self._row.job_id)
 
     def _retheme(self) -> None:

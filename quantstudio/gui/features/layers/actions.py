@@ -32,7 +32,7 @@ def _set_precision(index: int, row: WeightFormat) -> Action:
     return Action(
         f"edit.{row.name}",
         f"Set selection to {row.label}",
-        lambda context: context.session.set_precision(context.session.selection, row),
+        lambda context: context.session.workspace.edits.set_precision(context.session.selection, row),
         "edit",
         FIRST_PRECISION + index,
         keys=row.key,
@@ -42,11 +42,11 @@ def _set_precision(index: int, row: WeightFormat) -> Action:
 
 def _schemes(context: Context) -> list[Choice]:
     session = context.session
-    names = session.choices(selected=True)
+    names = session.workspace.edits.choices(names=session.selection)
     return [
         Choice(
             NAMED_SCHEMES[name].text,
-            partial(session.set_scheme, session.selection, name),
+            partial(session.workspace.edits.set_scheme, session.selection, name),
             is_enabled=bool(names),
             is_apart=index == 0,
         )
@@ -60,13 +60,13 @@ def _by_type(context: Context) -> list[Choice]:
     return [
         Choice(
             NAMED_SCHEMES[name].text,
-            partial(session.set_scheme_by_type, op_type, name),
+            partial(session.workspace.edits.set_scheme_by_type, op_type, name),
             words=f"Set all {op_type} to {NAMED_SCHEMES[name].text}",
             under=op_type,
             is_apart=index == 0,
         )
-        for op_type in sorted({layer.op_type for layer in session.layers})
-        for family in scheme_families(session.choices(op_type))
+        for op_type in sorted({layer.op_type for layer in session.workspace.layers})
+        for family in scheme_families(session.workspace.edits.choices(op_type))
         for index, name in enumerate(family)
     ]
 
@@ -75,7 +75,7 @@ def _jump(context: Context) -> list[Choice]:
     select = context.session.select
     return [
         Choice(layer.name, partial(select, [layer.name]), words=layer.name)
-        for layer in context.session.layers
+        for layer in context.session.workspace.layers
     ]
 
 

@@ -159,7 +159,7 @@ class LayerTableModel(QAbstractTableModel):
     @property
     def op_types(self) -> tuple[str, ...]:
         """Operator types in the model, in order of first appearance."""
-        return tuple(dict.fromkeys(layer.op_type for layer in self._session.layers))
+        return tuple(dict.fromkeys(layer.op_type for layer in self._session.workspace.layers))
 
     @property
     def scale(self) -> SensitivityScale | None:
@@ -222,11 +222,11 @@ class LayerTableModel(QAbstractTableModel):
         selection = self._session.selection
         names = selection if layer.name in selection else (layer.name,)
         chosen = [n for n in names if value in self._choices(self._layers[self._rows[n]])]
-        self._session.set_scheme(chosen, NAMED_SCHEMES[str(value)])
+        self._session.workspace.edits.set_scheme(chosen, NAMED_SCHEMES[str(value)])
         return True
 
     def _choices(self, layer: LayerInfo) -> tuple[str, ...]:
-        return () if layer.stored_as else self._session.recipe.on_target.schemes(layer)
+        return () if layer.stored_as else self._session.workspace.recipe.on_target.schemes(layer)
 
     def _own_role(self, layer: LayerInfo, column: int, role: int) -> object:
         match role:
@@ -239,7 +239,7 @@ class LayerTableModel(QAbstractTableModel):
             case _ if role == SCHEME_ROLE:
                 return self.scheme_of(layer.name)
             case _ if role == SENSITIVITY_ROLE:
-                return self._session.sensitivity.get(layer.name)
+                return self._session.workspace.layer_sensitivity.get(layer.name)
             case _ if role == SCALE_ROLE:
                 return self._scale
             case _ if role == CHOICES_ROLE:
@@ -263,7 +263,7 @@ class LayerTableModel(QAbstractTableModel):
                 sqnr = self._sqnr(layer)
                 return figures.NOTHING if sqnr is None else figures.decibels(sqnr)
             case LayerColumn.SENSITIVITY:
-                found = self._session.sensitivity.get(layer.name)
+                found = self._session.workspace.layer_sensitivity.get(layer.name)
                 return figures.NOTHING if found is None else figures.significant(found.kl, 2)
             case LayerColumn.PARAMETERS:
                 return figures.compact_count(layer.parameters) if layer.parameters else figures.NOTHING
@@ -288,7 +288,7 @@ class LayerTableModel(QAbstractTableModel):
                 sqnr = self._sqnr(layer)
                 return _UNKNOWN if sqnr is None else sqnr
             case LayerColumn.SENSITIVITY:
-                found = self._session.sensitivity.get(layer.name)
+                found = self._session.workspace.layer_sensitivity.get(layer.name)
                 return _UNKNOWN if found is None else found.kl
             case _:
                 return self._text(layer, column)
@@ -304,7 +304,7 @@ class LayerTableModel(QAbstractTableModel):
             case LayerColumn.KERNEL:
                 return self._kernel_tip(layer)
             case _:
-                return layer_tip(layer, self._session.weights.get(layer.name))
+                return layer_tip(layer, self._session.workspace.weights.get(layer.name))
 
     def _precision_tip(self, layer: LayerInfo) -> str:
         scheme = self.scheme_of(layer.name)
@@ -312,7 +312,7 @@ class LayerTableModel(QAbstractTableModel):
             f"weights {scheme.weights.name}, activations {scheme.activations.name}, "
             f"{scheme.granularity.value} scales"
         ]
-        if override_for(self._session.recipe.weight_ranges, layer.name) is not None:
+        if override_for(self._session.workspace.recipe.weight_ranges, layer.name) is not None:
             lines.append("weight range set by hand")
         keys = [row.key for row in keyed_formats()]
         return "\n".join(
@@ -320,7 +320,7 @@ class LayerTableModel(QAbstractTableModel):
         )
 
     def _sensitivity_tip(self, layer: LayerInfo) -> str:
-        found = self._session.sensitivity.get(layer.name)
+        found = self._session.workspace.layer_sensitivity.get(layer.name)
         if found is None:
             return "Not analysed yet"
         how = "measured, one layer at a time" if found.method == "exact" else "predicted from output Fisher"
@@ -332,7 +332,7 @@ class LayerTableModel(QAbstractTableModel):
         ]
         if found.accuracy_drop is not None:
             lines.append(f"accuracy {figures.points(-found.accuracy_drop)}")
-        both = direction_words(found, self._session.kl_of_all_layers)
+        both = direction_words(found, self._session.workspace.kl_of_all_layers)
         lines += [both] if both else []
         measured = measured_precisions(found)
         lines += [
@@ -353,17 +353,19 @@ class LayerTableModel(QAbstractTableModel):
     def _spoken(self, layer: LayerInfo, column: int) -> str:
         name, text = HEADERS[column], self._text(layer, column)
         if column == LayerColumn.WEIGHTS:
-            text = layer_tip(layer, self._session.weights.get(layer.name)).replace("\n", ", ")
+            text = layer_tip(layer, self._session.workspace.weights.get(layer.name)).replace("\n", ", ")
         if column == LayerColumn.SENSITIVITY:
             text = self._sensitivity_tip(layer).replace("\n", ", ")
         return f"{layer.name}, {name}: {text}"
 
     def _sqnr(self, layer: LayerInfo) -> float | None:
-        override = override_for(self._session.recipe.weight_ranges, layer.name)
-        return weight_sqnr_db(self._session.weights.get(layer.name), self.scheme_of(layer.name), override)
+        override = override_for(self._session.workspace.recipe.weight_ranges, layer.name)
+        return weight_sqnr_db(
+            self._session.workspace.weights.get(layer.name), self.scheme_of(layer.name), override
+        )
 
     def _spark(self, layer: LayerInfo) -> NDArray[np.float64] | None:
-        statistics = self._session.weights.get(layer.name)
+        statistics = self._session.workspace.weights.get(layer.name)
         if statistics is None:
             return None
         cached = self._sparks.get(layer.name)
@@ -376,7 +378,7 @@ class LayerTableModel(QAbstractTableModel):
 
     def _on_model_changed(self) -> None:
         self.beginResetModel()
-        model = self._session.model
+        model = self._session.workspace.model
         self._layers = model.layers if model is not None else ()
         self._numbers = {layer.name: number for number, layer in enumerate(self._layers)}
         self._short_names = short_names([layer.name for layer in self._layers])
@@ -424,19 +426,19 @@ class LayerTableModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(0, first), self.index(len(self._layers) - 1, last))
 
     def _read_recipe(self) -> None:
-        recipe = self._session.recipe
+        recipe = self._session.workspace.recipe
         self._schemes = {layer.name: recipe.scheme_for(layer) for layer in self._layers}
         self._hand_set = {(r.tensor, r) for r in recipe.weight_ranges}
 
     def _read_build(self) -> None:
-        variant = self._session.current_variant
+        variant = self._session.workspace.current_variant
         if variant is None or variant.build is None:
-            built = [v for v in self._session.variants if v.build is not None]
+            built = [v for v in self._session.workspace.variants if v.build is not None]
             variant = built[-1] if built else None
         build = variant.build if variant is not None else None
         self._built = {b.name: b for b in build.layers} if build is not None else {}
         self._is_stale = variant is not None and not variant.is_current
 
     def _read_scale(self) -> None:
-        rows: list[LayerSensitivity] = list(self._session.sensitivity.values())
-        self._scale = scale_for([row.kl for row in rows], self._session.sensitivity_curve)
+        rows: list[LayerSensitivity] = list(self._session.workspace.layer_sensitivity.values())
+        self._scale = scale_for([row.kl for row in rows], self._session.workspace.sensitivity_curve)

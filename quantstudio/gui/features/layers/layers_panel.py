@@ -125,7 +125,7 @@ class LayersPanel(QWidget):
         self.search.selectAll()
 
     def _on_model_reset(self) -> None:
-        has_model = self._session.model is not None
+        has_model = self._session.workspace.model is not None
         self.stack.setCurrentWidget(self.table if has_model else self.empty)
         current = self.types.currentData()
         self.types.clear()
@@ -142,7 +142,7 @@ class LayersPanel(QWidget):
     def _show_count(self) -> None:
         total, shown = self.model.rowCount(), self.filter.rowCount()
         text = figures.count(total) if shown == total else f"{figures.count(shown)} of {figures.count(total)}"
-        self.count.setText(text if self._session.model is not None else "")
+        self.count.setText(text if self._session.workspace.model is not None else "")
         self.count.setAccessibleName(f"{text} layers")
 
     def _on_text_changed(self, text: str) -> None:
@@ -233,7 +233,7 @@ class LayersPanel(QWidget):
 
     def _on_precision_key(self, weights: WeightFormat) -> None:
         if self._session.selection:
-            self._session.set_precision(self._session.selection, weights)
+            self._session.workspace.edits.set_precision(self._session.selection, weights)
 
     def context_menu(self) -> QMenu:
         """What can be done with the selected layers."""
@@ -253,7 +253,7 @@ class LayersPanel(QWidget):
         menu.addAction("Copy names").triggered.connect(self._on_copy_names)
         menu.addSeparator()
         exact = menu.addAction("Exact sensitivity of selection")
-        exact.setEnabled(self._session.calibration_data is not None)
+        exact.setEnabled(self._session.workspace.calibration_data is not None)
         exact.triggered.connect(self._on_exact)
         return menu
 
@@ -263,7 +263,7 @@ class LayersPanel(QWidget):
         names = (
             self._session.selection
             if scope == "selection"
-            else [layer.name for layer in self._session.layers if layer.op_type == op_type]
+            else [layer.name for layer in self._session.workspace.layers if layer.op_type == op_type]
         )
         rows = [self.model.row_of(name) for name in names]
         legal = {
@@ -290,9 +290,9 @@ class LayersPanel(QWidget):
         if scope == "type":
             op_type = self._current_type()
             if op_type:
-                self._session.set_scheme_by_type(op_type, name)
+                self._session.workspace.edits.set_scheme_by_type(op_type, name)
         else:
-            self._session.set_scheme(self._session.selection, name)
+            self._session.workspace.edits.set_scheme(self._session.selection, name)
 
     def _current_type(self) -> str:
         row = self.model.row_of(self._session.current_layer or "")
@@ -301,14 +301,14 @@ class LayersPanel(QWidget):
     def _on_select_type(self) -> None:
         op_type = self._current_type()
         if op_type:
-            names = [layer.name for layer in self._session.layers if layer.op_type == op_type]
+            names = [layer.name for layer in self._session.workspace.layers if layer.op_type == op_type]
             self._session.select(names, self._session.current_layer)
 
     def _on_copy_names(self) -> None:
         QGuiApplication.clipboard().setText("\n".join(self._session.selection))
 
     def _on_exact(self) -> None:
-        self._session.exact_sensitivity(self._session.selection)
+        self._session.workspace.runs.exact_sensitivity(self._session.selection)
 
     def _on_theme_changed(self, _theme: object) -> None:
         self._search_icon.setIcon(icon("search", "muted", 16))

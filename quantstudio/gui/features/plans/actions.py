@@ -41,7 +41,7 @@ def _plans() -> tuple[Command, ...]:
         Action(
             "plan.add",
             "&New plan",
-            lambda context: context.session.add_plan(),
+            lambda context: context.session.workspace.edits.add_plan(),
             "plan",
             210,
             "plus",
@@ -50,7 +50,9 @@ def _plans() -> tuple[Command, ...]:
         Action(
             "plan.duplicate",
             "&Duplicate plan",
-            lambda context: context.session.duplicate_plan(context.session.active_plan),
+            lambda context: context.session.workspace.edits.duplicate_plan(
+                context.session.workspace.active_plan
+            ),
             "plan",
             220,
             "copy",
@@ -59,13 +61,17 @@ def _plans() -> tuple[Command, ...]:
         Action(
             "plan.delete",
             "D&elete plan",
-            lambda context: context.session.delete_plan(context.session.active_plan),
+            lambda context: context.session.workspace.edits.delete_plan(
+                context.session.workspace.active_plan
+            ),
             "plan",
             230,
             "delete",
             why_not=_needs_two_plans,
         ),
-        ToolMenu("plan", "plan", "Plan", "plan", 410, lambda session: session.active_plan, _plan_tip),
+        ToolMenu(
+            "plan", "plan", "Plan", "plan", 410, lambda session: session.workspace.active_plan, _plan_tip
+        ),
     )
 
 
@@ -93,7 +99,7 @@ def _builds() -> tuple[Command, ...]:
         Action(
             "run.all",
             "Run &everything",
-            lambda context: context.session.run_all(),
+            lambda context: context.session.workspace.runs.run_all(),
             "run",
             110,
             "play",
@@ -104,7 +110,7 @@ def _builds() -> tuple[Command, ...]:
         Action(
             "run.quantize",
             "&Quantize",
-            lambda context: context.session.quantize(),
+            lambda context: context.session.workspace.runs.quantize(),
             "run",
             310,
             "quantize",
@@ -136,7 +142,7 @@ def _preset(name: str, text: str, order: int) -> Action:
     return Action(
         f"run.preset.{name}",
         text,
-        lambda context: context.session.quantize_preset(name),
+        lambda context: context.session.workspace.runs.quantize_preset(name),
         "run.presets",
         order,
         tip=f"Quantize with the preset {name}; its recipe becomes the plan's",
@@ -146,11 +152,11 @@ def _preset(name: str, text: str, order: int) -> Action:
 
 
 def _needs_two_plans(session: Session) -> str:
-    return "" if len(session.plans) > 1 else "The last plan stays"
+    return "" if len(session.workspace.plans) > 1 else "The last plan stays"
 
 
 def _plan_tip(session: Session) -> str:
-    return f"{session.active_plan}: the plan being edited; several stand side by side"
+    return f"{session.workspace.active_plan}: the plan being edited; several stand side by side"
 
 
 def _switches(context: Context) -> list[Choice]:
@@ -158,21 +164,21 @@ def _switches(context: Context) -> list[Choice]:
     return [
         Choice(
             plan.name,
-            partial(session.activate_plan, plan.name),
-            words="" if plan.name == session.active_plan else f"Switch to {plan.name}",
-            is_chosen=plan.name == session.active_plan,
+            partial(session.workspace.edits.activate_plan, plan.name),
+            words="" if plan.name == session.workspace.active_plan else f"Switch to {plan.name}",
+            is_chosen=plan.name == session.workspace.active_plan,
         )
-        for plan in session.plans
+        for plan in session.workspace.plans
     ]
 
 
 def _ranges(context: Context) -> list[Choice]:
     session = context.session
-    now = session.recipe.calibration
+    now = session.workspace.recipe.calibration
     return [
         Choice(
             text,
-            partial(session.set_calibration, replace(now, method=method)),
+            partial(session.workspace.edits.set_calibration, replace(now, method=method)),
             words=f"Activation ranges: {text}",
             is_chosen=now.method is method,
         )
@@ -182,11 +188,11 @@ def _ranges(context: Context) -> list[Choice]:
 
 def _sample_counts(context: Context) -> list[Choice]:
     session = context.session
-    now = session.recipe.calibration
+    now = session.workspace.recipe.calibration
     return [
         Choice(
             f"{count:,}".replace(",", " "),
-            partial(session.set_calibration, replace(now, samples=count)),
+            partial(session.workspace.edits.set_calibration, replace(now, samples=count)),
             is_chosen=now.samples == count,
         )
         for count in sorted({*SAMPLE_COUNTS, now.samples})
@@ -198,9 +204,9 @@ def _scopes(context: Context) -> list[Choice]:
     return [
         Choice(
             text,
-            partial(session.set_activation_scope, scope),
+            partial(session.workspace.edits.set_activation_scope, scope),
             words=f"Quantize activations: {text}",
-            is_chosen=scope is session.recipe.activation_scope,
+            is_chosen=scope is session.workspace.recipe.activation_scope,
         )
         for scope, text in SCOPE_TEXTS.items()
     ]
@@ -211,9 +217,9 @@ def _targets(context: Context) -> list[Choice]:
     return [
         Choice(
             target.label,
-            partial(session.set_target, target.name),
+            partial(session.workspace.edits.set_target, target.name),
             words=f"Quantize for {target.label}",
-            is_chosen=target.name == session.recipe.target,
+            is_chosen=target.name == session.workspace.recipe.target,
             tip=target.text,
         )
         for target in targets()

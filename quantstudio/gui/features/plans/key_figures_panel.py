@@ -11,6 +11,7 @@ from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.layer_facts import precision_label
 from quantstudio.gui.facts.variant_facts import (
     Quality,
@@ -19,7 +20,7 @@ from quantstudio.gui.facts.variant_facts import (
     size_of,
     speedup_text,
 )
-from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
@@ -62,8 +63,8 @@ class KeyFiguresPanel(QWidget):
 
     def refresh(self) -> None:
         """Show the session's figures."""
-        current = self._session.current_variant
-        stale = _newest_measured(self._session.variants)
+        current = self._session.workspace.current_variant
+        stale = _newest_measured(self._session.workspace.variants)
         self._show_size(current)
         self._show_quality(current, stale)
         self._show_latency(current, stale)
@@ -72,7 +73,7 @@ class KeyFiguresPanel(QWidget):
     # ------------------------------------------------------------------ size
 
     def _show_size(self, current: Variant | None) -> None:
-        model, prediction = self._session.model, self._session.prediction
+        model, prediction = self._session.workspace.model, self._session.workspace.prediction
         if model is None:
             self.size_card.set_figure(figures.NOTHING, detail=NO_MODEL)
             return
@@ -102,19 +103,19 @@ class KeyFiguresPanel(QWidget):
         if is_measured:
             result = current.result if current is not None else None
             return result.peak_memory_bytes if result is not None else 0
-        prediction = self._session.prediction
+        prediction = self._session.workspace.prediction
         return (prediction.memory_bytes or 0) if prediction is not None else 0
 
     # ------------------------------------------------------------------ accuracy
 
     def _show_quality(self, current: Variant | None, stale: Variant | None) -> None:
-        base = quality_of(self._session.base) if self._session.base is not None else None
+        base = quality_of(self._session.workspace.base) if self._session.workspace.base is not None else None
         self._name_quality(base)
         measured = quality_of(current) if current is not None else None
         if current is not None and measured is not None:
             self._show_measured_quality(measured, base, current, MEASURED)
             return
-        prediction = self._session.prediction
+        prediction = self._session.workspace.prediction
         if prediction is not None and prediction.accuracy is not None:
             self._show_predicted_quality(prediction, prediction.accuracy, base)
             return
@@ -128,12 +129,14 @@ class KeyFiguresPanel(QWidget):
             )
             return
         hint = (
-            NO_MODEL if self._session.model is None else "Run Sensitivity to predict it, Measure to know it"
+            NO_MODEL
+            if self._session.workspace.model is None
+            else "Run Sensitivity to predict it, Measure to know it"
         )
         self.quality_card.set_figure(figures.NOTHING, detail=hint)
 
     def _name_quality(self, base: Quality | None) -> None:
-        curve = self._session.sensitivity_curve
+        curve = self._session.workspace.sensitivity_curve
         if base is not None:
             name = base.name
         elif curve is not None and not curve.labelled:
@@ -173,7 +176,7 @@ class KeyFiguresPanel(QWidget):
     def _show_predicted_quality(
         self, prediction: Prediction, accuracy: Interval, base: Quality | None
     ) -> None:
-        curve = self._session.sensitivity_curve
+        curve = self._session.workspace.sensitivity_curve
         reference = base.value.value if base is not None else (curve.accuracy[0] if curve else None)
         delta, tone = "", Tone.NEUTRAL
         if reference is not None:
@@ -193,7 +196,7 @@ class KeyFiguresPanel(QWidget):
         self, value: str, *, delta: str, tag: str, detail: str, tone: Tone = Tone.NEUTRAL, more: str = ""
     ) -> None:
         """The figure, and where it is biased upwards, that it is."""
-        is_flattering = self._session.is_measured_on_calibration
+        is_flattering = self._session.workspace.is_measured_on_calibration
         self.quality_card.set_figure(
             value,
             delta=delta,
@@ -207,14 +210,14 @@ class KeyFiguresPanel(QWidget):
     # ------------------------------------------------------------------ latency
 
     def _show_latency(self, current: Variant | None, stale: Variant | None) -> None:
-        base = self._session.base
+        base = self._session.workspace.base
         reference = latency_of(base, None) if base is not None else None
-        prediction = self._session.prediction
+        prediction = self._session.workspace.prediction
         measured = latency_of(current, base) if current is not None else None
         if current is not None and measured is not None:
             self._set_latency(measured.value, _paired(current, reference), MEASURED, _latency_detail(current))
         elif prediction is not None and prediction.latency_ms is not None:
-            costs = self._session.costs
+            costs = self._session.workspace.costs
             fp32 = Interval(costs.fp32_ms, costs.fp32_ms, costs.fp32_ms) if costs is not None else reference
             self._set_latency(prediction.latency_ms, fp32, PREDICTED, "From the time of each layer")
         elif stale is not None and (old := latency_of(stale, base)) is not None:
@@ -227,7 +230,7 @@ class KeyFiguresPanel(QWidget):
                 detail=_latency_detail(base),
             )
         else:
-            hint = NO_MODEL if self._session.model is None else "Measure to know it"
+            hint = NO_MODEL if self._session.workspace.model is None else "Measure to know it"
             self.latency_card.set_figure(figures.NOTHING, detail=hint)
 
     def _set_latency(self, value_ms: float, reference: Interval | None, tag: str, detail: str) -> None:
@@ -248,22 +251,24 @@ class KeyFiguresPanel(QWidget):
 
     def _show_layers(self) -> None:
         session = self._session
-        if session.model is None:
+        if session.workspace.model is None:
             self._layers_shown = None
             self.layers_card.set_figure(figures.NOTHING, detail=NO_MODEL)
             return
-        shown = (session.model.digest, session.recipe)
+        shown = (session.workspace.model.digest, session.workspace.recipe)
         if shown == self._layers_shown:
             return
         self._layers_shown = shown
-        schemes = session.recipe.schemes(session.layers)
-        labels = {layer.name: precision_label(layer, schemes[layer.name]) for layer in session.layers}
+        schemes = session.workspace.recipe.schemes(session.workspace.layers)
+        labels = {
+            layer.name: precision_label(layer, schemes[layer.name]) for layer in session.workspace.layers
+        }
         integer = [
             labels[layer.name]
-            for layer in session.layers
+            for layer in session.workspace.layers
             if layer.stored_as or not schemes[layer.name].is_float
         ]
-        can = sum(layer.quantizable for layer in session.layers)
+        can = sum(layer.quantizable for layer in session.workspace.layers)
         detail = ", ".join(f"{n} at {label}" for label, n in Counter(labels.values()).most_common())
         detail += f"; {can} of {len(labels)} can be quantized"
         self.layers_card.set_figure(

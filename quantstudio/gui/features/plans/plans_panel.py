@@ -17,11 +17,12 @@ from PySide6.QtWidgets import (
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.figures import NOTHING, milliseconds, percent, size
 from quantstudio.core.predict.table import Prediction
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.refresher import Refresher
-from quantstudio.workspace.values import Plan, Variant
+from quantstudio.project.state import Plan
 
 _COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
 _ICONS = {"add": "plus", "duplicate": "copy", "rename": "edit", "delete": "delete"}
@@ -41,7 +42,7 @@ class PlansPanel(QWidget):
         self._refresher = Refresher(self, PLANS_TURN)
         self.table = self._make_table()
         self.buttons = {
-            "add": self._button("add", "New plan", lambda: session.add_plan()),
+            "add": self._button("add", "New plan", lambda: session.workspace.edits.add_plan()),
             "duplicate": self._button("duplicate", "Duplicate plan", self._on_duplicate),
             "rename": self._button("rename", "Rename plan (double-click, or F2)", self._on_rename),
             "delete": self._button("delete", "Delete plan", self._on_delete),
@@ -107,7 +108,7 @@ class PlansPanel(QWidget):
         if self.table.state() == QAbstractItemView.State.EditingState:
             return  # a new name is being typed; the rename refreshes
         self._is_filling = True
-        plans = self._session.plans
+        plans = self._session.workspace.plans
         self.table.setRowCount(len(plans))
         for row, plan in enumerate(plans):
             for column, text in enumerate((plan.name, *self._figures(plan))):
@@ -115,43 +116,37 @@ class PlansPanel(QWidget):
                 flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
                 item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column == 0 else flags)
                 self.table.setItem(row, column, item)
-            if plan.name == self._session.active_plan:
+            if plan.name == self._session.workspace.active_plan:
                 self.table.setCurrentCell(row, 0)
         self.buttons["delete"].setEnabled(len(plans) > 1)
         self._is_filling = False
 
     def _figures(self, plan: Plan) -> tuple[str, ...]:
         session = self._session
-        predicted = session.predicted(plan.recipe)
+        predicted = session.workspace.predicted(plan.recipe)
         if predicted is None:
             return ("", "", "", "", "")
-        quantized = f"{predicted.quantized} of {len(session.layers)}"
-        digest = plan.recipe.digest
-        measured = next(
-            (
-                v
-                for v in reversed(session.variants)
-                if v.recipe_digest == digest and not v.is_base and v.result is not None
-            ),
-            None,
-        )
-        if measured is not None:
-            where = f" {ON_CALIBRATION}" if session.is_measured_on_calibration else ""
+        quantized = f"{predicted.quantized} of {len(session.workspace.layers)}"
+        measured = session.workspace.variant_of(plan.recipe)
+        if measured is not None and measured.result is not None:
+            where = f" {ON_CALIBRATION}" if session.workspace.is_measured_on_calibration else ""
             return (quantized, *_measured(measured), f"measured{where}")
         return (quantized, *_predicted(predicted), "predicted")
 
     def _on_current_changed(self, row: int) -> None:
-        if not self._is_filling and 0 <= row < len(self._session.plans):
-            self._session.activate_plan(self._session.plans[row].name)
+        if not self._is_filling and 0 <= row < len(self._session.workspace.plans):
+            self._session.workspace.edits.activate_plan(self._session.workspace.plans[row].name)
 
     def _on_renamed(self, item: QTableWidgetItem) -> None:
         if self._is_filling or item.column() != 0:
             return
-        name = self._session.plans[item.row()].name
+        name = self._session.workspace.plans[item.row()].name
         if item.text() != name:
-            self._session.rename_plan(name, item.text())
+            self._session.workspace.edits.rename_plan(name, item.text())
             self._is_filling = True
-            item.setText(self._session.plans[item.row()].name)  # the old one where the new was refused
+            item.setText(
+                self._session.workspace.plans[item.row()].name
+            )  # the old one where the new was refused
             self._is_filling = False
         self._refresher.request()
 
@@ -162,10 +157,10 @@ class PlansPanel(QWidget):
             self.table.editItem(item)
 
     def _on_duplicate(self) -> None:
-        self._session.duplicate_plan(self._session.active_plan)
+        self._session.workspace.edits.duplicate_plan(self._session.workspace.active_plan)
 
     def _on_delete(self) -> None:
-        self._session.delete_plan(self._session.active_plan)
+        self._session.workspace.edits.delete_plan(self._session.workspace.active_plan)
 
     def _retheme(self) -> None:
         for name, button in self.buttons.items():

@@ -221,7 +221,7 @@ class RulesDialog(Dialog):
         return button
 
     def _refresh(self) -> None:
-        recipe, layers = self._session.recipe, self._session.layers
+        recipe, layers = self._session.workspace.recipe, self._session.workspace.layers
         row = self.list.currentRow()
         self.list.blockSignals(True)
         self.list.clear()
@@ -248,11 +248,11 @@ class RulesDialog(Dialog):
         self._refresh_buttons()
 
     def _refresh_preview(self) -> None:
-        rule, recipe = self.rule, self._session.recipe
+        rule, recipe = self.rule, self._session.workspace.recipe
         row = self.list.currentRow()
         is_in_recipe = 0 <= row < len(recipe.rules) and recipe.rules[row] == rule
-        found = rule_matches(recipe, self._session.layers, rule, row if is_in_recipe else None)
-        self.matched.setText(_summary(found, len(self._session.layers)))
+        found = rule_matches(recipe, self._session.workspace.layers, rule, row if is_in_recipe else None)
+        self.matched.setText(_summary(found, len(self._session.workspace.layers)))
         self.preview.blockSignals(True)
         self.preview.clear()
         faint = current_theme().color("muted")
@@ -277,7 +277,7 @@ class RulesDialog(Dialog):
         self.add.setEnabled(self.preview.topLevelItemCount() > 0)
 
     def _on_row_changed(self, row: int) -> None:
-        rules = self._session.recipe.rules
+        rules = self._session.workspace.recipe.rules
         if 0 <= row < len(rules):
             self._show_rule(rules[row])
         self._refresh_preview()
@@ -298,21 +298,21 @@ class RulesDialog(Dialog):
         self.scheme.setCurrentIndex(self.scheme.findData(name))
 
     def _on_row_dropped(self, row: int, to: int) -> None:
-        self._session.move_rule(row, to)
+        self._session.workspace.edits.move_rule(row, to)
         self.list.setCurrentRow(to)
 
     def _on_layer_chosen(self) -> None:
         self._session.select([item.text(0) for item in self.preview.selectedItems()])
 
     def _on_add(self) -> None:
-        self._session.add_rule(self.rule)
+        self._session.workspace.edits.add_rule(self.rule)
         self.list.setCurrentRow(self.list.count() - 1)
 
     def _on_change(self) -> None:
-        self._session.replace_rule(self.list.currentRow(), self.rule)
+        self._session.workspace.edits.replace_rule(self.list.currentRow(), self.rule)
 
     def _on_remove(self) -> None:
-        self._session.remove_rule(self.list.currentRow())
+        self._session.workspace.edits.remove_rule(self.list.currentRow())
 
     def _on_up(self) -> None:
         self._move(-1)
@@ -322,7 +322,7 @@ class RulesDialog(Dialog):
 
     def _move(self, by: int) -> None:
         row = self.list.currentRow()
-        self._session.move_rule(row, row + by)
+        self._session.workspace.edits.move_rule(row, row + by)
         self.list.setCurrentRow(row + by)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from quantstudio.core import figures
 from quantstudio.core.precision import Precision, WeightFormat
 from quantstudio.core.search_results import BudgetObstacle
-from quantstudio.gui.search_outlook import Reference
 from quantstudio.gui.widgets.bound_row import Bound
+from quantstudio.workspace.search_references import Reference
 from quantstudio.workspace.search_terms import DEFAULT_DROP_POINTS
 
 _KILO, _MEGA = 1e3, 1e6

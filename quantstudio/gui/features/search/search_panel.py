@@ -25,8 +25,6 @@ from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.gui.facts.plan_facts import change_text, figures_of
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text, reachable_text
-from quantstudio.gui.search_outlook import FAMILY_TEXTS, Reference, broken_bounds, is_foreseen, references
-from quantstudio.gui.search_run import plan_name
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon_pixmap, theme_hub
 from quantstudio.gui.widgets.bound_row import BoundRow
@@ -35,6 +33,14 @@ from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.gui.widgets.tag import PREDICTED, Tag
+from quantstudio.workspace.runs.searches import plan_name
+from quantstudio.workspace.search_references import (
+    FAMILY_TEXTS,
+    Reference,
+    broken_bounds,
+    is_foreseen,
+    references,
+)
 from quantstudio.workspace.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
 
 WIDTH_PX = 298
@@ -215,7 +221,7 @@ class SearchPanel(BudgetPanel):
             row.changed.connect(self._on_terms_changed)
         self.family.currentIndexChanged.connect(self._on_family_changed)
         self.start.clicked.connect(self._on_start)
-        self.stop.clicked.connect(session.search.cancel)
+        self.stop.clicked.connect(session.workspace.searches.cancel)
         self.nearest.clicked.connect(self._on_nearest)
         self.load.clicked.connect(self._on_load)
         self._refresher.due.connect(self._refresh)
@@ -224,7 +230,7 @@ class SearchPanel(BudgetPanel):
             session.data_changed,
             session.recipe_changed,
             session.prediction_changed,
-            session.search.changed,
+            session.search_changed,
         ):
             signal.connect(self._refresher.request)
         session.model_changed.connect(self._on_result)
@@ -237,7 +243,11 @@ class SearchPanel(BudgetPanel):
         return ActivationFamily(self.family.currentData())
 
     def _by_hand(self) -> dict[str, LayerScheme]:
-        return set_by_hand(self._session.recipe, self._session.layers, self._session.search.found)
+        return set_by_hand(
+            self._session.workspace.recipe,
+            self._session.workspace.layers,
+            self._session.workspace.searches.found,
+        )
 
     def _refresh(self) -> None:
         session = self._session
@@ -248,21 +258,21 @@ class SearchPanel(BudgetPanel):
             f"Keep {len(by_hand)} layers I set by hand" if by_hand else "Keep layers I set by hand"
         )
         self.keep.setToolTip(", ".join(list(by_hand)[:12]) or "No layer of this plan was set by itself")
-        self.judge.setEnabled(session.test_data is not None)
+        self.judge.setEnabled(session.workspace.test_data is not None)
         self._show_references()
         self._show_verdict()
         self._show_foot()
 
     def _refresh_references(self) -> None:
         """Single precisions are predicted anew only where what they are made of has changed."""
-        state = self._session.state
-        measured = (state.base_result, *(one.result for one in state.built))
-        tables = (state.model, state.costs, state.curve, state.sensitivity_run, state.search)
-        made_of = (self._family(), *tables, *measured)
+        known = self._session.workspace
+        measured = (one.result for one in known.variants)
+        tables = (known.model, known.costs, known.sensitivity_curve, known.sensitivity_run)
+        made_of = (self._family(), *tables, known.search_result, *measured)
         if len(made_of) == len(self._made_of) and all(map(operator.is_, made_of, self._made_of)):
             return
         self._made_of = made_of
-        self._references = references(self._session, self._family())
+        self._references = references(self._session.workspace, self._family())
         self._bounds = bounds_for(self._references)
         for bound in self._bounds:
             self.rows[bound.key].set_bound(bound)
@@ -289,12 +299,12 @@ class SearchPanel(BudgetPanel):
             text.setAccessibleName(f"{words}, {reasons}")
 
     def _show_verdict(self) -> None:
-        search = self._session.search
+        search = self._session.workspace.searches
         obstacle, chosen = search.obstacle, search.chosen
         is_searching = search.job is not None
         self.verdict.setVisible(not is_searching and (obstacle is not None or chosen is not None))
         self.nearest.setVisible(obstacle is not None)
-        is_loaded = chosen is not None and chosen.recipe == self._session.recipe
+        is_loaded = chosen is not None and chosen.recipe == self._session.workspace.recipe
         self.load.setVisible(obstacle is None and chosen is not None and not is_loaded)
         if obstacle is not None:
             self.verdict_text.setProperty("role", "error")
@@ -311,7 +321,11 @@ class SearchPanel(BudgetPanel):
             plan = figures_of(chosen)
             self.verdict_text.setProperty("role", "muted")
             speed = f", {figures.ratio(plan.latency_ratio)} the time" if plan.latency_ratio else ""
-            notes = self._session.search.result.notes if self._session.search.result is not None else ()
+            notes = (
+                self._session.workspace.searches.result.notes
+                if self._session.workspace.searches.result is not None
+                else ()
+            )
             sentence = (
                 f"Chosen: {plan_name(chosen)}, {figures.size(plan.weight_bytes)} packed, "
                 f"{change_text(plan)} measured{speed}."
@@ -322,21 +336,21 @@ class SearchPanel(BudgetPanel):
 
     def _show_foot(self) -> None:
         session = self._session
-        row = session.search.job
-        is_ready = session.model is not None and session.calibration_data is not None
+        row = session.workspace.searches.job
+        is_ready = session.workspace.model is not None and session.workspace.calibration_data is not None
         self.progress.setVisible(row is not None)
         self.stop.setVisible(row is not None)
         self.start.setVisible(row is None)
         is_bounded = any(row.value is not None for row in self.rows.values())
-        self.start.setEnabled(session.model is not None and (is_bounded or not is_ready))
-        self.start.setText("Search" if is_ready or session.model is None else "Choose data…")
+        self.start.setEnabled(session.workspace.model is not None and (is_bounded or not is_ready))
+        self.start.setText("Search" if is_ready or session.workspace.model is None else "Choose data…")
         self.start.setAccessibleName(self.start.text())
         idle = self._idle_text(is_bounded=is_bounded)
         self.status.setVisible(row is not None or bool(idle))
         if row is None:
             self.status.setText(idle)
             return
-        now = session.job_queue.running or row
+        now = session.workspace.jobs.running or row
         fraction = now.fraction
         self.progress.setRange(0, 0 if fraction is None else 1000)
         self.progress.setValue(0 if fraction is None else round(1000 * fraction))
@@ -349,9 +363,9 @@ class SearchPanel(BudgetPanel):
 
     def _idle_text(self, *, is_bounded: bool) -> str:
         session = self._session
-        if session.model is None:
+        if session.workspace.model is None:
             return "Open a model to search its best precisions."
-        if session.calibration_data is None:
+        if session.workspace.calibration_data is None:
             return "A search measures its plans: choose data first."
         return "" if is_bounded else "Switch on at least one bound."
 
@@ -367,25 +381,25 @@ class SearchPanel(BudgetPanel):
         self.terms_changed.emit()
 
     def _on_start(self) -> None:
-        if self._session.calibration_data is None:
-            self._session.documents.data_offered.emit("")
+        if self._session.workspace.calibration_data is None:
+            self._session.data_offered.emit("")
         else:
-            self._session.search.start(self.terms)
+            self._session.workspace.searches.start(self.terms)
 
     def _on_nearest(self) -> None:
-        obstacle = self._session.search.obstacle
+        obstacle = self._session.workspace.searches.obstacle
         if obstacle is not None:
             self.set_budget(relaxed(self.budget, obstacle))
             self._on_start()
 
     def _on_load(self) -> None:
-        chosen = self._session.search.chosen
+        chosen = self._session.workspace.searches.chosen
         if chosen is not None:
-            self._session.search.load(chosen)
+            self._session.workspace.searches.load(chosen)
 
     def _on_result(self) -> None:
         """Another model: the dial stands where its last search had it."""
-        found = self._session.search.result
+        found = self._session.workspace.searches.result
         self._refresh_references()
         if found is not None:
             self.set_budget(found.budget)

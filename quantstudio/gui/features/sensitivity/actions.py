@@ -19,7 +19,7 @@ def commands() -> tuple[Command, ...]:
         Action(
             "run.sensitivity",
             "&Sensitivity",
-            lambda context: context.session.analyze(),
+            lambda context: context.session.workspace.runs.analyze(),
             "run",
             220,
             "sensitivity",
@@ -31,7 +31,7 @@ def commands() -> tuple[Command, ...]:
         Action(
             "run.exact",
             "E&xact sensitivity of selection",
-            lambda context: context.session.exact_sensitivity(context.session.selection),
+            lambda context: context.session.workspace.runs.exact_sensitivity(context.session.selection),
             "run",
             230,
             tip="Quantize the selected layers one at a time and measure",

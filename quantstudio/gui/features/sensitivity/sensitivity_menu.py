@@ -116,7 +116,7 @@ class SensitivityMenu(CheckMenu):
     def _on_measure(self) -> None:
         action = self.sender()
         assert isinstance(action, QAction)
-        self._session.exact_sensitivity(
+        self._session.workspace.runs.exact_sensitivity(
             action.data(),
             precisions=self._precisions,
             all_but=self._choices.all_but,
@@ -132,7 +132,7 @@ class SensitivityMenu(CheckMenu):
     # ------------------------------------------------------------------ precisions
 
     def _add_precisions(self) -> None:
-        known = self._session.analysed_precisions
+        known = self._session.workspace.analysed_precisions
         self.analyze_menu = menu = CheckMenu("Analyze at", self)
         menu.setObjectName("sensitivity.analyze")
         self.addMenu(menu)
@@ -164,7 +164,7 @@ class SensitivityMenu(CheckMenu):
         self._analyze.setText(f"Analyze {count} more" if count else "Analyze those checked")
 
     def _on_analyze(self) -> None:
-        self._session.analyze_at(self._chosen())
+        self._session.workspace.runs.analyze_at(self._chosen())
 
 
 def show_menu(menu: QMenu, button: QWidget) -> None:

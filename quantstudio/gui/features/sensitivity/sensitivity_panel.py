@@ -161,7 +161,7 @@ class SensitivityPanel(QWidget):
     def show_threshold(self) -> None:
         """Show the line over the bars and let the arrow keys move it."""
         self.show_kind(BARS)
-        if self._session.sensitivity:
+        if self._session.workspace.layer_sensitivity:
             self.threshold.setChecked(True)
             self.strip.view.setFocus()
 
@@ -172,7 +172,7 @@ class SensitivityPanel(QWidget):
     # ------------------------------------------------------------------ content
 
     def _on_sensitivity_changed(self) -> None:
-        has_any = bool(self._session.sensitivity)
+        has_any = bool(self._session.workspace.layer_sensitivity)
         is_bars = self.kind == BARS
         for control in (self.sorted, self.log, self.more):
             control.setVisible(has_any)
@@ -193,9 +193,9 @@ class SensitivityPanel(QWidget):
         self.tag.set_text("")
         for plot in self._plots.values():
             plot.subtitle.setText("")
-            if self._session.model is None:
+            if self._session.workspace.model is None:
                 plot.show_empty("Open a model to see which of its layers suffer when quantized.")
-            elif self._session.calibration_data is None:
+            elif self._session.workspace.calibration_data is None:
                 plot.show_empty("Sensitivity needs calibration data.", "Choose data…")
             else:
                 plot.show_empty(
@@ -205,13 +205,17 @@ class SensitivityPanel(QWidget):
 
     def _on_action_asked(self) -> None:
         """The button of the empty state was pressed."""
-        if self._session.calibration_data is None:
-            self._session.documents.data_offered.emit("")
+        if self._session.workspace.calibration_data is None:
+            self._session.data_offered.emit("")
         else:
-            self._session.analyze()
+            self._session.workspace.runs.analyze()
 
     def _fill_precisions(self) -> None:
-        keys = list(dict.fromkeys(k for row in self._session.sensitivity.values() for k in row.by_precision))
+        keys = list(
+            dict.fromkeys(
+                k for row in self._session.workspace.layer_sensitivity.values() for k in row.by_precision
+            )
+        )
         listed = precision_names()
         others = [k for k in keys if k not in listed]
         wanted = [REFERENCE, *(k for k in listed if k in keys), *others]
@@ -229,12 +233,12 @@ class SensitivityPanel(QWidget):
 
     def _show_rows(self) -> None:
         session, precision = self._session, self._precision
-        kl_all = session.kl_of_all_layers
+        kl_all = session.workspace.kl_of_all_layers
         rows = [
-            strip_row(layer.name, session.sensitivity.get(layer.name), precision, kl_all)
-            for layer in session.layers
+            strip_row(layer.name, session.workspace.layer_sensitivity.get(layer.name), precision, kl_all)
+            for layer in session.workspace.layers
         ]
-        scale = scale_for([row.kl for row in rows if row.kl is not None], session.sensitivity_curve)
+        scale = scale_for([row.kl for row in rows if row.kl is not None], session.workspace.sensitivity_curve)
         exact = sum(row.method == EXACT for row in rows)
         known = sum(row.kl is not None for row in rows)
         self._tell_provenance(exact, known)
@@ -253,10 +257,12 @@ class SensitivityPanel(QWidget):
     def _tell_what(self, known: int) -> None:
         """What the bars mean and how many are there."""
         session, precision = self._session, self._precision
-        is_finished = session.sensitivity_curve is not None or session.state.sensitivity_run is not None
+        is_finished = (
+            session.workspace.sensitivity_curve is not None or session.workspace.sensitivity_run is not None
+        )
         missing = sum(
-            layer.quantizable and layer.name not in session.sensitivity
-            for layer in (() if is_finished else session.layers)
+            layer.quantizable and layer.name not in session.workspace.layer_sensitivity
+            for layer in (() if is_finished else session.workspace.layers)
         )
         progress = f"{known} of {known + missing} layers  ·  " if missing else ""
         what = "at the reference precision" if precision == REFERENCE else f"to {precision_text(precision)}"
@@ -269,28 +275,28 @@ class SensitivityPanel(QWidget):
 
     def _tell_reading(self) -> None:
         """Both directions and both errors of the layer looked at, where they were measured."""
-        row = self._session.sensitivity.get(self._session.current_layer or "")
-        words = direction_words(row, self._session.kl_of_all_layers) if row is not None else ""
+        row = self._session.workspace.layer_sensitivity.get(self._session.current_layer or "")
+        words = direction_words(row, self._session.workspace.kl_of_all_layers) if row is not None else ""
         self.reading.setVisible(bool(words))
         if row is not None and words:
             self.reading.set_wordings(f"{row.name}:  {words}", words)
 
     def _show_classes(self) -> None:
         session = self._session
-        rows = session.sensitivity
+        rows = session.workspace.layer_sensitivity
         by_class = {name: row.by_class for name, row in rows.items() if row.by_class}
         if not by_class:
             self.tag.set_text("")
             self.classes.subtitle.setText("")
             self.classes.show_empty(
                 "No figures by class: they come with Sensitivity, for outputs that are class scores.",
-                "Run Sensitivity" if session.calibration_data is not None else "",
+                "Run Sensitivity" if session.workspace.calibration_data is not None else "",
             )
             return
         count = max(len(values) for values in by_class.values())
-        names = session.sensitivity_classes
+        names = session.workspace.sensitivity_classes
         classes = names if len(names) == count else tuple(f"class {i}" for i in range(count))
-        shown = {layer.name: rows[layer.name].kl for layer in session.layers if layer.name in rows}
+        shown = {layer.name: rows[layer.name].kl for layer in session.workspace.layers if layer.name in rows}
         self._tell_provenance(sum(rows[name].method == EXACT for name in shown), len(shown))
         self.classes.subtitle.set_wordings(
             "mean KL over each class when this layer alone is quantized — click a cell",

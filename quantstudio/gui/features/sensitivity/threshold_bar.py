@@ -197,13 +197,18 @@ class ThresholdBar(QWidget):
 
     def _is_of_this_model(self) -> bool:
         """Whether the bars are those of the model that is open; another one's come a turn later."""
-        return [row.layer for row in self._strip.rows] == [layer.name for layer in self._session.layers]
+        return [row.layer for row in self._strip.rows] == [
+            layer.name for layer in self._session.workspace.layers
+        ]
 
     def _known_schemes(self) -> dict[str, LayerScheme]:
-        made_of = (self._session.recipe, self._session.model)
+        made_of = (self._session.workspace.recipe, self._session.workspace.model)
         if self._schemes is None or any(a is not b for a, b in zip(self._schemes[0], made_of, strict=True)):
-            recipe = self._session.recipe
-            self._schemes = (made_of, {one.name: recipe.scheme_for(one) for one in self._session.layers})
+            recipe = self._session.workspace.recipe
+            self._schemes = (
+                made_of,
+                {one.name: recipe.scheme_for(one) for one in self._session.workspace.layers},
+            )
         return self._schemes[1]
 
     def _outcome(self, names: Sequence[str], key: WeightFormat | None) -> _Side:
@@ -211,9 +216,9 @@ class ThresholdBar(QWidget):
         side = _Side(key)
         if key is None:
             return side
-        listed = {layer.name: layer for layer in self._session.layers}
+        listed = {layer.name: layer for layer in self._session.workspace.layers}
         for name in names:
-            form = form_of(listed[name], key, self._session.recipe.on_target)
+            form = form_of(listed[name], key, self._session.workspace.recipe.on_target)
             if form is not None:
                 side.schemes[name] = NAMED_SCHEMES[form]
             else:
@@ -239,8 +244,10 @@ class ThresholdBar(QWidget):
             return
         keep, rest = self._keys()
         session = self._session
-        edit = with_threshold(session.recipe, session.layers, self.above, self.below, keep=keep, rest=rest)
-        found = session.predicted(edit.recipe)
+        edit = with_threshold(
+            session.workspace.recipe, session.workspace.layers, self.above, self.below, keep=keep, rest=rest
+        )
+        found = session.workspace.predicted(edit.recipe)
         parts = []
         if found is not None and found.accuracy is not None:
             parts.append(figures.percent(found.accuracy.value, 1))
@@ -257,7 +264,7 @@ class ThresholdBar(QWidget):
 
     def _on_apply(self) -> None:
         keep, rest = self._keys()
-        self._session.set_threshold(self.above, self.below, keep=keep, rest=rest)
+        self._session.workspace.edits.set_threshold(self.above, self.below, keep=keep, rest=rest)
         self._strip.view.setFocus()  # where the line can be moved on
         self.refresh()
 

@@ -59,14 +59,18 @@ class CheckPanel(QWidget):
         for signal in (session.variants_changed, session.model_changed, session.prediction_changed):
             signal.connect(self._refresher.request)
         self.figure.chosen.connect(self._on_figure_chosen)
-        self.plot.action_asked.connect(session.measure)
+        self.plot.action_asked.connect(session.workspace.runs.measure)
         self.plot.export_failed.connect(self.export_failed)
         self._refresher.request()
 
     def _refresh(self) -> None:
         figure = Figure(self.figure.current)
         shown = _FIGURES[figure]
-        points = [p for p in self._session.prediction_points(figure) if not shown.is_log or _is_positive(p)]
+        points = [
+            p
+            for p in self._session.workspace.prediction_points(figure)
+            if not shown.is_log or _is_positive(p)
+        ]
         if len(points) < MIN_VARIANTS:
             self._show_empty()
             return
@@ -76,11 +80,11 @@ class CheckPanel(QWidget):
 
     def _show_empty(self) -> None:
         session = self._session
-        if session.model is None:
+        if session.workspace.model is None:
             self.plot.show_empty("Open a model first.")
-        elif session.calibration_data is None:
+        elif session.workspace.calibration_data is None:
             self.plot.show_empty("Choose data, then measure variants: each is held against its prediction.")
-        elif not session.sensitivity:
+        elif not session.workspace.layer_sensitivity:
             self.plot.show_empty("Run Sensitivity: predictions are made of it.")
         else:
             self.plot.show_empty(

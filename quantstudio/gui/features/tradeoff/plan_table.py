@@ -19,10 +19,10 @@ from quantstudio.gui.facts.plan_facts import (
     size_text,
     state_text,
 )
-from quantstudio.gui.search_run import plan_name
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, ui_font
 from quantstudio.gui.widgets.row_table import side_of
+from quantstudio.workspace.runs.searches import plan_name
 
 Index = QModelIndex | QPersistentModelIndex
 PLAN_ROLE = Qt.ItemDataRole.UserRole + 1
@@ -66,7 +66,7 @@ class PlanTableModel(QAbstractTableModel):
         """Show what the search knows now."""
         once: dict[str, PlanPoint] = {}
         for point in _ordered(self._session):
-            once.setdefault(self._session.search.digest_of(point), point)
+            once.setdefault(self._session.workspace.searches.key_of(point), point)
         fresh = tuple(once.values())
         if fresh != self._plans:
             self.beginResetModel()
@@ -125,14 +125,14 @@ class PlanTableModel(QAbstractTableModel):
         theme = current_theme()
         if column == PlanColumn.STATE:
             return theme.color("muted" if point.measured is not None else "accent")
-        is_chosen = column == PlanColumn.NAME and point == self._session.search.chosen
+        is_chosen = column == PlanColumn.NAME and point == self._session.workspace.searches.chosen
         return theme.color("accent") if is_chosen else None
 
     def _is_on_screen(self, point: PlanPoint) -> bool:
-        return point.recipe == self._session.recipe
+        return point.recipe == self._session.workspace.recipe
 
     def _name(self, point: PlanPoint) -> str:
-        return plan_name(point, is_chosen=point == self._session.search.chosen)
+        return plan_name(point, is_chosen=point == self._session.workspace.searches.chosen)
 
     def _text(self, point: PlanPoint, column: int) -> str:
         plan = figures_of(point)
@@ -175,7 +175,7 @@ def _is_figure(column: int) -> bool:
 
 
 def _ordered(session: Session) -> list[PlanPoint]:
-    search = session.search
+    search = session.workspace.searches
     front = search.front
     if front is None:
         return []

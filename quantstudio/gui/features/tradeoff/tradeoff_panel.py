@@ -18,6 +18,7 @@ from typing_extensions import override
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.packing import PackedPlan
 from quantstudio.core.search_results import PlanPoint
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.features.tradeoff.check_panel import CheckPanel
@@ -30,7 +31,7 @@ from quantstudio.gui.features.tradeoff.variant_table import (
     VariantTableModel,
 )
 from quantstudio.gui.plots.trade_off import TradeOffPlot
-from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.budget_panel import BudgetPanel
 from quantstudio.gui.widgets.card import Card
@@ -176,7 +177,7 @@ class TradeoffPanel(QWidget):
             session.model_changed,
             session.prediction_changed,
             session.recipe_changed,
-            session.search.changed,
+            session.search_changed,
         ):
             signal.connect(self._refresher.request)
         session.model_changed.connect(self._packed.clear)
@@ -185,7 +186,7 @@ class TradeoffPanel(QWidget):
         self.beside.closed.connect(self._on_search_closed)
         self.show_search.clicked.connect(self._on_search_asked)
         self.plot.variant_chosen.connect(self._on_dot_chosen)
-        self.plot.action_asked.connect(session.measure)
+        self.plot.action_asked.connect(session.workspace.runs.measure)
         for plot in (self.plot, self.check):
             plot.export_failed.connect(self._on_export_failed)
         self.view.chosen.connect(self._on_view_chosen)
@@ -197,7 +198,7 @@ class TradeoffPanel(QWidget):
             table.selectionModel().currentRowChanged.connect(self._on_row_changed)
         self.load.clicked.connect(self._on_load)
         self.load_as.clicked.connect(self._on_load_as)
-        self.measure_all.clicked.connect(session.measure_every)
+        self.measure_all.clicked.connect(session.workspace.runs.measure_every)
         theme_hub().theme_changed.connect(self._retheme)
 
     @override
@@ -246,7 +247,7 @@ class TradeoffPanel(QWidget):
     # ------------------------------------------------------------------ content
 
     def _on_variants_changed(self) -> None:
-        built = [v for v in self._session.variants if v.build is not None]
+        built = [v for v in self._session.workspace.variants if v.build is not None]
         self.plan_model.refresh()
         has_plans = self.plan_model.rowCount() > 0
         self.rows.set_choice_enabled(
@@ -263,7 +264,7 @@ class TradeoffPanel(QWidget):
             self._show_empty()
             return
         quality, unit = (SQNR_NAME, "dB") if makes.is_sqnr else (self._quality_name(), "%")
-        where = f" {ON_CALIBRATION}" if self._session.is_measured_on_calibration else ""
+        where = f" {ON_CALIBRATION}" if self._session.workspace.is_measured_on_calibration else ""
         title = f"{quality}{where} against {COST_NAMES[self._cost()]}"
         self.plot.show_points(points, title, makes.axis, f"{quality} ({unit})")
         self._show_limits()
@@ -287,11 +288,11 @@ class TradeoffPanel(QWidget):
         return TradeoffPoints(self._session, self._cost(), self._packed)
 
     def _show_empty(self) -> None:
-        if self._session.model is None:
+        if self._session.workspace.model is None:
             self.plot.show_empty("Open a model to compare its variants.")
-        elif self._session.test_data is None and self._session.calibration_data is None:
+        elif self._session.workspace.test_data is None and self._session.workspace.calibration_data is None:
             self.plot.show_empty("Choose data to measure on, then build and measure a variant.")
-        elif self._session.search.job is not None:
+        elif self._session.workspace.searches.job is not None:
             self.plot.show_empty("The front is drawn here as soon as the first plans are measured.")
         else:
             self.plot.show_empty(
@@ -300,7 +301,7 @@ class TradeoffPanel(QWidget):
             )
 
     def _quality_name(self) -> str:
-        base = self._session.base
+        base = self._session.workspace.base
         quality = quality_of(base) if base is not None else None
         return quality.name if quality is not None else "Accuracy"
 
@@ -315,18 +316,18 @@ class TradeoffPanel(QWidget):
 
     def _load(self, chosen: Variant | PlanPoint | None, *, as_plan: bool = False) -> None:
         if isinstance(chosen, PlanPoint):
-            self._session.search.load(chosen, as_plan=as_plan)
+            self._session.workspace.searches.load(chosen, as_plan=as_plan)
         elif chosen is not None and not chosen.is_base:
             if as_plan:
-                self._session.add_plan(chosen.name, chosen.recipe)
+                self._session.workspace.edits.add_plan(chosen.name, chosen.recipe)
             else:
-                self._session.load_variant(chosen)
+                self._session.workspace.edits.load_variant(chosen)
 
     def _on_dot_chosen(self, key: str) -> None:
         if key.startswith(PLAN_KEY):
             self._load(self._points().plan(key))
         else:
-            self._load(next((v for v in self._session.variants if v.variant_hash == key), None))
+            self._load(next((v for v in self._session.workspace.variants if v.key == key), None))
 
     def _on_row_activated(self, index: QModelIndex) -> None:
         self._load(_row_value(index))
@@ -335,7 +336,7 @@ class TradeoffPanel(QWidget):
         chosen = self._chosen()
         is_base = isinstance(chosen, Variant) and chosen.is_base
         can_load = chosen is not None and not is_base
-        is_loaded = chosen is not None and chosen.recipe == self._session.recipe
+        is_loaded = chosen is not None and chosen.recipe == self._session.workspace.recipe
         self.load.setEnabled(can_load and not is_loaded)
         self.load_as.setEnabled(can_load)
 

@@ -9,11 +9,12 @@ from quantstudio.core import figures
 from quantstudio.core.packing import PackedPlan, packed_plan
 from quantstudio.core.results import Interval
 from quantstudio.core.search_results import PlanPoint, SearchBudget, SearchFront
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.plan_facts import figures_of, plan_lines
 from quantstudio.gui.facts.variant_facts import Quality, latency_of, quality_of, size_of
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits, TradeOffPoint
-from quantstudio.gui.search_run import plan_name
-from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.session import Session
+from quantstudio.workspace.runs.searches import plan_name
 
 PREDICTED_KEY = "predicted"
 PLAN_KEY = "plan "
@@ -51,7 +52,7 @@ class TradeoffPoints:
         self._session = session
         self._cost = cost
         self._packed = packed
-        self._front: SearchFront | None = session.search.front
+        self._front: SearchFront | None = session.workspace.searches.front
 
     @property
     def axis(self) -> str:
@@ -73,7 +74,7 @@ class TradeoffPoints:
         """Every dot, the topmost first; empty without a measured one."""
         found = [
             *self._plans(),
-            *(self._variant(variant) for variant in self._session.variants),
+            *(self._variant(variant) for variant in self._session.workspace.variants),
             self._base_of_search(),
         ]
         points = [point for point in found if point is not None]
@@ -98,21 +99,21 @@ class TradeoffPoints:
 
     def plan(self, key: str) -> PlanPoint | None:
         """The plan behind a key."""
-        search, digest = self._session.search, key.removeprefix(PLAN_KEY)
-        return next((p for p in search.plans if search.digest_of(p) == digest), None)
+        search, digest = self._session.workspace.searches, key.removeprefix(PLAN_KEY)
+        return next((p for p in search.plans if search.key_of(p) == digest), None)
 
     # Levels and units.
 
     @property
     def _unit(self) -> tuple[str, float]:
-        model = self._session.model
+        model = self._session.workspace.model
         is_small = model is not None and model.file_bytes < SMALL_BYTES
         return ("kB", 1e3) if is_small else ("MB", 1e6)
 
     @property
     def _level(self) -> float | None:
         """The quality of FP32, 0 to 1: measured in a comparison, else by the search."""
-        base = self._session.base
+        base = self._session.workspace.base
         quality = quality_of(base) if base is not None else None
         name = self._front.metric_name if self._front is not None else ""
         if quality is not None and name in ("", quality.key):
@@ -141,7 +142,7 @@ class TradeoffPoints:
 
     @property
     def _base_ms(self) -> float | None:
-        base, costs = self._session.base, self._session.costs
+        base, costs = self._session.workspace.base, self._session.workspace.costs
         latency = latency_of(base, base) if base is not None else None
         if latency is not None:
             return latency.value
@@ -151,7 +152,7 @@ class TradeoffPoints:
 
     def _variant(self, variant: Variant) -> TradeOffPoint | None:
         quality, cost = self._quality_of(variant), self._cost_of(variant)
-        model = self._session.model
+        model = self._session.workspace.model
         if quality is None or cost is None or model is None:
             return None
         value = quality.value
@@ -161,12 +162,12 @@ class TradeoffPoints:
         if quality.has_interval:
             lines[0] += f"  [{figures.percent(value.low)}, {figures.percent(value.high)}]"
         lines.append(figures.size(size_of(variant, model.file_bytes)))
-        latency = latency_of(variant, self._session.base)
+        latency = latency_of(variant, self._session.workspace.base)
         if latency is not None:
             lines.append(figures.milliseconds(latency.value))
         lines.append("measured" if variant.is_base else "measured — click to load this recipe")
         return TradeOffPoint(
-            key=variant.variant_hash,
+            key=variant.key,
             name=self._name_of(variant),
             cost=cost,
             quality=value if self.is_sqnr else _percent(value),
@@ -188,21 +189,21 @@ class TradeoffPoints:
 
     def _name_of(self, variant: Variant) -> str:
         """Its own name; that of a mixed plan would run across the plot."""
-        search, chosen = self._session.search, self._session.search.chosen
-        is_chosen = chosen is not None and search.digest_of(chosen) == variant.recipe_digest
+        search, chosen = self._session.workspace.searches, self._session.workspace.searches.chosen
+        is_chosen = chosen is not None and search.key_of(chosen) == variant.key
         return plan_name(chosen, is_chosen=True) if chosen is not None and is_chosen else variant.name
 
     def _cost_of(self, variant: Variant) -> Interval | None:
-        model = self._session.model
+        model = self._session.workspace.model
         if model is None:
             return None
         if self._cost is Cost.LATENCY:
-            return latency_of(variant, self._session.base)
+            return latency_of(variant, self._session.workspace.base)
         if self._cost is Cost.SIZE:
             return _exact(size_of(variant, model.file_bytes) / self._unit[1])
-        packed = self._packed.get(variant.variant_hash)
+        packed = self._packed.get(variant.key)
         if packed is None:
-            packed = self._packed[variant.variant_hash] = packed_plan(model.layers, variant.recipe)
+            packed = self._packed[variant.key] = packed_plan(model.layers, variant.recipe)
         return _exact(self._packed_cost(packed))
 
     def _packed_cost(self, packed: PackedPlan) -> float:
@@ -210,7 +211,7 @@ class TradeoffPoints:
 
     def _base_of_search(self) -> TradeOffPoint | None:
         """FP32 by the search, until a comparison has measured it."""
-        base, front = self._session.base, self._front
+        base, front = self._session.workspace.base, self._front
         if base is None or base.result is not None or front is None or front.base_metric is None:
             return None
         cost = _maybe(self._base_ms) if self._cost is Cost.LATENCY else self._cost_of(base)
@@ -218,12 +219,12 @@ class TradeoffPoints:
             return None
         detail = f"{figures.percent(front.base_metric)} on the {figures.count(front.samples)} samples"
         quality = _exact(front.base_metric * 100)
-        return TradeOffPoint(base.variant_hash, base.name, cost, quality, is_base=True, detail=detail)
+        return TradeOffPoint(base.key, base.name, cost, quality, is_base=True, detail=detail)
 
     def _what_if(self) -> TradeOffPoint | None:
         """The recipe as it is now, as a hollow diamond, until it has been measured."""
         session = self._session
-        prediction, current = session.prediction, session.current_variant
+        prediction, current = session.workspace.prediction, session.workspace.current_variant
         if self.is_sqnr or prediction is None or prediction.accuracy is None:
             return None
         cost = self._predicted_cost()
@@ -241,23 +242,23 @@ class TradeoffPoints:
         )
 
     def _predicted_cost(self) -> float | None:
-        prediction = self._session.prediction
+        prediction = self._session.workspace.prediction
         if prediction is None:
             return None
         if self._cost is Cost.LATENCY:
             return prediction.latency_ms
         if self._cost is Cost.SIZE:
             return prediction.size_bytes / self._unit[1] if prediction.size_bytes is not None else None
-        return self._packed_cost(packed_plan(self._session.layers, self._session.recipe))
+        return self._packed_cost(packed_plan(self._session.workspace.layers, self._session.workspace.recipe))
 
     # Plans of the search.
 
     def _plans(self) -> list[TradeOffPoint]:
-        search = self._session.search
+        search = self._session.workspace.searches
         if self._front is None:
             return []
         chosen = search.chosen
-        drawn = {v.recipe_digest for v in self._session.variants if v.result is not None}
+        drawn = {v.key for v in self._session.workspace.variants if v.result is not None}
         listed = [(point, DotRole.FRONT) for point in self._front.front]
         listed += [(point, DotRole.TRIED) for point in self._front.tried]
         if chosen is not None:
@@ -266,7 +267,7 @@ class TradeoffPoints:
         found: list[TradeOffPoint] = []
         for point, role in listed:
             # The line goes through every point of the front; other dots stand in a place once.
-            digest = search.digest_of(point)
+            digest = search.key_of(point)
             mark = (digest, role is DotRole.FRONT)
             is_variant = role is not DotRole.FRONT and digest in drawn
             dot = None if mark in seen or is_variant else self._plan(point, role)
@@ -280,11 +281,11 @@ class TradeoffPoints:
         if cost is None or quality is None:
             return None
         return TradeOffPoint(
-            key=PLAN_KEY + self._session.search.digest_of(point),
+            key=PLAN_KEY + self._session.workspace.searches.key_of(point),
             name=plan_name(point, is_chosen=role is DotRole.CHOSEN),
             cost=_exact(cost),
             quality=_exact(quality),
-            is_current=role is DotRole.FRONT and point.recipe == self._session.recipe,
+            is_current=role is DotRole.FRONT and point.recipe == self._session.workspace.recipe,
             is_predicted=point.measured is None,
             detail="\n".join([*plan_lines(point), "click to load this plan"]),
             role=role,

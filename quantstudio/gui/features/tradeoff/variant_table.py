@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import (
     change_text,
     latency_of,
@@ -18,7 +19,7 @@ from quantstudio.gui.facts.variant_facts import (
     speedup_text,
     state_text,
 )
-from quantstudio.gui.session import Session, Variant
+from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, ui_font
 from quantstudio.gui.widgets.row_table import side_of
 
@@ -90,7 +91,7 @@ class VariantTableModel(QAbstractTableModel):
             case Qt.ItemDataRole.ForegroundRole if column in (VariantColumn.STATE, VariantColumn.CHANGE):
                 return current_theme().color("muted")
             case Qt.ItemDataRole.ToolTipRole:
-                where = f" {ON_CALIBRATION}" if self._session.is_measured_on_calibration else ""
+                where = f" {ON_CALIBRATION}" if self._session.workspace.is_measured_on_calibration else ""
                 return _variant_tip(variant, where)
             case Qt.ItemDataRole.AccessibleTextRole:
                 return f"{variant.name}, {_HEADERS[column]}: {self._text(variant, column)}"
@@ -102,7 +103,7 @@ class VariantTableModel(QAbstractTableModel):
                 return None
 
     def _base_bytes(self) -> int:
-        return self._session.model.file_bytes if self._session.model is not None else 0
+        return self._session.workspace.model.file_bytes if self._session.workspace.model is not None else 0
 
     def _text(self, variant: Variant, column: int) -> str:
         result, quality = variant.result, quality_of(variant)
@@ -116,7 +117,7 @@ class VariantTableModel(QAbstractTableModel):
             case VariantColumn.SIZE:
                 return figures.size(size_of(variant, self._base_bytes()))
             case VariantColumn.LATENCY:
-                latency = latency_of(variant, self._session.base)
+                latency = latency_of(variant, self._session.workspace.base)
                 return figures.NOTHING if latency is None else figures.milliseconds(latency.value)
             case VariantColumn.SPEEDUP:
                 return figures.NOTHING if result is None or variant.is_base else speedup_text(result.speedup)
@@ -124,7 +125,7 @@ class VariantTableModel(QAbstractTableModel):
                 return f"{state_text(variant)}, current recipe" if variant.is_current else state_text(variant)
 
     def _sort_key(self, variant: Variant, column: int) -> object:
-        quality, latency = quality_of(variant), latency_of(variant, self._session.base)
+        quality, latency = quality_of(variant), latency_of(variant, self._session.workspace.base)
         result = variant.result
         match column:
             case VariantColumn.QUALITY:
@@ -141,8 +142,8 @@ class VariantTableModel(QAbstractTableModel):
                 return self._text(variant, column)
 
     def _on_variants_changed(self) -> None:
-        fresh = self._session.variants
-        if [v.variant_hash for v in fresh] == [v.variant_hash for v in self._variants]:
+        fresh = self._session.workspace.variants
+        if [v.key for v in fresh] == [v.key for v in self._variants]:
             self._variants = fresh
             if fresh:
                 self.dataChanged.emit(self.index(0, 0), self.index(len(fresh) - 1, len(_HEADERS) - 1))

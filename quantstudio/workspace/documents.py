@@ -7,9 +7,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from PySide6.QtCore import QObject, Signal
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.effective_plan import resolve
@@ -17,6 +14,9 @@ from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside, written_together
 from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
+from quantstudio.core.signals import Signal
+from quantstudio.core.variants import Variant
+from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.recipe_file import (
     DataSource,
@@ -28,11 +28,12 @@ from quantstudio.project.recipe_file import (
 )
 from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
 from quantstudio.project.store import SUFFIX, Project
-from quantstudio.workspace.report_data import session_report
-from quantstudio.workspace.values import TrustRequest, Variant
-
-if TYPE_CHECKING:
-    from quantstudio.gui.session import Session
+from quantstudio.workspace.edits import Edits
+from quantstudio.workspace.known import Known
+from quantstudio.workspace.opening import Opening
+from quantstudio.workspace.report_data import report_of
+from quantstudio.workspace.runs.runs import Runs
+from quantstudio.workspace.values import TrustRequest
 
 PROGRAM_SUFFIXES = {
     ".pt2": "A .pt2 file is a program: loading it can run commands that are hidden in it.",
@@ -45,27 +46,35 @@ MODEL_SUFFIXES = (".onnx", *PROGRAM_SUFFIXES, ".safetensors")
 STATE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
-class Documents(QObject):
-    """What File does. Emits what only the user can answer, and `opened(path)` for the recent files.
+class Documents:
+    """What File does.
 
-    `data_refused(JobRow)` says that the data chosen cannot be used; the data before stays.
+    Attributes:
+        trust_requested: A file is a program; only the user can agree to run it.
+        data_offered: A data set was opened; the user says what it is for.
+        pair_offered: Two were, probably calibration and test data.
+        data_refused: The data chosen cannot be used; the data before stays.
+        opened: A path for the recent files.
+        report_written: The path of a report.
     """
 
-    trust_requested = Signal(object)
-    data_offered = Signal(str)
-    pair_offered = Signal(str, str)
-    data_refused = Signal(object)
-    opened = Signal(str)
-    report_written = Signal(str)
-
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
-        self._session = session
+    def __init__(self, known: Known, opening: Opening, edits: Edits, runs: Runs, jobs: JobQueue) -> None:
+        self.trust_requested: Signal[[TrustRequest]] = Signal()
+        self.data_offered: Signal[[str]] = Signal()
+        self.pair_offered: Signal[[str, str]] = Signal()
+        self.data_refused: Signal[[JobRow]] = Signal()
+        self.opened: Signal[[str]] = Signal()
+        self.report_written: Signal[[str]] = Signal()
+        self._known = known
+        self._opening = opening
+        self._edits = edits
+        self._runs = runs
         self._waiting_data: tuple[DataSpec | None, DataSpec | None] = (None, None)
         self._data_to_offer: tuple[str, ...] = ()
         self._choice = ""
         self._check_job = ""
-        session.job_signals.failed.connect(self._on_job_failed)
+        self._is_reading = False
+        jobs.failed.connect(self._on_job_failed)
 
     def open_paths(self, paths: Sequence[str]) -> None:
         """Open what was dropped together: a model before its data; two data sets are calibration and test."""
@@ -85,7 +94,7 @@ class Documents(QObject):
         if is_callable_name(path):
             self.trust_requested.emit(TrustRequest(path, "model", "This calls a Python function of yours."))
         elif not Path(path).exists():
-            self._session.notify(
+            self._known.notify(
                 NoticeLevel.ERROR, f"{path} does not exist", "It may have been moved or renamed"
             )
         elif suffix == SUFFIX:
@@ -96,7 +105,7 @@ class Documents(QObject):
             self._offer_data(path)
         elif suffix and suffix not in MODEL_SUFFIXES:
             # Before anything is stopped for it.
-            self._session.notify(
+            self._known.notify(
                 NoticeLevel.ERROR,
                 f"{Path(path).name} is nothing QuantStudio reads",
                 "Models are .onnx, .pt2, TorchScript or .safetensors; data is .npz or a folder of images",
@@ -114,7 +123,7 @@ class Documents(QObject):
         """Open a model; weights are put onto what `factory` (module:callable) makes."""
         if not factory and _is_broken_onnx(path):
             # Before anything is stopped for it.
-            self._session.notify(
+            self._known.notify(
                 NoticeLevel.ERROR,
                 f"{Path(path).name} is no whole ONNX file; it is truncated, damaged or of another kind",
                 "Copy or export it again",
@@ -122,40 +131,48 @@ class Documents(QObject):
             )
             return
         source, state = (factory, path) if factory else (path, "")
-        self._session.workflow.open_model(
+        self._runs.open_model(
             source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
         )
 
     def reopen(self) -> None:
         """Open the model of the project again; what runs code is asked for again."""
-        state = self._session.state
-        if state.model is None:
+        subject = self._known.subject
+        if subject is None:
             return
-        path = state.state_path or state.model.source_path
-        if state.factory or Path(path).suffix.lower() in PROGRAM_SUFFIXES:
+        path = subject.state_path or subject.model.source_path
+        if subject.factory or Path(path).suffix.lower() in PROGRAM_SUFFIXES:
             reason = PROGRAM_SUFFIXES.get(Path(path).suffix.lower(), "A Python function makes this network.")
-            self.trust_requested.emit(TrustRequest(path, "model", reason, state.factory))
+            self.trust_requested.emit(TrustRequest(path, "model", reason, subject.factory))
         else:
             self.open_model(path)
+
+    def resume(self) -> None:
+        """Open the source again if the normalised graph is gone from the cache, then the cheap statistics."""
+        model = self._known.model
+        if model is None:
+            return
+        if not Path(model.graph_path).is_file():
+            self.reopen()
+        else:
+            self._runs.add_weights()
 
     def open_sample(self, name: str = DEFAULT_SAMPLE) -> None:
         """Open a bundled sample and run the whole analysis on it."""
         try:
             chosen = sample(name)
         except QuantStudioError as error:
-            self._say(error)
+            self._known.notify_of(error)
             return
 
         def opened() -> None:
             transform = parse_transform(chosen.transform)
-            self._session.adopt_data(
+            self._opening.set_data(
                 DataSpec(str(chosen.train), transform), DataSpec(str(chosen.test), transform)
             )
-            self._session.run_all()
+            self._runs.run_all()
 
-        self._session.workflow.open_model(
-            str(chosen.model), trust=False, factory="", state="", on_opened=opened
-        )
+        self._runs.open_model(str(chosen.model), trust=False, factory="", state="", on_opened=opened)
 
     def choose_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
         """Use other data and analyse the model with it; asks first where that runs code.
@@ -171,14 +188,19 @@ class Documents(QObject):
             reason = "The samples come from a Python function of yours."
             self.trust_requested.emit(TrustRequest(program.path, "data", reason))
             return
-        session = self._session
+        known = self._known
         new = [
             spec
-            for spec, now in ((calibration, session.calibration_data), (test, session.test_data))
-            if spec is not None and spec != now and session.model is not None
+            for spec, now in ((calibration, known.calibration_data), (test, known.test_data))
+            if spec is not None and spec != now and known.model is not None
         ]
         self._choice = choice = uuid.uuid4().hex
-        self._check_next(choice, new, lambda: self._adopt_data(calibration, test))
+        self._check_next(choice, new, lambda: self._take_data(choice, calibration, test))
+
+    @property
+    def is_reading_data(self) -> bool:
+        """Whether data that was checked is being read, to be used in a moment."""
+        return self._is_reading
 
     def drop_choice(self) -> None:
         """Forget data that is still being checked."""
@@ -188,26 +210,34 @@ class Documents(QObject):
         if choice != self._choice:
             return
         if not specs:
-            self._choice = ""
             then()
             return
 
         def checked(_found: object) -> None:
             self._check_next(choice, specs[1:], then)
 
-        self._check_job = self._session.check_data(specs[0], checked)
+        self._check_job = self._runs.check_data(specs[0], checked)
 
     def _on_job_failed(self, row: JobRow) -> None:
         if self._choice and row.job_id == self._check_job:
             self._choice = ""
             self.data_refused.emit(row)
 
-    def _adopt_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
-        session = self._session
-        is_known = calibration == session.calibration_data and session.sensitivity_curve is not None
-        session.adopt_data(calibration, test)
-        if calibration is not None and not is_known:
-            session.analyze()
+    def _take_data(self, choice: str, calibration: DataSpec | None, test: DataSpec | None) -> None:
+        """Use data that was checked, once it is known what is in it; analyse what is not known with it."""
+        paths = {spec.path for spec in (calibration, test) if spec is not None}
+
+        def read(contents: dict[str, str]) -> None:
+            self._is_reading = False
+            if choice != self._choice:
+                return
+            self._choice = ""
+            self._opening.set_data(calibration, test, contents)
+            if calibration is not None and self._known.sensitivity_curve is None:
+                self._runs.analyze()
+
+        self._is_reading = True
+        self._known.background.run(lambda: _contents(paths), read, lambda _error: read({}))
 
     def trust(self, request: TrustRequest, factory: str = "") -> None:
         """The user agreed to run what was asked about."""
@@ -229,15 +259,15 @@ class Documents(QObject):
 
     def open_project(self, path: str) -> None:
         """Open a project file, or read again the one that is open."""
-        present = self._session.project
+        present = self._known.project
         # A project is locked by whoever has it open, this window too.
         is_open = present.path.resolve() == Path(path).resolve()
         if self._attach(lambda: present if is_open else Project.open(Path(path))):
             self.opened.emit(path)
-            self._session.resume()
-            for gone in self._session.project.missing():
+            self.resume()
+            for gone in self._known.project.missing():
                 found = f"There is a file of that name at {gone.candidate}. " if gone.candidate else ""
-                self._session.notify(
+                self._known.notify(
                     NoticeLevel.WARNING,
                     f"The {gone.kind.value} file {Path(gone.path).name} is not where it was",
                     f"{found}Use File, Locate missing files",
@@ -246,30 +276,32 @@ class Documents(QObject):
     def save_as(self, path: str) -> None:
         """Copy the project into another file and go on there."""
         target = Path(path) if path.endswith(SUFFIX) else Path(path + SUFFIX)
-        self._session.save_pending()
+        project = self._known.project
+        self._known.findings.flush()
         try:
-            self._session.project.save_as(target)
+            project.save_as(target)
         except QuantStudioError as error:
-            self._say(error)
+            self._known.notify_of(error)
             return
-        self._session.project_changed.emit()
+        self._known.findings.follow(project.findings)
+        self._known.project_changed.emit()
         self.opened.emit(str(target))
-        self._session.notify(
+        self._known.notify(
             NoticeLevel.SUCCESS, f"Saved as {target.name}", "From now on every change is kept there at once"
         )
 
     def locate(self, kind: ReferenceKind, path: str) -> None:
         """Point a missing reference to where the file is now."""
-        project = self._session.project
+        project = self._known.project
 
         def done(digest: str) -> None:
             try:
                 project.relocate(kind, Path(path), digest=digest)
-                self._session.attach_project(project)
+                self._opening.open_project(project)
             except QuantStudioError as error:
-                self._say(error)
+                self._known.notify_of(error)
 
-        self._session.background.run(lambda: content_digest(Path(path)), done, self._say)
+        self._known.background.run(lambda: content_digest(Path(path)), done, self._known.notify_of)
 
     # Recipes, exports, reports.
 
@@ -277,29 +309,29 @@ class Documents(QObject):
         """Make the recipe of a file the active plan's."""
         try:
             recipe = read_recipe_file(Path(path)).recipe
-            if self._session.model is not None:
-                resolve(recipe, self._session.layers)
+            if self._known.model is not None:
+                resolve(recipe, self._known.layers)
         except QuantStudioError as error:
-            self._say(error)
+            self._known.notify_of(error)
             return
-        self._session.set_recipe(recipe, f"Import {Path(path).name}")
+        self._edits.set_recipe(recipe, f"Import {Path(path).name}")
 
     def export_recipe(self, path: str) -> None:
         """Write the recipe with everything that reproduces its variant."""
         try:
-            write_recipe_file(Path(path), self._recipe_file(self._session.current_variant))
+            write_recipe_file(Path(path), self._recipe_file(self._known.current_variant))
         except QuantStudioError as error:
-            self._say(error)
+            self._known.notify_of(error)
             return
-        self._session.notify(NoticeLevel.SUCCESS, f"Wrote {Path(path).name}")
+        self._known.notify(NoticeLevel.SUCCESS, f"Wrote {Path(path).name}")
 
     def export(self, path: str, *, with_recipe: bool = True) -> None:
         """Write the variant of the recipe as it is, building it first where needed."""
         target = Path(path)
         beside = target.with_suffix(".recipe.json")
-        variant = self._session.current_variant
+        variant = self._known.current_variant
         if variant is None or not Path(variant.path).is_file():
-            self._session.quantize(on_built=lambda: self.export(path, with_recipe=with_recipe))
+            self._runs.quantize(on_built=lambda: self.export(path, with_recipe=with_recipe))
             return
         source, file = Path(variant.path), self._recipe_file(variant)
         file = replace(file, output=OutputSource(target.name, variant.build.digest if variant.build else ""))
@@ -317,17 +349,17 @@ class Documents(QObject):
 
         def done(_nothing: None) -> None:
             also = f" and {beside.name}" if with_recipe else ""
-            self._session.notify(NoticeLevel.SUCCESS, f"Exported {target.name}{also}")
+            self._known.notify(NoticeLevel.SUCCESS, f"Exported {target.name}{also}")
 
-        self._session.background.run(write, done, self._say)
+        self._known.background.run(write, done, self._known.notify_of)
 
     def write_report(self, path: str) -> None:
         """Write an HTML report of everything known now."""
         target = Path(path)
         try:
-            data = session_report(self._session.state, self._session.project)
+            data = report_of(self._known)
         except QuantStudioError as error:
-            self._say(error)
+            self._known.notify_of(error)
             return
 
         def write() -> None:
@@ -336,17 +368,17 @@ class Documents(QObject):
             write_html(data, target)
 
         def done(_nothing: None) -> None:
-            self._session.notify(NoticeLevel.SUCCESS, f"Wrote {target.name}", str(target.parent))
+            self._known.notify(NoticeLevel.SUCCESS, f"Wrote {target.name}", str(target.parent))
             self.report_written.emit(str(target))
 
-        self._session.background.run(write, done, self._say)
+        self._known.background.run(write, done, self._known.notify_of)
 
     # Inside.
 
     def _recipe_file(self, variant: Variant | None) -> RecipeFile:
-        session = self._session
-        model, data = session.model, session.calibration_data
-        activations = session.activations
+        known = self._known
+        model, data = known.model, known.calibration_data
+        activations = known.activations
         source = (
             DataSource(
                 path=data.path,
@@ -358,52 +390,53 @@ class Documents(QObject):
             else None
         )
         return RecipeFile(
-            recipe=variant.recipe if variant is not None else session.recipe,
+            recipe=variant.recipe if variant is not None else known.recipe,
             model=ModelSource(model.source_path, model.source_digest) if model is not None else None,
             data=source,
         )
 
     def _opened_model(self, path: str) -> None:
         self.opened.emit(path)
-        self._session.workflow.weights()
+        self._runs.add_weights()
         if self._data_to_offer:
             self._offer_all(self._data_to_offer)
             self._data_to_offer = ()
-        elif self._session.calibration_data is None:
-            self._session.notify(
+        elif self._known.calibration_data is None:
+            self._known.notify(
                 NoticeLevel.INFO,
                 "Model opened; choose data next",
                 "Calibration, sensitivity and accuracy need samples: Model, Data",
             )
 
     def _offer_data(self, path: str) -> None:
-        if self._session.model is None:
-            self._session.notify(
-                NoticeLevel.WARNING, "Open a model before its data", "Data is read to fit it"
-            )
+        if self._known.model is None:
+            self._known.notify(NoticeLevel.WARNING, "Open a model before its data", "Data is read to fit it")
             return
         self.data_offered.emit(path)
 
     def _offer_all(self, paths: Sequence[str]) -> None:
-        if len(paths) == 1 or self._session.model is None:
+        if len(paths) == 1 or self._known.model is None:
             self._offer_data(paths[0])
         else:
             self.pair_offered.emit(paths[0], paths[1])
 
     def _attach(self, make: Callable[[], Project]) -> bool:
         try:
-            self._session.attach_project(make())
+            self._opening.open_project(make())
         except QuantStudioError as error:
-            self._say(error)
+            self._known.notify_of(error)
             return False
         return True
 
-    def _say(self, error: Exception) -> None:
-        if isinstance(error, QuantStudioError):
-            where = f"{Path(error.where).name}: " if error.where else ""
-            self._session.notify(NoticeLevel.ERROR, f"{where}{error.what}", error.hint, error.where)
-        else:
-            self._session.notify(NoticeLevel.ERROR, str(error))
+
+def _contents(paths: set[str]) -> dict[str, str]:
+    """What tells each data set from others; called off the owner's thread, for it reads the files."""
+    found = {}
+    for path in sorted(paths):
+        # A function has no content of its own; a file that cannot be read was told of by the check.
+        if not is_callable_name(path) and Path(path).exists():
+            found[path] = content_digest(Path(path))
+    return found
 
 
 def _is_data(path: str) -> bool:

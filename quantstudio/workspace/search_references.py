@@ -20,7 +20,7 @@ from quantstudio.core.precision import (
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import ActivationScope, Recipe, is_legal, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
-from quantstudio.gui.session import Session
+from quantstudio.workspace.known import Known
 from quantstudio.workspace.recipe_edits import default_recipe
 
 REFERENCES = (Precision.FP32, Precision.INT8, Precision.INT4, Precision.INT2)
@@ -73,11 +73,11 @@ class Reference:
         return ", ".join(parts)
 
 
-def references(session: Session, family: ActivationFamily) -> tuple[Reference, ...]:
+def references(known: Known, family: ActivationFamily) -> tuple[Reference, ...]:
     """FP32, INT8, INT4 and INT2 everywhere; empty without a model."""
-    if session.model is None:
+    if known.model is None:
         return ()
-    return tuple(_reference(session, precision, family) for precision in REFERENCES)
+    return tuple(_reference(known, precision, family) for precision in REFERENCES)
 
 
 def broken_bounds(reference: Reference, budget: SearchBudget) -> tuple[str, ...]:
@@ -104,58 +104,58 @@ def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | N
     return [(value, bound, words) for value, bound, words in checks if bound is not None]
 
 
-def _reference(session: Session, precision: WeightFormat, family: ActivationFamily) -> Reference:
-    recipe = _recipe(session, precision, family)
-    packed = packed_plan(session.layers, recipe)
-    prediction = session.predicted(recipe)
+def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) -> Reference:
+    recipe = _recipe(known, precision, family)
+    packed = packed_plan(known.layers, recipe)
+    prediction = known.predicted(recipe)
     is_base = precision == Precision.FP32
     return Reference(
         precision,
-        _file_bytes(session, prediction, is_base=is_base),
+        _file_bytes(known, prediction, is_base=is_base),
         packed.weight_bytes,
         packed.average_bits,
         packed.share_above_8,
-        0.0 if is_base else _drop(session, prediction),
-        1.0 if is_base else _ratio(session, prediction),
+        0.0 if is_base else _drop(known, prediction),
+        1.0 if is_base else _ratio(known, prediction),
     )
 
 
-def _recipe(session: Session, precision: WeightFormat, family: ActivationFamily) -> Recipe:
+def _recipe(known: Known, precision: WeightFormat, family: ActivationFamily) -> Recipe:
     if precision == Precision.FP32:
         return Recipe()
-    eight = _eight_bits(session, family)
+    eight = _eight_bits(known, family)
     scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
     start = uniform_recipe(eight, activation_scope=scope)
     # What has no such form keeps float activations, as in a search.
-    others = [layer for layer in searched(session.layers) if start.scheme_for(layer) == FP32]
+    others = [layer for layer in searched(known.layers) if start.scheme_for(layer) == FP32]
     start = start.assign([one.name for one in others if is_legal(one, WEIGHT_INT8)], WEIGHT_INT8)
     if precision == Precision.INT8:
         return start
     fewer = WEIGHT_INT4 if (eight, precision) == (WEIGHT_INT8, Precision.INT4) else None
-    names = [layer.name for layer in searched(session.layers) if start.scheme_for(layer) == eight]
+    names = [layer.name for layer in searched(known.layers) if start.scheme_for(layer) == eight]
     return start.assign(names, fewer or LayerScheme(precision, eight.activations))
 
 
-def _eight_bits(session: Session, family: ActivationFamily) -> LayerScheme:
+def _eight_bits(known: Known, family: ActivationFamily) -> LayerScheme:
     match family:
         case ActivationFamily.DYNAMIC:
             return DYNAMIC_INT8
         case ActivationFamily.WEIGHT_ONLY:
             return WEIGHT_INT8
         case ActivationFamily.AUTO:
-            return default_recipe(session.layers).rules[0].scheme
+            return default_recipe(known.layers).rules[0].scheme
         case _:
             return STATIC_INT8
 
 
-def _file_bytes(session: Session, prediction: Prediction | None, *, is_base: bool) -> int | None:
+def _file_bytes(known: Known, prediction: Prediction | None, *, is_base: bool) -> int | None:
     if is_base:
-        return session.model.file_bytes if session.model is not None else None
+        return known.model.file_bytes if known.model is not None else None
     return prediction.size_bytes if prediction is not None else None
 
 
-def _drop(session: Session, prediction: Prediction | None) -> float | None:
-    base = session.predicted(Recipe())
+def _drop(known: Known, prediction: Prediction | None) -> float | None:
+    base = known.predicted(Recipe())
     if prediction is None or prediction.accuracy is None or base is None or base.accuracy is None:
         return None
     if prediction.unpriced:
@@ -163,8 +163,8 @@ def _drop(session: Session, prediction: Prediction | None) -> float | None:
     return max(0.0, 100 * (base.accuracy.value - prediction.accuracy.value))
 
 
-def _ratio(session: Session, prediction: Prediction | None) -> float | None:
-    costs = session.costs
+def _ratio(known: Known, prediction: Prediction | None) -> float | None:
+    costs = known.costs
     if prediction is None or prediction.latency_ms is None or costs is None or costs.fp32_ms <= 0:
         return None
     return prediction.latency_ms / costs.fp32_ms

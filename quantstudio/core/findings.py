@@ -1,0 +1,165 @@
+"""What can be known: typed kinds of findings, and the digest of its inputs that names each one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.costs import CostTable
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.effective_plan import resolve
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
+from quantstudio.core.search_results import SearchResult
+from quantstudio.core.variants import Variant
+
+T = TypeVar("T")
+
+# Stands where a project of the first format never knew what was in its data.
+PATH_INSTEAD = "path:"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingKind(Generic[T]):
+    """One sort of finding.
+
+    Attributes:
+        name: In the project file.
+        form: Type of the values.
+        version: Raised when the same inputs give something else than before; part of every key.
+        rows: What the values under one key are told apart by ("layer"); empty where there is one value.
+    """
+
+    name: str
+    form: type[T]
+    version: int = 1
+    rows: str = ""
+
+    def key(self, **inputs: Any) -> str:  # noqa: ANN401  JSON values, or frozen ones of core
+        """SHA-256 over the canonical JSON of everything a finding of this kind was made from."""
+        return digest_of({"kind": self.name, "version": self.version, **inputs})
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsFile:
+    """Statistics that lie in a file of the cache.
+
+    Attributes:
+        path: The npz file.
+        digest: Of the statistics; empty for those of weights, which the graph determines.
+        samples: Samples that were asked for; 0 for weights.
+    """
+
+    path: str
+    digest: str = ""
+    samples: int = 0
+
+
+WEIGHTS = FindingKind("weights", StatisticsFile)
+CALIBRATION = FindingKind("calibration", StatisticsFile, rows="samples asked for")
+SENSITIVITY = FindingKind("sensitivity", LayerSensitivity, rows="layer")
+SENSITIVITY_RUN = FindingKind("sensitivity-run", SensitivityResult)
+CURVE = FindingKind("curve", AccuracyCurve)
+COSTS = FindingKind("costs", CostTable)
+SEARCH = FindingKind("search", SearchResult, rows="terms")
+VARIANT = FindingKind("variant", Variant)
+MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measured")
+# From the digest of a data set to what stands for it in the keys of a project of the first format.
+KNOWN_DATA = FindingKind("known-data", str)
+
+KINDS: tuple[FindingKind[Any], ...] = (
+    WEIGHTS,
+    CALIBRATION,
+    SENSITIVITY,
+    SENSITIVITY_RUN,
+    CURVE,
+    COSTS,
+    SEARCH,
+    VARIANT,
+    MEASUREMENT,
+    KNOWN_DATA,
+)
+
+
+def digest_of(inputs: Any) -> str:  # noqa: ANN401  JSON values, or frozen ones of core
+    """SHA-256 over canonical JSON; equal inputs give equal digests."""
+    text = json.dumps(to_json(inputs), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def data_identity(spec: DataSpec, content: str = "") -> str:
+    """What a data set is, wherever it lies: its content, what is done to it, how much of it is used.
+
+    Args:
+        spec: The data set.
+        content: Digest of the file or folder; where there is none, its path stands for it.
+    """
+    return digest_of(
+        {
+            "content": content or f"{PATH_INSTEAD}{spec.path}",
+            "transform": spec.transform.text,
+            "samples": spec.samples,
+        }
+    )
+
+
+def weights_key(graph: str) -> str:
+    """Of weight statistics, which the graph (its digest) determines."""
+    return WEIGHTS.key(graph=graph)
+
+
+def calibration_key(graph: str, data: str) -> str:
+    """Of activation statistics; a row for each number of samples that was asked for."""
+    return CALIBRATION.key(graph=graph, data=data)
+
+
+def sensitivity_key(kind: FindingKind[Any], graph: str, data: str, samples: int) -> str:
+    """Of sensitivity by layer, of the run it came from, and of the curve of accuracy.
+
+    Activation ranges are no part of it: they change nothing at weight precisions, and a row holds what was
+    measured before and after calibration.
+    """
+    return kind.key(graph=graph, data=data, samples=samples)
+
+
+def costs_key(graph: str) -> str:
+    """Of bytes and times; data and ranges move the times less than the noise of timing them."""
+    return COSTS.key(graph=graph)
+
+
+def search_key(graph: str, data: str, test: str) -> str:
+    """Of what searches found; a row for each set of terms.
+
+    Args:
+        graph: Digest of the graph.
+        data: Identity of the calibration data.
+        test: Identity of the test data that judged the plans; empty if none did.
+    """
+    return SEARCH.key(graph=graph, data=data, test=test)
+
+
+def variant_key(model: ModelSummary, recipe: Recipe, statistics: str) -> str:
+    """Of the variant a recipe gives: the same for all recipes that come to the same.
+
+    Args:
+        model: The model.
+        recipe: The recipe.
+        statistics: Digest of the activation statistics; left out where neither a layer nor a step reads them.
+    """
+    try:
+        plan = resolve(recipe, model.layers)
+    except RecipeError:  # nothing can be built of it: its key is nobody else's
+        return VARIANT.key(graph=model.digest, plan=recipe.digest, statistics=statistics)
+    return VARIANT.key(
+        graph=model.digest, plan=plan.digest, statistics=statistics if plan.is_static or plan.steps else ""
+    )
+
+
+def measurement_key(variant: str, data: str) -> str:
+    """Of what was measured of a variant (its key, or the graph's digest) on data; a row for each way to."""
+    return MEASUREMENT.key(variant=variant, data=data)

@@ -1,0 +1,429 @@
+"""What is open and what is known of it: the project, the model, its data, and every finding about them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from quantstudio.core.costs import CostTable
+from quantstudio.core.data_spec import DataSpec, is_same_source
+from quantstudio.core.errors import QuantStudioError
+from quantstudio.core.findings import (
+    CALIBRATION,
+    COSTS,
+    CURVE,
+    MEASUREMENT,
+    SEARCH,
+    SENSITIVITY,
+    SENSITIVITY_RUN,
+    VARIANT,
+    WEIGHTS,
+    StatisticsFile,
+)
+from quantstudio.core.layers import LayerInfo, ModelSummary
+from quantstudio.core.predict.check import Figure, PredictionPoint
+from quantstudio.core.predict.table import Prediction
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
+from quantstudio.core.search_results import SearchResult
+from quantstudio.core.sensitivity_rows import EXACT
+from quantstudio.core.signals import Signal
+from quantstudio.core.statistics import Statistics, WeightStatistics
+from quantstudio.core.variants import Variant
+from quantstudio.jobs.queue import CallSoon
+from quantstudio.jobs.rows import NoticeLevel
+from quantstudio.project.state import Plan
+from quantstudio.project.store import Project
+from quantstudio.workspace.arrays import Arrays
+from quantstudio.workspace.background import Background
+from quantstudio.workspace.findings import Findings
+from quantstudio.workspace.subject import Subject
+from quantstudio.workspace.values import EngineOptions, Notification
+from quantstudio.workspace.what_if import Evidence, WhatIf
+
+logger = logging.getLogger(__name__)
+
+MAX_KEYS = 1000
+_GONE = {
+    "weights": ("Weight statistics are no longer in the cache", "Run Sensitivity again"),
+    "activations": ("Calibration is no longer in the cache", "Run Calibrate again"),
+}
+
+
+class Known:
+    """What everybody reads. It changes through `Opening`, edits and findings alone.
+
+    Every `*_changed` signal says that the property of that name may be different.
+
+    Args:
+        project: Where everything is kept.
+        call_soon: Takes functions on any thread and runs them on the owner's, in order.
+    """
+
+    def __init__(self, project: Project, call_soon: CallSoon) -> None:
+        self.project_changed: Signal[[]] = Signal()
+        self.model_changed: Signal[[]] = Signal()
+        self.data_changed: Signal[[]] = Signal()
+        self.plans_changed: Signal[[]] = Signal()
+        self.recipe_changed: Signal[[]] = Signal()
+        self.activations_changed: Signal[[]] = Signal()
+        self.sensitivity_changed: Signal[[]] = Signal()
+        self.variants_changed: Signal[[]] = Signal()
+        self.search_changed: Signal[[]] = Signal()
+        self.prediction_changed: Signal[[]] = Signal()
+        self.notified: Signal[[Notification]] = Signal()
+        self.project = project
+        self.subject: Subject | None = None
+        self.background = Background(call_soon)
+        self.findings = Findings(project.findings, self.background, self._on_not_saved)
+        self.arrays = Arrays(self.background, self._on_gone)
+        self.weights_changed = self.arrays.weights_changed
+        self._options = EngineOptions()
+        self._what_if = WhatIf()
+        self._revision = 0
+        self._variants: tuple[Variant, ...] | None = None
+        self._prediction: tuple[Recipe, Prediction | None] | None = None
+        self._keys: dict[int, tuple[Recipe, str, str]] = {}
+        self._statistics_path = ""
+        self._listen()
+
+    # The project.
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """All named recipes."""
+        return self.project.state.plans
+
+    @property
+    def active_plan(self) -> str:
+        """Name of the plan that is edited."""
+        return self.project.state.active
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the active plan."""
+        return self.project.state.recipe
+
+    # The model and its data.
+
+    @property
+    def model(self) -> ModelSummary | None:
+        """The opened model."""
+        return self.subject.model if self.subject is not None else None
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """Layers of the model; empty without one."""
+        return self.subject.model.layers if self.subject is not None else ()
+
+    @property
+    def calibration_data(self) -> DataSpec | None:
+        """Where activation statistics come from."""
+        return self.subject.calibration.spec if self.subject and self.subject.calibration else None
+
+    @property
+    def test_data(self) -> DataSpec | None:
+        """What accuracy is measured on."""
+        return self.subject.test.spec if self.subject and self.subject.test else None
+
+    @property
+    def measured_on(self) -> DataSpec | None:
+        """What accuracy is measured on: the calibration data where there is no test data."""
+        return self.test_data or self.calibration_data
+
+    @property
+    def is_measured_on_calibration(self) -> bool:
+        """Whether accuracy is measured on the very samples that set the ranges: variants look too good."""
+        return is_same_source(self.measured_on, self.calibration_data)
+
+    @property
+    def options(self) -> EngineOptions:
+        """Where and how the engine computes."""
+        return self._options
+
+    @options.setter
+    def options(self, options: EngineOptions) -> None:
+        self._options = options
+        self._on_variants()
+
+    # Statistics.
+
+    @property
+    def weights(self) -> Mapping[str, WeightStatistics]:
+        """Weight statistics by layer; grows while they are computed."""
+        return self.arrays.weights
+
+    @property
+    def weights_file(self) -> StatisticsFile | None:
+        """Where they lie."""
+        return self.findings.get(WEIGHTS, self.subject.weights_key) if self.subject else None
+
+    @property
+    def activations(self) -> Statistics | None:
+        """Activation statistics, once their file is read."""
+        file = self.statistics_file
+        return self.arrays.activations(file.path) if file is not None else None
+
+    @property
+    def statistics_file(self) -> StatisticsFile | None:
+        """Activation statistics for the data of now: of the samples the recipe asks for, else the newest."""
+        if self.subject is None:
+            return None
+        key = self.subject.calibration_key
+        return self.statistics_file_of(self.recipe) or self._readable(self.findings.newest(CALIBRATION, key))
+
+    def statistics_file_of(self, recipe: Recipe) -> StatisticsFile | None:
+        """Activation statistics over the very samples a recipe asks for."""
+        if self.subject is None:
+            return None
+        row = str(recipe.calibration.samples)
+        return self._readable(self.findings.get(CALIBRATION, self.subject.calibration_key, row))
+
+    # Sensitivity and costs.
+
+    @property
+    def layer_sensitivity(self) -> Mapping[str, LayerSensitivity]:
+        """Sensitivity by layer; grows and refines while it is computed."""
+        if self.subject is None:
+            return {}
+        return self.findings.rows(SENSITIVITY, self.subject.sensitivity_key(SENSITIVITY))
+
+    @property
+    def sensitivity_run(self) -> SensitivityResult | None:
+        """How it was made: method, samples, reference; its layers are in `layer_sensitivity`."""
+        if self.subject is None:
+            return None
+        return self.findings.get(SENSITIVITY_RUN, self.subject.sensitivity_key(SENSITIVITY_RUN))
+
+    @property
+    def sensitivity_curve(self) -> AccuracyCurve | None:
+        """Accuracy expected at a total KL."""
+        return self.findings.get(CURVE, self.subject.sensitivity_key(CURVE)) if self.subject else None
+
+    @property
+    def sensitivity_classes(self) -> tuple[str, ...]:
+        """Names of the classes of `LayerSensitivity.by_class`; empty where there are none."""
+        run = self.sensitivity_run
+        return run.classes if run is not None else ()
+
+    @property
+    def analysed_precisions(self) -> frozenset[str]:
+        """What an estimate of all layers has finished; a measured layer may know others for itself."""
+        run = self.sensitivity_run
+        if run is not None and run.precisions and run.method != EXACT:
+            return frozenset(run.precisions)
+        rows = [frozenset(row.by_precision) for row in self.layer_sensitivity.values()]
+        return frozenset.intersection(*rows) if rows else frozenset()
+
+    @property
+    def kl_of_all_layers(self) -> float | None:
+        """KL with every layer at the reference precision, which "all but this" is held against."""
+        run = self.sensitivity_run
+        return run.kl_all if run is not None else None
+
+    @property
+    def costs(self) -> CostTable | None:
+        """Bytes and times the predictions are made from."""
+        return self.findings.get(COSTS, self.subject.costs_key) if self.subject else None
+
+    # Variants and searches.
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The base, then every build of this project, oldest first."""
+        if self._variants is None:
+            self._variants = self._all_variants()
+        return self._variants
+
+    @property
+    def base(self) -> Variant | None:
+        """The FP32 model; None without a model."""
+        return self.variants[0] if self.variants else None
+
+    @property
+    def current_variant(self) -> Variant | None:
+        """The build of the recipe as it is now; None if it was not built yet."""
+        return next((v for v in self.variants if v.is_current), None)
+
+    def variant_of(self, recipe: Recipe) -> Variant | None:
+        """The build of a recipe, or of another that comes to the same; None if there is none yet."""
+        key = self.key_of(recipe)
+        return next((v for v in self.variants if v.key == key and not v.is_base), None)
+
+    def key_of(self, recipe: Recipe) -> str:
+        """Key of the variant a recipe gives now; empty without a model. Views ask for it on every redraw."""
+        if self.subject is None:
+            return ""
+        file = self.statistics_file_of(recipe)
+        statistics = file.digest if file is not None else ""
+        found = self._keys.get(id(recipe))
+        if found is None or found[0] is not recipe or found[1] != statistics:
+            if len(self._keys) > MAX_KEYS:
+                self._keys.clear()
+            key = self.subject.variant_key(recipe, statistics)
+            found = self._keys[id(recipe)] = (recipe, statistics, key)
+        return found[2]
+
+    @property
+    def search_result(self) -> SearchResult | None:
+        """What the last search with this data found."""
+        if self.subject is None:
+            return None
+        judged, unjudged = (
+            self.findings.newest(SEARCH, self.subject.search_key(judged_on_test=judged))
+            for judged in (True, False)
+        )
+        return judged if judged is not None else unjudged
+
+    # Predictions.
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """What the recipe will cost; None without a model."""
+        recipe = self.recipe
+        if self._prediction is None or self._prediction[0] is not recipe:
+            self._prediction = (recipe, self.predicted(recipe))
+        return self._prediction[1]
+
+    def predicted(self, recipe: Recipe) -> Prediction | None:
+        """What a recipe will cost by what is known now; None without a model."""
+        evidence = self.evidence
+        return self._what_if.predict(evidence, recipe) if evidence is not None else None
+
+    def prediction_points(self, figure: Figure = Figure.ACCURACY) -> tuple[PredictionPoint, ...]:
+        """Every measured variant against what is predicted of it from the others; takes some milliseconds."""
+        evidence = self.evidence
+        return self._what_if.points(evidence, figure) if evidence is not None else ()
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What predictions and reports are made from; None without a model."""
+        if self.subject is None:
+            return None
+        base, *variants = self.variants
+        return Evidence(
+            model=self.subject.model,
+            costs=self.costs,
+            curve=self.sensitivity_curve,
+            sensitivity=self.layer_sensitivity,
+            revision=self._revision,
+            classes=self.sensitivity_classes,
+            base=base.result,
+            search=self.search_result,
+            variants=tuple(variants),
+        )
+
+    # What others call.
+
+    def notify(self, severity: NoticeLevel, text: str, hint: str = "", where: str = "") -> None:
+        """Tell the user something without stopping them."""
+        logger.info("%s", text)
+        self.notified.emit(Notification(severity, text, hint, where))
+
+    def notify_of(self, error: Exception) -> None:
+        """Tell the user of an error."""
+        if isinstance(error, QuantStudioError):
+            where = f"{Path(error.where).name}: " if error.where else ""
+            self.notify(NoticeLevel.ERROR, f"{where}{error.what}", error.hint, error.where)
+        else:
+            self.notify(NoticeLevel.ERROR, str(error))
+
+    def tell_edited(self) -> None:
+        """The plans are others: everything that depends on the recipe may be different."""
+        self.plans_changed.emit()
+        self.recipe_changed.emit()
+        self._on_statistics()
+
+    def tell_everything(self) -> None:
+        """Another model or project: everything may be different."""
+        self._variants = self._prediction = None
+        self._keys.clear()
+        for signal in (self.model_changed, self.data_changed, self.weights_changed):
+            signal.emit()
+        self._on_sensitivity()
+        self.tell_edited()
+        self.search_changed.emit()
+
+    def tell_data(self) -> None:
+        """Other data: everything that was found with it may be different."""
+        self._variants = None
+        self.data_changed.emit()
+        self._on_sensitivity()
+        self.search_changed.emit()
+        self._on_statistics()
+
+    # Inside.
+
+    def _listen(self) -> None:
+        self.findings.changed(SENSITIVITY).connect(self._on_sensitivity)
+        self.findings.changed(SENSITIVITY_RUN).connect(self._on_sensitivity)
+        self.findings.changed(CURVE).connect(self._on_sensitivity)
+        self.findings.changed(VARIANT).connect(self._on_variants)
+        self.findings.changed(MEASUREMENT).connect(self._on_variants)
+        self.findings.changed(CALIBRATION).connect(self._on_statistics)
+        self.findings.changed(COSTS).connect(self._on_costs)
+        self.findings.changed(SEARCH).connect(self._on_search)
+        self.arrays.activations_changed.connect(self.activations_changed.emit)
+
+    def _on_sensitivity(self, _key: str = "") -> None:
+        self._revision += 1
+        self._prediction = None
+        self.sensitivity_changed.emit()
+
+    def _on_costs(self, _key: str = "") -> None:
+        self._prediction = None
+        self.prediction_changed.emit()
+
+    def _on_search(self, _key: str = "") -> None:
+        self._prediction = None
+        self.search_changed.emit()
+        self.prediction_changed.emit()
+
+    def _on_variants(self, _key: str = "") -> None:
+        self._variants = self._prediction = None
+        self.variants_changed.emit()
+        self.prediction_changed.emit()
+
+    def _on_statistics(self, _key: str = "") -> None:
+        """Other statistics may be shown now, and other variants be current."""
+        file = self.statistics_file
+        path = file.path if file is not None else ""
+        if path != self._statistics_path:
+            self._statistics_path = path
+            if path and self.arrays.activations(path) is None:
+                self.arrays.load_activations(path)
+            self.activations_changed.emit()
+        self._on_variants()
+
+    def _readable(self, file: StatisticsFile | None) -> StatisticsFile | None:
+        return file if file is not None and self.arrays.is_readable(file.path) else None
+
+    def _all_variants(self) -> tuple[Variant, ...]:
+        if self.subject is None:
+            return ()
+        model, now = self.subject.model, self.key_of(self.recipe)
+        base = Variant(
+            model.digest, "FP32", "", Recipe(), model.graph_path, None, result=self._measured(model.digest)
+        )
+        built = [
+            replace(one, result=self._measured(one.key), is_current=one.key == now)
+            for one in sorted(self.findings.all(VARIANT), key=lambda one: one.created)
+        ]
+        return (base, *built)
+
+    def _measured(self, variant: str) -> VariantResult | None:
+        """As the options say, else as it was measured last."""
+        if self.subject is None:
+            return None
+        key = self.subject.measurement_key(variant)
+        asked = self.findings.get(MEASUREMENT, key, self._options.measurement_row)
+        return asked if asked is not None else self.findings.newest(MEASUREMENT, key)
+
+    def _on_not_saved(self, error: QuantStudioError) -> None:
+        self.notify(NoticeLevel.ERROR, f"Not saved: {error.what}", error.hint, error.where)
+
+    def _on_gone(self, what: str) -> None:
+        self.notify(NoticeLevel.INFO, *_GONE[what])
+        self._on_statistics()

@@ -1,0 +1,39 @@
+"""What became of a run, in one line for the list of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from quantstudio.core.figures import number, percent, points, significant, size
+from quantstudio.core.results import BuildResult, CompareResult
+from quantstudio.core.search_results import SearchResult
+
+
+def few(names: Iterable[str]) -> str:
+    """One layer by name, several by their number."""
+    listed = list(names)
+    return listed[0] if len(listed) == 1 else f"{len(listed)} layers"
+
+
+def measured_text(found: CompareResult, *, where: str) -> str:
+    """The last variant of a measurement; `where` says what the samples were, if that matters."""
+    last = found.variants[-1]
+    parts = []
+    if "top1" in last.metrics:
+        parts.append(f"top-1 {percent(last.metrics['top1'])}")
+    elif "rmse" in last.metrics:
+        parts.append(f"RMS error {significant(last.metrics['rmse'], 4)}")
+    if last.speedup is not None:
+        parts.append(f"{number(last.speedup.value, 2)}× the speed of FP32")
+    parts.append(f"{found.samples} samples {where}".rstrip())
+    return ", ".join(parts)
+
+
+def search_text(found: SearchResult, name: str, build: BuildResult) -> str:
+    """The plan a search chose."""
+    figures = found.chosen.measured or found.chosen.predicted
+    parts = [f"{name}: {size(figures.weight_bytes)} packed, {size(build.size_bytes)} file"]
+    if figures.drop is not None:
+        parts.append(points(-figures.drop))
+    parts.append(f"{found.builds} plans measured")
+    return ", ".join(parts)

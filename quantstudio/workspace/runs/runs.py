@@ -1,0 +1,465 @@
+"""What the buttons set off: engine work in the right order, each result kept under its key."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from quantstudio.core.codec import from_json
+from quantstudio.core.costs import CostTable
+from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
+from quantstudio.core.effective_plan import resolve
+from quantstudio.core.errors import CalibrationError, DataError
+from quantstudio.core.events import LayerFinished
+from quantstudio.core.figures import counted, number, size
+from quantstudio.core.findings import CALIBRATION, COSTS, MEASUREMENT, VARIANT, WEIGHTS, StatisticsFile
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.results import (
+    BuildResult,
+    CalibrationFile,
+    CompareResult,
+    LayerSensitivity,
+    QuantizeResult,
+    SensitivityResult,
+)
+from quantstudio.core.variants import Variant
+from quantstudio.jobs.queue import JobQueue, Lane, Work
+from quantstudio.jobs.spec import JobSpec
+from quantstudio.workspace.edits import Edits
+from quantstudio.workspace.known import Known
+from quantstudio.workspace.names import variant_name
+from quantstudio.workspace.opening import Opening
+from quantstudio.workspace.runs import job_specs
+from quantstudio.workspace.runs.outcomes import few, measured_text
+from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
+from quantstudio.workspace.runs.streamed import weights_from_event
+from quantstudio.workspace.subject import SENSITIVITY_SAMPLES, Subject
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a build was sent off with."""
+
+    subject: Subject
+    recipe: Recipe
+    plan: str
+    statistics: str
+
+
+class Runs:
+    """Queues jobs and returns at once. A step finds out when its turn comes whether there is anything to do.
+
+    Args:
+        known: What is open.
+        opening: Where models come in.
+        edits: What a preset changes.
+        jobs: The queue.
+    """
+
+    def __init__(self, known: Known, opening: Opening, edits: Edits, jobs: JobQueue) -> None:
+        self._known = known
+        self._opening = opening
+        self._edits = edits
+        self._jobs = jobs
+
+    # What the buttons do.
+
+    def analyze(self) -> None:
+        """Weight statistics and the sensitivity of every layer."""
+        group = new_group()
+        self.add_weights(group)
+        self.add_calibration(group)
+        self.add_sensitivity(group, again=True)
+        self.add_costs(group)
+
+    def analyze_at(self, precisions: Sequence[str]) -> None:
+        """Estimate every layer in further precisions; what is known stays and is not computed again."""
+        if precisions:
+            group = new_group()
+            self.add_calibration(group)
+            self.add_sensitivity(group, precisions=tuple(precisions))
+
+    def calibrate(self) -> None:
+        """Run the calibration data through the model again."""
+        self.add_calibration(again=True)
+
+    def exact_sensitivity(
+        self,
+        names: Sequence[str],
+        *,
+        precisions: Sequence[str] = (),
+        all_but: bool = False,
+        accumulated: bool = False,
+    ) -> None:
+        """Measure layers one at a time, and where asked with all the others quantized too.
+
+        Without `precisions` in the usual ones.
+        """
+        if names:
+            self.add_sensitivity(
+                exact=tuple(names), precisions=tuple(precisions), all_but=all_but, accumulated=accumulated
+            )
+
+    def quantize(self, *, on_built: Callable[[], None] | None = None) -> None:
+        """Build the recipe, calibrating first where that is missing."""
+        group = new_group()
+        self._calibrate_if_needed(group)
+        self.add_build(group, on_built=on_built)
+
+    def quantize_preset(self, preset: str) -> None:
+        """Let a preset choose the precisions; its recipe becomes the plan's, as one undo step."""
+        group = new_group()
+        self._calibrate_if_needed(group)
+        self.add_build(group, preset=preset)
+
+    def measure(self) -> None:
+        """Measure the recipe as it is, building it first if needed."""
+        group = new_group()
+        self._calibrate_if_needed(group)
+        self.add_build(group)
+        self.add_measurement(group)
+
+    def measure_every(self) -> None:
+        """Measure every variant built so far, interleaved."""
+        self.add_measurement(every=True)
+
+    def run_all(self) -> None:
+        """Everything from weights to measurement, what is known already left out."""
+        group = new_group()
+        self.add_weights(group)
+        self.add_calibration(group)
+        self.add_build(group)
+        self.add_sensitivity(group)
+        self.add_measurement(group)
+        self.add_costs(group)
+
+    # Opening.
+
+    def open_model(
+        self, path: str, *, trust: bool, factory: str, state: str, on_opened: Callable[[], None]
+    ) -> None:
+        """Open a model; what is known of the one before is replaced when it succeeds."""
+
+        def opened(model: ModelSummary) -> str:
+            self._opening.set_model(model, trusted=trust, factory=factory, state_path=state)
+            on_opened()
+            return f"{counted(len(model.layers), 'layer')}, {size(model.file_bytes)}"
+
+        self._jobs.abandon()
+        self._add(
+            "open",
+            f"Open {Path(state or path).name}",
+            lambda: job_specs.open_model_job(path, trust=trust, factory=factory, state=state),
+            opened,
+            reads=partial(from_json, ModelSummary),
+        )
+
+    def check_data(self, spec: DataSpec, on_checked: Callable[[Mapping[str, Any]], None]) -> str:
+        """Open a data set in the worker; `on_checked` gets what is in it. Returns the id of the job."""
+
+        def checked(result: Mapping[str, Any]) -> str:
+            on_checked(result)
+            return f"{result.get('samples', 0)} samples"
+
+        model = self._subject().model
+        return self._add(
+            f"data {spec}",
+            f"Check {Path(spec.path).name}",
+            lambda: job_specs.data_summary_job(model, spec),
+            checked,
+            lane=Lane.QUICK,
+        )
+
+    def devices(self, on_found: Callable[[Mapping[str, Any]], None]) -> None:
+        """Ask the worker what is installed to compute on."""
+
+        def found(result: Mapping[str, Any]) -> str:
+            on_found(result)
+            return ", ".join([*result["providers"], *result["torch_devices"]])
+
+        self._add("devices", "List devices", job_specs.devices_job, found, lane=Lane.QUICK)
+
+    # Analysis.
+
+    def add_weights(self, group: str = "") -> None:
+        """Weight statistics, unless every layer has them."""
+        asked: list[Subject] = []
+
+        def make() -> JobSpec | None:
+            subject, file = self._subject(), self._known.weights_file
+            owners = {layer.name for layer in subject.model.layers if layer.weight_name}
+            if owners <= set(self._known.weights) or (file is not None and is_file(file.path)):
+                return None
+            asked.append(subject)
+            return job_specs.weights_job(subject.model)
+
+        def finished(result: Mapping[str, Any]) -> str:
+            subject, path = asked[-1], str(result["path"])
+            self._known.findings.put(WEIGHTS, subject.weights_key, StatisticsFile(path))
+            owners = {layer.name for layer in subject.model.layers if layer.weight_name}
+            if not owners <= set(self._known.weights):
+                self._known.arrays.load_weights(path)
+            return counted(result.get("layers", 0), "layer")
+
+        self._add("weights", "Weight statistics", make, finished, on_layer=self._on_weights, group=group)
+
+    def add_calibration(self, group: str = "", *, again: bool = False) -> None:
+        """Activation statistics, unless they are there for this data (or `again`)."""
+        asked: list[tuple[str, int]] = []
+
+        def make() -> JobSpec | None:
+            data = self._needed_data()
+            subject, recipe = self._subject(), self._known.recipe
+            file = self._known.statistics_file_of(recipe)
+            if file is not None and is_file(file.path) and not again:
+                return None
+            # The recipe may ask for others, and the data be another, by the time it is done.
+            asked.append((subject.calibration_key, recipe.calibration.samples))
+            return job_specs.calibrate_job(subject.model, data, recipe.calibration.samples)
+
+        def finished(found: CalibrationFile) -> str:
+            key, samples = asked[-1]
+            self._known.arrays.load_activations(found.path)
+            file = StatisticsFile(found.path, found.digest, samples)
+            self._known.findings.put(CALIBRATION, key, file, row=str(samples))
+            return f"{found.tensors} tensors over {found.samples} samples"
+
+        reads = partial(from_json, CalibrationFile)
+        self._add("calibrate", "Calibrate", make, finished, group=group, reads=reads)
+
+    def add_sensitivity(
+        self,
+        group: str = "",
+        *,
+        exact: Sequence[str] = (),
+        again: bool = False,
+        precisions: Sequence[str] = (),
+        all_but: bool = False,
+        accumulated: bool = False,
+    ) -> None:
+        """Sensitivity of every layer by output Fisher, in these precisions at least, or exactly of some.
+
+        `all_but` and `accumulated` are measured only where asked, see `LayerSensitivity`. An estimate is
+        known once a run over all samples has finished with it; a row may hold one that was stopped half way,
+        which the engine then goes on with. What it has kept it does not compute again, with `again` neither.
+        """
+        method = "exact" if exact else "fisher"
+        asked: list[SensitivityKeys] = []
+
+        def make() -> JobSpec | None:
+            known, data = self._known, self._needed_data()
+            run, file = known.sensitivity_run, known.statistics_file
+            estimated = set(run.precisions) if run is not None and run.method != "exact" else set()
+            missing = [name for name in precisions if exact or again or name not in estimated]
+            if not exact and not again and known.sensitivity_curve is not None and not missing:
+                return None
+            subject = self._subject()
+            asked.append(sensitivity_keys(subject))
+            return job_specs.sensitivity_job(
+                subject.model,
+                data,
+                method=method,
+                samples=SENSITIVITY_SAMPLES,
+                statistics=file.path if file is not None else "",
+                layers=exact,
+                all_but=all_but,
+                accumulated=accumulated,
+                precisions=missing,
+                # An estimate runs in torch, a measurement in ONNX Runtime.
+                device=known.options.provider if exact else known.options.device,
+            )
+
+        def on_layer(event: LayerFinished) -> None:
+            put_rows(self._known.findings, asked[-1], [from_json(LayerSensitivity, event.values)])
+
+        def finished(found: SensitivityResult) -> str:
+            put_run(self._known.findings, asked[-1], found)
+            return f"{counted(len(found.layers), 'layer')} over {found.samples} samples, {found.method}"
+
+        more = f" at {', '.join(precisions)}" if precisions else ""
+        title = f"Exact sensitivity of {few(exact)}{more}" if exact else f"Sensitivity{more}"
+        what = " ".join((*exact, *precisions, *("all but",) * all_but, *("accumulated",) * accumulated))
+        self._add(
+            f"sensitivity {method} {what}",
+            title,
+            make,
+            finished,
+            on_layer=on_layer,
+            group=group,
+            reads=partial(from_json, SensitivityResult),
+        )
+
+    def add_costs(self, group: str = "") -> None:
+        """Bytes and times for the predictions, once for a model."""
+        asked: list[str] = []
+
+        def make() -> JobSpec | None:
+            known, subject = self._known, self._subject()
+            if known.costs is not None:
+                return None
+            asked.append(subject.costs_key)
+            file = known.statistics_file
+            statistics = file.path if file is not None else ""
+            return job_specs.costs_job(subject.model, known.calibration_data, statistics)
+
+        def finished(costs: CostTable) -> str:
+            self._known.findings.put(COSTS, asked[-1], costs)
+            return f"FP32 takes {number(costs.fp32_ms, 2)} ms" if costs.fp32_ms else "sizes of every scheme"
+
+        reads = partial(from_json, CostTable)
+        self._add("costs", "Cost tables", make, finished, group=group, reads=reads, lane=Lane.TIMING)
+
+    # Building and measuring.
+
+    def add_build(
+        self, group: str = "", *, preset: str = "", on_built: Callable[[], None] | None = None
+    ) -> None:
+        """Build the recipe as it is when the turn comes, or a preset, which then becomes the recipe."""
+        made: list[_Asked] = []
+
+        def make() -> JobSpec | None:
+            known, subject = self._known, self._subject()
+            recipe, current = known.recipe, known.current_variant
+            if not preset and current is not None and is_file(current.path):
+                if on_built is not None:
+                    on_built()
+                return None
+            resolve(recipe, subject.model.layers)
+            file = known.statistics_file_of(recipe)
+            path, digest = (file.path, file.digest) if file is not None else ("", "")
+            made.append(_Asked(subject, recipe, known.active_plan, digest))
+            return job_specs.quantize_job(
+                subject.model,
+                recipe,
+                output=job_specs.variant_path(subject.model, recipe, digest, preset),
+                statistics=path,
+                data=known.calibration_data,
+                preset=preset,
+            )
+
+        def finished(result: QuantizeResult) -> str:
+            asked = made[-1]
+            recipe = result.recipe if preset else asked.recipe
+            is_edited = self._known.recipe != asked.recipe
+            self.keep_build(asked.subject, result.build, recipe, asked.plan, asked.statistics)
+            if preset and not is_edited:  # whoever went on editing meanwhile keeps the plan on the screen
+                self._edits.set_recipe(recipe, f"Choose precisions by preset {preset}")
+            if on_built is not None:
+                on_built()
+            return f"{size(result.build.size_bytes)} in {number(result.build.seconds, 1)} s"
+
+        title = f"Quantize ({preset})" if preset else "Quantize"
+        reads = partial(from_json, QuantizeResult)
+        self._add(f"quantize {preset}", title, make, finished, group=group, reads=reads)
+
+    def keep_build(
+        self, subject: Subject, build: BuildResult, recipe: Recipe, plan: str, statistics: str
+    ) -> Variant:
+        """Keep a variant under a name of its own, or under that of the same build before."""
+        key = subject.variant_key(recipe, statistics)
+        findings = self._known.findings
+        same = findings.get(VARIANT, key)
+        if same is not None:
+            variant = replace(same, build=build, path=build.output)
+        else:
+            taken = {one.name for one in findings.all(VARIANT)}
+            name = variant_name(recipe, subject.model.layers, taken)
+            variant = Variant(
+                key, name, plan, recipe, build.output, build, statistics=statistics, created=time.time()
+            )
+        findings.put(VARIANT, key, variant)
+        return variant
+
+    def add_measurement(
+        self, group: str = "", *, every: bool = False, variant: Callable[[], str] | None = None
+    ) -> None:
+        """Measure the current variant, the one `variant` names when its turn comes, or all, interleaved."""
+        asked: dict[str, str] = {}
+        rows: list[str] = []
+
+        def is_asked(one: Variant) -> bool:
+            return every or (one.is_current if variant is None else one.key == variant())
+
+        def make() -> JobSpec | None:
+            known, subject = self._known, self._subject()
+            chosen = [v for v in known.variants if not v.is_base and is_asked(v) and is_file(v.path)]
+            if not chosen:
+                return None
+            data = known.measured_on or self._needed_data()
+            asked.update({v.path: subject.measurement_key(v.key) for v in chosen})
+            asked[""] = subject.measurement_key(subject.model.digest)
+            rows.append(known.options.measurement_row)
+            return job_specs.compare_job(
+                subject.model,
+                data,
+                [Path(v.path) for v in chosen],
+                ["FP32", *(v.name for v in chosen)],
+                options=known.options,
+            )
+
+        def finished(found: CompareResult) -> str:
+            base, *variants = found.variants
+            for path, result in (("", base), *((one.path, one) for one in variants)):
+                if path in asked:
+                    self._known.findings.put(MEASUREMENT, asked[path], result, row=rows[-1])
+            return measured_text(
+                found, where=ON_CALIBRATION if self._known.is_measured_on_calibration else ""
+            )
+
+        title = "Measure every variant" if every else "Measure"
+        key = "measure every" if every else "measure" if variant is None else "measure found"
+        reads = partial(from_json, CompareResult)
+        self._add(key, title, make, finished, group=group, reads=reads, lane=Lane.TIMING)
+
+    # Inside.
+
+    def _calibrate_if_needed(self, group: str) -> None:
+        if self._known.calibration_data is not None:
+            self.add_calibration(group)
+
+    def _add(
+        self,
+        key: str,
+        title: str,
+        make: Callable[[], JobSpec | None],
+        on_success: Callable[[Any], str],
+        *,
+        on_layer: Callable[[LayerFinished], None] | None = None,
+        group: str = "",
+        reads: Callable[[Any], Any] | None = None,
+        lane: Lane = Lane.WORK,
+    ) -> str:
+        return self._jobs.add(Work(key, title, make, on_success, on_layer, group, reads=reads, lane=lane))
+
+    def _subject(self) -> Subject:
+        if self._known.subject is None:
+            raise DataError("no model is open", hint="Open a model first")
+        return self._known.subject
+
+    def _needed_data(self) -> DataSpec:
+        self._subject()
+        data = self._known.calibration_data
+        if data is None:
+            raise CalibrationError("there is no data yet", hint="Choose data with Model, Data")
+        return data
+
+    def _on_weights(self, event: LayerFinished) -> None:
+        row = weights_from_event(event)
+        if row is not None:
+            self._known.arrays.add_weights([row])
+
+
+def new_group() -> str:
+    """A name for work that belongs together."""
+    return uuid.uuid4().hex
+
+
+def is_file(path: str) -> bool:
+    """Whether a file of the cache is still there; the cache may be emptied at any time."""
+    return bool(path) and Path(path).is_file()

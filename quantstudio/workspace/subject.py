@@ -1,0 +1,104 @@
+"""What findings are about, and the keys they have: a model with its data, never edited, only replaced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.findings import (
+    FindingKind,
+    calibration_key,
+    costs_key,
+    data_identity,
+    measurement_key,
+    search_key,
+    sensitivity_key,
+    variant_key,
+    weights_key,
+)
+from quantstudio.core.layers import ModelSummary
+from quantstudio.core.recipe import Recipe
+
+SENSITIVITY_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set and what tells it from others wherever it lies.
+
+    Attributes:
+        spec: Path, transform, number of samples.
+        content: Digest of the file or folder; empty where its path stands for it.
+    """
+
+    spec: DataSpec
+    content: str = ""
+
+    @cached_property
+    def identity(self) -> str:
+        """Stands for the data in keys."""
+        return data_identity(self.spec, self.content)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with its data.
+
+    Attributes:
+        model: The model.
+        is_trusted: Whether the user agreed to run the source file.
+        factory: What makes the network of a state_dict; empty otherwise.
+        state_path: The state_dict that was put onto it; empty otherwise.
+        calibration: Where activation statistics come from.
+        test: What accuracy is measured on.
+    """
+
+    model: ModelSummary
+    is_trusted: bool = False
+    factory: str = ""
+    state_path: str = ""
+    calibration: Source | None = None
+    test: Source | None = None
+
+    @property
+    def measured_on(self) -> Source | None:
+        """What accuracy is measured on: the calibration data where there is no test data."""
+        return self.test or self.calibration
+
+    @cached_property
+    def weights_key(self) -> str:
+        """Of weight statistics."""
+        return weights_key(self.model.digest)
+
+    @cached_property
+    def costs_key(self) -> str:
+        """Of bytes and times."""
+        return costs_key(self.model.digest)
+
+    @cached_property
+    def calibration_key(self) -> str:
+        """Of activation statistics."""
+        return calibration_key(self.model.digest, _identity(self.calibration))
+
+    def sensitivity_key(self, kind: FindingKind[Any]) -> str:
+        """Of sensitivity, its run or its curve."""
+        return sensitivity_key(kind, self.model.digest, _identity(self.calibration), SENSITIVITY_SAMPLES)
+
+    def search_key(self, *, judged_on_test: bool) -> str:
+        """Of searches whose plans the test data judged, or the calibration data alone."""
+        test = _identity(self.test) if judged_on_test else ""
+        return search_key(self.model.digest, _identity(self.calibration), test)
+
+    def variant_key(self, recipe: Recipe, statistics: str) -> str:
+        """Of the variant a recipe gives with the statistics of that digest."""
+        return variant_key(self.model, recipe, statistics)
+
+    def measurement_key(self, variant: str) -> str:
+        """Of what was measured of a variant, by its key."""
+        return measurement_key(variant, _identity(self.measured_on))
+
+
+def _identity(source: Source | None) -> str:
+    return source.identity if source is not None else ""
