@@ -108,6 +108,21 @@ def checked_output(path: str, *, inputs: Iterable[str] = ()) -> Path:
     return target
 
 
+def made_folder(path: str) -> Path:
+    """A folder to write into; made if it is missing.
+
+    Raises:
+        OutputError: it cannot be made, or is a file.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(f"the folder cannot be made ({reason.lower()})", where=path) from error
+    return folder
+
+
 def check_json(path: str, *, inputs: Iterable[str] = ()) -> None:
     """Refuse a --json file that cannot be written before any work is done.
 

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from quantstudio.cli.options import JsonOption, check_json, checked_output
+from quantstudio.cli.options import JsonOption, check_json, checked_output, made_folder
 from quantstudio.cli.output import console_for, write_json
 from quantstudio.cli.progress import WARNINGS
 from quantstudio.core.errors import OutputError
 from quantstudio.project.store import Project
+from quantstudio.report.csv import write_csv
 from quantstudio.report.html import write_html
 from quantstudio.report.json import report_json
 from quantstudio.workspace.report_data import project_report
@@ -20,6 +21,14 @@ from quantstudio.workspace.report_data import project_report
 def command(
     project: Annotated[str, typer.Argument(metavar="PROJECT", help="Project file (.qstudio).")],
     output: Annotated[str, typer.Option("-o", "--output", metavar="report.html", help="File to write.")],
+    csv: Annotated[
+        str,
+        typer.Option(
+            "--csv",
+            metavar="FOLDER",
+            help="Write the tables too, for a spreadsheet: variants.csv, classes.csv and layers.csv.",
+        ),
+    ] = "",
     json: JsonOption = "",
 ) -> None:
     """Write everything a project knows as one self-contained HTML file."""
@@ -35,8 +44,11 @@ def command(
         data = project_report(opened)
         for text in opened.unreadable:
             WARNINGS.add(text)
+    folder = made_folder(csv) if csv else None
     write_html(data, target)
+    written = [target, *(write_csv(data, folder) if folder else ())]
     if json:
         write_json("report", report_json(data), json)
     if json != "-":
-        console_for(json).print(f"wrote {target}")
+        for path in written:
+            console_for(json).print(f"wrote {path}")

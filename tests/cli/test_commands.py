@@ -251,6 +251,18 @@ def test_that_report_writes_what_a_project_knows(tmp_path, capsys):
     assert "net" in out.read_text(encoding="utf-8")
 
 
+def test_that_report_writes_its_tables_for_a_spreadsheet(tmp_path, capsys):
+    project_path, out = tmp_path / "net.qstudio", tmp_path / "report.html"
+    with Project.create(project_path) as project:
+        project.set_model(open_model(path=str(SAMPLE.model)))
+    assert invoke(["report", str(project_path), "-o", str(out), "--csv", str(tmp_path / "tables")]) == 0
+    layers = (tmp_path / "tables" / "layers.csv").read_text(encoding="utf-8").splitlines()
+    assert layers[0].startswith("index,layer,op_type")
+    assert "layers.csv" in capsys.readouterr().out
+    assert invoke(["report", str(project_path), "-o", str(out), "--csv", str(project_path)]) == 2
+    assert "the folder cannot be made" in capsys.readouterr().err
+
+
 def test_that_report_refuses_a_project_without_a_model_and_a_format_it_cannot_write(tmp_path, capsys):
     project_path = tmp_path / "empty.qstudio"
     Project.create(project_path).close()

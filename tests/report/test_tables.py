@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from quantstudio.core.errors import DataError, OutputError
+from quantstudio.core.codec import from_json
+from quantstudio.core.errors import OutputError
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AppliedStep, BuiltLayer
 from quantstudio.core.steps import Step
 from quantstudio.report.csv import table_text, write_csv
 from quantstudio.report.data import ReportData
 from quantstudio.report.html import render_html
-from quantstudio.report.json import read_json, report_json, write_json
+from quantstudio.report.json import report_json
 from quantstudio.report.rows import layer_rows, precision_label, step_rows
 from tests.report.report_data import EVIL, full_report
 
@@ -56,29 +57,12 @@ def test_that_csv_of_a_model_alone_is_its_layers(tmp_path: Path) -> None:
         write_csv(bare, tmp_path / "nowhere")
 
 
-def test_that_json_reads_back_into_the_same_report(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    write_json(full_report(), path)
-    assert json.loads(path.read_text(encoding="utf-8"))["schema"] == "quantstudio.report/1"
-    again = read_json(path)
+def test_that_json_reads_back_into_the_same_report() -> None:
+    document = json.loads(json.dumps(report_json(full_report()), allow_nan=False))
+    assert document.pop("schema") == "quantstudio.report/1"
+    again = from_json(ReportData, document)
     assert report_json(again) == report_json(full_report())
     assert again.recipe == full_report().recipe
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param("not json", "not a readable JSON file", id="text"),
-        pytest.param("[1]", "not a QuantStudio report", id="list"),
-        pytest.param('{"schema": "other/1"}', "not a QuantStudio report", id="schema"),
-        pytest.param('{"schema": "quantstudio.report/1", "title": 3}', "title", id="field"),
-    ],
-)
-def test_that_another_file_is_refused_in_one_line(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "x.json"
-    path.write_text(content)
-    with pytest.raises(DataError, match=message):
-        read_json(path)
 
 
 def test_that_a_layer_row_joins_model_build_and_sensitivity() -> None:

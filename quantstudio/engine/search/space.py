@@ -233,10 +233,6 @@ class SearchSpace:
             units.append(Unit(names, options))
         return Problem(tuple(units), self._joins(position, units), self._base(layers))
 
-    def recipe_start(self, calibration: CalibrationSettings) -> Recipe:
-        """The recipe plans are written onto."""
-        return base_recipe(self.graph, self.family, calibration)
-
     def _schemes(
         self, members: Sequence[LayerInfo], *, floats: bool, fewest_bits: int
     ) -> tuple[LayerScheme, ...]:
