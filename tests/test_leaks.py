@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,7 +72,7 @@ def test_that_what_is_left_behind_is_named_with_its_remedy(
     qapp: object,
     monkeypatch: pytest.MonkeyPatch,
     temporary_folder: Path,
-    leak: Callable[[Path], Iterator[None]],
+    leak: Callable[[Path], AbstractContextManager[None]],
     kind: str,
 ) -> None:
     monkeypatch.setattr(leaks, "GRACE_S", 0.0)

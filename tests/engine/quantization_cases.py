@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import open_model
+from tests.engine.exact_products import exact_session
 
 
 class NetBuilder:
@@ -75,13 +76,14 @@ def opened(model: onnx.ModelProto, folder: Path) -> Graph:
 
 
 def session(model: onnx.ModelProto | bytes, level=None, optimized: Path | None = None):
+    content = model if isinstance(model, bytes) else model.SerializeToString()
+    if optimized is None:
+        return exact_session(content, level)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     if level is not None:
         options.graph_optimization_level = level
-    if optimized is not None:
-        options.optimized_model_filepath = str(optimized)
-    content = model if isinstance(model, bytes) else model.SerializeToString()
+    options.optimized_model_filepath = str(optimized)
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
@@ -17,6 +16,7 @@ from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.search import presets
 from quantstudio.engine.search.presets import build_preset
+from tests.engine.exact_products import exact_session
 from tests.engine.recipe_builds import build_variant
 from tests.shared_data import MODELS, TEST, THIRD_PARTY, TRAIN, TRANSFORM, needs_shared
 
@@ -36,9 +36,7 @@ def calibrated(name, train=TRAIN, transform=TRANSFORM, samples=512, trust=False)
 def accuracy_points(path, graph, test=TEST, transform=TRANSFORM):
     spec = DataSpec(str(test), parse_transform(transform), samples=JUDGED)
     dataset = open_dataset(spec, graph.summary.inputs)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 2
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = exact_session(path)
     labels = np.asarray(dataset.labels)
     right = 0
     for batch in dataset.batches(250):
