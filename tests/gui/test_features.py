@@ -119,6 +119,8 @@ def test_that_an_action_keeps_the_key_the_user_gave_it(moon):
 def test_that_two_actions_of_one_name_are_refused(qapp, replayed_session):
     with pytest.raises(ValueError, match=r"view\.moon"):
         MainWindow(replayed_session, Settings(), qapp, features=(*FEATURES, MOON, MOON))
+    (half_built,) = [widget for widget in qapp.topLevelWidgets() if isinstance(widget, MainWindow)]
+    half_built.deleteLater()
 
 
 def test_that_the_page_in_front_is_there_again_at_the_next_start(moon):
