@@ -13,12 +13,12 @@ from PySide6.QtGui import QColor, QKeyEvent
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
-from quantstudio.core import figures
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.gui.plots.axes import WholeNumberAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
 from quantstudio.gui.plots.sensitivity_threshold import ThresholdLine, level_for, next_count
+from quantstudio.gui.plots.strip_words import strip_summary, strip_table, strip_tip
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 
 BAR_WIDTH = 0.8
@@ -124,7 +124,7 @@ class SensitivityStrip(Plot):
             self._set_height()
         else:
             self.reset_view()
-        self.show_plot(self._words())
+        self.show_plot(strip_summary(self._rows, self._scale))
 
     def set_sorted(self, is_sorted: bool) -> None:
         """Largest first, or in the order of execution."""
@@ -184,15 +184,7 @@ class SensitivityStrip(Plot):
 
     @override
     def figures_table(self) -> tuple[tuple[str, ...], ...]:
-        rows = [self._rows[i] for i in self._order]
-        return (
-            ("layer", "kl_nats", "low_nats", "high_nats", "method"),
-            *(
-                (row.layer, f"{row.kl:.6g}", f"{row.low:.6g}", f"{row.high:.6g}", row.method)
-                for row in rows
-                if row.kl is not None
-            ),
-        )
+        return strip_table([self._rows[i] for i in self._order])
 
     def _sort(self) -> None:
         order = list(range(len(self._rows)))
@@ -331,16 +323,6 @@ class SensitivityStrip(Plot):
         low, high = self._vertical_range()
         self.item.getViewBox().setYRange(low, high, padding=0)
 
-    def _words(self) -> str:
-        known = [row for row in self._rows if row.kl is not None]
-        if not known:
-            return "No layer has been analysed yet."
-        worst = sorted(known, key=lambda row: -float(row.kl or 0))[:3]
-        names = ", ".join(f"{row.layer} {figures.significant(float(row.kl or 0))}" for row in worst)
-        above = sum(1 for row in known if self._scale is not None and float(row.kl or 0) > self._scale.bad)
-        limit = f" {above} above {self._scale.label}." if self._scale is not None else ""
-        return f"{len(known)} of {len(self._rows)} layers analysed; most sensitive: {names}.{limit}"
-
     # ------------------------------------------------------------------ mouse and keys
 
     @override
@@ -378,15 +360,7 @@ class SensitivityStrip(Plot):
 
     def _on_moved(self, position: object) -> None:
         row = None if self.is_empty else self._row_at(position)
-        if row is None:
-            self.view.setToolTip("")
-        elif row.kl is None:
-            self.view.setToolTip(f"{row.layer}\nnot analysed yet")
-        else:
-            low, high = figures.significant(row.low), figures.significant(row.high)
-            how = "measured" if row.method == EXACT else "predicted"
-            figure = f"KL {figures.significant(row.kl)}  [{low}, {high}]  {how}"
-            self.view.setToolTip("\n".join(part for part in (row.layer, figure, row.note) if part))
+        self.view.setToolTip("" if row is None else strip_tip(row))
 
     # ------------------------------------------------------------------ theme
 
