@@ -36,6 +36,7 @@ class Session(QObject):
     variants_changed = Signal()
     search_changed = Signal()
     prediction_changed = Signal()
+    steps_changed = Signal()
     selection_changed = Signal()
     jobs_changed = Signal()
     notified = Signal(object)
@@ -100,6 +101,7 @@ class Session(QObject):
             (workspace.plans_changed, self.plans_changed),
             (workspace.recipe_changed, self.recipe_changed),
             (workspace.variants_changed, self.variants_changed),
+            (workspace.steps_changed, self.steps_changed),
             (workspace.searches.changed, self.search_changed),
         ):
             source.connect(signal.emit)

@@ -31,6 +31,7 @@ from quantstudio.core.search_results import SearchResult
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.core.signals import Signal
 from quantstudio.core.statistics import Statistics, WeightStatistics
+from quantstudio.core.steps import StepInfo
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import CallSoon
 from quantstudio.jobs.rows import NoticeLevel
@@ -73,7 +74,9 @@ class Known:
         self.variants_changed: Signal[[]] = Signal()
         self.search_changed: Signal[[]] = Signal()
         self.prediction_changed: Signal[[]] = Signal()
+        self.steps_changed: Signal[[]] = Signal()
         self.notified: Signal[[Notification]] = Signal()
+        self._steps: tuple[StepInfo, ...] = ()
         self.project = project
         self.subject: Subject | None = None
         self.background = Background(call_soon)
@@ -105,6 +108,16 @@ class Known:
     def recipe(self) -> Recipe:
         """The recipe of the active plan."""
         return self.project.state.recipe
+
+    @property
+    def steps(self) -> tuple[StepInfo, ...]:
+        """Steps a recipe may hold, in the order of menus; empty until `Runs.describe_steps` found them."""
+        return self._steps
+
+    def set_steps(self, steps: tuple[StepInfo, ...]) -> None:
+        """Take over what the worker knows of steps."""
+        self._steps = steps
+        self.steps_changed.emit()
 
     # The model and its data.
 

@@ -13,12 +13,14 @@ from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Pr
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,
+    AppliedStep,
     BuildResult,
     BuiltLayer,
     CompareResult,
     SensitivityResult,
 )
 from quantstudio.core.statistics_file import save_statistics, save_weight_statistics, statistics_digest
+from quantstudio.core.steps import Need, SettingInfo, SettingType, StepInfo, StepList
 from quantstudio.jobs.backends.backend import EventCallback
 from quantstudio.jobs.spec import JobSpec
 from tests.gui.sample_session import (
@@ -188,6 +190,11 @@ def _quantize(params: dict[str, Any]) -> list[Event]:
         4,
         0.1,
         layers,
+        steps=tuple(
+            AppliedStep(step.name, step.name, dict(step.settings), f"Did {step.name}.", 0.1, "g")
+            for step in recipe.steps
+            if step.is_on
+        ),
     )
     return [succeeded({"build": to_json(build), "recipe": to_json(recipe)})]
 
@@ -205,7 +212,44 @@ def _devices(params: dict[str, Any]) -> list[Event]:
     return [succeeded({"providers": ["CPUExecutionProvider"], "torch_devices": ["cpu"]})]
 
 
+STEPS = StepList(
+    (
+        StepInfo(
+            "equalize",
+            "Equalize layers",
+            "Moves a factor per channel from one layer into the next.",
+            "Nagel et al. 2019, eq. 11",
+            settings=(
+                SettingInfo(
+                    "rounds", "Rounds", SettingType.INT, 100, 1, 1000, "rounds", (), "Ends earlier by itself."
+                ),
+                SettingInfo("tolerance", "Tolerance", SettingType.FLOAT, 0.001, 1e-6, 1.0),
+                SettingInfo("exact_limits", "Exact limits", SettingType.BOOL, default=False),
+            ),
+        ),
+        StepInfo(
+            "bias",
+            "Correct biases",
+            "Takes the shift out of every layer.",
+            "Nagel et al. 2019, section 4.2",
+            (Need.DATA,),
+            settings=(
+                SettingInfo("samples", "Samples", SettingType.INT, 512, 1, None, "samples"),
+                SettingInfo(
+                    "inputs", "Inputs", SettingType.CHOICE, "quantized", choices=("quantized", "float")
+                ),
+            ),
+        ),
+    )
+)
+
+
+def _steps(params: dict[str, Any]) -> list[Event]:
+    return [succeeded(STEPS)]
+
+
 ANSWERS: dict[str, Answer] = {
+    "steps": _steps,
     "devices": _devices,
     "open_model": _open,
     "data_summary": _data,

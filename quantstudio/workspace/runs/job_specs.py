@@ -25,6 +25,11 @@ def devices_job() -> JobSpec:
     return new_job(f"{TASKS}devices:devices", {})
 
 
+def steps_job() -> JobSpec:
+    """Which steps a recipe may hold."""
+    return new_job(f"{TASKS}recover:steps", {})
+
+
 def open_model_job(path: str, *, trust: bool, factory: str, state: str) -> JobSpec:
     """Open, normalise and list a model."""
     return new_job(

@@ -28,6 +28,7 @@ from quantstudio.core.results import (
     QuantizeResult,
     SensitivityResult,
 )
+from quantstudio.core.steps import StepList
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import JobQueue, Lane, Work
 from quantstudio.jobs.spec import JobSpec
@@ -184,6 +185,23 @@ class Runs:
             return ", ".join([*result["providers"], *result["torch_devices"]])
 
         self._add("devices", "List devices", job_specs.devices_job, found, lane=Lane.QUICK)
+
+    def describe_steps(self) -> None:
+        """Ask the worker which steps there are, unless that is known."""
+
+        def found(steps: StepList) -> str:
+            self._known.set_steps(steps.steps)
+            return counted(len(steps.steps), "step")
+
+        if not self._known.steps:
+            self._add(
+                "steps",
+                "List steps",
+                job_specs.steps_job,
+                found,
+                lane=Lane.QUICK,
+                reads=partial(from_json, StepList),
+            )
 
     # Analysis.
 

@@ -1,0 +1,1 @@
+"""Steps: what happens to the network before it is quantized."""

@@ -1,0 +1,249 @@
+"""The steps of the recipe in their order: add, drag, switch off, set, remove; each is one undo step."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QListWidgetItem,
+    QMenu,
+    QStackedLayout,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+from typing_extensions import override
+
+from quantstudio.core.errors import RecipeError
+from quantstudio.core.steps import StepInfo
+from quantstudio.gui.features.steps.step_dialog import StepDialog
+from quantstudio.gui.features.steps.step_lines import StepLine, step_lines
+from quantstudio.gui.session import Session
+from quantstudio.gui.theme import current_theme, icon, theme_hub
+from quantstudio.gui.widgets.empty_state import EmptyState
+from quantstudio.gui.widgets.reorder_list import ReorderList
+from quantstudio.workspace import step_edits
+
+NOTHING = (
+    "No steps: the network is quantized as it is. Steps change it before, and win back accuracy that few "
+    "bits or one scale per weight would cost."
+)
+NO_MODEL = "Steps change a network before it is quantized. Open a model first."
+_ICONS = {"add": "plus", "edit": "settings", "up": "arrow-up", "down": "arrow-down", "remove": "delete"}
+
+
+class StepsPanel(QWidget):
+    """A list of steps with buttons beside it, or what steps are for while there are none."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("steps")
+        self.setAccessibleName("Steps")
+        self._session = session
+        self._is_filling = False
+        self.list = self._make_list()
+        self.menu = QMenu(self)
+        self.menu.setObjectName("steps.menu")
+        self.menu.setToolTipsVisible(True)
+        self.menu.aboutToShow.connect(self._fill_menu)
+        self.empty = EmptyState("layers", self)
+        self.empty.setObjectName("steps.empty")
+        self.empty.asked.connect(self._on_empty_asked)
+        self.buttons = {
+            "add": self._button("add", "Add a step", self._open_menu),
+            "edit": self._button("edit", "Settings of the step (double-click, or Return)", self._on_edit),
+            "up": self._button("up", "Run it earlier", lambda: self._move(-1)),
+            "down": self._button("down", "Run it later", lambda: self._move(1)),
+            "remove": self._button("remove", "Remove the step", self._on_remove),
+        }
+        self._lay_out()
+        for signal in (
+            session.recipe_changed,
+            session.plans_changed,
+            session.model_changed,
+            session.variants_changed,
+            session.steps_changed,
+        ):
+            signal.connect(self.refresh)
+        theme_hub().theme_changed.connect(self._retheme)
+        self._retheme()
+
+    @override
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._session.workspace.runs.describe_steps()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout()
+        column.setSpacing(4)
+        for button in self.buttons.values():
+            column.addWidget(button)
+        column.addStretch(1)
+        filled = QWidget(self)
+        row = QHBoxLayout(filled)
+        row.setContentsMargins(8, 4, 12, 8)
+        row.setSpacing(8)
+        row.addWidget(self.list, 1)
+        row.addLayout(column)
+        self._stack = QStackedLayout(self)
+        self._stack.addWidget(filled)
+        self._stack.addWidget(self.empty)
+
+    def _make_list(self) -> ReorderList:
+        made = ReorderList(self)
+        made.setObjectName("steps.list")
+        made.setAccessibleName("Steps, in the order they are run")
+        made.setAlternatingRowColors(True)
+        made.setTextElideMode(Qt.TextElideMode.ElideRight)
+        made.setWordWrap(True)
+        made.row_dropped.connect(self._on_dropped)
+        made.currentRowChanged.connect(self._refresh_buttons)
+        made.itemChanged.connect(self._on_item_changed)
+        made.itemActivated.connect(self._on_edit)
+        return made
+
+    def _button(self, name: str, text: str, slot: object) -> QToolButton:
+        button = QToolButton(self)
+        button.setObjectName(f"steps.{name}")
+        button.setAccessibleName(text)
+        button.setToolTip(text)
+        button.setAutoRaise(True)
+        button.setIconSize(QSize(16, 16))
+        button.clicked.connect(slot)
+        return button
+
+    # What is shown.
+
+    @property
+    def _infos(self) -> dict[str, StepInfo]:
+        return {info.name: info for info in self._session.workspace.steps}
+
+    def refresh(self) -> None:
+        """Show the recipe of now."""
+        workspace = self._session.workspace
+        if workspace.model is None:
+            self.empty.set_message(NO_MODEL)
+        else:
+            self.empty.set_message(NOTHING, "Add a step")
+        variant = workspace.current_variant
+        build = variant.build if variant is not None else None
+        lines = step_lines(workspace.recipe, self._infos, build.steps if build is not None else ())
+        row = self.list.currentRow()
+        self._is_filling = True
+        self.list.clear()
+        for number, line in enumerate(lines, start=1):
+            self.list.addItem(self._item(number, line))
+        self.list.setCurrentRow(min(max(row, 0), len(lines) - 1))
+        self._is_filling = False
+        self._stack.setCurrentIndex(0 if lines else 1)
+        self._refresh_buttons()
+
+    def _item(self, number: int, line: StepLine) -> QListWidgetItem:
+        item = QListWidgetItem(f"{number}.  {line.label}\n{line.text}")
+        item.setToolTip(line.tip)
+        item.setFlags(
+            Qt.ItemFlag.ItemIsEnabled
+            | Qt.ItemFlag.ItemIsSelectable
+            | Qt.ItemFlag.ItemIsUserCheckable
+            | Qt.ItemFlag.ItemIsDragEnabled
+        )
+        item.setCheckState(Qt.CheckState.Checked if line.is_on else Qt.CheckState.Unchecked)
+        if not line.is_on:
+            item.setForeground(current_theme().color("muted"))
+        elif not line.is_known:
+            item.setForeground(current_theme().color("bad"))
+        return item
+
+    def _refresh_buttons(self) -> None:
+        if self._is_filling:
+            return
+        row, count = self.list.currentRow(), self.list.count()
+        has_row = 0 <= row < count
+        self.buttons["up"].setEnabled(has_row and row > 0)
+        self.buttons["down"].setEnabled(has_row and row < count - 1)
+        self.buttons["remove"].setEnabled(has_row)
+        info = self._infos.get(self._session.workspace.recipe.steps[row].name) if has_row else None
+        self.buttons["edit"].setEnabled(info is not None)
+        self.buttons["add"].setEnabled(self._session.workspace.model is not None)
+
+    # What can be done.
+
+    def _fill_menu(self) -> None:
+        self.menu.clear()
+        infos = self._session.workspace.steps
+        for info in infos:
+            action = self.menu.addAction(info.label)
+            action.setObjectName(f"steps.menu.{info.name}")
+            action.setToolTip(f"{info.explanation}\n\n{info.source}".strip())
+            action.triggered.connect(partial(self._on_add, info))
+        if not infos:
+            self.menu.addAction("Looking for steps…").setEnabled(False)
+
+    def _open_menu(self) -> None:
+        button = self.buttons["add"]
+        self.menu.popup(button.mapToGlobal(button.rect().bottomLeft()))
+
+    def _on_empty_asked(self) -> None:
+        button = self.empty.button
+        self.menu.popup(button.mapToGlobal(button.rect().bottomLeft()))
+
+    def _on_add(self, info: StepInfo) -> None:
+        workspace = self._session.workspace
+        workspace.edits.apply(step_edits.with_step(workspace.recipe, info))
+        self.list.setCurrentRow(self.list.count() - 1)
+
+    def _on_edit(self, *_item: object) -> None:
+        row, workspace = self.list.currentRow(), self._session.workspace
+        steps = workspace.recipe.steps
+        info = self._infos.get(steps[row].name) if 0 <= row < len(steps) else None
+        if info is None:
+            return
+        step = steps[row]
+
+        def change(settings: object) -> None:
+            # The recipe may have changed while the dialog was open: by undo, or by another plan.
+            now = workspace.recipe
+            if row >= len(now.steps) or now.steps[row].name != step.name or not isinstance(settings, dict):
+                return
+            try:
+                workspace.edits.apply(step_edits.with_settings(now, row, info, settings))
+            except RecipeError as error:
+                workspace.notify_of(error)
+
+        StepDialog(info, step, change, self.window()).open()
+
+    def _on_remove(self) -> None:
+        row, workspace = self.list.currentRow(), self._session.workspace
+        if 0 <= row < len(workspace.recipe.steps):
+            workspace.edits.apply(step_edits.without_step(workspace.recipe, row, self._label(row)))
+
+    def _move(self, by: int) -> None:
+        row = self.list.currentRow()
+        self._on_dropped(row, row + by)
+
+    def _on_dropped(self, row: int, to: int) -> None:
+        workspace = self._session.workspace
+        workspace.edits.apply(step_edits.moved_step(workspace.recipe, row, to, self._label(row)))
+        self.list.setCurrentRow(to)
+
+    def _on_item_changed(self, item: QListWidgetItem) -> None:
+        if self._is_filling:
+            return
+        row, workspace = self.list.row(item), self._session.workspace
+        is_on = item.checkState() is Qt.CheckState.Checked
+        if is_on != workspace.recipe.steps[row].is_on:
+            edit = step_edits.with_switch(workspace.recipe, row, self._label(row), is_on=is_on)
+            workspace.edits.apply(edit)
+
+    def _label(self, row: int) -> str:
+        name = self._session.workspace.recipe.steps[row].name
+        info = self._infos.get(name)
+        return info.label if info else name
+
+    def _retheme(self) -> None:
+        for name, button in self.buttons.items():
+            button.setIcon(icon(_ICONS[name], "muted", 16))
+        self.refresh()
