@@ -77,8 +77,8 @@ def command(
         str,
         typer.Option(
             "--target",
-            help=f"What to quantize for; default: what the recipe says, or {DEFAULT_TARGET.name}. "
-            + " ".join(f"{one.name}: {one.text}." for one in targets()),
+            help="What to quantize for; default: what the recipe says, or what fits this machine "
+            f"({DEFAULT_TARGET.name}). " + " ".join(f"{one.name}: {one.text}." for one in targets()),
         ),
     ] = "",
     statistics: StatisticsOption = "",

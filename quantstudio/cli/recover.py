@@ -81,7 +81,8 @@ def command(
         str,
         typer.Option(
             "--target",
-            help=f"What to quantize for; default: what the recipe says, or {DEFAULT_TARGET.name}.",
+            help="What to quantize for; default: what the recipe says, or what fits this machine "
+            f"({DEFAULT_TARGET.name}).",
         ),
     ] = "",
     range_method: Annotated[

@@ -16,10 +16,10 @@ _VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
 def sums_saturate() -> bool:
     """Whether products of U8 activations and S8 weights are added up in 16 bits here, which can overflow.
 
-    So it is on x86 without VNNI: two products of 8-bit numbers reach 2 * 255 * 127, and 16 bits end at 32,767;
-    ONNX Runtime 1.31 then computes with the sum cut off, silently. Weights of 7 bits cannot overflow. An x86
-    processor of which nothing can be read counts as one without: 7 bits cost a little accuracy everywhere, 8
-    bits a lot where they overflow.
+    So it is on x86 without VNNI: two products of 8-bit numbers reach 2 * 255 * 127, while 16 bits end at
+    32,767; ONNX Runtime 1.31 then computes with the sum cut off, silently. Weights of 7 bits cannot overflow.
+    An x86 processor of which nothing can be read counts as one without: 7 bits cost a little accuracy
+    everywhere, 8 bits a lot where they overflow.
     """
     return saturates(platform.machine(), _CPU_INFO)
 

@@ -18,6 +18,7 @@ from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.plugins import load_plugins
 from quantstudio.core.precision import FP32, STATIC_INT4, LayerScheme, catalogue_version
+from quantstudio.core.processor import sums_saturate
 from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
 
 PLUGINS = "quantstudio.targets"
@@ -211,7 +212,7 @@ ONNX_RUNTIME_CPU: Mapping[str, Capability] = MappingProxyType(
     }
 )
 
-DEFAULT_TARGET = Target(
+WITH_VNNI = Target(
     "cpu-x86-vnni",
     "x86 with VNNI",
     "ONNX Runtime on x86 processors of 2019 and later: U8 activations, S8 weights per channel",
@@ -226,6 +227,10 @@ WITHOUT_VNNI = Target(
     ONNX_RUNTIME_CPU,
     weight_bits=7,
 )
+
+# What a new recipe is made for: the machine it is made on, so that what is measured here is what it says. On
+# a processor without VNNI a static INT8 MobileNet of 8-bit weights lost 1.1 points, of 7-bit weights none.
+DEFAULT_TARGET = WITHOUT_VNNI if sums_saturate() else WITH_VNNI
 
 _TARGETS: dict[str, Target] = {}
 
@@ -242,7 +247,7 @@ def register_target(row: Target) -> None:
 
 
 def targets() -> tuple[Target, ...]:
-    """Every target, the default one first."""
+    """Every target, those that come with QuantStudio first."""
     load_plugins(PLUGINS)
     return tuple(_TARGETS.values())
 
@@ -265,5 +270,5 @@ def target_or_default(name: str) -> Target:
     return next((one for one in targets() if one.name == name), DEFAULT_TARGET)
 
 
-register_target(DEFAULT_TARGET)
+register_target(WITH_VNNI)
 register_target(WITHOUT_VNNI)

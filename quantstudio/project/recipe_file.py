@@ -20,6 +20,7 @@ from quantstudio.project.references import is_callable_name
 _LINE_LISTS = frozenset({"steps", "rules", "activation_ranges", "weight_ranges"})
 _SCHEMA_1 = "quantstudio.recipe/1"
 # What version 1 did not know of.
+_TARGET_1 = "cpu-x86-vnni"
 _SINCE_2 = ("steps", "seed")
 
 
@@ -199,7 +200,10 @@ def _from_version_1(values: dict[str, Any], where: str) -> dict[str, Any]:
             where=where,
             hint=f'Set "schema" to "{RECIPE_SCHEMA}"',
         )
-    return {**values, "schema": RECIPE_SCHEMA}
+    if isinstance(recipe, dict):
+        # Version 1 knew one target; what is made today is made for the machine it is made on.
+        recipe = {"target": _TARGET_1, **recipe}
+    return {**values, "schema": RECIPE_SCHEMA, **({} if recipe is None else {"recipe": recipe})}
 
 
 def _check(file: RecipeFile, where: str) -> None:

@@ -44,14 +44,14 @@ def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
     return captured.err
 
 
-@pytest.mark.parametrize("command", ["quantize", "search"])
+@pytest.mark.parametrize(("command", "writer"), [("quantize", "building"), ("search", "search")])
 def test_that_a_recipe_that_finds_no_space_takes_its_model_along(
-    command, before, tmp_path, capfd, monkeypatch
+    command, writer, before, tmp_path, capfd, monkeypatch
 ):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(f"quantstudio.cli.{command}.write_recipe_file", full)
+    monkeypatch.setattr(f"quantstudio.cli.{writer}.write_recipe_file", full)
     arguments = [*QUANTIZE, "static-int8"]
     if command == "search":
         arguments = ["search", NET, *DATA, "--samples", "32", "--average-bits", "6"]

@@ -173,9 +173,10 @@ def test_that_a_plan_says_why_a_layer_has_not_what_was_asked() -> None:
 
 
 def test_that_a_recipe_without_steps_names_itself_as_version_1_did() -> None:
-    assert Recipe().digest == replace(Recipe(), steps=(), seed=0).digest
-    assert Recipe().digest.startswith("d76a75ffb6ffcbac")
-    assert replace(Recipe(), seed=1).digest != Recipe().digest
+    old = Recipe(target="cpu-x86-vnni")
+    assert old.digest == replace(old, steps=(), seed=0).digest
+    assert old.digest.startswith("d76a75ffb6ffcbac")
+    assert replace(old, seed=1).digest != old.digest
 
 
 def test_that_a_default_written_out_makes_the_same_file() -> None:

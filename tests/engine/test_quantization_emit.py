@@ -234,6 +234,7 @@ def test_that_a_hand_set_activation_range_wins(residual):
 def test_that_a_hand_set_weight_range_clips_the_weights(residual):
     graph, statistics, _ = residual
     recipe = Recipe(STATIC.rules, MINMAX, weight_ranges=(RangeOverride("point", -0.1, 0.1),))
+    recipe = replace(recipe, target="cpu-x86-vnni")
     model = emit(graph, statistics, recipe)
     values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     assert values["point.w_scale"] == pytest.approx(0.1 / 127)

@@ -21,6 +21,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.results import BuildResult
+from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.graph.runtime import open_session, run
 from quantstudio.engine.tasks.calibration import calibrate
 from quantstudio.engine.tasks.compare import compare
@@ -68,11 +69,12 @@ INTEGER: dict[str, tuple[str | None, str | None]] = {
     "weight_on_the_left": ("head", "head"),
 }
 PRESETS = ("static-int8", "dynamic-int8", "weight-int8", "weight-int4", "float16")
-# SQNR in dB kept at least; 8 bits give 35 to 48 here, 4 bits 14 to 24, FP16 66 to 75.
-LEAST_SQNR_DB = {
+# SQNR in dB kept at least; 8 bits give 35 to 48 here, 4 bits 14 to 24, FP16 66 to 75. On processors whose
+# sums overflow, weights have 7 bits.
+MIN_SQNR_DB = {
     "static-int8": 28.0,
-    "dynamic-int8": 30.0,
-    "weight-int8": 32.0,
+    "dynamic-int8": 30.0 if DEFAULT_TARGET.weight_bits == 8 else 28.0,
+    "weight-int8": 32.0 if DEFAULT_TARGET.weight_bits == 8 else 28.0,
     "weight-int4": 11.0,
     "float16": 60.0,
 }
@@ -165,7 +167,7 @@ def test_that_a_preset_holds_on_a_quirk(name, preset, opened, monkeypatch, tmp_p
         assert np.abs(mine - theirs).max() <= SAME_SHARE * np.abs(base).max()
         noise = float(np.square(right - base, dtype=np.float64).sum())
         signal = float(np.square(base, dtype=np.float64).sum())
-        assert 10 * np.log10(signal / max(noise, 1e-30)) > LEAST_SQNR_DB[preset]
+        assert 10 * np.log10(signal / max(noise, 1e-30)) > MIN_SQNR_DB[preset]
 
 
 @pytest.mark.parametrize("name", QUIRKS)

@@ -214,11 +214,16 @@ def test_that_a_file_of_version_1_opens_as_one_of_version_2(tmp_path: Path) -> N
     }
     path.write_text(json.dumps(old), "utf-8")
     file = read_recipe_file(path)
-    assert file.recipe == uniform_recipe(WEIGHT_INT8)
+    assert file.recipe == replace(uniform_recipe(WEIGHT_INT8), target="cpu-x86-vnni")
     assert (file.recipe.steps, file.recipe.seed) == ((), 0)
     write_recipe_file(path, file)
     assert '"schema": "quantstudio.recipe/2"' in path.read_text("utf-8")
     assert read_recipe_file(path) == file
+
+
+def test_that_a_file_of_version_1_without_a_target_is_for_the_one_there_was() -> None:
+    file = parse_recipe('{"schema": "quantstudio.recipe/1", "recipe": {"rules": []}}', "old.json")
+    assert file.recipe.target == "cpu-x86-vnni"
 
 
 def test_that_steps_get_a_line_each_and_survive_the_file(tmp_path: Path) -> None:
