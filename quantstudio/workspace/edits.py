@@ -9,11 +9,13 @@ from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.precision import LayerScheme, WeightFormat
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.steps import SettingValue, Step
 from quantstudio.core.target import target_named
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.rows import NoticeLevel
 from quantstudio.project.state import Plan
 from quantstudio.workspace import recipe_edits as edits
+from quantstudio.workspace import step_edits
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.recipe_edits import Edit
 
@@ -77,6 +79,39 @@ class Edits:
     def move_rule(self, index: int, to: int) -> None:
         """Move a rule; later rules win."""
         self.apply(edits.moved_rule(self._known.recipe, index, to))
+
+    # Its steps.
+
+    def add_step(self, name: str, **settings: SettingValue) -> None:
+        """Append a step by name, with settings that differ from its defaults.
+
+        Raises:
+            RecipeError: the step or a setting is unknown, or a value does not fit. Both are known once
+                `Runs.describe_steps` found the steps; before, the build says so.
+        """
+        self.apply(step_edits.with_step(self._known.recipe, Step(name, settings), self._known.steps))
+
+    def set_step(self, index: int, **settings: SettingValue) -> None:
+        """Change settings of a step; the others stay.
+
+        Raises:
+            RecipeError: as for `add_step`.
+        """
+        self.apply(step_edits.with_settings(self._known.recipe, index, settings, self._known.steps))
+
+    def switch_step(self, index: int, *, is_on: bool) -> None:
+        """Switch a step on or off; one that is off keeps its place and does nothing."""
+        self.apply(step_edits.with_switch(self._known.recipe, index, self._known.steps, is_on=is_on))
+
+    def move_step(self, index: int, to: int) -> None:
+        """Move a step; steps are run in order."""
+        self.apply(step_edits.moved_step(self._known.recipe, index, to, self._known.steps))
+
+    def remove_step(self, index: int) -> None:
+        """Take a step out."""
+        self.apply(step_edits.without_step(self._known.recipe, index, self._known.steps))
+
+    # Ranges.
 
     def set_activation_range(self, tensor: str, low: float, high: float) -> None:
         """Set an activation range by hand."""

@@ -21,7 +21,7 @@ _METHODS = {
 
 
 def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[str] = ()) -> str:
-    """Precision of most layers, then what differs: "INT8", "INT8 · 3 W4A8", "INT8 · 1 FP32 · 2 clipped".
+    """Precision of most layers, then what differs: "INT8", "INT8 · 3 W4A8", "INT8 · 2 clipped · equalize".
 
     Layers left in FP32 because they cannot have that precision do not count. A name in `taken` gets a number.
     """
@@ -47,6 +47,7 @@ def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[
     clipped = len(recipe.weight_ranges) + len(recipe.activation_ranges)
     if clipped:
         parts.append(f"{clipped} clipped")
+    parts += [step.name for step in recipe.steps if step.is_on]
     name = BETWEEN.join(parts)
     if name not in taken:
         return name

@@ -9,13 +9,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import JobState
+from quantstudio.core.recipe import uniform_recipe
 from quantstudio.core.search_results import SearchBudget
+from quantstudio.engine.tasks.models import open_model
+from quantstudio.engine.tasks.quantize import quantize
 from quantstudio.gui.session import Session
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
+from tests.engine.test_pipeline_registry import PLUGIN, plug_in
 from tests.gui.settling import settled
 
 
@@ -159,5 +164,58 @@ def test_that_a_killed_worker_is_a_failed_job_and_the_next_one_works(qtbot, mode
         session.workspace.documents.open_path(str(model))
         finish(qtbot, session)
         assert session.workspace.model is not None
+    finally:
+        session.close()
+
+
+def test_that_steps_in_the_window_give_the_bytes_of_the_task(qtbot, model, data, tmp_path, monkeypatch):
+    session = Session(ProcessBackend, project=Project.temporary())
+    workspace = session.workspace
+    try:
+        workspace.documents.open_path(str(model))
+        finish(qtbot, session)
+        workspace.opening.set_data(data, None)
+        workspace.runs.describe_steps()
+        workspace.runs.calibrate()
+        finish(qtbot, session)
+        assert [info.name for info in workspace.steps] == ["equalize", "bias"]
+        workspace.edits.add_step("equalize")
+        workspace.edits.add_step("bias", samples=32)
+        workspace.runs.quantize()
+        finish(qtbot, session)
+        variant = workspace.current_variant
+        assert variant is not None
+        assert variant.build is not None
+        assert [step.name for step in variant.build.steps] == ["equalize", "bias"]
+        assert variant.name == "INT8 · equalize · bias"
+        made = Path(variant.path).read_bytes()
+        recipe = workspace.recipe
+    finally:
+        session.close()
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(tmp_path / "another cache"))
+    path = tmp_path / "task.onnx"
+    graph = open_model(path=str(model))
+    quantize(graph_path=graph.graph_path, output=str(path), recipe=to_json(recipe), data=to_json(data))
+    assert path.read_bytes() == made
+
+
+def test_that_one_installed_module_adds_a_step_to_the_window(qtbot, model, tmp_path, monkeypatch):
+    folder = plug_in(tmp_path, "logging_step", PLUGIN)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path.cwd())]))
+    session = Session(ProcessBackend, project=Project.temporary())
+    workspace = session.workspace
+    try:
+        workspace.documents.open_path(str(model))
+        workspace.runs.describe_steps()
+        finish(qtbot, session)
+        assert [info.name for info in workspace.steps] == ["equalize", "log", "bias"]
+        workspace.edits.set_recipe(uniform_recipe("weight-int8"), "Weights alone")
+        workspace.edits.add_step("log")
+        workspace.runs.quantize()
+        finish(qtbot, session)
+        variant = workspace.current_variant
+        assert variant is not None
+        assert variant.build is not None
+        assert variant.build.steps[0].summary == "Looked at the graph and left it as it was."
     finally:
         session.close()

@@ -6,6 +6,7 @@ import pytest
 
 from quantstudio.core.precision import FP16, FP32, STATIC_INT4, STATIC_INT8
 from quantstudio.core.recipe import CalibrationSettings, LayerRule, RangeMethod, RangeOverride, Recipe
+from quantstudio.core.steps import Step
 from quantstudio.workspace.names import variant_name
 from tests.gui.sample_session import model_summary
 
@@ -48,3 +49,8 @@ def test_that_another_range_method_and_ranges_by_hand_are_told(method):
 
 def test_that_names_are_unique():
     assert variant_name(recipe_of(STATIC_INT8), CAN, {"INT8", "INT8 #2"}) == "INT8 #3"
+
+
+def test_that_steps_that_are_on_are_named():
+    steps = (Step("equalize"), Step("smooth", is_on=False), Step("bias"))
+    assert variant_name(replace(recipe_of(STATIC_INT8), steps=steps), CAN) == "INT8 · equalize · bias"

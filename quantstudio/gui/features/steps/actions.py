@@ -7,7 +7,6 @@ from functools import partial
 from quantstudio.core.steps import StepInfo
 from quantstudio.gui.action import Choice, Choices, Command, Context
 from quantstudio.gui.feature import toggle_action
-from quantstudio.workspace.step_edits import with_step
 
 
 def commands() -> tuple[Command, ...]:
@@ -36,6 +35,5 @@ def _steps(context: Context) -> list[Choice]:
 
 
 def _add(context: Context, info: StepInfo) -> None:
-    workspace = context.session.workspace
-    workspace.edits.apply(with_step(workspace.recipe, info))
+    context.session.workspace.edits.add_step(info.name)
     context.show("steps")

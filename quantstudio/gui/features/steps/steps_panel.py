@@ -17,7 +17,6 @@ from PySide6.QtWidgets import (
 )
 from typing_extensions import override
 
-from quantstudio.core.errors import RecipeError
 from quantstudio.core.steps import StepInfo
 from quantstudio.gui.features.steps.step_dialog import StepDialog
 from quantstudio.gui.features.steps.step_lines import StepLine, step_lines
@@ -25,7 +24,6 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, icon, theme_hub
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.reorder_list import ReorderList
-from quantstudio.workspace import step_edits
 
 NOTHING = (
     "No steps: the network is quantized as it is. Steps change it before, and win back accuracy that few "
@@ -191,8 +189,7 @@ class StepsPanel(QWidget):
         self.menu.popup(button.mapToGlobal(button.rect().bottomLeft()))
 
     def _on_add(self, info: StepInfo) -> None:
-        workspace = self._session.workspace
-        workspace.edits.apply(step_edits.with_step(workspace.recipe, info))
+        self._session.workspace.edits.add_step(info.name)
         self.list.setCurrentRow(self.list.count() - 1)
 
     def _on_edit(self, *_item: object) -> None:
@@ -208,25 +205,21 @@ class StepsPanel(QWidget):
             now = workspace.recipe
             if row >= len(now.steps) or now.steps[row].name != step.name or not isinstance(settings, dict):
                 return
-            try:
-                workspace.edits.apply(step_edits.with_settings(now, row, info, settings))
-            except RecipeError as error:
-                workspace.notify_of(error)
+            workspace.edits.set_step(row, **settings)
 
         StepDialog(info, step, change, self.window()).open()
 
     def _on_remove(self) -> None:
         row, workspace = self.list.currentRow(), self._session.workspace
         if 0 <= row < len(workspace.recipe.steps):
-            workspace.edits.apply(step_edits.without_step(workspace.recipe, row, self._label(row)))
+            workspace.edits.remove_step(row)
 
     def _move(self, by: int) -> None:
         row = self.list.currentRow()
         self._on_dropped(row, row + by)
 
     def _on_dropped(self, row: int, to: int) -> None:
-        workspace = self._session.workspace
-        workspace.edits.apply(step_edits.moved_step(workspace.recipe, row, to, self._label(row)))
+        self._session.workspace.edits.move_step(row, to)
         self.list.setCurrentRow(to)
 
     def _on_item_changed(self, item: QListWidgetItem) -> None:
@@ -235,13 +228,7 @@ class StepsPanel(QWidget):
         row, workspace = self.list.row(item), self._session.workspace
         is_on = item.checkState() is Qt.CheckState.Checked
         if is_on != workspace.recipe.steps[row].is_on:
-            edit = step_edits.with_switch(workspace.recipe, row, self._label(row), is_on=is_on)
-            workspace.edits.apply(edit)
-
-    def _label(self, row: int) -> str:
-        name = self._session.workspace.recipe.steps[row].name
-        info = self._infos.get(name)
-        return info.label if info else name
+            workspace.edits.switch_step(row, is_on=is_on)
 
     def _retheme(self) -> None:
         for name, button in self.buttons.items():
