@@ -189,10 +189,7 @@ class Known:
 
     def statistics_file_of(self, recipe: Recipe) -> StatisticsFile | None:
         """Activation statistics over the very samples a recipe asks for."""
-        if self.subject is None:
-            return None
-        row = str(recipe.calibration.samples)
-        return self._readable(self.findings.get(CALIBRATION, self.subject.calibration_key, row))
+        return self._readable(self._statistics_of(recipe))
 
     # Sensitivity and costs.
 
@@ -269,7 +266,7 @@ class Known:
         """Key of the variant a recipe gives now; empty without a model. Views ask for it on every redraw."""
         if self.subject is None:
             return ""
-        file = self.statistics_file_of(recipe)
+        file = self._statistics_of(recipe)  # its digest is known when the cache has lost the file
         statistics = file.digest if file is not None else ""
         found = self._keys.get(id(recipe))
         if found is None or found[0] is not recipe or found[1] != statistics:
@@ -409,6 +406,12 @@ class Known:
                 self.arrays.load_activations(path)
             self.activations_changed.emit()
         self._on_variants()
+
+    def _statistics_of(self, recipe: Recipe) -> StatisticsFile | None:
+        if self.subject is None:
+            return None
+        row = str(recipe.calibration.samples)
+        return self.findings.get(CALIBRATION, self.subject.calibration_key, row)
 
     def _readable(self, file: StatisticsFile | None) -> StatisticsFile | None:
         return file if file is not None and self.arrays.is_readable(file.path) else None

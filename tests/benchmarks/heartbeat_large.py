@@ -32,7 +32,7 @@ class Clicks:
         from quantstudio.gui.shell.settings import Settings
         from quantstudio.gui.theme import LIGHT, apply_theme
         from quantstudio.project.store import Project
-        from tests.gui.canned import ReplayRunner
+        from tests.workspace.canned import ReplayRunner
 
         self.arguments = arguments
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -91,7 +91,7 @@ class Clicks:
         from quantstudio.core.data_spec import DataSpec
         from quantstudio.core.recipe import uniform_recipe
         from quantstudio.core.statistics_file import save_statistics, save_weight_statistics
-        from tests.gui import sample_session as made
+        from tests.workspace import samples as made
 
         session, model = self.session, made.model_summary(self.arguments.layers)
         self.do("open a model", lambda: session.workspace.opening.set_model(model), 400)
@@ -122,7 +122,7 @@ class Clicks:
         from quantstudio.core.codec import to_json
         from quantstudio.core.events import JobEnded, JobState, LayerFinished
         from quantstudio.core.results import SensitivityResult
-        from tests.gui import sample_session as made
+        from tests.workspace import samples as made
 
         session = self.session
         layers = session.workspace.layers

@@ -27,8 +27,8 @@ from quantstudio.project.state import ProjectState
 from quantstudio.workspace.subject import Subject
 from quantstudio.workspace.values import EngineOptions
 from tests import waiting
-from tests.gui.canned import ANSWERS, OUTLINE, ReplayRunner
 from tests.gui.settling import settled
+from tests.workspace.canned import ANSWERS, OUTLINE, ReplayRunner
 
 PATIENCE_MS = int(waiting.PATIENCE_S * 1000)
 

@@ -23,7 +23,7 @@ from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.project.store import Project
 from quantstudio.workspace.values import EngineOptions
-from tests.gui.canned import OUTLINE
+from tests.workspace.canned import OUTLINE
 
 
 def run_python(code: str, tmp_path: Path) -> str:

@@ -11,8 +11,8 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
-from tests.gui.canned import ANSWERS
 from tests.gui.conftest import find, settle
+from tests.workspace.canned import ANSWERS
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.gui.features.inspect.inspect_panel import BITS, InspectPanel
 from quantstudio.jobs.rows import NoticeLevel
-from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
 from tests.gui.settling import settled
+from tests.workspace.canned import OUTLINE
 
 COPY, LEFT, NONE = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 

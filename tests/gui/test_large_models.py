@@ -68,7 +68,7 @@ def test_that_an_index_kept_by_a_view_follows_its_layer(session):
 
 
 def test_that_a_new_model_is_shown_in_the_chosen_order(session):
-    from tests.gui.sample_session import model_summary
+    from tests.workspace.samples import model_summary
 
     model = LayerTableModel(session)
     model.order_by(LayerColumn.NAME, is_descending=True)

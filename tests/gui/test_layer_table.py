@@ -29,16 +29,9 @@ from quantstudio.gui.features.layers.layer_table import (
 )
 from quantstudio.gui.features.tradeoff.variant_table import VARIANT_ROLE, VariantColumn, VariantTableModel
 from quantstudio.gui.session import Session
-from tests.gui.sample_session import (
-    IdleRunner,
-    activations,
-    analysed_session,
-    measured_session,
-    model_summary,
-    sensitivity,
-    weight_statistics,
-)
+from tests.gui.sample_session import analysed_session, measured_session
 from tests.workspace.putting import put_sensitivity, put_weights
+from tests.workspace.samples import IdleRunner, activations, model_summary, sensitivity, weight_statistics
 
 CONV, EMBED, NORM = 0, 3, 5  # rows of the sample by type
 

@@ -34,8 +34,8 @@ from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current_theme
 from quantstudio.gui.widgets.command_palette import match_score
 from quantstudio.jobs.rows import NoticeLevel
-from tests.gui.canned import OUTLINE
 from tests.gui.conftest import find, settle
+from tests.workspace.canned import OUTLINE
 
 CONTROLS = (
     QAbstractButton,

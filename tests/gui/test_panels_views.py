@@ -27,16 +27,9 @@ from quantstudio.gui.features.tradeoff.tradeoff_points import Cost
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from tests.gui.plot_mouse import click, double_click, move, press, release, shown
-from tests.gui.sample_session import (
-    IdleRunner,
-    analysed_session,
-    measured_session,
-    model_summary,
-    sensitivity,
-    variant_result,
-    with_classes,
-)
+from tests.gui.sample_session import analysed_session, measured_session, with_classes
 from tests.workspace.putting import forget, put_comparison, put_costs, put_measurement, put_sensitivity
+from tests.workspace.samples import IdleRunner, model_summary, sensitivity, variant_result
 
 LEFT = Qt.MouseButton.LeftButton
 NONE = Qt.KeyboardModifier.NoModifier

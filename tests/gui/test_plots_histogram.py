@@ -17,7 +17,7 @@ from quantstudio.gui.plots.distribution import (
 )
 from quantstudio.gui.plots.histogram import HistogramPlot
 from tests.gui.plot_mouse import double_click, move, press, release, shown
-from tests.gui.sample_session import histogram_of
+from tests.workspace.samples import histogram_of
 
 SIGNED8 = IntegerGrid(8, signed=True)
 UNSIGNED8 = IntegerGrid(8, signed=False)

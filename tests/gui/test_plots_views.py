@@ -28,7 +28,7 @@ from quantstudio.gui.plots.trade_off_dots import TradeOffPoint, pareto_front, st
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import click, place, shown
-from tests.gui.sample_session import latency, model_summary, weight_statistics
+from tests.workspace.samples import latency, model_summary, weight_statistics
 
 SCALE = SensitivityScale(0.4, 1.0, "0.1 pp")
 

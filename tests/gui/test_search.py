@@ -29,13 +29,14 @@ from quantstudio.jobs.rows import NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
 from quantstudio.workspace.values import Notification
-from tests.gui.canned import OUTLINE, ReplayRunner, succeeded
 from tests.gui.conftest import find, settle, wait_until
 from tests.gui.plot_mouse import LEFT, click, shown
-from tests.gui.sample_session import measured_session, model_summary
+from tests.gui.sample_session import measured_session
 from tests.gui.search_samples import BASE, SAMPLES, at_four_bits, budget_of, front, plan, result
 from tests.gui.settling import settled
+from tests.workspace.canned import OUTLINE, ReplayRunner, succeeded
 from tests.workspace.putting import put_search
+from tests.workspace.samples import model_summary
 
 LAYERS = model_summary(12).layers
 

@@ -11,8 +11,9 @@ from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, Se
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text
 from quantstudio.workspace.search_references import broken_bounds, references
 from quantstudio.workspace.search_terms import budget_text, pins_for, relaxed, set_by_hand
-from tests.gui.sample_session import analysed_session, model_summary
+from tests.gui.sample_session import analysed_session
 from tests.gui.search_samples import at_four_bits, plan
+from tests.workspace.samples import model_summary
 
 LAYERS = model_summary(12).layers
 BUDGET = SearchBudget(max_drop=0.1, max_size_bytes=1000, max_latency_ratio=0.2, average_bits=2.0)

@@ -18,8 +18,9 @@ from quantstudio.gui.plots.sensitivity_scale import direction_words, precision_t
 from quantstudio.gui.widgets.check_menu import CheckMenu
 from tests.gui.conftest import find, settle
 from tests.gui.plot_mouse import shown
-from tests.gui.sample_session import CURVE, analysed_session, model_summary, sensitivity
+from tests.gui.sample_session import analysed_session
 from tests.workspace.putting import forget, put_sensitivity, put_sensitivity_run
+from tests.workspace.samples import CURVE, model_summary, sensitivity
 
 ROW = LayerSensitivity(
     "conv",

@@ -22,7 +22,8 @@ from quantstudio.gui.plots.sensitivity_threshold import (
 )
 from quantstudio.workspace.recipe_edits import with_threshold
 from tests.gui.plot_mouse import move, press, release, shown
-from tests.gui.sample_session import analysed_session, model_summary
+from tests.gui.sample_session import analysed_session
+from tests.workspace.samples import model_summary
 
 ROWS = [StripRow("a", 0.1), StripRow("b", 0.4), StripRow("c", None), StripRow("d", 0.1), StripRow("e", 0.9)]
 

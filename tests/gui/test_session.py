@@ -26,10 +26,10 @@ from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.project.store import Project
 from quantstudio.workspace.values import EngineOptions, Notification
-from tests.gui.canned import LAYERS, OUTLINE, succeeded
-from tests.gui.sample_session import model_summary, weight_statistics
 from tests.gui.settling import settled
+from tests.workspace.canned import LAYERS, OUTLINE, succeeded
 from tests.workspace.putting import known_of, put_calibration
+from tests.workspace.samples import model_summary, weight_statistics
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from quantstudio.gui.theme import LIGHT, apply_theme
 from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace.values import Notification
-from tests.gui.sample_session import IdleRunner, model_summary
+from tests.workspace.samples import IdleRunner, model_summary
 
 REASON = "already quantized (INT8); open the float model to choose its precision"
 STORED = {0: "INT8", 1: "INT4"}

@@ -23,13 +23,7 @@ from quantstudio.core.statistics_file import save_statistics, save_weight_statis
 from quantstudio.core.steps import Need, SettingInfo, SettingType, StepInfo, StepList
 from quantstudio.jobs.backends.backend import EventCallback
 from quantstudio.jobs.spec import JobSpec
-from tests.gui.sample_session import (
-    activations,
-    model_summary,
-    sensitivity,
-    variant_result,
-    weight_statistics,
-)
+from tests.workspace.samples import activations, model_summary, sensitivity, variant_result, weight_statistics
 
 OUTLINE = bytes([0x3A, 0])  # what opening looks at in an ONNX file before the worker does: a graph
 

@@ -8,7 +8,7 @@ from quantstudio.core.precision import FP16, FP32, STATIC_INT4, STATIC_INT8
 from quantstudio.core.recipe import CalibrationSettings, LayerRule, RangeMethod, RangeOverride, Recipe
 from quantstudio.core.steps import Step
 from quantstudio.workspace.names import variant_name
-from tests.gui.sample_session import model_summary
+from tests.workspace.samples import model_summary
 
 LAYERS = model_summary(6).layers  # two of them can only be stored in fewer bits, one stays in floats
 CAN = [layer for layer in LAYERS if "static-int8" in layer.schemes]
