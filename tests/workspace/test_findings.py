@@ -226,9 +226,7 @@ def test_that_one_signal_tells_of_each_kind(desk: Desk, data: DataSpec) -> None:
     }
 
 
-def test_that_data_of_a_project_of_before_is_known_again_by_its_content(
-    desk: Desk, data: DataSpec
-) -> None:
+def test_that_data_of_a_project_of_before_is_known_again_by_its_content(desk: Desk, data: DataSpec) -> None:
     """It was known by its path alone; once its content is seen, any copy of it will do."""
     known = desk.known
     known.project.set_data(ReferenceKind.CALIBRATION, data, f"path:{data.path}")
