@@ -14,8 +14,8 @@ from quantstudio.gui.features.steps.settings_form import SettingsForm
 from quantstudio.gui.features.steps.step_dialog import StepDialog
 from quantstudio.gui.features.steps.step_lines import NOT_INSTALLED, step_lines
 from quantstudio.gui.features.steps.steps_panel import NO_MODEL, NOTHING, StepsPanel
-from tests.gui.canned import STEPS
 from tests.gui.conftest import find, settle
+from tests.workspace.canned import STEPS
 
 EQUALIZE, BIAS = STEPS.steps
 INFOS = {info.name: info for info in STEPS.steps}
