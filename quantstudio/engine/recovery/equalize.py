@@ -35,7 +35,7 @@ class EqualizeSettings:
 
     rounds: int = setting(
         100,
-        "Most rounds",
+        "Rounds at most",
         "A layer in a chain belongs to two pairs, so all pairs are gone through again until nothing moves.",
         low=1,
         high=10_000,

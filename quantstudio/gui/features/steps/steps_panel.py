@@ -18,10 +18,11 @@ from PySide6.QtWidgets import (
 from typing_extensions import override
 
 from quantstudio.core.steps import StepInfo
+from quantstudio.gui.features.steps.step_delegate import COLOUR_ROLE, StepDelegate
 from quantstudio.gui.features.steps.step_dialog import StepDialog
 from quantstudio.gui.features.steps.step_lines import StepLine, step_lines
 from quantstudio.gui.session import Session
-from quantstudio.gui.theme import current_theme, icon, theme_hub
+from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
@@ -96,7 +97,7 @@ class StepsPanel(QWidget):
         made.setAccessibleName("Steps, in the order they are run")
         made.setAlternatingRowColors(True)
         made.setTextElideMode(Qt.TextElideMode.ElideRight)
-        made.setWordWrap(True)
+        made.setItemDelegate(StepDelegate(made))
         made.row_dropped.connect(self._on_dropped)
         made.currentRowChanged.connect(self._refresh_buttons)
         made.itemChanged.connect(self._on_item_changed)
@@ -149,10 +150,8 @@ class StepsPanel(QWidget):
             | Qt.ItemFlag.ItemIsDragEnabled
         )
         item.setCheckState(Qt.CheckState.Checked if line.is_on else Qt.CheckState.Unchecked)
-        if not line.is_on:
-            item.setForeground(current_theme().color("muted"))
-        elif not line.is_known:
-            item.setForeground(current_theme().color("bad"))
+        colour = "bad" if not line.is_known else "muted" if line.is_on else "faint"
+        item.setData(COLOUR_ROLE, colour)
         return item
 
     def _refresh_buttons(self) -> None:
