@@ -22,11 +22,7 @@ CIRCLES: set[frozenset[str]] = set()
 
 # Modules over MAX_MODULE_LINES and functions over MAX_FUNCTION_LINES that are left.
 LONG_MODULES: set[str] = set()
-LONG_FUNCTIONS: set[str] = {
-    "quantstudio.cli.quantize:command",
-    "quantstudio.cli.search:command",
-    "quantstudio.cli.sensitivity:command",
-}
+LONG_FUNCTIONS: set[str] = set()
 
 
 @cache

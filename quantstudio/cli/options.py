@@ -22,6 +22,7 @@ ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="ONNX file; or, with --trust, .pt2, TorchScript or module:factory."),
 ]
+OutputOption = Annotated[str, typer.Option("-o", "--output", metavar="OUT.onnx", help="File to write.")]
 DataOption = Annotated[
     str,
     typer.Option(

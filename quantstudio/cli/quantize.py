@@ -15,6 +15,7 @@ from quantstudio.cli.options import (
     FactoryOption,
     JsonOption,
     ModelArgument,
+    OutputOption,
     StatisticsOption,
     TransformOption,
     TrustOption,
@@ -44,50 +45,56 @@ _SET_HELP = (
 )
 
 
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="auto, the default, measures candidates and keeps the best; or a scheme for every layer "
+        f"that can have it: {listed_schemes(NAMED_SCHEMES)}.",
+    ),
+]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
+]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATTERN=SCHEME",
+        help=_SET_HELP,
+    ),
+]
+MethodOption = Annotated[
+    str,
+    typer.Option("--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        help="What to quantize for; default: what the recipe says, or what fits this machine "
+        f"({DEFAULT_TARGET.name}). " + " ".join(f"{one.name}: {one.text}." for one in targets()),
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--samples", min=1, help="Samples to calibrate with; default: 512, or what the recipe says."
+    ),
+]
+
+
 def command(
     model: ModelArgument,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT.onnx", help="File to write.")],
+    output: OutputOption,
     data: DataOption = "",
-    preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            help="auto, the default, measures candidates and keeps the best; or a scheme for every layer "
-            f"that can have it: {listed_schemes(NAMED_SCHEMES)}.",
-        ),
-    ] = "",
-    recipe: Annotated[
-        str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
-    ] = "",
-    rules: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="PATTERN=SCHEME",
-            help=_SET_HELP,
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."
-        ),
-    ] = "",
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target",
-            help="What to quantize for; default: what the recipe says, or what fits this machine "
-            f"({DEFAULT_TARGET.name}). " + " ".join(f"{one.name}: {one.text}." for one in targets()),
-        ),
-    ] = "",
+    preset: PresetOption = "",
+    recipe: RecipeOption = "",
+    rules: RulesOption = None,
+    method: MethodOption = "",
+    target: TargetOption = "",
     statistics: StatisticsOption = "",
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples", min=1, help="Samples to calibrate with; default: 512, or what the recipe says."
-        ),
-    ] = None,
+    samples: SamplesOption = None,
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",

@@ -15,6 +15,7 @@ from quantstudio.cli.options import (
     FactoryOption,
     JsonOption,
     ModelArgument,
+    OutputOption,
     StatisticsOption,
     TransformOption,
     TrustOption,
@@ -41,62 +42,74 @@ class RecoverCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="NAME,...",
+        help="Steps in their order, or auto, which measures which of them help. Default: auto, or the "
+        "steps of the recipe.",
+    ),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-step",
+        metavar="NAME.SETTING=VALUE",
+        help="A setting of a step, such as bias.samples=256; may be given again.",
+    ),
+]
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help=f"Scheme of every layer that can have it; default: {DEFAULT_PRESET}. "
+        f"{listed_schemes(NAMED_SCHEMES)}.",
+    ),
+]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
+]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATTERN=SCHEME", help="Scheme of the layers that match."),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        help="What to quantize for; default: what the recipe says, or what fits this machine "
+        f"({DEFAULT_TARGET.name}).",
+    ),
+]
+RangeMethodOption = Annotated[
+    str,
+    typer.Option("--range-method", help="Of activations: minmax, percentile, mse (default) or entropy."),
+]
+SamplesOption = Annotated[
+    int | None, typer.Option("--samples", min=1, help="Samples to calibrate with; default: 512.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Of the random numbers a step draws; default: 0.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="torch device of steps that train.")]
+
+
 def command(
     model: ModelArgument,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT.onnx", help="File to write.")],
+    output: OutputOption,
     data: DataOption = "",
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            metavar="NAME,...",
-            help="Steps in their order, or auto, which measures which of them help. Default: auto, or the "
-            "steps of the recipe.",
-        ),
-    ] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set-step",
-            metavar="NAME.SETTING=VALUE",
-            help="A setting of a step, such as bias.samples=256; may be given again.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            help=f"Scheme of every layer that can have it; default: {DEFAULT_PRESET}. "
-            f"{listed_schemes(NAMED_SCHEMES)}.",
-        ),
-    ] = "",
-    recipe: Annotated[
-        str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
-    ] = "",
-    rules: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATTERN=SCHEME", help="Scheme of the layers that match."),
-    ] = None,
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target",
-            help="What to quantize for; default: what the recipe says, or what fits this machine "
-            f"({DEFAULT_TARGET.name}).",
-        ),
-    ] = "",
-    range_method: Annotated[
-        str,
-        typer.Option("--range-method", help="Of activations: minmax, percentile, mse (default) or entropy."),
-    ] = "",
+    method: MethodOption = "",
+    settings: SettingsOption = None,
+    preset: PresetOption = "",
+    recipe: RecipeOption = "",
+    rules: RulesOption = None,
+    target: TargetOption = "",
+    range_method: RangeMethodOption = "",
     statistics: StatisticsOption = "",
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Samples to calibrate with; default: 512.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Of the random numbers a step draws; default: 0.")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="torch device of steps that train.")] = "cpu",
+    samples: SamplesOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "cpu",
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",

@@ -16,6 +16,7 @@ from quantstudio.cli.options import (
     FactoryOption,
     JsonOption,
     ModelArgument,
+    OutputOption,
     SamplesOption,
     TransformOption,
     TrustOption,
@@ -43,45 +44,56 @@ from quantstudio.project.recipe_file import (
 _SHOWN = 12
 
 
+MaxDropOption = Annotated[
+    float | None,
+    typer.Option("--max-drop", help="Points of top-1 that may be lost; 0.5 if nothing is bounded."),
+]
+MaxSizeMbOption = Annotated[
+    float | None, typer.Option("--max-size-mb", help="Largest ONNX file, in MB of 1,000,000 bytes.")
+]
+MaxWeightsMbOption = Annotated[
+    float | None,
+    typer.Option("--max-weights-mb", help="Most MB of parameters, weights packed to their bits."),
+]
+MaxLatencyRatioOption = Annotated[
+    float | None, typer.Option("--max-latency-ratio", help="Longest time, as part of FP32's; at most 1.")
+]
+AverageBitsOption = Annotated[
+    float | None, typer.Option("--average-bits", help="Most bits a weight, on average.")
+]
+ShareAbove8Option = Annotated[
+    float | None,
+    typer.Option(
+        "--share-above-8",
+        help="Part of the layers that may stay float, 0 to 1; by default only if needed.",
+    ),
+]
+PinsOption = Annotated[
+    list[str] | None,
+    typer.Option("--pin", metavar="PATTERN=SCHEME", help="Fix the precision of matching layers."),
+]
+ActivationsOption = Annotated[
+    str, typer.Option("--activations", help=f"One of {', '.join(ActivationFamily)}.")
+]
+TestDataOption = Annotated[
+    str, typer.Option("--test-data", metavar="D", help="Other data the chosen plan is judged on.")
+]
+
+
 def command(
     model: ModelArgument,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT.onnx", help="File to write.")],
+    output: OutputOption,
     data: DataOption,
-    max_drop: Annotated[
-        float | None,
-        typer.Option("--max-drop", help="Points of top-1 that may be lost; 0.5 if nothing is bounded."),
-    ] = None,
-    max_size_mb: Annotated[
-        float | None, typer.Option("--max-size-mb", help="Largest ONNX file, in MB of 1,000,000 bytes.")
-    ] = None,
-    max_weights_mb: Annotated[
-        float | None,
-        typer.Option("--max-weights-mb", help="Most MB of parameters, weights packed to their bits."),
-    ] = None,
-    max_latency_ratio: Annotated[
-        float | None, typer.Option("--max-latency-ratio", help="Longest time, as part of FP32's; at most 1.")
-    ] = None,
-    average_bits: Annotated[
-        float | None, typer.Option("--average-bits", help="Most bits a weight, on average.")
-    ] = None,
-    share_above_8: Annotated[
-        float | None,
-        typer.Option(
-            "--share-above-8",
-            help="Part of the layers that may stay float, 0 to 1; by default only if needed.",
-        ),
-    ] = None,
-    pins: Annotated[
-        list[str] | None,
-        typer.Option("--pin", metavar="PATTERN=SCHEME", help="Fix the precision of matching layers."),
-    ] = None,
-    activations: Annotated[
-        str, typer.Option("--activations", help=f"One of {', '.join(ActivationFamily)}.")
-    ] = "auto",
+    max_drop: MaxDropOption = None,
+    max_size_mb: MaxSizeMbOption = None,
+    max_weights_mb: MaxWeightsMbOption = None,
+    max_latency_ratio: MaxLatencyRatioOption = None,
+    average_bits: AverageBitsOption = None,
+    share_above_8: ShareAbove8Option = None,
+    pins: PinsOption = None,
+    activations: ActivationsOption = "auto",
     samples: SamplesOption = 512,
-    test_data: Annotated[
-        str, typer.Option("--test-data", metavar="D", help="Other data the chosen plan is judged on.")
-    ] = "",
+    test_data: TestDataOption = "",
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",
@@ -100,24 +112,7 @@ def command(
         str(destination.with_suffix(".recipe.json")), inputs=(model, data, test_data, output)
     )
     check_json(json, inputs=(model, data, test_data, output, str(beside)))
-    _check_numbers(
-        {
-            "--max-drop": max_drop,
-            "--max-size-mb": max_size_mb,
-            "--max-weights-mb": max_weights_mb,
-            "--max-latency-ratio": max_latency_ratio,
-            "--average-bits": average_bits,
-            "--share-above-8": share_above_8,
-        }
-    )
-    budget = SearchBudget(
-        max_drop=max_drop,
-        max_size_bytes=_bytes(max_size_mb),
-        max_weight_bytes=_bytes(max_weights_mb),
-        max_latency_ratio=max_latency_ratio,
-        average_bits=average_bits,
-        max_share_above_8=share_above_8,
-    )
+    budget = _budget(max_drop, max_size_mb, max_weights_mb, max_latency_ratio, average_bits, share_above_8)
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     spec = data_json(data, transform, trust=trust)
     test_spec = data_json(test_data, transform, trust=trust) if test_data else None
@@ -146,6 +141,35 @@ def command(
         write_json("search", {**to_json(result), "recipe": to_json(file), "recipe_path": str(beside)}, json)
     if json != "-":
         _print(result, beside)
+
+
+def _budget(
+    max_drop: float | None,
+    max_size_mb: float | None,
+    max_weights_mb: float | None,
+    max_latency_ratio: float | None,
+    average_bits: float | None,
+    share_above_8: float | None,
+) -> SearchBudget:
+    """The budget of the options, each looked at under its own name."""
+    _check_numbers(
+        {
+            "--max-drop": max_drop,
+            "--max-size-mb": max_size_mb,
+            "--max-weights-mb": max_weights_mb,
+            "--max-latency-ratio": max_latency_ratio,
+            "--average-bits": average_bits,
+            "--share-above-8": share_above_8,
+        }
+    )
+    return SearchBudget(
+        max_drop=max_drop,
+        max_size_bytes=_bytes(max_size_mb),
+        max_weight_bytes=_bytes(max_weights_mb),
+        max_latency_ratio=max_latency_ratio,
+        average_bits=average_bits,
+        max_share_above_8=share_above_8,
+    )
 
 
 def _check_numbers(options: Mapping[str, float | None]) -> None:

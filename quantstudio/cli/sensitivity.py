@@ -31,69 +31,78 @@ _WEIGHTS = [row.name for row in weight_formats() if row != Precision.FP32]
 _INPUTS = [row.sensitivity_name for row in activation_formats() if row.is_static]
 
 
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="fisher (one pass, predicted), exact (one layer at a time, measured) or auto (fisher).",
+    ),
+]
+ReferenceOption = Annotated[
+    str,
+    typer.Option(
+        "--reference",
+        help="Precision to rank by, such as int8, int4, int2 or int8-activations.",
+    ),
+]
+PrecisionsOption = Annotated[
+    str,
+    typer.Option(
+        "--precisions",
+        metavar="P,P,...",
+        help=f"Weights: {', '.join(_WEIGHTS)}; behind integers /tensor or /group32 for another "
+        f"granularity. Inputs: {', '.join(_INPUTS)}. Both: int4+int8-activations, or the scheme, such as "
+        "static-int4.",
+    ),
+]
+LayersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layers", metavar="L,L,...", help="Measure these layers only (see `inspect`); implies exact."
+    ),
+]
+TopOption = Annotated[
+    int | None,
+    typer.Option("--top", min=1, help="Measure only the layers an estimate ranks highest; implies exact."),
+]
+AllButOption = Annotated[
+    bool,
+    typer.Option("--all-but", help="Measure also every layer but this one quantized; implies exact."),
+]
+AccumulatedOption = Annotated[
+    bool,
+    typer.Option(
+        "--accumulated",
+        help="Measure also the error of each layer's output with all layers quantized; implies exact.",
+    ),
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Compute everything again instead of what is missing.")
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="torch device of the estimate (cpu, cuda, cuda:1, mps) or, with --method exact, execution "
+        "provider (see `devices`).",
+    ),
+]
+
+
 def command(
     model: ModelArgument,
     data: DataOption,
     samples: SamplesOption = 512,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            help="fisher (one pass, predicted), exact (one layer at a time, measured) or auto (fisher).",
-        ),
-    ] = "auto",
-    reference: Annotated[
-        str,
-        typer.Option(
-            "--reference",
-            help="Precision to rank by, such as int8, int4, int2 or int8-activations.",
-        ),
-    ] = "int4",
-    precisions: Annotated[
-        str,
-        typer.Option(
-            "--precisions",
-            metavar="P,P,...",
-            help=f"Weights: {', '.join(_WEIGHTS)}; behind integers /tensor or /group32 for another "
-            f"granularity. Inputs: {', '.join(_INPUTS)}. Both: int4+int8-activations, or the scheme, such as "
-            "static-int4.",
-        ),
-    ] = "int8,int4,int8-activations",
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layers", metavar="L,L,...", help="Measure these layers only (see `inspect`); implies exact."
-        ),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top", min=1, help="Measure only the layers an estimate ranks highest; implies exact."
-        ),
-    ] = None,
-    all_but: Annotated[
-        bool,
-        typer.Option("--all-but", help="Measure also every layer but this one quantized; implies exact."),
-    ] = False,
-    accumulated: Annotated[
-        bool,
-        typer.Option(
-            "--accumulated",
-            help="Measure also the error of each layer's output with all layers quantized; implies exact.",
-        ),
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Compute everything again instead of what is missing.")
-    ] = False,
+    method: MethodOption = "auto",
+    reference: ReferenceOption = "int4",
+    precisions: PrecisionsOption = "int8,int4,int8-activations",
+    layers: LayersOption = None,
+    top: TopOption = None,
+    all_but: AllButOption = False,
+    accumulated: AccumulatedOption = False,
+    fresh: FreshOption = False,
     statistics: StatisticsOption = "",
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            help="torch device of the estimate (cpu, cuda, cuda:1, mps) or, with --method exact, execution "
-            "provider (see `devices`).",
-        ),
-    ] = "cpu",
+    device: DeviceOption = "cpu",
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",
