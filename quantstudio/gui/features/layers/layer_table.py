@@ -13,11 +13,10 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, LayerScheme, keyed_formats
+from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.recipe import RangeOverride
 from quantstudio.core.results import BuiltLayer, LayerSensitivity
 from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
-from quantstudio.core.sensitivity_rows import measured_precisions
 from quantstudio.gui.facts.layer_facts import (
     has_choice,
     layer_tip,
@@ -29,10 +28,9 @@ from quantstudio.gui.facts.layer_facts import (
     weight_sqnr_db,
 )
 from quantstudio.gui.features.layers.layer_names import short_names
+from quantstudio.gui.features.layers.layer_tips import kernel_tip, precision_tip, sensitivity_tip
 from quantstudio.gui.plots.sensitivity_scale import (
     SensitivityScale,
-    direction_words,
-    precision_text,
     scale_for,
 )
 from quantstudio.gui.session import Session
@@ -307,48 +305,15 @@ class LayerTableModel(QAbstractTableModel):
                 return layer_tip(layer, self._session.workspace.weights.get(layer.name))
 
     def _precision_tip(self, layer: LayerInfo) -> str:
-        scheme = self.scheme_of(layer.name)
-        lines = [
-            f"weights {scheme.weights.name}, activations {scheme.activations.name}, "
-            f"{scheme.granularity.value} scales"
-        ]
-        if override_for(self._session.workspace.recipe.weight_ranges, layer.name) is not None:
-            lines.append("weight range set by hand")
-        keys = [row.key for row in keyed_formats()]
-        return "\n".join(
-            [*lines, f"Click to change; keys {', '.join(keys[:-1])} and {keys[-1]} set the selection"]
-        )
+        override = override_for(self._session.workspace.recipe.weight_ranges, layer.name)
+        return precision_tip(self.scheme_of(layer.name), is_by_hand=override is not None)
 
     def _sensitivity_tip(self, layer: LayerInfo) -> str:
-        found = self._session.workspace.layer_sensitivity.get(layer.name)
-        if found is None:
-            return "Not analysed yet"
-        how = "measured, one layer at a time" if found.method == "exact" else "predicted from output Fisher"
-        lines = [
-            f"KL {figures.significant(found.kl)} nats "
-            f"[{figures.significant(found.kl_low)}, {figures.significant(found.kl_high)}]",
-            how,
-            "bar: square root of the share of the most sensitive layer",
-        ]
-        if found.accuracy_drop is not None:
-            lines.append(f"accuracy {figures.points(-found.accuracy_drop)}")
-        both = direction_words(found, self._session.workspace.kl_of_all_layers)
-        lines += [both] if both else []
-        measured = measured_precisions(found)
-        lines += [
-            f"{precision_text(name)}: {figures.significant(kl)}{'  measured' if name in measured else ''}"
-            for name, kl in found.by_precision.items()
-        ]
-        return "\n".join(lines)
+        workspace = self._session.workspace
+        return sensitivity_tip(workspace.layer_sensitivity.get(layer.name), workspace.kl_of_all_layers)
 
     def _kernel_tip(self, layer: LayerInfo) -> str:
-        built = self._built.get(layer.name)
-        if built is None:
-            return "Quantize to see which kernel runs"
-        lines = [built.kernel, "multiplies integers" if built.is_integer_kernel else "multiplies floats"]
-        lines += [built.note] if built.note else []
-        lines += ["out of date: the recipe has changed since"] if self._is_stale else []
-        return "\n".join(lines)
+        return kernel_tip(self._built.get(layer.name), is_stale=self._is_stale)
 
     def _spoken(self, layer: LayerInfo, column: int) -> str:
         name, text = HEADERS[column], self._text(layer, column)
