@@ -27,6 +27,7 @@ from quantstudio.project.state import ProjectState
 from quantstudio.workspace.subject import Subject
 from quantstudio.workspace.values import EngineOptions
 from tests import waiting
+from tests.gui.sample_session import close_sample_sessions
 from tests.gui.settling import settled
 from tests.workspace.canned import ANSWERS, OUTLINE, ReplayRunner
 
@@ -83,9 +84,18 @@ def _no_collection_on_other_threads() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _only_new_objects_are_collected(_no_collection_on_other_threads: None) -> None:
+    """What lives before a module's first test is looked at once, not after each of its tests."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _collection_after_each_test(qapp: QApplication) -> Iterator[None]:
     yield
+    close_sample_sessions()
     gc.collect()
 
 

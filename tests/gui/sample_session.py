@@ -34,10 +34,19 @@ from tests.workspace.samples import (
     weight_statistics,
 )
 
+_open: list[Session] = []
+
+
+def close_sample_sessions() -> None:
+    """Close every session made here; a fixture does it after each test."""
+    while _open:
+        _open.pop().close()
+
 
 def analysed_session(count: int = 24) -> Session:
     """A model with everything known of its layers, nothing built."""
     session = Session(IdleRunner)
+    _open.append(session)
     model = model_summary(count)
     session.workspace.opening.set_model(model)
     session.workspace.opening.set_data(DataSpec("train.npz"), DataSpec("test.npz"))

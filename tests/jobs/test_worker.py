@@ -35,6 +35,7 @@ from quantstudio.jobs.protocol import (
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.jobs.worker import Worker
 from tests.jobs.fake_tasks import PREFIX
+from tests.waiting import PATIENCE_S
 
 
 class Link:
@@ -149,7 +150,7 @@ def test_that_a_worker_with_a_deaf_task_leaves_when_its_owner_is_gone(link: Link
     link.send(Run(JobSpec("a", "tests.jobs.fake_tasks:count", {"to": 1, "seconds": 0.6})))
     link.read_until(Started)
     link.commands.close()
-    assert link.left.wait(5)
+    assert link.left.wait(PATIENCE_S)
 
 
 def test_that_a_worker_stops_at_a_line_it_does_not_understand(
