@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from quantstudio import __version__
 from quantstudio.cli.compare import print_comparison
 from quantstudio.cli.execution import run_task
 from quantstudio.cli.options import JsonOption, check_json, checked_output, data_json
@@ -23,6 +22,7 @@ from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
 from quantstudio.core.samples import DEFAULT_SAMPLE, Sample, sample, sample_names
+from quantstudio.core.version import VERSION
 from quantstudio.project.recipe_file import (
     DataSource,
     ModelSource,
@@ -120,7 +120,7 @@ def _report(
         title=chosen.title,
         created=time.strftime("%Y-%m-%d %H:%M"),
         model=summary,
-        version=__version__,
+        version=VERSION,
         data=DataSpec(str(chosen.test), parse_transform(chosen.transform)),
         calibration=DataSpec(str(chosen.train), parse_transform(chosen.transform)),
         recipe=recipe,

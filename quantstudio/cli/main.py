@@ -12,7 +12,6 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
-from quantstudio import __version__
 from quantstudio.cli import (
     calibrate,
     compare,
@@ -30,6 +29,7 @@ from quantstudio.cli import (
 from quantstudio.cli.execution import CANCELLED, exit_code_of, leave
 from quantstudio.cli.progress import WARNINGS
 from quantstudio.core.errors import QuantStudioError
+from quantstudio.core.version import VERSION
 
 app = typer.Typer(
     name="quantstudio",
@@ -65,7 +65,7 @@ def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if version:
-        sys.stdout.write(f"quantstudio {__version__}\n")
+        sys.stdout.write(f"quantstudio {VERSION}\n")
         raise typer.Exit
 
 

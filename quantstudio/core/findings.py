@@ -14,6 +14,7 @@ from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
 from quantstudio.core.variants import Variant
@@ -46,7 +47,7 @@ class FindingKind(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class StatisticsFile:
+class StatisticsFile(Record):
     """Statistics that lie in a file of the cache.
 
     Attributes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quantstudio.core.record import Record
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -21,7 +23,7 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerInfo:
+class LayerInfo(Record):
     """One row of the layer table.
 
     Attributes:

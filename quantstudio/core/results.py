@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.record import Record
 
 
 class Provenance(StrEnum):
@@ -27,7 +28,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerSensitivity:
+class LayerSensitivity(Record):
     """How much the model suffers when one layer alone is quantized.
 
     Attributes:
@@ -66,7 +67,7 @@ class LayerSensitivity:
 
 
 @dataclass(frozen=True, slots=True)
-class AccuracyCurve:
+class AccuracyCurve(Record):
     """Accuracy expected at a given total KL, from logit noise on the FP32 outputs.
 
     Attributes:
@@ -91,7 +92,7 @@ class AccuracyCurve:
 
 
 @dataclass(frozen=True, slots=True)
-class SensitivityResult:
+class SensitivityResult(Record):
     """Sensitivity of every layer over the same samples.
 
     Attributes:
@@ -120,6 +121,9 @@ class SensitivityResult:
     classes: tuple[str, ...] = ()
     kl_all: float | None = None
     precisions: tuple[str, ...] = ()
+
+    def _parts(self) -> tuple[LayerSensitivity, ...]:
+        return self.layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ class AppliedStep:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildResult:
+class BuildResult(Record):
     """A variant that was built, inspected and checked.
 
     Attributes:
@@ -203,6 +207,9 @@ class BuildResult:
     warnings: tuple[str, ...] = ()
     preset: str = ""
     steps: tuple[AppliedStep, ...] = ()
+
+    def _parts(self) -> tuple[BuiltLayer, ...]:
+        return self.layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +286,7 @@ class Footprint:
 
 
 @dataclass(frozen=True, slots=True)
-class VariantResult:
+class VariantResult(Record):
     """Everything measured of one model against the base.
 
     Attributes:
@@ -328,7 +335,7 @@ class VariantResult:
 
 
 @dataclass(frozen=True, slots=True)
-class CompareResult:
+class CompareResult(Record):
     """The base first, then every variant."""
 
     variants: tuple[VariantResult, ...]
@@ -336,6 +343,9 @@ class CompareResult:
     seconds: float
     labelled: bool
     task: str = "classification"
+
+    def _parts(self) -> tuple[VariantResult, ...]:
+        return self.variants
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from quantstudio.core.precision import ActivationPrecision, searched_formats
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.record import Record
 from quantstudio.core.results import BuildResult
 
 SEARCH_SCHEMA = "quantstudio.search/1"
@@ -130,7 +131,7 @@ class PlanFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanPoint:
+class PlanPoint(Record):
     """One plan.
 
     Attributes:
@@ -172,7 +173,7 @@ class SearchFront:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchResult(Record):
     """What a search found.
 
     Attributes:
@@ -212,3 +213,6 @@ class SearchResult:
     build: BuildResult
     data_digest: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
+
+    def _parts(self) -> tuple[PlanPoint, ...]:
+        return self.front

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.record import Record
 from quantstudio.core.results import BuildResult, VariantResult
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Record):
     """A model that was built, with what was measured of it.
 
     Attributes:

@@ -13,9 +13,9 @@ from PySide6.QtCore import QObject, QTimer
 from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication
 
-from quantstudio import __version__
 from quantstudio.core.errors import ProjectError, QuantStudioError
 from quantstudio.core.samples import DEFAULT_SAMPLE
+from quantstudio.core.version import VERSION
 from quantstudio.gui.collector import MainThreadCollector
 from quantstudio.gui.faults import Faults
 from quantstudio.gui.session import Session
@@ -79,7 +79,7 @@ def make_application(arguments: list[str]) -> QApplication:
     app = existing if isinstance(existing, QApplication) else QApplication(arguments)
     app.setApplicationName("QuantStudio")
     app.setApplicationDisplayName("QuantStudio")
-    app.setApplicationVersion(__version__)
+    app.setApplicationVersion(VERSION)
     app.setOrganizationName("QuantStudio")
     QGuiApplication.setDesktopFileName("quantstudio")
     app.setStyle("Fusion")

@@ -57,7 +57,7 @@ class Session(QObject):
         super().__init__(parent)
         self._loop_calls = LoopCalls(self)
         self.workspace = Workspace(
-            backend_factory, self._loop_calls.call_soon, project or Project.temporary(restore=False)
+            project=project, backend=backend_factory, call_soon=self._loop_calls.call_soon
         )
         self.job_signals = JobSignals(self.workspace.jobs, self)
         self.selection: tuple[str, ...] = ()

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import quantstudio
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import JobCancelled, OutputError, QuantStudioError
 from quantstudio.core.events import CancelToken, ErrorInfo, JobEnded, JobState, Reporter
 from quantstudio.core.files import write_text
 from quantstudio.core.folders import config_folder
+from quantstudio.core.version import VERSION
 from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
 
 REPORTS_KEPT = 50
@@ -130,7 +130,7 @@ def save_report(kind: str, text: str, spec: JobSpec | None = None) -> str:
         The path, or "" where it cannot be written (the text then goes to standard error).
     """
     head = [
-        f"QuantStudio {quantstudio.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        f"QuantStudio {VERSION}, Python {platform.python_version()}, {platform.platform()}",
         time.strftime("%Y-%m-%d %H:%M:%S %z"),
     ]
     if spec is not None:

@@ -249,7 +249,7 @@ class JobQueue:
         try:
             spec = work.make()
         except QuantStudioError as error:
-            self._fail(work, error.what, error.hint, where=error.where)
+            self._fail(work, error.what, error.hint, where=error.where, kind=type(error).__name__)
             return
         if spec is None:
             self._rows.pop(work.job_id, None)
@@ -318,6 +318,7 @@ class JobQueue:
                 error.hint,
                 where=error.where,
                 report_path=error.report_path,
+                kind=error.kind,
                 is_told=is_told,
             )
         else:
@@ -345,11 +346,19 @@ class JobQueue:
         *,
         where: str = "",
         report_path: str = "",
+        kind: str = "",
         is_told: bool = False,
     ) -> None:
         self._drop_group(work.group)
         text = f"{where}: {what}" if where else what
-        self._update(work.job_id, state=JobState.FAILED, outcome=text, hint=hint, report_path=report_path)
+        self._update(
+            work.job_id,
+            state=JobState.FAILED,
+            outcome=text,
+            hint=hint,
+            report_path=report_path,
+            error_kind=kind,
+        )
         self._log(NoticeLevel.ERROR, f"{work.title}: {text}. {hint}".rstrip(". ") + ".")
         if not work.is_detached and not is_told:
             self.failed.emit(self._rows[work.job_id])

@@ -34,6 +34,7 @@ class JobRow:
         outcome: One sentence about the result or the error; empty while it runs.
         hint: What to do about an error.
         report_path: Saved crash report; empty if there is none.
+        error_kind: Class of the error (`core.errors`) of a job that failed; else empty.
     """
 
     job_id: str
@@ -48,6 +49,7 @@ class JobRow:
     outcome: str = ""
     hint: str = ""
     report_path: str = ""
+    error_kind: str = ""
 
     @property
     def fraction(self) -> float | None:

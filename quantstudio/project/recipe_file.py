@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import quantstudio
 from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.files import write_text
 from quantstudio.core.recipe import RECIPE_SCHEMA, Recipe
+from quantstudio.core.version import VERSION
 from quantstudio.project.references import is_callable_name
 
 # Lists of which every entry gets a line of its own.
@@ -100,7 +100,7 @@ class RecipeFile:
     data: DataSource | None = None
     output: OutputSource | None = None
     statistics: StatisticsSource | None = None
-    quantstudio: str = field(default_factory=lambda: quantstudio.__version__)
+    quantstudio: str = field(default_factory=lambda: VERSION)
     schema: str = RECIPE_SCHEMA
 
 

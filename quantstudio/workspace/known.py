@@ -26,6 +26,7 @@ from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.record import Records
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
 from quantstudio.core.sensitivity_rows import EXACT
@@ -86,7 +87,7 @@ class Known:
         self._options = EngineOptions()
         self._what_if = WhatIf()
         self._revision = 0
-        self._variants: tuple[Variant, ...] | None = None
+        self._variants: Records[Variant] | None = None
         self._prediction: tuple[Recipe, Prediction | None] | None = None
         self._keys: dict[int, tuple[Recipe, str, str]] = {}
         self._statistics_path = ""
@@ -127,9 +128,9 @@ class Known:
         return self.subject.model if self.subject is not None else None
 
     @property
-    def layers(self) -> tuple[LayerInfo, ...]:
+    def layers(self) -> Records[LayerInfo]:
         """Layers of the model; empty without one."""
-        return self.subject.model.layers if self.subject is not None else ()
+        return self.subject.layers if self.subject is not None else Records()
 
     @property
     def calibration_data(self) -> DataSpec | None:
@@ -241,7 +242,7 @@ class Known:
     # Variants and searches.
 
     @property
-    def variants(self) -> tuple[Variant, ...]:
+    def variants(self) -> Records[Variant]:
         """The base, then every build of this project, oldest first."""
         if self._variants is None:
             self._variants = self._all_variants()
@@ -416,9 +417,9 @@ class Known:
     def _readable(self, file: StatisticsFile | None) -> StatisticsFile | None:
         return file if file is not None and self.arrays.is_readable(file.path) else None
 
-    def _all_variants(self) -> tuple[Variant, ...]:
+    def _all_variants(self) -> Records[Variant]:
         if self.subject is None:
-            return ()
+            return Records()
         model, now = self.subject.model, self.key_of(self.recipe)
         base = Variant(
             model.digest, "FP32", "", Recipe(), model.graph_path, None, result=self._measured(model.digest)
@@ -427,7 +428,7 @@ class Known:
             replace(one, result=self._measured(one.key), is_current=one.key == now)
             for one in sorted(self.findings.all(VARIANT), key=lambda one: one.created)
         ]
-        return (base, *built)
+        return Records((base, *built))
 
     def _measured(self, variant: str) -> VariantResult | None:
         """As the options say, else as it was measured last."""

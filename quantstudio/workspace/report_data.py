@@ -6,11 +6,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from quantstudio import __version__
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.results import CompareResult, SensitivityResult, VariantResult
+from quantstudio.core.version import VERSION
 from quantstudio.project.store import Project
 from quantstudio.report.data import ReportData
 from quantstudio.workspace.known import Known
@@ -45,13 +46,13 @@ def report_of(known: Known) -> ReportData:
         title=Path(model.source_path).stem if project.is_temporary else project.path.stem,
         created=time.strftime("%Y-%m-%d %H:%M"),
         model=model,
-        version=__version__,
+        version=VERSION,
         data=known.measured_on,
         calibration=known.calibration_data,
         recipe=current.recipe if current is not None else known.recipe,
         builds=tuple(v.build for v in known.variants if v.build is not None),
         comparison=_comparison(base.result, [v.result for v in known.variants if v.result is not None]),
-        sensitivity=_sensitivity(known),
+        sensitivity=known_sensitivity(known),
         machine=machine(base.result),
         headline=current.path if current is not None and current.result is not None else "",
         notes=model.notes,
@@ -84,17 +85,10 @@ def _comparison(base: VariantResult | None, measured: list[VariantResult]) -> Co
     )
 
 
-def _sensitivity(known: Known) -> SensitivityResult | None:
+def known_sensitivity(known: Known) -> SensitivityResult | None:
+    """The last run with all that is known of every layer; None before the first."""
     run, rows = known.sensitivity_run, known.layer_sensitivity
     if run is None or not rows:
         return None
     in_order = tuple(rows[layer.name] for layer in known.layers if layer.name in rows)
-    return SensitivityResult(
-        run.method,
-        run.samples,
-        run.seconds,
-        run.reference,
-        in_order,
-        known.sensitivity_curve,
-        run.provenance,
-    )
+    return replace(run, layers=in_order, curve=known.sensitivity_curve)

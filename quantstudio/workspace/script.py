@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from quantstudio.core.data_spec import DataSpec
 from quantstudio.workspace.known import Known
 
 
@@ -36,49 +35,29 @@ def python_code(known: Known, output: str) -> str:
     output = output or "OUT.onnx"
     recipe = str(Path(output).with_suffix(".recipe.json"))
     subject, data = known.subject, known.calibration_data
-    opened = f"path={_model_path(known)!r}"
-    if subject is not None and subject.is_trusted:
-        opened += ", trust=True"
+    is_trusted = subject is not None and (subject.is_trusted or bool(subject.factory))
+    arguments = [repr((subject.state_path if subject else "") or _model_path(known))]
+    if data is not None:
+        arguments.append(f"data={data.path!r}")
+        if data.transform.text:
+            arguments.append(f"transform={data.transform.text!r}")
+        if data.samples:
+            arguments.append(f"samples={data.samples}")
     if subject is not None and subject.factory:
-        opened = f"path={subject.factory!r}, trust=True, state={subject.state_path!r}"
+        arguments.append(f"factory={subject.factory!r}")
+    if is_trusted or (data is not None and data.trusted):
+        arguments.append("trust=True")
     lines = [
-        "from pathlib import Path",
+        "import quantstudio as qs",
         "",
-        "from quantstudio.core.codec import to_json",
-        "from quantstudio.engine.tasks.models import open_model",
-        "from quantstudio.engine.tasks.quantize import quantize",
-        "from quantstudio.project.recipe_file import read_recipe_file",
-        "",
-        f"recipe = read_recipe_file(Path({recipe!r})).recipe",
-        f"model = open_model({opened})",
+        "with qs.Workspace(",
+        *(f"    {argument}," for argument in arguments),
+        ") as ws:",
+        f"    ws.quantize({recipe!r})",
+        f"    ws.export({output!r}, with_recipe=False)",
     ]
-    if data is not None:
-        lines += [
-            f"data = DataSpec({data.path!r}, parse_transform({data.transform.text!r}){_limits(data)})",
-            "statistics = calibrate(",
-            "    graph_path=model.graph_path, data=to_json(data), samples=recipe.calibration.samples",
-            ")",
-        ]
-    statistics = "statistics=statistics.path, " if data is not None else ""
-    lines += [
-        "result = quantize(",
-        f"    graph_path=model.graph_path, {statistics}recipe=to_json(recipe),",
-        f"    output={output!r},",
-        ")",
-        "print(result.build.size_bytes, result.build.digest)",
-    ]
-    if data is not None:
-        lines[3:3] = [
-            "from quantstudio.core.data_spec import DataSpec, parse_transform",
-            "from quantstudio.engine.tasks.calibration import calibrate",
-        ]
     return "\n".join(lines) + "\n"
 
 
 def _model_path(known: Known) -> str:
     return known.model.source_path if known.model else "MODEL"
-
-
-def _limits(data: DataSpec) -> str:
-    text = f", samples={data.samples}" if data.samples else ""
-    return f"{text}, trusted=True" if data.trusted else text

@@ -18,8 +18,9 @@ from quantstudio.core.findings import (
     variant_key,
     weights_key,
 )
-from quantstudio.core.layers import ModelSummary
+from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.record import Records
 
 SENSITIVITY_SAMPLES = 512
 
@@ -61,6 +62,11 @@ class Subject:
     state_path: str = ""
     calibration: Source | None = None
     test: Source | None = None
+
+    @cached_property
+    def layers(self) -> Records[LayerInfo]:
+        """Layers of the model."""
+        return Records(self.model.layers)
 
     @property
     def measured_on(self) -> Source | None:

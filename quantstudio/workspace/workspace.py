@@ -1,8 +1,26 @@
-"""The application without a screen: what is known, and everything one can do."""
+"""The application without a screen: what is known, and all one can do; also for scripts and notebooks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.errors import DataError, MeasureError, ModelLoadError, RecipeError
+from quantstudio.core.findings import StatisticsFile
+from quantstudio.core.precision import LayerScheme
+from quantstudio.core.predict.table import Prediction
+from quantstudio.core.recipe import LayerRule, Recipe
+from quantstudio.core.results import CompareResult, SensitivityResult
+from quantstudio.core.samples import DEFAULT_SAMPLE, sample
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
+from quantstudio.core.variants import Variant
 from quantstudio.jobs.backends.backend import BackendFactory
+from quantstudio.jobs.backends.process import ProcessBackend
+from quantstudio.jobs.pump import Pump
 from quantstudio.jobs.queue import CallSoon, JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.store import Project
@@ -10,25 +28,79 @@ from quantstudio.workspace.documents import Documents
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.opening import Opening
+from quantstudio.workspace.report_data import known_sensitivity
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.runs.searches import Searches
+from quantstudio.workspace.search_terms import SearchTerms
+from quantstudio.workspace.turns import Turns
+
+T = TypeVar("T")
+
+MB = 1_000_000
 
 
 class Workspace(Known):
-    """A project that is open, with what is known of it and what can be done to it.
+    """A model that is open, with what is known of it and what can be done to it.
+
+    In a script every method waits for its work, shows how far it is, and gives back what was found::
+
+        import quantstudio as qs
+
+        with qs.Workspace("net.onnx", data="train.npz", transform="scale=1/255 layout=NCHW") as ws:
+            ws.quantize("static-int8")
+            print(ws.measure().to_frame())
+            ws.export("net.int8.onnx")
+
+    What was computed is kept in the project and never computed twice. The window works with the same object
+    without waiting: `runs` returns at once, and signals tell.
 
     Attributes:
         jobs: The queue of engine work.
         opening: Puts a project, a model or data in the place of what is open.
         edits: Changes of recipe and plans, each one undo step.
-        runs: Engine work; returns at once, signals tell.
+        runs: Engine work that is not waited for.
         searches: Searches for mixed precision.
         documents: Files that are opened and written.
+
+    Args:
+        model: An .onnx, .pt2, TorchScript or .safetensors file to open; None for what the project holds.
+        data: Calibration data: an npz file, a folder of images, `module:callable`, or a `DataSpec`.
+        transform: What is done to each sample: "scale=1/255 mean=0.286 std=0.353 layout=NCHW".
+        test: Data that accuracy is measured on; the calibration data without it.
+        samples: Use only the first so many samples of the data; 0 for all.
+        trust: Agree to run files that are programs (.pt2, TorchScript, `module:callable`).
+        factory: `module:callable` that makes the network a .safetensors or state_dict file belongs to.
+        project: Where everything is kept: a .qstudio file, made if it is not there. None keeps it in an
+            unsaved project.
+        progress: Whether to show how far work is, on a terminal or in a notebook.
+        backend: What runs the jobs; a worker process of its own by default.
+        call_soon: Takes functions on any thread and runs them on the owner's. An owner with a loop of its own
+            gives it, and then nothing here waits.
+
+    Raises:
+        QuantStudioError: of the class that says what is wrong (`core.errors`): `ModelLoadError`, `DataError`,
+            `TrustRequiredError`, `ProjectError`, ...
     """
 
-    def __init__(self, backend_factory: BackendFactory, call_soon: CallSoon, project: Project) -> None:
-        super().__init__(project, call_soon)
-        self.jobs = JobQueue(backend_factory, call_soon)
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        data: str | Path | DataSpec | None = None,
+        *,
+        transform: str = "",
+        test: str | Path | DataSpec | None = None,
+        samples: int = 0,
+        trust: bool = False,
+        factory: str = "",
+        project: str | Path | Project | None = None,
+        progress: bool = True,
+        backend: BackendFactory = ProcessBackend,
+        call_soon: CallSoon | None = None,
+    ) -> None:
+        pump = Pump()
+        self._turns = Turns(pump, progress=progress) if call_soon is None else None
+        super().__init__(_opened(project), call_soon or pump.call_soon)
+        self.jobs = JobQueue(backend, call_soon or pump.call_soon)
         self.opening = Opening(self)
         self.edits = Edits(self)
         self.runs = Runs(self, self.opening, self.edits, self.jobs)
@@ -37,6 +109,253 @@ class Workspace(Known):
         self.opening.leaving.connect(self.jobs.abandon)
         self.opening.logged.connect(self.jobs.logged.emit)
         self.jobs.failed.connect(self._on_job_failed)
+        try:
+            self._begin(model, trust=trust, factory=factory)
+            if data is not None or test is not None:
+                self.use_data(data, test, transform=transform, samples=samples, trust=trust)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def sample(cls, name: str = DEFAULT_SAMPLE, *, progress: bool = True) -> Self:
+        """A bundled sample with its data: "digits_resnet", "digits_mobilenet" or "digits_transformer".
+
+        Raises:
+            DataError: there is no sample of that name.
+        """
+        chosen = sample(name)
+        return cls(
+            chosen.model, chosen.train, transform=chosen.transform, test=chosen.test, progress=progress
+        )
+
+    # Data and the plan.
+
+    def use_data(
+        self,
+        data: str | Path | DataSpec | None,
+        test: str | Path | DataSpec | None = None,
+        *,
+        transform: str = "",
+        samples: int = 0,
+        trust: bool = False,
+    ) -> None:
+        """Use other data. What was found with data that was used before is known again at once.
+
+        Args:
+            data: Calibration data.
+            test: Data that accuracy is measured on; the calibration data without it.
+            transform: What is done to each sample of both.
+            samples: Use only the first so many samples of both; 0 for all.
+            trust: Agree to run `module:callable`.
+
+        Raises:
+            DataError: it cannot be read or does not fit the model; the data before stays.
+        """
+        if self.model is None:
+            raise DataError("data needs a model that it fits", hint="Open a model first")
+        calibration, judged = (_spec(one, transform, samples, trust=trust) for one in (data, test))
+        for spec in (calibration, judged):
+            if spec is not None:
+                self._finish(lambda spec=spec: self.runs.check_data(spec, lambda _found: None))  # type: ignore[misc]
+        self.opening.set_data(calibration, judged)
+
+    def set(self, pattern: str, precision: str | LayerScheme, *, op_type: str = "") -> None:
+        """Put the layers that match in a precision, as one edit that `undo` takes back.
+
+        Args:
+            pattern: A layer's name, or a pattern with * and ?.
+            precision: One of `core.schemes.NAMED_SCHEMES` ("fp32", "static-int8", "weight-int4", ...) or a
+                scheme.
+            op_type: Only layers of this operator ("Conv", "MatMul", ...).
+
+        Raises:
+            RecipeError: no layer matches, the precision is unknown, or a layer named one by one cannot have
+                it.
+        """
+        scheme = _scheme(precision)
+        rule = LayerRule(scheme, (pattern,), (op_type,) if op_type else ())
+        if not any(rule.matches(layer) for layer in self.layers):
+            raise RecipeError(f"no layer matches {pattern!r}", hint="See `layers` for their names")
+        if rule.is_exact:
+            self._finish(lambda: self.edits.set_scheme([pattern], scheme))
+        else:
+            self._finish(lambda: self.edits.add_rule(rule))
+
+    def undo(self) -> None:
+        """Take back the last edit; everything that was known before it is known again."""
+        self.edits.undo()
+
+    def redo(self) -> None:
+        """Bring back the edit taken back last."""
+        self.edits.redo()
+
+    # Work that is waited for.
+
+    def calibrate(self) -> StatisticsFile:
+        """Activation statistics over the calibration data.
+
+        Raises:
+            CalibrationError: there is no data.
+        """
+        self._finish(self.runs.add_calibration)
+        return _there(self.statistics_file)
+
+    def sensitivity(
+        self,
+        precisions: Sequence[str] = (),
+        *,
+        exact: Sequence[str] = (),
+        all_but: bool = False,
+        accumulated: bool = False,
+    ) -> SensitivityResult:
+        """How much the output suffers (KL divergence, nats) when one layer alone is quantized.
+
+        Args:
+            precisions: Precisions to estimate, besides the usual ones.
+            exact: Layers to measure one by one, instead of an estimate of all.
+            all_but: Of measured layers, also with all the others quantized.
+            accumulated: Of measured layers, also the error of their output with all before them quantized.
+
+        Raises:
+            CalibrationError: there is no data.
+        """
+
+        def start() -> None:
+            self.runs.add_calibration()
+            self.runs.add_sensitivity(
+                precisions=precisions, exact=exact, all_but=all_but, accumulated=accumulated
+            )
+
+        self._finish(start)
+        return _there(known_sensitivity(self))
+
+    def quantize(self, recipe: str | Path | Recipe | None = None) -> Variant:
+        """Build the plan as it is, or another recipe, which then becomes the plan's as one undo step.
+
+        Args:
+            recipe: A preset ("static-int8", "dynamic-int8", "weight-int4", "float16", "auto", ...), a recipe
+                or its .json file, or None for the plan as it is.
+
+        Raises:
+            RecipeError: the preset is unknown, or a layer cannot have what is asked.
+            DataError: it needs calibration data and there is none.
+        """
+        if isinstance(recipe, str) and not recipe.endswith(".json"):
+            self._finish(lambda: self.runs.quantize_preset(recipe))
+        else:
+            if isinstance(recipe, Recipe):
+                self.edits.set_recipe(recipe, "Set a recipe")
+            elif recipe is not None:
+                self._finish(lambda: self.documents.import_recipe(str(recipe)))
+            self._finish(self.runs.quantize)
+        return _there(self.current_variant)
+
+    def search(
+        self,
+        *,
+        max_drop: float | None = None,
+        max_size_mb: float | None = None,
+        max_latency_ratio: float | None = None,
+        average_bits: float | None = None,
+        family: str | ActivationFamily = ActivationFamily.AUTO,
+        pins: Sequence[LayerRule] = (),
+        judged_on_test: bool = True,
+    ) -> SearchResult:
+        """The smallest mixed-precision plan within bounds; it becomes a plan of its own, built and measured.
+
+        Args:
+            max_drop: Points of accuracy it may lose.
+            max_size_mb: Megabytes the file may take.
+            max_latency_ratio: Part of the FP32 time it may take.
+            average_bits: Mean bits per weight.
+            family: What plans do with activations: "auto", "static", "dynamic", "weight-only", ...
+            pins: Rules that fix the layers they match.
+            judged_on_test: Whether the test data has the last word on the accuracy.
+
+        Raises:
+            RecipeError: no plan keeps the bounds.
+            CalibrationError: there is no data.
+        """
+        size = None if max_size_mb is None else round(max_size_mb * MB)
+        budget = SearchBudget(
+            max_drop=max_drop,
+            max_size_bytes=size,
+            max_latency_ratio=max_latency_ratio,
+            average_bits=average_bits,
+        )
+        terms = SearchTerms(budget, ActivationFamily(family), tuple(pins), judged_on_test)
+        self._finish(lambda: self.searches.start(terms))
+        return _there(self.search_result)
+
+    def measure(self, *, every: bool = False) -> CompareResult:
+        """Accuracy, latency, size and memory of the plan, beside FP32, built first where needed.
+
+        Args:
+            every: Measure every variant built so far, interleaved.
+
+        Raises:
+            CalibrationError: there is no data.
+        """
+        self._finish(self.runs.measure_every if every else self.runs.measure)
+        shown = [v for v in self.variants if v.is_base or v.is_current or every]
+        results = tuple(v.result for v in shown if v.result is not None)
+        if not results:
+            raise MeasureError("nothing was measured", hint="Quantize first")
+        first = results[0]
+        task = "classification" if "top1" in first.metrics or not first.metrics else "regression"
+        return CompareResult(results, first.samples, 0.0, labelled=bool(first.metrics), task=task)
+
+    def predict(self, recipe: Recipe | None = None) -> Prediction:
+        """What the plan, or another recipe, will cost; nothing is built.
+
+        The tables it needs (sensitivity, costs) are made the first time.
+
+        Raises:
+            ModelLoadError: no model is open.
+        """
+
+        def start() -> None:
+            if self.calibration_data is not None:
+                self.runs.add_calibration()
+                self.runs.add_sensitivity()
+            self.runs.add_costs()
+
+        if self.model is not None:
+            self._finish(start)
+        found = self.prediction if recipe is None else self.predicted(recipe)
+        if found is None:
+            raise ModelLoadError("no model is open", hint="Give one to Workspace")
+        return found
+
+    def report(self, path: str | Path) -> Path:
+        """Write everything known now as one self-contained HTML file.
+
+        Raises:
+            QuantStudioError: it cannot be written.
+        """
+        self._finish(lambda: self.documents.write_report(str(path)))
+        return Path(path)
+
+    def export(self, path: str | Path, *, with_recipe: bool = True) -> Path:
+        """Write the plan's ONNX file, built first where needed, and beside it its recipe.
+
+        Raises:
+            QuantStudioError: it cannot be built or written; an old file stays whole.
+        """
+        self._finish(lambda: self.documents.export(str(path), with_recipe=with_recipe))
+        return Path(path)
+
+    def save(self, path: str | Path) -> Path:
+        """Copy the project into a .qstudio file and go on there.
+
+        Raises:
+            QuantStudioError: it cannot be written.
+        """
+        self._finish(lambda: self.documents.save_as(str(path)))
+        return self.project.path
+
+    # The end.
 
     def close(self) -> None:
         """End the work and let go of the project; nothing is lost."""
@@ -45,5 +364,63 @@ class Workspace(Known):
         self.background.close()
         self.project.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Inside.
+
+    def _begin(self, model: str | Path | None, *, trust: bool, factory: str) -> None:
+        if model is not None:
+            self._finish(lambda: self.documents.open_model(str(model), trust=trust, factory=factory))
+            _there(self.model)
+        elif self._turns is not None and self.model is not None:
+            self._finish(self.documents.resume)
+
+    def _finish(self, start: Callable[[], object]) -> None:
+        if self._turns is None:
+            raise RuntimeError(
+                "whoever has a loop of its own does not wait: use `runs` and listen to signals"
+            )
+        self._turns.finish(self, self.jobs, start)
+
     def _on_job_failed(self, row: JobRow) -> None:
         self.notify(NoticeLevel.ERROR, f"{row.title} failed: {row.outcome}", row.hint)
+
+
+def _opened(project: str | Path | Project | None) -> Project:
+    if project is None:
+        return Project.temporary(restore=False)
+    if isinstance(project, Project):
+        return project
+    path = Path(project)
+    return Project.open(path) if path.exists() else Project.create(path)
+
+
+def _spec(
+    data: str | Path | DataSpec | None, transform: str, samples: int, *, trust: bool
+) -> DataSpec | None:
+    if data is None or isinstance(data, DataSpec):
+        return data
+    return DataSpec(str(data), parse_transform(transform), samples, trust)
+
+
+def _scheme(precision: str | LayerScheme) -> LayerScheme:
+    if isinstance(precision, LayerScheme):
+        return precision
+    if precision not in NAMED_SCHEMES:
+        raise RecipeError(
+            f"unknown precision {precision!r}", hint=f"Choose one of {', '.join(NAMED_SCHEMES)}"
+        )
+    return NAMED_SCHEMES[precision]
+
+
+def _there(found: T | None) -> T:
+    """What work that succeeded leaves behind."""
+    if found is None:
+        raise MeasureError("the work ended without a result", hint="See the list of jobs")
+    return found

@@ -65,9 +65,9 @@ def test_that_what_runs_code_says_so_again(full):
     command = shlex.split(command_line(full.session.workspace, "m.onnx"), comments=True)
     assert command[2] == "weights.safetensors"
     assert command[command.index("--factory") + 1] == "nets:make"
-    assert "path='nets:make', trust=True, state='weights.safetensors'" in python_code(
-        full.session.workspace, "m.onnx"
-    )
+    code = python_code(full.session.workspace, "m.onnx")
+    assert "    'weights.safetensors',\n" in code
+    assert "    factory='nets:make',\n    trust=True,\n" in code
 
 
 def test_that_data_is_limited_as_the_window_limits_it(full, tmp_path):
@@ -81,4 +81,4 @@ def test_that_data_is_limited_as_the_window_limits_it(full, tmp_path):
 def test_that_trusted_data_says_so_again(full):
     full.session.workspace.opening.set_data(DataSpec("mydata:make", trusted=True), None)
     assert "--trust" in command_line(full.session.workspace, "m.onnx")
-    assert "trusted=True" in python_code(full.session.workspace, "m.onnx")
+    assert "trust=True" in python_code(full.session.workspace, "m.onnx")

@@ -22,7 +22,7 @@ class Desk:
     def __init__(self, project: Project) -> None:
         self.pump = Pump()
         self.runner = ReplayRunner()
-        self.known = Workspace(self.runner.attach, self.pump.call_soon, project)
+        self.known = Workspace(project=project, backend=self.runner.attach, call_soon=self.pump.call_soon)
 
     def settle(self) -> None:
         """Take everything that comes until nothing runs any more."""

@@ -16,6 +16,7 @@ from quantstudio.core.predict.cost_columns import CostColumns
 from quantstudio.core.predict.kl_model import Array, kl_parts, part_names
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
 from quantstudio.core.recipe import LayerRule, Recipe, is_legal
+from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
 
 # Classes hang on the direction of errors, which a mean over samples does not know: deviation of
@@ -42,7 +43,7 @@ class ClassPrediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(Record):
     """Predicted cost of a recipe; None where the needed table is not there yet.
 
     Attributes:

@@ -17,10 +17,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-import quantstudio
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.results import Footprint
+from quantstudio.core.version import ROOT
 from quantstudio.engine.graph.protos import bodies, tensor_bytes
 from quantstudio.engine.graph.runtime import Feed, first_line, resolve_provider, worker_threads
 
@@ -116,7 +116,7 @@ def _constants(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 def _probed(argument: str, model: Path, cancel: CancelToken | None) -> dict[str, Any]:
     environment = dict(os.environ)
-    root = str(Path(quantstudio.__file__).resolve().parents[1])
+    root = str(ROOT)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     try:
         process = subprocess.Popen(

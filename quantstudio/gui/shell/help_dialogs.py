@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from quantstudio import __version__
+from quantstudio.core.version import VERSION
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.theme import icon_pixmap
 from quantstudio.gui.widgets.dialog import Dialog
@@ -130,7 +130,7 @@ class FaultDialog(Dialog):
 def version_text() -> str:
     """Versions of what is running."""
     lines = (
-        f"QuantStudio {__version__}",
+        f"QuantStudio {VERSION}",
         f"Python {platform.python_version()}",
         f"Qt {qVersion()}",
         platform.platform(),

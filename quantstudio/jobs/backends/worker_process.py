@@ -19,9 +19,9 @@ from pathlib import Path
 
 import psutil
 
-import quantstudio
 from quantstudio.core.errors import OutputError
 from quantstudio.core.folders import cache_folder, config_folder
+from quantstudio.core.version import ROOT
 from quantstudio.jobs.protocol import Command, encode
 
 STDERR_TAIL_LINES = 60
@@ -151,7 +151,7 @@ class WorkerProcess:
         command = [sys.executable, "-P", "-u", "-m", "quantstudio.jobs.worker", "--folder", str(self._folder)]
         for prefix in tasks_under:
             command += ["--tasks-under", prefix]
-        root = str(Path(quantstudio.__file__).parents[1])
+        root = str(ROOT)
         paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
         return subprocess.Popen(
