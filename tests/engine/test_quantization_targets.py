@@ -173,6 +173,57 @@ def test_that_the_table_of_a_target_is_what_its_kernels_do(tmp_path):
             assert row.is_integer_kernel == (support.is_fast or scheme.is_simulated), (name, row)
 
 
+def one_layer(op_type):
+    """A net with one layer of a kind, and what to feed it."""
+    net = NetBuilder()
+    match op_type:
+        case "Conv":
+            y, shape = net.conv("x", "layer", 16, 24), (16, 16, 6, 6)
+        case "ConvTranspose":
+            y, shape = (
+                net.op("ConvTranspose", "x", net.weight("w", 16, 8, 2, 2), name="layer"),
+                (16, 16, 5, 5),
+            )
+        case "Einsum":
+            net.weight("w", 64, 32, scale=0.2)
+            y, shape = net.op("Einsum", "x", "w", name="layer", equation="nk,km->nm"), (32, 64)
+        case "Gather":
+            net.weight("w", 20, 64, scale=0.2)
+            rows = net.op("Gather", "w", "x", name="layer", axis=0)
+            model = net.model({"x": ["n", 3]}, [rows])
+            model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+            return model, {"x": np.arange(30).reshape(10, 3) % 20}
+        case _:
+            gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op_type]
+            net.weight("w", 1, gates * 8, 16, scale=0.2)
+            net.weight("r", 1, gates * 8, 8, scale=0.2)
+            y, shape = net.op(op_type, "x", "w", "r", name="layer", hidden_size=8), (12, 4, 16)
+    return net.model({"x": list(shape)}, [y]), {"x": normal(*shape)}
+
+
+@pytest.mark.parametrize("op_type", ["Conv", "ConvTranspose", "Einsum", "Gather", "LSTM", "GRU", "RNN"])
+def test_that_every_legal_scheme_of_every_operator_builds_runs_and_keeps_its_word(tmp_path, op_type):
+    model, feed = one_layer(op_type)
+    graph = opened(model, tmp_path)
+    (layer,) = graph.layers
+    floats = {"x": feed["x"]} if feed["x"].dtype == np.float32 else {}
+    statistics = statistics_of(graph, floats) if floats else None
+    expected = outputs_of(graph.proto, feed)[0]
+    target = target_named("cpu-x86")
+    names = [name for name in target.schemes(layer) if name != "fp32"]
+    assert {name.partition("-")[0] for name in names} >= {"fp16", "weight"}
+    errors = {}
+    for name in names:
+        path = tmp_path / f"{name}.onnx"
+        (row,) = build_variant(graph, statistics, recipe_for("cpu-x86", name), path).layers
+        scheme = NAMED_SCHEMES[name]
+        assert row.is_integer_kernel == (target.support(layer, scheme).is_fast or scheme.is_simulated), row
+        errors[name] = relative_error(expected, outputs_of(onnx.load(path), feed)[0])
+    for name, error in errors.items():
+        bits = min(NAMED_SCHEMES[name].weights.bits, NAMED_SCHEMES[name].activations.bits)
+        assert error < {1: 1.0, 2: 0.7, 3: 0.4, 4: 0.25, 6: 0.06, 8: 0.03, 16: 0.002}[bits], errors
+
+
 def test_that_labels_say_simulated() -> None:
     assert LayerScheme(Precision.INT4, ActivationPrecision.INT4).label == "W4A4, simulated"
     assert all(scheme.is_simulated == ("simulated" in scheme.text) for scheme in NAMED_SCHEMES.values())
