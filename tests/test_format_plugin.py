@@ -54,17 +54,18 @@ session = Session(ProcessBackend)
 def wait(condition):
     wait_until(lambda: app.processEvents(QEventLoop.ProcessEventsFlag.AllEvents) or condition())
 
-session.open_path(model)
-wait(lambda: session.model is not None and not session.job_queue.is_busy)
-session.adopt_data(DataSpec(data, parse_transform(transform)), None)
-session.select([layer.name for layer in session.layers])
+workspace = session.workspace
+workspace.documents.open_path(model)
+wait(lambda: workspace.model is not None and not workspace.jobs.is_busy)
+workspace.opening.set_data(DataSpec(data, parse_transform(transform)), None)
+session.select([layer.name for layer in workspace.layers])
 panel = LayersPanel(session)
 menu = panel.context_menu()
 submenu = menu.findChild(type(menu), "layers.menu.selection")
 offered = {action.text(): action for action in submenu.actions() if action.text()}
 offered["INT5 weights, INT8 activations"].trigger()
-labels = {session.recipe.scheme_for(layer).label for layer in session.layers if layer.quantizable}
-session.export(output)
+labels = {workspace.recipe.scheme_for(layer).label for layer in workspace.layers if layer.quantizable}
+workspace.documents.export(output)
 wait(Path(output).with_suffix(".recipe.json").is_file)
 session.close()
 texts = [precision_text(name) for name in precision_names()]

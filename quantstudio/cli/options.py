@@ -15,6 +15,7 @@ from quantstudio.core.errors import DataError, ModelLoadError, OutputError, Reci
 from quantstudio.core.files import file_digest
 from quantstudio.core.recipe import LayerRule
 from quantstudio.core.schemes import NAMED_SCHEMES, named_scheme
+from quantstudio.core.target import DEFAULT_TARGET, targets
 from quantstudio.project.recipe_file import ModelSource
 from quantstudio.project.references import is_callable_name
 
@@ -55,6 +56,14 @@ JsonOption = Annotated[
 ]
 ProviderOption = Annotated[
     str, typer.Option("--provider", help="Execution provider: cpu, cuda, openvino, ... (see `devices`).")
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        help="What to quantize for; default: what the recipe says, or what fits this machine "
+        f"({DEFAULT_TARGET.name}). " + " ".join(f"{one.name}: {one.text}." for one in targets()),
+    ),
 ]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Agree that opening this file runs code.")]
 FactoryOption = Annotated[

@@ -17,6 +17,7 @@ from quantstudio.cli.options import (
     ModelArgument,
     OutputOption,
     StatisticsOption,
+    TargetOption,
     TransformOption,
     TrustOption,
     check_json,
@@ -34,7 +35,7 @@ from quantstudio.core.recipe import (
 )
 from quantstudio.core.results import BuildResult
 from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, listed_schemes, preset_scheme
-from quantstudio.core.target import DEFAULT_TARGET, target_named, targets
+from quantstudio.core.target import DEFAULT_TARGET, target_named
 from quantstudio.project.recipe_file import (
     read_recipe_file,
 )
@@ -67,14 +68,6 @@ RulesOption = Annotated[
 MethodOption = Annotated[
     str,
     typer.Option("--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."),
-]
-TargetOption = Annotated[
-    str,
-    typer.Option(
-        "--target",
-        help="What to quantize for; default: what the recipe says, or what fits this machine "
-        f"({DEFAULT_TARGET.name}). " + " ".join(f"{one.name}: {one.text}." for one in targets()),
-    ),
 ]
 SamplesOption = Annotated[
     int | None,

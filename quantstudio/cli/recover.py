@@ -17,6 +17,7 @@ from quantstudio.cli.options import (
     ModelArgument,
     OutputOption,
     StatisticsOption,
+    TargetOption,
     TransformOption,
     TrustOption,
     check_json,
@@ -73,14 +74,6 @@ RecipeOption = Annotated[
 RulesOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATTERN=SCHEME", help="Scheme of the layers that match."),
-]
-TargetOption = Annotated[
-    str,
-    typer.Option(
-        "--target",
-        help="What to quantize for; default: what the recipe says, or what fits this machine "
-        f"({DEFAULT_TARGET.name}).",
-    ),
 ]
 RangeMethodOption = Annotated[
     str,

@@ -18,6 +18,7 @@ from quantstudio.cli.options import (
     ModelArgument,
     OutputOption,
     SamplesOption,
+    TargetOption,
     TransformOption,
     TrustOption,
     absolute,
@@ -33,6 +34,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.files import written_together
 from quantstudio.core.search_results import ActivationFamily, PlanPoint, SearchBudget, SearchResult
+from quantstudio.core.target import DEFAULT_TARGET, target_named
 from quantstudio.project.recipe_file import (
     DataSource,
     OutputSource,
@@ -94,6 +96,7 @@ def command(
     activations: ActivationsOption = "auto",
     samples: SamplesOption = 512,
     test_data: TestDataOption = "",
+    target: TargetOption = "",
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",
@@ -113,6 +116,8 @@ def command(
     )
     check_json(json, inputs=(model, data, test_data, output, str(beside)))
     budget = _budget(max_drop, max_size_mb, max_weights_mb, max_latency_ratio, average_bits, share_above_8)
+    if target:
+        target_named(target)  # before any work is done
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     spec = data_json(data, transform, trust=trust)
     test_spec = data_json(test_data, transform, trust=trust) if test_data else None
@@ -128,6 +133,7 @@ def command(
             pins=rules,
             samples=samples,
             test_data=test_spec,
+            target=target or DEFAULT_TARGET.name,
         )
         file = RecipeFile(
             recipe=result.chosen.recipe,

@@ -228,6 +228,42 @@ WITHOUT_VNNI = Target(
     weight_bits=7,
 )
 
+# Standard operators only. Fast is what ONNX Runtime on x86 runs, as that is what is measured: it has slow
+# kernels for S8 activations, and none for a layer before a Relu.
+_ELSEWHERE = "S8 activations are for other runtimes: ONNX Runtime on x86 computes them slowly, or in float"
+_NOT_STANDARD = "standard ONNX has no integer form of it"
+
+ANY_QDQ: Mapping[str, Capability] = MappingProxyType(
+    {
+        "Conv": Capability(
+            slow=frozenset({_STATIC, _WEIGHT, _PACKED}),
+            refused={_DYNAMIC: _SLOW_CONVOLUTION, _STATIC: _ELSEWHERE},
+        ),
+        **{
+            op_type: Capability(
+                fast=frozenset({_DYNAMIC, _WEIGHT, _PACKED}),
+                slow=frozenset({_STATIC}),
+                refused={_STATIC: _ELSEWHERE},
+            )
+            for op_type in ("Gemm", "MatMul")
+        },
+        "LSTM": Capability(
+            slow=frozenset({_WEIGHT}),
+            refused={_STATIC: _NO_KERNEL, _DYNAMIC: _NOT_STANDARD, _PACKED: _NO_GROUPS},
+        ),
+        **{name: ONNX_RUNTIME_CPU[name] for name in ("ConvTranspose", "Einsum", "GRU", "RNN", "Gather")},
+    }
+)
+
+OTHER_RUNTIMES = Target(
+    "onnx-qdq-s8",
+    "other runtimes (S8)",
+    "QDQ in standard ONNX with S8 activations symmetric about zero, for runtimes other than ONNX Runtime on "
+    "x86, where it is slower than FP32",
+    ANY_QDQ,
+    signed_activations=True,
+)
+
 # What a new recipe is made for: the machine it is made on, so that what is measured here is what it says. On
 # a processor without VNNI a static INT8 MobileNet of 8-bit weights lost 1.1 points, of 7-bit weights none.
 DEFAULT_TARGET = WITHOUT_VNNI if sums_saturate() else WITH_VNNI
@@ -272,3 +308,4 @@ def target_or_default(name: str) -> Target:
 
 register_target(WITH_VNNI)
 register_target(WITHOUT_VNNI)
+register_target(OTHER_RUNTIMES)

@@ -20,7 +20,7 @@ from quantstudio.core.files import file_digest, written_beside
 from quantstudio.core.results import BuildResult, BuiltLayer
 from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.target import target_named
+from quantstudio.core.target import Target, target_named
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import Feed, Optimization, open_session, run
 from quantstudio.engine.model.verify import relative_difference
@@ -78,7 +78,7 @@ def build_variant(
     with written_beside(output) as temporary:
         temporary.write_bytes(content)
         stage(1, "Reading off the kernels")
-        layers = _inspected(graph, emission, temporary, token)
+        layers = _inspected(graph, emission, target_named(plan.target), temporary, token)
         stage(2, "Comparing with the unoptimized run")
         checked = _compared(graph, statistics, temporary, token)
         stage(3, "Saving")
@@ -161,7 +161,9 @@ def _serialized(model: onnx.ModelProto) -> bytes:
         ) from error
 
 
-def _inspected(graph: Graph, emission: Emission, path: Path, cancel: CancelToken) -> tuple[BuiltLayer, ...]:
+def _inspected(
+    graph: Graph, emission: Emission, target: Target, path: Path, cancel: CancelToken
+) -> tuple[BuiltLayer, ...]:
     """Every layer with its kernel, as a runtime with its default optimizers runs the file."""
     with tempfile.TemporaryDirectory(prefix="quantstudio-") as folder:
         optimized = Path(folder) / "optimized.onnx"
@@ -177,7 +179,7 @@ def _inspected(graph: Graph, emission: Emission, path: Path, cancel: CancelToken
                 where=layer.name,
                 hint="Keep its neighbours float too, or give it an integer precision",
             )
-    return built_layers(graph.layers, emission, kernels)
+    return built_layers(graph.layers, emission, kernels, target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import onnx
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import BuiltLayer
+from quantstudio.core.target import Target
 from quantstudio.engine.graph.protos import attribute_value, bodies
 from quantstudio.engine.quantization.emit import Emission
 
@@ -112,15 +113,15 @@ def map_kernels(
 
 
 def built_layers(
-    layers: Sequence[LayerInfo], emission: Emission, kernels: dict[str, Kernel]
+    layers: Sequence[LayerInfo], emission: Emission, kernels: dict[str, Kernel], target: Target
 ) -> tuple[BuiltLayer, ...]:
-    """What became of every layer, with a note where it is not what was asked."""
+    """What became of every layer, with a note where it is not what was asked of a target that can."""
     sizes = weight_bytes_by_layer(layers, emission)
     built = []
     for layer in layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
         note = emission.plan.notes.get(layer.name, "")
-        if (scheme.is_static or scheme.is_dynamic) and not kernel.is_integer and not note:
+        if not (kernel.is_integer or note or scheme.is_weight_only) and target.support(layer, scheme).is_fast:
             note = f"{scheme.label} asked, but the runtime runs it as {kernel.label}"
         built.append(
             BuiltLayer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.effective_plan import resolve
@@ -35,6 +35,7 @@ from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.schemes import scheme_name
 from quantstudio.core.search_results import ActivationFamily, GroupKind, LayerGroup
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
@@ -56,7 +57,12 @@ def eight_bit_scheme(layer: LayerInfo, family: ActivationFamily) -> LayerScheme:
     return next((scheme for scheme in wanted if scheme_name(scheme) in layer.schemes), FP32)
 
 
-def base_recipe(graph: Graph, family: ActivationFamily, calibration: CalibrationSettings) -> Recipe:
+def base_recipe(
+    graph: Graph,
+    family: ActivationFamily,
+    calibration: CalibrationSettings,
+    target: str = DEFAULT_TARGET.name,
+) -> Recipe:
     """Every layer of a family at 8 bits."""
     scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
     if family in (ActivationFamily.STATIC, ActivationFamily.WEIGHTED):
@@ -69,6 +75,7 @@ def base_recipe(graph: Graph, family: ActivationFamily, calibration: Calibration
         start = Recipe(rules, calibration)
     else:
         start = uniform_recipe(WEIGHT_INT8, calibration=calibration)
+    start = replace(start, target=target)
     others = {
         layer.name: eight_bit_scheme(layer, family)
         for layer in searched_layers(graph)

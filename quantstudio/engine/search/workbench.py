@@ -22,6 +22,7 @@ from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerR
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, searched_precisions
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
 from quantstudio.engine.analysis.store import ResultStore
@@ -58,6 +59,7 @@ class SearchRequest:
         samples: Samples for calibration, sensitivity and measuring.
         calibration: Range settings of the recipes.
         time_chosen: Whether the chosen plan is timed where latency is not bounded.
+        target: Name of what the plans are built for.
     """
 
     budget: SearchBudget = field(default_factory=SearchBudget)
@@ -66,6 +68,7 @@ class SearchRequest:
     samples: int = 512
     calibration: CalibrationSettings | None = None
     time_chosen: bool = True
+    target: str = DEFAULT_TARGET.name
 
 
 @dataclass(slots=True)
@@ -187,7 +190,7 @@ class Workbench:
         """The family whose 8-bit form is nearest to FP32, of those fast enough where latency is bounded."""
         plans = {}
         for family in families:
-            recipe = base_recipe(self.graph, family, self.calibration)
+            recipe = base_recipe(self.graph, family, self.calibration, self.request.target)
             plans[family] = self._measured(recipe, f"INT8 {family.value}", fits=False)
         able, ratio = list(plans), self.request.budget.max_latency_ratio
         if ratio is not None and len(plans) > 1:
@@ -226,7 +229,7 @@ class Workbench:
 
     def recipe(self, schemes: Mapping[str, LayerScheme]) -> Recipe:
         """The recipe of a plan: the family's 8-bit rules, then one exact rule a scheme that differs."""
-        start = base_recipe(self.graph, self.space.family, self.calibration)
+        start = base_recipe(self.graph, self.space.family, self.calibration, self.request.target)
         changed = {n: s for n, s in schemes.items() if start.scheme_for(self._searched[n]) != s}
         for scheme in dict.fromkeys(changed.values()):
             start = start.assign([name for name, own in changed.items() if own == scheme], scheme)

@@ -12,6 +12,7 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_
 from quantstudio.core.recipe import CalibrationSettings, LayerRule
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
+from quantstudio.core.target import DEFAULT_TARGET, target_named
 from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.quantization.build import check_float_weights
@@ -32,13 +33,14 @@ def search(
     sensitivity: Mapping[str, Any] | None = None,
     costs: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
+    target: str = DEFAULT_TARGET.name,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SearchResult:
     """Find, build and measure the best mixed-precision plan within a budget (`SearchBudget`).
 
     `pins` are rules (`LayerRule`) that fix the layers they match; `statistics`, `sensitivity` and `costs` are
-    what earlier tasks made, so that it is not made again.
+    what earlier tasks made, so that it is not made again. `target` is what the plans are built for.
 
     Raises:
         RecipeError: no plan keeps the budget (an `InfeasibleBudgetError`), or a parameter cannot be read.
@@ -64,6 +66,7 @@ def search(
                 pins=tuple(value_of(LayerRule, pin, "pins") for pin in pins),
                 samples=samples,
                 calibration=settings,
+                target=target_named(target).name,
             ),
             test=dataset_of(graph, test_data) if test_data else None,
             known=Known(

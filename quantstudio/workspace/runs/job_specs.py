@@ -11,7 +11,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
-from quantstudio.core.recipe import CalibrationSettings, Recipe
+from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.jobs.spec import JobSpec, new_job
 from quantstudio.workspace.search_terms import SearchTerms
@@ -106,10 +106,13 @@ def search_job(
     statistics: str,
     sensitivity: SensitivityResult | None,
     costs: CostTable | None,
-    calibration: CalibrationSettings,
+    recipe: Recipe,
     test_data: DataSpec | None,
 ) -> JobSpec:
-    """The best mixed-precision plan within a budget, from tables made before."""
+    """The best mixed-precision plan within a budget, from tables made before.
+
+    Of the recipe its range settings and its target are kept.
+    """
     params: dict[str, Any] = {
         "graph_path": model.graph_path,
         "data": to_json(data),
@@ -119,7 +122,8 @@ def search_job(
         "pins": [to_json(pin) for pin in terms.pins],
         "samples": samples,
         "statistics": statistics,
-        "calibration": to_json(calibration),
+        "calibration": to_json(recipe.calibration),
+        "target": recipe.target,
     }
     known = {"sensitivity": sensitivity, "costs": costs, "test_data": test_data}
     params |= {name: to_json(value) for name, value in known.items() if value is not None}
@@ -144,7 +148,11 @@ def quantize_job(
     if data is not None:
         params["data"] = to_json(data)
     if preset:
-        params |= {"preset": preset, "calibration": to_json(recipe.calibration)}
+        params |= {
+            "preset": preset,
+            "calibration": to_json(recipe.calibration),
+            "target": recipe.target,
+        }
     else:
         params["recipe"] = to_json(recipe)
     return new_job(f"{TASKS}quantize:quantize", params)
@@ -177,5 +185,5 @@ def variant_path(model: ModelSummary, recipe: Recipe, statistics_digest: str, pr
     """Where a variant is built: named by what it is made of, so that the same build lands on itself."""
     folder = cache_folder() / "variants"
     folder.mkdir(parents=True, exist_ok=True)
-    kind = preset or recipe.digest[:16]
+    kind = f"{preset}-{recipe.target}" if preset else recipe.digest[:16]
     return folder / f"{model.digest[:16]}-{statistics_digest[:12] or 'none'}-{kind}.onnx"

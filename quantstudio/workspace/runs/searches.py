@@ -199,7 +199,7 @@ class Searches:
             statistics=file.path if file is not None else "",
             sensitivity=self._sensitivity(),
             costs=known.costs,
-            calibration=known.recipe.calibration,
+            recipe=known.recipe,
             test_data=test,
         )
 
