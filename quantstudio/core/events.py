@@ -74,6 +74,13 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """The task waits until nothing else of ours runs, to time runs; or it has timed them."""
+
+    begins: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An error as it crosses a process boundary: class name, the three parts, exit code, report, facts."""
 
@@ -95,7 +102,7 @@ class JobEnded:
     error: ErrorInfo | None = None
 
 
-Event = Progress | LayerFinished | Message | JobEnded
+Event = Progress | LayerFinished | Message | Timing | JobEnded
 
 
 class Reporter(Protocol):
@@ -128,31 +135,51 @@ _PAUSE_STEP_S = 0.05
 
 
 class CancelToken:
-    """A flag set from another thread; tasks look at it at every batch and every layer.
+    """How long work is told to stop, to wait, and when it may time runs; set from another thread.
 
-    The same look is where a paused task waits, so a run in progress is finished first.
+    Tasks look at it at every batch and every layer. The same look is where a paused task waits, so a run in
+    progress is finished first.
 
     Args:
         clock: Seconds that grow steadily; pauses are measured with it.
+        on_timing: Told True when the work is about to time runs, which then waits until `allow_timing`, and
+            False when it has timed them. None lets it time at once: nothing of ours runs beside it.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        on_timing: Callable[[bool], None] | None = None,
+    ) -> None:
         self._clock = clock
+        self._on_timing = on_timing
         self._event = threading.Event()
         self._actions: list[Callable[[], None]] = []
+        # Reentrant: a signal handler may set the token from the very thread that is in the middle of this.
+        self._lock = threading.RLock()
+        self._is_paused_by_user = self._is_waiting_to_time = self._is_timing = False
         self._paused_at: float | None = None
         self._paused_s = 0.0
 
     def pause(self) -> None:
         """Ask the work to wait at its next look, until `resume` or `set`; a token that is set stays so."""
-        if self._paused_at is None and not self._event.is_set():
-            self._paused_at = self._clock()
+        with self._lock:
+            if not self._event.is_set():
+                self._is_paused_by_user = True
+                self._note_pause()
 
     def resume(self) -> None:
-        """Let the work go on."""
-        since, self._paused_at = self._paused_at, None
-        if since is not None:
-            self._paused_s += self._clock() - since
+        """Let the work go on; it still waits for its turn to time runs."""
+        with self._lock:
+            self._is_paused_by_user = False
+            self._note_pause()
+
+    def allow_timing(self) -> None:
+        """Let work that waits in `timing` go on: nothing else of ours runs now."""
+        with self._lock:
+            self._is_waiting_to_time = False
+            self._note_pause()
 
     @property
     def is_paused(self) -> bool:
@@ -169,6 +196,7 @@ class CancelToken:
         """Ask the work to stop; ends a pause."""
         self._event.set()
         self.resume()
+        self.allow_timing()
         for action in tuple(self._actions):
             action()
 
@@ -190,6 +218,29 @@ class CancelToken:
             raise JobCancelled
 
     @contextmanager
+    def timing(self) -> Iterator[None]:
+        """While the block runs, no other job of ours does; waits for that first. Inner blocks are no-ops.
+
+        Raises:
+            JobCancelled: the token is set, also while it waits.
+        """
+        if self._on_timing is None or self._is_timing:
+            yield
+            return
+        with self._lock:
+            self._is_timing = True
+            self._is_waiting_to_time = not self._event.is_set()
+            self._note_pause()
+        self._on_timing(True)
+        try:
+            self.raise_if_set()
+            yield
+        finally:
+            self._is_timing = False
+            self.allow_timing()
+            self._on_timing(False)
+
+    @contextmanager
     def on_set(self, action: Callable[[], None]) -> Iterator[None]:
         """While the block runs, call `action` when the token is set; at once if it is already.
 
@@ -205,6 +256,15 @@ class CancelToken:
             yield
         finally:
             self._actions.remove(action)
+
+    def _note_pause(self) -> None:
+        """Start or stop the clock of pauses; called with the lock held."""
+        is_paused = self._is_paused_by_user or self._is_waiting_to_time
+        if is_paused and self._paused_at is None:
+            self._paused_at = self._clock()
+        elif not is_paused and self._paused_at is not None:
+            since, self._paused_at = self._paused_at, None
+            self._paused_s += self._clock() - since
 
 
 NULL_REPORTER: Reporter = NullReporter()

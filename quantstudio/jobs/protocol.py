@@ -1,6 +1,7 @@
 """JSON lines between a window and its worker: one message a line, versioned, read strictly.
 
-To the worker: run, cancel, pause, resume, warm, ping, shutdown. From it: hello, started, event, beat, pong.
+To the worker: run, cancel, pause, resume, allow timing, ping, shutdown. From it: hello, started, event, beat,
+pong.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from quantstudio.core.codec import CodecError, from_json, to_json
-from quantstudio.core.events import Event, JobEnded, LayerFinished, Message, Progress
+from quantstudio.core.events import Event, JobEnded, LayerFinished, Message, Progress, Timing
 from quantstudio.jobs.spec import JobSpec
 
 PROTOCOL_VERSION = 1
@@ -50,10 +51,10 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class Warm:
-    """Import these modules while there is nothing to run."""
+class AllowTiming:
+    """Let this job, which waits for it, time runs: nothing else of ours runs now."""
 
-    modules: tuple[str, ...]
+    job: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,14 @@ class Pong:
 
 
 WorkerMessage = Hello | Started | JobEvent | Beat | Pong
-Command = Run | Cancel | Pause | Resume | Warm | Ping | Shutdown
+Command = Run | Cancel | Pause | Resume | AllowTiming | Ping | Shutdown
 
 _COMMANDS: dict[str, type[Any]] = {
     "run": Run,
     "cancel": Cancel,
     "pause": Pause,
     "resume": Resume,
-    "warm": Warm,
+    "allow_timing": AllowTiming,
     "ping": Ping,
     "shutdown": Shutdown,
 }
@@ -135,6 +136,7 @@ _EVENTS: dict[str, type[Any]] = {
     "progress": Progress,
     "layer": LayerFinished,
     "message": Message,
+    "timing": Timing,
     "ended": JobEnded,
 }
 _NAMES = {kind: name for table in (_COMMANDS, _MESSAGES, _EVENTS) for name, kind in table.items()}

@@ -8,7 +8,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -23,11 +22,12 @@ from quantstudio.core.events import (
     Message,
     Progress,
     Severity,
+    Timing,
 )
 from quantstudio.core.signals import Signal
-from quantstudio.jobs.backends.backend import Backend, BackendFactory
+from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.jobs.rows import JobRow, LogLine, NoticeLevel
-from quantstudio.jobs.spec import JobSpec
+from quantstudio.jobs.spec import JobSpec, Lane
 
 logger = logging.getLogger(__name__)
 
@@ -35,19 +35,6 @@ ROWS_KEPT = 100
 
 # Thread-safe; runs the function on the owner's thread, soon and in order.
 CallSoon = Callable[[Callable[[], None]], None]
-
-
-class Lane(StrEnum):
-    """What a job may run beside.
-
-    WORK: one at a time, in the order asked for.
-    QUICK: checks and previews; in a worker of their own, so that they never wait for work.
-    TIMING: takes its turn among the work; starts when nothing else runs, and nothing starts until it ends.
-    """
-
-    WORK = "work"
-    QUICK = "quick"
-    TIMING = "timing"
 
 
 @dataclass(eq=False)
@@ -86,15 +73,38 @@ class Work:
 
 @dataclass(slots=True)
 class _Running:
-    """A job under way; seconds of a steady clock, pauses move the start."""
+    """A job under way.
+
+    Attributes:
+        work: What it does.
+        started_at: Seconds of a steady clock; pauses move it.
+        paused_at: When the user paused it.
+        is_timing: It was allowed to time runs and has not said that it has.
+        asks_to_time: It waits until it is allowed.
+        resumes_in_turn: The user lets it go on; it was timing when it was paused, so that waits for its turn.
+    """
 
     work: Work
     started_at: float
     paused_at: float | None = None
+    is_timing: bool = False
+    asks_to_time: bool = False
+    resumes_in_turn: bool = False
 
     @property
     def seconds(self) -> float:
         return (time.monotonic() if self.paused_at is None else self.paused_at) - self.started_at
+
+    @property
+    def lane(self) -> Lane:
+        """Where it is now; what is paused holds nobody back."""
+        if self.is_timing and self.paused_at is None and not self.resumes_in_turn:
+            return Lane.TIMING
+        return Lane.QUICK if self.work.lane is Lane.QUICK else Lane.WORK
+
+    @property
+    def waits_to_time(self) -> bool:
+        return self.paused_at is None and (self.asks_to_time or self.resumes_in_turn)
 
     def end_pause(self) -> None:
         if self.paused_at is not None:
@@ -112,7 +122,7 @@ class JobQueue:
         idle: Nothing runs or waits any more.
 
     Args:
-        backend_factory: Makes what runs the jobs: one for work, one for quick jobs when the first comes.
+        backend_factory: Makes what runs the jobs.
         call_soon: Takes functions from any thread and runs them on the owner's, in order.
     """
 
@@ -121,10 +131,8 @@ class JobQueue:
         self.logged: Signal[[LogLine]] = Signal()
         self.failed: Signal[[JobRow]] = Signal()
         self.idle: Signal[[]] = Signal()
-        self._backend_factory = backend_factory
         self._call_soon = call_soon
-        self._work_backend = backend_factory(self._post)
-        self._quick_backend: Backend | None = None
+        self._backend = backend_factory(self._post)
         self._waiting: deque[Work] = deque()
         self._running: dict[str, _Running] = {}
         self._rows: dict[str, JobRow] = {}
@@ -140,7 +148,19 @@ class JobQueue:
     def running(self) -> JobRow | None:
         """The row of the work under way; quick jobs are not shown here."""
         return next(
-            (self._rows[i] for i, job in self._running.items() if job.work.lane is not Lane.QUICK), None
+            (self._rows.get(i) for i, job in self._running.items() if job.work.lane is not Lane.QUICK), None
+        )
+
+    @property
+    def timing(self) -> JobRow | None:
+        """The row of a job that times runs, or waits to: no quick job starts until it has."""
+        return next(
+            (
+                self._rows.get(i)
+                for i, job in self._running.items()
+                if job.lane is Lane.TIMING or job.waits_to_time
+            ),
+            None,
         )
 
     @property
@@ -170,7 +190,7 @@ class JobQueue:
             if job_id in (None, running_id):
                 self._update(running_id, state=JobState.CANCELLING, label="stopping")
                 self._drop_group(job.work.group)
-                self._backend(job.work.lane).cancel(running_id)
+                self._backend.cancel(running_id)
         for work in [w for w in self._waiting if job_id in (None, w.job_id)]:
             self._waiting.remove(work)
             self._update(work.job_id, state=JobState.CANCELLED, outcome="Cancelled before it started")
@@ -182,7 +202,9 @@ class JobQueue:
         if job is not None and self._rows[job_id].state is JobState.RUNNING:
             self._update(job_id, state=JobState.PAUSED)
             job.paused_at = time.monotonic()
-            self._backend(job.work.lane).pause(job_id)
+            job.resumes_in_turn = False
+            self._backend.pause(job_id)
+            self._start_due()
 
     def resume(self, job_id: str) -> None:
         """Let a paused job go on."""
@@ -190,7 +212,10 @@ class JobQueue:
         if job is not None and self._rows[job_id].state is JobState.PAUSED:
             job.end_pause()
             self._update(job_id, state=JobState.RUNNING)
-            self._backend(job.work.lane).resume(job_id)
+            job.resumes_in_turn = job.is_timing
+            if not job.is_timing:
+                self._backend.resume(job_id)
+            self._start_due()
 
     def abandon(self) -> None:
         """Stop everything and ignore what still comes: the work is about another model."""
@@ -202,18 +227,9 @@ class JobQueue:
         """End every job and the back ends; safe to call twice."""
         self.abandon()
         self._is_closed = True
-        self._work_backend.close()
-        if self._quick_backend is not None:
-            self._quick_backend.close()
+        self._backend.close()
 
     # Starting.
-
-    def _backend(self, lane: Lane) -> Backend:
-        if lane is not Lane.QUICK:
-            return self._work_backend
-        if self._quick_backend is None:
-            self._quick_backend = self._backend_factory(self._post)
-        return self._quick_backend
 
     def _start_due(self) -> None:
         if self._is_starting or self._is_closed:
@@ -226,14 +242,15 @@ class JobQueue:
                 self._start(work)
         finally:
             self._is_starting = False
+        self._let_time()
         if not self.is_busy:
             self.idle.emit()
 
     def _next_due(self) -> Work | None:
         """The first of those that wait and may start beside what runs."""
-        lanes = {job.work.lane for job in self._running.values()}
+        lanes = {job.lane for job in self._running.values()}
         is_work_due = not lanes - {Lane.QUICK}
-        is_quick_due = not lanes & {Lane.QUICK, Lane.TIMING}
+        is_quick_due = self.timing is None and Lane.QUICK not in lanes
         for work in self._waiting:
             if work.lane is Lane.QUICK:
                 if is_quick_due:
@@ -245,6 +262,28 @@ class JobQueue:
                 return None
         return None
 
+    def _let_time(self) -> None:
+        """Let the first job that waits to time runs do so, if nothing runs but others that wait for that."""
+        if not self._running or not all(job.waits_to_time for job in self._running.values()):
+            return
+        job_id, job = next(iter(self._running.items()))
+        if job.resumes_in_turn:
+            job.resumes_in_turn = False
+            self._backend.resume(job_id)
+        else:
+            job.asks_to_time, job.is_timing = False, True
+            self._backend.allow_timing(job_id)
+
+    def _on_timing(self, job_id: str, job: _Running, *, begins: bool) -> None:
+        job.asks_to_time, job.is_timing = begins, False
+        if job.resumes_in_turn:  # it had timed the last of its runs when it was paused
+            job.resumes_in_turn = False
+            self._backend.resume(job_id)
+        self._start_due()
+        if job.asks_to_time:
+            others = [one.work.title for one in self._running.values() if one is not job]
+            self._update(job_id, label=f"waiting for {', '.join(others)}")
+
     def _start(self, work: Work) -> None:
         try:
             spec = work.make()
@@ -255,10 +294,13 @@ class JobQueue:
             self._rows.pop(work.job_id, None)
             self.changed.emit()
             return
-        self._running[work.job_id] = _Running(work, time.monotonic())
+        is_timing = work.lane is Lane.TIMING
+        self._running[work.job_id] = _Running(work, time.monotonic(), is_timing=is_timing)
         self._log(NoticeLevel.INFO, f"{work.title}: started")
         self._update(work.job_id, state=JobState.RUNNING)
-        self._backend(work.lane).submit(replace(spec, id=work.job_id, title=work.title))
+        self._backend.submit(
+            replace(spec, id=work.job_id, title=work.title, lane=work.lane, asks_to_time=not is_timing)
+        )
 
     # Events.
 
@@ -295,6 +337,8 @@ class JobQueue:
             case Message():
                 level = NoticeLevel.WARNING if event.severity is Severity.WARNING else NoticeLevel.INFO
                 self._log(level, f"{work.title}: {event.text}")
+            case Timing():
+                self._on_timing(job_id, job, begins=event.begins)
             case JobEnded():
                 self._on_ended(job, event)
 

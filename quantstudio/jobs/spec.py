@@ -6,12 +6,27 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 # The only modules whose functions a worker runs: a job names a task, it cannot name any function there is.
 TASK_PREFIXES = ("quantstudio.engine.",)
 
 _TASK_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+class Lane(StrEnum):
+    """What a job may run beside.
+
+    WORK: one at a time, in the order asked for.
+    QUICK: checks and previews: beside work, for which they never wait.
+    TIMING: takes its turn among the work; starts when nothing else runs, and nothing starts until it ends. A
+        job of another lane enters this one while it times runs (`CancelToken.timing`).
+    """
+
+    WORK = "work"
+    QUICK = "quick"
+    TIMING = "timing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +38,16 @@ class JobSpec:
         task: "package.module:function"; called as function(**params, reporter=..., cancel=...).
         params: JSON values by argument name.
         title: What the jobs panel shows.
+        lane: What it may run beside.
+        asks_to_time: Whether somebody answers when the job asks to time runs; otherwise it times at once.
     """
 
     id: str
     task: str
     params: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
+    lane: Lane = Lane.WORK
+    asks_to_time: bool = False
 
     def __post_init__(self) -> None:
         if not self.id:

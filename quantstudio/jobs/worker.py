@@ -8,22 +8,21 @@ gone, and so, after a grace period for the running task, is the worker.
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import queue
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from quantstudio.core.events import CancelToken, Event
+from quantstudio.core.events import CancelToken, Event, Timing
 from quantstudio.jobs import worker_setup
 from quantstudio.jobs.execution import run_task
 from quantstudio.jobs.protocol import (
+    AllowTiming,
     Beat,
     Cancel,
     Command,
@@ -37,7 +36,6 @@ from quantstudio.jobs.protocol import (
     Run,
     Shutdown,
     Started,
-    Warm,
     WorkerMessage,
     decode_command,
     encode,
@@ -47,11 +45,11 @@ from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
 
 BEAT_INTERVAL_S = 1.0
 ORPHAN_GRACE_S = 2.0
-_LOOK_AGAIN = ""
 _TOKEN_ACTIONS: dict[type[Command], Callable[[CancelToken], None]] = {
     Cancel: CancelToken.set,
     Pause: CancelToken.pause,
     Resume: CancelToken.resume,
+    AllowTiming: CancelToken.allow_timing,
 }
 
 logger = logging.getLogger(__name__)
@@ -84,8 +82,7 @@ class Worker:
         self._orphan_grace_s = orphan_grace_s
         self._write_lock = threading.Lock()
         self._tokens: dict[str, CancelToken] = {}
-        self._inbox: queue.SimpleQueue[JobSpec | str | None] = queue.SimpleQueue()
-        self._cold: deque[str] = deque()
+        self._inbox: queue.SimpleQueue[JobSpec | None] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._reporter: EventReporter | None = None
         self._job = ""
@@ -97,26 +94,14 @@ class Worker:
         beats = threading.Thread(target=self._beat, name="beats", daemon=True)
         reader.start()
         beats.start()
-        while (item := self._next()) is not None:
-            if isinstance(item, JobSpec):
-                self._run(item)
-            else:
-                _import(item)
+        while (spec := self._inbox.get()) is not None:
+            self._run(spec)
         self._ended.set()
         beats.join()
 
-    def _next(self) -> JobSpec | str | None:
-        """The next job, or a module to warm up with while no job waits; None at the end."""
-        while True:
-            if self._cold and self._inbox.empty():
-                return self._cold.popleft()
-            item = self._inbox.get()
-            if item is not _LOOK_AGAIN:
-                return item
-
     def _run(self, spec: JobSpec) -> None:
         token = self._tokens[spec.id]
-        reporter = EventReporter(lambda event: self._say(spec.id, event), clock=working_clock(token))
+        reporter = EventReporter(lambda event: self._send_event(spec.id, event), clock=working_clock(token))
         self._send(Started(spec.id))
         self._job, self._reporter = spec.id, reporter
         try:
@@ -125,17 +110,17 @@ class Worker:
             self._job, self._reporter = "", None
         reporter.flush(final=True)
         self._tokens.pop(spec.id, None)
-        self._say(spec.id, outcome.ended)
+        self._send_event(spec.id, outcome.ended)
 
     def _read(self) -> None:
         try:
             for line in self._commands:
-                if not self._obey(line):
+                if not self._follow(line):
                     break
         finally:
             self._stop()
 
-    def _obey(self, line: bytes) -> bool:
+    def _follow(self, line: bytes) -> bool:
         """Whether to go on reading."""
         try:
             command = decode_command(line)
@@ -144,17 +129,19 @@ class Worker:
             return False
         if isinstance(command, Run):
             # The token exists before the job is taken up: a cancel right behind the run finds it.
-            self._tokens[command.spec.id] = CancelToken()
+            self._tokens[command.spec.id] = self._token(command.spec)
             self._inbox.put(command.spec)
-        elif isinstance(command, Cancel | Pause | Resume):
+        elif isinstance(command, Cancel | Pause | Resume | AllowTiming):
             if token := self._tokens.get(command.job):
                 _TOKEN_ACTIONS[type(command)](token)
-        elif isinstance(command, Warm):
-            self._cold.extend(command.modules)
-            self._inbox.put(_LOOK_AGAIN)
         elif isinstance(command, Ping):
             self._send(Pong(command.number))
         return not isinstance(command, Shutdown)
+
+    def _token(self, spec: JobSpec) -> CancelToken:
+        if not spec.asks_to_time:
+            return CancelToken()
+        return CancelToken(on_timing=lambda begins: self._send_event(spec.id, Timing(begins)))
 
     def _stop(self) -> None:
         """Ask everything to stop; leave when it has, or when the grace period is over."""
@@ -175,7 +162,7 @@ class Worker:
                 quiet = reporter.quiet_s if reporter is not None else 0.0
                 self._send(Beat(self._job, quiet, time.process_time()))
 
-    def _say(self, job: str, event: Event) -> None:
+    def _send_event(self, job: str, event: Event) -> None:
         self._send(JobEvent(job, event))
 
     def _send(self, message: WorkerMessage) -> None:
@@ -189,24 +176,18 @@ class Worker:
             logger.debug("The owner is gone")
 
 
-def _import(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except (ImportError, OSError):
-        # Warming up is a courtesy: the job that needs the module says what is wrong with it.
-        logger.warning("Cannot import %s ahead of time", module)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Set the process up and serve."""
     parser = argparse.ArgumentParser(prog="python -m quantstudio.jobs.worker")
     parser.add_argument("--folder", type=Path, help="temporary files of this worker; removed with it")
     parser.add_argument("--tasks-under", action="append", default=[], help="more modules that hold tasks")
+    parser.add_argument("--urgent", action="store_true", help="do not give way to other programs")
     options = parser.parse_args(arguments)
     commands, messages = worker_setup.take_pipes()
     worker_setup.ignore_interrupts()
     worker_setup.set_thread_limits()
-    worker_setup.lower_priority()
+    if not options.urgent:
+        worker_setup.lower_priority()
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options.folder is not None:
         worker_setup.use_folder(options.folder)

@@ -73,7 +73,7 @@ class Documents:
         self._data_to_offer: tuple[str, ...] = ()
         self._choice = ""
         self._check_job = ""
-        self._is_reading = False
+        self._jobs = jobs
         jobs.failed.connect(self._on_job_failed)
 
     def open_paths(self, paths: Sequence[str]) -> None:
@@ -198,9 +198,9 @@ class Documents:
         self._check_next(choice, new, lambda: self._take_data(choice, calibration, test))
 
     @property
-    def is_reading_data(self) -> bool:
-        """Whether data that was checked is being read, to be used in a moment."""
-        return self._is_reading
+    def check(self) -> JobRow | None:
+        """The check of the data chosen last; None while none is under way or known."""
+        return self._jobs.row(self._check_job) if self._choice else None
 
     def drop_choice(self) -> None:
         """Forget data that is still being checked."""
@@ -228,7 +228,6 @@ class Documents:
         paths = {spec.path for spec in (calibration, test) if spec is not None}
 
         def read(contents: dict[str, str]) -> None:
-            self._is_reading = False
             if choice != self._choice:
                 return
             self._choice = ""
@@ -236,7 +235,6 @@ class Documents:
             if calibration is not None and self._known.sensitivity_curve is None:
                 self._runs.analyze()
 
-        self._is_reading = True
         self._known.background.run(lambda: _contents(paths), read, lambda _error: read({}))
 
     def trust(self, request: TrustRequest, factory: str = "") -> None:

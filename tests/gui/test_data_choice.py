@@ -8,10 +8,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.events import ErrorInfo, JobEnded, JobState
+from quantstudio.core.events import ErrorInfo, JobEnded, JobState, Timing
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
-from tests.gui.conftest import find, settle
+from tests.gui.conftest import find, settle, wait_until
 from tests.workspace.canned import ANSWERS
 
 
@@ -94,13 +94,28 @@ def test_that_stopping_the_check_gives_the_dialog_back(full, runner, npz):
     assert dialog.use.isEnabled()
 
 
-def test_that_the_dialog_says_what_a_check_waits_for(full, runner, npz):
+def test_that_data_is_checked_while_other_work_runs(full, runner, npz):
     runner.is_holding = True
     full.session.workspace.runs.calibrate()
     dialog = DataDialog(full.session, full)
     dialog.open()
     dialog.calibration.path.setText(npz)
-    dialog.use.click()
+    count = len(runner.submitted)
+    dialog.check.click()
+    assert "Opening" in dialog.found.text()
+    assert runner.tasks[count:] == ["data_summary"]
+    assert full.session.workspace.jobs.running.title == "Calibrate"
+
+
+def test_that_the_dialog_says_what_a_check_waits_for(full, runner, npz):
+    runner.is_holding = True
+    full.session.workspace.runs.calibrate()
+    runner.emit(runner.submitted[-1].id, Timing(begins=True))
+    wait_until(lambda: full.session.workspace.jobs.timing is not None)
+    dialog = DataDialog(full.session, full)
+    dialog.open()
+    dialog.calibration.path.setText(npz)
+    dialog.check.click()
     assert "“Calibrate”" in dialog.found.text()
 
 

@@ -36,6 +36,12 @@ def count(to: int, *, reporter: Reporter, cancel: CancelToken, seconds: float = 
     return Counted(tuple(range(to)), (to - 1) / 2)
 
 
+def time_runs(*, reporter: Reporter, cancel: CancelToken) -> None:
+    """Times runs, alone on the machine as far as we go."""
+    with cancel.timing(), cancel.timing():
+        reporter.layer_finished("timed", "latency", {})
+
+
 def wait_for_cancel(*, reporter: Reporter, cancel: CancelToken) -> None:
     """Obeys a cancel within a few milliseconds."""
     reporter.layer_finished("first", "sensitivity", {"kl": 1.0})

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,21 @@ import psutil
 import pytest
 
 import quantstudio
-from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Message, Progress, Severity
+from quantstudio.core.events import (
+    Event,
+    JobEnded,
+    JobState,
+    LayerFinished,
+    Message,
+    Progress,
+    Severity,
+    Timing,
+)
 from quantstudio.core.folders import cache_folder, config_folder
-from quantstudio.jobs.backends import process as process_module
+from quantstudio.jobs.backends import supervisor as supervisor_module
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.backends.worker_process import exit_text
-from quantstudio.jobs.spec import JobSpec, new_job
+from quantstudio.jobs.spec import JobSpec, Lane, new_job
 from tests.jobs.fake_tasks import PREFIX
 from tests.waiting import PATIENCE_S, FakeClock, wait_until
 
@@ -100,7 +110,12 @@ def timed_runner(recorder: Recorder, clock: FakeClock) -> Iterator[ProcessBacken
 
 def made_runner(recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> ProcessBackend:
     return ProcessBackend(
-        recorder, on_state=recorder.note_state, tasks_under=[PREFIX], cancel_grace_s=GRACE_S, clock=clock
+        recorder,
+        on_state=recorder.note_state,
+        tasks_under=[PREFIX],
+        cancel_grace_s=GRACE_S,
+        quick_idle_s=GRACE_S,
+        clock=clock,
     )
 
 
@@ -401,13 +416,62 @@ def test_that_an_unused_runner_starts_no_process(runner: ProcessBackend) -> None
     assert not psutil.Process().children()
 
 
-def test_that_warming_up_starts_the_worker_and_imports(runner: ProcessBackend, recorder: Recorder) -> None:
-    runner.warm_up(["onnx", "no_such_module"])
-    job = task("describe_process")
-    wait_until(lambda: runner.health.pid is not None)
-    wait_until(lambda: runner.health.cpu_s > 0)
+def quick(name: str, **params: Any) -> JobSpec:
+    return replace(task(name, **params), lane=Lane.QUICK)
+
+
+def test_that_a_quick_job_ends_while_work_goes_on(runner: ProcessBackend, recorder: Recorder) -> None:
+    work, check = task("wait_for_cancel"), quick("describe_process")
+    runner.submit(work)
+    recorder.wait_for_layer(work.id)
+    runner.submit(check)
+    ended = recorder.wait_for_end(check.id)
+    assert ended.state is JobState.SUCCEEDED
+    assert not recorder.ends(work.id)
+    assert (ended.result or {})["pid"] != runner.health.pid
+    # It must not give way to the work.
+    assert (ended.result or {})["nice"] in (None, os.nice(0))
+    runner.cancel(work.id)
+    recorder.wait_for_end(work.id)
+
+
+def test_that_the_worker_for_quick_jobs_ends_when_nobody_asks_and_starts_again(
+    timed_runner: ProcessBackend, recorder: Recorder, clock: FakeClock
+) -> None:
+    first, second = quick("describe_process"), quick("describe_process")
+    timed_runner.submit(first)
+    pid = (recorder.wait_for_end(first.id).result or {})["pid"]
+    clock.run_until(lambda: not psutil.pid_exists(pid), GRACE_S / 4)
+    timed_runner.submit(second)
+    assert (recorder.wait_for_end(second.id).result or {})["pid"] != pid
+
+
+def test_that_a_job_waits_to_time_its_runs_until_it_is_allowed(
+    runner: ProcessBackend, recorder: Recorder
+) -> None:
+    job = replace(task("time_runs"), asks_to_time=True)
     runner.submit(job)
-    assert (recorder.wait_for_end(job.id).result or {})["heavy"] == ["onnx"]
+    recorder.wait(lambda: Timing(begins=True) in recorder.of(job.id))
+    assert not any(isinstance(event, LayerFinished) for event in recorder.of(job.id))
+    runner.allow_timing(job.id)
+    assert recorder.wait_for_end(job.id).state is JobState.SUCCEEDED
+    said = [event for event in recorder.of(job.id) if isinstance(event, Timing | LayerFinished)]
+    assert said == [Timing(True), LayerFinished("timed", "latency", {}), Timing(False)]
+
+
+def test_that_a_job_nobody_answers_times_at_once(runner: ProcessBackend, recorder: Recorder) -> None:
+    job = task("time_runs")
+    runner.submit(job)
+    assert recorder.wait_for_end(job.id).state is JobState.SUCCEEDED
+    assert not any(isinstance(event, Timing) for event in recorder.of(job.id))
+
+
+def test_that_cancel_ends_the_wait_to_time(runner: ProcessBackend, recorder: Recorder) -> None:
+    job = replace(task("time_runs"), asks_to_time=True)
+    runner.submit(job)
+    recorder.wait(lambda: Timing(begins=True) in recorder.of(job.id))
+    runner.cancel(job.id)
+    assert recorder.wait_for_end(job.id).state is JobState.CANCELLED
 
 
 def test_that_a_failing_receiver_does_not_stop_the_jobs_behind_it(recorder: Recorder) -> None:
@@ -436,9 +500,10 @@ def test_that_a_silent_worker_is_reported_once(
     os.kill(pid, signal.SIGSTOP)
     # Beats that were under way when it stopped still count as heard.
     clock.run_until(
-        lambda: any(isinstance(event, Message) for event in recorder.of(job.id)), process_module.SILENCE_S + 1
+        lambda: any(isinstance(event, Message) for event in recorder.of(job.id)),
+        supervisor_module.SILENCE_S + 1,
     )
-    assert timed_runner.health.silent_s > process_module.SILENCE_S
+    assert timed_runner.health.silent_s > supervisor_module.SILENCE_S
     os.kill(pid, signal.SIGCONT)
     timed_runner.cancel(job.id)
     recorder.wait_for_end(job.id)

@@ -20,6 +20,7 @@ from quantstudio.core.events import (
     Severity,
 )
 from quantstudio.jobs.protocol import (
+    AllowTiming,
     Beat,
     Cancel,
     Command,
@@ -33,7 +34,6 @@ from quantstudio.jobs.protocol import (
     Run,
     Shutdown,
     Started,
-    Warm,
     WorkerMessage,
     decode_command,
     decode_message,
@@ -87,7 +87,7 @@ def test_that_a_message_survives_the_round_trip(message: WorkerMessage) -> None:
         Cancel("a"),
         Pause("a"),
         Resume("b"),
-        Warm(("x",)),
+        AllowTiming("a"),
         Ping(1),
         Shutdown(),
     ],

@@ -6,11 +6,20 @@ import pytest
 
 from quantstudio.core.codec import CodecError
 from quantstudio.core.errors import DataError
-from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished, Message, Progress, Severity
+from quantstudio.core.events import (
+    ErrorInfo,
+    JobEnded,
+    JobState,
+    LayerFinished,
+    Message,
+    Progress,
+    Severity,
+    Timing,
+)
 from quantstudio.jobs.pump import Pump
-from quantstudio.jobs.queue import JobQueue, Lane, Work
+from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.rows import JobRow, LogLine, NoticeLevel
-from quantstudio.jobs.spec import new_job
+from quantstudio.jobs.spec import JobSpec, Lane, new_job
 
 DONE = JobEnded(JobState.SUCCEEDED, {"found": 1})
 
@@ -20,12 +29,16 @@ class Backend:
 
     def __init__(self, on_event):
         self.on_event = on_event
-        self.submitted: list[str] = []
+        self.specs: list[JobSpec] = []
         self.told: list[tuple[str, str]] = []
         self.is_closed = False
 
+    @property
+    def submitted(self):
+        return [spec.id for spec in self.specs]
+
     def submit(self, spec):
-        self.submitted.append(spec.id)
+        self.specs.append(spec)
 
     def cancel(self, job_id):
         self.told.append(("cancel", job_id))
@@ -36,6 +49,9 @@ class Backend:
     def resume(self, job_id):
         self.told.append(("resume", job_id))
 
+    def allow_timing(self, job_id):
+        self.told.append(("allow timing", job_id))
+
     def close(self):
         self.is_closed = True
 
@@ -44,9 +60,8 @@ class Desk:
     """A queue with its back ends and everything it said."""
 
     def __init__(self):
-        self.backends: list[Backend] = []
         self.pump = Pump()
-        self.queue = JobQueue(self._backend, self.pump.call_soon)
+        self.queue = JobQueue(self._made, self.pump.call_soon)
         self.lines: list[LogLine] = []
         self.failures: list[JobRow] = []
         self.found: list[tuple[str, object]] = []
@@ -55,9 +70,9 @@ class Desk:
         self.queue.failed.connect(self.failures.append)
         self.queue.idle.connect(lambda: self.idle.append(1))
 
-    def _backend(self, on_event):
-        self.backends.append(Backend(on_event))
-        return self.backends[-1]
+    def _made(self, on_event):
+        self.backend = Backend(on_event)
+        return self.backend
 
     def add(self, key, lane=Lane.WORK, **more):
         def succeeded(result):
@@ -69,8 +84,7 @@ class Desk:
 
     def send(self, job_id, event):
         """An event as a back end sends it, from a thread of its own."""
-        owner = next(b for b in self.backends if job_id in b.submitted)
-        sender = threading.Thread(target=owner.on_event, args=(job_id, event))
+        sender = threading.Thread(target=self.backend.on_event, args=(job_id, event))
         sender.start()
         sender.join()
         ran = []
@@ -91,10 +105,10 @@ def desk():
 class TestLanes:
     def test_that_work_runs_one_at_a_time_in_order(self, desk):
         first, second = desk.add("first"), desk.add("second")
-        assert desk.backends[0].submitted == [first]
+        assert desk.backend.submitted == [first]
         assert desk.state(second) is JobState.QUEUED
         desk.send(first, DONE)
-        assert desk.backends[0].submitted == [first, second]
+        assert desk.backend.submitted == [first, second]
 
     def test_that_a_quick_job_ends_while_work_runs(self, desk):
         work, quick = desk.add("search"), desk.add("check", Lane.QUICK)
@@ -104,13 +118,11 @@ class TestLanes:
         assert desk.state(work) is JobState.RUNNING
         assert desk.queue.running.job_id == work
 
-    def test_that_quick_jobs_have_a_back_end_of_their_own_made_when_the_first_comes(self, desk):
+    def test_that_the_back_end_is_told_the_lane(self, desk):
         desk.add("search")
-        assert len(desk.backends) == 1
-        quick = desk.add("check", Lane.QUICK)
+        desk.add("check", Lane.QUICK)
         desk.add("check another", Lane.QUICK)
-        assert [len(b.submitted) for b in desk.backends] == [1, 1]
-        assert desk.backends[1].submitted == [quick]
+        assert [spec.lane for spec in desk.backend.specs] == [Lane.WORK, Lane.QUICK]
 
     def test_that_timing_starts_when_nothing_else_runs(self, desk):
         quick, timing = desk.add("check", Lane.QUICK), desk.add("latency", Lane.TIMING)
@@ -141,9 +153,87 @@ class TestLanes:
     def test_that_closing_closes_every_back_end(self, desk):
         quick = desk.add("check", Lane.QUICK)
         desk.queue.close()
-        assert [b.is_closed for b in desk.backends] == [True, True]
+        assert desk.backend.is_closed
         desk.send(quick, DONE)
         assert desk.found == []
+
+
+class TestTimingPhases:
+    """A job of the work lane that times runs in the middle."""
+
+    def test_that_a_job_times_at_once_when_it_is_alone(self, desk):
+        job = desk.add("measure")
+        desk.send(job, Timing(True))
+        assert desk.backend.told == [("allow timing", job)]
+        assert desk.queue.timing.job_id == job
+
+    def test_that_it_waits_for_a_quick_job_and_says_so(self, desk):
+        job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)
+        desk.send(job, Timing(True))
+        assert desk.backend.told == []
+        assert desk.queue.row(job).label == "waiting for Check"
+        desk.send(quick, DONE)
+        assert desk.backend.told == [("allow timing", job)]
+
+    def test_that_quick_jobs_wait_for_it_and_only_for_it(self, desk):
+        job = desk.add("measure")
+        desk.send(job, Timing(True))
+        quick = desk.add("check", Lane.QUICK)
+        assert desk.state(quick) is JobState.QUEUED
+        desk.send(job, Timing(False))
+        assert desk.state(quick) is JobState.RUNNING
+        assert desk.state(job) is JobState.RUNNING
+
+    def test_that_a_job_that_waits_to_time_holds_quick_jobs_back(self, desk):
+        job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)
+        desk.send(job, Timing(True))
+        second = desk.add("check another", Lane.QUICK)
+        desk.send(quick, DONE)
+        assert desk.state(second) is JobState.QUEUED
+        assert desk.backend.told == [("allow timing", job)]
+
+    def test_that_two_jobs_that_wait_to_time_take_turns(self, desk):
+        job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)
+        desk.send(job, Timing(True))
+        desk.send(quick, Timing(True))
+        assert desk.backend.told == [("allow timing", job)]
+        desk.send(job, Timing(False))
+        desk.send(job, DONE)
+        assert desk.backend.told[1:] == [("allow timing", quick)]
+
+    def test_that_a_paused_job_holds_nobody_back_and_times_on_in_its_turn(self, desk):
+        job = desk.add("measure")
+        desk.send(job, Timing(True))
+        quick = desk.add("check", Lane.QUICK)
+        desk.queue.pause(job)
+        assert desk.state(quick) is JobState.RUNNING
+        desk.queue.resume(job)
+        assert ("resume", job) not in desk.backend.told
+        desk.send(quick, DONE)
+        assert desk.backend.told[-1] == ("resume", job)
+        assert desk.queue.timing.job_id == job
+
+    def test_that_a_job_paused_while_it_waits_to_time_is_not_let_before_it_goes_on(self, desk):
+        job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)
+        desk.send(job, Timing(True))
+        desk.queue.pause(job)
+        desk.send(quick, DONE)
+        assert ("allow timing", job) not in desk.backend.told
+        desk.queue.resume(job)
+        assert desk.backend.told[-2:] == [("resume", job), ("allow timing", job)]
+
+    def test_that_a_job_that_had_timed_its_last_run_when_paused_goes_on_at_once(self, desk):
+        job = desk.add("measure")
+        desk.send(job, Timing(True))
+        desk.add("check", Lane.QUICK)
+        desk.queue.pause(job)
+        desk.queue.resume(job)
+        desk.send(job, Timing(False))
+        assert desk.backend.told[-1] == ("resume", job)
+
+    def test_that_a_job_of_the_timing_lane_does_not_ask(self, desk):
+        desk.add("latency", Lane.TIMING)
+        assert [spec.asks_to_time for spec in desk.backend.specs] == [False]
 
 
 class TestWork:
@@ -177,9 +267,9 @@ class TestWork:
             return new_job("a.b:c")
 
         first = desk.add("quantize", make=make)
-        assert desk.backends[0].submitted == [first]
+        assert desk.backend.submitted == [first]
         desk.send(first, DONE)
-        assert desk.backends[0].submitted == [first, *order]
+        assert desk.backend.submitted == [first, *order]
 
     def test_that_a_failure_drops_the_rest_of_its_group(self, desk):
         first = desk.add("calibrate", group="all")
@@ -246,7 +336,7 @@ class TestEvents:
     def test_that_cancelling_all_stops_both_lanes_and_what_waits(self, desk):
         work, waiting, quick = desk.add("search"), desk.add("costs"), desk.add("check", Lane.QUICK)
         desk.queue.cancel()
-        assert [b.told for b in desk.backends] == [[("cancel", work)], [("cancel", quick)]]
+        assert desk.backend.told == [("cancel", work), ("cancel", quick)]
         assert desk.state(waiting) is JobState.CANCELLED
         desk.send(work, Progress(1, 2, "layers", "late"))
         assert desk.queue.row(work).label == "stopping"
@@ -259,7 +349,7 @@ class TestEvents:
         job = desk.add("search")
         for act in (desk.queue.pause, desk.queue.pause, desk.queue.resume, desk.queue.resume):
             act(job)
-        assert desk.backends[0].told == [("pause", job), ("resume", job)]
+        assert desk.backend.told == [("pause", job), ("resume", job)]
 
     def test_that_only_old_rows_of_jobs_that_ended_are_forgotten(self, desk):
         running = desk.add("search")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -27,7 +26,6 @@ from quantstudio.jobs.protocol import (
     Run,
     Shutdown,
     Started,
-    Warm,
     WorkerMessage,
     decode_message,
     encode,
@@ -122,19 +120,6 @@ def test_that_a_worker_beats_while_a_job_runs(link: Link, monkeypatch: pytest.Mo
     assert beat.cpu_s > 0
     link.send(Cancel("a"))
     link.read_to_end("a")
-
-
-def test_that_warming_waits_for_jobs_and_survives_what_is_not_there(
-    link: Link, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.delitem(sys.modules, "this", raising=False)
-    link.send(Warm(("no_such_module", "this")))
-    link.send(Run(JobSpec("a", "tests.jobs.fake_tasks:count", {"to": 1})))
-    link.read_to_end("a")
-    link.send(Shutdown())
-    link.thread.join(5)
-    if "no_such_module" in caplog.text:
-        assert "Cannot import no_such_module" in caplog.text
 
 
 def test_that_a_worker_stops_when_its_owner_closes_the_pipe(link: Link) -> None:

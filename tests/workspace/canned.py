@@ -79,6 +79,9 @@ class ReplayRunner:
     def resume(self, job_id: str) -> None:
         self.pauses.append(("resume", job_id))
 
+    def allow_timing(self, job_id: str) -> None:
+        self.pauses.append(("allow timing", job_id))
+
     def close(self) -> None:
         self._held.clear()
 

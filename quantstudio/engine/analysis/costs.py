@@ -182,9 +182,10 @@ def _time(
         for name in names:
             row = uniform[name]
             row.p50_ms = timed.results[0].p50 * ratios[row.path]
-            row.times_us, row.other_us = layer_times_us(
-                graph.layers, row.emission, row.path, feed, threads=threads, cancel=cancel
-            )
+            with cancel.timing():
+                row.times_us, row.other_us = layer_times_us(
+                    graph.layers, row.emission, row.path, feed, threads=threads, cancel=cancel
+                )
     except (MeasureError, ModelLoadError) as error:
         reporter.message(f"Latency cannot be predicted: {error.what}", Severity.WARNING)
         for row in uniform.values():

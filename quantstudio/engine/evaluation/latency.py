@@ -135,7 +135,8 @@ def interleaved_latency(
     for path, feed in zip(models, per_model, strict=True):
         token.raise_if_set()
         runners.append(_prepared(Path(path), dict(feed), threads, full_name, reporter, token))
-    times_ms = _rounds(runners, budget, reporter, token)
+    with token.timing():
+        times_ms = _rounds(runners, budget, reporter, token)
     results = tuple(
         _result(times_ms[:, i], batch, threads, runner.repeats, runner.provider)
         for i, runner in enumerate(runners)

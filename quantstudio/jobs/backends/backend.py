@@ -13,7 +13,7 @@ EventCallback = Callable[[str, Event], None]
 
 
 class Backend(Protocol):
-    """Runs jobs one at a time, in the order they were submitted.
+    """Runs jobs in the order they were submitted, one at a time; those of the quick lane beside the others.
 
     Its events go to the `EventCallback` it was made with; every job ends with exactly one JobEnded, also when
     what ran it died.
@@ -30,6 +30,9 @@ class Backend(Protocol):
 
     def resume(self, job_id: str) -> None:
         """Let a paused job go on; cancelling ends a pause, too."""
+
+    def allow_timing(self, job_id: str) -> None:
+        """Let a job that told `Timing` and waits go on: nothing else of ours runs now."""
 
     def close(self) -> None:
         """End every job and release everything; safe to call twice."""

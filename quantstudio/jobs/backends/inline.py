@@ -65,6 +65,9 @@ class InlineBackend:
         if token := self._tokens.get(job_id):
             token.resume()
 
+    def allow_timing(self, job_id: str) -> None:
+        """Nothing to do: no job runs beside one that holds the calling thread, so none waits for it."""
+
     def close(self) -> None:
         """Stop what runs; later jobs end as cancelled."""
         self._is_closed = True

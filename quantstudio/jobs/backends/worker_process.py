@@ -70,6 +70,7 @@ class WorkerProcess:
         on_line: Gets each line of the worker's output, on a thread of its own.
         on_end: Called on that thread when the output has ended.
         tasks_under: More module prefixes whose functions are tasks.
+        is_urgent: Whether it competes with the window instead of giving way to it.
 
     Raises:
         OSError: the process cannot be started.
@@ -81,6 +82,7 @@ class WorkerProcess:
         on_end: Callable[[], None],
         *,
         tasks_under: Sequence[str] = (),
+        is_urgent: bool = False,
     ) -> None:
         self._on_line = on_line
         self._on_end = on_end
@@ -88,7 +90,7 @@ class WorkerProcess:
         self._tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._folder = _own_folder()
         try:
-            self._process = self._spawn(tasks_under)
+            self._process = self._spawn(tasks_under, is_urgent=is_urgent)
         except OSError:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -146,11 +148,13 @@ class WorkerProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
         return code
 
-    def _spawn(self, tasks_under: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, tasks_under: Sequence[str], *, is_urgent: bool) -> subprocess.Popen[bytes]:
         # -P: a file called torch.py in the folder the user works in must not be imported.
         command = [sys.executable, "-P", "-u", "-m", "quantstudio.jobs.worker", "--folder", str(self._folder)]
         for prefix in tasks_under:
             command += ["--tasks-under", prefix]
+        if is_urgent:
+            command.append("--urgent")
         root = str(ROOT)
         paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}

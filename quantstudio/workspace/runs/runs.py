@@ -30,8 +30,8 @@ from quantstudio.core.results import (
 )
 from quantstudio.core.steps import StepList
 from quantstudio.core.variants import Variant
-from quantstudio.jobs.queue import JobQueue, Lane, Work
-from quantstudio.jobs.spec import JobSpec
+from quantstudio.jobs.queue import JobQueue, Work
+from quantstudio.jobs.spec import JobSpec, Lane
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.names import variant_name

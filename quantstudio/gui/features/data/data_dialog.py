@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from quantstudio.core.data_spec import DataSpec, Transform, parse_transform
 from quantstudio.core.errors import QuantStudioError
+from quantstudio.core.events import JobState
 from quantstudio.core.figures import count
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.dialog import Dialog, caption
@@ -183,7 +184,7 @@ class DataDialog(Dialog):
         self._checks: dict[str, str] = {}
         self._found_lines: list[str] = []
         session.job_signals.failed.connect(self._on_failed)
-        session.job_signals.idle.connect(self._on_idle)
+        session.job_signals.changed.connect(self._on_jobs_changed)
         session.data_changed.connect(self._on_data_changed)
         session.data_refused.connect(self._on_refused)
         self.setMinimumWidth(640)
@@ -270,9 +271,10 @@ class DataDialog(Dialog):
     def _on_refused(self, row: JobRow) -> None:
         self._stop_using(f"{_sentence(row)} Nothing was changed.")
 
-    def _on_idle(self) -> None:
+    def _on_jobs_changed(self) -> None:
         # The check was stopped from the jobs panel.
-        if self._is_using and not self._session.workspace.documents.is_reading_data:
+        check = self._session.workspace.documents.check
+        if self._is_using and check is not None and check.state is JobState.CANCELLED:
             self._stop_using("Stopped. Nothing was changed.")
 
     def _stop_using(self, text: str) -> None:
@@ -312,10 +314,10 @@ class _Found:
 
 
 def _waiting_for(session: Session) -> str:
-    running = session.workspace.jobs.running
-    if running is None:
+    timing = session.workspace.jobs.timing
+    if timing is None:
         return "Opening the data…"
-    return f"Waits for “{running.title}” to end. Stop it to go on now."
+    return f"Opens when “{timing.title}” has timed its runs."
 
 
 def _sentence(row: JobRow) -> str:
