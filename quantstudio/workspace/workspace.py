@@ -17,6 +17,7 @@ from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
+from quantstudio.core.steps import SettingValue
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.jobs.backends.process import ProcessBackend
@@ -181,6 +182,22 @@ class Workspace(Known):
             self._finish(lambda: self.edits.set_scheme([pattern], scheme))
         else:
             self._finish(lambda: self.edits.add_rule(rule))
+
+    def add_step(self, name: str, **settings: SettingValue) -> None:
+        """Append a step that changes the network before it is quantized, as one edit that `undo` takes back.
+
+        What it did is in `Variant.build.steps` after `quantize`; `edits` sets, moves and removes steps.
+
+        Args:
+            name: A step ("equalize", "bias", ...); see `steps` for all and what they do.
+            settings: What differs from the defaults of the step.
+
+        Raises:
+            RecipeError: there is no such step, or a setting is unknown or does not fit.
+        """
+        if not self.steps:
+            self._finish(self.runs.describe_steps)
+        self.edits.add_step(name, **settings)
 
     def undo(self) -> None:
         """Take back the last edit; everything that was known before it is known again."""
