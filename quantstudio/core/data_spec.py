@@ -73,7 +73,7 @@ class DataSpec:
 
 
 def is_same_source(measured_on: DataSpec | None, calibration: DataSpec | None) -> bool:
-    """Whether accuracy was measured on the samples that set the ranges, which flatters every variant."""
+    """Whether accuracy was measured on the samples that set the ranges: every variant looks too good."""
     return measured_on is not None and calibration is not None and measured_on.path == calibration.path
 
 

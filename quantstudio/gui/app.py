@@ -92,7 +92,7 @@ def make_application(arguments: list[str]) -> QApplication:
 
 
 def first_project(settings: Settings) -> Project:
-    """The project of the last sitting, or the unsaved one that was left."""
+    """The project of the last session, or the unsaved one that was left."""
     last = settings.last_project
     if last:
         try:

@@ -1,16 +1,13 @@
-"""From other threads to the event loop: what jobs report, and small pieces of work on files."""
+"""From other threads to the event loop, and signals at the pace of a screen."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
-from typing import Any
 
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
-from quantstudio.core.errors import QuantStudioError
 from quantstudio.jobs.queue import JobQueue
 
 TURN_MS = 8.0
@@ -77,54 +74,6 @@ class JobSignals(QObject):
         queue.logged.connect(self.logged.emit)
         queue.failed.connect(self.failed.emit)
         queue.idle.connect(self.idle.emit)
-
-
-class Background(QObject):
-    """Runs short functions (reading a statistics file, copying a model) off the event loop's thread."""
-
-    _finished = Signal(object, object, object)
-
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        # Not QThreadPool: it deletes a runnable on its own thread while Python still holds it.
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="files")
-        self._pending: set[Future[None]] = set()
-        self._is_closed = False
-        self._finished.connect(self._on_finished, Qt.ConnectionType.QueuedConnection)
-
-    def run(
-        self,
-        function: Callable[[], Any],
-        on_done: Callable[[Any], None],
-        on_error: Callable[[QuantStudioError | OSError | ValueError | KeyError], None],
-    ) -> None:
-        """Call `function` on another thread, then one of the two callbacks on this one; not once closed."""
-
-        def call() -> None:
-            try:
-                value = function()
-            except (QuantStudioError, OSError, ValueError, KeyError) as error:
-                self._finished.emit(None, error, on_error)
-            else:
-                self._finished.emit(value, None, on_done)
-
-        if self._is_closed:
-            return
-        self._pending = {future for future in self._pending if not future.done()}
-        self._pending.add(self._pool.submit(call))
-
-    def wait(self, timeout_s: float = 3.0) -> bool:
-        """Whether everything under way ended in time; the callbacks come when the event loop turns."""
-        return not wait(self._pending, timeout=timeout_s).not_done
-
-    def close(self) -> None:
-        """Finish what is under way and take no more."""
-        self._is_closed = True
-        self.wait()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _on_finished(self, value: Any, error: Any, callback: Any) -> None:  # noqa: ANN401  Qt carries objects
-        callback(value if error is None else error)
 
 
 class Throttle(QObject):

@@ -355,7 +355,7 @@ def test_that_a_closed_project_says_so(path: Path) -> None:
 
 
 def test_that_moved_files_are_missed_and_found_again(path: Path, tmp_path: Path) -> None:
-    model, data, elsewhere = tmp_path / "a" / "m.onnx", tmp_path / "a" / "pictures", tmp_path / "b"
+    model, data, elsewhere = tmp_path / "a" / "m.onnx", tmp_path / "a" / "images", tmp_path / "b"
     data.mkdir(parents=True)
     (data / "cat").mkdir()
     (data / "cat" / "1.png").write_bytes(b"cat")
@@ -377,13 +377,13 @@ def test_that_moved_files_are_missed_and_found_again(path: Path, tmp_path: Path)
         with pytest.raises(ProjectError, match="cannot be read"):
             project.relocate("model", tmp_path / "nowhere.onnx")
         project.relocate("model", elsewhere / "m.onnx")
-        project.relocate("test", elsewhere / "pictures")
+        project.relocate("test", elsewhere / "images")
         assert project.missing() == ()
         assert project.model is not None
         assert project.model.path == project.model.summary.source_path == str(elsewhere / "m.onnx")
         reference = project.data("test")
         assert reference is not None
-        assert (reference.spec.path, reference.spec.samples) == (str(elsewhere / "pictures"), 3)
+        assert (reference.spec.path, reference.spec.samples) == (str(elsewhere / "images"), 3)
 
 
 def test_that_a_reference_that_is_not_there_cannot_be_relocated(path: Path, tmp_path: Path) -> None:
