@@ -364,14 +364,14 @@ def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):
     row = panel.rows["max_size_bytes"]
     assert row.bound.high * row.bound.scale == pytest.approx(ready.workspace.model.file_bytes)
     assert {word for _, word in row.slider.marks} == {"FP32", "INT8"}
-    assert [text.text().partition(":")[0] for _, text in panel.reference_rows] == [
+    assert [text.text().partition(":")[0] for _, text in panel.references.rows] == [
         "INT8 everywhere",
         "INT4 everywhere",
         "INT2 everywhere",
     ]
     panel.set_budget(SearchBudget(average_bits=6.0))
-    assert "too many bits" in panel.reference_rows[0][1].accessibleName()
-    assert "keep the budget" in panel.reference_rows[1][1].accessibleName()
+    assert "too many bits" in panel.references.rows[0][1].accessibleName()
+    assert "keep the budget" in panel.references.rows[1][1].accessibleName()
 
 
 def test_that_layers_set_by_hand_become_pins_when_asked(ready, panel):

@@ -21,31 +21,27 @@ from PySide6.QtWidgets import (
 from typing_extensions import override
 
 from quantstudio.core import figures
-from quantstudio.core.precision import LayerScheme, Precision
+from quantstudio.core.precision import LayerScheme
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.gui.facts.plan_facts import change_text, figures_of
+from quantstudio.gui.features.search.reference_list import ReferenceList
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text, reachable_text
 from quantstudio.gui.session import Session
-from quantstudio.gui.theme import icon_pixmap, theme_hub
+from quantstudio.gui.theme import theme_hub
 from quantstudio.gui.widgets.bound_row import BoundRow
 from quantstudio.gui.widgets.budget_panel import BudgetPanel
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.small_button import SmallButton
-from quantstudio.gui.widgets.tag import PREDICTED, Tag
 from quantstudio.workspace.runs.searches import plan_name
 from quantstudio.workspace.search_references import (
     FAMILY_TEXTS,
     Reference,
-    broken_bounds,
-    is_foreseen,
     references,
 )
 from quantstudio.workspace.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
 
 WIDTH_PX = 298
-_ICON_PX = 13
-_SHOWN = (Precision.INT8, Precision.INT4, Precision.INT2)
 
 
 class SearchPanel(BudgetPanel):
@@ -66,7 +62,8 @@ class SearchPanel(BudgetPanel):
         hide.clicked.connect(self.closed)
         self.add_to_header(hide)
         self._build_dial()
-        self._build_references()
+        self.references = ReferenceList()
+        self.body.addWidget(self.references)
         self._build_verdict()
         self._build_foot()
         self._connect()
@@ -152,30 +149,6 @@ class SearchPanel(BudgetPanel):
         scroll.viewport().setAutoFillBackground(False)
         inside.setAutoFillBackground(False)
         self.add(scroll)
-
-    def _build_references(self) -> None:
-        self.reference_rows: list[tuple[QLabel, ElidedLabel]] = []
-        box = QVBoxLayout()
-        box.setSpacing(2)
-        head = QHBoxLayout()
-        self.reference_title = QLabel("One precision everywhere")
-        self.reference_title.setProperty("role", "caption")
-        self.reference_tag = Tag(PREDICTED)
-        head.addWidget(self.reference_title, 1)
-        head.addWidget(self.reference_tag)
-        box.addLayout(head)
-        for precision in _SHOWN:
-            line = QHBoxLayout()
-            line.setSpacing(6)
-            mark, text = QLabel(), ElidedLabel()
-            mark.setFixedWidth(_ICON_PX)
-            text.setObjectName(f"search.outlook.{precision.name}")
-            text.setProperty("role", "caption")
-            line.addWidget(mark)
-            line.addWidget(text, 1)
-            box.addLayout(line)
-            self.reference_rows.append((mark, text))
-        self.body.addLayout(box)
 
     def _build_verdict(self) -> None:
         """What the last search said: the bound in the way, or the plan it chose."""
@@ -278,25 +251,7 @@ class SearchPanel(BudgetPanel):
             self.rows[bound.key].set_bound(bound)
 
     def _show_references(self) -> None:
-        known = {one.precision: one for one in self._references}
-        budget = self.budget
-        self.reference_title.setVisible(bool(known))
-        self.reference_tag.setVisible(bool(known))
-        for precision, (mark, text) in zip(_SHOWN, self.reference_rows, strict=True):
-            reference = known.get(precision)
-            mark.setVisible(reference is not None)
-            text.setVisible(reference is not None)
-            if reference is None:
-                continue
-            broken = broken_bounds(reference, budget)
-            is_known = is_foreseen(reference, budget)
-            name, role = ("close", "bad") if broken else ("check", "ok") if is_known else ("help", "muted")
-            mark.setPixmap(icon_pixmap(name, role, _ICON_PX, self.devicePixelRatioF()))
-            words = f"{reference.name}: {reference.text}"
-            kept = "predicted to keep the budget" if is_known else "not known yet"
-            reasons = ", ".join(broken) or kept
-            text.set_wordings(f"{words} — {broken[0]}" if broken else words, words)
-            text.setAccessibleName(f"{words}, {reasons}")
+        self.references.show_references(self._references, self.budget)
 
     def _show_verdict(self) -> None:
         search = self._session.workspace.searches
