@@ -153,3 +153,18 @@ def test_that_the_reference_is_spelled_as_the_figures_are(tmp_path: Path, score:
     found = score(graph, data, precisions=("int8",), reference="int4/channel")
     assert found.reference == "int4"
     assert all(layer.by_precision[found.reference] == layer.kl for layer in found.layers)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [
+        ("static-int4", "int4+int8-activations"),
+        ("static-int4-a4", "int4+int4-activations"),
+        ("dynamic-int8", "int8+int8-activations"),
+        ("weight-int4", "int4/group32"),
+        ("weight-int6", "int6"),
+        ("fp16", "fp16"),
+    ],
+)
+def test_that_a_scheme_is_tried_as_what_it_consists_of(scheme, name):
+    assert trial(scheme).name == name

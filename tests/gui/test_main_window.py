@@ -21,6 +21,8 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio.core.events import JobState
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.target import targets
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.gui.features.jobs.jobs_panel import JobsPanel
 from quantstudio.gui.features.jobs.log_panel import LogPanel
@@ -296,6 +298,29 @@ class TestActions:
             listed = full.findChild(QWidget, f"menu.{name}")
             listed.aboutToShow.emit()
             assert listed.actions()
+
+    def test_that_the_target_is_chosen_in_the_menu_and_undone(self, full):
+        menu = full.findChild(QWidget, "menu.model.target")
+        menu.aboutToShow.emit()
+        workspace = full.session.workspace
+        before = workspace.recipe.target
+        assert [a.text() for a in menu.actions()] == [one.label for one in targets()]
+        next(a for a in menu.actions() if a.text() == "other runtimes (S8)").trigger()
+        assert workspace.recipe.target == "onnx-qdq-s8"
+        assert workspace.edits.undo_text == "Quantize for other runtimes (S8)"
+        full.actions_list["edit.undo"].trigger()
+        assert workspace.recipe.target == before
+
+    def test_that_menus_offer_every_scheme_a_layer_can_have(self, full):
+        workspace = full.session.workspace
+        layer = next(one for one in workspace.layers if one.op_type == "Conv")
+        full.session.select([layer.name])
+        menu = full.findChild(QMenu, "menu.edit.scheme")
+        menu.aboutToShow.emit()
+        offered = [a.text() for a in menu.actions() if a.text()]
+        names = workspace.recipe.on_target.schemes(layer)
+        assert offered == [NAMED_SCHEMES[name].text for name in names]
+        assert {"INT4 weights, INT8 activations", "INT4 weights, INT4 activations, simulated"} <= set(offered)
 
     def test_that_setting_all_of_a_type_is_in_the_menu(self, full):
         full.findChild(QMenu, "menu.edit.by_type").aboutToShow.emit()

@@ -12,7 +12,7 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_
 from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.results import BuildResult, QuantizeResult
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.target import DEFAULT_TARGET
+from quantstudio.core.target import DEFAULT_TARGET, target_named
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
@@ -85,6 +85,7 @@ def quantize(
         preset,
         Path(output),
         calibration=settings,
+        target=target_named(target).name,
         reporter=reporter,
         cancel=token,
     )
