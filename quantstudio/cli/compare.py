@@ -80,6 +80,7 @@ def print_comparison(result: CompareResult) -> None:
     title = f"measured on {result.samples} samples, {base.provider}"
     if base.latency_ms is not None:
         title += f"; latency of batch {base.latency_ms.batch} on {_threads(base.latency_ms.threads)}"
+        title += f"; {base.latency_ms.load_text}" if base.latency_ms.load_text else ""
     print_table(console_for(""), title, columns, rows, right=(1, 5, 7))
 
 

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
@@ -16,10 +15,10 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from quantstudio.cli.progress import TerminalReporter
-from quantstudio.core.errors import JobCancelled, QuantStudioError
+from quantstudio.core.errors import JobCancelled, in_one_line
 from quantstudio.core.events import CancelToken
-from quantstudio.core.files import discard_unfinished, write_text
-from quantstudio.core.folders import config_folder
+from quantstudio.core.files import discard_unfinished
+from quantstudio.jobs.execution import error_info
 
 T = TypeVar("T")
 
@@ -108,23 +107,8 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | JobCancelled):
         sys.stderr.write("quantstudio: cancelled\n")
         return CANCELLED
-    if isinstance(error, QuantStudioError):
-        sys.stderr.write(f"quantstudio: {error.one_line}\n")
-        return error.exit_code
-    if isinstance(error, MemoryError):
-        sys.stderr.write("quantstudio: out of memory. Use fewer samples or a smaller batch.\n")
-        return 1
-    sys.stderr.write(f"quantstudio: internal error ({type(error).__name__}). {_saved_report(error)}\n")
-    return 1
-
-
-def _saved_report(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error))
-    try:
-        folder = config_folder() / "reports"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
-        write_text(path, f"arguments: {sys.argv[1:]}\n\n{text}")
-    except (OSError, QuantStudioError) as cannot:
-        return f"The report could not be saved ({cannot})"
-    return f"A report is in {path}"
+    info = error_info(error)
+    line = in_one_line(info.what, info.where, info.hint)
+    report = f" A report is in {info.report_path}" if info.report_path else ""
+    sys.stderr.write(f"quantstudio: {line}{report}\n")
+    return info.exit_code

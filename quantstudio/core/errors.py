@@ -35,8 +35,13 @@ class QuantStudioError(Exception):
     @property
     def one_line(self) -> str:
         """What, where and what to do, without line breaks."""
-        parts = [f"{self.where}: {self.what}" if self.where else self.what, self.hint]
-        return ". ".join(" ".join(part.split()).rstrip(".") for part in parts if part) + "."
+        return in_one_line(self.what, self.where, self.hint)
+
+
+def in_one_line(what: str, where: str = "", hint: str = "") -> str:
+    """What happened, where and what to do, as sentences without line breaks."""
+    parts = [f"{where}: {what}" if where else what, hint]
+    return ". ".join(" ".join(part.split()).rstrip(".") for part in parts if part) + "."
 
 
 class ModelLoadError(QuantStudioError):

@@ -227,6 +227,9 @@ class LatencyResult:
         runs: Timed runs.
         provider: Execution provider it was measured on.
         samples_ms: Every timed run, for the distribution.
+        other_load: Share of the machine's processors, 0 to 1, that other programs used meanwhile; None where
+            that is not known, as in older projects.
+        processor_mhz: Frequency of the processors at the end of it; None where the system does not say.
     """
 
     p50: float
@@ -239,6 +242,15 @@ class LatencyResult:
     runs: int
     provider: str
     samples_ms: tuple[float, ...] = ()
+    other_load: float | None = None
+    processor_mhz: float | None = None
+
+    @property
+    def load_text(self) -> str:
+        """What other programs did meanwhile, in words; empty where that is not known."""
+        if self.other_load is None:
+            return ""
+        return f"other programs used {100 * self.other_load:.0f} % of the processors meanwhile"
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,8 @@ def pictures(data: ReportData) -> list[Figure]:
         where = f" {ON_CALIBRATION}" if data.is_measured_on_calibration else ""
         timed = variant.latency_ms
         how = f"{timed.threads} thread{'s'[: timed.threads != 1]}, batch {timed.batch}" if timed else ""
+        if timed and timed.load_text:
+            how += f", {timed.load_text}"
         offered = (
             (
                 "Loss of accuracy",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.results import Interval, LatencyResult
+from quantstudio.engine.evaluation.machine_load import LoadMeter, processor_mhz
 from quantstudio.engine.graph.runtime import (
     Feed,
     fitted_feed,
@@ -136,9 +137,15 @@ def interleaved_latency(
         token.raise_if_set()
         runners.append(_prepared(Path(path), dict(feed), threads, full_name, reporter, token))
     with token.timing():
+        load = LoadMeter()
         times_ms = _rounds(runners, budget, reporter, token)
+        other_load, mhz = load.other_share(), processor_mhz()
     results = tuple(
-        _result(times_ms[:, i], batch, threads, runner.repeats, runner.provider)
+        replace(
+            _result(times_ms[:, i], batch, threads, runner.repeats, runner.provider),
+            other_load=other_load,
+            processor_mhz=mhz,
+        )
         for i, runner in enumerate(runners)
     )
     return LatencyComparison(results, paired_speedups(times_ms))

@@ -312,6 +312,8 @@ def _latency_detail(variant: Variant) -> str:
         f"{variant.name}, {latency.runs} runs, batch {latency.batch}, {latency.threads} threads, "
         f"{latency.provider}"
     )
+    if latency.load_text:
+        text += f"; {latency.load_text}"
     if variant.result is not None and variant.result.speedup is not None and not variant.is_base:
         text += f"; speed-up {speedup_text(variant.result.speedup)}, paired with FP32"
     return text
