@@ -9,6 +9,7 @@ from typing import Any
 import pyqtgraph as pg
 from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPen
+from PySide6.QtWidgets import QStyleOptionGraphicsItem, QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
@@ -18,7 +19,7 @@ _FAINTEST = 12  # of 255; fainter lines between the ticks cannot be seen
 TWO_LINES_PX = 36
 
 
-class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
+class FigureAxis(pg.AxisItem):
     """An axis with a true minus sign, thin thousands spaces and no hidden "(x0.001)".
 
     A logarithmic axis labels whole decades as powers of ten.
@@ -31,7 +32,7 @@ class FigureAxis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
         self.enableAutoSIPrefix(False)
 
     @override
-    def paint(self, p: QPainter, opt: object, widget: object) -> None:
+    def paint(self, p: QPainter, opt: QStyleOptionGraphicsItem, widget: QWidget | None = None) -> None:
         """Draws the lines and words themselves: replaying a recorded image lays every word out anew.
 
         `self.picture` is what pyqtgraph clears when anything changed; here it holds what has to be drawn.

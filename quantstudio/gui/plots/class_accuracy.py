@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyqtgraph as pg
+from PySide6.QtCore import QPointF
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
@@ -64,7 +65,8 @@ class ClassAccuracyPlot(Plot):
             self.subtitle.set_wordings(f"{where}  ·  {note}", where, "")
         else:
             self.subtitle.set_wordings(f"FP32 against {variant}  ·  {note}", note, "95 % interval", "")
-        axis: NamedAxis = self.item.getAxis("bottom")
+        axis = self.item.getAxis("bottom")
+        assert isinstance(axis, NamedAxis)
         axis.set_names({float(i): _short(c.label) for i, c in enumerate(self._classes)})
         self._draw()
         self.reset_view()
@@ -106,7 +108,7 @@ class ClassAccuracyPlot(Plot):
             f"largest losses: {', '.join(parts)}."
         )
 
-    def _on_moved(self, position: object) -> None:
+    def _on_moved(self, position: QPointF) -> None:
         place = round(self.item.getViewBox().mapSceneToView(position).x())
         if self.is_empty or not 0 <= place < len(self._classes):
             self.view.setToolTip("")

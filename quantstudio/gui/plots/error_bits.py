@@ -117,7 +117,8 @@ class ErrorBitsPlot(Plot):
         if not self.measure.button(KL).isEnabled():
             self.measure.set_current(SQNR)
         self.subtitle.set_wordings(f"{layer}  ·  click a column to choose it", "click a column", "")
-        axis: NamedAxis = self.item.getAxis("bottom")
+        axis = self.item.getAxis("bottom")
+        assert isinstance(axis, NamedAxis)
         axis.set_names({float(i): cost.label for i, cost in enumerate(self._costs)})
         self._draw()
         self.show_plot(self._words(layer))

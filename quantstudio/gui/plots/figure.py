@@ -11,7 +11,7 @@ MARGINS = (0, 4, 4, 0)
 GRID_LEVELS = 255
 
 
-class Figure(pg.GraphicsWidget):  # type: ignore[misc]  # pyqtgraph has no types
+class Figure(pg.GraphicsWidget):
     """A view box with two axes.
 
     pyqtgraph's own PlotItem brings fifty-five hidden check boxes, sliders and menus. With eight plots that

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QObject, QRectF, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QWheelEvent
 from PySide6.QtWidgets import QHBoxLayout, QScrollBar, QWidget
 from typing_extensions import override
@@ -303,7 +303,7 @@ class ClassSensitivityPlot(Plot):
 
     # ------------------------------------------------------------------ mouse and keys
 
-    def _cell_at(self, scene_position: object) -> tuple[int, int] | None:
+    def _cell_at(self, scene_position: QPointF) -> tuple[int, int] | None:
         point = self.item.getViewBox().mapSceneToView(scene_position)
         column, row = round(point.x()), round(point.y())
         is_inside = 0 <= column < len(self._columns) and 0 <= row < len(self._rows)
@@ -317,7 +317,7 @@ class ClassSensitivityPlot(Plot):
         if cell is not None and self.item.getViewBox().sceneBoundingRect().contains(position):
             self.layer_chosen.emit(self._layers[cell[0]])
 
-    def _on_moved(self, position: object) -> None:
+    def _on_moved(self, position: QPointF) -> None:
         cell = None if self.is_empty else self._cell_at(position)
         self.view.setToolTip("" if cell is None else self._tip(*cell))
 

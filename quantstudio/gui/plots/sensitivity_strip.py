@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QPointF, Qt, Signal
 from PySide6.QtGui import QColor, QKeyEvent
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
@@ -345,7 +345,7 @@ class SensitivityStrip(Plot):
         place = min(max(at + step, 0), len(self._order) - 1)
         self.layer_chosen.emit(self._rows[self._order[place]].layer)
 
-    def _row_at(self, scene_position: object) -> StripRow | None:
+    def _row_at(self, scene_position: QPointF) -> StripRow | None:
         point = self.item.getViewBox().mapSceneToView(scene_position)
         place = round(point.x())
         return self._rows[self._order[place]] if 0 <= place < len(self._order) else None
@@ -358,7 +358,7 @@ class SensitivityStrip(Plot):
         if row is not None and self.item.getViewBox().sceneBoundingRect().contains(position):
             self.layer_chosen.emit(row.layer)
 
-    def _on_moved(self, position: object) -> None:
+    def _on_moved(self, position: QPointF) -> None:
         row = None if self.is_empty else self._row_at(position)
         self.view.setToolTip("" if row is None else strip_tip(row))
 

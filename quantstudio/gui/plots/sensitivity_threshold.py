@@ -68,7 +68,7 @@ def _descending(rows: Sequence[StripRow]) -> NDArray[np.float64]:
     return np.asarray(np.sort(kls)[::-1])
 
 
-class ThresholdLine(pg.InfiniteLine):  # type: ignore[misc]  # pyqtgraph has no types
+class ThresholdLine(pg.InfiniteLine):
     """A line to drag, with a word at its left end; `sigDragged` while it moves, in plot coordinates."""
 
     def __init__(self) -> None:

@@ -43,7 +43,8 @@ class SizeBarsPlot(Plot):
     def show_sizes(self, models: Sequence[tuple[str, int]]) -> None:
         """Draw these pairs (name, bytes), the base first."""
         self._models = tuple(models)
-        axis: NamedAxis = self.item.getAxis("bottom")
+        axis = self.item.getAxis("bottom")
+        assert isinstance(axis, NamedAxis)
         short = [n if len(n) <= _NAME_LENGTH else n[: _NAME_LENGTH - 1] + "…" for n, _ in self._models]
         axis.set_names({float(i): name for i, name in enumerate(short)})
         self.reset_view()
