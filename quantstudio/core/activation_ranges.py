@@ -13,12 +13,12 @@ from quantstudio.core.errors import CalibrationError
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod
 from quantstudio.core.statistics import Histogram
 
-FEWEST_BITS, MOST_BITS = 2, 16
+MIN_BITS, MAX_BITS = 2, 16
 # Shrinking by up to 2^10: a single outlier a thousand times the rest can still be clipped away.
 _COARSE_RATIOS = np.concatenate([np.linspace(1.0, 0.4, 9), np.geomspace(0.32, 2.0**-10, 12)])
 _FINE_STEPS = np.array([-1.0, -0.67, -0.33, 0.33, 0.67, 1.0])
 # Above so many levels a level is narrower than a bin, and rounding errors are those of uniform values.
-_MOST_EXACT_LEVELS = 1 << 9
+_MAX_EXACT_LEVELS = 1 << 9
 _ENTROPY_CANDIDATES = 96
 
 FloatArray = NDArray[np.float64]
@@ -45,7 +45,7 @@ def activation_range(
     Raises:
         CalibrationError: the bit width is not 2 to 16, or the percentile not above 0 and up to 100.
     """
-    if not FEWEST_BITS <= grid.bits <= MOST_BITS:
+    if not MIN_BITS <= grid.bits <= MAX_BITS:
         raise CalibrationError(f"no activation range for {grid.bits} bits", hint="Choose 2 to 16 bits")
     full = (min(histogram.minimum, 0.0), max(histogram.maximum, 0.0))
     if histogram.is_constant or not histogram.counts.any():
@@ -147,7 +147,7 @@ def _squared_errors(moments: _Moments, lows: FloatArray, highs: FloatArray, grid
         steps = (highs - lows) / grid.steps
         zeros = np.rint(-lows / steps)
     steps, zeros = steps[:, None], zeros[:, None]
-    if grid.steps > _MOST_EXACT_LEVELS:
+    if grid.steps > _MAX_EXACT_LEVELS:
         return _coarse_errors(moments, (grid.low - zeros) * steps, (grid.high - zeros) * steps, steps)
     levels = (np.arange(grid.low, grid.high + 1) - zeros) * steps
     ends = np.full((len(steps), 1), np.inf)

@@ -21,7 +21,7 @@ class PackedPlan:
 
     Attributes:
         weight_bytes: See `search_results.PlanFigures.weight_bytes`.
-        average_bits: Mean bits a weight, over all weights that can be quantized.
+        average_bits: Mean bits per weight, over all weights that can be quantized.
         share_above_8: Part of the layers that can be quantized, 0 to 1, with more than 8 bits.
     """
 

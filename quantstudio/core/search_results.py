@@ -67,7 +67,7 @@ class SearchBudget:
         max_size_bytes: Bytes of the ONNX file that is written.
         max_weight_bytes: Bytes of the parameters with their weights packed (see `PlanFigures`).
         max_latency_ratio: Time over FP32 time. Values above 1 mean 1: nothing slower than FP32 is chosen.
-        average_bits: Mean bits a weight, over all weights that can be quantized.
+        average_bits: Mean bits per weight, over all weights that can be quantized.
         max_share_above_8: Part of the layers, 0 to 1, that may have more than 8 bits. None allows such
             layers only where no plan without them keeps the other bounds.
     """
@@ -108,10 +108,10 @@ class PlanFigures:
         metric_high: Upper end.
         drop: Points lost against FP32 on the same samples; None where not known.
         size_bytes: ONNX file.
-        weight_bytes: Parameters with their weights packed: weights x bits / 8 rounded up, 4 bytes a scale, 4
-            bytes a bias; float layers 4 bytes a parameter. The file itself keeps 2 to 7 bit weights in INT8
-            containers, which is what runs at INT8 speed.
-        average_bits: Mean bits a weight.
+        weight_bytes: Parameters with their weights packed: weights x bits / 8 rounded up, 4 bytes per
+            scale, 4 bytes per bias; float layers 4 bytes per parameter. The file itself keeps 2 to 7 bit
+            weights in INT8 containers, which is what runs at INT8 speed.
+        average_bits: Mean bits per weight.
         latency_ms: Median latency of one sample; None where not timed.
         latency_ratio: Time over FP32 time; None where not timed.
         samples: Samples behind metric and drop; 0 for predictions.

@@ -48,7 +48,7 @@ SENSITIVITIES = ("int8", "int6", "int4", "int3", "int2", "int8-activations")
 SAMPLES = 512
 FIRST_PLANS = 5
 TIMED_PLANS = 12
-LEAST_RANK, LEAST_COVERAGE = 0.95, 0.85
+MIN_RANK, MIN_COVERAGE = 0.95, 0.85
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def row(name: str, arguments: argparse.Namespace) -> list[str]:
     kl_left_out = prediction_points(case.table, known, judged, Figure.KL)
     classes = prediction_points(case.table, known, judged, Figure.WORST_CLASS)
     return [
-        f"{rank(kl_first):.3f}", f"{rank(kl_left_out):.3f}", f"{LEAST_RANK}",
-        held(first), held(after), held(left_out), f"{100 * LEAST_COVERAGE:.0f} %",
+        f"{rank(kl_first):.3f}", f"{rank(kl_left_out):.3f}", f"{MIN_RANK}",
+        held(first), held(after), held(left_out), f"{100 * MIN_COVERAGE:.0f} %",
         held(kl_left_out), held(classes), error(first), error(after), error(left_out),
         *(latency(case, recipes) if not arguments.no_latency else ("", "")),
     ]  # fmt: skip

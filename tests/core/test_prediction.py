@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import (
     FP16,
@@ -17,7 +18,7 @@ from quantstudio.core.precision import (
 from quantstudio.core.predict.kl_model import ACTIVATIONS, layer_kl, part_names
 from quantstudio.core.predict.model import Judged, MeasuredPlan
 from quantstudio.core.predict.table import PredictionTable, fit_prediction, predict
-from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
+from quantstudio.core.recipe import ActivationScope, LayerRule, Recipe, uniform_recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, LayerSensitivity
 
 SCHEMES = ("fp32", "fp16", "static-int8", "weight-int8", "static-int4")
@@ -66,6 +67,16 @@ def test_that_latency_replaces_only_the_share_of_quantized_layers():
 def test_that_latency_is_unknown_where_a_scheme_was_never_timed():
     recipe = uniform_recipe("static-int8").assign(["a"], WEIGHT_INT8)
     assert predict(LAYERS, recipe, costs=COSTS, sensitivity={}, curve=None).latency_ms is None
+
+
+def test_that_products_of_activations_stay_float_where_only_weighted_layers_are_quantized():
+    layers = (replace(LAYERS[0], weight_name="w"), *LAYERS[1:])
+    table = PredictionTable(layers, costs=COSTS)
+    recipe = uniform_recipe("static-int8", activation_scope=ActivationScope.WEIGHTED)
+    for one in (recipe, recipe.assign(["b"], STATIC_INT8), recipe.assign(["b"], WEIGHT_INT8)):
+        plan = resolve(one, layers)
+        assert table.schemes(one) == [plan.schemes[layer.name] for layer in layers]
+    assert table.predict(recipe).weight_bytes == 110 + 800 + 8
 
 
 def test_that_the_parts_are_sums_over_layers_by_precision():

@@ -35,7 +35,7 @@ _USUAL_CHANGES = 0.22
 # Ruined networks collapse onto few classes, which noise does not: shares grow by 1 + (KL / this)^2.
 _COLLAPSE_KL = 1.6
 # A share resting on fewer changed answers than this is luck: below, it falls with the root of the KL.
-_FEWEST_CHANGES = 3.0
+_MIN_CHANGES = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class AccuracyLaw:
         """Of the factor on the curve's share: what is left of the prior, and of the luck of the curve."""
         if not self.curve_samples:
             return np.full_like(kl, self.change[1])
-        counted = np.maximum(self.curve_samples * _share(self.kl, self.changed, kl), _FEWEST_CHANGES)
+        counted = np.maximum(self.curve_samples * _share(self.kl, self.changed, kl), _MIN_CHANGES)
         return np.asarray(self.change[1] * np.sqrt(1 + 1 / (CHANGE[1] ** 2 * counted)))
 
     def _lost(self, share: Array, base: Array) -> Array:
@@ -196,7 +196,7 @@ def _shares(curve: AccuracyCurve | None) -> tuple[tuple[float, ...], tuple[float
     if curve is not None and curve.changed:
         kl = np.asarray(curve.kl)
         share = np.asarray(curve.changed)
-        known = (kl > 0) & (share * max(curve.samples, 1) >= _FEWEST_CHANGES)
+        known = (kl > 0) & (share * max(curve.samples, 1) >= _MIN_CHANGES)
         if known.any():
             return tuple(kl[known].tolist()), tuple(_unbent(share[known]).tolist())
     return (1.0,), (_USUAL_CHANGES,)
@@ -229,7 +229,7 @@ def _fitted_change(law: AccuracyLaw, plans: Sequence[Plan]) -> tuple[tuple[float
     found = np.log((_unbent(share) + 0.5 / samples) / (expected + 0.5 / samples))
     counting = 1 / (samples * np.maximum(share, expected) + 1.0)
     if law.curve_samples:
-        luck = 1 / max(law.curve_samples * float(np.median(expected)), _FEWEST_CHANGES)
+        luck = 1 / max(law.curve_samples * float(np.median(expected)), _MIN_CHANGES)
         deviation = float(np.hypot(deviation, np.sqrt(luck)))
     spread = CHANGE_SPREAD
     for _ in range(5):

@@ -17,7 +17,7 @@ from quantstudio.core.search_results import PlanPoint
 LATENCY_LEVEL, LATENCY_SPREAD = 0.1, 0.08
 _SPREAD_PLANS = 4.0
 # With fewer changed answers, what single classes lost is luck.
-_FEWEST_CHANGES = 20.0
+_MIN_CHANGES = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def _class_losses(plans: Sequence[tuple[MeasuredPlan, Raw]]) -> ClassLosses | No
     for plan, raw in plans:
         rows = {row.label: row.base - row.variant for row in plan.classes}
         is_known = raw.classes and all(name in rows for name in raw.classes)
-        if raw.profile is None or not is_known or (plan.changed or 0.0) * plan.samples < _FEWEST_CHANGES:
+        if raw.profile is None or not is_known or (plan.changed or 0.0) * plan.samples < _MIN_CHANGES:
             continue
         profiles.append(raw.profile)
         losses.append([rows[name] / (plan.changed or 1.0) for name in raw.classes])

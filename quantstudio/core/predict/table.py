@@ -15,7 +15,7 @@ from quantstudio.core.predict.accuracy_law import RATE
 from quantstudio.core.predict.cost_columns import CostColumns
 from quantstudio.core.predict.kl_model import Array, kl_parts, part_names
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
-from quantstudio.core.recipe import LayerRule, Recipe, is_legal
+from quantstudio.core.recipe import ActivationScope, LayerRule, Recipe, is_legal
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
 
@@ -103,7 +103,8 @@ class PredictionTable:
         self._index = {layer.name: index for index, layer in enumerate(self.layers)}
         self._costs = CostColumns(self.layers, costs) if costs is not None else None
         self._shares = self._class_shares()
-        # One entry a scheme that was ever asked for, growing; index 0 is what no rule speaks about.
+        self._is_unweighted = np.asarray([not layer.weight_name for layer in self.layers], dtype=bool)
+        # One entry per scheme that was ever asked for, growing; index 0 is what no rule speaks about.
         self._schemes: dict[LayerScheme, int] = {}
         self._legal: list[NDArray[np.bool_]] = []
         self._kl: list[tuple[tuple[int, int], Array]] = []
@@ -234,7 +235,19 @@ class PredictionTable:
             asked[self._matched(rule)] = self._scheme(rule.scheme)
         for index in np.unique(asked):
             asked[(asked == index) & ~self._legal[index]] = 0
+        if recipe.activation_scope is ActivationScope.WEIGHTED:
+            # As in the effective plan: products of two activations stay float unless a rule names them.
+            is_static = np.asarray([scheme.is_static for scheme in self._schemes], dtype=bool)
+            asked[is_static[asked] & self._is_unweighted & ~self._named(recipe)] = 0
         return asked
+
+    def _named(self, recipe: Recipe) -> NDArray[np.bool_]:
+        """Layers that a rule names one by one."""
+        found = np.zeros(len(self.layers), dtype=bool)
+        for rule in recipe.rules:
+            if rule.is_exact:
+                found[self._matched(rule)] = True
+        return found
 
     def _matched(self, rule: LayerRule) -> NDArray[np.intp]:
         if rule.is_exact:

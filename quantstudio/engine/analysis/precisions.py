@@ -45,7 +45,7 @@ class Trial:
     Attributes:
         name: Its one spelling: "int4/channel" is "int4".
         weights: Scheme of the weights; None where they stay as they are.
-        activations: Grid of the inputs; None where they stay as they are. Always one scale a tensor: the
+        activations: Grid of the inputs; None where they stay as they are. Always one scale per tensor: the
             kernels know no other.
         weights_name: Name of the weights part alone; empty without.
         activations_name: Name of the activations part alone; empty without.

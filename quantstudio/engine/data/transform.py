@@ -18,7 +18,7 @@ Array = NDArray[np.generic]
 Shape = tuple[int | str | None, ...]
 
 # A trailing axis this short is read as colour channels (gray, gray + alpha, RGB, RGBA).
-MOST_COLOUR_CHANNELS = 4
+MAX_COLOUR_CHANNELS = 4
 FED_TYPES = frozenset(
     {"bool", "float16", "float32", "float64"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -218,7 +218,7 @@ def _bound_forms(
     if rank == 2:
         readings: tuple[int | None, ...] = (None,)
     else:
-        first_is_short = sample_shape[0] <= MOST_COLOUR_CHANNELS < sample_shape[-1]
+        first_is_short = sample_shape[0] <= MAX_COLOUR_CHANNELS < sample_shape[-1]
         readings = (1, -1) if first_is_short else (-1, 1)
     for channel in readings:
         if channel is None:

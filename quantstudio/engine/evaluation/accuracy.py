@@ -1,4 +1,4 @@
-"""Accuracy of one model against labels, batch by batch: a few bytes a sample stay, outputs do not."""
+"""Accuracy of one model against labels, batch by batch: a few bytes per sample stay, outputs do not."""
 
 from __future__ import annotations
 

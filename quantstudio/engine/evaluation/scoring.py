@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 MAX_FLIPPED = 200
-# Inputs of one batch stay below this, so that large pictures do not need gigabytes of activations.
+# Inputs of one batch stay below this, so that large images do not need gigabytes of activations.
 BATCH_BYTES = 4 << 20
 # Outputs of one batch and one model; comparing them takes several times as much in float64.
 OUTPUT_BYTES = 8 << 20

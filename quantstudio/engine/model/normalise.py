@@ -30,7 +30,7 @@ from quantstudio.engine.model.shape_values import cast_like_to_cast, freeze_resh
 from quantstudio.engine.model.widen import widen
 
 # Folding a shape can make another foldable; real models settle after two rounds.
-_MOST_ROUNDS = 8
+_MAX_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def _to_target(model: ModelProto, notes: list[str]) -> None:
 def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
     graph = model.graph
     removed = folded = 0
-    for _round in range(_MOST_ROUNDS):
+    for _round in range(_MAX_ROUNDS):
         token.raise_if_set()
         removed += remove_no_ops(graph) + remove_dead(graph)
         types = _types(model)

@@ -24,7 +24,7 @@ Types = dict[str, tuple[int, Shape | None]]
 Element = int | str
 
 # Chains longer than this are no shapes.
-_MOST_ELEMENTS = 16
+_MAX_ELEMENTS = 16
 
 
 def freeze_reshape_targets(graph: GraphProto, types: Types) -> int:
@@ -129,7 +129,7 @@ def _follow(node: NodeProto, made: Index, types: Types, values: dict[str, list[E
             found = [element for part in known for element in part] if len(known) == len(parts) else None
         case _:
             found = None
-    if found is not None and len(found) <= _MOST_ELEMENTS:
+    if found is not None and len(found) <= _MAX_ELEMENTS:
         values[node.output[0]] = found
 
 
@@ -137,7 +137,7 @@ def _elements(name: str, made: Index, values: dict[str, list[Element]]) -> list[
     if name in values:
         return values[name]
     array = made.array(name)
-    if array is None or array.ndim > 1 or array.size > _MOST_ELEMENTS or array.dtype.kind != "i":
+    if array is None or array.ndim > 1 or array.size > _MAX_ELEMENTS or array.dtype.kind != "i":
         return None
     return [int(v) for v in array.reshape(-1)]
 

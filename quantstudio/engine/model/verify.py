@@ -50,10 +50,10 @@ _SEEDS = (0, 1)
 # A damaged or unlucky Loop may count to 2^60; a real model answers for two samples long before this.
 RUN_LIMIT_S = 60.0
 _LARGEST_INPUT_ELEMENTS = 1 << 28
-# Lengths of dynamic axes tried in turn until the original runs: text and small axes, then pictures.
+# Lengths of dynamic axes tried in turn until the original runs: text and small axes, then images.
 _LENGTHS = (8, 32, 64, 224, 1)
 # A graph exported with one input baked in accepts only its lengths: those in its shape constants are tried.
-_MOST_BAKED_LENGTHS = 24
+_MAX_BAKED_LENGTHS = 24
 _LONGEST_BAKED = 1024
 
 # How ONNX Runtime 1.31 says that it lacks an operator or the kernel of one.
@@ -345,7 +345,7 @@ def _baked_lengths(model: ModelProto) -> list[int]:
         for tensor in graph.initializer:
             if tensor.data_type == TensorProto.INT64 and len(tensor.dims) == 1 and tensor.dims[0] <= 8:
                 counts.update(int(v) for v in as_array(tensor) if 1 < v <= _LONGEST_BAKED)
-    return [length for length, _count in counts.most_common(_MOST_BAKED_LENGTHS)]
+    return [length for length, _count in counts.most_common(_MAX_BAKED_LENGTHS)]
 
 
 def _concrete(shape: Shape, size: tuple[int, int], symbols: dict[str, int]) -> tuple[int, ...]:

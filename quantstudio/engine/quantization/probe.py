@@ -11,7 +11,7 @@ from onnx import ModelProto
 from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.model.verify import Feed, random_feed
 
-# (batch, other dynamic axes) to try in turn until the model runs: text and small axes, then pictures.
+# (batch, other dynamic axes) to try in turn until the model runs: text and small axes, then images.
 _SIZES = ((2, 8), (2, 32), (2, 64), (2, 224), (1, 8), (1, 32), (1, 224), (1, 1))
 
 

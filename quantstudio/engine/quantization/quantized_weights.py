@@ -71,7 +71,7 @@ class WeightSource:
 
 
 def without_groups(scheme: LayerScheme) -> LayerScheme:
-    """The scheme as integer kernels take it: one scale a channel where groups were asked."""
+    """The scheme as integer kernels take it: one scale per channel where groups were asked."""
     if scheme.granularity is Granularity.PER_GROUP:
         return replace(scheme, granularity=Granularity.PER_CHANNEL)
     return scheme

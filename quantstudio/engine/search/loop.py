@@ -31,7 +31,7 @@ from quantstudio.engine.search.allocation import (
 )
 from quantstudio.engine.search.frontier import pareto_front
 from quantstudio.engine.search.points import front_point, tried_point
-from quantstudio.engine.search.workbench import MOST_BUILDS, Known, SearchRequest, Tried, Workbench
+from quantstudio.engine.search.workbench import MAX_BUILDS, Known, SearchRequest, Tried, Workbench
 
 DEFAULT_DROP_POINTS = 0.5
 # Floors on the bits of a plan that are tried besides none: the estimate is least sure of the coarsest grids.
@@ -227,7 +227,7 @@ class _Loop:
 
     def _explore(self) -> None:
         """Solve and measure until every solution is among the measured plans."""
-        for _ in range(MOST_BUILDS):
+        for _ in range(MAX_BUILDS):
             self.tell_front()
             new = [plan for plan in self._proposals() if not self.bench.is_known(plan.schemes)]
             if not new or self.bench.is_spent:

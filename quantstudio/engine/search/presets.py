@@ -47,9 +47,9 @@ NEGLIGIBLE_NOISE = 3e-4
 # Speeds this close to the fastest are the same on a machine with other work.
 SAME_SPEED = 0.97
 # Convolutions with fewer channels than a vector register holds run slower on integers than in float.
-FEWEST_CHANNELS = 16
+MIN_CHANNELS = 16
 # Share of the parameters a candidate must quantize to be worth trying beside static INT8.
-LEAST_SHARE = 0.1
+MIN_SHARE = 0.1
 # How much worse than the best a candidate may be and still count as within the noise.
 LOSS_RATIO = 1.5
 # Points of accuracy a candidate may lose against the best candidate on the judged samples.
@@ -213,7 +213,7 @@ def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Can
             recipe = uniform_recipe(STATIC_INT8, calibration=calibration).assign(narrow, FP32)
             candidates.append(Candidate("static, narrow convolutions float", recipe))
     # Where next to all weights belong to convolutions it would be FP32 under another name.
-    if dynamic and (not static or _parameters(dynamic) >= LEAST_SHARE * _parameters(layers)):
+    if dynamic and (not static or _parameters(dynamic) >= MIN_SHARE * _parameters(layers)):
         candidates.append(Candidate("dynamic", uniform_recipe(DYNAMIC_INT8, calibration=calibration)))
     if dynamic and any(layer.op_type == "Conv" for layer in static):
         rules = (
@@ -237,7 +237,7 @@ def _narrow_convolutions(graph: Graph) -> list[str]:
         for layer in graph.layers
         if layer.op_type == "Conv"
         and "static-int8" in layer.schemes
-        and (layer.weight_shape[0] < FEWEST_CHANNELS or inputs.intersection(layer.inputs))
+        and (layer.weight_shape[0] < MIN_CHANNELS or inputs.intersection(layer.inputs))
     ]
 
 

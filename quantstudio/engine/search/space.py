@@ -129,7 +129,7 @@ class FileBytes:
 def file_bytes(
     graph: Graph, statistics: Statistics | None, containers: Collection[str], scope: ActivationScope
 ) -> FileBytes:
-    """Exact bytes from one emission a container.
+    """Exact bytes from one emission per container.
 
     Args:
         graph: The model.

@@ -44,7 +44,7 @@ from quantstudio.engine.search.space import (
     searched_layers,
 )
 
-MOST_BUILDS = 24
+MAX_BUILDS = 24
 TIMING = LatencyBudget(seconds=1.5, min_rounds=25, max_rounds=200)
 
 
@@ -228,7 +228,7 @@ class Workbench:
     # -- plans -----------------------------------------------------------------------------------------
 
     def recipe(self, schemes: Mapping[str, LayerScheme]) -> Recipe:
-        """The recipe of a plan: the family's 8-bit rules, then one exact rule a scheme that differs."""
+        """The recipe of a plan: the family's 8-bit rules, then one exact rule per scheme that differs."""
         start = base_recipe(self.graph, self.space.family, self.calibration, self.request.target)
         changed = {n: s for n, s in schemes.items() if start.scheme_for(self._searched[n]) != s}
         for scheme in dict.fromkeys(changed.values()):
@@ -246,7 +246,7 @@ class Workbench:
     @property
     def is_spent(self) -> bool:
         """Whether as many plans were built as a search may build."""
-        return len(self.tried) >= MOST_BUILDS
+        return len(self.tried) >= MAX_BUILDS
 
     def _measured(self, recipe: Recipe, name: str, *, fits: bool) -> Tried:
         known = self.tried.get(recipe.digest)
@@ -256,7 +256,7 @@ class Workbench:
             return known
         self.cancel.raise_if_set()
         done = len(self.tried)
-        self.reporter.progress(done, MOST_BUILDS, "plans", "Building and measuring plans")
+        self.reporter.progress(done, MAX_BUILDS, "plans", "Building and measuring plans")
         emission = emit_with_plan(self.graph, self.statistics, resolve(recipe, self.graph.layers))
         model, schemes = emission.model, emission.plan.schemes
         one = Tried(recipe, dict(schemes), self.judge.measure(model), model.ByteSize(), name, fits)
