@@ -87,6 +87,7 @@ class Known:
         self._options = EngineOptions()
         self._what_if = WhatIf()
         self._revision = 0
+        self._with_results: Records[Variant] | None = None
         self._variants: Records[Variant] | None = None
         self._prediction: tuple[Recipe, Prediction | None] | None = None
         self._keys: dict[int, tuple[Recipe, str, str]] = {}
@@ -313,7 +314,7 @@ class Known:
         """What predictions and reports are made from; None without a model."""
         if self.subject is None:
             return None
-        base, *variants = self.variants
+        base, *variants = self._results()
         return Evidence(
             model=self.subject.model,
             costs=self.costs,
@@ -349,7 +350,7 @@ class Known:
 
     def tell_everything(self) -> None:
         """Another model or project: everything may be different."""
-        self._variants = self._prediction = None
+        self._with_results = self._variants = self._prediction = None
         self._keys.clear()
         for signal in (self.model_changed, self.data_changed, self.weights_changed):
             signal.emit()
@@ -359,7 +360,7 @@ class Known:
 
     def tell_data(self) -> None:
         """Other data: everything that was found with it may be different."""
-        self._variants = None
+        self._with_results = self._variants = None
         self.data_changed.emit()
         self._on_sensitivity()
         self.search_changed.emit()
@@ -393,6 +394,11 @@ class Known:
         self.prediction_changed.emit()
 
     def _on_variants(self, _key: str = "") -> None:
+        self._with_results = None
+        self._touch_variants()
+
+    def _touch_variants(self) -> None:
+        """Another one may be current, or measured."""
         self._variants = self._prediction = None
         self.variants_changed.emit()
         self.prediction_changed.emit()
@@ -406,7 +412,7 @@ class Known:
             if path and self.arrays.activations(path) is None:
                 self.arrays.load_activations(path)
             self.activations_changed.emit()
-        self._on_variants()
+        self._touch_variants()
 
     def _statistics_of(self, recipe: Recipe) -> StatisticsFile | None:
         if self.subject is None:
@@ -418,17 +424,29 @@ class Known:
         return file if file is not None and self.arrays.is_readable(file.path) else None
 
     def _all_variants(self) -> Records[Variant]:
+        found = self._results()
+        if len(found) < 2:  # a key costs milliseconds where there are many layers
+            return found
+        now = self.key_of(self.recipe)
+        return Records(
+            replace(one, is_current=True) if one.key == now and not one.is_base else one for one in found
+        )
+
+    def _results(self) -> Records[Variant]:
+        """The base and every build with what was measured, whatever the recipe is; predictions ask often."""
+        if self._with_results is None:
+            self._with_results = self._read_results()
+        return self._with_results
+
+    def _read_results(self) -> Records[Variant]:
         if self.subject is None:
             return Records()
-        model, now = self.subject.model, self.key_of(self.recipe)
+        model = self.subject.model
         base = Variant(
             model.digest, "FP32", "", Recipe(), model.graph_path, None, result=self._measured(model.digest)
         )
-        built = [
-            replace(one, result=self._measured(one.key), is_current=one.key == now)
-            for one in sorted(self.findings.all(VARIANT), key=lambda one: one.created)
-        ]
-        return Records((base, *built))
+        built = sorted(self.findings.all(VARIANT), key=lambda one: one.created)
+        return Records((base, *(replace(one, result=self._measured(one.key)) for one in built)))
 
     def _measured(self, variant: str) -> VariantResult | None:
         """As the options say, else as it was measured last."""
