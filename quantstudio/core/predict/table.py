@@ -133,6 +133,14 @@ class PredictionTable:
             return Raw(None, ratio)
         return Raw(parts, ratio, _profile(single), self.classes)
 
+    def known_parts(self, recipe: Recipe) -> Array:
+        """Summed estimates of KL of a plan, layers without an estimate left out."""
+        return self._parts(self._assigned(recipe))[0]
+
+    def known_kl(self, recipe: Recipe, model: PredictionModel) -> float:
+        """The expected KL of a plan (nats), layers without an estimate left out."""
+        return model.kl.kl_of(float(model.kl.factors @ self.known_parts(recipe)))
+
     def predict(self, recipe: Recipe, model: PredictionModel | None = None) -> Prediction:
         """The cost of a recipe.
 

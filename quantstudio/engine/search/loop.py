@@ -109,23 +109,23 @@ def search(
         loop.notes.append(f"The chosen plan takes {ratio:.2g} times as long as FP32; bound the latency too.")
     plan = resolve(chosen.recipe, graph.layers)
     build = build_variant(graph, bench.statistics, plan, Path(output), reporter=reporter, cancel=token)
-    predictor = bench.predictor()
-    front = loop.front(predictor, chosen)
+    model = bench.model()
+    front = loop.front(model.kl, chosen)
     base = bench.base.metric
     activations = bench.parts(chosen.schemes).get(ACTIVATIONS, 0.0)
     ordered = sorted(bench.tried.values(), key=lambda one: not one.name)
     return SearchResult(
-        front=tuple(front_point(bench, predictor, plan.schemes) for plan in front),
-        chosen=tried_point(bench, predictor, chosen),
-        tried=tuple(tried_point(bench, predictor, one) for one in ordered),
+        front=tuple(front_point(bench, model, plan.schemes) for plan in front),
+        chosen=tried_point(bench, model, chosen),
+        tried=tuple(tried_point(bench, model, one) for one in ordered),
         budget=asked.budget,
         family=bench.space.family,
         groups=bench.space.groups,
         metric_name=bench.judge.metric_name,
         samples=bench.judge.base.samples,
         base_metric=base.value if base else None,
-        scale_by_precision=dict(predictor.scale),
-        base_kl=predictor.kl({ACTIVATIONS: activations}),
+        scale_by_precision=dict(model.kl.scale),
+        base_kl=model.kl.kl({ACTIVATIONS: activations}),
         builds=len(bench.tried),
         seconds=time.perf_counter() - started - bench.timing_seconds,
         timing_seconds=bench.timing_seconds,
@@ -173,13 +173,13 @@ class _Loop:
 
     def tell_front(self) -> None:
         """Tell the trade-off as it is known now, coarsely."""
-        bench, predictor = self.bench, self.bench.predictor()
-        problem = bench.space.problem(predictor, floats=self.floats)
+        bench, model = self.bench, self.bench.model()
+        problem = bench.space.problem(model.kl, floats=self.floats)
         plans = pareto_front(problem, points=DRAFT_POINTS, cancel=bench.cancel)
         base = bench.judge.base
         draft = SearchFront(
-            front=tuple(front_point(bench, predictor, plan.schemes) for plan in plans),
-            tried=tuple(tried_point(bench, predictor, one) for one in bench.tried.values()),
+            front=tuple(front_point(bench, model, plan.schemes) for plan in plans),
+            tried=tuple(tried_point(bench, model, one) for one in bench.tried.values()),
             metric_name=bench.judge.metric_name,
             base_metric=base.metric.value if base.metric else None,
             samples=base.samples,
@@ -240,7 +240,7 @@ class _Loop:
         """Draw bounds in where a plan keeps them on paper and not in fact."""
         cap = self._kl_cap()
         if cap is not None and not self._keeps_drop(one):
-            believed = self.bench.predictor().kl(self.bench.parts(one.schemes))
+            believed = self.bench.table.known_kl(one.recipe, self.bench.model())
             if believed <= cap * self.cap_factor:
                 self.cap_factor *= TIGHTENING
         self.size_excess = max(self.size_excess, one.size_bytes - plan.totals[Quantity.FILE_BYTES])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.effective_plan import resolve
@@ -187,6 +187,8 @@ class SearchSpace:
         bytes: File bytes by layer and scheme.
         costs: Measured times; None where latency is not predicted.
         pinned: Schemes set by hand, by layer.
+        border_ratio: What a layer adds to the time at its borders when it alone is not static, as part of the
+            FP32 run.
         packs_file: Whether weights of four bits may be packed into the file, with float activations: the
             file gets smaller than INT8, and slower.
     """
@@ -198,12 +200,13 @@ class SearchSpace:
     bytes: FileBytes
     costs: CostTable | None
     pinned: Mapping[str, LayerScheme]
+    border_ratio: Mapping[str, float] = field(default_factory=dict)
     packs_file: bool = False
 
     def totals(self, schemes: Mapping[str, LayerScheme], predictor: KlModel) -> dict[Quantity, float]:
         """Every quantity of a plan given as schemes, whichever family it is of."""
         layers = {layer.name: layer for layer in searched_layers(self.graph)}
-        total = dict.fromkeys(Quantity, 0.0) | self._base(layers)
+        total = dict.fromkeys(Quantity, 0.0) | self._base(layers, predictor)
         pricing = _Pricing.of(list(layers.values()))
         for name, layer in layers.items():
             for quantity, cost in self._costs_of([layer], schemes[name], predictor, pricing).items():
@@ -238,7 +241,7 @@ class SearchSpace:
             )
             position.update(dict.fromkeys(names, len(units)))
             units.append(Unit(names, options))
-        return Problem(tuple(units), self._joins(position, units), self._base(layers))
+        return Problem(tuple(units), self._joins(position, units), self._base(layers, predictor))
 
     def _schemes(
         self, members: Sequence[LayerInfo], *, floats: bool, fewest_bits: int
@@ -302,15 +305,16 @@ class SearchSpace:
     def _time(self, layer: str, scheme: LayerScheme) -> float:
         """Change of the whole run's time, as part of the FP32 run."""
         row = self.costs.layers.get(layer) if self.costs is not None else None
+        borders = 0.0 if scheme.is_static else self.border_ratio.get(layer, 0.0)
         if row is None or scheme.is_float:
-            return 0.0
-        return row.time_share * (row.time_ratio.get(container_name(scheme), 1.0) - 1.0)
+            return borders
+        return borders + row.time_share * (row.time_ratio.get(container_name(scheme), 1.0) - 1.0)
 
-    def _base(self, layers: Mapping[str, LayerInfo]) -> dict[Quantity, float]:
+    def _base(self, layers: Mapping[str, LayerInfo], predictor: KlModel) -> dict[Quantity, float]:
         """What layers that are not searched, and everything else, add."""
         rest = [layer for layer in self.graph.layers if layer.name not in layers]
         file = float(self.bytes.structure)
-        latency = 1.0
+        latency, kl = 1.0, 0.0
         start = base_recipe(self.graph, self.family, CalibrationSettings())
         for layer in rest:
             scheme = start.scheme_for(layer)
@@ -318,8 +322,10 @@ class SearchSpace:
                 scheme = FP32
             file += _or_zero(self.bytes.of(layer.name, scheme))
             latency += self._time(layer.name, scheme)
+            kl += predictor.linear(self._kl_parts(layer, scheme) or {})
         packed = float(sum(FLOAT_BYTES * layer.parameters for layer in rest))
         return {
+            Quantity.KL: kl,
             Quantity.FILE_BYTES: file,
             Quantity.LATENCY_RATIO: latency,
             Quantity.WEIGHT_BYTES: packed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -17,7 +18,9 @@ from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
-from quantstudio.core.predict.kl_model import KlModel, fitted_kl, parts_array, plan_parts
+from quantstudio.core.predict.kl_model import KlModel, fitted_kl, plan_parts
+from quantstudio.core.predict.model import LATENCY_LEVEL, LATENCY_SPREAD, Factor, PredictionModel
+from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, searched_precisions
@@ -31,7 +34,6 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import emit, emit_with_plan
-from quantstudio.engine.search.allocation import Quantity
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
 from quantstudio.engine.search.space import (
@@ -142,7 +144,6 @@ class Workbench:
         self.calibration = request.calibration or CalibrationSettings(samples=request.samples)
         self.tried: dict[str, Tried] = {}
         self.timing_seconds = 0.0
-        self._latency_factor = (0, 1.0)
         self._dataset, self._test_data = dataset, test
         self._test_judge: Judge | None = None
         layers = searched_layers(graph)
@@ -161,6 +162,10 @@ class Workbench:
         self.judge = Judge(graph, dataset, samples=request.samples, cancel=cancel)
         self._searched = {layer.name: layer for layer in layers}
         self.space = self._space(self._family(families), pinned, known.costs)
+        # What the window predicts with, so that a plan says there what it says here.
+        self.table = PredictionTable(
+            graph.layers, costs=self.space.costs, sensitivity=self.rows, curve=self.curve
+        )
 
     def _calibrated(self, families: Sequence[ActivationFamily]) -> Statistics | None:
         if tuple(families) == (ActivationFamily.WEIGHT_ONLY,) and not self.request.pins:
@@ -222,8 +227,29 @@ class Workbench:
             bytes=file_bytes(self.graph, self.statistics, containers - {"fp32"}, scope),
             costs=costs,
             pinned=pinned,
+            border_ratio=self._border_ratio(family, costs),
             packs_file=packs,
         )
+
+    def _border_ratio(self, family: ActivationFamily, costs: CostTable | None) -> dict[str, float]:
+        """Time, as part of the FP32 run, that a layer costs at its borders when it alone leaves the integers.
+
+        The sums of a solver know no pairs: borders are taken around the plan with everything at 8 bits. Two
+        neighbours that leave together then pay for one border too many, which the prediction of the plan and
+        its measured time put right.
+        """
+        if costs is None or costs.fp32_ms <= 0:
+            return {}
+        start = resolve(base_recipe(self.graph, family, self.calibration), self.graph.layers).schemes
+        border, found = costs.border, dict.fromkeys(start, 0.0)
+        for edge in costs.edges:
+            if not all(name in start and start[name].is_static for name in (edge.producer, edge.consumer)):
+                continue
+            into = border.quantize_ms + border.quantize_element_ms * edge.elements
+            out = border.dequantize_ms + border.dequantize_element_ms * edge.elements
+            found[edge.producer] += into / costs.fp32_ms
+            found[edge.consumer] += out / costs.fp32_ms
+        return found
 
     # -- plans -----------------------------------------------------------------------------------------
 
@@ -266,7 +292,12 @@ class Workbench:
     def predictor(self) -> KlModel:
         """The KL of plans, as corrected by everything measured so far."""
         learned = [one for one in self.tried.values() if one.fits]
-        return fitted_kl([(parts_array(self.parts(one.schemes)), one.measurement.kl) for one in learned])
+        return fitted_kl([(self.table.known_parts(one.recipe), one.measurement.kl) for one in learned])
+
+    def model(self) -> PredictionModel:
+        """The prediction as corrected by everything measured so far."""
+        latency = Factor(math.log(self._latency_factor()), LATENCY_LEVEL, LATENCY_SPREAD)
+        return PredictionModel(kl=self.predictor(), law=self.law(), latency=latency, plans=len(self.tried))
 
     def law(self) -> AccuracyLaw | None:
         """Accuracy against KL, as corrected by everything measured so far; None for value outputs."""
@@ -310,16 +341,14 @@ class Workbench:
         """FP32 on the samples that plans are finally judged on."""
         return (self._test_judge or self.judge).base
 
-    def latency_factor(self) -> float:
+    def _latency_factor(self) -> float:
         """What timed plans took over what the tables say of them: layers timed alone do not add up."""
-        timed = [one for one in self.tried.values() if one.latency_ratio]
-        if len(timed) != self._latency_factor[0]:
-            said = [self.space.totals(one.schemes, KlModel())[Quantity.LATENCY_RATIO] for one in timed]
-            known = [
-                (one.latency_ratio or 0.0) / told for one, told in zip(timed, said, strict=True) if told > 0
-            ]
-            self._latency_factor = len(timed), statistics.median(known) if known else 1.0
-        return self._latency_factor[1]
+        known = [
+            one.latency_ratio / said
+            for one in self.tried.values()
+            if one.latency_ratio and (said := self.table.raw(one.recipe).latency_ratio)
+        ]
+        return statistics.median(known) if known else 1.0
 
     def time(self, plans: Sequence[Tried]) -> None:
         """Latency of plans against FP32, interleaved."""
