@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
-from quantstudio.core.search_results import SearchResult
+from quantstudio.core.search_results import PlanPoint, SearchResult
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.core.signals import Signal
 from quantstudio.core.statistics import Statistics, WeightStatistics
@@ -303,6 +303,11 @@ class Known:
         """What a recipe will cost by what is known now; None without a model."""
         evidence = self.evidence
         return self._what_if.predict(evidence, recipe) if evidence is not None else None
+
+    def predicted_plans(self, points: Sequence[PlanPoint]) -> tuple[PlanPoint, ...]:
+        """Plans of a search with what is predicted of them now, as of any other recipe."""
+        evidence = self.evidence
+        return tuple(points if evidence is None else (self._what_if.plan(evidence, one) for one in points))
 
     def prediction_points(self, figure: Figure = Figure.ACCURACY) -> tuple[PredictionPoint, ...]:
         """Every measured variant against what is predicted of it from the others; takes some milliseconds."""

@@ -16,10 +16,11 @@ from quantstudio.core.predict.model import (
     measured_plan,
     searched_plan,
 )
+from quantstudio.core.predict.plans import predicted_anew
 from quantstudio.core.predict.table import Prediction, PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
-from quantstudio.core.search_results import SearchResult
+from quantstudio.core.search_results import PlanPoint, SearchResult
 from quantstudio.core.variants import Variant
 
 
@@ -58,11 +59,27 @@ class WhatIf:
         self._table_of: tuple[object, ...] = ()
         self._model = PredictionModel()
         self._model_of: tuple[object, ...] = ()
+        self._plans: dict[int, tuple[PlanPoint, PlanPoint]] = {}
+        self._plans_of: tuple[object, ...] = ()
 
     def predict(self, known: Evidence, recipe: Recipe) -> Prediction:
         """What a recipe will cost."""
         table = self._tables(known)
         return table.predict(recipe, self._corrected(known, table))
+
+    def plan(self, known: Evidence, point: PlanPoint) -> PlanPoint:
+        """A plan of a search as it is predicted now: the search knew fewer measured variants, or others."""
+        if not known.sensitivity:
+            return point
+        table = self._tables(known)
+        model = self._corrected(known, table)
+        if not _same((table, model), self._plans_of):
+            self._plans, self._plans_of = {}, (table, model)
+        # The point is kept with its answer, so that a new one at its address is not taken for it.
+        found = self._plans.get(id(point))
+        if found is None:
+            found = self._plans[id(point)] = (point, predicted_anew(point, table, model))
+        return found[1]
 
     def points(self, known: Evidence, figure: Figure) -> tuple[PredictionPoint, ...]:
         """Every measured variant against what is predicted of it from the others."""

@@ -81,18 +81,25 @@ class Searches:
 
     @property
     def front(self) -> SearchFront | None:
-        """The trade-off: of the search under way, else of the last one."""
-        if self._draft is not None:
-            return self._draft
-        found = self.result
-        if found is None:
+        """The trade-off: of the search under way, else of the last one; predicted as any recipe is now."""
+        shown = self._draft or self.result
+        if shown is None:
             return None
-        return SearchFront(found.front, found.tried, found.metric_name, found.base_metric, found.samples)
+        predicted = self._known.predicted_plans
+        return SearchFront(
+            predicted(shown.front),
+            predicted(shown.tried),
+            shown.metric_name,
+            shown.base_metric,
+            shown.samples,
+        )
 
     @property
     def chosen(self) -> PlanPoint | None:
         """The plan the last search chose; None while another search draws its front."""
-        return self.result.chosen if self.result is not None and self._draft is None else None
+        if self.result is None or self._draft is not None:
+            return None
+        return self._known.predicted_plans((self.result.chosen,))[0]
 
     @property
     def obstacle(self) -> BudgetObstacle | None:
@@ -123,7 +130,10 @@ class Searches:
     def found(self) -> tuple[PlanPoint, ...]:
         """Every plan a search came up with: those of the last result too, while another draws its front."""
         result = self.result
-        return self.plans if result is None else (*self.plans, result.chosen, *result.front, *result.tried)
+        if result is None:
+            return self.plans
+        last = (result.chosen, *result.front, *result.tried)
+        return (*self.plans, *self._known.predicted_plans(last))
 
     def key_of(self, point: PlanPoint) -> str:
         """Key of the variant a plan would give now."""
