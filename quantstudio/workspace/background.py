@@ -65,8 +65,7 @@ class Background:
     def close(self) -> None:
         """Finish what is under way and take no more."""
         self._is_closed = True
-        self.wait()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=self.wait(), cancel_futures=True)
 
     def _answer(self, callback: Callable[[], None]) -> None:
         with self._guard:

@@ -197,7 +197,15 @@ def test_that_the_result_comes_back_with_the_project_and_goes_with_the_data(read
     assert again.workspace.searches.result == found
     drawn = again.workspace.searches.front
     assert drawn is not None
-    assert drawn.front == found.front
+    assert [(one.recipe, one.measured) for one in drawn.front] == [
+        (one.recipe, one.measured) for one in found.front
+    ]
+    for one in drawn.front:  # the cards and the search predict alike
+        card = again.workspace.predicted(one.recipe)
+        assert card is not None
+        assert (one.predicted.kl, one.predicted.latency_ms) == (card.kl, card.latency_ms)
+        assert card.accuracy is not None
+        assert one.predicted.metric == card.accuracy.value
     again.workspace.opening.set_data(DataSpec(str(tmp_path / "other.npz")), None)
     assert again.workspace.searches.result is None
     again.close()
@@ -449,8 +457,9 @@ def test_that_the_front_stands_on_the_level_of_fp32(tradeoff):
     assert len(plans) == 3
     assert [p.is_predicted for p in plans].count(False) == 1
     base = next(p for p in dots if p.is_base)
-    best = next(p for p in plans if points(-0.1) in p.detail)
-    assert best.quality.value == pytest.approx(base.quality.value - 0.1)
+    measured = next(p for p in plans if not p.is_predicted)
+    assert points(-0.21) in measured.detail
+    assert measured.quality.value == pytest.approx(base.quality.value - 0.21)
     chosen = next(p for p in dots if p.role is DotRole.CHOSEN)
     assert chosen.name.endswith("chosen")
     assert {p.name for p in dots if p.role is DotRole.TRIED} >= {"INT2 everywhere"}
