@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,25 @@ from quantstudio.core.findings import PATH_INSTEAD, VARIANT
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.project.references import ReferenceKind
 from quantstudio.project.store import Project
+from quantstudio.workspace.known import Known
 from quantstudio.workspace.report_data import project_report
-from tests.workspace.putting import known_of
+from tests.workspace import putting
 
 DUMP = Path(__file__).parents[1] / "project" / "first_format.sql"
+
+
+@pytest.fixture
+def known_of() -> Iterator[Callable[[Project], Known]]:
+    """Reads what a project knows, and lets go of it after the test."""
+    made: list[Known] = []
+
+    def read(project: Project) -> Known:
+        made.append(putting.known_of(project))
+        return made[-1]
+
+    yield read
+    for known in made:
+        known.background.close()
 
 
 @pytest.fixture
@@ -28,7 +44,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_that_everything_it_knew_is_known(path: Path) -> None:
+def test_that_everything_it_knew_is_known(path: Path, known_of: Callable[[Project], Known]) -> None:
     with Project.open(path) as project:
         known = known_of(project)
         assert [layer.name for layer in known.layers] == ["conv1", "conv2"]
@@ -52,7 +68,9 @@ def test_that_everything_it_knew_is_known(path: Path) -> None:
         assert project.unreadable == ()
 
 
-def test_that_its_variants_keep_their_figures_and_the_right_one_is_current(path: Path) -> None:
+def test_that_its_variants_keep_their_figures_and_the_right_one_is_current(
+    path: Path, known_of: Callable[[Project], Known]
+) -> None:
     with Project.open(path) as project:
         known = known_of(project)
         measured = {v.name: v.result.metrics["top1"] if v.result else None for v in known.variants}
@@ -71,7 +89,9 @@ def test_that_its_variants_keep_their_figures_and_the_right_one_is_current(path:
         assert len(report.comparison.variants) == 3
 
 
-def test_that_moved_data_keeps_what_was_found_with_it(path: Path, tmp_path: Path) -> None:
+def test_that_moved_data_keeps_what_was_found_with_it(
+    path: Path, tmp_path: Path, known_of: Callable[[Project], Known]
+) -> None:
     moved = tmp_path / "moved.npz"
     moved.write_bytes(b"samples")
     with Project.open(path) as project:
@@ -99,7 +119,9 @@ def test_that_the_old_tables_are_gone_and_a_broken_variant_hurts_nobody(path: Pa
     assert tables == {"model", "data", "recipe", "history", "history_plan", "present", "finding"}
 
 
-def test_that_a_project_without_a_model_is_converted(tmp_path: Path) -> None:
+def test_that_a_project_without_a_model_is_converted(
+    tmp_path: Path, known_of: Callable[[Project], Known]
+) -> None:
     path = tmp_path / "empty.qstudio"
     connection = sqlite3.connect(path)
     connection.executescript(DUMP.read_text(encoding="utf-8"))
