@@ -12,15 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "quantstudio"
 
-# Percent of lines. What runs only with a display, a GPU or another system is the rest.
+# Percent of lines, about half a point under what is measured: a few lines run only when processes race. What
+# runs only with a display, a GPU or another system is the rest.
 FLOORS = {
     "cli": 97.0,
-    "core": 99.0,
+    "core": 98.5,
     "engine": 97.5,
     "gui": 97.5,
     "jobs": 97.5,
-    "project": 98.0,
-    "report": 98.5,
+    "project": 97.5,
+    "report": 98.0,
     "workspace": 97.0,
 }
 _GAIN = 1.0

@@ -122,3 +122,37 @@ def test_that_an_action_runs_when_the_token_is_set_and_only_inside_its_block() -
     assert calls == ["outer"]
     with token.on_set(lambda: calls.append("late")):
         assert calls == ["outer", "late"]
+
+
+def test_that_work_times_its_runs_only_when_it_is_allowed_to() -> None:
+    told: list[bool] = []
+    waits: list[bool] = []
+
+    def begin(is_beginning: bool) -> None:
+        told.append(is_beginning)
+        waits.append(token.is_paused)
+        if is_beginning:
+            token.allow_timing()
+
+    token = CancelToken(on_timing=begin)
+    with token.timing(), token.timing():
+        assert not token.is_paused
+    assert told == [True, False]
+    assert waits == [True, False]
+
+
+def test_that_work_that_waits_to_time_its_runs_can_be_stopped() -> None:
+    def stop(is_beginning: bool) -> None:
+        if is_beginning:
+            token.set()
+
+    token = CancelToken(on_timing=stop)
+    with pytest.raises(JobCancelled), token.timing():
+        pytest.fail("nothing may be timed")
+    assert not token.is_paused
+
+
+def test_that_nobody_waits_where_nobody_else_runs() -> None:
+    token = CancelToken()
+    with token.timing():
+        assert not token.is_paused
