@@ -14,7 +14,7 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, ModelLoadError, OutputError, RecipeError
 from quantstudio.core.files import file_digest
 from quantstudio.core.recipe import LayerRule
-from quantstudio.core.schemes import NAMED_SCHEMES, named_scheme
+from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes, named_scheme
 from quantstudio.core.target import DEFAULT_TARGET, targets
 from quantstudio.project.recipe_file import ModelSource
 from quantstudio.project.references import is_callable_name
@@ -49,6 +49,28 @@ StatisticsOption = Annotated[
     str,
     typer.Option(
         "--statistics", metavar="STATS.npz", help="What `quantstudio calibrate` wrote for this model."
+    ),
+]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
+]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATTERN=SCHEME",
+        help='Scheme of the layers that match, such as "stem*=fp32"; may be given again, the last match '
+        f"wins. Schemes: {listed_schemes(NAMED_SCHEMES)}.",
+    ),
+]
+RangeMethodOption = Annotated[
+    str,
+    typer.Option("--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."),
+]
+CalibrationSamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--samples", min=1, help="Samples to calibrate with; default: 512, or what the recipe says."
     ),
 ]
 JsonOption = Annotated[

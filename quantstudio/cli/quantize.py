@@ -11,11 +11,15 @@ import typer
 
 from quantstudio.cli.building import build_beside, build_json, checked_paths
 from quantstudio.cli.options import (
+    CalibrationSamplesOption,
     DataOption,
     FactoryOption,
     JsonOption,
     ModelArgument,
     OutputOption,
+    RangeMethodOption,
+    RecipeOption,
+    RulesOption,
     StatisticsOption,
     TargetOption,
     TransformOption,
@@ -40,39 +44,12 @@ from quantstudio.project.recipe_file import (
     read_recipe_file,
 )
 
-_SET_HELP = (
-    'Scheme of the layers that match, such as "stem*=fp32"; may be given again, the last match wins. '
-    f"Schemes: {listed_schemes(NAMED_SCHEMES)}."
-)
-
-
 PresetOption = Annotated[
     str,
     typer.Option(
         "--preset",
         help="auto, the default, measures candidates and keeps the best; or a scheme for every layer "
         f"that can have it: {listed_schemes(NAMED_SCHEMES)}.",
-    ),
-]
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
-]
-RulesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="PATTERN=SCHEME",
-        help=_SET_HELP,
-    ),
-]
-MethodOption = Annotated[
-    str,
-    typer.Option("--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."),
-]
-SamplesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--samples", min=1, help="Samples to calibrate with; default: 512, or what the recipe says."
     ),
 ]
 
@@ -84,10 +61,10 @@ def command(
     preset: PresetOption = "",
     recipe: RecipeOption = "",
     rules: RulesOption = None,
-    method: MethodOption = "",
+    method: RangeMethodOption = "",
     target: TargetOption = "",
     statistics: StatisticsOption = "",
-    samples: SamplesOption = None,
+    samples: CalibrationSamplesOption = None,
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",

@@ -11,11 +11,15 @@ from typer.core import TyperCommand
 
 from quantstudio.cli.building import build_beside, build_json, checked_paths
 from quantstudio.cli.options import (
+    CalibrationSamplesOption,
     DataOption,
     FactoryOption,
     JsonOption,
     ModelArgument,
     OutputOption,
+    RangeMethodOption,
+    RecipeOption,
+    RulesOption,
     StatisticsOption,
     TargetOption,
     TransformOption,
@@ -68,24 +72,9 @@ PresetOption = Annotated[
         f"{listed_schemes(NAMED_SCHEMES)}.",
     ),
 ]
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", metavar="R.json", help="Recipe file, instead of a preset.")
-]
-RulesOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATTERN=SCHEME", help="Scheme of the layers that match."),
-]
-RangeMethodOption = Annotated[
-    str,
-    typer.Option("--range-method", help="Of activations: minmax, percentile, mse (default) or entropy."),
-]
-SamplesOption = Annotated[
-    int | None, typer.Option("--samples", min=1, help="Samples to calibrate with; default: 512.")
-]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Of the random numbers a step draws; default: 0.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="torch device of steps that train.")]
 
 
 def command(
@@ -100,9 +89,8 @@ def command(
     target: TargetOption = "",
     range_method: RangeMethodOption = "",
     statistics: StatisticsOption = "",
-    samples: SamplesOption = None,
+    samples: CalibrationSamplesOption = None,
     seed: SeedOption = None,
-    device: DeviceOption = "cpu",
     transform: TransformOption = "",
     trust: TrustOption = False,
     factory: FactoryOption = "",
@@ -135,7 +123,7 @@ def command(
     chosen = replace(start, steps=with_settings(start.steps, settings or [], infos))
     summary = paths.open_model()
     check_rules(rules or [], summary.layers, chosen.target)
-    build, file = build_beside(paths, summary, recipe=to_json(chosen), device=device, choose_steps=is_auto)
+    build, file = build_beside(paths, summary, recipe=to_json(chosen), choose_steps=is_auto)
     if json:
         write_json("recover", build_json(build, file, paths.beside), json)
     if json != "-":
