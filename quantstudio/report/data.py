@@ -47,7 +47,7 @@ class ReportData:
 
     @property
     def is_measured_on_calibration(self) -> bool:
-        """Whether accuracy comes from the samples that set the ranges: it flatters the variants."""
+        """Whether accuracy comes from the samples that set the ranges: that biases it upwards."""
         return is_same_source(self.data, self.calibration)
 
     @property

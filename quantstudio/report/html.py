@@ -142,8 +142,8 @@ def verdict(data: ReportData) -> str:
         )
     if data.is_measured_on_calibration:
         sentences.append(
-            "This was measured on the samples that also set the ranges, which flatters it: measure on test "
-            "data before relying on it."
+            "This was measured on the samples that also set the ranges, which biases it upwards: measure on "
+            "test data before relying on it."
         )
     return " ".join(sentences)
 

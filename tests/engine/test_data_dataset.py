@@ -76,7 +76,7 @@ def test_that_several_inputs_are_fed_by_name(tmp_path: Path) -> None:
     data = opened(tmp_path, {"image": X, "age": ages, "ids": ids}, inputs)
     feed = next(data.batches(2)).feed
     assert np.allclose(feed["image"][:, 0], X[:2] / 255)
-    assert np.allclose(feed["age"], ages[:2])  # the transform is for pictures
+    assert np.allclose(feed["age"], ages[:2])  # the transform is for images
     assert feed["ids"].dtype == np.int64
     assert feed["ids"].tolist() == ids[:2].tolist()
 

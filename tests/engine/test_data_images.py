@@ -23,7 +23,7 @@ def save(path: Path, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def picture(*shape: int) -> np.ndarray:
+def image(*shape: int) -> np.ndarray:
     return RNG.integers(0, 256, shape or (6, 8)).astype(np.uint8)
 
 
@@ -34,9 +34,9 @@ def opened(folder: Path, inputs: tuple[TensorInfo, ...], text: str = "scale=1/25
 def test_that_subfolders_are_classes_in_turn(tmp_path: Path) -> None:
     for label, count in (("cat", 4), ("dog", 2)):
         for i in range(count):
-            save(tmp_path / label / f"{i}.png", picture())
+            save(tmp_path / label / f"{i}.png", image())
     (tmp_path / ".cache").mkdir()
-    (tmp_path / "cat" / "notes.txt").write_text("not a picture")
+    (tmp_path / "cat" / "notes.txt").write_text("not a image")
     data = opened(tmp_path, GRAY)
     assert data.class_names == ("cat", "dog")
     assert data.labels is not None
@@ -49,8 +49,8 @@ def test_that_subfolders_are_classes_in_turn(tmp_path: Path) -> None:
 
 
 def test_that_pictures_become_what_the_channels_ask_for(tmp_path: Path) -> None:
-    colour = save(tmp_path / "a" / "0.png", picture(6, 8, 3))
-    save(tmp_path / "a" / "1.png", picture(6, 8))
+    colour = save(tmp_path / "a" / "0.png", image(6, 8, 3))
+    save(tmp_path / "a" / "1.png", image(6, 8))
     out = next(opened(tmp_path, COLOUR).batches(2)).feed["input"]
     assert out.shape == (2, 3, 6, 8)
     assert np.allclose(out[0], colour.transpose(2, 0, 1) / 255)
@@ -63,14 +63,14 @@ def test_that_pictures_become_what_the_channels_ask_for(tmp_path: Path) -> None:
 
 
 def test_that_a_folder_without_subfolders_has_no_labels(tmp_path: Path) -> None:
-    save(tmp_path / "0.png", picture())
+    save(tmp_path / "0.png", image())
     data = opened(tmp_path, GRAY)
     assert data.labels is None
     assert data.class_names == ()
 
 
 def test_that_exif_orientation_is_applied(tmp_path: Path) -> None:
-    array = picture(8, 6)
+    array = image(8, 6)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees to the right
     Image.fromarray(array).save(tmp_path / "0.png", exif=exif)
@@ -78,10 +78,10 @@ def test_that_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 
 def test_that_sixteen_bit_and_palette_pictures_keep_their_look(tmp_path: Path) -> None:
-    deep = (picture().astype(np.uint16) << 8) + 77
+    deep = (image().astype(np.uint16) << 8) + 77
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert np.array_equal(decode_image(tmp_path / "deep.png", 1), deep >> 8)
-    Image.fromarray(picture(6, 8, 3)).quantize(4).save(tmp_path / "palette.gif")
+    Image.fromarray(image(6, 8, 3)).quantize(4).save(tmp_path / "palette.gif")
     assert decode_image(tmp_path / "palette.gif", 3).shape == (6, 8, 3)
 
 
@@ -94,14 +94,14 @@ def test_that_pictures_of_all_sizes_are_resized(tmp_path: Path) -> None:
 
 
 def test_that_another_size_without_resize_names_the_picture(tmp_path: Path) -> None:
-    save(tmp_path / "a" / "0.png", picture())
-    save(tmp_path / "a" / "1.png", picture(7, 8))
+    save(tmp_path / "a" / "0.png", image())
+    save(tmp_path / "a" / "1.png", image(7, 8))
     with pytest.raises(DataError, match=r"1\.png.*8x7 pixels, others are 8x6.*resize="):
         list(opened(tmp_path, GRAY).batches(2))
 
 
 def test_that_the_wrong_size_of_all_suggests_resize(tmp_path: Path) -> None:
-    save(tmp_path / "a" / "0.png", picture(12, 16, 3))
+    save(tmp_path / "a" / "0.png", image(12, 16, 3))
     with pytest.raises(DataError, match="Add resize=6x8"):
         opened(tmp_path, COLOUR)
 
@@ -110,19 +110,19 @@ def test_that_the_wrong_size_of_all_suggests_resize(tmp_path: Path) -> None:
     "content",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"not a picture", id="text"),
+        pytest.param(b"not a image", id="text"),
         pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(50), id="broken-png"),
     ],
 )
 def test_that_a_picture_that_does_not_decode_is_named(tmp_path: Path, content: bytes) -> None:
-    save(tmp_path / "a" / "0.png", picture())
+    save(tmp_path / "a" / "0.png", image())
     (tmp_path / "a" / "bad.png").write_bytes(content)
     with pytest.raises(DataError, match=r"bad\.png.*does not decode"):
         list(opened(tmp_path, GRAY).batches(2))
 
 
 def test_that_a_cut_off_picture_is_named(tmp_path: Path) -> None:
-    save(tmp_path / "0.jpg", picture(64, 64))
+    save(tmp_path / "0.jpg", image(64, 64))
     content = (tmp_path / "0.jpg").read_bytes()
     (tmp_path / "0.jpg").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"0\.jpg.*does not decode"):
@@ -131,14 +131,14 @@ def test_that_a_cut_off_picture_is_named(tmp_path: Path) -> None:
 
 def test_that_folders_that_make_no_data_set_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         opened(tmp_path / "empty", GRAY)
-    save(tmp_path / "part" / "a" / "0.png", picture())
+    save(tmp_path / "part" / "a" / "0.png", image())
     (tmp_path / "part" / "b").mkdir()
-    with pytest.raises(DataError, match="class folder 'b' holds no pictures"):
+    with pytest.raises(DataError, match="class folder 'b' holds no images"):
         opened(tmp_path / "part", GRAY)
-    save(tmp_path / "mixed" / "a" / "0.png", picture())
-    save(tmp_path / "mixed" / "loose.png", picture())
+    save(tmp_path / "mixed" / "a" / "0.png", image())
+    save(tmp_path / "mixed" / "loose.png", image())
     with pytest.raises(DataError, match=r"loose\.png"):
         opened(tmp_path / "mixed", GRAY)
     with pytest.raises(DataError, match="2 inputs"):
@@ -146,16 +146,16 @@ def test_that_folders_that_make_no_data_set_are_refused(tmp_path: Path) -> None:
 
 
 def test_that_the_digest_follows_the_files(tmp_path: Path) -> None:
-    save(tmp_path / "a" / "0.png", picture())
+    save(tmp_path / "a" / "0.png", image())
     before = opened(tmp_path, GRAY).digest
     assert opened(tmp_path, GRAY).digest == before
-    save(tmp_path / "a" / "1.png", picture())
+    save(tmp_path / "a" / "1.png", image())
     assert opened(tmp_path, GRAY).digest != before
 
 
 def test_that_labels_of_a_folder_are_checked_against_the_classes(tmp_path: Path) -> None:
     for label in "abc":
-        save(tmp_path / label / "0.png", picture())
+        save(tmp_path / label / "0.png", image())
     spec = DataSpec(str(tmp_path), parse_transform("layout=NCHW"))
     with pytest.raises(DataError, match=r"label 2 .*0 to 1"):
         open_dataset(spec, GRAY, classes=2)

@@ -166,9 +166,9 @@ def test_that_resizing_matches_pillow(size: tuple[int, int]) -> None:
     out = resize_bilinear(x, *size)
     for sample in range(2):
         for channel in range(3):
-            picture = Image.fromarray(x[sample, :, :, channel]).resize(size[::-1], Image.Resampling.BILINEAR)
+            image = Image.fromarray(x[sample, :, :, channel]).resize(size[::-1], Image.Resampling.BILINEAR)
             # Pillow keeps its filter weights in another precision.
-            assert np.allclose(out[sample, :, :, channel], np.asarray(picture), atol=1e-2)
+            assert np.allclose(out[sample, :, :, channel], np.asarray(image), atol=1e-2)
 
 
 def test_that_resize_weights_add_up() -> None:

@@ -99,7 +99,7 @@ class Dataset:
             stop: One past the last; None for all.
 
         Raises:
-            DataError: a picture does not decode, or a value is not finite or does not fit.
+            DataError: a image does not decode, or a value is not finite or does not fit.
         """
         size = self.fixed_batch or max(size, 1)
         stop = len(self) if stop is None else min(stop, len(self))
@@ -114,7 +114,7 @@ class Dataset:
             yield Batch({**feed, **self._constants}, count, first)
 
     def raw(self, index: int) -> NDArray[Any]:
-        """Untouched sample of the first input that has pictures, else of the first input, for showing it.
+        """Untouched sample of the first input that has images, else of the first input, for showing it.
 
         Raises:
             IndexError: there is no such sample.
@@ -131,7 +131,7 @@ def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int
 
     Args:
         spec: Where the data is and what is done to it. With several inputs the transform is for those with
-            pictures (at least two axes a sample).
+            images (at least two axes a sample).
         inputs: The model's inputs.
         classes: Number of classes the model tells apart, where known: labels are then checked against it.
 
@@ -227,7 +227,7 @@ def _from_arrays(
 def _from_folder(spec: DataSpec, inputs: tuple[TensorInfo, ...], path: Path, classes: int | None) -> Dataset:
     if len(inputs) != 1:
         raise DataError(
-            f"the model has {len(inputs)} inputs, but a folder of pictures feeds only one",
+            f"the model has {len(inputs)} inputs, but a folder of images feeds only one",
             where=spec.path,
             hint="Use an .npz file with one array an input",
         )

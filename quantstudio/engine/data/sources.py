@@ -1,4 +1,4 @@
-"""Where raw samples come from: an array, in memory or mapped, or a folder of pictures decoded on demand."""
+"""Where raw samples come from: an array, in memory or mapped, or a folder of images decoded on demand."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class ArraySource:
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """Pictures of a folder with one subfolder a class, or without subfolders and labels.
+    """Images of a folder with one subfolder a class, or without subfolders and labels.
 
     Attributes:
         folder: The folder.
-        files: Pictures, class by class in turn, so that the first so many samples hold every class.
-        labels: Class of each picture; None without subfolders.
+        files: Images, class by class in turn, so that the first so many samples hold every class.
+        labels: Class of each image; None without subfolders.
         class_names: Subfolder names, sorted.
         digest: Stands for the content: names and sizes.
     """
@@ -91,10 +91,10 @@ class ImageFolder:
 
 
 def list_image_folder(folder: Path) -> ImageFolder:
-    """What pictures a folder holds; none is decoded.
+    """What images a folder holds; none is decoded.
 
     Raises:
-        DataError: it holds no pictures, an empty class, or pictures both beside and inside subfolders.
+        DataError: it holds no images, an empty class, or images both beside and inside subfolders.
     """
     # macOS puts a __MACOSX folder of other files into its zip archives.
     entries = sorted(e for e in folder.iterdir() if not e.name.startswith((".", "__MACOSX")))
@@ -103,13 +103,13 @@ def list_image_folder(folder: Path) -> ImageFolder:
     groups = [sorted(f for f in c.iterdir() if _is_image(f)) for c in classes]
     if loose and any(groups):
         raise DataError(
-            f"the folder holds pictures ({loose[0].name}, ...) beside its class folders",
+            f"the folder holds images ({loose[0].name}, ...) beside its class folders",
             where=str(folder),
-            hint="Put every picture into the subfolder of its class",
+            hint="Put every image into the subfolder of its class",
         )
     if not loose and not any(groups):
         raise DataError(
-            "the folder holds no pictures",
+            "the folder holds no images",
             where=str(folder),
             hint="Make one subfolder a class with .png or .jpg files in it",
         )
@@ -118,7 +118,7 @@ def list_image_folder(folder: Path) -> ImageFolder:
     empty = next((c.name for c, g in zip(classes, groups, strict=True) if not g), None)
     if empty is not None:
         raise DataError(
-            f"class folder {empty!r} holds no pictures", where=str(folder), hint="Fill it or remove it"
+            f"class folder {empty!r} holds no images", where=str(folder), hint="Fill it or remove it"
         )
     ordered = sorted(
         (position / len(group), label, file)
@@ -131,18 +131,18 @@ def list_image_folder(folder: Path) -> ImageFolder:
 
 
 class ImageSource:
-    """Pictures decoded when asked for, as uint8 [H, W] or [H, W, 3]."""
+    """Images decoded when asked for, as uint8 [H, W] or [H, W, 3]."""
 
     def __init__(self, listing: ImageFolder, *, channels: int, resize: tuple[int, int] | None) -> None:
-        """Look at the first picture for the size.
+        """Look at the first image for the size.
 
         Args:
-            listing: The pictures.
+            listing: The images.
             channels: 1 for gray, 3 for colour.
-            resize: Size the transform makes of every picture; without one all must have the same size.
+            resize: Size the transform makes of every image; without one all must have the same size.
 
         Raises:
-            DataError: the first picture does not decode.
+            DataError: the first image does not decode.
         """
         self._listing = listing
         self._channels = channels
@@ -164,27 +164,27 @@ class ImageSource:
         return len(self._listing.files)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Decoded pictures.
+        """Decoded images.
 
         Raises:
             DataError: one does not decode or has another size; the message names it.
         """
-        pictures = []
+        images = []
         for file in self._listing.files[start:stop]:
-            picture = decode_image(file, self._channels, self._resize)
-            if picture.shape != self._shape:
+            image = decode_image(file, self._channels, self._resize)
+            if image.shape != self._shape:
                 raise DataError(
-                    f"the picture is {picture.shape[1]}x{picture.shape[0]} pixels, others are "
+                    f"the image is {image.shape[1]}x{image.shape[0]} pixels, others are "
                     f"{self._shape[1]}x{self._shape[0]}",
                     where=str(file),
                     hint="Add resize=HEIGHTxWIDTH to the transform",
                 )
-            pictures.append(picture)
-        return np.stack(pictures) if pictures else np.zeros((0, *self._shape), np.uint8)
+            images.append(image)
+        return np.stack(images) if images else np.zeros((0, *self._shape), np.uint8)
 
 
 def decode_image(file: Path, channels: int, resize: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """One picture upright (EXIF applied), as gray [H, W] or colour [H, W, 3].
+    """One image upright (EXIF applied), as gray [H, W] or colour [H, W, 3].
 
     Raises:
         DataError: it does not decode; the message names the file.
@@ -203,7 +203,7 @@ def decode_image(file: Path, channels: int, resize: tuple[int, int] | None = Non
             return np.asarray(image, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"the picture does not decode ({_reason(error)})",
+            f"the image does not decode ({_reason(error)})",
             where=str(file),
             hint="Replace or remove the file",
         ) from error

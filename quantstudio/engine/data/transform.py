@@ -144,7 +144,7 @@ def shape_text(shape: Shape, batch: str | None = None) -> str:
 
 
 def resize_bilinear(x: Array, height: int, width: int) -> NDArray[np.float32]:
-    """Pictures resized with a triangle filter, widened when shrinking so that nothing aliases.
+    """Images resized with a triangle filter, widened when shrinking so that nothing aliases.
 
     Args:
         x: Shape [N, H, W, C].
@@ -232,7 +232,7 @@ def _bound_forms(
             if transform.crop[0] > height or transform.crop[1] > width:
                 raise DataError(
                     f"crop={transform.crop[0]}x{transform.crop[1]} is larger than the "
-                    f"{height}x{width} pictures",
+                    f"{height}x{width} images",
                     hint="Crop less, or resize first",
                 )
             height, width = transform.crop
