@@ -348,8 +348,8 @@ def _png(size: int = 8) -> bytes:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        pytest.param({}, "no pictures", id="empty"),
-        pytest.param({"a/readme.txt": b"hello"}, "no pictures", id="no pictures"),
+        pytest.param({}, "no images", id="empty"),
+        pytest.param({"a/readme.txt": b"hello"}, "no images", id="no images"),
         pytest.param({"a/1.png": _png(), "b": None}, "'b'", id="empty class"),
         pytest.param({"a/1.png": _png(), "a/2.png": b"hello"}, "2.png", id="text as png"),
         pytest.param({"a/1.png": _png(), "a/2.png": b""}, "2.png", id="empty png"),
@@ -359,8 +359,8 @@ def _png(size: int = 8) -> bytes:
         pytest.param({"a/1.png": _png(9)}, "resize=8x8", id="wrong size"),
     ],
 )
-def test_that_pictures_that_do_not_fit_are_refused(files, says, tmp_path, out, refused):
-    folder = tmp_path / "pictures"
+def test_that_images_that_do_not_fit_are_refused(files, says, tmp_path, out, refused):
+    folder = tmp_path / "images"
     folder.mkdir()
     for name, content in files.items():
         path = folder / name
