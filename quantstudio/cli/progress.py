@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from quantstudio.core.events import Severity
+from quantstudio.core.events import Part, Severity
 
 
 class Warnings:
@@ -83,7 +81,7 @@ class TerminalReporter:
             self._shown = label
         self._progress.update(self._bars[label], completed=done, total=total or None)
 
-    def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:
+    def found(self, part: Part) -> None:
         """Layers are shown in the table at the end."""
 
     def message(self, text: str, severity: Severity = Severity.INFO) -> None:

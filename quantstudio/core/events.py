@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from quantstudio.core.errors import JobCancelled
+from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.search_results import SearchFront
 
 
 class JobState(StrEnum):
@@ -56,13 +58,15 @@ class Progress:
     seconds_left: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LayerFinished:
-    """A result for one layer that is valid by itself, whatever happens to the rest of the job."""
+# What long work tells before it ends: a layer's sensitivity, first or refined; a search's front as known now.
+Part = LayerSensitivity | SearchFront
 
-    layer: str
-    kind: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+
+@dataclass(frozen=True, slots=True)
+class PartFound:
+    """A part of the result that is valid by itself, whatever happens to the rest of the job."""
+
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class JobEnded:
     error: ErrorInfo | None = None
 
 
-Event = Progress | LayerFinished | Message | Timing | JobEnded
+Event = Progress | PartFound | Message | Timing | JobEnded
 
 
 class Reporter(Protocol):
@@ -111,8 +115,8 @@ class Reporter(Protocol):
     def progress(self, done: int, total: int, unit: str, label: str) -> None:
         """`done` of `total` units are finished; the receiver estimates the time left."""
 
-    def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:
-        """One layer's result (JSON values) of the given kind is final or better than before."""
+    def found(self, part: Part) -> None:
+        """This part of the result is final, or better than before."""
 
     def message(self, text: str, severity: Severity = Severity.INFO) -> None:
         """Something for the log."""
@@ -124,7 +128,7 @@ class NullReporter:
     def progress(self, done: int, total: int, unit: str, label: str) -> None:
         """Ignore."""
 
-    def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:
+    def found(self, part: Part) -> None:
         """Ignore."""
 
     def message(self, text: str, severity: Severity = Severity.INFO) -> None:

@@ -155,7 +155,7 @@ class PlanPoint(Record):
 
 @dataclass(frozen=True, slots=True)
 class SearchFront:
-    """What a search knows while it runs; streams as results of the kind "front".
+    """What a search knows while it runs; told again whenever it knows more.
 
     Attributes:
         front: See `SearchResult`; fewer points than the final one.

@@ -12,10 +12,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from quantstudio.core.codec import CodecError, from_json, to_json
-from quantstudio.core.events import Event, JobEnded, LayerFinished, Message, Progress, Timing
+from quantstudio.core.events import Event, JobEnded, Message, PartFound, Progress, Timing
+from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.search_results import SearchFront
 from quantstudio.jobs.spec import JobSpec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class ProtocolError(ValueError):
@@ -134,17 +136,23 @@ _MESSAGES: dict[str, type[Any]] = {
 }
 _EVENTS: dict[str, type[Any]] = {
     "progress": Progress,
-    "layer": LayerFinished,
+    "found": PartFound,
     "message": Message,
     "timing": Timing,
     "ended": JobEnded,
 }
-_NAMES = {kind: name for table in (_COMMANDS, _MESSAGES, _EVENTS) for name, kind in table.items()}
+_PARTS: dict[str, type[Any]] = {
+    "sensitivity": LayerSensitivity,
+    "front": SearchFront,
+}
+_NAMES = {kind: name for table in (_COMMANDS, _MESSAGES, _EVENTS, _PARTS) for name, kind in table.items()}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """Plain JSON values of an event, with its kind under "event"."""
+    """Plain JSON values of an event, with its kind under "event", a part's own kind under "kind"."""
     values: dict[str, Any] = to_json(event)
+    if isinstance(event, PartFound):
+        values["kind"] = _NAMES[type(event.part)]
     return {"event": _NAMES[type(event)], **values}
 
 
@@ -155,6 +163,11 @@ def event_from_json(value: Any) -> Event:  # noqa: ANN401
         ProtocolError: an unknown kind, or a field that is missing, unknown or of the wrong type.
     """
     kind, rest = _take(value, "event", _EVENTS)
+    if kind is PartFound:
+        part, values = _take(rest, "kind", _PARTS)
+        if set(values) != {f.name for f in fields(PartFound)}:
+            raise ProtocolError("an event of a part found holds kind and part")
+        return PartFound(_read(part, values["part"]))
     event: Event = _read(kind, rest)
     return event
 

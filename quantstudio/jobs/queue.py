@@ -18,8 +18,9 @@ from quantstudio.core.events import (
     Event,
     JobEnded,
     JobState,
-    LayerFinished,
     Message,
+    Part,
+    PartFound,
     Progress,
     Severity,
     Timing,
@@ -46,7 +47,7 @@ class Work:
         title: What the list of jobs shows.
         make: Called when its turn comes, with what is known then; None means that nothing has to be done.
         on_success: Takes the result and returns one sentence about it.
-        on_layer: Takes each layer as it comes.
+        on_part: Takes each part of the result as it comes.
         group: Work of one group is dropped when one of them fails or is cancelled.
         job_id: Identity.
         is_detached: Nobody waits for what it finds any more.
@@ -61,7 +62,7 @@ class Work:
     title: str
     make: Callable[[], JobSpec | None]
     on_success: Callable[[Any], str]
-    on_layer: Callable[[LayerFinished], None] | None = None
+    on_part: Callable[[Part], None] | None = None
     group: str = ""
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     is_detached: bool = False
@@ -331,9 +332,9 @@ class JobQueue:
                         label=event.label,
                         seconds_left=event.seconds_left,
                     )
-            case LayerFinished():
-                if work.on_layer is not None and not work.is_detached:
-                    work.on_layer(event)
+            case PartFound():
+                if work.on_part is not None and not work.is_detached:
+                    work.on_part(event.part)
             case Message():
                 level = NoticeLevel.WARNING if event.severity is Severity.WARNING else NoticeLevel.INFO
                 self._log(level, f"{work.title}: {event.text}")

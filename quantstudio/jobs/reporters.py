@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from quantstudio.core.codec import to_json
-from quantstudio.core.events import CancelToken, Event, LayerFinished, Message, Progress, Severity
+from quantstudio.core.events import CancelToken, Event, Message, Part, PartFound, Progress, Severity
 
 PROGRESS_INTERVAL_S = 0.05
 # Recent speed counts more than old speed: after this many seconds a unit's weight is 1/e.
@@ -61,7 +59,7 @@ class EventReporter:
     """A Reporter that emits events; may be called from several threads.
 
     Progress that comes faster than twenty a second is held back: the newest is emitted at the next call that
-    is due, or by `flush`. Layers and messages are never held back, dropped or reordered.
+    is due, or by `flush`. Parts and messages are never held back, dropped or reordered.
     """
 
     def __init__(self, emit: Callable[[Event], None], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -86,11 +84,11 @@ class EventReporter:
             self._pending = Progress(int(done), int(total), unit, label, left)
             self._emit_due(now)
 
-    def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:
-        """Emit one layer's result at once."""
+    def found(self, part: Part) -> None:
+        """Emit a part of the result at once."""
         with self._lock:
             self._spoke_at = self._clock()
-            self._emit(LayerFinished(layer, kind, to_json(values)))
+            self._emit(PartFound(part))
 
     def message(self, text: str, severity: Severity = Severity.INFO) -> None:
         """Emit a message at once."""

@@ -120,7 +120,7 @@ class Clicks:
     def stream(self) -> None:
         """Sensitivity of layer after layer, as the worker tells it, while somebody looks at each tab."""
         from quantstudio.core.codec import to_json
-        from quantstudio.core.events import JobEnded, JobState, LayerFinished
+        from quantstudio.core.events import JobEnded, JobState, PartFound
         from quantstudio.core.results import SensitivityResult
         from tests.workspace import samples as made
 
@@ -132,7 +132,7 @@ class Clicks:
 
         def tell(some) -> None:
             for row in some:
-                self.runner.emit(job, LayerFinished(row.name, "sensitivity", to_json(row)))
+                self.runner.emit(job, PartFound(row))
 
         half = len(rows) // 2
         for start in range(0, half, 20):

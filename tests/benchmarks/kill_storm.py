@@ -25,9 +25,10 @@ from typing import Any
 
 import psutil
 
-from quantstudio.core.events import CancelToken, Event, JobEnded, JobState, LayerFinished, Reporter
+from quantstudio.core.events import CancelToken, Event, JobEnded, JobState, PartFound, Reporter
 from quantstudio.core.findings import KNOWN_DATA
 from quantstudio.core.precision import FP16, FP32
+from quantstudio.core.results import LayerSensitivity
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.spec import new_job
 from quantstudio.project.state import ProjectState
@@ -59,7 +60,7 @@ def analyse(ledger: str, run: str, *, reporter: Reporter, cancel: CancelToken) -
         for i in range(LAYERS):
             cancel.raise_if_set()
             time.sleep(0.002)
-            reporter.layer_finished(f"layer{i}", "sensitivity", {"kl": i / LAYERS, "run": run})
+            reporter.found(LayerSensitivity(f"layer{i}", i / LAYERS, 0.0, 1.0, 20.0, method=run))
             reporter.progress(i + 1, LAYERS, "layers", "Analysing")
             file.write(f"{run} layer{i}\n".encode())
     return {"layers": LAYERS}
@@ -75,8 +76,8 @@ def storm_worker(kills: int, seed: int, folder: Path) -> Tally:
     changed = threading.Condition()
 
     def receive(job: str, event: Event) -> None:
-        if isinstance(event, LayerFinished):
-            project.findings.put(KNOWN_DATA, runs[job], {event.layer: str(event.values)})
+        if isinstance(event, PartFound) and isinstance(event.part, LayerSensitivity):
+            project.findings.put(KNOWN_DATA, runs[job], {event.part.name: str(event.part)})
         elif isinstance(event, JobEnded):
             with changed:
                 ended.setdefault(job, []).append(event)
@@ -135,9 +136,9 @@ def application(path: Path, ledger: Path, run: str) -> None:
                 file.write((json.dumps([kind, run, *values]) + "\n").encode())
 
         def receive(job: str, event: Event) -> None:
-            if isinstance(event, LayerFinished):
-                project.findings.put(KNOWN_DATA, run, {event.layer: str(event.values)})
-                record("layer", event.layer)
+            if isinstance(event, PartFound) and isinstance(event.part, LayerSensitivity):
+                project.findings.put(KNOWN_DATA, run, {event.part.name: str(event.part)})
+                record("layer", event.part.name)
 
         runner = ProcessBackend(receive, tasks_under=["tests."])
         runner.submit(new_job(TASK, {"ledger": os.devnull, "run": run}))

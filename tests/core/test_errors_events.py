@@ -15,6 +15,7 @@ from quantstudio.core.errors import (
     WorkerDiedError,
 )
 from quantstudio.core.events import NULL_REPORTER, CancelToken, JobState, Severity, never_cancelled
+from tests.parts import layer_found
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_that_three_states_are_final() -> None:
 
 def test_that_the_null_reporter_takes_everything() -> None:
     NULL_REPORTER.progress(1, 2, "layers", "x")
-    NULL_REPORTER.layer_finished("a", "weights", {})
+    NULL_REPORTER.found(layer_found("a"))
     NULL_REPORTER.message("x", Severity.WARNING)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.events import CancelToken, NullReporter, Severity
+from quantstudio.core.events import CancelToken, NullReporter, Part, Severity
 from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.engine.data.dataset import Dataset, open_dataset
@@ -89,13 +89,14 @@ def mean_kl(a: np.ndarray, b: np.ndarray) -> float:
 
 class Events(NullReporter):
     def __init__(self, token: CancelToken | None = None, cancel_after: int = 0) -> None:
-        self.layers: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.layers: list[LayerSensitivity] = []
         self.texts: list[str] = []
         self.steps: list[tuple[int, int]] = []
         self._token, self._cancel_after = token, cancel_after
 
-    def layer_finished(self, layer: str, kind: str, values: Mapping[str, Any]) -> None:
-        self.layers.append((layer, kind, values))
+    def found(self, part: Part) -> None:
+        assert isinstance(part, LayerSensitivity)
+        self.layers.append(part)
         if self._token is not None and len(self.layers) == self._cancel_after:
             self._token.set()
 

@@ -31,8 +31,8 @@ class CountingReporter:
     def progress(self, done: int, total: int, unit: str, label: str) -> None:
         self.labels.append(label)
 
-    def layer_finished(self, layer, kind, values) -> None:
-        raise AssertionError("opening finishes no layers")
+    def found(self, part) -> None:
+        raise AssertionError("opening has no parts")
 
     def message(self, text, severity=None) -> None:
         raise AssertionError("opening says nothing for the log")

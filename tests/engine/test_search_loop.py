@@ -159,9 +159,9 @@ class Listener(NullReporter):
     def __init__(self):
         self.fronts: list[SearchFront] = []
 
-    def layer_finished(self, layer, kind, values):
-        if kind == "front":
-            self.fronts.append(from_json(SearchFront, values))
+    def found(self, part):
+        if isinstance(part, SearchFront):
+            self.fronts.append(part)
 
 
 def test_that_the_front_streams_and_an_impossible_budget_shows_it_with_its_obstacle(net, tmp_path):

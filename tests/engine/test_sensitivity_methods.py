@@ -130,12 +130,10 @@ def test_that_the_estimate_is_the_same_every_time_and_streams(tmp_path: Path) ->
     again = fisher_sensitivity(graph, data)
     assert first.layers == again.layers
     assert first.curve == again.curve
-    assert [layer for layer, _, _ in events.layers[:2]] == ["first", "second"]
+    assert [row.name for row in events.layers[:2]] == ["first", "second"]
     assert events.steps[0][0] == 1
     assert events.steps[-1][0] == events.steps[-1][1] == 10
-    name, kind, values = events.layers[-1]
-    assert (name, kind) == ("second", "sensitivity")
-    assert values["kl"] == first.layers[-1].kl
+    assert events.layers[-1] == first.layers[-1]
 
 
 def test_that_calibrated_ranges_are_used_for_activations(tmp_path: Path) -> None:
@@ -365,12 +363,12 @@ def test_that_cancelling_keeps_the_layers_already_reported(tmp_path: Path) -> No
     events = Events(token, cancel_after=1)
     with pytest.raises(JobCancelled):
         exact_sensitivity(graph, data, reporter=events, cancel=token)
-    assert [layer for layer, _, _ in events.layers] == ["first"]
+    assert [row.name for row in events.layers] == ["first"]
     token = CancelToken()
     events = Events(token, cancel_after=2)
     with pytest.raises(JobCancelled):
         fisher_sensitivity(graph, data, reporter=events, cancel=token)
-    assert {layer for layer, _, _ in events.layers} == {"first", "second"}
+    assert {row.name for row in events.layers} == {"first", "second"}
 
 
 def test_that_only_the_chosen_layers_are_measured(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_that_the_second_time_nothing_runs_and_nothing_differs(
     assert same(first, again)
     assert (runs.batches, runs.measured, runs.scorers) == ([], [], 0)
     # The window hears of every layer all the same, and of the end.
-    assert {name for name, _, _ in events.layers} == {"first", "second"}
+    assert {row.name for row in events.layers} == {"first", "second"}
     assert events.steps[-1][0] == events.steps[-1][1]
 
 

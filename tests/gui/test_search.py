@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QPushButton
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished, Progress
+from quantstudio.core.events import ErrorInfo, JobEnded, JobState, PartFound, Progress
 from quantstudio.core.figures import points
 from quantstudio.core.precision import FP32
 from quantstudio.core.search_results import BudgetObstacle, SearchBudget
@@ -48,7 +48,7 @@ def answer_search(params):
     Path(params["output"]).write_bytes(b"onnx")
     return [
         Progress(5, 24, "plans", "Building and measuring plans", 3.0),
-        LayerFinished("", "front", to_json(front(LAYERS, points=2))),
+        PartFound(front(LAYERS, points=2)),
         succeeded(result(LAYERS, params["output"], budget_of(params))),
     ]
 
@@ -61,7 +61,7 @@ def answer_obstacle(params):
         hint="The nearest that can be had is 2.91",
         details={"obstacle": to_json(obstacle)},
     )
-    draft = LayerFinished("", "front", to_json(front(LAYERS)))
+    draft = PartFound(front(LAYERS))
     return [draft, JobEnded(JobState.FAILED, error=error)]
 
 
@@ -161,7 +161,7 @@ def test_that_the_front_is_drawn_while_it_runs(ready, replay):
     replay.is_holding = False
 
     def half(params):
-        return [LayerFinished("", "front", to_json(front(LAYERS, points=2)))]
+        return [PartFound(front(LAYERS, points=2))]
 
     replay.answers["search"] = half
     replay.release()

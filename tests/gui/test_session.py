@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantstudio.core.codec import from_json, to_json
+from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.events import ErrorInfo, JobEnded, JobState, LayerFinished, Message, Progress, Severity
+from quantstudio.core.events import ErrorInfo, JobEnded, JobState, Message, PartFound, Progress, Severity
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP16, FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import (
@@ -27,9 +27,10 @@ from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.project.store import Project
 from quantstudio.workspace.values import EngineOptions, Notification
 from tests.gui.settling import settled
+from tests.parts import layer_found
 from tests.workspace.canned import LAYERS, OUTLINE, succeeded
 from tests.workspace.putting import known_of, put_calibration
-from tests.workspace.samples import model_summary, weight_statistics
+from tests.workspace.samples import model_summary
 
 
 @pytest.fixture
@@ -224,14 +225,13 @@ class TestAnalysis:
         assert len(opened.workspace.weights) == LAYERS
         assert opened.current_layer == opened.workspace.layers[0].name
 
-    def test_that_weights_stream_before_the_job_ends(self, qtbot, replay, replayed_session, model_file):
-        first = replay.answers["weight_statistics"]({})[0]
-        replay.answers["weight_statistics"] = lambda params: [first]
-        replayed_session.workspace.documents.open_path(str(model_file))
-        qtbot.waitUntil(lambda: len(replayed_session.workspace.weights) == 1)
-        row = replayed_session.workspace.weights[first.layer]
-        assert row.histogram.total == sum(first.values["histogram"]["counts"])
-        assert replayed_session.workspace.jobs.is_busy
+    def test_that_sensitivity_streams_before_the_job_ends(self, qtbot, replay, with_data):
+        first = replay.answers["sensitivity"]({"method": "fisher"})[0]
+        replay.answers["sensitivity"] = lambda params: [first]
+        with_data.workspace.runs.add_sensitivity()
+        qtbot.waitUntil(lambda: len(with_data.workspace.layer_sensitivity) == 1)
+        assert with_data.workspace.layer_sensitivity[first.part.name] == first.part
+        assert with_data.workspace.jobs.is_busy
 
     def test_that_analysis_fills_everything_and_predicts(self, qtbot, with_data):
         with_data.workspace.runs.analyze()
@@ -469,7 +469,7 @@ class TestJobs:
         with_data.workspace.documents.open_path(str(other))
         replay.is_holding = False
         replay.release()
-        replay.emit(stale, LayerFinished("x", "weights", {}))
+        replay.emit(stale, PartFound(layer_found("x")))
         idle(qtbot, with_data)
         assert with_data.workspace.model.source_path == str(other)
         assert with_data.workspace.statistics_file is None
@@ -707,21 +707,3 @@ def test_that_a_network_with_attention_starts_from_ranges_at_run_time(replayed_s
     assert replayed_session.workspace.recipe == uniform_recipe("dynamic-int8")
     replayed_session.workspace.opening.set_model(replace(model, digest="another"))
     assert replayed_session.workspace.recipe == uniform_recipe("static-int8")
-
-
-def test_that_streamed_weights_without_a_histogram_are_left_to_the_file():
-    from quantstudio.workspace.runs.streamed import weights_from_event
-
-    assert weights_from_event(LayerFinished("x", "weights", {"sqnr_db": {}})) is None
-
-
-def test_that_streamed_weights_read_back_equal(qapp):
-    from quantstudio.workspace.runs.streamed import weights_from_event
-
-    layer = model_summary(6).layers[0]
-    row = weight_statistics(layer)
-    back = weights_from_event(LayerFinished(layer.name, "weights", to_json(row)))
-    assert back is not None
-    np.testing.assert_array_equal(back.histogram.counts, row.histogram.counts)
-    np.testing.assert_allclose(back.channel_p99, row.channel_p99)
-    assert from_json(dict[str, float], to_json(back.sqnr_db)).keys() == row.sqnr_db.keys()

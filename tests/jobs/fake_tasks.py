@@ -16,6 +16,7 @@ from typing import Any
 
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, Reporter, Severity
+from tests.parts import layer_found
 
 PREFIX = "tests.jobs."
 
@@ -31,7 +32,7 @@ def count(to: int, *, reporter: Reporter, cancel: CancelToken, seconds: float = 
     for i in range(to):
         cancel.raise_if_set()
         time.sleep(seconds)
-        reporter.layer_finished(f"layer{i}", "sensitivity", {"kl": i / 2})
+        reporter.found(layer_found(f"layer{i}", i / 2))
         reporter.progress(i + 1, to, "layers", "Counting")
     return Counted(tuple(range(to)), (to - 1) / 2)
 
@@ -39,12 +40,12 @@ def count(to: int, *, reporter: Reporter, cancel: CancelToken, seconds: float = 
 def time_runs(*, reporter: Reporter, cancel: CancelToken) -> None:
     """Times runs, alone on the machine as far as we go."""
     with cancel.timing(), cancel.timing():
-        reporter.layer_finished("timed", "latency", {})
+        reporter.found(layer_found("timed"))
 
 
 def wait_for_cancel(*, reporter: Reporter, cancel: CancelToken) -> None:
     """Obeys a cancel within a few milliseconds."""
-    reporter.layer_finished("first", "sensitivity", {"kl": 1.0})
+    reporter.found(layer_found("first"))
     while True:
         cancel.raise_if_set()
         time.sleep(0.005)
@@ -52,14 +53,14 @@ def wait_for_cancel(*, reporter: Reporter, cancel: CancelToken) -> None:
 
 def ignore_cancel(*, reporter: Reporter, cancel: CancelToken) -> None:
     """Hangs, deaf."""
-    reporter.layer_finished("first", "sensitivity", {"kl": 1.0})
+    reporter.found(layer_found("first"))
     while True:
         time.sleep(0.05)
 
 
 def die(signal_name: str, *, reporter: Reporter, cancel: CancelToken) -> None:
     """Ends by a signal, as a native crash or the kernel's memory killer does."""
-    reporter.layer_finished("first", "sensitivity", {"kl": 1.0})
+    reporter.found(layer_found("first"))
     if signal_name == "SIGSEGV":
         ctypes.string_at(0)
     os.kill(os.getpid(), getattr(signal, signal_name))

@@ -16,7 +16,7 @@ from quantstudio.core.events import (
     Event,
     JobEnded,
     JobState,
-    LayerFinished,
+    PartFound,
     Progress,
 )
 from quantstudio.core.folders import config_folder
@@ -25,6 +25,7 @@ from quantstudio.jobs.backends.inline import InlineBackend
 from quantstudio.jobs.execution import resolve_task, run_task, save_report
 from quantstudio.jobs.spec import JobSpec, new_job
 from tests.jobs.fake_tasks import PREFIX
+from tests.parts import layer_found, layers_of
 
 Events = list[tuple[str, Event]]
 
@@ -34,8 +35,8 @@ def test_that_an_inline_job_waits_until_another_thread_resumes_it() -> None:
     spec = new_job("tests.jobs.fake_tasks:count", {"to": 2})
 
     def hear(job: str, event: Event) -> None:
-        if isinstance(event, LayerFinished):
-            seen.append(event.layer)
+        if isinstance(event, PartFound):
+            seen.append(layers_of([event])[0].name)
             if len(seen) == 1:
                 inline.pause(job)
                 threading.Timer(0.1, go_on).start()
@@ -69,9 +70,7 @@ def test_that_a_job_ends_with_its_result_after_its_events(runner: InlineBackend,
     job = task("count", to=3)
     ended = runner.run(job)
     assert ended == JobEnded(JobState.SUCCEEDED, {"numbers": [0, 1, 2], "mean": 1.0})
-    assert [event for _, event in events if isinstance(event, LayerFinished)] == [
-        LayerFinished(f"layer{i}", "sensitivity", {"kl": i / 2}) for i in range(3)
-    ]
+    assert layers_of([event for _, event in events]) == [layer_found(f"layer{i}", i / 2) for i in range(3)]
     assert events[-1] == (job.id, ended)
     assert isinstance(events[-2][1], Progress)
     assert events[-2][1].done == 3
@@ -155,7 +154,7 @@ def test_that_a_callback_can_cancel_the_running_job() -> None:
 
     inline = InlineBackend(receive, prefixes=[PREFIX])
     inline.submit(task("wait_for_cancel"))
-    assert isinstance(seen[0], LayerFinished)
+    assert isinstance(seen[0], PartFound)
     assert seen[1:] == [JobEnded(JobState.CANCELLED)]
     inline.cancel("nobody")
 

@@ -23,8 +23,8 @@ from quantstudio.core.events import (
     Event,
     JobEnded,
     JobState,
-    LayerFinished,
     Message,
+    PartFound,
     Progress,
     Severity,
     Timing,
@@ -35,6 +35,7 @@ from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.backends.worker_process import exit_text
 from quantstudio.jobs.spec import JobSpec, Lane, new_job
 from tests.jobs.fake_tasks import PREFIX
+from tests.parts import layer_found, layers_of
 from tests.waiting import PATIENCE_S, FakeClock, wait_until
 
 GRACE_S = 0.4
@@ -82,7 +83,7 @@ class Recorder:
         return self.ends(job)[0]
 
     def wait_for_layer(self, job: str) -> None:
-        self.wait(lambda: any(isinstance(event, LayerFinished) for event in self.of(job)))
+        self.wait(lambda: any(isinstance(event, PartFound) for event in self.of(job)))
 
 
 @pytest.fixture
@@ -139,9 +140,7 @@ def test_that_a_job_streams_layers_and_ends_with_its_result(
     runner.submit(job)
     ended = recorder.wait_for_end(job.id)
     assert ended == JobEnded(JobState.SUCCEEDED, {"numbers": [0, 1, 2, 3, 4], "mean": 2.0})
-    layers = [event for event in recorder.of(job.id) if isinstance(event, LayerFinished)]
-    assert [event.layer for event in layers] == [f"layer{i}" for i in range(5)]
-    assert layers[3].values == {"kl": 1.5}
+    assert layers_of(recorder.of(job.id)) == [layer_found(f"layer{i}", i / 2) for i in range(5)]
     last = [event for event in recorder.of(job.id) if isinstance(event, Progress)][-1]
     assert (last.done, last.total, last.unit) == (5, 5, "layers")
     assert recorder.of(job.id)[-1] is ended
@@ -212,7 +211,7 @@ def test_that_a_crash_is_one_failed_job_and_the_next_runs_in_a_fresh_worker(
         assert "Segmentation fault" in Path(ended.error.report_path).read_text("utf-8")
     assert recorder.wait_for_end(after.id).state is JobState.SUCCEEDED
     assert len(recorder.ends(crash.id)) == 1
-    assert recorder.of(crash.id)[0] == LayerFinished("first", "sensitivity", {"kl": 1.0})
+    assert recorder.of(crash.id)[0] == PartFound(layer_found("first"))
 
 
 def test_that_a_worker_that_exits_in_a_job_fails_it(runner: ProcessBackend, recorder: Recorder) -> None:
@@ -264,8 +263,7 @@ def test_that_a_paused_job_stands_still_and_goes_on_where_it_was(
     assert not recorder.ends(spec.id)
     runner.resume(spec.id)
     assert recorder.wait_for_end(spec.id).state is JobState.SUCCEEDED
-    layers = [event.layer for event in recorder.of(spec.id) if isinstance(event, LayerFinished)]
-    assert layers == [f"layer{i}" for i in range(40)]
+    assert [found.name for found in layers_of(recorder.of(spec.id))] == [f"layer{i}" for i in range(40)]
     assert [state for _, state in recorder.states] == [JobState.RUNNING, JobState.PAUSED, JobState.RUNNING]
 
 
@@ -452,11 +450,11 @@ def test_that_a_job_waits_to_time_its_runs_until_it_is_allowed(
     job = replace(task("time_runs"), asks_to_time=True)
     runner.submit(job)
     recorder.wait(lambda: Timing(begins=True) in recorder.of(job.id))
-    assert not any(isinstance(event, LayerFinished) for event in recorder.of(job.id))
+    assert not any(isinstance(event, PartFound) for event in recorder.of(job.id))
     runner.allow_timing(job.id)
     assert recorder.wait_for_end(job.id).state is JobState.SUCCEEDED
-    said = [event for event in recorder.of(job.id) if isinstance(event, Timing | LayerFinished)]
-    assert said == [Timing(True), LayerFinished("timed", "latency", {}), Timing(False)]
+    said = [event for event in recorder.of(job.id) if isinstance(event, Timing | PartFound)]
+    assert said == [Timing(True), PartFound(layer_found("timed")), Timing(False)]
 
 
 def test_that_a_job_nobody_answers_times_at_once(runner: ProcessBackend, recorder: Recorder) -> None:
@@ -477,7 +475,7 @@ def test_that_cancel_ends_the_wait_to_time(runner: ProcessBackend, recorder: Rec
 def test_that_a_failing_receiver_does_not_stop_the_jobs_behind_it(recorder: Recorder) -> None:
     def receive(job: str, event: Event) -> None:
         recorder(job, event)
-        if isinstance(event, LayerFinished):
+        if isinstance(event, PartFound):
             raise RuntimeError("broken panel")  # noqa: TRY004
 
     runner = ProcessBackend(receive, tasks_under=[PREFIX])

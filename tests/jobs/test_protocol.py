@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -14,11 +16,15 @@ from quantstudio.core.events import (
     Event,
     JobEnded,
     JobState,
-    LayerFinished,
     Message,
+    Part,
+    PartFound,
     Progress,
     Severity,
 )
+from quantstudio.core.results import LayerSensitivity
+from quantstudio.core.search_results import SearchFront
+from quantstudio.jobs import protocol
 from quantstudio.jobs.protocol import (
     AllowTiming,
     Beat,
@@ -42,6 +48,7 @@ from quantstudio.jobs.protocol import (
     event_to_json,
 )
 from quantstudio.jobs.spec import JobSpec
+from tests.parts import layer_found, layers_of
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -50,9 +57,20 @@ json_values = st.recursive(
 )
 objects = st.dictionaries(st.text(), json_values, max_size=4)
 seconds = st.floats(0, 1e9)
+figures = st.floats(0, 1e6)
+layers = st.builds(
+    LayerSensitivity,
+    st.text(),
+    figures,
+    figures,
+    figures,
+    figures,
+    by_precision=st.dictionaries(st.text(), figures, max_size=2),
+)
+fronts = st.builds(SearchFront, st.just(()), st.just(()), st.text(), st.none() | figures, st.integers())
 events = st.one_of(
     st.builds(Progress, st.integers(), st.integers(), st.text(), st.text(), st.none() | seconds),
-    st.builds(LayerFinished, st.text(), st.text(), objects),
+    st.builds(PartFound, st.one_of(layers, fronts)),
     st.builds(Message, st.sampled_from(Severity), st.text()),
     st.builds(
         JobEnded,
@@ -98,9 +116,17 @@ def test_that_a_command_survives_the_round_trip(command: Command) -> None:
 
 
 def test_that_figures_that_are_not_finite_cross_as_null() -> None:
-    line = encode(JobEvent("a", LayerFinished("conv", "weights", {"sqnr_db": math.inf, "kl": math.nan})))
+    line = encode(JobEvent("a", PartFound(replace(layer_found("conv"), sqnr_db=math.inf, kl=math.nan))))
+    assert json.loads(line)["event"]["part"]["sqnr_db"] is None
     message = decode_message(line)
-    assert message == JobEvent("a", LayerFinished("conv", "weights", {"sqnr_db": None, "kl": None}))
+    assert isinstance(message, JobEvent)
+    (found,) = layers_of([message.event])
+    assert math.isnan(found.sqnr_db)
+    assert math.isnan(found.kl)
+
+
+def test_that_every_kind_of_part_crosses() -> None:
+    assert set(get_args(Part)) == set(protocol._PARTS.values())
 
 
 @pytest.mark.parametrize(
@@ -112,18 +138,33 @@ def test_that_figures_that_are_not_finite_cross_as_null() -> None:
         pytest.param(b"[" * 100_000, "not JSON", id="deep"),
         pytest.param(b"[1]", "not an object", id="list"),
         pytest.param(b'{"type":"pong","number":1}', "version None", id="no version"),
-        pytest.param(b'{"v":2,"type":"pong","number":1}', "version 2", id="other version"),
-        pytest.param(b'{"v":1,"type":"nothing"}', "unknown type", id="unknown"),
-        pytest.param(b'{"v":1,"type":["pong"]}', "unknown type", id="type is a list"),
-        pytest.param(b'{"v":1,"type":"pong"}', "'number' is missing", id="missing"),
-        pytest.param(b'{"v":1,"type":"pong","number":"1"}', "expected int", id="wrong type"),
-        pytest.param(b'{"v":1,"type":"pong","number":1,"more":1}', "unknown field", id="more"),
-        pytest.param(b'{"v":1,"type":"event","job":"a"}', "holds job and event", id="no event"),
-        pytest.param(b'{"v":1,"type":"event","job":"a","event":3}', "expected an object", id="event is 3"),
+        pytest.param(b'{"v":3,"type":"pong","number":1}', "version 3", id="other version"),
+        pytest.param(b'{"v":2,"type":"nothing"}', "unknown type", id="unknown"),
+        pytest.param(b'{"v":2,"type":["pong"]}', "unknown type", id="type is a list"),
+        pytest.param(b'{"v":2,"type":"pong"}', "'number' is missing", id="missing"),
+        pytest.param(b'{"v":2,"type":"pong","number":"1"}', "expected int", id="wrong type"),
+        pytest.param(b'{"v":2,"type":"pong","number":1,"more":1}', "unknown field", id="more"),
+        pytest.param(b'{"v":2,"type":"event","job":"a"}', "holds job and event", id="no event"),
+        pytest.param(b'{"v":2,"type":"event","job":"a","event":3}', "expected an object", id="event is 3"),
         pytest.param(
-            b'{"v":1,"type":"event","job":"a","event":{"event":"ended","state":"fine"}}',
+            b'{"v":2,"type":"event","job":"a","event":{"event":"ended","state":"fine"}}',
             "not one of",
             id="unknown state",
+        ),
+        pytest.param(
+            b'{"v":2,"type":"event","job":"a","event":{"event":"found","kind":"colour","part":{}}}',
+            "unknown kind",
+            id="unknown part",
+        ),
+        pytest.param(
+            b'{"v":2,"type":"event","job":"a","event":{"event":"found","kind":"front"}}',
+            "holds kind and part",
+            id="no part",
+        ),
+        pytest.param(
+            b'{"v":2,"type":"event","job":"a","event":{"event":"found","kind":"front","part":{"kl":1}}}',
+            "unknown field",
+            id="part of another kind",
         ),
     ],
 )
@@ -138,4 +179,4 @@ def test_that_a_command_is_no_message_and_the_reverse() -> None:
     with pytest.raises(ProtocolError):
         decode_command(encode(Pong(1)))
     with pytest.raises(ProtocolError, match="is not package"):
-        decode_command(b'{"v":1,"type":"run","spec":{"id":"a","task":"rm -rf"}}')
+        decode_command(b'{"v":2,"type":"run","spec":{"id":"a","task":"rm -rf"}}')

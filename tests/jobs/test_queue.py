@@ -10,8 +10,9 @@ from quantstudio.core.events import (
     ErrorInfo,
     JobEnded,
     JobState,
-    LayerFinished,
     Message,
+    Part,
+    PartFound,
     Progress,
     Severity,
     Timing,
@@ -20,6 +21,7 @@ from quantstudio.jobs.pump import Pump
 from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.rows import JobRow, LogLine, NoticeLevel
 from quantstudio.jobs.spec import JobSpec, Lane, new_job
+from tests.parts import layer_found
 
 DONE = JobEnded(JobState.SUCCEEDED, {"found": 1})
 
@@ -310,27 +312,27 @@ class TestWork:
 
 
 class TestEvents:
-    def test_that_progress_layers_and_messages_arrive(self, desk):
-        layers: list[LayerFinished] = []
-        job = desk.add("weights", on_layer=layers.append)
+    def test_that_progress_parts_and_messages_arrive(self, desk):
+        parts: list[Part] = []
+        job = desk.add("weights", on_part=parts.append)
         desk.send(job, Progress(3, 12, "layers", "Reading", 4.0))
-        desk.send(job, LayerFinished("conv1", "weights"))
+        desk.send(job, PartFound(layer_found("conv1")))
         desk.send(job, Message(Severity.WARNING, "one is odd"))
         row = desk.queue.row(job)
         assert (row.done, row.total, row.fraction, row.seconds_left) == (3, 12, 0.25, 4.0)
-        assert [one.layer for one in layers] == ["conv1"]
+        assert parts == [layer_found("conv1")]
         assert (desk.lines[-1].severity, desk.lines[-1].text) == (
             NoticeLevel.WARNING,
             "Weights: one is odd",
         )
 
     def test_that_an_abandoned_job_tells_nobody_what_it_found(self, desk):
-        layers: list[LayerFinished] = []
-        job = desk.add("weights", on_layer=layers.append)
+        parts: list[Part] = []
+        job = desk.add("weights", on_part=parts.append)
         desk.queue.abandon()
-        desk.send(job, LayerFinished("conv1", "weights"))
+        desk.send(job, PartFound(layer_found("conv1")))
         desk.send(job, DONE)
-        assert (layers, desk.found) == ([], [])
+        assert (parts, desk.found) == ([], [])
         assert not desk.queue.is_busy
 
     def test_that_cancelling_all_stops_both_lanes_and_what_waits(self, desk):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from quantstudio.core.events import CancelToken, Event, LayerFinished, Message, Progress, Severity
+from quantstudio.core.events import CancelToken, Event, Message, PartFound, Progress, Severity
 from quantstudio.jobs.reporters import EventReporter, TimeLeft, working_clock
+from tests.parts import layer_found
 
 
 class Clock:
@@ -97,17 +97,16 @@ def test_that_flush_emits_held_back_progress_only_when_due() -> None:
     assert events[1:] == [Progress(2, 3, "layers", "b", None)]
 
 
-def test_that_layers_and_messages_are_never_held_back() -> None:
+def test_that_parts_and_messages_are_never_held_back() -> None:
     clock, events = Clock(), list[Event]()
     reporter = EventReporter(events.append, clock=clock)
     for i in range(200):
         reporter.progress(i, 200, "layers", "x")
-        reporter.layer_finished(f"l{i}", "weights", {"kl": np.float32(0.5), "shape": (i,)})
+        reporter.found(layer_found(f"l{i}"))
         reporter.message("careful", Severity.WARNING)
     assert sum(isinstance(event, Progress) for event in events) == 1
-    layers = [event for event in events if isinstance(event, LayerFinished)]
-    assert [event.layer for event in layers] == [f"l{i}" for i in range(200)]
-    assert layers[7].values == {"kl": 0.5, "shape": [7]}
+    parts = [event for event in events if isinstance(event, PartFound)]
+    assert parts == [PartFound(layer_found(f"l{i}")) for i in range(200)]
     assert sum(isinstance(event, Message) for event in events) == 200
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from quantstudio.core.codec import from_json, to_json
+from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Progress
+from quantstudio.core.events import Event, JobEnded, JobState, PartFound, Progress
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.engine.analysis.exact import ExactScorer
 from quantstudio.engine.analysis.fisher import FisherPass
@@ -47,8 +47,8 @@ class Listener:
 
     def __call__(self, job: str, event: Event) -> None:
         with self._changed:
-            if isinstance(event, LayerFinished):
-                self.layers[event.layer] = from_json(LayerSensitivity, event.values)
+            if isinstance(event, PartFound) and isinstance(event.part, LayerSensitivity):
+                self.layers[event.part.name] = event.part
             elif isinstance(event, Progress):
                 self.steps.append(event.done)
             elif isinstance(event, JobEnded):

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import psutil
 import pytest
 
-from quantstudio.core.events import JobEnded, JobState, LayerFinished, Progress
+from quantstudio.core.events import JobEnded, JobState, PartFound, Progress
 from quantstudio.jobs import worker as worker_module
 from quantstudio.jobs import worker_setup
 from quantstudio.jobs.protocol import (
@@ -95,7 +95,7 @@ def test_that_a_worker_says_hello_then_runs_and_answers(link: Link) -> None:
     messages = link.read_to_end("a")
     assert messages[0] == Started("a")
     said = [m.event for m in messages if isinstance(m, JobEvent)]
-    assert sum(isinstance(event, LayerFinished) for event in said) == 2
+    assert sum(isinstance(event, PartFound) for event in said) == 2
     assert isinstance(said[-2], Progress)
     assert said[-1] == JobEnded(JobState.SUCCEEDED, {"numbers": [0, 1], "mean": 0.5})
     link.send(Shutdown())

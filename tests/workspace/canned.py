@@ -9,7 +9,7 @@ from typing import Any
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable, LayerCost
-from quantstudio.core.events import Event, JobEnded, JobState, LayerFinished, Progress
+from quantstudio.core.events import Event, JobEnded, JobState, PartFound, Progress
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,
@@ -125,8 +125,7 @@ def _weights(params: dict[str, Any]) -> list[Event]:
     rows = [weight_statistics(layer, i) for i, layer in enumerate(model.layers)]
     path = _statistics_folder() / "weights.npz"
     save_weight_statistics(path, rows)
-    events: list[Event] = [LayerFinished(row.layer, "weights", to_json(row)) for row in rows]
-    return [*events, succeeded({"path": str(path), "layers": len(rows)})]
+    return [succeeded({"path": str(path), "layers": len(rows)})]
 
 
 def _calibrate(params: dict[str, Any]) -> list[Event]:
@@ -156,7 +155,7 @@ def _sensitivity(params: dict[str, Any]) -> list[Event]:
     ]
     curve = AccuracyCurve((0.0, 0.1), (0.92, 0.88), (0.91, 0.86), (0.93, 0.9), labelled=True)
     found = SensitivityResult(params["method"], 512, 0.2, "int4", tuple(rows), None if names else curve)
-    return [*(LayerFinished(row.name, "sensitivity", to_json(row)) for row in rows), succeeded(found)]
+    return [*(PartFound(row) for row in rows), succeeded(found)]
 
 
 def _costs(params: dict[str, Any]) -> list[Event]:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence, Set
 import numpy as np
 import torch
 
-from quantstudio.core.codec import to_json
 from quantstudio.core.errors import MeasureError, UnsupportedOpError
 from quantstudio.core.layers import LayerInfo
 from quantstudio.engine.analysis.divergence import OutputKind, Scores, class_rows
 from quantstudio.engine.analysis.fisher import FisherPass, PassMemory
 from quantstudio.engine.analysis.precisions import Trial
-from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob
+from quantstudio.engine.analysis.sensitivity_job import SensitivityJob
 from quantstudio.engine.analysis.tally import BatchRecord, Estimate, ShelvedBatches, Tally
 from quantstudio.engine.analysis.taps import LayerProbe
 from quantstudio.engine.graph.runtime import worker_threads
@@ -89,7 +88,7 @@ class _Estimator:
 
     def _report(self, tally: Tally) -> None:
         for layer in tally.layers():
-            self._job.reporter.layer_finished(layer.name, KIND, to_json(layer))
+            self._job.reporter.found(layer)
 
     def _plan(self) -> int:
         size = _batch_size(self._job, self._ready(), self._device)

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.codec import to_json
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.engine.analysis.accumulated import accumulated_sqnr
@@ -26,7 +25,7 @@ from quantstudio.engine.analysis.edits import (
 from quantstudio.engine.analysis.estimate import reference_sqnr
 from quantstudio.engine.analysis.exact import ExactScorer, Measured
 from quantstudio.engine.analysis.precisions import Trial, reads_floats
-from quantstudio.engine.analysis.sensitivity_job import KIND, SensitivityJob, layer_sensitivity
+from quantstudio.engine.analysis.sensitivity_job import SensitivityJob, layer_sensitivity
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.calibration.tensors import calibration_tensors
 from quantstudio.engine.graph.cut import Edit
@@ -111,7 +110,7 @@ class _Bench:
                 steps.finished()
             row = replace(row, accumulated_sqnr_db=accumulated.get(layer.name))
             found.layers[layer.name] = row
-            job.reporter.layer_finished(layer.name, KIND, to_json(row))
+            job.reporter.found(row)
         if self._read:
             ran = f"{self._read} of {self._read + self._ran}" if self._ran else "All"
             job.reporter.message(f"{ran} measurements are known from before; they were not made again")

@@ -27,7 +27,6 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import all_graphs, as_array
 
 # Kind under which layers are reported as they finish.
-KIND = "sensitivity"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,6 @@ import onnx
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import sqnr_db
-from quantstudio.core.codec import to_json
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
@@ -38,8 +37,8 @@ def weight_statistics(
 
     Args:
         graph: The model.
-        reporter: Gets progress in layers, each layer's figures as kind "weights" (without its histogram), and
-            a warning for a weight that holds NaN or infinity, which is left out.
+        reporter: Gets progress in layers, and a warning for a weight that holds NaN or infinity, which is
+            left out.
         cancel: Looked at before every layer.
     """
     cancel = cancel or never_cancelled()
@@ -55,9 +54,7 @@ def weight_statistics(
         cancel.raise_if_set()
         weight = np.asarray(as_array(constants[layer.weight_name]), dtype=np.float32)
         if weight.size and np.isfinite(weight).all():
-            row = layer_statistics(layer, weight)
-            rows.append(row)
-            reporter.layer_finished(layer.name, "weights", _summary(row))
+            rows.append(layer_statistics(layer, weight))
         elif weight.size:
             reporter.message(f"Weights of {layer.name} hold NaN or infinity", Severity.WARNING)
         reporter.progress(done, len(layers), "layers", "Weight statistics")
@@ -106,19 +103,6 @@ def weight_histogram(weight: FloatArray, bins: int = WEIGHT_BINS) -> Histogram:
         places = ((block - np.float64(left)) * per_unit).astype(np.int64)
         counts += np.bincount(np.minimum(places, bins - 1), minlength=bins)
     return Histogram(counts, left, right, low, high)
-
-
-def _summary(row: WeightStatistics) -> dict[str, object]:
-    values = {
-        "minimum": row.histogram.minimum,
-        "maximum": row.histogram.maximum,
-        "mean": row.mean,
-        "std": row.std,
-        "kurtosis": row.kurtosis,
-        "outlier_share": row.outlier_share,
-        "sqnr_db": row.sqnr_db,
-    }
-    return {name: to_json(value) for name, value in values.items()}
 
 
 def _moments(flat: FloatArray) -> tuple[float, float, float, float]:

@@ -84,8 +84,6 @@ def build_variant(
         stage(3, "Saving")
         digest = file_digest(temporary)
     warnings = (*_warnings(graph, emission, layers), *checked.warnings)
-    for layer in layers:
-        reporter.layer_finished(layer.name, "built", {"kernel": layer.kernel, "note": layer.note})
     for text in warnings:
         reporter.message(text, Severity.WARNING)
     reporter.progress(_STAGES, _STAGES, "stages", "Built")

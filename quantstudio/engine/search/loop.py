@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quantstudio.core.codec import to_json
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
@@ -53,7 +52,6 @@ LATENCY_DOUBT = 1.3
 NOTED_RATIO = 1.1
 DROP = "accuracy drop, points"
 # What streams while the search runs: kind of event, and points of each draft.
-FRONT_KIND = "front"
 DRAFT_POINTS = 12
 
 
@@ -184,7 +182,7 @@ class _Loop:
             base_metric=base.metric.value if base.metric else None,
             samples=base.samples,
         )
-        bench.reporter.layer_finished("", FRONT_KIND, to_json(draft))
+        bench.reporter.found(draft)
 
     def front(self, predictor: KlModel, chosen: Tried) -> tuple[Allocation, ...]:
         """The trade-off under the corrected prediction, with the chosen plan on it where it belongs."""

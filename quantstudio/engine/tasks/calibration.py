@@ -25,7 +25,7 @@ def weight_statistics(
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> WeightFile:
-    """Weight histograms of every layer, written to an npz file; layers stream as "weights"."""
+    """Weight histograms of every layer, written to an npz file."""
     graph = load_graph(graph_path)
     rows = weight_statistics_of(graph, reporter=reporter, cancel=cancel or never_cancelled())
     path = Path(output) if output else _cached("statistics", f"{graph.digest[:32]}-weights.npz")

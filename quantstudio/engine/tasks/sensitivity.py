@@ -32,7 +32,7 @@ def sensitivity(
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SensitivityResult:
-    """Sensitivity of every layer; layers stream as "sensitivity".
+    """Sensitivity of every layer; each is told as soon as it is found.
 
     What is found is kept in the cache folder as it comes, and what is there is not computed again: a job that
     was cancelled or killed goes on where it was, and more precisions cost only themselves.

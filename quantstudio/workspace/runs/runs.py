@@ -15,7 +15,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import CalibrationError, DataError
-from quantstudio.core.events import LayerFinished
+from quantstudio.core.events import Part
 from quantstudio.core.figures import counted, number, size
 from quantstudio.core.findings import CALIBRATION, COSTS, MEASUREMENT, VARIANT, WEIGHTS, StatisticsFile
 from quantstudio.core.layers import ModelSummary
@@ -39,7 +39,6 @@ from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.runs import job_specs
 from quantstudio.workspace.runs.outcomes import few, measured_text
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
-from quantstudio.workspace.runs.streamed import weights_from_event
 from quantstudio.workspace.subject import SENSITIVITY_SAMPLES, Subject
 
 
@@ -225,7 +224,7 @@ class Runs:
                 self._known.arrays.load_weights(path)
             return counted(result.get("layers", 0), "layer")
 
-        self._add("weights", "Weight statistics", make, finished, on_layer=self._on_weights, group=group)
+        self._add("weights", "Weight statistics", make, finished, group=group)
 
     def add_calibration(self, group: str = "", *, again: bool = False) -> None:
         """Activation statistics, unless they are there for this data (or `again`)."""
@@ -293,8 +292,9 @@ class Runs:
                 device=known.options.provider if exact else known.options.device,
             )
 
-        def on_layer(event: LayerFinished) -> None:
-            put_rows(self._known.findings, asked[-1], [from_json(LayerSensitivity, event.values)])
+        def on_part(part: Part) -> None:
+            if isinstance(part, LayerSensitivity):
+                put_rows(self._known.findings, asked[-1], [part])
 
         def finished(found: SensitivityResult) -> str:
             put_run(self._known.findings, asked[-1], found)
@@ -308,7 +308,7 @@ class Runs:
             title,
             make,
             finished,
-            on_layer=on_layer,
+            on_part=on_part,
             group=group,
             reads=partial(from_json, SensitivityResult),
         )
@@ -448,12 +448,12 @@ class Runs:
         make: Callable[[], JobSpec | None],
         on_success: Callable[[Any], str],
         *,
-        on_layer: Callable[[LayerFinished], None] | None = None,
+        on_part: Callable[[Part], None] | None = None,
         group: str = "",
         reads: Callable[[Any], Any] | None = None,
         lane: Lane = Lane.WORK,
     ) -> str:
-        return self._jobs.add(Work(key, title, make, on_success, on_layer, group, reads=reads, lane=lane))
+        return self._jobs.add(Work(key, title, make, on_success, on_part, group, reads=reads, lane=lane))
 
     def _subject(self) -> Subject:
         if self._known.subject is None:
@@ -466,11 +466,6 @@ class Runs:
         if data is None:
             raise CalibrationError("there is no data yet", hint="Choose data with Model, Data")
         return data
-
-    def _on_weights(self, event: LayerFinished) -> None:
-        row = weights_from_event(event)
-        if row is not None:
-            self._known.arrays.add_weights([row])
 
 
 def new_group() -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError
-from quantstudio.core.events import ErrorInfo, LayerFinished
+from quantstudio.core.events import ErrorInfo, Part
 from quantstudio.core.findings import SEARCH, digest_of
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.recipe import Recipe
@@ -153,7 +153,7 @@ class Searches:
             "Search",
             lambda: self._spec(terms),
             self._finished,
-            self._on_layer,
+            self._on_part,
             group,
             on_failure=self._failed,
             reads=partial(from_json, SearchResult),
@@ -247,15 +247,15 @@ class Searches:
         self.changed.emit()
         return self._obstacle is not None
 
-    def _on_layer(self, event: LayerFinished) -> None:
+    def _on_part(self, part: Part) -> None:
         asked = self._asked
         assert asked is not None
-        if event.kind == "sensitivity":
-            row = from_json(LayerSensitivity, event.values)
-            put_rows(self._known.findings, asked.sensitivity, [row])
-        elif event.kind == "front" and not self._is_outdated(asked):
-            self._draft = from_json(SearchFront, event.values)
-            self.changed.emit()
+        match part:
+            case LayerSensitivity():
+                put_rows(self._known.findings, asked.sensitivity, [part])
+            case SearchFront() if not self._is_outdated(asked):
+                self._draft = part
+                self.changed.emit()
 
     def _is_outdated(self, asked: _Asked) -> bool:
         """Whether a search that was sent off looks at data that is no longer chosen."""
