@@ -33,12 +33,14 @@ from quantstudio.cli.output import console_for, format_bytes, print_table, write
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.files import written_together
+from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.search_results import ActivationFamily, PlanPoint, SearchBudget, SearchResult
-from quantstudio.core.target import DEFAULT_TARGET, target_named
+from quantstudio.core.target import target_named
 from quantstudio.project.recipe_file import (
     DataSource,
     OutputSource,
     RecipeFile,
+    read_recipe_file,
     write_recipe_file,
 )
 
@@ -77,6 +79,15 @@ PinsOption = Annotated[
 ActivationsOption = Annotated[
     str, typer.Option("--activations", help=f"One of {', '.join(ActivationFamily)}.")
 ]
+KeptOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="R.json",
+        help="Recipe file of which every plan keeps the steps, range settings and target; precisions are "
+        "searched.",
+    ),
+]
 TestDataOption = Annotated[
     str, typer.Option("--test-data", metavar="D", help="Other data the chosen plan is judged on.")
 ]
@@ -96,6 +107,7 @@ def command(
     activations: ActivationsOption = "auto",
     samples: SamplesOption = 512,
     test_data: TestDataOption = "",
+    recipe: KeptOption = "",
     target: TargetOption = "",
     transform: TransformOption = "",
     trust: TrustOption = False,
@@ -104,20 +116,21 @@ def command(
 ) -> None:
     """Find the best precision of every layer within a budget, and write that model with its recipe.
 
+    With --recipe every plan is built and measured with the steps of that recipe.
+
     Weights below 8 bits are stored in INT8 containers, so the file runs at INT8 speed; how large they are
     packed is shown beside.
     """
     from quantstudio.engine.tasks.models import open_model
     from quantstudio.engine.tasks.search import search
 
-    destination = checked_output(output, inputs=(model, data, test_data))
+    destination = checked_output(output, inputs=(model, data, test_data, recipe))
     beside = checked_output(
         str(destination.with_suffix(".recipe.json")), inputs=(model, data, test_data, output)
     )
-    check_json(json, inputs=(model, data, test_data, output, str(beside)))
+    check_json(json, inputs=(model, data, test_data, recipe, output, str(beside)))
     budget = _budget(max_drop, max_size_mb, max_weights_mb, max_latency_ratio, average_bits, share_above_8)
-    if target:
-        target_named(target)  # before any work is done
+    kept = _kept(recipe, target, samples)
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     spec = data_json(data, transform, trust=trust)
     test_spec = data_json(test_data, transform, trust=trust) if test_data else None
@@ -133,7 +146,7 @@ def command(
             pins=rules,
             samples=samples,
             test_data=test_spec,
-            target=target or DEFAULT_TARGET.name,
+            recipe=to_json(kept),
         )
         file = RecipeFile(
             recipe=result.chosen.recipe,
@@ -147,6 +160,17 @@ def command(
         write_json("search", {**to_json(result), "recipe": to_json(file), "recipe_path": str(beside)}, json)
     if json != "-":
         _print(result, beside)
+
+
+def _kept(path: str, target: str, samples: int) -> Recipe:
+    """What every plan takes over: from a recipe file, or the defaults.
+
+    Raises:
+        RecipeError: the file cannot be read, or the target is unknown.
+    """
+    own = Recipe(calibration=CalibrationSettings(samples=samples))
+    found = read_recipe_file(Path(path)).recipe.bare if path else own
+    return replace(found, target=target_named(target or found.target).name)
 
 
 def _budget(
@@ -207,6 +231,8 @@ def _print(result: SearchResult, recipe_path: Path) -> None:
     rows = [_row(p.name or "front", p, result.samples) for p in (*named, *shown)]
     rows.append(_row("chosen", result.chosen, result.samples))
     print_table(console, title, columns, rows, right=(1, 2, 3, 4, 5, 6))
+    for done in result.build.steps:
+        console.print(f"{done.name}: {done.summary}")
     for line in result.notes:  # warnings of the build come at the end of the command
         console.print(line)
     console.print(f"{result.build.output}  recipe: {recipe_path}")

@@ -151,6 +151,11 @@ class Recipe:
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def bare(self) -> Recipe:
+        """The recipe without precisions: its steps, seed, range settings and target, which a search keeps."""
+        return Recipe(calibration=self.calibration, target=self.target, steps=self.steps, seed=self.seed)
+
     def scheme_for(self, layer: LayerInfo) -> LayerScheme:
         """The scheme the layer gets, legal or FP32."""
         asked = self.asked_scheme(layer)

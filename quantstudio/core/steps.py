@@ -239,6 +239,26 @@ class StepList:
     steps: tuple[StepInfo, ...]
 
 
+def steps_before(steps: Iterable[Step], infos: Iterable[StepInfo]) -> tuple[Step, ...]:
+    """The leading steps that change the graph whatever its layers become; those that are off left out.
+
+    They end at the first that looks at the precisions (`Need.PLAN`), or that nobody knows: what comes of the
+    steps before it can be analysed and searched, what comes after hangs on the plan.
+
+    Args:
+        steps: Of a recipe, in order.
+        infos: What is known of steps.
+    """
+    known = {info.name: info for info in infos}
+    found: list[Step] = []
+    for step in (one for one in steps if one.is_on):
+        info = known.get(step.name)
+        if info is None or Need.PLAN in info.needs:
+            break
+        found.append(step)
+    return tuple(found)
+
+
 def completed_steps(steps: Sequence[Step], infos: Iterable[StepInfo]) -> tuple[Step, ...]:
     """Steps with every setting written out; off ones too, so that switching one on cannot fail.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quantstudio.core import figures
 from quantstudio.core.packing import packed_plan, searched
@@ -105,7 +105,7 @@ def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | N
 
 
 def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) -> Reference:
-    recipe = _recipe(known, precision, family)
+    recipe = _with_own_steps(known, _recipe(known, precision, family))
     packed = packed_plan(known.layers, recipe)
     prediction = known.predicted(recipe)
     is_base = precision == Precision.FP32
@@ -136,6 +136,11 @@ def _recipe(known: Known, precision: WeightFormat, family: ActivationFamily) -> 
     return start.assign(names, fewer or LayerScheme(precision, eight.activations))
 
 
+def _with_own_steps(known: Known, recipe: Recipe) -> Recipe:
+    """As a search builds it: with the steps of the plan that is edited."""
+    return replace(recipe, steps=known.recipe.steps, seed=known.recipe.seed)
+
+
 def _eight_bits(known: Known, family: ActivationFamily) -> LayerScheme:
     match family:
         case ActivationFamily.DYNAMIC:
@@ -155,7 +160,7 @@ def _file_bytes(known: Known, prediction: Prediction | None, *, is_base: bool) -
 
 
 def _drop(known: Known, prediction: Prediction | None) -> float | None:
-    base = known.predicted(Recipe())
+    base = known.predicted(_with_own_steps(known, Recipe()))
     if prediction is None or prediction.accuracy is None or base is None or base.accuracy is None:
         return None
     if prediction.unpriced:

@@ -26,6 +26,7 @@ from quantstudio.core.search_results import (
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyComparison
 from quantstudio.engine.model.open import open_model
+from quantstudio.engine.pipeline import observed
 from quantstudio.engine.search import workbench
 from quantstudio.engine.search.allocation import InfeasibleBudgetError
 from quantstudio.engine.search.loop import search
@@ -411,7 +412,7 @@ def test_that_known_tables_are_not_made_again(net, tmp_path, monkeypatch):
     sensitivity = fisher_sensitivity(
         graph, data, samples=SAMPLES, precisions=searched_precisions(), statistics=statistics
     )
-    monkeypatch.setattr(workbench, "calibrate", None)
+    monkeypatch.setattr(observed, "calibrate", None)
     monkeypatch.setattr(workbench, "fisher_sensitivity", None)
     request = SearchRequest(SearchBudget(average_bits=5), samples=SAMPLES, time_chosen=False)
     search(graph, data, tmp_path / "out.onnx", request, known=Known(statistics, sensitivity))

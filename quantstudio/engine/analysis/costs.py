@@ -70,6 +70,7 @@ def cost_table(
     statistics: Statistics | None,
     dataset: Dataset | None,
     *,
+    opened: Graph | None = None,
     threads: int | None = None,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
@@ -82,9 +83,10 @@ def cost_table(
     fitted to plans in which both take turns. Memory is measured in fresh processes.
 
     Args:
-        graph: The model.
-        statistics: Activation statistics; without them static schemes have no costs.
+        graph: The model, after the steps of a recipe where it has any.
+        statistics: Activation statistics of it; without them static schemes have no costs.
         dataset: Where the timed sample comes from; None for synthetic input.
+        opened: The model before the steps, which times are held against; None where there are none.
         threads: Threads of the timed runs; None for `worker_threads()`.
         reporter: Told of every scheme.
         cancel: Looked at before every scheme and every run.
@@ -103,7 +105,9 @@ def cost_table(
         ratios: dict[Path, float] = {}
         runtime_bytes = 0
         if feed is not None:
-            ratios = _time(graph, uniform, borders, feed, threads or worker_threads(), reporter, token)
+            base_path = Path((opened or graph).summary.graph_path)
+            threads = threads or worker_threads()
+            ratios = _time(graph, base_path, uniform, borders, feed, threads, reporter, token)
             runtime_bytes = _weigh(uniform, feed, reporter, token)
         structure = base.path.stat().st_size - sum(base.bytes_by_layer.values())
         overhead = {n: _overhead(graph, u, n, structure) for n, u in uniform.items()}
@@ -163,6 +167,7 @@ def _timed_feed(
 
 def _time(
     graph: Graph,
+    opened: Path,
     uniform: Mapping[str, _Uniform],
     borders: Sequence[_Border],
     feed: Feed,
@@ -170,9 +175,8 @@ def _time(
     reporter: Reporter,
     cancel: CancelToken,
 ) -> dict[Path, float]:
-    """Time and profile every scheme; the times of border plans over FP32's are returned."""
+    """Time and profile every scheme; what files take over the opened model is returned, by path."""
     names = list(uniform)
-    opened = Path(graph.summary.graph_path)
     paths = [opened, *(uniform[n].path for n in names), *(one.path for one in borders)]
     budget = LatencyBudget(seconds=SECONDS_PER_SCHEME * len(paths), min_rounds=7)
     try:

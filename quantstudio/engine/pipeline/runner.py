@@ -15,7 +15,7 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.core.steps import Need, Step, completed_steps
+from quantstudio.core.steps import Need, Step, completed_steps, steps_before
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
@@ -82,6 +82,7 @@ def prepare(
     recipe: Recipe,
     inputs: StepInputs | None = None,
     *,
+    behind: Prepared | None = None,
     store: StepStore | None = None,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
@@ -95,6 +96,7 @@ def prepare(
         graph: Normalised model.
         recipe: The recipe.
         inputs: What the steps may use.
+        behind: Go on behind the steps that are done already, the first ones of the recipe.
         store: Where finished steps are kept; None for the cache folder.
         reporter: Told of every step, and by each step of its own progress.
         cancel: Looked at between steps, and by each step; a pause waits there, too.
@@ -105,16 +107,17 @@ def prepare(
         JobCancelled: `cancel` was set.
     """
     token = cancel or never_cancelled()
+    applied = list(behind.steps) if behind is not None else []
+    graph = behind.graph if behind is not None else graph
     plan = resolved(recipe, graph)
-    if not plan.steps:
-        return Prepared(graph, plan)
+    if len(applied) == len(plan.steps):
+        return Prepared(graph, plan, tuple(applied))
     given = inputs or StepInputs()
     definitions = find_steps()
     for step in plan.steps:
         _check_needs(definitions[step.name], given)
     kept = store or StepStore()
-    applied: list[AppliedStep] = []
-    for index, step in enumerate(plan.steps):
+    for index, step in enumerate(plan.steps[len(applied) :], len(applied)):
         token.raise_if_set()
         definition = definitions[step.name]
         reporter.progress(index, len(plan.steps), "steps", definition.info.label)
@@ -144,6 +147,30 @@ def prepare(
         graph = outcome.graph
     reporter.progress(len(plan.steps), len(plan.steps), "steps", "Steps done")
     return Prepared(graph, plan, tuple(applied))
+
+
+def prepare_before(
+    graph: Graph,
+    recipe: Recipe,
+    inputs: StepInputs | None = None,
+    *,
+    reporter: Reporter = NULL_REPORTER,
+    cancel: CancelToken | None = None,
+) -> Prepared:
+    """Run the steps of a recipe up to the first that looks at precisions (see `core.steps.steps_before`).
+
+    What comes of them is the graph that sensitivity, costs and searches are about; the precisions of the
+    recipe play no part in it.
+
+    Raises:
+        RecipeError: a step is unknown or a setting wrong.
+        DataError: a step needs data or labels and there are none.
+        JobCancelled: `cancel` was set.
+    """
+    start = completed(recipe.bare)
+    infos = [definition.info for definition in find_steps().values()] if start.steps else ()
+    first = replace(start, steps=steps_before(start.steps, infos))
+    return prepare(graph, first, inputs, reporter=reporter, cancel=cancel)
 
 
 def observed_after(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.precision import searched_formats
@@ -105,8 +104,8 @@ def search(
     ratio = chosen.latency_ratio
     if ratio is not None and ratio > NOTED_RATIO and asked.budget.max_latency_ratio is None:
         loop.notes.append(f"The chosen plan takes {ratio:.2g} times as long as FP32; bound the latency too.")
-    plan = resolve(chosen.recipe, graph.layers)
-    build = build_variant(graph, bench.statistics, plan, Path(output), reporter=reporter, cancel=token)
+    made, observed = bench.prepared(chosen.recipe)
+    build = build_variant(made.graph, observed, made.plan, Path(output), reporter=reporter, cancel=token)
     model = bench.model()
     front = loop.front(model.kl, chosen)
     base = bench.base.metric
@@ -127,7 +126,7 @@ def search(
         builds=len(bench.tried),
         seconds=time.perf_counter() - started - bench.timing_seconds,
         timing_seconds=bench.timing_seconds,
-        build=build,
+        build=replace(build, steps=made.steps),
         data_digest=dataset.digest,
         notes=tuple(loop.notes),
     )

@@ -25,7 +25,6 @@ from quantstudio.core.precision import (
 from quantstudio.core.predict.kl_model import KlModel, kl_parts
 from quantstudio.core.recipe import (
     ActivationScope,
-    CalibrationSettings,
     LayerRule,
     Recipe,
     is_legal,
@@ -35,7 +34,6 @@ from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.schemes import scheme_name
 from quantstudio.core.search_results import ActivationFamily, GroupKind, LayerGroup
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
@@ -57,25 +55,22 @@ def eight_bit_scheme(layer: LayerInfo, family: ActivationFamily) -> LayerScheme:
     return next((scheme for scheme in wanted if scheme_name(scheme) in layer.schemes), FP32)
 
 
-def base_recipe(
-    graph: Graph,
-    family: ActivationFamily,
-    calibration: CalibrationSettings,
-    target: str = DEFAULT_TARGET.name,
-) -> Recipe:
-    """Every layer of a family at 8 bits."""
+def base_recipe(graph: Graph, family: ActivationFamily, kept: Recipe) -> Recipe:
+    """Every layer of a family at 8 bits.
+
+    Args:
+        graph: The model.
+        family: What layers do with activations.
+        kept: Recipe of which steps, seed, range settings and target are taken over.
+    """
     scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
     if family in (ActivationFamily.STATIC, ActivationFamily.WEIGHTED):
-        start = uniform_recipe(STATIC_INT8, calibration=calibration, activation_scope=scope)
+        rules: tuple[LayerRule, ...] = (LayerRule(STATIC_INT8),)
     elif family is ActivationFamily.DYNAMIC:
-        rules = (
-            LayerRule(DYNAMIC_INT8),
-            LayerRule(STATIC_INT8, op_types=("Conv",)),
-        )
-        start = Recipe(rules, calibration)
+        rules = (LayerRule(DYNAMIC_INT8), LayerRule(STATIC_INT8, op_types=("Conv",)))
     else:
-        start = uniform_recipe(WEIGHT_INT8, calibration=calibration)
-    start = replace(start, target=target)
+        rules = (LayerRule(WEIGHT_INT8),)
+    start = replace(kept.bare, rules=rules, activation_scope=scope)
     others = {
         layer.name: eight_bit_scheme(layer, family)
         for layer in searched_layers(graph)
@@ -315,7 +310,7 @@ class SearchSpace:
         rest = [layer for layer in self.graph.layers if layer.name not in layers]
         file = float(self.bytes.structure)
         latency, kl = 1.0, 0.0
-        start = base_recipe(self.graph, self.family, CalibrationSettings())
+        start = base_recipe(self.graph, self.family, Recipe())
         for layer in rest:
             scheme = start.scheme_for(layer)
             if self.family is ActivationFamily.WEIGHTED and not layer.weight_name:

@@ -7,15 +7,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 
 from quantstudio.core.costs import CostTable, container_name
-from quantstudio.core.effective_plan import resolve
+from quantstudio.core.effective_plan import EffectivePlan, resolve
 from quantstudio.core.errors import DataError, RecipeError
-from quantstudio.core.events import CancelToken, Reporter
+from quantstudio.core.events import CancelToken, NullReporter, Reporter
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
 from quantstudio.core.predict.kl_model import KlModel, fitted_kl, plan_parts
@@ -25,15 +25,23 @@ from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerR
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, searched_precisions
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
 from quantstudio.engine.analysis.store import ResultStore
-from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.quantization.emit import emit, emit_with_plan
+from quantstudio.engine.pipeline.observed import collected
+from quantstudio.engine.pipeline.runner import (
+    Prepared,
+    StepInputs,
+    completed,
+    observed_after,
+    prepare,
+    prepare_before,
+    resolved,
+)
+from quantstudio.engine.quantization.emit import emit
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
 from quantstudio.engine.search.space import (
@@ -59,18 +67,17 @@ class SearchRequest:
         family: What plans do with activations.
         pins: Rules that fix the precision of the layers they match.
         samples: Samples for calibration, sensitivity and measuring.
-        calibration: Range settings of the recipes.
+        kept: Recipe of which plans keep steps, seed, range settings and target; its precisions count for
+            nothing. None calibrates with `samples` and has no steps.
         time_chosen: Whether the chosen plan is timed where latency is not bounded.
-        target: Name of what the plans are built for.
     """
 
     budget: SearchBudget = field(default_factory=SearchBudget)
     family: ActivationFamily = ActivationFamily.AUTO
     pins: tuple[LayerRule, ...] = ()
     samples: int = 512
-    calibration: CalibrationSettings | None = None
+    kept: Recipe | None = None
     time_chosen: bool = True
-    target: str = DEFAULT_TARGET.name
 
 
 @dataclass(slots=True)
@@ -102,7 +109,11 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Tables made before, so that a search need not make them again; `store` holds parts of them."""
+    """Tables made before, so that a search need not make them again; `store` holds parts of them.
+
+    Sensitivity and costs are those of the graph after the steps that look at no precision; statistics may be
+    those of the graph before.
+    """
 
     statistics: Statistics | None = None
     sensitivity: SensitivityResult | None = None
@@ -114,7 +125,9 @@ class Workbench:
     """Tables, judge and measured plans of one search.
 
     Attributes:
-        graph: The model.
+        opened: The model as it was opened: what plans are held against.
+        before: What the steps that look at no precision made of it.
+        graph: The graph they made: what precisions are chosen for.
         space: What layers may become.
         curve: Accuracy against KL, or None.
         judge: Compares plans with FP32 on the samples of the search.
@@ -132,16 +145,21 @@ class Workbench:
         reporter: Reporter,
         cancel: CancelToken,
     ) -> None:
-        """Calibrate, estimate, run FP32, choose what to do with activations, price.
+        """Run the steps that come first, calibrate, estimate, run FP32, choose a family, price.
 
         Raises:
-            RecipeError: no layer can be quantized, or pins do not fit the model.
-            DataError: there are no samples.
+            RecipeError: no layer can be quantized, pins do not fit the model, or a step is unknown.
+            DataError: there are no samples, or a step needs labels and there are none.
             JobCancelled: the token was set.
         """
-        self.graph, self.request = graph, request
+        self.opened, self.request = graph, request
         self.reporter, self.cancel = reporter, cancel
-        self.calibration = request.calibration or CalibrationSettings(samples=request.samples)
+        own = request.kept or Recipe(calibration=CalibrationSettings(samples=request.samples))
+        self.kept = completed(own.bare)
+        self._given = StepInputs(dataset, known.statistics)
+        self.before = prepare_before(graph, self.kept, self._given, reporter=reporter, cancel=cancel)
+        self.graph = graph = self.before.graph
+        self._looks_at_plan = sum(step.is_on for step in self.kept.steps) > len(self.before.steps)
         self.tried: dict[str, Tried] = {}
         self.timing_seconds = 0.0
         self._dataset, self._test_data = dataset, test
@@ -153,13 +171,13 @@ class Workbench:
             raise DataError("a search needs samples", hint="Give data with at least one sample")
         pinned = pins_of(graph, request.pins)
         families = families_of(graph) if request.family is ActivationFamily.AUTO else (request.family,)
-        self.statistics = known.statistics or self._calibrated(families)
+        self.statistics = self._calibrated(families)
         sensitivity = known.sensitivity
         if sensitivity is None or not _is_complete(sensitivity):
             sensitivity = self._estimated(known.store)
         self.rows = {row.name: row for row in sensitivity.layers}
         self.curve = sensitivity.curve
-        self.judge = Judge(graph, dataset, samples=request.samples, cancel=cancel)
+        self.judge = Judge(self.opened, dataset, samples=request.samples, cancel=cancel)
         self._searched = {layer.name: layer for layer in layers}
         self.space = self._space(self._family(families), pinned, known.costs)
         # What the window predicts with, so that a plan says there what it says here.
@@ -170,10 +188,11 @@ class Workbench:
     def _calibrated(self, families: Sequence[ActivationFamily]) -> Statistics | None:
         if tuple(families) == (ActivationFamily.WEIGHT_ONLY,) and not self.request.pins:
             return None
-        return calibrate(
+        return collected(
             self.graph,
             self._dataset,
-            samples=self.request.samples,
+            self.kept.calibration.samples,
+            given=self._given.statistics,
             reporter=self.reporter,
             cancel=self.cancel,
         )
@@ -195,7 +214,7 @@ class Workbench:
         """The family whose 8-bit form is nearest to FP32, of those fast enough where latency is bounded."""
         plans = {}
         for family in families:
-            recipe = base_recipe(self.graph, family, self.calibration, self.request.target)
+            recipe = base_recipe(self.graph, family, self.kept)
             plans[family] = self._measured(recipe, f"INT8 {family.value}", fits=False)
         able, ratio = list(plans), self.request.budget.max_latency_ratio
         if ratio is not None and len(plans) > 1:
@@ -216,7 +235,12 @@ class Workbench:
         if costs is None and self.request.budget.max_latency_ratio is not None:
             started = time.perf_counter()
             costs = cost_table(
-                self.graph, self.statistics, self._dataset, reporter=self.reporter, cancel=self.cancel
+                self.graph,
+                self.statistics,
+                self._dataset,
+                opened=self.opened,
+                reporter=self.reporter,
+                cancel=self.cancel,
             )
             self.timing_seconds += time.perf_counter() - started
         return SearchSpace(
@@ -240,7 +264,7 @@ class Workbench:
         """
         if costs is None or costs.fp32_ms <= 0:
             return {}
-        start = resolve(base_recipe(self.graph, family, self.calibration), self.graph.layers).schemes
+        start = resolve(base_recipe(self.graph, family, self.kept), self.graph.layers).schemes
         border, found = costs.border, dict.fromkeys(start, 0.0)
         for edge in costs.edges:
             if not all(name in start and start[name].is_static for name in (edge.producer, edge.consumer)):
@@ -255,7 +279,7 @@ class Workbench:
 
     def recipe(self, schemes: Mapping[str, LayerScheme]) -> Recipe:
         """The recipe of a plan: the family's 8-bit rules, then one exact rule per scheme that differs."""
-        start = base_recipe(self.graph, self.space.family, self.calibration, self.request.target)
+        start = base_recipe(self.graph, self.space.family, self.kept)
         changed = {n: s for n, s in schemes.items() if start.scheme_for(self._searched[n]) != s}
         for scheme in dict.fromkeys(changed.values()):
             start = start.assign([name for name, own in changed.items() if own == scheme], scheme)
@@ -283,11 +307,26 @@ class Workbench:
         self.cancel.raise_if_set()
         done = len(self.tried)
         self.reporter.progress(done, MAX_BUILDS, "plans", "Building and measuring plans")
-        emission = emit_with_plan(self.graph, self.statistics, resolve(recipe, self.graph.layers))
-        model, schemes = emission.model, emission.plan.schemes
-        one = Tried(recipe, dict(schemes), self.judge.measure(model), model.ByteSize(), name, fits)
+        model, plan = self._emitted(recipe)
+        one = Tried(recipe, dict(plan.schemes), self.judge.measure(model), model.ByteSize(), name, fits)
         self.tried[recipe.digest] = one
         return one
+
+    def prepared(self, recipe: Recipe) -> tuple[Prepared, Statistics | None]:
+        """What is quantized for a plan, and its statistics: steps that look at the plan make it anew."""
+        if not self._looks_at_plan:
+            plan = resolved(recipe, self.graph)
+            return Prepared(self.graph, plan, self.before.steps), self.statistics
+        given = replace(self._given, statistics=self.statistics)
+        quiet = NullReporter()
+        made = prepare(self.opened, recipe, given, behind=self.before, reporter=quiet, cancel=self.cancel)
+        if not made.plan.is_static:
+            return made, None
+        return made, observed_after(made, given, reporter=quiet, cancel=self.cancel)
+
+    def _emitted(self, recipe: Recipe) -> tuple[onnx.ModelProto, EffectivePlan]:
+        made, statistics = self.prepared(recipe)
+        return emit(made.graph, statistics, made.plan), made.plan
 
     def predictor(self) -> KlModel:
         """The KL of plans, as corrected by everything measured so far."""
@@ -324,12 +363,9 @@ class Workbench:
             return one.measurement
         if one.test is None:
             if self._test_judge is None:
-                self._test_judge = Judge(self.graph, self._test_data, samples=0, cancel=self.cancel)
-            one.test = self._test_judge.measure(self._emitted(one))
+                self._test_judge = Judge(self.opened, self._test_data, samples=0, cancel=self.cancel)
+            one.test = self._test_judge.measure(self._emitted(one.recipe)[0])
         return one.test
-
-    def _emitted(self, one: Tried) -> onnx.ModelProto:
-        return emit(self.graph, self.statistics, resolve(one.recipe, self.graph.layers))
 
     @property
     def has_test_data(self) -> bool:
@@ -354,10 +390,10 @@ class Workbench:
         """Latency of plans against FP32, interleaved."""
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="quantstudio-search-") as folder:
-            paths = [Path(self.graph.summary.graph_path)]
+            paths = [Path(self.opened.summary.graph_path)]
             for index, one in enumerate(plans):
                 paths.append(Path(folder) / f"plan{index}.onnx")
-                model = self._emitted(one)
+                model, _ = self._emitted(one.recipe)
                 paths[-1].write_bytes(model.SerializeToString(deterministic=True))
             found = interleaved_latency(
                 paths, self.judge.first_feed(), budget=TIMING, reporter=self.reporter, cancel=self.cancel

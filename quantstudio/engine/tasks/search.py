@@ -9,10 +9,10 @@ from typing import Any
 from quantstudio.core.costs import CostTable
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
-from quantstudio.core.recipe import CalibrationSettings, LayerRule
+from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
-from quantstudio.core.target import DEFAULT_TARGET, target_named
+from quantstudio.core.target import target_named
 from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.quantization.build import check_float_weights
@@ -32,18 +32,19 @@ def search(
     statistics: str = "",
     sensitivity: Mapping[str, Any] | None = None,
     costs: Mapping[str, Any] | None = None,
-    calibration: Mapping[str, Any] | None = None,
-    target: str = DEFAULT_TARGET.name,
+    recipe: Mapping[str, Any] | None = None,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SearchResult:
     """Find, build and measure the best mixed-precision plan within a budget (`SearchBudget`).
 
     `pins` are rules (`LayerRule`) that fix the layers they match; `statistics`, `sensitivity` and `costs` are
-    what earlier tasks made, so that it is not made again. `target` is what the plans are built for.
+    what earlier tasks made, so that it is not made again. Plans keep steps, seed, range settings and target
+    of `recipe`: each is built and measured with the steps, as `quantize` builds its recipe.
 
     Raises:
         RecipeError: no plan keeps the budget (an `InfeasibleBudgetError`), or a parameter cannot be read.
+        DataError: there are no samples, or a step needs labels and there are none.
     """
     from quantstudio.engine.search.loop import search as search_plans  # imports torch
     from quantstudio.engine.search.workbench import Known, SearchRequest  # imports torch
@@ -54,7 +55,9 @@ def search(
         )
     graph = load_graph(graph_path)
     check_float_weights(graph)
-    settings = value_of(CalibrationSettings, calibration, "calibration") if calibration else None
+    kept = value_of(Recipe, recipe, "recipe") if recipe else None
+    if kept is not None:
+        target_named(kept.target)
     with default_store() as store:
         return search_plans(
             graph,
@@ -65,8 +68,7 @@ def search(
                 family=ActivationFamily(family),
                 pins=tuple(value_of(LayerRule, pin, "pins") for pin in pins),
                 samples=samples,
-                calibration=settings,
-                target=target_named(target).name,
+                kept=kept,
             ),
             test=dataset_of(graph, test_data) if test_data else None,
             known=Known(

@@ -111,7 +111,7 @@ def search_job(
 ) -> JobSpec:
     """The best mixed-precision plan within a budget, from tables made before.
 
-    Of the recipe its range settings and its target are kept.
+    Of the recipe its steps, range settings and target are kept.
     """
     params: dict[str, Any] = {
         "graph_path": model.graph_path,
@@ -122,8 +122,7 @@ def search_job(
         "pins": [to_json(pin) for pin in terms.pins],
         "samples": samples,
         "statistics": statistics,
-        "calibration": to_json(recipe.calibration),
-        "target": recipe.target,
+        "recipe": to_json(recipe.bare),
     }
     known = {"sensitivity": sensitivity, "costs": costs, "test_data": test_data}
     params |= {name: to_json(value) for name, value in known.items() if value is not None}

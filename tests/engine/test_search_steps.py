@@ -1,0 +1,91 @@
+"""A search with the steps of a recipe: what it measures is what quantizing its plans builds."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.events import CancelToken
+from quantstudio.core.results import AppliedStep
+from quantstudio.core.search_results import ActivationFamily
+from quantstudio.core.steps import Step
+from quantstudio.engine.pipeline import runner
+from quantstudio.engine.search.measure import Judge
+from quantstudio.engine.tasks.quantize import quantize
+from quantstudio.engine.tasks.search import search
+from tests.engine.step_cases import BIAS, EQUALIZE, SAMPLES, recipe, uneven
+
+OFF = Step("equalize", is_on=False)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTSTUDIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield uneven(tmp_path_factory.mktemp("net"))
+
+
+@pytest.fixture(scope="module")
+def found(net, tmp_path_factory):
+    """A search with a step before the precisions, one that is off, and one behind them."""
+    path = tmp_path_factory.mktemp("found") / "out.onnx"
+    asked = recipe(EQUALIZE, OFF, BIAS)
+    result = search(
+        **net.task,
+        output=str(path),
+        budget={"average_bits": 5.0},
+        family=ActivationFamily.STATIC,
+        samples=SAMPLES,
+        recipe=to_json(asked),
+    )
+    return result, path
+
+
+def names_of(steps: tuple[AppliedStep, ...]) -> list[str]:
+    return [step.name for step in steps]
+
+
+def test_that_every_plan_keeps_the_steps_and_settings_of_the_recipe(found):
+    result, _ = found
+    for point in (result.chosen, *result.tried, *result.front):
+        assert [(one.name, one.is_on) for one in point.recipe.steps] == [
+            ("equalize", True), ("equalize", False), ("bias", True)
+        ]  # fmt: skip
+        assert point.recipe.steps[-1].settings["samples"] == 16
+        assert point.recipe.calibration.samples == SAMPLES
+    assert names_of(result.build.steps) == ["equalize", "bias"]
+
+
+def test_that_quantizing_a_plan_that_was_found_gives_the_bytes_that_were_measured(found, net, tmp_path):
+    result, path = found
+    again = tmp_path / "again.onnx"
+    built = quantize(**net.task, output=str(again), recipe=to_json(result.chosen.recipe))
+    assert again.read_bytes() == path.read_bytes()
+    assert names_of(built.build.steps) == names_of(result.build.steps)
+    other = next(one for one in result.tried if one.recipe != result.chosen.recipe)
+    quantize(**net.task, output=str(again), recipe=to_json(other.recipe))
+    judged = Judge(net.graph, net.dataset, samples=SAMPLES, cancel=CancelToken())
+    assert judged.measure_file(again).kl == pytest.approx(other.measured.kl, rel=1e-6)
+    assert again.stat().st_size == other.measured.size_bytes
+
+
+def test_that_steps_before_the_precisions_are_run_once_for_all_plans(net, tmp_path, monkeypatch):
+    asked: list[str] = []
+    applied = runner._applied
+
+    def counted(graph, definition, *rest):
+        asked.append(definition.info.name)
+        return applied(graph, definition, *rest)
+
+    monkeypatch.setattr(runner, "_applied", counted)
+    result = search(
+        **net.task,
+        output=str(tmp_path / "out.onnx"),
+        budget={"average_bits": 6.0},
+        family=ActivationFamily.STATIC,
+        samples=SAMPLES,
+        recipe=to_json(recipe(EQUALIZE)),
+    )
+    assert asked == ["equalize"]
+    assert result.builds > 1
+    assert names_of(result.build.steps) == ["equalize"]
