@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from quantstudio.cli.progress import TerminalReporter
+from quantstudio.cli.wording import worded
 from quantstudio.core.errors import JobCancelled, in_one_line
 from quantstudio.core.events import CancelToken
 from quantstudio.core.files import discard_unfinished
-from quantstudio.jobs.execution import error_info
+from quantstudio.jobs.execution import Outcome, call_task, ended_by
 
 T = TypeVar("T")
 
@@ -47,25 +49,31 @@ def run_task(task: Callable[..., T], **parameters: Any) -> T:  # noqa: ANN401  t
     token = CancelToken()
     # Standard output belongs to the result: what a factory of the user prints must not get into the JSON.
     with TerminalReporter() as reporter, redirect_stdout(sys.stderr):
-        if threading.current_thread() is not threading.main_thread():
-            return task(reporter=reporter, cancel=token, **parameters)
-        with _interrupt_sets(token):
-            threads = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
-            outcome = threads.submit(task, reporter=reporter, cancel=token, **parameters)
-            try:
-                return _awaited(outcome, token)
-            finally:
-                threads.shutdown(wait=outcome.done())
+        call = partial(call_task, task, parameters, reporter, token)
+        is_main = threading.current_thread() is threading.main_thread()
+        outcome = _interruptible(call, token) if is_main else call()
+    if outcome.error is not None:
+        raise outcome.error
+    return cast("T", outcome.result)
 
 
-def _awaited(outcome: Future[T], token: CancelToken) -> T:
+def _interruptible(call: Callable[[], Outcome[T]], token: CancelToken) -> Outcome[T]:
+    with _interrupt_sets(token):
+        threads = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+        running = threads.submit(call)
+        try:
+            return _awaited(running, token)
+        finally:
+            threads.shutdown(wait=running.done())
+
+
+def _awaited(running: Future[Outcome[T]], token: CancelToken) -> Outcome[T]:
     deadline = math.inf
     while True:
         try:
-            return outcome.result(timeout=_POLL_SECONDS)
-        except TimeoutError:
-            if outcome.done():
-                raise  # the task's own
+            return running.result(timeout=_POLL_SECONDS)
+        except TimeoutError:  # the task's own would be in its outcome
+            pass
         if token.is_set():
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
         if time.monotonic() > deadline:
@@ -104,11 +112,11 @@ def exit_code_of(error: BaseException) -> int:
 
     User errors 2, cancelled 130, internal faults 1 with the path of a saved report.
     """
-    if isinstance(error, KeyboardInterrupt | JobCancelled):
+    info = ended_by(error).error
+    if info is None:
         sys.stderr.write("quantstudio: cancelled\n")
         return CANCELLED
-    info = error_info(error)
-    line = in_one_line(info.what, info.where, info.hint)
+    line = in_one_line(info.what, info.where, worded(info.hint))
     report = f" A report is in {info.report_path}" if info.report_path else ""
     sys.stderr.write(f"quantstudio: {line}{report}\n")
     return info.exit_code

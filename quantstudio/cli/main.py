@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
         usage = " ".join(["quantstudio", *filter(None, [command]), "--help"])
         sys.stderr.write(f"quantstudio: {' '.join(says.split()).rstrip('.')}. See `{usage}`.\n")
         return 2
-    except (Exception, KeyboardInterrupt) as error:  # the one place where every fault of a command ends
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # where every fault of a command ends
         return exit_code_of(error)
     if code == CANCELLED:  # typer swallows a Ctrl+C between tasks
         return exit_code_of(KeyboardInterrupt())

@@ -30,6 +30,7 @@ from quantstudio.cli.options import (
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.recipe import (
     CalibrationSettings,
@@ -138,7 +139,7 @@ def check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> N
         if not matched and not rule.is_exact:
             raise RecipeError(
                 f"--set {text!r} matches no layer",
-                hint="Run `quantstudio inspect MODEL` for the layer names",
+                hint=Hint("The list of layers tells their names", HintAction.LIST_LAYERS),
             )
         on_target = target_named(target or DEFAULT_TARGET.name)
         if matched and not any(on_target.support(layer, rule.scheme).is_legal for layer in matched):

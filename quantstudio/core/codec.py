@@ -120,7 +120,8 @@ def _reader(kind: Any) -> _Read:  # noqa: ANN401, C901  types of typing; one lin
     if kind is type(None):
         return _read_null
     if hasattr(kind, "from_text"):
-        return _text_reader(kind.from_text)
+        read_text = _text_reader(kind.from_text)
+        return read_text if hasattr(kind, "to_text") else _text_or_object_reader(kind, read_text)
     if is_dataclass(kind):
         return _dataclass_reader(cast("type[Any]", kind))
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -186,6 +187,12 @@ def _text_reader(from_text: Callable[[str], Any]) -> _Read:
             raise _MisfitError(str(error)) from None
 
     return read
+
+
+def _text_or_object_reader(kind: type[Any], read_text: _Read) -> _Read:
+    """For values that were text once and hold more today."""
+    read_object = _dataclass_reader(kind)
+    return lambda value: read_text(value) if isinstance(value, str) else read_object(value)
 
 
 def _union_reader(options: tuple[Any, ...]) -> _Read:

@@ -11,6 +11,7 @@ from typing import Any
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, Granularity, Grid, LayerScheme, Precision
 from quantstudio.core.recipe import (
@@ -237,7 +238,7 @@ def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo], target: Targe
         if name not in listed:
             raise RecipeError(
                 f"the recipe names layer {name!r}, which is not in this model",
-                hint="Run `quantstudio inspect MODEL` for the layer names, or use a pattern with *",
+                hint=Hint("Use a pattern with *, or a name from the list of layers", HintAction.LIST_LAYERS),
             )
         layer = listed[name]
         support = target.support(layer, rule.scheme)

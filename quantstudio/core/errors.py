@@ -1,13 +1,16 @@
 """Everything that can go wrong for a person, with one root.
 
 A message has three parts: what happened, where (file, layer, tensor), what to do. The command line prints
-it in one line and exits with `exit_code`; the window shows it as a notification.
+it in one line and exits with `exit_code`; the window shows it as a notification, with a button that does
+what the hint says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from quantstudio.core.hints import Hint, as_hint
 
 
 class QuantStudioError(Exception):
@@ -21,10 +24,10 @@ class QuantStudioError(Exception):
 
     exit_code = 2
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", hint: str | Hint = "") -> None:
         self.what = what
         self.where = where
-        self.hint = hint
+        self.hint = as_hint(hint)
         super().__init__(self.one_line)
 
     @property
@@ -35,7 +38,7 @@ class QuantStudioError(Exception):
     @property
     def one_line(self) -> str:
         """What, where and what to do, without line breaks."""
-        return in_one_line(self.what, self.where, self.hint)
+        return in_one_line(self.what, self.where, self.hint.text)
 
 
 def in_one_line(what: str, where: str = "", hint: str = "") -> str:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from quantstudio.core.errors import JobCancelled
+from quantstudio.core.hints import NO_HINT, Hint
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import SearchFront
 
@@ -91,7 +92,7 @@ class ErrorInfo:
     kind: str
     what: str
     where: str = ""
-    hint: str = ""
+    hint: Hint = NO_HINT
     exit_code: int = 2
     report_path: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)

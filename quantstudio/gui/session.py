@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from PySide6.QtCore import QObject, Signal
 
 from quantstudio.core.predict.table import Prediction
 from quantstudio.gui.bridge import JobSignals, LoopCalls, Throttle
-from quantstudio.gui.wording import window_hint
 from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.project.store import Project
-from quantstudio.workspace.values import Notification
 from quantstudio.workspace.workspace import Workspace
 
 REFRESH_MS = 60
@@ -110,7 +107,7 @@ class Session(QObject):
         workspace.sensitivity_changed.connect(self._throttle(self._on_sensitivity_due).request)
         workspace.jobs.changed.connect(self._throttle(self.jobs_changed.emit).request)
         workspace.prediction_changed.connect(self._prediction_throttle.request)
-        workspace.notified.connect(self._on_notified)
+        workspace.notified.connect(self.notified.emit)
         documents.trust_requested.connect(self.trust_requested.emit)
         documents.data_offered.connect(self.data_offered.emit)
         documents.pair_offered.connect(self.pair_offered.emit)
@@ -120,9 +117,6 @@ class Session(QObject):
 
     def _select_first(self) -> None:
         self.select([layer.name for layer in self.workspace.layers[:1]])
-
-    def _on_notified(self, notification: Notification) -> None:
-        self.notified.emit(replace(notification, hint=window_hint(notification.hint)))
 
     def _on_sensitivity_due(self) -> None:
         self.sensitivity_changed.emit()

@@ -1,1 +1,1 @@
-"""Run, observe and cancel engine tasks, inline or in the worker process."""
+"""Run, observe and cancel engine tasks, in worker processes or in the caller's own."""

@@ -1,4 +1,7 @@
-"""One task, called by name; whatever it does becomes exactly one JobEnded."""
+"""The boundary around a task: whatever it does becomes one outcome, and every error is told in one way.
+
+A worker calls tasks by name (`run_task`), the command line the function itself (`call_task`).
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,18 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import JobCancelled, OutputError, QuantStudioError
 from quantstudio.core.events import CancelToken, ErrorInfo, JobEnded, JobState, Reporter
 from quantstudio.core.files import write_text
 from quantstudio.core.folders import config_folder
+from quantstudio.core.hints import Hint
 from quantstudio.core.version import VERSION
 from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
+
+T = TypeVar("T")
 
 REPORTS_KEPT = 50
 
@@ -30,10 +36,10 @@ _REFUSED_WRITES = {errno.ENOSPC, errno.EROFS, errno.EDQUOT} if hasattr(errno, "E
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a task ended, with the original error for callers that raise it again."""
+class Outcome(Generic[T]):
+    """What a task gave, or the error it ended with."""
 
-    ended: JobEnded
+    result: T | None = None
     error: BaseException | None = None
 
 
@@ -62,10 +68,21 @@ def resolve_task(name: str, prefixes: Sequence[str] = TASK_PREFIXES) -> Callable
     return task
 
 
+def call_task(
+    task: Callable[..., T], params: Mapping[str, Any], reporter: Reporter, cancel: CancelToken
+) -> Outcome[T]:
+    """Call a task in this thread; never raises, whatever the task does."""
+    try:
+        cancel.raise_if_set()
+        return Outcome(task(**params, reporter=reporter, cancel=cancel))
+    except BaseException as error:  # noqa: BLE001  the task boundary: nothing may pass, SystemExit neither
+        return Outcome(error=error)
+
+
 def run_task(
     spec: JobSpec, reporter: Reporter, cancel: CancelToken, *, prefixes: Sequence[str] = TASK_PREFIXES
-) -> Outcome:
-    """Call the task; never raises.
+) -> JobEnded:
+    """Call the task a job names; never raises.
 
     Args:
         spec: The job.
@@ -77,19 +94,28 @@ def run_task(
         Succeeded with the result as JSON, cancelled, or failed with an ErrorInfo; a fault of ours has its
         traceback saved in the reports folder.
     """
-    try:
-        cancel.raise_if_set()
-        task = resolve_task(spec.task, prefixes)
-        result = task(**spec.params, reporter=reporter, cancel=cancel)
-        return Outcome(JobEnded(JobState.SUCCEEDED, result=_as_object(result)))
-    except (JobCancelled, KeyboardInterrupt) as error:
-        return Outcome(JobEnded(JobState.CANCELLED), error)
-    except BaseException as error:  # noqa: BLE001  the task boundary: nothing may pass, SystemExit neither
-        return Outcome(JobEnded(JobState.FAILED, error=error_info(error, spec)), error)
+
+    def named(**params: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  tasks have their own signatures
+        return _as_object(resolve_task(spec.task, prefixes)(**params))
+
+    outcome = call_task(named, spec.params, reporter, cancel)
+    if outcome.error is not None:
+        return ended_by(outcome.error, spec)
+    return JobEnded(JobState.SUCCEEDED, result=outcome.result)
 
 
-def error_info(error: BaseException, spec: JobSpec | None = None) -> ErrorInfo:
-    """What crosses to the window for an error; saves a report if it is a fault of ours."""
+def ended_by(error: BaseException, spec: JobSpec | None = None) -> JobEnded:
+    """What an error means: the user stopped the work, or it failed and this is why.
+
+    The only place that says so, for workers and for the command line. A fault of ours has its traceback saved
+    in the reports folder.
+    """
+    if isinstance(error, JobCancelled | KeyboardInterrupt):
+        return JobEnded(JobState.CANCELLED)
+    return JobEnded(JobState.FAILED, error=_error_info(error, spec))
+
+
+def _error_info(error: BaseException, spec: JobSpec | None) -> ErrorInfo:
     kind = type(error).__name__
     if isinstance(error, QuantStudioError):
         return ErrorInfo(
@@ -99,20 +125,20 @@ def error_info(error: BaseException, spec: JobSpec | None = None) -> ErrorInfo:
         return ErrorInfo(
             "MemoryError",
             "there is not enough memory for this job",
-            hint="Close other programs, use fewer samples or a smaller batch",
+            hint=Hint("Close other programs, use fewer samples or a smaller batch"),
         )
     if isinstance(error, OSError) and error.errno in _REFUSED_WRITES:
         return ErrorInfo(
             OutputError.__name__,
             f"cannot write the file ({(error.strerror or kind).lower()})",
             where=str(error.filename or ""),
-            hint="Free space on that disk or choose another folder",
+            hint=Hint("Free space on that disk or choose another folder"),
         )
     text = "".join(traceback.format_exception(error))
     return ErrorInfo(
         kind,
         f"something failed inside QuantStudio ({kind}: {_first_line(error)})",
-        hint="The report says where; please send it",
+        hint=Hint("The report says where; please send it"),
         exit_code=1,
         report_path=save_report(kind, text, spec),
     )

@@ -25,6 +25,7 @@ from quantstudio.core.events import (
     Severity,
     Timing,
 )
+from quantstudio.core.hints import Hint
 from quantstudio.core.signals import Signal
 from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.jobs.rows import JobRow, LogLine, NoticeLevel
@@ -367,7 +368,7 @@ class JobQueue:
                 is_told=is_told,
             )
         else:
-            self._fail(work, "the job failed without a message", "See the log")
+            self._fail(work, "the job failed without a message", Hint("See the log"))
         self._start_due()
 
     def _succeed(self, work: Work) -> None:
@@ -378,7 +379,7 @@ class JobQueue:
                     raise work.found
                 outcome = work.on_success(work.found)
             except (QuantStudioError, CodecError) as error:
-                self._fail(work, str(error), "The worker is of another version; restart QuantStudio")
+                self._fail(work, str(error), Hint("The worker is of another version; restart QuantStudio"))
                 return
         self._update(work.job_id, state=JobState.SUCCEEDED, outcome=outcome)
         self._log(NoticeLevel.SUCCESS, f"{work.title}: {outcome or 'finished'}")
@@ -387,7 +388,7 @@ class JobQueue:
         self,
         work: Work,
         what: str,
-        hint: str,
+        hint: Hint,
         *,
         where: str = "",
         report_path: str = "",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from quantstudio.core.events import JobState
+from quantstudio.core.hints import NO_HINT, Hint
 
 
 class NoticeLevel(StrEnum):
@@ -47,7 +48,7 @@ class JobRow:
     seconds_left: float | None = None
     seconds: float = 0.0
     outcome: str = ""
-    hint: str = ""
+    hint: Hint = NO_HINT
     report_path: str = ""
     error_kind: str = ""
 

@@ -105,12 +105,12 @@ class Worker:
         self._send(Started(spec.id))
         self._job, self._reporter = spec.id, reporter
         try:
-            outcome = run_task(spec, reporter, token, prefixes=self._prefixes)
+            ended = run_task(spec, reporter, token, prefixes=self._prefixes)
         finally:
             self._job, self._reporter = "", None
         reporter.flush(final=True)
         self._tokens.pop(spec.id, None)
-        self._send_event(spec.id, outcome.ended)
+        self._send_event(spec.id, ended)
 
     def _read(self) -> None:
         try:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from quantstudio.core.errors import OutputError, ProjectError
 from quantstudio.core.files import written_beside
 from quantstudio.core.folders import cache_folder
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.project.migrations import APPLICATION_ID, migrate, present_version
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -223,7 +224,7 @@ class Database:
                 raise ProjectError(
                     "the project is of an older version and cannot be read without converting it",
                     where=str(self.path),
-                    hint="Open it in the window once",
+                    hint=Hint("Open it once, to convert it", HintAction.OPEN_PROJECT),
                 )
             return
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":

@@ -12,6 +12,7 @@ from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.files import write_text
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import RECIPE_SCHEMA, Recipe
 from quantstudio.core.version import VERSION
 from quantstudio.project.references import is_callable_name
@@ -233,7 +234,9 @@ def _not_a_recipe(where: str | Path, why: str) -> RecipeError:
     return RecipeError(
         f"the file is not a QuantStudio recipe ({why})",
         where=str(where),
-        hint="Recipes are the JSON files that `quantize` and Export write",
+        hint=Hint(
+            "Recipes are the JSON files that are written beside a model built here", HintAction.CHOOSE_RECIPE
+        ),
     )
 
 

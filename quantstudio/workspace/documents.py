@@ -12,6 +12,7 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import BuildError, QuantStudioError
 from quantstudio.core.files import written_beside, written_together
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.signals import Signal
@@ -268,7 +269,7 @@ class Documents:
                 self._known.notify(
                     NoticeLevel.WARNING,
                     f"The {gone.kind.value} file {Path(gone.path).name} is not where it was",
-                    f"{found}Use File, Locate missing files",
+                    Hint(f"{found}Say where it is now", HintAction.LOCATE_FILES),
                 )
 
     def save_as(self, path: str) -> None:
@@ -403,7 +404,7 @@ class Documents:
             self._known.notify(
                 NoticeLevel.INFO,
                 "Model opened; choose data next",
-                "Calibration, sensitivity and accuracy need samples: Model, Data",
+                Hint("Calibration, sensitivity and accuracy need samples", HintAction.CHOOSE_DATA),
             )
 
     def _offer_data(self, path: str) -> None:

@@ -22,6 +22,7 @@ from quantstudio.core.findings import (
     WEIGHTS,
     StatisticsFile,
 )
+from quantstudio.core.hints import Hint, as_hint
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint
 from quantstudio.core.predict.table import Prediction
@@ -334,10 +335,10 @@ class Known:
 
     # What others call.
 
-    def notify(self, severity: NoticeLevel, text: str, hint: str = "", where: str = "") -> None:
+    def notify(self, severity: NoticeLevel, text: str, hint: str | Hint = "", where: str = "") -> None:
         """Tell the user something without stopping them."""
         logger.info("%s", text)
-        self.notified.emit(Notification(severity, text, hint, where))
+        self.notified.emit(Notification(severity, text, as_hint(hint), where))
 
     def notify_of(self, error: Exception) -> None:
         """Tell the user of an error."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.results import CompareResult, SensitivityResult, VariantResult
 from quantstudio.core.version import VERSION
 from quantstudio.project.store import Project
@@ -39,7 +40,9 @@ def report_of(known: Known) -> ReportData:
     """
     model, base = known.model, known.base
     if model is None or base is None:
-        raise MeasureError("there is nothing to report", hint="Open a model first")
+        raise MeasureError(
+            "there is nothing to report", hint=Hint("Open a model first", HintAction.OPEN_MODEL)
+        )
     current = known.current_variant
     project = known.project
     return ReportData(

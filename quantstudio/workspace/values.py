@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quantstudio.core.hints import NO_HINT, Hint
 from quantstudio.jobs.rows import NoticeLevel
 
-NOT_TESTED = (
-    "measured on the samples that also set the ranges, which biases it upwards; "
-    "choose test data with Model, Data"
-)
+NOT_TESTED = "measured on the samples that also set the ranges, which biases it upwards; choose test data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Notification:
 
     severity: NoticeLevel
     text: str
-    hint: str = ""
+    hint: Hint = NO_HINT
     where: str = ""
 
 

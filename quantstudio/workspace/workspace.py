@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, MeasureError, ModelLoadError, RecipeError
 from quantstudio.core.findings import StatisticsFile
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import LayerRule, Recipe
@@ -154,7 +155,9 @@ class Workspace(Known):
             DataError: it cannot be read or does not fit the model; the data before stays.
         """
         if self.model is None:
-            raise DataError("data needs a model that it fits", hint="Open a model first")
+            raise DataError(
+                "data needs a model that it fits", hint=Hint("Open a model first", HintAction.OPEN_MODEL)
+            )
         calibration, judged = (_spec(one, transform, samples, trust=trust) for one in (data, test))
         for spec in (calibration, judged):
             if spec is not None:
@@ -318,7 +321,7 @@ class Workspace(Known):
         shown = [v for v in self.variants if v.is_base or v.is_current or every]
         results = tuple(v.result for v in shown if v.result is not None)
         if not results:
-            raise MeasureError("nothing was measured", hint="Quantize first")
+            raise MeasureError("nothing was measured", hint=Hint("Quantize first", HintAction.QUANTIZE))
         first = results[0]
         task = "classification" if "top1" in first.metrics or not first.metrics else "regression"
         return CompareResult(results, first.samples, 0.0, labelled=bool(first.metrics), task=task)

@@ -87,10 +87,10 @@ def session_turns(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Gene
     from PySide6.QtCore import QCoreApplication  # Qt is needed for this part alone
 
     from quantstudio.gui.session import Session
-    from quantstudio.jobs.backends.inline import InlineBackend
+    from tests.workspace.canned import ReplayRunner
 
     application = QCoreApplication.instance() or QCoreApplication([])
-    session = Session(InlineBackend)
+    session = Session(ReplayRunner().attach)
     session.workspace.opening.set_model(summary(layers))
     put_costs(session.workspace, costs(layers))
     put_sensitivity_run(

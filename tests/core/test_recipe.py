@@ -136,7 +136,7 @@ def test_that_an_exact_rule_that_cannot_be_met_is_an_error(recipe: Recipe, text:
 def test_that_the_refusal_says_why_and_what_instead() -> None:
     with pytest.raises(RecipeError, match="only a scale") as caught:
         resolve(Recipe((LayerRule(STATIC_INT8, ("norm",)),)), LAYERS)
-    assert caught.value.hint == "It can be: fp32"
+    assert caught.value.hint.text == "It can be: fp32"
 
 
 def test_that_an_exact_rule_for_float_is_always_legal() -> None:

@@ -71,10 +71,10 @@ def test_that_float16_is_another_spelling_of_fp16() -> None:
 def test_that_unknown_names_are_told_what_there_is() -> None:
     with pytest.raises(RecipeError, match="unknown precision 'int9'") as unknown:
         named_scheme("int9")
-    assert all(name in unknown.value.hint for name in NAMED_SCHEMES)
+    assert all(name in unknown.value.hint.text for name in NAMED_SCHEMES)
     with pytest.raises(RecipeError, match="unknown preset 'int9'") as preset:
         preset_scheme("int9")
-    assert all(name in preset.value.hint for name in preset_names())
+    assert all(name in preset.value.hint.text for name in preset_names())
     with pytest.raises(CodecError, match="'int9' is not one of fp32, fp16, int8"):
         from_json(LayerScheme, {"weights": "int9"})
 

@@ -72,7 +72,7 @@ def test_that_products_of_two_activations_are_listed_once_per_format_of_activati
 def test_that_unknown_targets_are_told_what_there_is() -> None:
     with pytest.raises(RecipeError, match="unknown target 'npu'") as unknown:
         target_named("npu")
-    assert all(one.name in unknown.value.hint for one in targets())
+    assert all(one.name in unknown.value.hint.text for one in targets())
     assert target_or_default("npu") is DEFAULT_TARGET
     assert uniform_recipe("static-int8").on_target is DEFAULT_TARGET
     assert Recipe(target="cpu-x86").on_target.weight_bits == 7

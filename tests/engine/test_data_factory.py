@@ -50,7 +50,7 @@ def opened(module: Path, name: str) -> Dataset:
 
 
 def test_that_code_does_not_run_without_trust(module: Path) -> None:
-    with pytest.raises(TrustRequiredError, match="--trust"):
+    with pytest.raises(TrustRequiredError, match="agree to run it"):
         open_dataset(DataSpec(f"{module}:pair"), INPUTS)
     assert not module.with_suffix(".ran").exists()
 

@@ -281,5 +281,5 @@ def test_that_the_pt2_form_gives_the_table_of_the_onnx_form():
 
 @needs_shared
 def test_that_a_state_dict_alone_is_refused():
-    with pytest.raises(QuantStudioError, match="--factory"):
+    with pytest.raises(QuantStudioError, match="function that makes the network"):
         open_model(MODELS / "fmnist_resnet.state_dict.pt")

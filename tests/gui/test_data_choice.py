@@ -9,6 +9,7 @@ from PySide6.QtTest import QTest
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState, Timing
+from quantstudio.core.hints import Hint
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from tests.gui.conftest import find, settle, wait_until
@@ -28,7 +29,9 @@ def refuses(path):
     def answer(params):
         if params["data"]["path"] != path:
             return ANSWERS["data_summary"](params)
-        error = ErrorInfo("DataError", "samples are 1x28x28, the model takes 3x32x32", path, "Add resize=32")
+        error = ErrorInfo(
+            "DataError", "samples are 1x28x28, the model takes 3x32x32", path, Hint("Add resize=32")
+        )
         return [JobEnded(JobState.FAILED, error=error)]
 
     return answer

@@ -13,6 +13,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState, PartFound, Progress
 from quantstudio.core.figures import points
+from quantstudio.core.hints import Hint
 from quantstudio.core.precision import FP32
 from quantstudio.core.search_results import BudgetObstacle, SearchBudget
 from quantstudio.gui.features.search.search_panel import SearchPanel
@@ -58,7 +59,7 @@ def answer_obstacle(params):
     error = ErrorInfo(
         "InfeasibleBudgetError",
         "no plan keeps the bound on average weight bits (2)",
-        hint="The nearest that can be had is 2.91",
+        hint=Hint("The nearest that can be had is 2.91"),
         details={"obstacle": to_json(obstacle)},
     )
     draft = PartFound(front(LAYERS))

@@ -12,6 +12,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState, Message, PartFound, Progress, Severity
+from quantstudio.core.hints import Hint
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP16, FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import (
@@ -107,7 +108,7 @@ class TestEdits:
         norm = next(layer for layer in opened.workspace.layers if layer.op_type == "LayerNormalization")
         opened.workspace.edits.set_scheme([norm.name], "static-int8")
         assert said[0].severity is NoticeLevel.WARNING
-        assert "norm" in said[0].hint
+        assert "norm" in said[0].hint.text
         assert opened.workspace.edits.undo_text == "Start with INT8"
 
     def test_that_the_eight_key_gives_each_layer_the_first_int8_form_it_can_have(self, opened):
@@ -429,13 +430,13 @@ class TestJobs:
         assert layer in known_of(with_data.workspace.project).layer_sensitivity
 
     def test_that_a_failed_job_tells_what_where_and_what_to_do(self, qtbot, replay, with_data):
-        error = ErrorInfo("BuildError", "the layer cannot be INT4", "conv1", "It can be fp16", 2, "")
+        error = ErrorInfo("BuildError", "the layer cannot be INT4", "conv1", Hint("It can be fp16"), 2, "")
         replay.answers["quantize"] = lambda params: [JobEnded(JobState.FAILED, error=error)]
         said = notices(with_data)
         with_data.workspace.runs.measure()
         idle(qtbot, with_data)
         assert said[-1].text == "Quantize failed: conv1: the layer cannot be INT4"
-        assert said[-1].hint == "It can be fp16"
+        assert said[-1].hint.text == "It can be fp16"
         assert replay.tasks[-1] == "quantize"
         failed = (
             with_data.workspace.jobs.rows[-1]

@@ -121,7 +121,7 @@ def test_that_a_warning_of_the_model_is_told_when_it_opens(qapp):
     text = "Tensor 'w' of layer 'a' holds NaN or infinity in 3 of 9 values"
     session.workspace.opening.set_model(replace(model_summary(6), warnings=(text, "Tensor 'v' too")))
     [notice] = [one for one in told if one.severity is NoticeLevel.WARNING]
-    assert (notice.text, notice.hint) == (text, "The log has 1 more such warning")
+    assert (notice.text, notice.hint.text) == (text, "The log has 1 more such warning")
     session.close()
 
 

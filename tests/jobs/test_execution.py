@@ -1,4 +1,4 @@
-"""The inline runner and the task boundary: every way a task can end is one JobEnded."""
+"""The task boundary: every way a task can end is one JobEnded."""
 
 from __future__ import annotations
 
@@ -13,101 +13,99 @@ from quantstudio.core.errors import CalibrationError, JobCancelled
 from quantstudio.core.events import (
     NULL_REPORTER,
     CancelToken,
+    ErrorInfo,
     Event,
     JobEnded,
     JobState,
     PartFound,
-    Progress,
+    Reporter,
 )
 from quantstudio.core.folders import config_folder
+from quantstudio.core.hints import Hint
 from quantstudio.jobs import execution
-from quantstudio.jobs.backends.inline import InlineBackend
-from quantstudio.jobs.execution import resolve_task, run_task, save_report
+from quantstudio.jobs.execution import call_task, ended_by, resolve_task, run_task, save_report
+from quantstudio.jobs.reporters import EventReporter
 from quantstudio.jobs.spec import JobSpec, new_job
 from tests.jobs.fake_tasks import PREFIX
 from tests.parts import layer_found, layers_of
-
-Events = list[tuple[str, Event]]
-
-
-def test_that_an_inline_job_waits_until_another_thread_resumes_it() -> None:
-    seen: list[str] = []
-    spec = new_job("tests.jobs.fake_tasks:count", {"to": 2})
-
-    def hear(job: str, event: Event) -> None:
-        if isinstance(event, PartFound):
-            seen.append(layers_of([event])[0].name)
-            if len(seen) == 1:
-                inline.pause(job)
-                threading.Timer(0.1, go_on).start()
-
-    def go_on() -> None:
-        seen.append("resumed")
-        inline.resume(spec.id)
-
-    inline = InlineBackend(hear, prefixes=[PREFIX])
-    assert inline.run(spec).state is JobState.SUCCEEDED
-    assert seen == ["layer0", "resumed", "layer1"]
-    inline.pause(spec.id)
-    inline.resume(spec.id)
-
-
-@pytest.fixture
-def events() -> Events:
-    return []
-
-
-@pytest.fixture
-def runner(events: Events) -> InlineBackend:
-    return InlineBackend(lambda job, event: events.append((job, event)), prefixes=[PREFIX])
 
 
 def task(name: str, **params: Any) -> JobSpec:
     return new_job(f"tests.jobs.fake_tasks:{name}", params)
 
 
-def test_that_a_job_ends_with_its_result_after_its_events(runner: InlineBackend, events: Events) -> None:
-    job = task("count", to=3)
-    ended = runner.run(job)
-    assert ended == JobEnded(JobState.SUCCEEDED, {"numbers": [0, 1, 2], "mean": 1.0})
-    assert layers_of([event for _, event in events]) == [layer_found(f"layer{i}", i / 2) for i in range(3)]
-    assert events[-1] == (job.id, ended)
-    assert isinstance(events[-2][1], Progress)
-    assert events[-2][1].done == 3
+def ended(spec: JobSpec, reporter: Reporter = NULL_REPORTER, cancel: CancelToken | None = None) -> JobEnded:
+    return run_task(spec, reporter, cancel or CancelToken(), prefixes=[PREFIX])
 
 
-def test_that_a_runner_without_a_receiver_works() -> None:
-    assert InlineBackend(prefixes=[PREFIX]).run(task("count", to=1)).state is JobState.SUCCEEDED
+def failed(name: str, **params: Any) -> ErrorInfo:
+    last = ended(task(name, **params))
+    assert (last.state, last.result) == (JobState.FAILED, None)
+    assert last.error is not None
+    return last.error
 
 
-def test_that_an_error_for_the_user_keeps_its_parts(runner: InlineBackend, events: Events) -> None:
-    ended = runner.run(task("fail_for_user"))
-    assert ended.state is JobState.FAILED
-    assert ended.error is not None
-    assert (ended.error.what, ended.error.where, ended.error.report_path) == (
+def test_that_a_task_waits_until_another_thread_resumes_it() -> None:
+    seen: list[str] = []
+    token = CancelToken()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, PartFound):
+            seen.append(layers_of([event])[0].name)
+            if len(seen) == 1:
+                token.pause()
+                threading.Timer(0.1, go_on).start()
+
+    def go_on() -> None:
+        seen.append("resumed")
+        token.resume()
+
+    assert ended(task("count", to=2), EventReporter(hear), token).state is JobState.SUCCEEDED
+    assert seen == ["layer0", "resumed", "layer1"]
+
+
+def test_that_a_job_ends_with_its_result_as_json() -> None:
+    events: list[Event] = []
+    assert ended(task("count", to=3), EventReporter(events.append)) == JobEnded(
+        JobState.SUCCEEDED, {"numbers": [0, 1, 2], "mean": 1.0}
+    )
+    assert layers_of(events) == [layer_found(f"layer{i}", i / 2) for i in range(3)]
+
+
+def test_that_an_error_for_the_user_keeps_its_parts() -> None:
+    error = failed("fail_for_user")
+    assert (error.what, error.where, error.hint, error.report_path) == (
         "tensor holds infinities",
         "/conv/out",
+        Hint("Clip it"),
         "",
     )
-    assert len(events) == 1
 
 
-def test_that_the_original_error_can_be_raised_after_the_last_event(
-    runner: InlineBackend, events: Events
-) -> None:
-    with pytest.raises(CalibrationError, match="holds infinities"):
-        runner.run(task("fail_for_user"), raise_errors=True)
-    assert isinstance(events[-1][1], JobEnded)
+def test_that_a_caller_of_this_process_gets_the_result_and_the_error_themselves() -> None:
+    found = object()
+
+    def give(**_: object) -> object:
+        return found
+
+    def fail(**_: object) -> None:
+        raise error
+
+    error = CalibrationError("tensor holds infinities")
+    assert call_task(give, {}, NULL_REPORTER, CancelToken()).result is found
+    assert call_task(fail, {}, NULL_REPORTER, CancelToken()).error is error
+
+
+def test_that_a_task_is_not_called_for_a_job_that_is_cancelled_already() -> None:
     token = CancelToken()
     token.set()
-    with pytest.raises(JobCancelled):
-        runner.run(task("wait_for_cancel"), cancel=token, raise_errors=True)
-    assert events[-1][1] == JobEnded(JobState.CANCELLED)
+    assert ended(task("fail_inside"), cancel=token) == JobEnded(JobState.CANCELLED)
+    outcome = call_task(pytest.fail, {}, NULL_REPORTER, token)
+    assert isinstance(outcome.error, JobCancelled)
 
 
-def test_that_a_fault_inside_leaves_a_report(runner: InlineBackend) -> None:
-    error = runner.run(task("fail_inside")).error
-    assert error is not None
+def test_that_a_fault_inside_leaves_a_report() -> None:
+    error = failed("fail_inside")
     assert (error.kind, error.exit_code) == ("KeyError", 1)
     report = Path(error.report_path)
     assert report.parent == config_folder() / "reports"
@@ -117,62 +115,49 @@ def test_that_a_fault_inside_leaves_a_report(runner: InlineBackend) -> None:
     assert "QuantStudio 0." in text
 
 
-def test_that_an_exit_call_in_a_task_does_not_end_the_program(runner: InlineBackend) -> None:
-    error = runner.run(task("call_sys_exit")).error
-    assert error is not None
+def test_that_an_exit_call_in_a_task_does_not_end_the_program() -> None:
+    error = failed("call_sys_exit")
     assert (error.kind, error.exit_code) == ("SystemExit", 1)
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_that_short_memory_is_explained(runner: InlineBackend, native: bool) -> None:
-    error = runner.run(task("run_out_of_memory", native=native)).error
-    assert error is not None
+def test_that_short_memory_is_explained(native: bool) -> None:
+    error = failed("run_out_of_memory", native=native)
     assert (error.kind, error.exit_code, error.report_path) == ("MemoryError", 2, "")
-    assert "smaller batch" in error.hint
+    assert "smaller batch" in error.hint.text
 
 
-def test_that_a_full_disk_is_explained(runner: InlineBackend) -> None:
-    error = runner.run(task("fill_disk", path="/data/out.onnx")).error
-    assert error is not None
+def test_that_a_full_disk_is_explained() -> None:
+    error = failed("fill_disk", path="/data/out.onnx")
     assert (error.kind, error.where) == ("OutputError", "/data/out.onnx")
     assert "no space left" in error.what
     assert errno.ENOSPC in execution._REFUSED_WRITES
 
 
-def test_that_a_result_that_is_no_object_is_our_fault(runner: InlineBackend) -> None:
-    error = runner.run(task("return_number")).error
-    assert error is not None
+def test_that_a_result_that_is_no_object_is_our_fault() -> None:
+    error = failed("return_number")
     assert "returned int" in error.what
 
 
-def test_that_a_callback_can_cancel_the_running_job() -> None:
+def test_that_a_receiver_of_events_can_cancel_the_task() -> None:
+    token = CancelToken()
     seen: list[Event] = []
 
-    def receive(job: str, event: Event) -> None:
+    def receive(event: Event) -> None:
         seen.append(event)
-        inline.cancel(job)
+        token.set()
 
-    inline = InlineBackend(receive, prefixes=[PREFIX])
-    inline.submit(task("wait_for_cancel"))
+    assert ended(task("wait_for_cancel"), EventReporter(receive), token) == JobEnded(JobState.CANCELLED)
     assert isinstance(seen[0], PartFound)
-    assert seen[1:] == [JobEnded(JobState.CANCELLED)]
-    inline.cancel("nobody")
 
 
-def test_that_ctrl_c_is_a_cancel(runner: InlineBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_ctrl_c_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tests.jobs.fake_tasks.count", interrupted)
-    assert runner.run(task("count")).state is JobState.CANCELLED
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(task("count"), raise_errors=True)
-
-
-def test_that_a_closed_runner_cancels_what_comes_later(runner: InlineBackend, events: Events) -> None:
-    runner.close()
-    runner.submit(task("count", to=2))
-    assert [event for _, event in events] == [JobEnded(JobState.CANCELLED)]
+    assert ended(task("count")) == JobEnded(JobState.CANCELLED)
+    assert ended_by(JobCancelled()) == JobEnded(JobState.CANCELLED)
 
 
 @pytest.mark.parametrize(
@@ -184,11 +169,11 @@ def test_that_a_closed_runner_cancels_what_comes_later(runner: InlineBackend, ev
     ],
 )
 def test_that_only_tasks_can_be_named(name: str) -> None:
-    outcome = run_task(
+    last = run_task(
         JobSpec("a", name), NULL_REPORTER, CancelToken(), prefixes=["quantstudio.engine.", PREFIX]
     )
-    assert outcome.ended.error is not None
-    assert "is not a task" in outcome.ended.error.what
+    assert last.error is not None
+    assert "is not a task" in last.error.what
 
 
 @pytest.mark.parametrize("name", ["tests.jobs.fake_tasks:nothing", "tests.jobs.fake_tasks:NOT_CALLABLE"])

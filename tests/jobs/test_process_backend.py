@@ -30,6 +30,7 @@ from quantstudio.core.events import (
     Timing,
 )
 from quantstudio.core.folders import cache_folder, config_folder
+from quantstudio.core.hints import Hint
 from quantstudio.jobs.backends import supervisor as supervisor_module
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.backends.worker_process import exit_text
@@ -384,7 +385,7 @@ def test_that_errors_arrive_as_errors(runner: ProcessBackend, recorder: Recorder
     assert (error.kind, error.where, error.hint, error.exit_code) == (
         "CalibrationError",
         "/conv/out",
-        "Clip it",
+        Hint("Clip it"),
         2,
     )
     error = recorder.wait_for_end(inside.id).error

@@ -17,6 +17,7 @@ from quantstudio.core.events import (
     Severity,
     Timing,
 )
+from quantstudio.core.hints import Hint
 from quantstudio.jobs.pump import Pump
 from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.rows import JobRow, LogLine, NoticeLevel
@@ -257,7 +258,7 @@ class TestWork:
         assert (row.state, row.outcome, row.hint) == (
             JobState.FAILED,
             "net.onnx: there is no data",
-            "Choose data",
+            Hint("Choose data"),
         )
         assert desk.lines[-1].severity is NoticeLevel.ERROR
 
@@ -278,7 +279,7 @@ class TestWork:
         desk.add("measure", group="all")
         other = desk.add("costs")
         desk.send(
-            first, JobEnded(JobState.FAILED, error=ErrorInfo("DataError", "no samples", "d.npz", "Add"))
+            first, JobEnded(JobState.FAILED, error=ErrorInfo("DataError", "no samples", "d.npz", Hint("Add")))
         )
         assert [row.job_id for row in desk.queue.rows] == [first, other]
         assert desk.state(other) is JobState.RUNNING

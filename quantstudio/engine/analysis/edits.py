@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
 from quantstudio.engine.graph.cut import Edit
 from quantstudio.engine.graph.graph import Graph
@@ -118,4 +119,8 @@ def _find(part: onnx.GraphProto, layer: LayerInfo) -> tuple[onnx.GraphProto, int
         for i, node in enumerate(graph.node):
             if node.name == layer.name:
                 return graph, i
-    raise MeasureError("the layer is not in the graph", where=layer.name, hint="Open the model again")
+    raise MeasureError(
+        "the layer is not in the graph",
+        where=layer.name,
+        hint=Hint("Open the model again", HintAction.OPEN_MODEL_AGAIN),
+    )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from quantstudio.core.errors import MeasureError, UnsupportedOpError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
 from quantstudio.engine.analysis.divergence import OutputKind, Scores, class_rows
 from quantstudio.engine.analysis.fisher import FisherPass, PassMemory
@@ -117,7 +118,7 @@ class _Estimator:
         if any(np.isnan(output).any() for output in effects.outputs):
             raise MeasureError(
                 "the model's outputs hold NaN on this data, so nothing can be compared with them",
-                hint="Check the data and its transform, or repair the model",
+                hint=Hint("Repair the model, or check the data and its transform", HintAction.CHECK_DATA),
             )
         if with_sqnr:
             tally.sqnr.update(effects.sqnr)

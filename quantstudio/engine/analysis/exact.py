@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import CancelToken
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.analysis.classes import class_labels
 from quantstudio.engine.analysis.divergence import (
     Array,
@@ -308,7 +309,7 @@ class ExactScorer:
             if any(np.isnan(value).any() for value in values):
                 raise MeasureError(
                     "the model's outputs hold NaN on this data, so nothing can be compared with them",
-                    hint="Check the data and its transform, or repair the model",
+                    hint=Hint("Repair the model, or check the data and its transform", HintAction.CHECK_DATA),
                 )
             self._base.add(outputs)
             if self._objective.kind is OutputKind.VALUES:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from quantstudio.core.affine import IntegerGrid, affine_qparams, sqnr_db
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.analysis.contraction import (
     BatchLayout,
     dot_per_sample,
@@ -390,7 +391,10 @@ class FisherPass:
             raise CalibrationError(
                 "the model computes NaN or infinity here on this data",
                 where=f"tensor {name}",
-                hint="Check the data and its transform, or repair the model; ranges need finite values",
+                hint=Hint(
+                    "Ranges need finite values: repair the model, or check the data and its transform",
+                    HintAction.CHECK_DATA,
+                ),
             )
         if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
             kept = x[x.abs() < MASK_MAGNITUDE]

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from quantstudio.core.errors import RecipeError, UnsupportedOpError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import AccuracyCurve, Provenance, SensitivityResult
 from quantstudio.core.statistics import Statistics
@@ -166,7 +167,7 @@ def _chosen(job: SensitivityJob, names: Collection[str] | None) -> tuple[LayerIn
     if unknown:
         raise RecipeError(
             f"layer {unknown[0]!r} is not a quantizable layer of this model",
-            hint="Run `quantstudio inspect MODEL` for the layer names",
+            hint=Hint("The list of layers tells their names", HintAction.LIST_LAYERS),
         )
     return tuple(layer for layer in job.layers if layer.name in set(names))
 

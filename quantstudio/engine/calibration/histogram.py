@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.errors import CalibrationError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.statistics import ACTIVATION_BINS, Histogram
 
 # Attention masks add the lowest float (-3.4e38), or -1e30 and lower, to switch positions off. Such values are
@@ -67,7 +68,10 @@ class TensorObserver:
             raise CalibrationError(
                 "the model computes NaN or infinity here on the calibration data",
                 where=f"tensor {self.name}",
-                hint="Check the data and its transform, or repair the model; ranges need finite values",
+                hint=Hint(
+                    "Ranges need finite values: repair the model, or check the data and its transform",
+                    HintAction.CHECK_DATA,
+                ),
             )
         if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
             self.has_masks = True

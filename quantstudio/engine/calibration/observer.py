@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.calibration.histogram import TensorObserver
 from quantstudio.engine.calibration.tensors import CalibrationPlan, plan_calibration
@@ -76,7 +77,7 @@ def calibrate(
     if not plan.observed:
         raise CalibrationError(
             "the model has no activations that static quantization could use",
-            hint="Run `quantstudio inspect MODEL` to see what each layer can be",
+            hint=Hint("The list of layers tells what each can be", HintAction.LIST_LAYERS),
         )
     probe = next(dataset.batches(1, stop=1))
     values = _observed(session, outputs, plan, probe, cancel)

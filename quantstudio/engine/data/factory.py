@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.errors import DataError, TrustRequiredError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.data.npz import check_readable
 
 
@@ -41,7 +42,7 @@ def arrays_from_factory(path: str, *, trusted: bool) -> dict[str, NDArray[Any]]:
         raise TrustRequiredError(
             "this data is a program, and reading it runs its code",
             where=path,
-            hint="If you trust it, agree when asked or pass --trust",
+            hint=Hint("If you know where it comes from, agree to run it", HintAction.TRUST_DATA),
         )
     module_name, _, name = path.rpartition(":")
     maker = getattr(_imported(module_name), name, None)

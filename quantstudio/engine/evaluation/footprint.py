@@ -17,8 +17,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from quantstudio.core.codec import from_json
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken
+from quantstudio.core.hints import Hint
 from quantstudio.core.results import Footprint
 from quantstudio.core.version import ROOT
 from quantstudio.engine.graph.protos import bodies, tensor_bytes
@@ -150,7 +152,7 @@ def _probed(argument: str, model: Path, cancel: CancelToken | None) -> dict[str,
     # The last line: a provider's library may print before it.
     answer: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     if "error" in answer:
-        raise MeasureError(answer["error"], where=str(model), hint=answer["hint"])
+        raise MeasureError(answer["error"], where=str(model), hint=from_json(Hint, answer["hint"]))
     return answer
 
 

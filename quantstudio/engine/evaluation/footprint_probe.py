@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,7 +32,7 @@ def main(argument: str) -> int:
         load_ms = (perf_counter() - start) * 1e3
         run(session, fitted_feed(session, feed))
     except QuantStudioError as error:
-        answer: dict[str, Any] = {"error": error.what, "hint": error.hint}
+        answer: dict[str, Any] = {"error": error.what, "hint": asdict(error.hint)}
     else:
         answer = {"load_ms": load_ms, "peak_bytes": peak_bytes(), "before_bytes": before}
     sys.stdout.write(json.dumps(answer) + "\n")

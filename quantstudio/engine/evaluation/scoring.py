@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import CancelToken, Reporter, Severity, never_cancelled
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.results import Agreement, ClassAccuracy, Interval
 from quantstudio.engine.evaluation.accuracy import (
     ClassTally,
@@ -169,7 +170,10 @@ def score_models(
         raise MeasureError(
             f"the base computes no numbers (NaN) on any of {undefined} samples, so nothing compares with it",
             where=str(models[0].path),
-            hint="Check its weights with `quantstudio inspect`, and the data and its transform",
+            hint=Hint(
+                "Check the data and its transform, or look for broken weights in the list of layers",
+                HintAction.LIST_LAYERS,
+            ),
         )
     if undefined:
         reporter.message(

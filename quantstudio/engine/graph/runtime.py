@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from quantstudio.core.cores import allowed_cores
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.core.hints import Hint, HintAction
 
 # Failures are raised; without this the runtime prints each of them on standard error as well.
 ort.set_default_logger_severity(4)
@@ -74,7 +75,10 @@ def resolve_provider(name: str) -> str:
     installed = ", ".join(p.removesuffix("ExecutionProvider").lower() for p in available_providers())
     raise MeasureError(
         f"execution provider {name!r} is not installed",
-        hint=f"Installed here: {installed}. Others come with other builds of onnxruntime",
+        hint=Hint(
+            f"Others come with other builds of onnxruntime. Installed here: {installed}",
+            HintAction.CHOOSE_DEVICE,
+        ),
     )
 
 
@@ -186,7 +190,10 @@ def run_failures(cancel: CancelToken) -> Iterator[None]:
         cancel.raise_if_set()
         raise MeasureError(
             f"the model does not run on this data: {first_line(error)}",
-            hint="Compare the model's input names, types and shapes (`quantstudio inspect`) with the data",
+            hint=Hint(
+                "Compare the names, types and shapes of the data with those of the model's inputs",
+                HintAction.CHECK_DATA,
+            ),
         ) from error
 
 
@@ -213,7 +220,8 @@ def check_provider(session: ort.InferenceSession, provider: str) -> None:
     actual = str(session.get_providers()[0])
     if actual != provider:
         raise MeasureError(
-            f"{provider} is installed but could not start", hint=f"Check its driver, or use {actual}"
+            f"{provider} is installed but could not start",
+            hint=Hint(f"Check its driver, or use {actual}", HintAction.CHOOSE_DEVICE),
         )
 
 

@@ -26,6 +26,7 @@ from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest, write_bytes, write_text, written_beside
 from quantstudio.core.folders import cache_folder
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.graph.graph import Graph
@@ -138,7 +139,9 @@ def load_stored(path: Path) -> ModelProto:
     model = read_graph(path)
     if model is None:
         raise ModelLoadError(
-            "the normalised graph is missing or damaged", where=str(path), hint="Open the model file again"
+            "the normalised graph is missing or damaged",
+            where=str(path),
+            hint=Hint("Open the model file again", HintAction.OPEN_MODEL_AGAIN),
         )
     return model
 

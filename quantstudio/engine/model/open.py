@@ -15,6 +15,7 @@ from onnx import ModelProto, ValueInfoProto
 from quantstudio.core.errors import JobCancelled, ModelLoadError, OutputError, QuantStudioError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.files import file_digest
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import FLOAT_TYPES, as_array, type_name
@@ -127,14 +128,16 @@ def _opened(
             raise ModelLoadError(
                 "this file holds weights but no network",
                 where=shown,
-                hint="Give the code that makes the network with --factory module:callable, or export to ONNX",
+                hint=Hint(
+                    "Export to ONNX, or give the function that makes the network", HintAction.GIVE_FACTORY
+                ),
             )
         return _open_factory(factory, shown, trust, reporter, token)
     if factory or state:
         raise ModelLoadError(
             f"this {kind.value} holds its own network and weights",
             where=shown,
-            hint="Leave out --factory and --state, or give a file of weights",
+            hint=Hint("Give a file of weights, or leave out the function", HintAction.LEAVE_OUT_FACTORY),
         )
     if kind is not ModelKind.ONNX:
         require_trust(shown, kind.value, trust=trust)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 from quantstudio.core.errors import ModelLoadError, TrustRequiredError
+from quantstudio.core.hints import Hint, HintAction
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ def require_trust(name: str, what: str, *, trust: bool) -> None:
         raise TrustRequiredError(
             f"this is a {what}: opening it runs the code inside",
             where=name,
-            hint="If you know where it comes from, confirm the question, or pass --trust",
+            hint=Hint("If you know where it comes from, agree to run it", HintAction.TRUST_MODEL),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import DataError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
@@ -44,7 +45,7 @@ class StepContext:
             DataError: there are none; a step whose needs name them is never run without.
         """
         if self.data is None:
-            raise DataError("the step needs data", hint="Choose data: Model, Data, or --data")
+            raise DataError("the step needs data", hint=Hint("Choose data", HintAction.CHOOSE_DATA))
         return self.data
 
     def statistics(self, graph: Graph) -> Statistics:
@@ -56,7 +57,10 @@ class StepContext:
             JobCancelled: the run was cancelled.
         """
         if self.collect is None:
-            raise DataError("the step needs calibration data", hint="Choose data: Model, Data, or --data")
+            raise DataError(
+                "the step needs calibration data",
+                hint=Hint("Choose calibration data", HintAction.CHOOSE_DATA),
+            )
         return self.collect(graph)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.folders import cache_folder
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import load_statistics, save_statistics
 from quantstudio.engine.calibration.observer import calibrate
@@ -53,7 +54,7 @@ def collected(
         raise DataError(
             "static quantization needs calibration data"
             + (": the steps of the recipe changed the activations" if given is not None else ""),
-            hint="Choose calibration data: Model, Data, or --data",
+            hint=Hint("Choose calibration data", HintAction.CHOOSE_DATA),
         )
     path = statistics_path(graph, dataset, samples)
     kept = _kept(path, graph, dataset)

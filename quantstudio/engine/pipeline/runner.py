@@ -11,6 +11,7 @@ from typing import Any
 from quantstudio.core.effective_plan import EffectivePlan, resolve
 from quantstudio.core.errors import DataError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.statistics import Statistics
@@ -192,13 +193,13 @@ def _check_needs(definition: StepDefinition, given: StepInputs) -> None:
         raise DataError(
             f"the step needs {'labelled ' if Need.LABELS in info.needs else ''}data",
             where=f"step {info.name}",
-            hint="Choose data: Model, Data, or --data",
+            hint=Hint("Choose data", HintAction.CHOOSE_DATA),
         )
     if Need.LABELS in info.needs and given.dataset is not None and given.dataset.labels is None:
         raise DataError(
             "the step needs labels, and the data has none",
             where=f"step {info.name}",
-            hint="Choose data with labels, or take the step out of the recipe",
+            hint=Hint("Take the step out of the recipe, or choose data with labels", HintAction.CHOOSE_DATA),
         )
 
 

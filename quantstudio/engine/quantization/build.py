@@ -17,6 +17,7 @@ from quantstudio.core.errors import BuildError, MeasureError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.figures import counted
 from quantstudio.core.files import file_digest, written_beside
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.results import BuildResult, BuiltLayer
 from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes
 from quantstudio.core.statistics import Statistics
@@ -119,7 +120,7 @@ def check_float_weights(graph: Graph, plan: EffectivePlan | None = None) -> None
     raise RecipeError(
         f"the model is already quantized ({len(stored)} of {len(graph.layers)} layers, {names})",
         where=graph.summary.source_path,
-        hint="Give the float model it was made from",
+        hint=Hint("Give the float model it was made from", HintAction.OPEN_MODEL),
     )
 
 

@@ -15,6 +15,7 @@ import onnx
 
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import CalibrationError, RecipeError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import ActivationScope
 from quantstudio.core.statistics import Statistics
@@ -92,7 +93,7 @@ def make_plan(view: GraphView, statistics: Statistics | None, effective: Effecti
         raise CalibrationError(
             "static quantization needs activation ranges and there are none",
             where=static[0].name,
-            hint="Calibrate first, or choose a dynamic or weight-only precision",
+            hint=Hint("Choose a dynamic or weight-only precision, or calibrate first", HintAction.CALIBRATE),
         )
     planner = _StaticPlanner(view, statistics, effective, schemes, static)
     return replace(planner.plan(), notes=notes)
@@ -179,7 +180,7 @@ class _StaticPlanner:
                 raise CalibrationError(
                     f"there are no activation statistics for tensor {name!r}",
                     where=node.name,
-                    hint="Calibrate this model again",
+                    hint=Hint("Calibrate this model again", HintAction.CALIBRATE),
                 )
 
     # Operators between the layers: the largest set in which each is fed by integers and read by integers.
@@ -287,7 +288,7 @@ class _StaticPlanner:
                     return self._own_params(readers[0].output[0], bits)
                 raise CalibrationError(
                     f"there are no activation statistics for tensor {name!r}",
-                    hint="Calibrate this model again",
+                    hint=Hint("Calibrate this model again", HintAction.CALIBRATE),
                 )
             grid = self.target.activation_grid(bits)
             self.params[name, bits] = range_params(histogram, self.calibration, override, grid)

@@ -22,6 +22,7 @@ from quantstudio.core.events import (
     Severity,
     never_cancelled,
 )
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import DYNAMIC_INT8, FP32, STATIC_INT8, WEIGHT_INT8
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe, uniform_recipe
@@ -182,7 +183,8 @@ def build_preset(
     if preset == AUTO:
         if dataset is None:
             raise DataError(
-                "preset auto measures candidates and needs data", hint="Choose data: Model, Data, or --data"
+                "preset auto measures candidates and needs data",
+                hint=Hint("Choose data", HintAction.CHOOSE_DATA),
             )
         return _build_auto(graph, dataset, statistics, output, settings, target, reporter, cancel)
     recipe = replace(uniform_recipe(preset_scheme(preset), calibration=settings), target=target)
@@ -377,7 +379,8 @@ def _calibrated(
 ) -> Statistics:
     if dataset is None:
         raise DataError(
-            "static quantization needs calibration data", hint="Choose data: Model, Data, or --data"
+            "static quantization needs calibration data",
+            hint=Hint("Choose calibration data", HintAction.CHOOSE_DATA),
         )
     return calibrate(graph, dataset, samples=calibration.samples, reporter=reporter, cancel=cancel)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from quantstudio.core.costs import CostTable, container_name
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import FLOAT_BYTES, packed_bytes, parameter_counts, searched, weight_owners
 from quantstudio.core.precision import (
@@ -369,7 +370,7 @@ def pins_of(graph: Graph, rules: Sequence[LayerRule]) -> dict[str, LayerScheme]:
                 )
             raise RecipeError(
                 f"no layer matches the pin {rule.label!r}",
-                hint="Run `quantstudio inspect MODEL` for the layer names",
+                hint=Hint("The list of layers tells their names", HintAction.LIST_LAYERS),
             )
         for layer in matching:
             if not is_legal(layer, rule.scheme):

@@ -12,6 +12,7 @@ from pathlib import Path
 from quantstudio.core.errors import DataError
 from quantstudio.core.events import CancelToken, NullReporter, Reporter
 from quantstudio.core.figures import number, percent, significant
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import VariantResult
 from quantstudio.core.steps import Step
@@ -76,7 +77,9 @@ def with_best_steps(
         DataError: there is no data to judge on.
     """
     if inputs.dataset is None:
-        raise DataError("choosing steps means measuring them", hint="Choose data: Model, Data, or --data")
+        raise DataError(
+            "choosing steps means measuring them", hint=Hint("Choose data", HintAction.CHOOSE_DATA)
+        )
     candidates = list(_combinations([step for step in recipe.steps if step.is_on]))
     with tempfile.TemporaryDirectory(prefix="quantstudio-steps-") as folder:
         paths = []

@@ -8,6 +8,7 @@ from typing import Any
 
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.results import CompareResult
 from quantstudio.engine.evaluation.compare import compare as compare_models
 from quantstudio.engine.graph.runtime import Optimization, open_session
@@ -42,7 +43,9 @@ def compare(
     for variant in variants:
         if kind_of(Path(variant)) is not ModelKind.ONNX:
             raise ModelLoadError(
-                "only ONNX files can be compared", where=variant, hint="Give what `quantize -o` wrote"
+                "only ONNX files can be compared",
+                where=variant,
+                hint=Hint("Give a file that was built here", HintAction.QUANTIZE),
             )
     graph = load_graph(graph_path) if graph_path else open_graph(base, trust=trust, cancel=token)
     measured = _runnable(Path(base), Path(graph.summary.graph_path))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError, RecipeError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.precision import STATIC_INT8
 from quantstudio.core.recipe import is_legal
@@ -46,7 +47,9 @@ def statistics_of(graph: Graph, path: str) -> Statistics | None:
     found = load_statistics(Path(path))
     if found.graph_digest != graph.digest:
         raise CalibrationError(
-            "the statistics were collected on another model", where=path, hint="Calibrate this model"
+            "the statistics were collected on another model",
+            where=path,
+            hint=Hint("Calibrate this model", HintAction.CALIBRATE),
         )
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.results import BuildResult, QuantizeResult
 from quantstudio.core.statistics import Statistics
@@ -123,6 +124,6 @@ def _observed(
     if dataset is None:
         raise DataError(
             "static quantization needs calibration data",
-            hint="Choose calibration data: Model, Data, or --data",
+            hint=Hint("Choose calibration data", HintAction.CHOOSE_DATA),
         )
     return calibrate(graph, dataset, samples=samples, reporter=reporter, cancel=cancel)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.hints import Hint, HintAction
 
 CPU = "cpu"
 
@@ -35,7 +36,10 @@ def resolve_device(name: str) -> torch.device:
             return torch.device(known)
     raise MeasureError(
         f"torch device {name!r} is not installed",
-        hint=f"Installed here: {', '.join(installed)}. Others come with other builds of torch",
+        hint=Hint(
+            f"Others come with other builds of torch. Installed here: {', '.join(installed)}",
+            HintAction.CHOOSE_DEVICE,
+        ),
     )
 
 

@@ -142,7 +142,7 @@ class MainWindow(QMainWindow):
 
     def _on_notified(self, notice: Notification) -> None:
         text = f"{Path(notice.where).name}: {notice.text}" if notice.where else notice.text
-        self.context.tell(notice.severity.value, text, notice.hint)
+        self.context.tell(notice.severity.value, text, notice.hint.text)
         self.session.workspace.jobs.logged.emit(
             LogLine(time.time(), notice.severity, f"{text} {notice.hint}".strip())
         )

@@ -1,1 +1,1 @@
-"""Where jobs run: in the calling thread, in a worker process, and one day on a cluster."""
+"""Where jobs run: in worker processes, and one day on a cluster."""

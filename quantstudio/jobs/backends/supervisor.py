@@ -15,6 +15,7 @@ from typing import Any
 
 from quantstudio.core.errors import WorkerDiedError
 from quantstudio.core.events import ErrorInfo, Event, JobEnded, JobState, Message, Severity
+from quantstudio.core.hints import Hint
 from quantstudio.jobs.backends.backend import EventCallback
 from quantstudio.jobs.backends.worker_process import WorkerProcess, exit_text
 from quantstudio.jobs.execution import save_report
@@ -414,8 +415,10 @@ def _worker_died(code: int, stderr_tail: str, spec: JobSpec) -> ErrorInfo:
     return ErrorInfo(
         WorkerDiedError.__name__,
         f"the worker process died ({how})",
-        hint="Finished parts are kept and the next job runs in a fresh worker; try again with less data or "
-        "fewer threads",
+        hint=Hint(
+            "Finished parts are kept and the next job runs in a fresh worker; try again with less data or "
+            "fewer threads"
+        ),
         exit_code=WorkerDiedError.exit_code,
         report_path=report,
     )
@@ -425,6 +428,6 @@ def _not_started(error: OSError) -> ErrorInfo:
     return ErrorInfo(
         WorkerDiedError.__name__,
         f"the worker process cannot be started ({error.strerror or error})",
-        hint="Close other programs and try again",
+        hint=Hint("Close other programs and try again"),
         exit_code=WorkerDiedError.exit_code,
     )

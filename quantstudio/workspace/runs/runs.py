@@ -18,6 +18,7 @@ from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import Part
 from quantstudio.core.figures import counted, number, size
 from quantstudio.core.findings import CALIBRATION, COSTS, MEASUREMENT, VARIANT, WEIGHTS, StatisticsFile
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import (
@@ -457,14 +458,14 @@ class Runs:
 
     def _subject(self) -> Subject:
         if self._known.subject is None:
-            raise DataError("no model is open", hint="Open a model first")
+            raise DataError("no model is open", hint=Hint("Open a model first", HintAction.OPEN_MODEL))
         return self._known.subject
 
     def _needed_data(self) -> DataSpec:
         self._subject()
         data = self._known.calibration_data
         if data is None:
-            raise CalibrationError("there is no data yet", hint="Choose data with Model, Data")
+            raise CalibrationError("there is no data yet", hint=Hint("Choose data", HintAction.CHOOSE_DATA))
         return data
 
 

@@ -12,6 +12,7 @@ from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import ErrorInfo, Part
 from quantstudio.core.findings import SEARCH, digest_of
 from quantstudio.core.folders import cache_folder
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.core.search_results import (
@@ -186,7 +187,9 @@ class Searches:
         known = self._known
         subject, data = known.subject, known.calibration_data
         if subject is None or data is None:
-            raise CalibrationError("a search needs a model and data", hint="Choose data with Model, Data")
+            raise CalibrationError(
+                "a search needs a model and data", hint=Hint("Choose data", HintAction.CHOOSE_DATA)
+            )
         test = known.test_data if terms.is_judged_on_test else None
         file = known.statistics_file
         self._asked = _Asked(

@@ -28,7 +28,6 @@ from quantstudio.core.figures import count
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.gui.widgets.path_edit import PathEdit
-from quantstudio.gui.wording import window_hint
 from quantstudio.jobs.rows import JobRow
 from quantstudio.project.references import is_callable_name
 
@@ -321,7 +320,7 @@ def _waiting_for(session: Session) -> str:
 
 
 def _sentence(row: JobRow) -> str:
-    return " ".join(f"{part.rstrip('.')}." for part in (row.outcome, window_hint(row.hint)) if part)
+    return " ".join(f"{part.rstrip('.')}." for part in (row.outcome, row.hint.text) if part)
 
 
 def _described(spec: DataSpec | None) -> str:

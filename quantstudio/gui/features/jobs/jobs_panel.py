@@ -21,7 +21,6 @@ from quantstudio.gui.facts.job_facts import time_left
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
 from quantstudio.gui.widgets.elided_label import ElidedLabel
-from quantstudio.gui.wording import window_hint
 from quantstudio.jobs.rows import JobRow
 
 _ICONS = {
@@ -145,7 +144,7 @@ class JobLine(QFrame):
             detail = "waiting"
         elif row.state is JobState.PAUSED:
             detail = "paused"
-        self.detail.setText(f"{detail}. {window_hint(row.hint)}" if row.hint else detail)
+        self.detail.setText(f"{detail}. {row.hint}" if row.hint else detail)
         running = row.state in (JobState.RUNNING, JobState.PAUSED, JobState.CANCELLING)
         self.bar.setVisible(running)
         if running:

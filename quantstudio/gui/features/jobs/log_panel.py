@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
 
 from PySide6.QtGui import QColor, QFontDatabase, QGuiApplication, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, theme_hub
-from quantstudio.gui.wording import window_hint
 from quantstudio.jobs.rows import LogLine, NoticeLevel
 
 LINES_KEPT = 5000
@@ -63,7 +61,6 @@ class LogPanel(QWidget):
 
     def add(self, line: LogLine) -> None:
         """One more line."""
-        line = replace(line, text=window_hint(line.text))
         self._lines.append(line)
         self._write(line)
 
