@@ -75,7 +75,8 @@ class Workspace(Known):
         project: Where everything is kept: a .qstudio file, made if it is not there. None keeps it in an
             unsaved project.
         progress: Whether to show how far work is, on a terminal or in a notebook.
-        backend: What runs the jobs; a worker process of its own by default.
+        backend: What runs the jobs; worker processes by default. `jobs.backends.inline.InlineBackend` runs
+            them in the calling thread, where a debugger sees them.
         call_soon: Takes functions on any thread and runs them on the owner's. An owner with a loop of its own
             gives it, and then nothing here waits.
 

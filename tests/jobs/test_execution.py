@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,16 @@ from quantstudio.core.events import (
     Event,
     JobEnded,
     JobState,
-    PartFound,
     Reporter,
 )
 from quantstudio.core.folders import config_folder
-from quantstudio.core.hints import Hint
 from quantstudio.jobs import execution
 from quantstudio.jobs.execution import call_task, ended_by, resolve_task, run_task, save_report
 from quantstudio.jobs.reporters import EventReporter
-from quantstudio.jobs.spec import JobSpec, new_job
+from quantstudio.jobs.spec import JobSpec
 from tests.jobs.fake_tasks import PREFIX
+from tests.jobs.recorder import task
 from tests.parts import layer_found, layers_of
-
-
-def task(name: str, **params: Any) -> JobSpec:
-    return new_job(f"tests.jobs.fake_tasks:{name}", params)
 
 
 def ended(spec: JobSpec, reporter: Reporter = NULL_REPORTER, cancel: CancelToken | None = None) -> JobEnded:
@@ -45,41 +39,12 @@ def failed(name: str, **params: Any) -> ErrorInfo:
     return last.error
 
 
-def test_that_a_task_waits_until_another_thread_resumes_it() -> None:
-    seen: list[str] = []
-    token = CancelToken()
-
-    def hear(event: Event) -> None:
-        if isinstance(event, PartFound):
-            seen.append(layers_of([event])[0].name)
-            if len(seen) == 1:
-                token.pause()
-                threading.Timer(0.1, go_on).start()
-
-    def go_on() -> None:
-        seen.append("resumed")
-        token.resume()
-
-    assert ended(task("count", to=2), EventReporter(hear), token).state is JobState.SUCCEEDED
-    assert seen == ["layer0", "resumed", "layer1"]
-
-
 def test_that_a_job_ends_with_its_result_as_json() -> None:
     events: list[Event] = []
     assert ended(task("count", to=3), EventReporter(events.append)) == JobEnded(
         JobState.SUCCEEDED, {"numbers": [0, 1, 2], "mean": 1.0}
     )
     assert layers_of(events) == [layer_found(f"layer{i}", i / 2) for i in range(3)]
-
-
-def test_that_an_error_for_the_user_keeps_its_parts() -> None:
-    error = failed("fail_for_user")
-    assert (error.what, error.where, error.hint, error.report_path) == (
-        "tensor holds infinities",
-        "/conv/out",
-        Hint("Clip it"),
-        "",
-    )
 
 
 def test_that_a_caller_of_this_process_gets_the_result_and_the_error_themselves() -> None:
@@ -115,11 +80,6 @@ def test_that_a_fault_inside_leaves_a_report() -> None:
     assert "QuantStudio 0." in text
 
 
-def test_that_an_exit_call_in_a_task_does_not_end_the_program() -> None:
-    error = failed("call_sys_exit")
-    assert (error.kind, error.exit_code) == ("SystemExit", 1)
-
-
 @pytest.mark.parametrize("native", [False, True])
 def test_that_short_memory_is_explained(native: bool) -> None:
     error = failed("run_out_of_memory", native=native)
@@ -132,23 +92,6 @@ def test_that_a_full_disk_is_explained() -> None:
     assert (error.kind, error.where) == ("OutputError", "/data/out.onnx")
     assert "no space left" in error.what
     assert errno.ENOSPC in execution._REFUSED_WRITES
-
-
-def test_that_a_result_that_is_no_object_is_our_fault() -> None:
-    error = failed("return_number")
-    assert "returned int" in error.what
-
-
-def test_that_a_receiver_of_events_can_cancel_the_task() -> None:
-    token = CancelToken()
-    seen: list[Event] = []
-
-    def receive(event: Event) -> None:
-        seen.append(event)
-        token.set()
-
-    assert ended(task("wait_for_cancel"), EventReporter(receive), token) == JobEnded(JobState.CANCELLED)
-    assert isinstance(seen[0], PartFound)
 
 
 def test_that_ctrl_c_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:

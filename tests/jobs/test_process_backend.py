@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,71 +19,25 @@ import pytest
 
 import quantstudio
 from quantstudio.core.events import (
-    Event,
     JobEnded,
     JobState,
     Message,
     PartFound,
-    Progress,
     Severity,
     Timing,
 )
 from quantstudio.core.folders import cache_folder, config_folder
-from quantstudio.core.hints import Hint
 from quantstudio.jobs.backends import supervisor as supervisor_module
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.backends.worker_process import exit_text
-from quantstudio.jobs.spec import JobSpec, Lane, new_job
+from quantstudio.jobs.spec import JobSpec, Lane
 from tests.jobs.fake_tasks import PREFIX
-from tests.parts import layer_found, layers_of
-from tests.waiting import PATIENCE_S, FakeClock, wait_until
+from tests.jobs.recorder import Recorder, task
+from tests.parts import layer_found
+from tests.waiting import FakeClock, wait_until
 
 GRACE_S = 0.4
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals end processes on POSIX")
-
-
-class Recorder:
-    """Events of a runner by job, with a way to wait for one."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, Event]] = []
-        self.states: list[tuple[str, JobState]] = []
-        self._changed = threading.Condition()
-
-    def __call__(self, job: str, event: Event) -> None:
-        with self._changed:
-            self.events.append((job, event))
-            self._changed.notify_all()
-
-    def note_state(self, job: str, state: JobState) -> None:
-        with self._changed:
-            self.states.append((job, state))
-            self._changed.notify_all()
-
-    def of(self, job: str) -> list[Event]:
-        return [event for name, event in self.events if name == job]
-
-    def ends(self, job: str) -> list[JobEnded]:
-        return [event for event in self.of(job) if isinstance(event, JobEnded)]
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE_S), self.events[-5:]
-
-    def wait_for_silence(self, job: str, seconds: float = 0.15) -> None:
-        """Return when a job has reported nothing for a while."""
-        with self._changed:
-            seen = -1
-            while seen != len(self.of(job)):
-                seen = len(self.of(job))
-                self._changed.wait(seconds)
-
-    def wait_for_end(self, job: str) -> JobEnded:
-        self.wait(lambda: bool(self.ends(job)))
-        return self.ends(job)[0]
-
-    def wait_for_layer(self, job: str) -> None:
-        self.wait(lambda: any(isinstance(event, PartFound) for event in self.of(job)))
 
 
 @pytest.fixture
@@ -113,7 +66,6 @@ def timed_runner(recorder: Recorder, clock: FakeClock) -> Iterator[ProcessBacken
 def made_runner(recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> ProcessBackend:
     return ProcessBackend(
         recorder,
-        on_state=recorder.note_state,
         tasks_under=[PREFIX],
         cancel_grace_s=GRACE_S,
         quick_idle_s=GRACE_S,
@@ -128,24 +80,6 @@ def closing(made: ProcessBackend) -> Iterator[ProcessBackend]:
     folder = cache_folder() / "workers"
     assert not folder.exists() or not list(folder.iterdir())
     gc.collect()
-
-
-def task(name: str, **params: Any) -> JobSpec:
-    return new_job(f"tests.jobs.fake_tasks:{name}", params, name)
-
-
-def test_that_a_job_streams_layers_and_ends_with_its_result(
-    runner: ProcessBackend, recorder: Recorder
-) -> None:
-    job = task("count", to=5)
-    runner.submit(job)
-    ended = recorder.wait_for_end(job.id)
-    assert ended == JobEnded(JobState.SUCCEEDED, {"numbers": [0, 1, 2, 3, 4], "mean": 2.0})
-    assert layers_of(recorder.of(job.id)) == [layer_found(f"layer{i}", i / 2) for i in range(5)]
-    last = [event for event in recorder.of(job.id) if isinstance(event, Progress)][-1]
-    assert (last.done, last.total, last.unit) == (5, 5, "layers")
-    assert recorder.of(job.id)[-1] is ended
-    assert recorder.states == [(job.id, JobState.RUNNING)]
 
 
 def test_that_jobs_run_in_order_in_one_worker(runner: ProcessBackend, recorder: Recorder) -> None:
@@ -237,47 +171,21 @@ def test_that_a_worker_killed_while_idle_is_replaced_unseen(
     assert (ended.result or {})["pid"] != pid
 
 
-def test_that_a_cancelled_job_stops_by_itself_and_keeps_its_layers(
-    runner: ProcessBackend, recorder: Recorder
+@pytest.mark.parametrize("is_paused", [False, True], ids=["running", "paused"])
+def test_that_a_cancelled_job_stops_by_itself_and_its_worker_stays(
+    runner: ProcessBackend, recorder: Recorder, is_paused: bool
 ) -> None:
     job, after = task("wait_for_cancel"), task("describe_process")
     runner.submit(job)
-    recorder.wait_for_layer(job.id)
+    recorder.wait_for_part(job.id)
     pid = runner.health.pid
+    if is_paused:
+        runner.pause(job.id)
     runner.cancel(job.id)
     assert recorder.wait_for_end(job.id) == JobEnded(JobState.CANCELLED)
     runner.submit(after)
     assert (recorder.wait_for_end(after.id).result or {})["pid"] == pid
-    assert (job.id, JobState.CANCELLING) in recorder.states
     assert len(recorder.ends(job.id)) == 1
-
-
-def test_that_a_paused_job_stands_still_and_goes_on_where_it_was(
-    runner: ProcessBackend, recorder: Recorder
-) -> None:
-    spec = task("count", to=40, seconds=0.01)
-    runner.submit(spec)
-    recorder.wait_for_layer(spec.id)
-    runner.pause(spec.id)
-    recorder.wait(lambda: recorder.states[-1] == (spec.id, JobState.PAUSED))
-    recorder.wait_for_silence(spec.id)
-    assert not recorder.ends(spec.id)
-    runner.resume(spec.id)
-    assert recorder.wait_for_end(spec.id).state is JobState.SUCCEEDED
-    assert [found.name for found in layers_of(recorder.of(spec.id))] == [f"layer{i}" for i in range(40)]
-    assert [state for _, state in recorder.states] == [JobState.RUNNING, JobState.PAUSED, JobState.RUNNING]
-
-
-def test_that_cancel_ends_a_pause(runner: ProcessBackend, recorder: Recorder) -> None:
-    spec = task("wait_for_cancel")
-    runner.submit(spec)
-    recorder.wait_for_layer(spec.id)
-    runner.pause(spec.id)
-    runner.cancel(spec.id)
-    pid = runner.health.pid
-    assert recorder.wait_for_end(spec.id).state is JobState.CANCELLED
-    # By its token: the worker was not ended.
-    assert runner.health.pid == pid
 
 
 @posix_only
@@ -286,9 +194,8 @@ def test_that_a_worker_killed_while_paused_is_a_failed_job(
 ) -> None:
     spec, after = task("wait_for_cancel"), task("count", to=1)
     runner.submit(spec)
-    recorder.wait_for_layer(spec.id)
+    recorder.wait_for_part(spec.id)
     runner.pause(spec.id)
-    recorder.wait(lambda: recorder.states[-1] == (spec.id, JobState.PAUSED))
     assert runner.health.pid is not None
     os.kill(runner.health.pid, signal.SIGKILL)
     assert recorder.wait_for_end(spec.id).state is JobState.FAILED
@@ -300,10 +207,11 @@ def test_that_a_waiting_job_is_paused_before_it_begins(runner: ProcessBackend, r
     first, second = task("wait_for_cancel"), task("count", to=1)
     runner.submit(first)
     runner.submit(second)
-    recorder.wait_for_layer(first.id)
+    recorder.wait_for_part(first.id)
     runner.pause(second.id)
     runner.cancel(first.id)
-    recorder.wait(lambda: recorder.states[-1] == (second.id, JobState.PAUSED))
+    recorder.wait_for_end(first.id)
+    wait_until(lambda: runner.health.job == second.id)
     recorder.wait_for_silence(second.id)
     assert not recorder.of(second.id)
     runner.resume(second.id)
@@ -315,7 +223,7 @@ def test_that_a_job_deaf_to_cancel_is_ended_and_its_worker_replaced(
 ) -> None:
     job, after = task("ignore_cancel"), task("describe_process")
     timed_runner.submit(job)
-    recorder.wait_for_layer(job.id)
+    recorder.wait_for_part(job.id)
     pid = timed_runner.health.pid
     timed_runner.cancel(job.id)
     timed_runner.cancel(job.id)
@@ -334,7 +242,7 @@ def test_that_a_stopped_worker_is_killed_by_cancel(
 ) -> None:
     job = task("wait_for_cancel")
     timed_runner.submit(job)
-    recorder.wait_for_layer(job.id)
+    recorder.wait_for_part(job.id)
     pid = timed_runner.health.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
@@ -364,43 +272,13 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_that_a_waiting_job_is_cancelled_without_running(runner: ProcessBackend, recorder: Recorder) -> None:
-    first, second = task("wait_for_cancel"), task("count", to=1)
-    runner.submit(first)
-    runner.submit(second)
-    runner.cancel(second.id)
-    assert recorder.wait_for_end(second.id) == JobEnded(JobState.CANCELLED)
-    assert recorder.of(second.id) == recorder.ends(second.id)
-    runner.cancel("nobody")
-    runner.cancel(first.id)
-    recorder.wait_for_end(first.id)
-
-
-def test_that_errors_arrive_as_errors(runner: ProcessBackend, recorder: Recorder) -> None:
-    user, inside = task("fail_for_user"), task("fail_inside")
-    runner.submit(user)
-    runner.submit(inside)
-    error = recorder.wait_for_end(user.id).error
-    assert error is not None
-    assert (error.kind, error.where, error.hint, error.exit_code) == (
-        "CalibrationError",
-        "/conv/out",
-        Hint("Clip it"),
-        2,
-    )
-    error = recorder.wait_for_end(inside.id).error
-    assert error is not None
-    assert error.exit_code == 1
-    assert "fail_inside" in Path(error.report_path).read_text("utf-8")
-
-
 @pytest.mark.parametrize("name", ["wait_for_cancel", "ignore_cancel"])
 def test_that_close_ends_every_job_once(recorder: Recorder, name: str) -> None:
     runner = ProcessBackend(recorder, tasks_under=[PREFIX])
     running, waiting = task(name), task("count", to=1)
     runner.submit(running)
     runner.submit(waiting)
-    recorder.wait_for_layer(running.id)
+    recorder.wait_for_part(running.id)
     runner.close()
     for job in (running, waiting):
         assert recorder.ends(job.id) == [JobEnded(JobState.CANCELLED)]
@@ -422,7 +300,7 @@ def quick(name: str, **params: Any) -> JobSpec:
 def test_that_a_quick_job_ends_while_work_goes_on(runner: ProcessBackend, recorder: Recorder) -> None:
     work, check = task("wait_for_cancel"), quick("describe_process")
     runner.submit(work)
-    recorder.wait_for_layer(work.id)
+    recorder.wait_for_part(work.id)
     runner.submit(check)
     ended = recorder.wait_for_end(check.id)
     assert ended.state is JobState.SUCCEEDED
@@ -458,13 +336,6 @@ def test_that_a_job_waits_to_time_its_runs_until_it_is_allowed(
     assert said == [Timing(True), PartFound(layer_found("timed")), Timing(False)]
 
 
-def test_that_a_job_nobody_answers_times_at_once(runner: ProcessBackend, recorder: Recorder) -> None:
-    job = task("time_runs")
-    runner.submit(job)
-    assert recorder.wait_for_end(job.id).state is JobState.SUCCEEDED
-    assert not any(isinstance(event, Timing) for event in recorder.of(job.id))
-
-
 def test_that_cancel_ends_the_wait_to_time(runner: ProcessBackend, recorder: Recorder) -> None:
     job = replace(task("time_runs"), asks_to_time=True)
     runner.submit(job)
@@ -473,27 +344,13 @@ def test_that_cancel_ends_the_wait_to_time(runner: ProcessBackend, recorder: Rec
     assert recorder.wait_for_end(job.id).state is JobState.CANCELLED
 
 
-def test_that_a_failing_receiver_does_not_stop_the_jobs_behind_it(recorder: Recorder) -> None:
-    def receive(job: str, event: Event) -> None:
-        recorder(job, event)
-        if isinstance(event, PartFound):
-            raise RuntimeError("broken panel")  # noqa: TRY004
-
-    runner = ProcessBackend(receive, tasks_under=[PREFIX])
-    jobs = [task("count", to=2), task("count", to=1)]
-    for job in jobs:
-        runner.submit(job)
-    assert [recorder.wait_for_end(job.id).state for job in jobs] == [JobState.SUCCEEDED] * 2
-    runner.close()
-
-
 @posix_only
 def test_that_a_silent_worker_is_reported_once(
     timed_runner: ProcessBackend, recorder: Recorder, clock: FakeClock
 ) -> None:
     job = task("wait_for_cancel")
     timed_runner.submit(job)
-    recorder.wait_for_layer(job.id)
+    recorder.wait_for_part(job.id)
     pid = timed_runner.health.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)

@@ -9,6 +9,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import quantstudio as qs
@@ -19,6 +20,7 @@ from quantstudio.core.precision import FP32
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.core.results import CompareResult
 from quantstudio.core.samples import sample
+from quantstudio.jobs.backends.inline import InlineBackend
 from quantstudio.jobs.rows import JobRow
 from quantstudio.project.recipe_file import read_recipe_file
 from quantstudio.workspace.progress import NotebookProgress, progress_text
@@ -204,3 +206,12 @@ def test_that_an_owner_with_a_loop_is_told_not_to_wait(tmp_path: Path) -> None:
             made.calibrate()
     finally:
         made.close()
+
+
+def test_that_jobs_run_in_the_callers_own_process_where_that_is_asked() -> None:
+    before = psutil.Process().children()
+    with Workspace(SAMPLE.model, progress=False, backend=InlineBackend) as ws:
+        assert ws.layers
+        assert psutil.Process().children() == before
+        with pytest.raises(CalibrationError):
+            ws.calibrate()

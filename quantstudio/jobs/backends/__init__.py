@@ -1,1 +1,1 @@
-"""Where jobs run: in worker processes, and one day on a cluster."""
+"""Where jobs run: in worker processes, in the calling thread, and one day on a cluster."""

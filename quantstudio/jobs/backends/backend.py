@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from quantstudio.core.events import Event
 from quantstudio.jobs.spec import JobSpec
 
-# Job id and event; called on a thread of the back end's own, in order, JobEnded last and once.
+logger = logging.getLogger(__name__)
+
+# Job id and event; called on whatever thread the back end works on, in order, JobEnded last and once.
 EventCallback = Callable[[str, Event], None]
 
 
 class Backend(Protocol):
-    """Runs jobs in the order they were submitted, one at a time; those of the quick lane beside the others.
+    """Runs jobs in the order they were submitted, one at a time; it may run quick ones beside the others.
 
     Its events go to the `EventCallback` it was made with; every job ends with exactly one JobEnded, also when
-    what ran it died.
+    what ran it died, and a callback that fails is logged and holds up nothing. Every method may be called on
+    any thread, also from the callback. `tests/jobs/test_backends.py` is the contract that each one keeps.
     """
 
     def submit(self, spec: JobSpec) -> None:
@@ -39,3 +43,11 @@ class Backend(Protocol):
 
 
 BackendFactory = Callable[[EventCallback], Backend]
+
+
+def deliver(on_event: EventCallback, job_id: str, event: Event) -> None:
+    """Hand an event over; the owner's fault must not take the jobs after this one with it."""
+    try:
+        on_event(job_id, event)
+    except Exception:
+        logger.exception("The receiver of events failed on %s", type(event).__name__)

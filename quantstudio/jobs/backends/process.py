@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from quantstudio.jobs.backends.backend import EventCallback
-from quantstudio.jobs.backends.supervisor import CANCEL_GRACE_S, StateCallback, Supervisor, WorkerHealth
+from quantstudio.jobs.backends.supervisor import CANCEL_GRACE_S, Supervisor, WorkerHealth
 from quantstudio.jobs.spec import JobSpec, Lane
 
 # Whoever chooses data tries it a few times; a worker that has read some holds 150 MB and more.
@@ -24,8 +24,6 @@ class ProcessBackend:
     Args:
         on_event: Gets job id and event, on a thread per worker. JobEnded comes exactly once per job, whatever
             happens.
-        on_state: Gets RUNNING when a task is called or goes on, PAUSED when it is told to wait, CANCELLING
-            when it is told to stop.
         tasks_under: More module prefixes whose functions are tasks.
         cancel_grace_s: Time a running task gets to stop by itself, in seconds.
         quick_idle_s: Time the worker for quick jobs is kept without any, in seconds.
@@ -36,7 +34,6 @@ class ProcessBackend:
         self,
         on_event: EventCallback,
         *,
-        on_state: StateCallback | None = None,
         tasks_under: Sequence[str] = (),
         cancel_grace_s: float = CANCEL_GRACE_S,
         quick_idle_s: float = QUICK_IDLE_S,
@@ -45,7 +42,6 @@ class ProcessBackend:
         def supervisor(name: str, idle_s: float | None = None) -> Supervisor:
             return Supervisor(
                 on_event,
-                on_state=on_state,
                 tasks_under=tasks_under,
                 cancel_grace_s=cancel_grace_s,
                 idle_s=idle_s,

@@ -16,7 +16,7 @@ from typing import Any
 from quantstudio.core.errors import WorkerDiedError
 from quantstudio.core.events import ErrorInfo, Event, JobEnded, JobState, Message, Severity
 from quantstudio.core.hints import Hint
-from quantstudio.jobs.backends.backend import EventCallback
+from quantstudio.jobs.backends.backend import EventCallback, deliver
 from quantstudio.jobs.backends.worker_process import WorkerProcess, exit_text
 from quantstudio.jobs.execution import save_report
 from quantstudio.jobs.protocol import (
@@ -44,8 +44,6 @@ SILENCE_S = 15.0
 HEAVY_MODULES = ("onnx", "onnxruntime", "quantstudio.engine.tasks.search", "torch")
 
 logger = logging.getLogger(__name__)
-
-StateCallback = Callable[[str, JobState], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,6 @@ class Supervisor:
 
     Args:
         on_event: Gets job id and event. JobEnded comes exactly once a job, whatever happens.
-        on_state: Gets RUNNING when a task is called or goes on, PAUSED when it is told to wait, CANCELLING
-            when it is told to stop.
         tasks_under: More module prefixes whose functions are tasks.
         cancel_grace_s: Time a running task gets to stop by itself.
         idle_s: An idle worker is ended after this many seconds; None keeps it until `close`.
@@ -118,7 +114,6 @@ class Supervisor:
         self,
         on_event: EventCallback,
         *,
-        on_state: StateCallback | None = None,
         tasks_under: Sequence[str] = (),
         cancel_grace_s: float = CANCEL_GRACE_S,
         idle_s: float | None = None,
@@ -127,7 +122,6 @@ class Supervisor:
         name: str = "jobs",
     ) -> None:
         self._on_event = on_event
-        self._on_state = on_state
         self._tasks_under = tuple(tasks_under)
         self._cancel_grace_s = cancel_grace_s
         self._idle_s = idle_s
@@ -233,7 +227,6 @@ class Supervisor:
         running.is_cancelled = True
         running.deadline = self._clock() + (self._cancel_grace_s if grace_s is None else grace_s)
         self._link.process.send(Cancel(job_id))
-        self._tell_state(job_id, JobState.CANCELLING)
 
     def _do_pause(self, job_id: str, is_paused: bool) -> None:
         for job in self._waiting:
@@ -245,7 +238,6 @@ class Supervisor:
         if running.is_paused is not is_paused:
             running.is_paused = is_paused
             self._link.process.send(Pause(job_id) if is_paused else Resume(job_id))
-            self._tell_state(job_id, JobState.PAUSED if is_paused else JobState.RUNNING)
 
     def _do_allow_timing(self, job_id: str) -> None:
         running = self._running
@@ -320,7 +312,6 @@ class Supervisor:
             return
         elif isinstance(message, Started) and message.job == job.spec.id:
             job.is_started = True
-            self._tell_state(job.spec.id, JobState.PAUSED if job.is_paused else JobState.RUNNING)
         elif isinstance(message, JobEvent) and message.job == job.spec.id:
             job.is_silence_told = False
             if isinstance(message.event, JobEnded):
@@ -394,19 +385,7 @@ class Supervisor:
             self._do_worker_end(self._generation)
 
     def _tell(self, job_id: str, event: Event) -> None:
-        try:
-            self._on_event(job_id, event)
-        except Exception:
-            # The owner's fault must not take the jobs after this one with it.
-            logger.exception("The receiver of events failed on %s", type(event).__name__)
-
-    def _tell_state(self, job_id: str, state: JobState) -> None:
-        if self._on_state is None:
-            return
-        try:
-            self._on_state(job_id, state)
-        except Exception:
-            logger.exception("The receiver of job states failed")
+        deliver(self._on_event, job_id, event)
 
 
 def _worker_died(code: int, stderr_tail: str, spec: JobSpec) -> ErrorInfo:
