@@ -83,7 +83,8 @@ class _Running:
         paused_at: When the user paused it.
         is_timing: It was allowed to time runs and has not said that it has.
         asks_to_time: It waits until it is allowed.
-        resumes_in_turn: The user lets it go on; it was timing when it was paused, so that waits for its turn.
+        resumes_in_turn: It was timing and stands still, for a quick job or since the user paused it; it goes
+            on when nothing else runs.
     """
 
     work: Work
@@ -154,21 +155,13 @@ class JobQueue:
         )
 
     @property
-    def timing(self) -> JobRow | None:
-        """The row of a job that times runs, or waits to: no quick job starts until it has."""
-        return next(
-            (
-                self._rows.get(i)
-                for i, job in self._running.items()
-                if job.lane is Lane.TIMING or job.waits_to_time
-            ),
-            None,
-        )
-
-    @property
     def is_busy(self) -> bool:
         """Whether anything runs or waits."""
         return bool(self._running or self._waiting)
+
+    def prepare(self, lane: Lane) -> None:
+        """A job of this lane may come soon: what it would wait for is made ready."""
+        self._backend.prepare(lane)
 
     def row(self, job_id: str) -> JobRow | None:
         """Where a job stands; None if it is not in the list."""
@@ -249,20 +242,23 @@ class JobQueue:
             self.idle.emit()
 
     def _next_due(self) -> Work | None:
-        """The first of those that wait and may start beside what runs."""
+        """The first of those that wait and may start beside what runs; somebody waits for a quick job."""
         lanes = {job.lane for job in self._running.values()}
-        is_work_due = not lanes - {Lane.QUICK}
-        is_quick_due = self.timing is None and Lane.QUICK not in lanes
-        for work in self._waiting:
-            if work.lane is Lane.QUICK:
-                if is_quick_due:
-                    return work
-            elif is_work_due:
-                if work.lane is Lane.WORK or not lanes:
-                    return work
-                # Timing that waits for a quick job to end; another quick job would make it wait for ever.
-                return None
-        return None
+        quick = next((work for work in self._waiting if work.lane is Lane.QUICK), None)
+        if quick is not None and Lane.QUICK not in lanes:
+            return quick
+        work = next((work for work in self._waiting if work.lane is not Lane.QUICK), None)
+        if work is None or lanes - {Lane.QUICK}:
+            return None
+        return work if work.lane is Lane.WORK or not lanes else None
+
+    def _give_way(self, quick: Work) -> None:
+        """Let what times runs stand still for a quick job: it drops the round it is in and goes on after."""
+        for job_id, job in self._running.items():
+            if job.lane is Lane.TIMING:
+                job.resumes_in_turn = True
+                self._backend.pause(job_id)
+                self._update(job_id, label=f"waiting for {quick.title}")
 
     def _let_time(self) -> None:
         """Let the first job that waits to time runs do so, if nothing runs but others that wait for that."""
@@ -296,6 +292,8 @@ class JobQueue:
             self._rows.pop(work.job_id, None)
             self.changed.emit()
             return
+        if work.lane is Lane.QUICK:
+            self._give_way(work)
         is_timing = work.lane is Lane.TIMING
         self._running[work.job_id] = _Running(work, time.monotonic(), is_timing=is_timing)
         self._log(NoticeLevel.INFO, f"{work.title}: started")

@@ -19,9 +19,10 @@ class Lane(StrEnum):
     """What a job may run beside.
 
     WORK: one at a time, in the order asked for.
-    QUICK: checks and previews: beside work, for which they never wait.
-    TIMING: takes its turn among the work; starts when nothing else runs, and nothing starts until it ends. A
-        job of another lane enters this one while it times runs (`CancelToken.timing`).
+    QUICK: checks and previews, one at a time: beside work, and at once, for somebody waits.
+    TIMING: takes its turn among the work; starts when nothing else runs, and no work starts until it ends.
+        For a quick job it stands still. A job of another lane enters this one while it times runs
+        (`CancelToken.timing`).
     """
 
     WORK = "work"

@@ -8,6 +8,7 @@ gone, and so, after a grace period for the running task, is the worker.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import queue
@@ -62,6 +63,7 @@ class Worker:
         commands: Where commands are read.
         messages: Where messages are written; unbuffered.
         prefixes: Modules whose functions are tasks.
+        modules: Imported before the first job, which may come while that goes on.
         leave: Ends the process at once; called when the owner is gone and the task does not stop.
         orphan_grace_s: Time a running task gets to stop once the owner is gone.
     """
@@ -72,12 +74,14 @@ class Worker:
         messages: BinaryIO,
         *,
         prefixes: Sequence[str] = TASK_PREFIXES,
+        modules: Sequence[str] = (),
         leave: Callable[[], None],
         orphan_grace_s: float = ORPHAN_GRACE_S,
     ) -> None:
         self._commands = commands
         self._messages = messages
         self._prefixes = tuple(prefixes)
+        self._modules = tuple(modules)
         self._leave = leave
         self._orphan_grace_s = orphan_grace_s
         self._write_lock = threading.Lock()
@@ -94,6 +98,8 @@ class Worker:
         beats = threading.Thread(target=self._beat, name="beats", daemon=True)
         reader.start()
         beats.start()
+        for module in self._modules:
+            _import(module)
         while (spec := self._inbox.get()) is not None:
             self._run(spec)
         self._ended.set()
@@ -176,11 +182,20 @@ class Worker:
             logger.debug("The owner is gone")
 
 
+def _import(module: str) -> None:
+    """Have a module there; one that cannot be imported fails the job that needs it, with its reason."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        logger.exception("Cannot import %s ahead of time", module)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Set the process up and serve."""
     parser = argparse.ArgumentParser(prog="python -m quantstudio.jobs.worker")
     parser.add_argument("--folder", type=Path, help="temporary files of this worker; removed with it")
     parser.add_argument("--tasks-under", action="append", default=[], help="more modules that hold tasks")
+    parser.add_argument("--import", dest="modules", action="append", default=[], help="load before any job")
     parser.add_argument("--urgent", action="store_true", help="do not give way to other programs")
     options = parser.parse_args(arguments)
     commands, messages = worker_setup.take_pipes()
@@ -195,6 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands,
         messages,
         prefixes=(*TASK_PREFIXES, *options.tasks_under),
+        modules=options.modules,
         leave=lambda: worker_setup.exit_at_once(options.folder, 3),
     )
     worker.serve()

@@ -125,7 +125,7 @@ def test_that_cancel_stops_before_the_next_turn(models: list[Path]) -> None:
 
 def test_that_a_wrong_feed_names_what_to_compare(models: list[Path]) -> None:
     picture = np.ones((1, 256), dtype=np.float32)
-    with pytest.raises(MeasureError, match="input names"):
+    with pytest.raises(MeasureError, match="names, types and shapes"):
         interleaved_latency(models, {"nope": picture, "neither": picture}, threads=1)
 
 

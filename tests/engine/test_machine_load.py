@@ -36,6 +36,17 @@ def test_that_own_time_is_no_load_of_others(monkeypatch):
     assert meter.other_share() == pytest.approx(0.3)
 
 
+def test_that_time_in_which_nothing_was_timed_is_left_out(monkeypatch):
+    seconds(monkeypatch, user=10.0, idle=10.0, own=2.0)
+    meter = LoadMeter()
+    seconds(monkeypatch, user=11.0, idle=11.0, own=3.0)
+    meter.keep()
+    seconds(monkeypatch, user=91.0, idle=11.0, own=3.0)  # another of our processes, in a pause
+    meter.leave_out()
+    seconds(monkeypatch, user=92.0, idle=12.0, own=3.0)
+    assert meter.other_share() == pytest.approx(0.25)
+
+
 def test_that_clocks_of_different_steps_give_no_negative_load(monkeypatch):
     seconds(monkeypatch, user=0.0, idle=0.0, own=0.0)
     meter = LoadMeter()

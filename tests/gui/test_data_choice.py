@@ -12,6 +12,7 @@ from quantstudio.core.events import ErrorInfo, JobEnded, JobState, Timing
 from quantstudio.core.hints import Hint
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
+from quantstudio.jobs.spec import Lane
 from tests.gui.conftest import find, settle, wait_until
 from tests.workspace.canned import ANSWERS
 
@@ -110,16 +111,26 @@ def test_that_data_is_checked_while_other_work_runs(full, runner, npz):
     assert full.session.workspace.jobs.running.title == "Calibrate"
 
 
-def test_that_the_dialog_says_what_a_check_waits_for(full, runner, npz):
+def test_that_data_is_checked_while_other_work_times_runs(full, runner, npz):
     runner.is_holding = True
     full.session.workspace.runs.calibrate()
-    runner.emit(runner.submitted[-1].id, Timing(begins=True))
-    wait_until(lambda: full.session.workspace.jobs.timing is not None)
+    work = runner.submitted[-1].id
+    runner.emit(work, Timing(begins=True))
+    wait_until(lambda: ("allow timing", work) in runner.pauses)
     dialog = DataDialog(full.session, full)
     dialog.open()
     dialog.calibration.path.setText(npz)
     dialog.check.click()
-    assert "“Calibrate”" in dialog.found.text()
+    assert runner.tasks[-1] == "data_summary"
+    assert runner.pauses[-1] == ("pause", work)
+
+
+def test_that_the_worker_of_checks_gets_ready_with_the_dialog_and_stays_while_one_types(full, runner, npz):
+    runner.prepared.clear()
+    dialog = DataDialog(full.session, full)
+    assert runner.prepared == [Lane.QUICK]
+    dialog.calibration.path.setText(npz)
+    assert runner.prepared[1:] == [Lane.QUICK]
 
 
 def test_that_new_test_data_alone_does_not_analyse_again(full, runner, npz):

@@ -130,6 +130,7 @@ def describe_process(*, reporter: Reporter, cancel: CancelToken) -> dict[str, An
         "nice": os.nice(0) if hasattr(os, "nice") else None,
         "temporary": folder,
         "path0": sys.path[0],
+        "is_ready": "colorsys" in sys.modules,
         "heavy": sorted({"torch", "onnx", "onnxruntime", "PySide6"} & set(sys.modules)),
     }
 

@@ -270,7 +270,7 @@ class TestInlineBackend(BackendContract):
 class TestProcessBackend(BackendContract):
     @classmethod
     def make(cls, on_event: EventCallback) -> Backend:
-        return ProcessBackend(on_event, tasks_under=[PREFIX])
+        return ProcessBackend(on_event, tasks_under=[PREFIX], quick_modules=[])
 
 
 def test_that_an_inline_job_has_ended_when_submit_returns() -> None:

@@ -69,6 +69,7 @@ def made_runner(recorder: Recorder, clock: Callable[[], float] = time.monotonic)
         tasks_under=[PREFIX],
         cancel_grace_s=GRACE_S,
         quick_idle_s=GRACE_S,
+        quick_modules=["colorsys"],
         clock=clock,
     )
 
@@ -321,6 +322,20 @@ def test_that_the_worker_for_quick_jobs_ends_when_nobody_asks_and_starts_again(
     clock.run_until(lambda: not psutil.pid_exists(pid), GRACE_S / 4)
     timed_runner.submit(second)
     assert (recorder.wait_for_end(second.id).result or {})["pid"] != pid
+
+
+def test_that_a_worker_that_was_made_ready_runs_the_job(
+    timed_runner: ProcessBackend, recorder: Recorder
+) -> None:
+    timed_runner.prepare(Lane.QUICK)
+    timed_runner.prepare(Lane.QUICK)
+    wait_until(lambda: timed_runner.quick_health is not None and timed_runner.quick_health.pid is not None)
+    assert timed_runner.quick_health is not None
+    pid = timed_runner.quick_health.pid
+    job = quick("describe_process")
+    timed_runner.submit(job)
+    seen = recorder.wait_for_end(job.id).result or {}
+    assert (seen["pid"], seen["is_ready"]) == (pid, True)
 
 
 def test_that_a_job_waits_to_time_its_runs_until_it_is_allowed(

@@ -22,6 +22,7 @@ from quantstudio.core.events import (
     Progress,
     Severity,
 )
+from quantstudio.core.hints import Hint
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import SearchFront
 from quantstudio.jobs import protocol
@@ -77,7 +78,9 @@ events = st.one_of(
         st.sampled_from(JobState),
         st.none() | objects,
         st.none()
-        | st.builds(ErrorInfo, st.text(), st.text(), st.text(), st.text(), st.integers(), st.text()),
+        | st.builds(
+            ErrorInfo, st.text(), st.text(), st.text(), st.builds(Hint, st.text()), st.integers(), st.text()
+        ),
     ),
 )
 

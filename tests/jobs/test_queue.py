@@ -40,6 +40,9 @@ class Backend:
     def submitted(self):
         return [spec.id for spec in self.specs]
 
+    def prepare(self, lane):
+        self.told.append(("prepare", lane))
+
     def submit(self, spec):
         self.specs.append(spec)
 
@@ -133,19 +136,37 @@ class TestLanes:
         desk.send(quick, DONE)
         assert desk.state(timing) is JobState.RUNNING
 
-    def test_that_nothing_starts_beside_timing(self, desk):
-        timing = desk.add("latency", Lane.TIMING)
-        work, quick = desk.add("search"), desk.add("check", Lane.QUICK)
-        assert desk.state(work) is desk.state(quick) is JobState.QUEUED
+    def test_that_no_work_starts_beside_timing(self, desk):
+        timing, work = desk.add("latency", Lane.TIMING), desk.add("search")
+        assert desk.state(work) is JobState.QUEUED
         desk.send(timing, DONE)
-        assert desk.state(work) is desk.state(quick) is JobState.RUNNING
+        assert desk.state(work) is JobState.RUNNING
 
-    def test_that_timing_keeps_its_turn_among_the_work(self, desk):
+    def test_that_timing_stands_still_for_a_quick_job_and_goes_on_behind_it(self, desk):
+        timing, work = desk.add("latency", Lane.TIMING), desk.add("search")
+        quick = desk.add("check", Lane.QUICK)
+        assert desk.state(quick) is JobState.RUNNING
+        assert desk.backend.told == [("pause", timing)]
+        assert desk.queue.row(timing).label == "waiting for Check"
+        desk.send(quick, DONE)
+        assert desk.backend.told == [("pause", timing), ("resume", timing)]
+        assert desk.state(work) is JobState.QUEUED
+        assert desk.state(desk.add("check another", Lane.QUICK)) is JobState.RUNNING
+        assert desk.backend.told[2:] == [("pause", timing)]
+
+    def test_that_timing_starts_behind_every_quick_job_and_keeps_its_turn_among_the_work(self, desk):
         quick, timing, work = desk.add("check", Lane.QUICK), desk.add("latency", Lane.TIMING), desk.add("x")
         more = desk.add("check another", Lane.QUICK)
         desk.send(quick, DONE)
+        assert desk.state(more) is JobState.RUNNING
+        assert desk.state(timing) is JobState.QUEUED
+        desk.send(more, DONE)
         assert desk.state(timing) is JobState.RUNNING
-        assert desk.state(work) is desk.state(more) is JobState.QUEUED
+        assert desk.state(work) is JobState.QUEUED
+
+    def test_that_the_back_end_hears_what_is_expected(self, desk):
+        desk.queue.prepare(Lane.QUICK)
+        assert desk.backend.told == [("prepare", Lane.QUICK)]
 
     def test_that_what_waits_for_timing_starts_when_that_is_cancelled_before_its_turn(self, desk):
         desk.add("check", Lane.QUICK)
@@ -168,7 +189,6 @@ class TestTimingPhases:
         job = desk.add("measure")
         desk.send(job, Timing(True))
         assert desk.backend.told == [("allow timing", job)]
-        assert desk.queue.timing.job_id == job
 
     def test_that_it_waits_for_a_quick_job_and_says_so(self, desk):
         job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)
@@ -178,22 +198,45 @@ class TestTimingPhases:
         desk.send(quick, DONE)
         assert desk.backend.told == [("allow timing", job)]
 
-    def test_that_quick_jobs_wait_for_it_and_only_for_it(self, desk):
+    def test_that_it_stands_still_for_a_quick_job_and_times_on_behind_it(self, desk):
+        job = desk.add("measure")
+        desk.send(job, Timing(True))
+        quick, second = desk.add("check", Lane.QUICK), desk.add("check another", Lane.QUICK)
+        assert desk.state(quick) is JobState.RUNNING
+        desk.send(quick, DONE)
+        assert desk.state(second) is JobState.RUNNING
+        assert desk.backend.told == [("allow timing", job), ("pause", job)]
+        desk.send(second, DONE)
+        assert desk.backend.told[2:] == [("resume", job)]
+        assert desk.state(job) is JobState.RUNNING
+
+    def test_that_it_goes_on_at_once_when_it_had_timed_its_last_run_before_it_stood_still(self, desk):
         job = desk.add("measure")
         desk.send(job, Timing(True))
         quick = desk.add("check", Lane.QUICK)
-        assert desk.state(quick) is JobState.QUEUED
         desk.send(job, Timing(False))
+        assert desk.backend.told[1:] == [("pause", job), ("resume", job)]
         assert desk.state(quick) is JobState.RUNNING
-        assert desk.state(job) is JobState.RUNNING
 
-    def test_that_a_job_that_waits_to_time_holds_quick_jobs_back(self, desk):
+    def test_that_a_job_that_waits_to_time_waits_for_every_quick_job(self, desk):
         job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)
         desk.send(job, Timing(True))
         second = desk.add("check another", Lane.QUICK)
         desk.send(quick, DONE)
-        assert desk.state(second) is JobState.QUEUED
+        assert desk.state(second) is JobState.RUNNING
+        assert desk.backend.told == []
+        desk.send(second, DONE)
         assert desk.backend.told == [("allow timing", job)]
+
+    def test_that_a_job_paused_while_it_stands_still_waits_for_the_user(self, desk):
+        job = desk.add("measure")
+        desk.send(job, Timing(True))
+        quick = desk.add("check", Lane.QUICK)
+        desk.queue.pause(job)
+        desk.send(quick, DONE)
+        assert ("resume", job) not in desk.backend.told
+        desk.queue.resume(job)
+        assert desk.backend.told[-1] == ("resume", job)
 
     def test_that_two_jobs_that_wait_to_time_take_turns(self, desk):
         job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)
@@ -214,7 +257,6 @@ class TestTimingPhases:
         assert ("resume", job) not in desk.backend.told
         desk.send(quick, DONE)
         assert desk.backend.told[-1] == ("resume", job)
-        assert desk.queue.timing.job_id == job
 
     def test_that_a_job_paused_while_it_waits_to_time_is_not_let_before_it_goes_on(self, desk):
         job, quick = desk.add("measure"), desk.add("check", Lane.QUICK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import threading
@@ -101,6 +102,21 @@ def test_that_a_worker_says_hello_then_runs_and_answers(link: Link) -> None:
     link.send(Shutdown())
     link.thread.join(5)
     assert not link.left.is_set()
+
+
+def test_that_a_worker_has_its_modules_before_the_first_job_and_outlives_one_it_cannot_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    imported: list[str] = []
+
+    def note(name: str) -> None:
+        imported.append(name)
+        raise ImportError(name)
+
+    monkeypatch.setattr("quantstudio.jobs.worker.importlib.import_module", note)
+    commands = io.BytesIO(encode(Shutdown()))
+    Worker(commands, io.BytesIO(), modules=["a.b"], leave=lambda: None).serve()
+    assert imported == ["a.b"]
 
 
 def test_that_a_cancel_right_behind_its_run_is_not_lost(link: Link) -> None:

@@ -22,7 +22,7 @@ from quantstudio.core.results import (
 from quantstudio.core.statistics_file import save_statistics, save_weight_statistics, statistics_digest
 from quantstudio.core.steps import Need, SettingInfo, SettingType, StepInfo, StepList
 from quantstudio.jobs.backends.backend import EventCallback
-from quantstudio.jobs.spec import JobSpec
+from quantstudio.jobs.spec import JobSpec, Lane
 from tests.workspace.samples import activations, model_summary, sensitivity, variant_result, weight_statistics
 
 OUTLINE = bytes([0x3A, 0])  # what opening looks at in an ONNX file before the worker does: a graph
@@ -39,6 +39,7 @@ class ReplayRunner:
         self.cancelled: list[str] = []
         self.pauses: list[tuple[str, str]] = []
         self.is_holding = False
+        self.prepared: list[Lane] = []
         self.answers: dict[str, Answer] = dict(ANSWERS)
         self._held: deque[JobSpec] = deque()
         self._on_event: EventCallback | None = None
@@ -66,6 +67,9 @@ class ReplayRunner:
     def emit(self, job_id: str, event: Event) -> None:
         assert self._on_event is not None
         self._on_event(job_id, event)
+
+    def prepare(self, lane: Lane) -> None:
+        self.prepared.append(lane)
 
     def cancel(self, job_id: str) -> None:
         self.cancelled.append(job_id)

@@ -36,6 +36,9 @@ class IdleRunner:
     def __init__(self, on_event=None):
         self.submitted: list[JobSpec] = []
 
+    def prepare(self, lane):
+        pass
+
     def submit(self, spec):
         self.submitted.append(spec)
 

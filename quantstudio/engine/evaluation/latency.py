@@ -40,6 +40,8 @@ MAX_REPEATS = 1000
 SLOW_MS = 500.0
 WARMUP_RUNS = 3
 BOOTSTRAP_RESAMPLES = 2000
+# How finely the load of other programs is told from what ran during a pause, seconds.
+LOAD_STEP_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def interleaved_latency(
         runners.append(_prepared(Path(path), dict(feed), threads, full_name, reporter, token))
     with token.timing():
         load = LoadMeter()
-        times_ms = _rounds(runners, budget, reporter, token)
+        times_ms = _rounds(runners, budget, load, reporter, token)
         other_load, mhz = load.other_share(), processor_mhz()
     results = tuple(
         replace(
@@ -197,10 +199,15 @@ def _prepared(
 
 
 def _rounds(
-    runners: Sequence[_Runner], budget: LatencyBudget, reporter: Reporter, cancel: CancelToken
+    runners: Sequence[_Runner],
+    budget: LatencyBudget,
+    load: LoadMeter,
+    reporter: Reporter,
+    cancel: CancelToken,
 ) -> NDArray[np.float64]:
-    """Time of each model in each round, shape [rounds, models]."""
+    """Time of each model in each round, shape [rounds, models]; `load` leaves out what a pause spoiled."""
     count = len(runners)
+    load_kept = perf_counter()
     times: list[list[float]] = []
     share = 0.0
     started = perf_counter() - cancel.paused_s
@@ -216,8 +223,12 @@ def _rounds(
                 row[index] = runners[index].turn_ms(cancel)
             if cancel.paused_s > paused_s:
                 # What one model got before the pause is no pair to what another got after it.
+                load.leave_out()
                 continue
             times.append(row)
+            if perf_counter() - load_kept >= LOAD_STEP_S:
+                load.keep()
+                load_kept = perf_counter()
             # Rounds that take longer than the first ones must not move the bar back.
             done = len(times)
             share = max(share, done / _expected(done, elapsed, budget))

@@ -13,12 +13,24 @@ class LoadMeter:
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        self._start = self._seconds()
+        self._last = self._seconds()
+        self._total = self._busy = self._own = 0.0
+
+    def keep(self) -> None:
+        """Count the time since the last call; a tenth of a millisecond."""
+        now = self._seconds()
+        total, busy, own = (value - last for value, last in zip(now, self._last, strict=True))
+        self._total, self._busy, self._own = self._total + total, self._busy + busy, self._own + own
+        self._last = now
+
+    def leave_out(self) -> None:
+        """Do not count the time since the last call: nothing was timed in it."""
+        self._last = self._seconds()
 
     def other_share(self) -> float | None:
         """Share of all processors, 0 to 1, that other programs used since; None if no time has passed."""
-        total, busy, own = (now - then for now, then in zip(self._seconds(), self._start, strict=True))
-        return min(1.0, max(0.0, (busy - own) / total)) if total > 0 else None
+        self.keep()
+        return min(1.0, max(0.0, (self._busy - self._own) / self._total)) if self._total > 0 else None
 
     def _seconds(self) -> tuple[float, float, float]:
         """Processor seconds of the machine, of them busy, and of this process."""

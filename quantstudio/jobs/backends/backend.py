@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from quantstudio.core.events import Event
-from quantstudio.jobs.spec import JobSpec
+from quantstudio.jobs.spec import JobSpec, Lane
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ class Backend(Protocol):
     what ran it died, and a callback that fails is logged and holds up nothing. Every method may be called on
     any thread, also from the callback. `tests/jobs/test_backends.py` is the contract that each one keeps.
     """
+
+    def prepare(self, lane: Lane) -> None:
+        """A job of this lane may come soon: get ready what it would wait for, or do nothing."""
 
     def submit(self, spec: JobSpec) -> None:
         """Run the job when those before it have ended; after `close` it ends as cancelled."""

@@ -10,7 +10,7 @@ from quantstudio.core.events import CancelToken
 from quantstudio.jobs.backends.backend import EventCallback, deliver
 from quantstudio.jobs.execution import run_task
 from quantstudio.jobs.reporters import EventReporter, working_clock
-from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec
+from quantstudio.jobs.spec import TASK_PREFIXES, JobSpec, Lane
 
 
 class InlineBackend:
@@ -31,6 +31,9 @@ class InlineBackend:
         self._waiting: deque[JobSpec] = deque()
         self._tokens: dict[str, CancelToken] = {}
         self._is_working = self._is_closed = False
+
+    def prepare(self, lane: Lane) -> None:
+        """Nothing to do: this process is there."""
 
     def submit(self, spec: JobSpec) -> None:
         """Run the job, now or after those before it; its fate is in its last event."""

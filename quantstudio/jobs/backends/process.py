@@ -13,13 +13,15 @@ from quantstudio.jobs.spec import JobSpec, Lane
 
 # Whoever chooses data tries it a few times; a worker that has read some holds 150 MB and more.
 QUICK_IDLE_S = 60.0
+# What a check of data loads first takes a second and more on a busy machine: it is there before the job is.
+QUICK_MODULES = ("quantstudio.engine.tasks.data",)
 
 
 class ProcessBackend:
     """Runs jobs in worker processes; every method but `close` returns at once.
 
-    Quick jobs have a worker of their own, started for the first of them, not made to give way to the work and
-    ended when it has been idle for a minute.
+    Quick jobs have a worker of their own, started for the first of them or when one is expected, not made to
+    give way to the work and ended when it has been idle for a minute.
 
     Args:
         on_event: Gets job id and event, on a thread per worker. JobEnded comes exactly once per job, whatever
@@ -27,6 +29,7 @@ class ProcessBackend:
         tasks_under: More module prefixes whose functions are tasks.
         cancel_grace_s: Time a running task gets to stop by itself, in seconds.
         quick_idle_s: Time the worker for quick jobs is kept without any, in seconds.
+        quick_modules: What it imports before the first of them.
         clock: Seconds that grow steadily; grace periods, silence and idleness are measured with it.
     """
 
@@ -37,32 +40,36 @@ class ProcessBackend:
         tasks_under: Sequence[str] = (),
         cancel_grace_s: float = CANCEL_GRACE_S,
         quick_idle_s: float = QUICK_IDLE_S,
+        quick_modules: Sequence[str] = QUICK_MODULES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        def supervisor(name: str, idle_s: float | None = None) -> Supervisor:
+        def supervisor(name: str, idle_s: float | None = None, modules: Sequence[str] = ()) -> Supervisor:
             return Supervisor(
                 on_event,
                 tasks_under=tasks_under,
                 cancel_grace_s=cancel_grace_s,
                 idle_s=idle_s,
                 is_urgent=idle_s is not None,
+                modules=modules,
                 clock=clock,
                 name=name,
             )
 
         self._work = supervisor("jobs")
         self._quick: Supervisor | None = None
-        self._make_quick: Callable[[], Supervisor] = partial(supervisor, "quick jobs", quick_idle_s)
+        self._make_quick: Callable[[], Supervisor] = partial(
+            supervisor, "quick jobs", quick_idle_s, quick_modules
+        )
         self._lock = threading.Lock()
         self._is_closed = False
 
+    def prepare(self, lane: Lane) -> None:
+        """Start the worker of the lane, if it does not run; one for quick jobs then stays for its minute."""
+        self._worker_of(lane).prepare()
+
     def submit(self, spec: JobSpec) -> None:
         """Run the job when those before it in its worker have ended; after close() it ends as cancelled."""
-        with self._lock:
-            if spec.lane is Lane.QUICK and self._quick is None and not self._is_closed:
-                self._quick = self._make_quick()
-        worker = self._work if spec.lane is not Lane.QUICK or self._quick is None else self._quick
-        worker.submit(spec)
+        self._worker_of(spec.lane).submit(spec)
 
     def cancel(self, job_id: str) -> None:
         """Stop the job within two seconds: by its token, then by ending the worker."""
@@ -102,6 +109,12 @@ class ProcessBackend:
     def quick_health(self) -> WorkerHealth | None:
         """What is known of the worker for quick jobs; None before the first of them."""
         return None if self._quick is None else self._quick.health
+
+    def _worker_of(self, lane: Lane) -> Supervisor:
+        with self._lock:
+            if lane is Lane.QUICK and self._quick is None and not self._is_closed:
+                self._quick = self._make_quick()
+        return self._work if lane is not Lane.QUICK or self._quick is None else self._quick
 
     @property
     def _workers(self) -> tuple[Supervisor, ...]:

@@ -41,7 +41,6 @@ CLOSE_GRACE_S = 1.0
 TERMINATE_GRACE_S = 0.2
 # A beat comes every second; native code that keeps Python's lock delays it, by seconds in a sound worker.
 SILENCE_S = 15.0
-HEAVY_MODULES = ("onnx", "onnxruntime", "quantstudio.engine.tasks.search", "torch")
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +105,7 @@ class Supervisor:
         cancel_grace_s: Time a running task gets to stop by itself.
         idle_s: An idle worker is ended after this many seconds; None keeps it until `close`.
         is_urgent: Whether the worker competes with the window instead of giving way to it.
+        modules: What the worker imports as soon as it runs.
         clock: Seconds that grow steadily; grace periods, silence and idleness are measured with it.
         name: Of the supervising thread.
     """
@@ -118,6 +118,7 @@ class Supervisor:
         cancel_grace_s: float = CANCEL_GRACE_S,
         idle_s: float | None = None,
         is_urgent: bool = False,
+        modules: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
         name: str = "jobs",
     ) -> None:
@@ -127,6 +128,7 @@ class Supervisor:
         self._idle_s = idle_s
         self._idle_since = math.inf
         self._is_urgent = is_urgent
+        self._modules = tuple(modules)
         self._clock = clock
         self._inbox: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = queue.SimpleQueue()
         self._waiting: deque[_Job] = deque()
@@ -141,6 +143,10 @@ class Supervisor:
         self._thread.start()
 
     # Called by anyone.
+
+    def prepare(self) -> None:
+        """Start a worker, if there is none; an idle one is kept for as long again."""
+        self._inbox.put((self._do_prepare, ()))
 
     def submit(self, spec: JobSpec) -> None:
         """Run the job when those before it have ended; after close() it ends as cancelled."""
@@ -211,6 +217,11 @@ class Supervisor:
             return max(0.0, job.deadline - self._clock())
         return 1.0
 
+    def _do_prepare(self) -> None:
+        self._idle_since = self._clock()
+        if self._link is None and not self._is_closing:
+            self._start_ahead()
+
     def _do_submit(self, spec: JobSpec) -> None:
         self._waiting.append(_Job(spec))
         self._start_next()
@@ -279,6 +290,12 @@ class Supervisor:
         if job.is_paused:
             link.process.send(Pause(job.spec.id))
 
+    def _start_ahead(self) -> None:
+        try:
+            self._start_worker()
+        except OSError:
+            logger.exception("Cannot start a worker ahead of time")
+
     def _start_worker(self) -> _Link:
         self._generation = generation = self._generation + 1
         process = WorkerProcess(
@@ -286,6 +303,7 @@ class Supervisor:
             lambda: self._inbox.put((self._do_worker_end, (generation,))),
             tasks_under=self._tasks_under,
             is_urgent=self._is_urgent,
+            modules=self._modules,
         )
         self._idle_since = self._clock()
         self._link = _Link(process, self._idle_since)
@@ -351,10 +369,7 @@ class Supervisor:
             self._start_next()
         elif self._link is None and self._idle_s is None:
             # Have the replacement ready before the user asks for the next thing.
-            try:
-                self._start_worker()
-            except OSError:
-                logger.exception("Cannot start a worker ahead of time")
+            self._start_ahead()
 
     def _check_deadlines(self) -> None:
         job, link = self._running, self._link

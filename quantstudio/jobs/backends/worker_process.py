@@ -71,6 +71,7 @@ class WorkerProcess:
         on_end: Called on that thread when the output has ended.
         tasks_under: More module prefixes whose functions are tasks.
         is_urgent: Whether it competes with the window instead of giving way to it.
+        modules: What it imports as soon as it runs.
 
     Raises:
         OSError: the process cannot be started.
@@ -83,6 +84,7 @@ class WorkerProcess:
         *,
         tasks_under: Sequence[str] = (),
         is_urgent: bool = False,
+        modules: Sequence[str] = (),
     ) -> None:
         self._on_line = on_line
         self._on_end = on_end
@@ -90,7 +92,7 @@ class WorkerProcess:
         self._tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._folder = _own_folder()
         try:
-            self._process = self._spawn(tasks_under, is_urgent=is_urgent)
+            self._process = self._spawn(tasks_under, modules, is_urgent=is_urgent)
         except OSError:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -148,11 +150,15 @@ class WorkerProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
         return code
 
-    def _spawn(self, tasks_under: Sequence[str], *, is_urgent: bool) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, tasks_under: Sequence[str], modules: Sequence[str], *, is_urgent: bool
+    ) -> subprocess.Popen[bytes]:
         # -P: a file called torch.py in the folder the user works in must not be imported.
         command = [sys.executable, "-P", "-u", "-m", "quantstudio.jobs.worker", "--folder", str(self._folder)]
         for prefix in tasks_under:
             command += ["--tasks-under", prefix]
+        for module in modules:
+            command += ["--import", module]
         if is_urgent:
             command.append("--urgent")
         root = str(ROOT)

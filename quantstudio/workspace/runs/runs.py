@@ -177,6 +177,10 @@ class Runs:
             lane=Lane.QUICK,
         )
 
+    def expect_checks(self) -> None:
+        """Somebody is choosing data: the worker that is going to check it gets ready."""
+        self._jobs.prepare(Lane.QUICK)
+
     def devices(self, on_found: Callable[[Mapping[str, Any]], None]) -> None:
         """Ask the worker what is installed to compute on."""
 

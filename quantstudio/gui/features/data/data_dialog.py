@@ -187,6 +187,7 @@ class DataDialog(Dialog):
         session.data_changed.connect(self._on_data_changed)
         session.data_refused.connect(self._on_refused)
         self.setMinimumWidth(640)
+        session.workspace.runs.expect_checks()
         self._refresh()
 
     def _build(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
@@ -211,6 +212,7 @@ class DataDialog(Dialog):
         self.use.clicked.connect(self._on_use)
         for fields in (self.calibration, self.test):
             fields.edited.connect(self._refresh)
+            fields.edited.connect(self._session.workspace.runs.expect_checks)
 
     def _on_transform_edited(self, text: str) -> None:
         """Test data goes through the same transform until it is given another."""
@@ -229,7 +231,7 @@ class DataDialog(Dialog):
     def _on_check(self) -> None:
         self._checks.clear()
         self._found_lines.clear()
-        self._say(_waiting_for(self._session))
+        self._say("Opening the data…")
         for title, fields in (("Calibration", self.calibration), ("Test", self.test)):
             spec = fields.spec
             if spec is not None:
@@ -258,7 +260,7 @@ class DataDialog(Dialog):
             self._session.workspace.documents.choose_data(calibration, test)
             return
         self._is_using = True
-        self._say(_waiting_for(self._session))
+        self._say("Opening the data…")
         self._refresh()
         self._session.workspace.documents.choose_data(calibration, test)
 
@@ -310,13 +312,6 @@ class _Found:
 
     def _on_destroyed(self) -> None:
         self._dialog = None
-
-
-def _waiting_for(session: Session) -> str:
-    timing = session.workspace.jobs.timing
-    if timing is None:
-        return "Opening the data…"
-    return f"Opens when “{timing.title}” has timed its runs."
 
 
 def _sentence(row: JobRow) -> str:
