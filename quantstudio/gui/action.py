@@ -8,7 +8,9 @@ from typing import Protocol
 
 from PySide6.QtWidgets import QWidget
 
+from quantstudio.core.hints import Hint
 from quantstudio.gui.session import Session
+from quantstudio.gui.widgets.remedy import Remedy
 
 SECTION = 100
 """Positions in a menu or on the toolbar: a line stands between one hundred and the next."""
@@ -50,8 +52,11 @@ class Context(Protocol):
             KeyError: there is no such view.
         """
 
-    def tell(self, severity: str, text: str, hint: str = "", action: str = "") -> None:
-        """Show a notification: "info", "success", "warning" or "error"; a button does an action about it."""
+    def tell(self, severity: str, text: str, hint: str | Hint = "") -> None:
+        """Show a notification: "info", "success", "warning" or "error"; a button does what the hint says."""
+
+    def remedy(self, hint: Hint) -> Remedy | None:
+        """What the window offers to do about something, as a button can show it; None for nothing."""
 
     def ask_for_file(self, name: str, title: str, filters: str, then: Callable[[str], None]) -> None:
         """Open a dialog for a file that exists and hand its path on; returns at once."""

@@ -74,6 +74,7 @@ class Documents:
         self._data_to_offer: tuple[str, ...] = ()
         self._choice = ""
         self._check_job = ""
+        self._asked: TrustRequest | None = None  # until it is open
         self._jobs = jobs
         jobs.failed.connect(self._on_job_failed)
 
@@ -92,9 +93,7 @@ class Documents:
         """Open whatever it is: project, model, data, recipe."""
         self._data_to_offer = ()
         suffix = Path(path).suffix.lower()
-        if is_callable_name(path):
-            self.trust_requested.emit(TrustRequest(path, "model", "This calls a Python function of yours."))
-        elif not Path(path).exists():
+        if not is_callable_name(path) and not Path(path).exists():
             self._known.notify(
                 NoticeLevel.ERROR, f"{path} does not exist", "It may have been moved or renamed"
             )
@@ -104,30 +103,25 @@ class Documents:
             self.import_recipe(path)
         elif _is_data(path):
             self._offer_data(path)
-        elif suffix and suffix not in MODEL_SUFFIXES:
+        elif suffix and suffix not in MODEL_SUFFIXES and not is_callable_name(path):
             # Before anything is stopped for it.
             self._known.notify(
                 NoticeLevel.ERROR,
                 f"{Path(path).name} is nothing QuantStudio reads",
                 "Models are .onnx, .pt2, TorchScript or .safetensors; data is .npz or a folder of images",
             )
-        elif suffix in PROGRAM_SUFFIXES:
-            self.trust_requested.emit(TrustRequest(path, "model", PROGRAM_SUFFIXES[suffix]))
-        elif suffix == ".safetensors":
-            self.trust_requested.emit(
-                TrustRequest(path, "model", "Weights alone: a Python function of yours makes the network.")
-            )
         else:
-            self.open_model(path)
+            self._open_or_ask(_request(path))
 
     def open_model(self, path: str, *, trust: bool = False, factory: str = "") -> None:
         """Open a model; weights are put onto what `factory` (module:callable) makes."""
+        self._asked = _request(path, factory)
         if not factory and _is_broken_onnx(path):
             # Before anything is stopped for it.
             self._known.notify(
                 NoticeLevel.ERROR,
                 f"{Path(path).name} is no whole ONNX file; it is truncated, damaged or of another kind",
-                "Copy or export it again",
+                Hint("Copy or export it again", HintAction.OPEN_MODEL_AGAIN),
                 path,
             )
             return
@@ -136,17 +130,29 @@ class Documents:
             source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
         )
 
+    @property
+    def to_reopen(self) -> str:
+        """The model `reopen` opens: the one that could not be opened last, else that of the project."""
+        request = self._to_reopen()
+        return request.path if request is not None else ""
+
     def reopen(self) -> None:
-        """Open the model of the project again; what runs code is asked for again."""
+        """Open a model again; what runs code is asked for again."""
+        request = self._to_reopen()
+        if request is not None:
+            self._open_or_ask(request)
+
+    def _to_reopen(self) -> TrustRequest | None:
         subject = self._known.subject
-        if subject is None:
-            return
-        path = subject.state_path or subject.model.source_path
-        if subject.factory or Path(path).suffix.lower() in PROGRAM_SUFFIXES:
-            reason = PROGRAM_SUFFIXES.get(Path(path).suffix.lower(), "A Python function makes this network.")
-            self.trust_requested.emit(TrustRequest(path, "model", reason, subject.factory))
+        if self._asked is not None or subject is None:
+            return self._asked
+        return _request(subject.state_path or subject.model.source_path, subject.factory)
+
+    def _open_or_ask(self, request: TrustRequest) -> None:
+        if request.reason:
+            self.trust_requested.emit(request)
         else:
-            self.open_model(path)
+            self.open_model(request.path)
 
     def resume(self) -> None:
         """Open the source again if the normalised graph is gone from the cache, then the cheap statistics."""
@@ -220,6 +226,8 @@ class Documents:
         self._check_job = self._runs.check_data(specs[0], checked)
 
     def _on_job_failed(self, row: JobRow) -> None:
+        if self._asked is not None and row.hint.action is HintAction.TRUST_MODEL:
+            self._asked = replace(self._asked, reason=f"{row.outcome}.")
         if self._choice and row.job_id == self._check_job:
             self._choice = ""
             self.data_refused.emit(row)
@@ -395,6 +403,7 @@ class Documents:
         )
 
     def _opened_model(self, path: str) -> None:
+        self._asked = None
         self.opened.emit(path)
         self._runs.add_weights()
         if self._data_to_offer:
@@ -425,7 +434,20 @@ class Documents:
         except QuantStudioError as error:
             self._known.notify_of(error)
             return False
+        self._asked = None
         return True
+
+
+def _request(path: str, factory: str = "") -> TrustRequest:
+    """What is asked before a model is opened; without a reason nothing has to be."""
+    suffix = Path(path).suffix.lower()
+    if is_callable_name(path):
+        reason = "This calls a Python function of yours."
+    elif suffix == ".safetensors":
+        reason = "Weights alone: a Python function of yours makes the network."
+    else:
+        reason = PROGRAM_SUFFIXES.get(suffix, "A Python function makes this network." if factory else "")
+    return TrustRequest(path, "model", reason, factory)
 
 
 def _contents(paths: set[str]) -> dict[str, str]:

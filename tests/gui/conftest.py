@@ -171,6 +171,7 @@ class Shared:
         session = self.window.session
         known = session.workspace
         known.subject, known.options = self.subject, self.options
+        known.documents._asked = None
         known.project.edit(self.plans, "Reset")
         known.findings._known = {name: dict(rows) for name, rows in self.findings.items()}
         known.findings._whole.clear()

@@ -43,7 +43,7 @@ def test_that_data_that_cannot_be_used_replaces_nothing(full, runner, npz, which
     session = full.session
     before, measured = session.workspace.calibration_data, session.workspace.current_variant.result
     runner.answers["data_summary"] = refuses(npz)
-    dialog = DataDialog(session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     getattr(dialog, which).path.setText(npz)
     dialog.use.click()
@@ -58,7 +58,7 @@ def test_that_data_that_cannot_be_used_replaces_nothing(full, runner, npz, which
 
 
 def test_that_the_dialog_closes_once_the_data_is_in_use(full, npz):
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     dialog.test.path.setText(npz)
     closed: list[int] = []
@@ -71,7 +71,7 @@ def test_that_the_dialog_closes_once_the_data_is_in_use(full, npz):
 
 def test_that_cancelling_while_data_is_checked_changes_nothing(full, runner, npz):
     before = full.session.workspace.calibration_data
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     dialog.calibration.path.setText(npz)
     runner.is_holding = True
@@ -86,7 +86,7 @@ def test_that_cancelling_while_data_is_checked_changes_nothing(full, runner, npz
 
 
 def test_that_stopping_the_check_gives_the_dialog_back(full, runner, npz):
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     dialog.calibration.path.setText(npz)
     runner.is_holding = True
@@ -101,7 +101,7 @@ def test_that_stopping_the_check_gives_the_dialog_back(full, runner, npz):
 def test_that_data_is_checked_while_other_work_runs(full, runner, npz):
     runner.is_holding = True
     full.session.workspace.runs.calibrate()
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     dialog.calibration.path.setText(npz)
     count = len(runner.submitted)
@@ -117,7 +117,7 @@ def test_that_data_is_checked_while_other_work_times_runs(full, runner, npz):
     work = runner.submitted[-1].id
     runner.emit(work, Timing(begins=True))
     wait_until(lambda: ("allow timing", work) in runner.pauses)
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     dialog.calibration.path.setText(npz)
     dialog.check.click()
@@ -127,7 +127,7 @@ def test_that_data_is_checked_while_other_work_times_runs(full, runner, npz):
 
 def test_that_the_worker_of_checks_gets_ready_with_the_dialog_and_stays_while_one_types(full, runner, npz):
     runner.prepared.clear()
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     assert runner.prepared == [Lane.QUICK]
     dialog.calibration.path.setText(npz)
     assert runner.prepared[1:] == [Lane.QUICK]
@@ -171,7 +171,7 @@ def test_that_each_function_is_asked_about(qtbot, full):
 
 
 def test_that_the_tab_key_goes_through_the_fields_as_they_stand(qtbot, full):
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     assert QTest.qWaitForWindowActive(dialog, 5000)
     dialog.calibration.path.setFocus()
@@ -192,7 +192,7 @@ def test_that_the_tab_key_goes_through_the_fields_as_they_stand(qtbot, full):
 
 
 def test_that_test_data_is_transformed_alike_until_told_otherwise(full):
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     for field in (dialog.calibration.transform, dialog.test.transform):
         field.clear()

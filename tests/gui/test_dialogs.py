@@ -60,7 +60,7 @@ def drop(rows: QListWidget, row: int, to: int, *, at_top: bool) -> None:
 
 class TestData:
     def test_that_a_wrong_transform_is_told_as_it_is_typed(self, qtbot, full, npz):
-        dialog = DataDialog(full.session, full)
+        dialog = DataDialog(full.context)
         dialog.open()
         dialog.calibration.path.setText(npz)
         dialog.calibration.transform.setText("scael=1/255")
@@ -73,13 +73,13 @@ class TestData:
         assert dialog.use.isEnabled()
 
     def test_that_a_missing_path_is_told(self, full):
-        dialog = DataDialog(full.session, full)
+        dialog = DataDialog(full.context)
         dialog.calibration.path.setText("/nowhere.npz")
         assert "no such file" in dialog.calibration.problem.text()
         assert not dialog.use.isEnabled()
 
     def test_that_checking_asks_the_worker_and_shows_shapes(self, full, npz):
-        dialog = DataDialog(full.session, full, offered=npz)
+        dialog = DataDialog(full.context, offered=npz)
         dialog.open()
         dialog.check.click()
         settle(full)
@@ -88,7 +88,7 @@ class TestData:
         assert dialog.found.text().count("\n") == 1
 
     def test_that_an_answer_after_the_dialog_is_gone_is_ignored(self, qtbot, full, runner, npz):
-        dialog = DataDialog(full.session, full, offered=npz)
+        dialog = DataDialog(full.context, offered=npz)
         dialog.open()
         runner.is_holding = True
         dialog.check.click()
@@ -101,7 +101,7 @@ class TestData:
         settle(full)
 
     def test_that_using_data_analyses_the_model_with_it(self, full, runner, npz):
-        dialog = DataDialog(full.session, full)
+        dialog = DataDialog(full.context)
         dialog.open()
         dialog.calibration.path.setText(npz)
         dialog.calibration.samples.setValue(64)
@@ -113,7 +113,7 @@ class TestData:
 
     @pytest.mark.parametrize("button", ["browse", "folder"])
     def test_that_paths_are_chosen_without_blocking(self, qtbot, full, npz, button):
-        dialog = DataDialog(full.session, full)
+        dialog = DataDialog(full.context)
         dialog.open()
         find(dialog, QPushButton, f"data.test.{button}").click()
         chooser = find(dialog, QFileDialog)

@@ -147,7 +147,7 @@ def test_that_data_alone_goes_to_the_dialog_and_needs_a_model(window, data):
 
 
 def test_that_a_file_dropped_on_a_path_field_becomes_its_path(full, data):
-    dialog = DataDialog(full.session, full)
+    dialog = DataDialog(full.context)
     dialog.open()
     assert drop(dialog.test.path, data["test"])
     assert dialog.test.path.text() == str(data["test"])

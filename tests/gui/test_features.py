@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QLabel, QMenu, QPushButton, QToolButton
+from PySide6.QtWidgets import QLabel, QMenu, QToolButton
 
 from quantstudio.gui.action import Action, Choice, Choices, Command
 from quantstudio.gui.feature import Feature, Place, View, show_action
-from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
 from quantstudio.gui.shell.features import FEATURES
 from quantstudio.gui.shell.help_dialogs import ShortcutsDialog
 from quantstudio.gui.shell.main_window import MainWindow
@@ -135,18 +134,3 @@ def test_that_a_page_that_is_gone_is_not_asked_for(qapp, replayed_session):
     assert window.views.page == "inspect"
     window.close()
     window.deleteLater()
-
-
-def test_that_a_notification_offers_the_action_that_helps(qtbot, full):
-    full.context.tell("error", "There is no budget", "Set one", action="run.search")
-    toast = full.toasts.toasts[-1]
-    button = find(toast, QPushButton, "toast.remedy")
-    assert button.text() == "Search"
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    assert find(full, TradeoffPanel).beside.isVisible()
-    assert toast not in full.toasts.toasts
-
-
-def test_that_a_notification_offers_nothing_that_cannot_be_done(window):
-    window.context.tell("error", "There is no model", "Open one", action="run.quantize")
-    assert window.toasts.toasts[-1].findChild(QPushButton, "toast.remedy") is None

@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 from PySide6.QtWidgets import QMainWindow
 
+from quantstudio.core.hints import Hint, as_hint
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.file_dialogs import FileDialogs
+from quantstudio.gui.shell.hint_actions import OFFERS
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.shell.views import Views
 from quantstudio.gui.widgets.command_palette import CommandPalette
-from quantstudio.gui.widgets.toast import Remedy, ToastStack
+from quantstudio.gui.widgets.remedy import Remedy
+from quantstudio.gui.widgets.toast import ToastStack
 
 
 class WindowContext:
@@ -68,22 +71,25 @@ class WindowContext:
         """
         self.views.toggle(view)
 
-    def tell(self, severity: str, text: str, hint: str = "", action: str = "") -> None:
+    def tell(self, severity: str, text: str, hint: str | Hint = "") -> None:
         """Show a notification: "info", "success", "warning" or "error".
 
         Args:
             severity: How much it matters.
             text: What happened.
-            hint: What to do about it.
-            action: Id of the action that does it; a button is shown while it can be done.
+            hint: What to do about it; a button does it, if that can be done now.
         """
-        self.toasts.show(severity, text, hint, self._remedy(action))
+        self.actions.refresh()  # what happened may be news to them, too
+        hint = as_hint(hint)
+        remedy = self.remedy(hint)
+        self.toasts.show(severity, text, hint.text, remedy if remedy and remedy.action.isEnabled() else None)
 
-    def _remedy(self, action: str) -> Remedy | None:
-        if action not in self.actions.described or not self.actions[action].isEnabled():
+    def remedy(self, hint: Hint) -> Remedy | None:
+        """What the window offers to do about something; its action may be one that cannot be done now."""
+        if hint.action is None:
             return None
-        described, made = self.actions.described[action], self.actions[action]
-        return Remedy(described.plain_text, described.tip or described.plain_text, made.trigger)
+        words, action = OFFERS[hint.action]
+        return Remedy(words, self.actions[action])
 
     def ask_for_file(self, name: str, title: str, filters: str, then: Callable[[str], None]) -> None:
         """Open a dialog for a file that exists and hand its path on; returns at once."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from quantstudio.core.samples import sample_names
 from quantstudio.gui.action import Action, Choice, Choices, Command, Context
 from quantstudio.gui.facts.needs import needs_model
+from quantstudio.gui.session import Session
 from quantstudio.gui.shell.context import WindowContext
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.project.references import ReferenceKind
@@ -43,6 +44,16 @@ def file_commands(window: WindowContext) -> tuple[Command, ...]:
             "Open a model, data, a project or a recipe",
             tool=110,
             tool_text="Open",
+        ),
+        Action(
+            "file.reopen",
+            "Open a&gain",
+            lambda context: context.session.workspace.documents.reopen(),
+            "file",
+            125,
+            tip="Read the model again; one that could not be opened goes first",
+            why_not=_needs_model_file,
+            text_now=_reopen_text,
         ),
         Choices(
             "file.recent",
@@ -90,6 +101,15 @@ def _saving() -> tuple[Command, ...]:
 
 def _open(context: Context) -> None:
     context.ask_for_file("file.open", "Open", OPEN_FILTER, context.session.workspace.documents.open_path)
+
+
+def _needs_model_file(session: Session) -> str:
+    return "" if session.workspace.documents.to_reopen else "Open a model first"
+
+
+def _reopen_text(session: Session) -> str:
+    name = Path(session.workspace.documents.to_reopen).name.replace("&", "&&")
+    return f"Open {name} a&gain" if name else "Open a&gain"
 
 
 def _save(context: Context) -> None:

@@ -56,10 +56,10 @@ class MainWindow(QMainWindow):
         self.context = WindowContext(self, session, settings)
         self.toasts = self.context.toasts
         self.palette_dialog = self.context.palette
-        self.views = Views(self, self.context, [view for one in features for view in one.views])
-        self.context.views = self.views
         self.actions_list = self._make_actions()
         self.context.actions = self.actions_list
+        self.views = Views(self, self.context, [view for one in features for view in one.views])
+        self.context.views = self.views
         menus = Menus(self, self.actions_list, self.context)
         self.tool_bar = ToolBar(self, session, self.actions_list, menus)
         self.addToolBar(self.tool_bar)
@@ -142,7 +142,7 @@ class MainWindow(QMainWindow):
 
     def _on_notified(self, notice: Notification) -> None:
         text = f"{Path(notice.where).name}: {notice.text}" if notice.where else notice.text
-        self.context.tell(notice.severity.value, text, notice.hint.text)
+        self.context.tell(notice.severity.value, text, notice.hint)
         self.session.workspace.jobs.logged.emit(
             LogLine(time.time(), notice.severity, f"{text} {notice.hint}".strip())
         )

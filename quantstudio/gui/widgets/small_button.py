@@ -19,6 +19,8 @@ QPushButton:disabled {{ color: {faint}; background: transparent; }}
 class SmallButton(QPushButton):
     """A quiet button; the tool tip says in full what it does and is its accessible name."""
 
+    look = _STYLE
+
     def __init__(self, name: str, text: str, tip: str, parent: QWidget | None = None) -> None:
         super().__init__(text, parent)
         self.setObjectName(name)
@@ -31,7 +33,7 @@ class SmallButton(QPushButton):
     def _on_theme_changed(self, _theme: object) -> None:
         theme = current_theme()
         self.setStyleSheet(
-            _STYLE.format(
+            self.look.format(
                 accent=theme.accent, hover=theme.hover, accent_soft=theme.accent_soft, faint=theme.faint
             )
         )

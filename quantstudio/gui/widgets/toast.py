@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QEnterEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
-from quantstudio.gui.widgets.small_button import SmallButton
+from quantstudio.gui.widgets.remedy import Remedy, RemedyButton
 
 WIDTH = 380
 MARGIN = 16
@@ -23,15 +20,6 @@ _ICONS = {
     "warning": ("warning", "warn"),
     "error": ("error", "bad"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Remedy:
-    """What can be done about a notification: the words of a button, its tip, and what a click does."""
-
-    text: str
-    tip: str
-    run: Callable[[], object]
 
 
 class Toast(QFrame):
@@ -66,8 +54,9 @@ class Toast(QFrame):
             more.setTextFormat(Qt.TextFormat.PlainText)
             column.addWidget(more)
         if remedy is not None:
-            button = SmallButton("toast.remedy", remedy.text, remedy.tip)
-            button.clicked.connect(lambda: self._on_remedy(remedy))
+            button = RemedyButton("toast.remedy", self, remedy)
+            button.clicked.connect(self._close)
+            column.addSpacing(6)
             column.addWidget(button, 0, Qt.AlignmentFlag.AlignLeft)
         close = QToolButton(self)
         close.setObjectName("toast.close")
@@ -98,10 +87,6 @@ class Toast(QFrame):
         """Goes soon after the pointer left."""
         self._timer.start()
         super().leaveEvent(event)
-
-    def _on_remedy(self, remedy: Remedy) -> None:
-        self._close()
-        remedy.run()
 
     def _retheme(self) -> None:
         name, role = _ICONS[self._severity]

@@ -40,7 +40,7 @@ def commands() -> tuple[Command, ...]:
 
 def choose_data(context: Context, offered: str = "", offered_test: str = "") -> None:
     """Open the data dialog, with paths filled in where some were offered."""
-    DataDialog(context.session, context.window, offered=offered, offered_test=offered_test).open()
+    DataDialog(context, offered=offered, offered_test=offered_test).open()
 
 
 def ask_for_trust(context: Context, request: TrustRequest) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QDialogButtonBox,
     QFileDialog,
@@ -25,13 +25,17 @@ from quantstudio.core.data_spec import DataSpec, Transform, parse_transform
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.events import JobState
 from quantstudio.core.figures import count
-from quantstudio.gui.session import Session
+from quantstudio.core.hints import NO_HINT, Hint, HintAction
+from quantstudio.gui.action import Context
 from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.gui.widgets.path_edit import PathEdit
+from quantstudio.gui.widgets.remedy import RemedyButton
 from quantstudio.jobs.rows import JobRow
 from quantstudio.project.references import is_callable_name
 
 MAX_SAMPLES = 100_000_000
+# What this very dialog is for.
+_DONE_HERE = {HintAction.CHOOSE_DATA, HintAction.CHECK_DATA, HintAction.TRUST_DATA}
 EXAMPLE = "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW"
 
 
@@ -157,17 +161,16 @@ class DataFields(QWidget):
 class DataDialog(Dialog):
     """Calibration and test data of the session, checked in the worker against the model."""
 
-    def __init__(
-        self, session: Session, parent: QWidget, *, offered: str = "", offered_test: str = ""
-    ) -> None:
+    def __init__(self, context: Context, *, offered: str = "", offered_test: str = "") -> None:
         super().__init__(
             "data",
             "Data",
             "Calibration data sets the ranges of activations and ranks the layers. Test data measures "
             "accuracy; without it, accuracy is measured on the calibration data.",
-            parent,
+            context.window,
         )
-        self._session = session
+        self._context = context
+        self._session = session = context.session
         calibration, test = session.workspace.calibration_data, session.workspace.test_data
         transform = calibration.transform if calibration is not None else Transform()
         if offered and (calibration is None or offered_test):
@@ -201,6 +204,9 @@ class DataDialog(Dialog):
         self.found.setProperty("role", "muted")
         self.found.setWordWrap(True)
         self.body.addWidget(self.found)
+        self.remedy = RemedyButton("data.remedy", self)
+        self.remedy.clicked.connect(self.reject)
+        self.body.addWidget(self.remedy, 0, Qt.AlignmentFlag.AlignLeft)
         self.body.addStretch(1)
         self.check = self.add_button("check", "Check", QDialogButtonBox.ButtonRole.ActionRole)
         self.check.setToolTip("Open the data in the worker and see the shapes the model would get")
@@ -242,16 +248,17 @@ class DataDialog(Dialog):
         self._found_lines.append(line)
         self._say("\n".join(self._found_lines))
 
-    def _say(self, text: str, *, is_error: bool = False) -> None:
+    def _say(self, text: str, *, is_error: bool = False, hint: Hint = NO_HINT) -> None:
         self.found.setText(text)
         self.found.setProperty("role", "error" if is_error else "muted")
         self.found.style().polish(self.found)
+        self.remedy.offer(None if hint.action in _DONE_HERE else self._context.remedy(hint))
 
     def _on_failed(self, row: JobRow) -> None:
         title = self._checks.get(row.job_id)
         if title is not None:
             self._found_lines.append(f"{title}: {_sentence(row)}")
-            self._say("\n".join(self._found_lines), is_error=True)
+            self._say("\n".join(self._found_lines), is_error=True, hint=row.hint)
 
     def _on_use(self) -> None:
         calibration, test = self.calibration.spec, self.test.spec
@@ -270,7 +277,7 @@ class DataDialog(Dialog):
             self.accept()
 
     def _on_refused(self, row: JobRow) -> None:
-        self._stop_using(f"{_sentence(row)} Nothing was changed.")
+        self._stop_using(f"{_sentence(row)} Nothing was changed.", row.hint)
 
     def _on_jobs_changed(self) -> None:
         # The check was stopped from the jobs panel.
@@ -278,9 +285,9 @@ class DataDialog(Dialog):
         if self._is_using and check is not None and check.state is JobState.CANCELLED:
             self._stop_using("Stopped. Nothing was changed.")
 
-    def _stop_using(self, text: str) -> None:
+    def _stop_using(self, text: str, hint: Hint = NO_HINT) -> None:
         self._is_using = False
-        self._say(text, is_error=True)
+        self._say(text, is_error=True, hint=hint)
         self._refresh()
 
     @override

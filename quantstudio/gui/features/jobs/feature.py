@@ -10,7 +10,7 @@ from quantstudio.gui.features.jobs.log_panel import LogPanel
 
 
 def _build_jobs(context: Context, _parts: Parts) -> JobsPanel:
-    return JobsPanel(context.session)
+    return JobsPanel(context)
 
 
 def _build_log(context: Context, _parts: Parts) -> LogPanel:

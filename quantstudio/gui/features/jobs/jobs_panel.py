@@ -17,12 +17,15 @@ from PySide6.QtWidgets import (
 )
 
 from quantstudio.core.events import JobState
+from quantstudio.gui.action import Context
 from quantstudio.gui.facts.job_facts import time_left
-from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.gui.widgets.remedy import RemedyButton
 from quantstudio.jobs.rows import JobRow
 
+# With a button as without: lines stand at one distance.
+_LINE_PX = 28
 _ICONS = {
     JobState.QUEUED: ("more", "muted"),
     JobState.RUNNING: ("play", "accent"),
@@ -37,11 +40,11 @@ _ICONS = {
 class JobsPanel(QWidget):
     """A list of jobs, newest first."""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, context: Context, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("jobs")
         self.setAccessibleName("Jobs")
-        self._session = session
+        self._context = context
         self._lines: dict[str, JobLine] = {}
         self._empty = QLabel("Nothing has run yet. Results of every job appear here.", self)
         self._empty.setObjectName("jobs.empty")
@@ -65,7 +68,7 @@ class JobsPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._empty)
         layout.addWidget(area, 1)
-        session.jobs_changed.connect(self._refresh)
+        context.session.jobs_changed.connect(self._refresh)
         self._refresh()
 
     def line(self, job_id: str) -> JobLine:
@@ -77,14 +80,14 @@ class JobsPanel(QWidget):
         return self._lines[job_id]
 
     def _refresh(self) -> None:
-        rows = {row.job_id: row for row in self._session.workspace.jobs.rows}
+        rows = {row.job_id: row for row in self._context.session.workspace.jobs.rows}
         for job_id in [j for j in self._lines if j not in rows]:
             line = self._lines.pop(job_id)
             self._column.removeWidget(line)
             line.deleteLater()
         for job_id, row in rows.items():
             if job_id not in self._lines:
-                line = JobLine(row, self._session)
+                line = JobLine(row, self._context)
                 self._lines[job_id] = line
                 self._column.insertWidget(0, line)
             self._lines[job_id].show_row(row)
@@ -92,9 +95,9 @@ class JobsPanel(QWidget):
 
 
 class JobLine(QFrame):
-    """One job: icon, title, what it does or came to, bar, buttons to pause and to stop it."""
+    """One job: icon, title, what it does or came to, bar, buttons to mend, to pause and to stop it."""
 
-    def __init__(self, row: JobRow, session: Session) -> None:
+    def __init__(self, row: JobRow, context: Context) -> None:
         super().__init__()
         self.setObjectName(f"jobs.line.{row.job_id}")
         self._row = row
@@ -102,7 +105,7 @@ class JobLine(QFrame):
         self._icon.setFixedWidth(18)
         self.title = QLabel(self)
         self.title.setObjectName("jobs.line.title")
-        self.title.setMinimumWidth(150)
+        self.title.setMinimumWidth(170)
         self.detail = ElidedLabel()
         self.detail.setObjectName("jobs.line.detail")
         self.detail.setProperty("role", "muted")
@@ -116,17 +119,20 @@ class JobLine(QFrame):
         self.time.setProperty("role", "caption")
         self.time.setMinimumWidth(80)
         self.time.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._session = session
+        self._context = context
+        self.remedy = RemedyButton("jobs.line.remedy", self)
         self.pause = self._button("pause", self._pause_or_resume)
-        self.stop = self._button("stop", lambda: session.workspace.jobs.cancel(row.job_id))
+        self.stop = self._button("stop", lambda: context.session.workspace.jobs.cancel(row.job_id))
         self.stop.setAccessibleName(f"Stop {row.title}")
         self.stop.setToolTip("Stop this job; finished layers are kept")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(8, 4, 8, 4)
+        self.setMinimumHeight(_LINE_PX)
         layout.setSpacing(8)
         layout.addWidget(self._icon)
         layout.addWidget(self.title)
         layout.addWidget(self.detail, 1)
+        layout.addWidget(self.remedy)
         layout.addWidget(self.bar)
         layout.addWidget(self.time)
         layout.addWidget(self.pause)
@@ -145,6 +151,7 @@ class JobLine(QFrame):
         elif row.state is JobState.PAUSED:
             detail = "paused"
         self.detail.setText(f"{detail}. {row.hint}" if row.hint else detail)
+        self.remedy.offer(self._context.remedy(row.hint))
         running = row.state in (JobState.RUNNING, JobState.PAUSED, JobState.CANCELLING)
         self.bar.setVisible(running)
         if running:
@@ -171,9 +178,10 @@ class JobLine(QFrame):
 
     def _pause_or_resume(self) -> None:
         # Not the row shown: it may be a moment old.
-        running = self._session.workspace.jobs.running
+        jobs = self._context.session.workspace.jobs
+        running = jobs.running
         is_paused = running is not None and running.state is JobState.PAUSED
-        act = self._session.workspace.jobs.resume if is_paused else self._session.workspace.jobs.pause
+        act = jobs.resume if is_paused else jobs.pause
         act(self._row.job_id)
 
     def _retheme(self) -> None:
