@@ -85,6 +85,7 @@ class _Running:
         asks_to_time: It waits until it is allowed.
         resumes_in_turn: It was timing and stands still, for a quick job or since the user paused it; it goes
             on when nothing else runs.
+        label: What it was doing when it gave way to a quick job.
     """
 
     work: Work
@@ -93,6 +94,7 @@ class _Running:
     is_timing: bool = False
     asks_to_time: bool = False
     resumes_in_turn: bool = False
+    label: str = ""
 
     @property
     def seconds(self) -> float:
@@ -256,7 +258,7 @@ class JobQueue:
         """Let what times runs stand still for a quick job: it drops the round it is in and goes on after."""
         for job_id, job in self._running.items():
             if job.lane is Lane.TIMING:
-                job.resumes_in_turn = True
+                job.resumes_in_turn, job.label = True, self._rows[job_id].label
                 self._backend.pause(job_id)
                 self._update(job_id, label=f"waiting for {quick.title}")
 
@@ -268,6 +270,7 @@ class JobQueue:
         if job.resumes_in_turn:
             job.resumes_in_turn = False
             self._backend.resume(job_id)
+            self._update(job_id, label=job.label)
         else:
             job.asks_to_time, job.is_timing = False, True
             self._backend.allow_timing(job_id)

@@ -144,12 +144,14 @@ class TestLanes:
 
     def test_that_timing_stands_still_for_a_quick_job_and_goes_on_behind_it(self, desk):
         timing, work = desk.add("latency", Lane.TIMING), desk.add("search")
+        desk.send(timing, Progress(3, 9, "rounds", "Timing"))
         quick = desk.add("check", Lane.QUICK)
         assert desk.state(quick) is JobState.RUNNING
         assert desk.backend.told == [("pause", timing)]
         assert desk.queue.row(timing).label == "waiting for Check"
         desk.send(quick, DONE)
         assert desk.backend.told == [("pause", timing), ("resume", timing)]
+        assert desk.queue.row(timing).label == "Timing"
         assert desk.state(work) is JobState.QUEUED
         assert desk.state(desk.add("check another", Lane.QUICK)) is JobState.RUNNING
         assert desk.backend.told[2:] == [("pause", timing)]
