@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ from quantstudio.cli.output import console_for, print_table, write_json
 from quantstudio.core.codec import to_json
 from quantstudio.core.precision import Precision, activation_formats, weight_formats
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
+from quantstudio.project.recipe_file import read_recipe_file
 
 _WEIGHTS = [row.name for row in weight_formats() if row != Precision.FP32]
 _INPUTS = [row.sensitivity_name for row in activation_formats() if row.is_static]
@@ -79,6 +81,14 @@ AccumulatedOption = Annotated[
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Compute everything again instead of what is missing.")
 ]
+KeptOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="R.json",
+        help="Recipe file: its steps that come before the precisions, such as equalize, are run first.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(
@@ -102,6 +112,7 @@ def command(
     accumulated: AccumulatedOption = False,
     fresh: FreshOption = False,
     statistics: StatisticsOption = "",
+    recipe: KeptOption = "",
     device: DeviceOption = "cpu",
     transform: TransformOption = "",
     trust: TrustOption = False,
@@ -115,7 +126,8 @@ def command(
     from quantstudio.engine.tasks.models import open_model
     from quantstudio.engine.tasks.sensitivity import sensitivity
 
-    check_json(json, inputs=(model, data, statistics))
+    check_json(json, inputs=(model, data, statistics, recipe))
+    kept = read_recipe_file(Path(recipe)).recipe.bare if recipe else None
     spec = data_json(data, transform, trust=trust)
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
     chosen = _listed(",".join(layers)) if layers else None
@@ -134,6 +146,7 @@ def command(
         all_but=all_but,
         accumulated=accumulated,
         statistics=statistics,
+        recipe=to_json(kept) if kept is not None else None,
         device=device,
         fresh=fresh,
     )
@@ -175,6 +188,10 @@ def _print(result: SensitivityResult) -> None:
         f"KL divergence of the output with one layer alone at {result.reference}: {result.method}, "
         f"{result.samples} samples, {result.seconds:.2f} s ({result.provenance.value}, {result.device})"
     )
+    if result.steps:
+        title += f"; behind {', '.join(result.steps)}"
+    if result.left_out:
+        title += f"; without {', '.join(result.left_out)}, which depends on the precisions"
     if result.kl_all is not None:
         title += f"; all layers together {result.kl_all:.3g}"
     print_table(console_for(""), title, columns, rows, right=range(1, len(columns)))

@@ -160,15 +160,15 @@ def resolve(
     if known is not None:
         # Written out, so that a default that is left out and one that is given make the same file.
         recipe = replace(recipe, steps=completed_steps(recipe.steps, known.values()))
-    target = target_named(recipe.target)
+    legal = _Legal(target_named(recipe.target))
     listed = {layer.name: layer for layer in layers}
     for rule in recipe.rules:
         if rule.is_exact:
-            _check_exact(rule, listed, target)
+            _check_exact(rule, listed, legal)
     for override in recipe.weight_ranges:
         _check_weight_range(override, listed)
     asked = recipe.asked_schemes(tuple(listed.values()))
-    schemes, notes = _granted(recipe, target, listed, asked)
+    schemes, notes = _granted(recipe, legal, listed, asked)
     on = tuple(step for step in recipe.steps if step.is_on)
     draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
     return EffectivePlan(
@@ -187,8 +187,32 @@ def resolve(
     )
 
 
+def fitting(recipe: Recipe, layers: Iterable[LayerInfo]) -> EffectivePlan | None:
+    """The plan a recipe comes to, its steps taken as they stand; None where it does not fit the layers."""
+    try:
+        return resolve(recipe, layers)
+    except RecipeError:
+        return None
+
+
+class _Legal:
+    """What layers can have on a target, asked once for layers alike in what decides: there are hundreds."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._known: dict[tuple[int, str, bool, tuple[str, ...]], bool] = {}
+
+    def __call__(self, layer: LayerInfo, scheme: LayerScheme) -> bool:
+        """Whether a layer can have a scheme, which the recipe that is resolved must hold."""
+        key = (id(scheme), layer.op_type, bool(layer.weight_name), layer.schemes)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self.target.support(layer, scheme).is_legal
+        return known
+
+
 def _granted(
-    recipe: Recipe, target: Target, listed: Mapping[str, LayerInfo], asked: Mapping[str, LayerScheme]
+    recipe: Recipe, legal: _Legal, listed: Mapping[str, LayerInfo], asked: Mapping[str, LayerScheme]
 ) -> tuple[dict[str, LayerScheme], dict[str, str]]:
     """What every layer gets, and why it is not what was asked."""
     named: frozenset[str] | None = None
@@ -196,7 +220,7 @@ def _granted(
     notes: dict[str, str] = {}
     for name, layer in listed.items():
         scheme = asked[name]
-        if not target.support(layer, scheme).is_legal:
+        if not legal(layer, scheme):
             schemes[name], notes[name] = FP32, _refusal(layer, scheme)
             continue
         schemes[name] = scheme
@@ -233,7 +257,7 @@ def _check_weight_range(override: RangeOverride, listed: Mapping[str, LayerInfo]
         )
 
 
-def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo], target: Target) -> None:
+def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo], legal: _Legal) -> None:
     for name in rule.names:
         if name not in listed:
             raise RecipeError(
@@ -241,10 +265,10 @@ def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo], target: Targe
                 hint=Hint("Use a pattern with *, or a name from the list of layers", HintAction.LIST_LAYERS),
             )
         layer = listed[name]
-        support = target.support(layer, rule.scheme)
-        if not support.is_legal:
+        if not legal(layer, rule.scheme):
+            reason = legal.target.support(layer, rule.scheme).reason
             raise RecipeError(
-                f"the layer cannot be {rule.scheme.label} ({support.reason})",
+                f"the layer cannot be {rule.scheme.label} ({reason})",
                 where=name,
-                hint=f"It can be: {listed_schemes(target.schemes(layer))}",
+                hint=f"It can be: {listed_schemes(legal.target.schemes(layer))}",
             )

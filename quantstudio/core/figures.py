@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from quantstudio.core.results import Interval
 
@@ -15,6 +16,15 @@ _SUPERSCRIPT = str.maketrans(
     "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 )
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def predicted(left_out: Sequence[str] = ()) -> str:
+    """The tag of predicted figures in words, with the steps they do not know: "predicted without bias".
+
+    Args:
+        left_out: Names or labels of those steps.
+    """
+    return f"predicted without {', '.join(left_out)}" if left_out else "predicted"
 
 
 def number(value: float, digits: int = 1, *, signed: bool = False) -> str:

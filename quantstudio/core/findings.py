@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.effective_plan import resolve
-from quantstudio.core.errors import RecipeError
-from quantstudio.core.layers import ModelSummary
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
+from quantstudio.core.steps import Need, Step, StepInfo, StepList
 from quantstudio.core.variants import Variant
 
 T = TypeVar("T")
@@ -72,6 +72,8 @@ VARIANT = FindingKind("variant", Variant)
 MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measured")
 # From the digest of a data set to what stands for it in the keys of a project of the first format.
 KNOWN_DATA = FindingKind("known-data", str)
+# What the engine said of steps, for whoever reads a project without one.
+STEPS = FindingKind("steps", StepList)
 
 KINDS: tuple[FindingKind[Any], ...] = (
     WEIGHTS,
@@ -84,6 +86,7 @@ KINDS: tuple[FindingKind[Any], ...] = (
     VARIANT,
     MEASUREMENT,
     KNOWN_DATA,
+    STEPS,
 )
 
 
@@ -119,46 +122,87 @@ def calibration_key(graph: str, data: str) -> str:
     return CALIBRATION.key(graph=graph, data=data)
 
 
+def graph_key(
+    graph: str, steps: Sequence[Step], infos: Sequence[StepInfo], *, data: str, samples: int, seed: int
+) -> str:
+    """Stands for the graph after some steps in keys: a digest of the graph and of all the steps use.
+
+    Args:
+        graph: Digest of the graph before; what comes back where there are no steps.
+        steps: Steps that are run, in order.
+        infos: What is known of them: each must be there.
+        data: Identity of the calibration data.
+        samples: Samples that statistics are collected over.
+        seed: Of the random numbers.
+    """
+    known = {info.name: info for info in infos}
+    for step in steps:
+        info = known[step.name]
+        inputs: dict[str, Any] = {
+            "graph": graph,
+            "step": step.name,
+            "settings": {one.name: step.settings.get(one.name, one.default) for one in info.settings},
+            "version": info.version,
+        }
+        if info.needs_data:
+            inputs["data"] = data
+        if Need.STATISTICS in info.needs:
+            inputs["samples"] = samples
+        if info.uses_seed:
+            inputs["seed"] = seed
+        graph = digest_of(inputs)
+    return graph
+
+
 def sensitivity_key(kind: FindingKind[Any], graph: str, data: str, samples: int) -> str:
     """Of sensitivity by layer, of the run it came from, and of the curve of accuracy.
 
-    Activation ranges are no part of it: they change nothing at weight precisions, and a row holds what was
-    measured before and after calibration.
+    Args:
+        kind: Which of them.
+        graph: Digest of the graph, or its `graph_key` after steps.
+        data: Identity of the calibration data.
+        samples: Samples of it; activation ranges are calibrated over the same ones, so they add nothing.
     """
     return kind.key(graph=graph, data=data, samples=samples)
 
 
-def costs_key(graph: str) -> str:
-    """Of bytes and times; data and ranges move the times less than the noise of timing them."""
-    return COSTS.key(graph=graph)
+def costs_key(graph: str, *, has_data: bool = True) -> str:
+    """Of bytes and times.
+
+    Args:
+        graph: Digest of the graph, or its `graph_key` after steps.
+        has_data: Whether there were samples: without, nothing is calibrated and static schemes have no price.
+            Which samples there were moves the times less than the noise of timing them.
+    """
+    return COSTS.key(graph=graph) if has_data else COSTS.key(graph=graph, has_data=False)
 
 
-def search_key(graph: str, data: str, test: str) -> str:
+def search_key(graph: str, data: str, test: str, steps: Sequence[Step] = ()) -> str:
     """Of what searches found; a row for each set of terms.
 
     Args:
         graph: Digest of the graph.
         data: Identity of the calibration data.
         test: Identity of the test data that judged the plans; empty if none did.
+        steps: Steps that all plans have.
     """
-    return SEARCH.key(graph=graph, data=data, test=test)
+    inputs = {"steps": [step.text for step in steps]} if steps else {}
+    return SEARCH.key(graph=graph, data=data, test=test, **inputs)
 
 
-def variant_key(model: ModelSummary, recipe: Recipe, statistics: str) -> str:
+def variant_key(graph: str, recipe: Recipe, plan: EffectivePlan | None, statistics: str) -> str:
     """Of the variant a recipe gives: the same for all recipes that come to the same.
 
     Args:
-        model: The model.
+        graph: Digest of the graph.
         recipe: The recipe.
+        plan: What it comes to; None where it does not fit the model.
         statistics: Digest of the activation statistics; left out where neither a layer nor a step reads them.
     """
-    try:
-        plan = resolve(recipe, model.layers)
-    except RecipeError:  # nothing can be built of it: its key is nobody else's
-        return VARIANT.key(graph=model.digest, plan=recipe.digest, statistics=statistics)
-    return VARIANT.key(
-        graph=model.digest, plan=plan.digest, statistics=statistics if plan.is_static or plan.steps else ""
-    )
+    if plan is None:  # nothing can be built of it: its key is nobody else's
+        return VARIANT.key(graph=graph, plan=recipe.digest, statistics=statistics)
+    reads = plan.is_static or bool(plan.steps)
+    return VARIANT.key(graph=graph, plan=plan.digest, statistics=statistics if reads else "")
 
 
 def measurement_key(variant: str, data: str) -> str:

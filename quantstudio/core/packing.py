@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import Granularity, LayerScheme
-from quantstudio.core.recipe import Recipe
 
 FLOAT_BYTES = 4
 # Two weight tensors in one node, of which the layer list names one.
@@ -17,7 +16,7 @@ RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 @dataclass(frozen=True, slots=True)
 class PackedPlan:
-    """What a recipe makes of the parameters.
+    """What a plan makes of the parameters.
 
     Attributes:
         weight_bytes: See `search_results.PlanFigures.weight_bytes`.
@@ -35,14 +34,13 @@ def searched(layers: Iterable[LayerInfo]) -> tuple[LayerInfo, ...]:
     return tuple(layer for layer in layers if layer.quantizable and layer.weight_name)
 
 
-def packed_plan(layers: Sequence[LayerInfo], recipe: Recipe) -> PackedPlan:
-    """What a recipe makes of a model's parameters."""
+def packed_plan(layers: Sequence[LayerInfo], schemes: Mapping[str, LayerScheme]) -> PackedPlan:
+    """What schemes by layer make of a model's parameters."""
     chosen = searched(layers)
     owners = weight_owners(chosen)
     names = {layer.name for layer in chosen}
     total = sum(FLOAT_BYTES * layer.parameters for layer in layers if layer.name not in names)
     weights, bits, above = 0, 0, 0
-    schemes = recipe.schemes(chosen)
     for layer in chosen:
         scheme = schemes[layer.name]
         owns = layer.name in owners

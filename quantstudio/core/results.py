@@ -108,6 +108,8 @@ class SensitivityResult(Record):
         kl_all: Mean KL with every layer at the reference precision, which `LayerSensitivity.kl_all_but` is
             held against; None where not measured.
         precisions: What the run was asked for and has finished; empty in older projects.
+        steps: Steps of the recipe the network had behind it, by name.
+        left_out: Steps that look at the precisions, and are not in these figures, by name.
     """
 
     method: str
@@ -121,6 +123,8 @@ class SensitivityResult(Record):
     classes: tuple[str, ...] = ()
     kl_all: float | None = None
     precisions: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def _parts(self) -> tuple[LayerSensitivity, ...]:
         return self.layers

@@ -115,6 +115,7 @@ class PlanFigures:
         latency_ms: Median latency of one sample; None where not timed.
         latency_ratio: Time over FP32 time; None where not timed.
         samples: Samples behind metric and drop; 0 for predictions.
+        left_out: Steps that a prediction does not know, by name; see `Prediction.left_out`.
     """
 
     kl: float
@@ -128,6 +129,7 @@ class PlanFigures:
     latency_ms: float | None = None
     latency_ratio: float | None = None
     samples: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.effective_plan import fitting
 from quantstudio.core.findings import (
     CALIBRATION,
     COSTS,
@@ -112,7 +113,9 @@ class _Carrier:
             statistics = made_with["digest"]
         read = _read(Recipe, recipe)
         # One that cannot be read stays as it is; whoever looks for it is told.
-        key = variant_key(self._model, read, statistics) if read is not None else variant
+        key = variant
+        if read is not None:
+            key = variant_key(self._graph, read, fitting(read, self._model.layers), statistics)
         plain = {
             "key": key,
             "name": name,

@@ -15,7 +15,7 @@ from quantstudio.core import figures
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.files import write_text
-from quantstudio.core.results import Interval, VariantResult
+from quantstudio.core.results import Interval, SensitivityResult, VariantResult
 from quantstudio.report import charts
 from quantstudio.report.data import ReportData
 from quantstudio.report.rows import LayerRow, layer_rows, step_rows
@@ -189,7 +189,7 @@ def pictures(data: ReportData) -> list[Figure]:
         if svg is not None:
             text = (
                 f"KL divergence from FP32 when one layer alone is {data.sensitivity.reference}, "
-                f"{data.sensitivity.samples} samples"
+                f"{data.sensitivity.samples} samples{_steps_text(data.sensitivity)}"
             )
             found.append(Figure("Layer sensitivity", text, _sensitivity_tag(data), svg, True, False))
     return found
@@ -287,6 +287,12 @@ def _times(ratio: float, more: str, less: str) -> str:
 
 def _tag(variant: VariantResult) -> str:
     return f"{variant.provenance.value} · {figures.provider(variant.provider)}"
+
+
+def _steps_text(found: SensitivityResult) -> str:
+    """The steps the network had behind it, and those that depend on the precisions and are not in it."""
+    behind = f", behind {', '.join(found.steps)}" if found.steps else ""
+    return f"{behind}, without {', '.join(found.left_out)}" if found.left_out else behind
 
 
 def _sensitivity_tag(data: ReportData) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, is_same_source
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.findings import (
     CALIBRATION,
@@ -18,6 +19,7 @@ from quantstudio.core.findings import (
     SEARCH,
     SENSITIVITY,
     SENSITIVITY_RUN,
+    STEPS,
     VARIANT,
     WEIGHTS,
     StatisticsFile,
@@ -28,12 +30,12 @@ from quantstudio.core.predict.check import Figure, PredictionPoint
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
+from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult
 from quantstudio.core.search_results import PlanPoint, SearchResult
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.core.signals import Signal
 from quantstudio.core.statistics import Statistics, WeightStatistics
-from quantstudio.core.steps import StepInfo
+from quantstudio.core.steps import Step, StepInfo, StepList
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import CallSoon
 from quantstudio.jobs.rows import NoticeLevel
@@ -42,13 +44,14 @@ from quantstudio.project.store import Project
 from quantstudio.workspace.arrays import Arrays
 from quantstudio.workspace.background import Background
 from quantstudio.workspace.findings import Findings
+from quantstudio.workspace.found import Found, read_variants
+from quantstudio.workspace.resolved import Ground, ResolvedRecipes
 from quantstudio.workspace.subject import Subject
 from quantstudio.workspace.values import EngineOptions, Notification
-from quantstudio.workspace.what_if import Evidence, WhatIf
+from quantstudio.workspace.what_if import Evidence, WhatIf, evidence_from
 
 logger = logging.getLogger(__name__)
 
-MAX_KEYS = 1000
 _GONE = {
     "weights": ("Weight statistics are no longer in the cache", "Run Sensitivity again"),
     "activations": ("Calibration is no longer in the cache", "Run Calibrate again"),
@@ -78,7 +81,9 @@ class Known:
         self.prediction_changed: Signal[[]] = Signal()
         self.steps_changed: Signal[[]] = Signal()
         self.notified: Signal[[Notification]] = Signal()
-        self._steps: tuple[StepInfo, ...] = ()
+        self._steps = StepList(())
+        self._resolved = ResolvedRecipes()
+        self._ground = Ground()
         self.project = project
         self.subject: Subject | None = None
         self.background = Background(call_soon)
@@ -86,12 +91,11 @@ class Known:
         self.arrays = Arrays(self.background, self._on_gone)
         self.weights_changed = self.arrays.weights_changed
         self._options = EngineOptions()
-        self._what_if = WhatIf()
+        self._what_if = WhatIf(self.plan_of)
         self._revision = 0
         self._with_results: Records[Variant] | None = None
         self._variants: Records[Variant] | None = None
         self._prediction: tuple[Recipe, Prediction | None] | None = None
-        self._keys: dict[int, tuple[Recipe, str, str]] = {}
         self._statistics_path = ""
         self._listen()
 
@@ -114,13 +118,56 @@ class Known:
 
     @property
     def steps(self) -> tuple[StepInfo, ...]:
-        """Steps a recipe may hold, in the order of menus; empty until `Runs.describe_steps` found them."""
-        return self._steps
+        """Steps a recipe may hold, in the order of menus; empty until `Runs.describe_steps` found them.
+
+        Until then those are known that the project was worked on with.
+        """
+        found = self._steps if self.are_steps_described else self.findings.get(STEPS, STEPS.key())
+        return found.steps if found is not None else ()
+
+    @property
+    def are_steps_described(self) -> bool:
+        """Whether the worker of this session said which steps there are."""
+        return bool(self._steps.steps)
 
     def set_steps(self, steps: tuple[StepInfo, ...]) -> None:
         """Take over what the worker knows of steps."""
-        self._steps = steps
+        self._steps = StepList(steps)
+        self.keep_steps()
         self.steps_changed.emit()
+        self._on_ground()
+        self._touch_variants()
+
+    def keep_steps(self) -> None:
+        """Have the project say what is known of steps: keys of what was found behind some depend on it."""
+        if self.are_steps_described and self.findings.get(STEPS, STEPS.key()) != self._steps:
+            self.findings.put(STEPS, STEPS.key(), self._steps)
+
+    # What recipes come to.
+
+    @property
+    def ground(self) -> Ground:
+        """What the precisions of the plan are chosen on: sensitivity, costs and searches are about this."""
+        return self.ground_of(self.recipe)
+
+    def ground_of(self, recipe: Recipe) -> Ground:
+        """What the precisions of a recipe are chosen on; empty without a model."""
+        if self.subject is None:
+            return Ground()
+        return self._resolved.ground(self.subject, self.steps, recipe)
+
+    @property
+    def found(self) -> Found:
+        """What was found behind the steps of the plan that come before its precisions."""
+        return self.found_of(self.recipe)
+
+    def found_of(self, recipe: Recipe) -> Found:
+        """What was found behind the steps of a recipe that come before its precisions."""
+        return Found(self.findings, self.subject, self.ground_of(recipe))
+
+    def plan_of(self, recipe: Recipe) -> EffectivePlan | None:
+        """What a recipe comes to; None where it does not fit the model, or there is none."""
+        return self._resolved.plan(self.subject, self.steps, recipe) if self.subject is not None else None
 
     # The model and its data.
 
@@ -194,26 +241,22 @@ class Known:
         """Activation statistics over the very samples a recipe asks for."""
         return self._readable(self._statistics_of(recipe))
 
-    # Sensitivity and costs.
+    # Sensitivity and costs: of the graph behind the steps of the plan that come before its precisions.
 
     @property
     def layer_sensitivity(self) -> Mapping[str, LayerSensitivity]:
         """Sensitivity by layer; grows and refines while it is computed."""
-        if self.subject is None:
-            return {}
-        return self.findings.rows(SENSITIVITY, self.subject.sensitivity_key(SENSITIVITY))
+        return self.found.rows
 
     @property
     def sensitivity_run(self) -> SensitivityResult | None:
         """How it was made: method, samples, reference; its layers are in `layer_sensitivity`."""
-        if self.subject is None:
-            return None
-        return self.findings.get(SENSITIVITY_RUN, self.subject.sensitivity_key(SENSITIVITY_RUN))
+        return self.found.run
 
     @property
     def sensitivity_curve(self) -> AccuracyCurve | None:
         """Accuracy expected at a total KL."""
-        return self.findings.get(CURVE, self.subject.sensitivity_key(CURVE)) if self.subject else None
+        return self.found.curve
 
     @property
     def sensitivity_classes(self) -> tuple[str, ...]:
@@ -239,7 +282,7 @@ class Known:
     @property
     def costs(self) -> CostTable | None:
         """Bytes and times the predictions are made from."""
-        return self.findings.get(COSTS, self.subject.costs_key) if self.subject else None
+        return self.found.costs
 
     # Variants and searches.
 
@@ -271,24 +314,12 @@ class Known:
             return ""
         file = self._statistics_of(recipe)  # its digest is known when the cache has lost the file
         statistics = file.digest if file is not None else ""
-        found = self._keys.get(id(recipe))
-        if found is None or found[0] is not recipe or found[1] != statistics:
-            if len(self._keys) > MAX_KEYS:
-                self._keys.clear()
-            key = self.subject.variant_key(recipe, statistics)
-            found = self._keys[id(recipe)] = (recipe, statistics, key)
-        return found[2]
+        return self._resolved.key(self.subject, self.steps, recipe, statistics)
 
     @property
     def search_result(self) -> SearchResult | None:
-        """What the last search with this data found."""
-        if self.subject is None:
-            return None
-        judged, unjudged = (
-            self.findings.newest(SEARCH, self.subject.search_key(judged_on_test=judged))
-            for judged in (True, False)
-        )
-        return judged if judged is not None else unjudged
+        """What the last search with this data, and the steps of the plan, found."""
+        return self.found.search
 
     # Predictions.
 
@@ -301,37 +332,40 @@ class Known:
         return self._prediction[1]
 
     def predicted(self, recipe: Recipe) -> Prediction | None:
-        """What a recipe will cost by what is known now; None without a model."""
-        evidence = self.evidence
-        return self._what_if.predict(evidence, recipe) if evidence is not None else None
+        """What a recipe will cost by what is known now; None without a model, or where it does not fit it."""
+        evidence, plan = self.evidence_of(recipe), self.plan_of(recipe)
+        return self._what_if.predict(evidence, plan) if evidence is not None and plan is not None else None
 
     def predicted_plans(self, points: Sequence[PlanPoint]) -> tuple[PlanPoint, ...]:
         """Plans of a search with what is predicted of them now, as of any other recipe."""
-        evidence = self.evidence
-        return tuple(points if evidence is None else (self._what_if.plan(evidence, one) for one in points))
+        known: dict[tuple[str, tuple[Step, ...]], Evidence | None] = {}
+        found = []
+        for point in points:
+            ground = self.ground_of(point.recipe)
+            if ground.key not in known:
+                known[ground.key] = self.evidence_of(point.recipe)
+            evidence = known[ground.key]
+            found.append(point if evidence is None else self._what_if.plan(evidence, point))
+        return tuple(found)
 
     def prediction_points(self, figure: Figure = Figure.ACCURACY) -> tuple[PredictionPoint, ...]:
-        """Every measured variant against what is predicted of it from the others; takes some milliseconds."""
+        """Every measured variant with the steps of the plan against what is predicted of it from the others.
+
+        Takes some milliseconds.
+        """
         evidence = self.evidence
         return self._what_if.points(evidence, figure) if evidence is not None else ()
 
     @property
     def evidence(self) -> Evidence | None:
-        """What predictions and reports are made from; None without a model."""
+        """What predictions and reports of the plan are made from; None without a model."""
+        return self.evidence_of(self.recipe)
+
+    def evidence_of(self, recipe: Recipe) -> Evidence | None:
+        """What predictions of a recipe are made from; None without a model."""
         if self.subject is None:
             return None
-        base, *variants = self._results()
-        return Evidence(
-            model=self.subject.model,
-            costs=self.costs,
-            curve=self.sensitivity_curve,
-            sensitivity=self.layer_sensitivity,
-            revision=self._revision,
-            classes=self.sensitivity_classes,
-            base=base.result,
-            search=self.search_result,
-            variants=tuple(variants),
-        )
+        return evidence_from(self.found_of(recipe), self._results(), self._revision)
 
     # What others call.
 
@@ -352,12 +386,13 @@ class Known:
         """The plans are others: everything that depends on the recipe may be different."""
         self.plans_changed.emit()
         self.recipe_changed.emit()
+        self._on_ground()
         self._on_statistics()
 
     def tell_everything(self) -> None:
         """Another model or project: everything may be different."""
         self._with_results = self._variants = self._prediction = None
-        self._keys.clear()
+        self._ground = self.ground
         for signal in (self.model_changed, self.data_changed, self.weights_changed):
             signal.emit()
         self._on_sensitivity()
@@ -367,6 +402,7 @@ class Known:
     def tell_data(self) -> None:
         """Other data: everything that was found with it may be different."""
         self._with_results = self._variants = None
+        self._ground = self.ground
         self.data_changed.emit()
         self._on_sensitivity()
         self.search_changed.emit()
@@ -384,6 +420,13 @@ class Known:
         self.findings.changed(COSTS).connect(self._on_costs)
         self.findings.changed(SEARCH).connect(self._on_search)
         self.arrays.activations_changed.connect(self.activations_changed.emit)
+
+    def _on_ground(self) -> None:
+        """Steps that were added, switched or taken back bring what is known of another graph."""
+        before, self._ground = self._ground, self.ground
+        if before.key != self._ground.key:
+            self._on_sensitivity()
+            self._on_search()
 
     def _on_sensitivity(self, _key: str = "") -> None:
         self._revision += 1
@@ -441,26 +484,10 @@ class Known:
     def _results(self) -> Records[Variant]:
         """The base and every build with what was measured, whatever the recipe is; predictions ask often."""
         if self._with_results is None:
-            self._with_results = self._read_results()
+            row = self._options.measurement_row
+            found = self.subject and read_variants(self.findings, self.subject, row)
+            self._with_results = found or Records()
         return self._with_results
-
-    def _read_results(self) -> Records[Variant]:
-        if self.subject is None:
-            return Records()
-        model = self.subject.model
-        base = Variant(
-            model.digest, "FP32", "", Recipe(), model.graph_path, None, result=self._measured(model.digest)
-        )
-        built = sorted(self.findings.all(VARIANT), key=lambda one: one.created)
-        return Records((base, *(replace(one, result=self._measured(one.key)) for one in built)))
-
-    def _measured(self, variant: str) -> VariantResult | None:
-        """As the options say, else as it was measured last."""
-        if self.subject is None:
-            return None
-        key = self.subject.measurement_key(variant)
-        asked = self.findings.get(MEASUREMENT, key, self._options.measurement_row)
-        return asked if asked is not None else self.findings.newest(MEASUREMENT, key)
 
     def _on_not_saved(self, error: QuantStudioError) -> None:
         self.notify(NoticeLevel.ERROR, f"Not saved: {error.what}", error.hint, error.where)

@@ -1,4 +1,4 @@
-"""What a variant is called: by what its recipe does to the layers."""
+"""What variants and steps are called."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe, is_legal
+from quantstudio.core.steps import StepInfo
 
 BETWEEN = " · "
 GROUPS_NAMED = 3  # more kinds of precision than that make no name any more
@@ -52,3 +53,9 @@ def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[
     if name not in taken:
         return name
     return next(free for i in range(2, len(taken) + 3) if (free := f"{name} #{i}") not in taken)
+
+
+def step_labels(names: Sequence[str], known: Sequence[StepInfo]) -> tuple[str, ...]:
+    """Steps as menus call them; by their names where nothing is known of them."""
+    labels = {info.name: info.label for info in known}
+    return tuple(labels.get(name, name) for name in names)

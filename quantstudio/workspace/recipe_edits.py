@@ -66,13 +66,14 @@ def with_precision(
 ) -> Edit:
     """These layers in the first form of a format each can have, as one edit."""
     listed = {layer.name: layer for layer in layers}
+    forms, target = forms_of(weights), recipe.on_target
     groups: dict[str, list[str]] = {}
     skipped: list[tuple[str, str]] = []
     for name in names:
         layer = listed.get(name)
         if layer is None:
             continue
-        form = form_of(layer, weights, recipe.on_target)
+        form = _first_legal(layer, forms, target)
         if form is None:
             skipped.append((name, layer.reason or f"{layer.op_type} layers have no {weights.label} form"))
         else:
@@ -85,9 +86,13 @@ def with_precision(
 
 def form_of(layer: LayerInfo, weights: WeightFormat, target: Target = DEFAULT_TARGET) -> str | None:
     """Name of the first scheme of a format a layer can have; None if it can have none."""
+    return _first_legal(layer, forms_of(weights), target)
+
+
+def _first_legal(layer: LayerInfo, forms: Iterable[str], target: Target) -> str | None:
     if layer.stored_as:
         return None
-    return next((form for form in forms_of(weights) if is_legal(layer, NAMED_SCHEMES[form], target)), None)
+    return next((form for form in forms if is_legal(layer, NAMED_SCHEMES[form], target)), None)
 
 
 def choices(recipe: Recipe, layers: Iterable[LayerInfo]) -> tuple[str, ...]:

@@ -94,4 +94,5 @@ def known_sensitivity(known: Known) -> SensitivityResult | None:
     if run is None or not rows:
         return None
     in_order = tuple(rows[layer.name] for layer in known.layers if layer.name in rows)
-    return replace(run, layers=in_order, curve=known.sensitivity_curve)
+    left_out = tuple(step.name for step in known.ground.later)
+    return replace(run, layers=in_order, curve=known.sensitivity_curve, left_out=left_out)

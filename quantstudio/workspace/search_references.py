@@ -106,7 +106,7 @@ def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | N
 
 def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) -> Reference:
     recipe = _with_own_steps(known, _recipe(known, precision, family))
-    packed = packed_plan(known.layers, recipe)
+    packed = packed_plan(known.layers, recipe.schemes(known.layers))
     prediction = known.predicted(recipe)
     is_base = precision == Precision.FP32
     return Reference(

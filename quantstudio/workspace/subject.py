@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,15 +13,16 @@ from quantstudio.core.findings import (
     calibration_key,
     costs_key,
     data_identity,
+    graph_key,
     measurement_key,
     search_key,
     sensitivity_key,
-    variant_key,
     weights_key,
 )
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
+from quantstudio.core.steps import Step, StepInfo
 
 SENSITIVITY_SAMPLES = 512
 
@@ -78,28 +80,34 @@ class Subject:
         """Of weight statistics."""
         return weights_key(self.model.digest)
 
-    @cached_property
-    def costs_key(self) -> str:
+    def graph_key(self, steps: Sequence[Step], infos: Sequence[StepInfo], recipe: Recipe) -> str:
+        """Stands for the graph after some steps of a recipe in the keys below."""
+        return graph_key(
+            self.model.digest,
+            steps,
+            infos,
+            data=_identity(self.calibration),
+            samples=recipe.calibration.samples,
+            seed=recipe.seed,
+        )
+
+    def costs_key(self, graph: str) -> str:
         """Of bytes and times."""
-        return costs_key(self.model.digest)
+        return costs_key(graph, has_data=self.calibration is not None)
 
     @cached_property
     def calibration_key(self) -> str:
         """Of activation statistics."""
         return calibration_key(self.model.digest, _identity(self.calibration))
 
-    def sensitivity_key(self, kind: FindingKind[Any]) -> str:
+    def sensitivity_key(self, kind: FindingKind[Any], graph: str) -> str:
         """Of sensitivity, its run or its curve."""
-        return sensitivity_key(kind, self.model.digest, _identity(self.calibration), SENSITIVITY_SAMPLES)
+        return sensitivity_key(kind, graph, _identity(self.calibration), SENSITIVITY_SAMPLES)
 
-    def search_key(self, *, judged_on_test: bool) -> str:
-        """Of searches whose plans the test data judged, or the calibration data alone."""
+    def search_key(self, steps: Sequence[Step], *, judged_on_test: bool) -> str:
+        """Of searches with some steps, whose plans the test data judged, or the calibration data alone."""
         test = _identity(self.test) if judged_on_test else ""
-        return search_key(self.model.digest, _identity(self.calibration), test)
-
-    def variant_key(self, recipe: Recipe, statistics: str) -> str:
-        """Of the variant a recipe gives with the statistics of that digest."""
-        return variant_key(self.model, recipe, statistics)
+        return search_key(self.model.digest, _identity(self.calibration), test, steps)
 
     def measurement_key(self, variant: str) -> str:
         """Of what was measured of a variant, by its key."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from quantstudio.core.costs import CostTable
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint, prediction_points
 from quantstudio.core.predict.model import (
@@ -21,7 +22,13 @@ from quantstudio.core.predict.table import Prediction, PredictionTable, fit_pred
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
 from quantstudio.core.search_results import PlanPoint, SearchResult
+from quantstudio.core.steps import Step
 from quantstudio.core.variants import Variant
+from quantstudio.workspace.found import Found
+from quantstudio.workspace.resolved import Ground
+
+# Plans side by side rarely begin with more different steps than these.
+MAX_GROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -30,17 +37,19 @@ class Evidence:
 
     Attributes:
         model: The model.
+        ground: The graph that costs, curve and sensitivity are about.
         costs: Bytes and times.
         curve: Accuracy against KL.
         sensitivity: By layer.
         revision: Another number for other contents of `sensitivity`, which grows in place.
         classes: Names of the classes in it.
         base: What was measured of the FP32 model.
-        search: The last search.
+        search: The last search with the same steps.
         variants: Everything that was built, without the base.
     """
 
     model: ModelSummary
+    ground: Ground
     costs: CostTable | None
     curve: AccuracyCurve | None
     sensitivity: Mapping[str, LayerSensitivity]
@@ -51,61 +60,139 @@ class Evidence:
     variants: tuple[Variant, ...]
 
 
+def evidence_from(found: Found, results: Sequence[Variant], revision: int) -> Evidence | None:
+    """What predictions behind some steps are made from; None without a model.
+
+    Args:
+        found: What was found there.
+        results: The base, then every build.
+        revision: See `Evidence`.
+    """
+    if found.subject is None:
+        return None
+    run = found.run
+    base, *variants = results
+    return Evidence(
+        model=found.subject.model,
+        ground=found.ground,
+        costs=found.costs,
+        curve=found.curve,
+        sensitivity=found.rows,
+        revision=revision,
+        classes=run.classes if run is not None else (),
+        base=base.result,
+        search=found.search,
+        variants=tuple(variants),
+    )
+
+
+@dataclass
+class _Made:
+    """Table and model of one ground, with what they were made from.
+
+    The objects themselves are kept, so that a new one at an old address is not taken for it.
+    """
+
+    table: PredictionTable
+    table_of: tuple[object, ...]
+    model: PredictionModel = field(default_factory=PredictionModel)
+    model_of: tuple[object, ...] = ()
+    plans: dict[int, tuple[PlanPoint, PlanPoint]] = field(default_factory=dict)
+    plans_of: tuple[object, ...] = ()
+
+
 class WhatIf:
-    """Table and model of the present evidence, made anew only where something they hold has changed."""
+    """Tables and models of the present evidence, made anew only where something they hold has changed.
 
-    def __init__(self) -> None:
-        self._table: PredictionTable | None = None
-        self._table_of: tuple[object, ...] = ()
-        self._model = PredictionModel()
-        self._model_of: tuple[object, ...] = ()
-        self._plans: dict[int, tuple[PlanPoint, PlanPoint]] = {}
-        self._plans_of: tuple[object, ...] = ()
+    Args:
+        plan_of: What a recipe comes to; None where it does not fit the model.
+    """
 
-    def predict(self, known: Evidence, recipe: Recipe) -> Prediction:
-        """What a recipe will cost."""
-        table = self._tables(known)
-        return table.predict(recipe, self._corrected(known, table))
+    def __init__(self, plan_of: Callable[[Recipe], EffectivePlan | None]) -> None:
+        self._plan_of = plan_of
+        self._made: dict[tuple[str, tuple[Step, ...]], _Made] = {}
+
+    def predict(self, known: Evidence, plan: EffectivePlan) -> Prediction:
+        """What a plan will cost."""
+        made = self._corrected(known)
+        return made.table.predict(plan, made.model)
 
     def plan(self, known: Evidence, point: PlanPoint) -> PlanPoint:
         """A plan of a search as it is predicted now: the search knew fewer measured variants, or others."""
-        if not known.sensitivity:
+        plan = self._plan_of(point.recipe) if known.sensitivity else None
+        if plan is None:
             return point
-        table = self._tables(known)
-        model = self._corrected(known, table)
-        if not _same((table, model), self._plans_of):
-            self._plans, self._plans_of = {}, (table, model)
+        made = self._corrected(known)
+        if not _same((made.table, made.model), made.plans_of):
+            made.plans, made.plans_of = {}, (made.table, made.model)
         # The point is kept with its answer, so that a new one at its address is not taken for it.
-        found = self._plans.get(id(point))
+        found = made.plans.get(id(point))
         if found is None:
-            found = self._plans[id(point)] = (point, predicted_anew(point, table, model))
+            anew = predicted_anew(point, plan, made.table, made.model)
+            found = made.plans[id(point)] = (point, anew)
         return found[1]
 
     def points(self, known: Evidence, figure: Figure) -> tuple[PredictionPoint, ...]:
         """Every measured variant against what is predicted of it from the others."""
-        return prediction_points(self._tables(known), _plans(known), _judged(known), figure)
+        return prediction_points(self._tables(known).table, self._measured(known), _judged(known), figure)
 
-    def _tables(self, known: Evidence) -> PredictionTable:
-        # The objects themselves are kept, so that a new one at an old address is not taken for it.
+    def _tables(self, known: Evidence) -> _Made:
         key = (known.model, known.costs, known.curve, known.classes, known.revision)
-        if self._table is None or not _same(key, self._table_of):
-            self._table_of = key
-            self._table = PredictionTable(
+        made = self._made.get(known.ground.key)
+        if made is None or not _same(key, made.table_of):
+            table = PredictionTable(
                 known.model.layers,
                 costs=known.costs,
                 sensitivity=known.sensitivity,
                 curve=known.curve,
                 classes=known.classes,
+                steps=known.ground.steps,
             )
-        return self._table
+            if len(self._made) >= MAX_GROUNDS:
+                self._made.clear()
+            made = self._made[known.ground.key] = _Made(table, key)
+        return made
 
-    def _corrected(self, known: Evidence, table: PredictionTable) -> PredictionModel:
-        key = (table, known.base, known.search, *(one.result for one in known.variants))
-        if not _same(key, self._model_of):
-            self._model_of = key
-            plans = _plans(known)
-            self._model = fit_prediction(table, [*plans, *_searched(known, plans)], _judged(known))
-        return self._model
+    def _corrected(self, known: Evidence) -> _Made:
+        made = self._tables(known)
+        key = (known.base, known.search, *(one.result for one in known.variants))
+        if not _same(key, made.model_of):
+            made.model_of = key
+            plans = self._measured(known)
+            made.model = fit_prediction(made.table, [*plans, *self._searched(known, plans)], _judged(known))
+        return made
+
+    def _own_plan(self, known: Evidence, recipe: Recipe) -> EffectivePlan | None:
+        """What a recipe comes to; None where other steps make it tell nothing of this evidence."""
+        plan = self._plan_of(recipe)
+        steps = (*known.ground.steps, *known.ground.later)
+        return plan if plan is not None and plan.steps == steps else None
+
+    def _measured(self, known: Evidence) -> list[MeasuredPlan]:
+        """Measured variants that have the same steps: what others lost is no guide."""
+        base = known.base
+        if base is None:
+            return []
+        found = [
+            measured_plan(one.name, plan, one.result, base)
+            for one in known.variants
+            if one.result is not None and (plan := self._own_plan(known, one.recipe)) is not None
+        ]
+        timed_on = known.costs.provider if known.costs is not None else ""
+        return [p if p.provider == timed_on else replace(p, latency_ratio=None) for p in found]
+
+    def _searched(self, known: Evidence, measured: list[MeasuredPlan]) -> list[MeasuredPlan]:
+        """Plans that the last search measured and nobody measured since."""
+        if known.search is None:
+            return []
+        labelled = known.search.metric_name == "top1"
+        by_plan: dict[EffectivePlan, MeasuredPlan] = {}
+        for point in (*known.search.tried, known.search.chosen):
+            plan = self._own_plan(known, point.recipe)
+            found = searched_plan(point, plan, labelled=labelled) if plan is not None else None
+            if found is not None:
+                by_plan[found.plan] = found
+        return [found for plan, found in by_plan.items() if all(plan != one.plan for one in measured)]
 
 
 def _same(left: tuple[object, ...], right: tuple[object, ...]) -> bool:
@@ -114,26 +201,3 @@ def _same(left: tuple[object, ...], right: tuple[object, ...]) -> bool:
 
 def _judged(known: Evidence) -> Judged | None:
     return judged_base(known.base) if known.base is not None else None
-
-
-def _plans(known: Evidence) -> list[MeasuredPlan]:
-    base = known.base
-    if base is None:
-        return []
-    found = [
-        measured_plan(one.name, one.recipe, one.result, base)
-        for one in known.variants
-        if one.result is not None
-    ]
-    timed_on = known.costs.provider if known.costs is not None else ""
-    return [p if p.provider == timed_on else replace(p, latency_ratio=None) for p in found]
-
-
-def _searched(known: Evidence, measured: list[MeasuredPlan]) -> list[MeasuredPlan]:
-    """Plans that the last search measured and nobody measured since."""
-    if known.search is None:
-        return []
-    labelled = known.search.metric_name == "top1"
-    tried = [searched_plan(point, labelled=labelled) for point in (*known.search.tried, known.search.chosen)]
-    by_recipe = {plan.recipe: plan for plan in tried if plan is not None}
-    return [plan for recipe, plan in by_recipe.items() if all(recipe != one.recipe for one in measured)]

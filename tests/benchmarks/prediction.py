@@ -22,6 +22,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.precision import STATIC_INT8, LayerScheme, Precision, at_weights
 from quantstudio.core.predict.check import Figure, PredictionPoint, plan_point, prediction_points, trust
 from quantstudio.core.predict.model import Judged, MeasuredPlan, judged_base, measured_plan
@@ -168,7 +169,7 @@ def measured(case: Case, recipes: list[Recipe]) -> tuple[Judged, list[MeasuredPl
         ).variants
     base = found[0]
     plans = [
-        measured_plan(f"plan {index}", recipe, result, base)
+        measured_plan(f"plan {index}", resolve(recipe, case.graph.layers), result, base)
         for index, (recipe, result) in enumerate(zip(recipes, found[1:], strict=True))
     ]
     return judged_base(base), plans
@@ -225,7 +226,7 @@ def latency(case: Case, recipes: list[Recipe]) -> tuple[str, str]:
         )
     errors = []
     for recipe, speed in zip(mixed, timed.speedups[1:], strict=True):
-        predicted = case.table.predict(recipe).latency_ms
+        predicted = case.table.predict(resolve(recipe, case.graph.layers)).latency_ms
         assert predicted is not None
         errors.append(abs(predicted / case.table.fp32_ms * speed.value - 1))
     return f"{100 * np.mean(errors):.1f} %", f"{100 * max(errors):.0f} %"

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.precision import FP32, STATIC_INT8, LayerScheme, Precision, at_weights, keyed_formats
 from quantstudio.core.predict.kl_model import ACTIVATIONS
@@ -72,7 +73,7 @@ def predictions(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Genera
         names, scheme = flip(layers, rng)
         start = time.thread_time()
         recipe = recipe.assign(names, scheme)
-        found = table.predict(recipe, model)
+        found = table.predict(resolve(recipe, layers), model)
         times.append(1e3 * (time.thread_time() - start))
         assert found.accuracy is not None
         assert found.worst_class is not None or found.kl == 0
@@ -210,7 +211,7 @@ def plan(layers: tuple[LayerInfo, ...], index: int, rng: np.random.Generator) ->
     changed = 0.22 * kl**0.5
     return MeasuredPlan(
         f"variant {index}",
-        recipe,
+        resolve(recipe, layers),
         10_000,
         kl=kl,
         changed=changed,

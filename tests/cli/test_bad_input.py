@@ -739,7 +739,7 @@ def test_that_warnings_come_after_what_a_command_gives(tmp_path, capfd):
 def test_that_a_result_that_cannot_be_read_is_left_out_of_the_report(project, tmp_path, capfd):
     with Project.open(project) as opened:
         assert opened.model is not None
-        key = costs_key(opened.model.summary.digest)
+        key = costs_key(opened.model.summary.digest, has_data=False)
         opened.findings.put(FindingKind("costs", dict), key, {"": {"of": "another version"}})
     before = project.read_bytes()
     capfd.readouterr()

@@ -26,18 +26,22 @@ def test_that_groups_have_a_scale_each():
     assert group_axis((10, 64), 0) == 1
 
 
+def packed_of(layers, recipe):
+    return packed_plan(layers, recipe.schemes(layers))
+
+
 def test_that_a_recipe_adds_up_and_counts_only_what_can_be_quantized():
     recipe = Recipe((LayerRule(STATIC_INT8), LayerRule(STATIC_INT4, ("head",))))
-    found = packed_plan((CONV, HEAD, NORM), recipe)
+    found = packed_of((CONV, HEAD, NORM), recipe)
     assert found.weight_bytes == (216 + 64) + (320 + 40 + 40) + 4 * 32
     assert found.average_bits == pytest.approx((216 * 8 + 640 * 4) / 856)
     assert found.share_above_8 == 0.0
-    assert packed_plan((CONV, HEAD, NORM), Recipe()).share_above_8 == 1.0
-    assert packed_plan((), Recipe()).weight_bytes == 0
+    assert packed_of((CONV, HEAD, NORM), Recipe()).share_above_8 == 1.0
+    assert packed_of((), Recipe()).weight_bytes == 0
 
 
 def test_that_a_tied_weight_counts_where_it_is_used_first():
     again = LayerInfo("again", "Gemm", "v", (10, 64), parameters=0, schemes=EVERY, channel_axis=0)
     assert weight_owners((HEAD, again)) == {"head"}
     recipe = Recipe((LayerRule(STATIC_INT8),))
-    assert packed_plan((HEAD, again), recipe).weight_bytes == packed_plan((HEAD,), recipe).weight_bytes
+    assert packed_of((HEAD, again), recipe).weight_bytes == packed_of((HEAD,), recipe).weight_bytes

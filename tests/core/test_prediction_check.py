@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from quantstudio.core.costs import CostTable, LayerCost
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import STATIC_INT8
 from quantstudio.core.predict.check import Figure, PredictionPoint, Trust, prediction_points, trust
@@ -59,6 +60,13 @@ TABLE = PredictionTable(LAYERS, costs=COSTS, sensitivity=ROWS, curve=CURVE, clas
 JUDGED = Judged(0.9, 1000, classes={"cat": (0.9, 500), "dog": (0.9, 500)})
 
 
+def plan_of(recipe):
+    return resolve(recipe, LAYERS)
+
+
+PLAN = plan_of(Recipe())
+
+
 def plans():
     found = []
     for count in range(1, 7):
@@ -68,7 +76,7 @@ def plans():
         found.append(
             MeasuredPlan(
                 f"first {count}",
-                recipe,
+                plan_of(recipe),
                 1000,
                 kl=linear,
                 changed=changed,
@@ -101,13 +109,13 @@ def test_that_sizes_are_exact():
 
 def test_that_a_plan_is_predicted_without_itself():
     known = plans()
-    wild = MeasuredPlan("wild", known[2].recipe, 1000, kl=100 * (known[2].kl or 0), accuracy=0.2, base=0.9)
+    wild = MeasuredPlan("wild", known[2].plan, 1000, kl=100 * (known[2].kl or 0), accuracy=0.2, base=0.9)
     points = prediction_points(TABLE, [*known, wild], JUDGED)
     assert not points[-1].is_inside
     assert points[-1].predicted == pytest.approx(
         prediction_points(TABLE, [*known, wild], JUDGED)[-1].predicted
     )
-    apart = TABLE.predict(wild.recipe).accuracy
+    apart = TABLE.predict(wild.plan).accuracy
     assert apart is not None
     assert points[-1].predicted > 0.8
 
@@ -133,7 +141,7 @@ def result(**changes):
 
 def test_that_a_measured_variant_becomes_evidence():
     base = result(metrics={"top1": 0.9}, per_class=(ClassAccuracy("cat", 500, 0.91, 0.91, 0.9, 0.92),))
-    plan = measured_plan("a", Recipe(), result(), base)
+    plan = measured_plan("a", PLAN, result(), base)
     assert (plan.kl, plan.accuracy, plan.base, plan.samples) == (0.02, 0.88, 0.9, 1000)
     assert plan.changed == pytest.approx(0.05)
     assert (plan.latency_ratio, plan.memory_bytes) == (0.5, 70)
@@ -143,14 +151,16 @@ def test_that_a_measured_variant_becomes_evidence():
 
 def test_that_without_labels_agreement_is_the_figure():
     base = result(metrics={}, agreement=None)
-    plan = measured_plan("a", Recipe(), result(metrics={}, speedup=None, peak_memory_bytes=0), base)
+    plan = measured_plan("a", PLAN, result(metrics={}, speedup=None, peak_memory_bytes=0), base)
     assert (plan.accuracy, plan.base, plan.latency_ratio, plan.memory_bytes) == (0.95, 1.0, None, None)
     assert not judged_base(base).labelled
-    assert measured_plan("a", Recipe(), result(metrics={}, agreement=None), base).accuracy is None
+    assert measured_plan("a", PLAN, result(metrics={}, agreement=None), base).accuracy is None
 
 
 def test_that_a_ruined_variant_without_a_kl_is_left_out():
-    ruined = MeasuredPlan("nan", Recipe().assign(["l0"], STATIC_INT8), 1000, kl=math.nan, accuracy=None)
+    ruined = MeasuredPlan(
+        "nan", plan_of(Recipe().assign(["l0"], STATIC_INT8)), 1000, kl=math.nan, accuracy=None
+    )
     assert prediction_points(TABLE, [ruined], JUDGED) == ()
     assert prediction_points(TABLE, [ruined], JUDGED, Figure.KL) == ()
     assert np.isfinite(prediction_points(TABLE, [*plans(), ruined], JUDGED)[0].predicted)
@@ -166,21 +176,21 @@ def searched(**changes):
 
 
 def test_that_a_plan_a_search_measured_becomes_evidence():
-    plan = searched_plan(searched(), labelled=True)
+    plan = searched_plan(searched(), PLAN, labelled=True)
     assert plan is not None
     assert (plan.name, plan.kl, plan.accuracy, plan.samples) == ("2.5 bits", 0.6, 0.5, 512)
     assert plan.base == pytest.approx(0.9)
     assert (plan.changed, plan.latency_ratio) == (None, None)
-    alike = searched_plan(searched(drop=None), labelled=False)
+    alike = searched_plan(searched(drop=None), PLAN, labelled=False)
     assert alike is not None
     assert (alike.changed, alike.base) == (0.5, 1.0)
-    assert searched_plan(replace(searched(), measured=None), labelled=True) is None
+    assert searched_plan(replace(searched(), measured=None), PLAN, labelled=True) is None
 
 
 def test_that_plans_of_a_search_move_the_prediction():
-    ruined = uniform_recipe("static-int8")
+    ruined = plan_of(uniform_recipe("static-int8"))
     before = TABLE.predict(ruined, fit_prediction(TABLE, [], JUDGED)).accuracy
-    plan = searched_plan(replace(searched(), recipe=ruined), labelled=True)
+    plan = searched_plan(searched(), ruined, labelled=True)
     assert plan is not None
     after = TABLE.predict(ruined, fit_prediction(TABLE, [plan], JUDGED)).accuracy
     assert before is not None

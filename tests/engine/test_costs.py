@@ -9,6 +9,7 @@ import pytest
 from quantstudio.core.codec import to_json
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge
 from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.effective_plan import resolve
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32
 from quantstudio.core.predict.table import predict
@@ -39,6 +40,11 @@ def prepared(tmp_path_factory):
     return load_graph(graph_path), load_statistics(tmp_path / "statistics.npz"), table
 
 
+def predicted(graph, recipe, table):
+    plan = resolve(recipe, graph.layers)
+    return predict(graph.layers, plan, costs=table, sensitivity={}, curve=None)
+
+
 def test_that_predicted_sizes_are_those_of_the_files(prepared, tmp_path):
     graph, statistics, table = prepared
     first = graph.layers[1].name
@@ -49,7 +55,9 @@ def test_that_predicted_sizes_are_those_of_the_files(prepared, tmp_path):
         ("mixed", uniform_recipe("static-int8").assign([first], FP32), 0.01),
     ):
         built = build_variant(graph, statistics, recipe, tmp_path / f"{name}.onnx")
-        prediction = predict(graph.layers, recipe, costs=table, sensitivity={}, curve=None)
+        prediction = predict(
+            graph.layers, resolve(recipe, graph.layers), costs=table, sensitivity={}, curve=None
+        )
         assert prediction.weight_bytes == sum(row.weight_bytes for row in built.layers), name
         # A variant carries its recipe's digest in its metadata: some hundred bytes the graph has not.
         assert prediction.size_bytes == pytest.approx(built.size_bytes, rel=tolerance, abs=600), name
@@ -70,7 +78,13 @@ def test_that_static_schemes_have_no_costs_without_statistics(prepared):
     row = table.layers[graph.layers[0].name]
     assert "static-int8" not in row.weight_bytes
     assert row.weight_bytes["weight-int8"] < row.weight_bytes["fp32"]
-    prediction = predict(graph.layers, uniform_recipe("static-int8"), costs=table, sensitivity={}, curve=None)
+    prediction = predict(
+        graph.layers,
+        resolve(uniform_recipe("static-int8"), graph.layers),
+        costs=table,
+        sensitivity={},
+        curve=None,
+    )
     assert prediction.size_bytes is None
     assert prediction.latency_ms is None
 
@@ -83,8 +97,14 @@ def test_that_borders_memory_and_lifetimes_are_priced(prepared):
     assert min(table.border.quantize_ms, table.border.quantize_element_ms) >= 0
     assert table.written_ratio > 0
     assert table.fp32_memory_bytes > 2**20
-    fp32 = predict(graph.layers, Recipe(), costs=table, sensitivity={}, curve=None)
-    int8 = predict(graph.layers, uniform_recipe("static-int8"), costs=table, sensitivity={}, curve=None)
+    fp32 = predicted(graph, Recipe(), table)
+    int8 = predict(
+        graph.layers,
+        resolve(uniform_recipe("static-int8"), graph.layers),
+        costs=table,
+        sensitivity={},
+        curve=None,
+    )
     assert fp32.memory_bytes == table.fp32_memory_bytes
     assert int8.memory_bytes is not None
     assert int8.memory_bytes < table.fp32_memory_bytes

@@ -187,7 +187,7 @@ def test_that_the_front_streams_and_an_impossible_budget_shows_it_with_its_obsta
 def test_that_packed_bytes_of_a_recipe_are_those_of_the_search(net, tmp_path):
     graph, _ = net
     result = found(net, tmp_path, average_bits=4.5)
-    packed = packed_plan(graph.layers, result.chosen.recipe)
+    packed = packed_plan(graph.layers, result.chosen.recipe.schemes(graph.layers))
     assert result.chosen.measured is not None
     assert packed.weight_bytes == result.chosen.measured.weight_bytes
     assert packed.average_bits == pytest.approx(result.chosen.measured.average_bits)

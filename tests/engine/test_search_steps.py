@@ -54,6 +54,15 @@ def test_that_every_plan_keeps_the_steps_and_settings_of_the_recipe(found):
         assert point.recipe.steps[-1].settings["samples"] == 16
         assert point.recipe.calibration.samples == SAMPLES
     assert names_of(result.build.steps) == ["equalize", "bias"]
+    assert result.build.steps[0].details["pairs"] == 2
+
+
+def test_that_predicted_figures_say_that_they_do_not_know_a_step(found):
+    result, _ = found
+    for point in (*result.tried, *result.front):
+        assert point.predicted.left_out == ("bias",)
+        assert point.measured is None or point.measured.left_out == ()
+    assert "Predicted figures are without bias" in result.notes[0]
 
 
 def test_that_quantizing_a_plan_that_was_found_gives_the_bytes_that_were_measured(found, net, tmp_path):

@@ -90,7 +90,7 @@ def measured_session(count: int = 24) -> Session:
     assert model is not None
     base = variant_result("FP32", model.graph_path, 0.924, model.file_bytes, 18.4, is_base=True)
     mixed = session.workspace.recipe.assign(
-        [info.name for info in model.layers[:6] if info.schemes], STATIC_INT4
+        [info.name for info in model.layers[:6] if "static-int4" in info.schemes], STATIC_INT4
     )
     put_build(session.workspace, built(model, "INT4 mixed", mixed, model.file_bytes // 5))
     put_build(

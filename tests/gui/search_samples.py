@@ -26,7 +26,7 @@ BASE = 0.93
 def plan(
     layers: Sequence[LayerInfo], recipe: Recipe, drop: float, *, is_measured: bool = False, name: str = ""
 ) -> PlanPoint:
-    packed = packed_plan(layers, recipe)
+    packed = packed_plan(layers, recipe.schemes(layers))
     figures = PlanFigures(
         kl=0.001 + drop / 100,
         metric=BASE - drop / 100,

@@ -196,7 +196,7 @@ def test_that_classes_without_names_are_numbered(qtbot, session):
     run = session.workspace.sensitivity_run
     session.workspace.findings.put(
         SENSITIVITY_RUN,
-        session.workspace.subject.sensitivity_key(SENSITIVITY_RUN),
+        session.workspace.subject.sensitivity_key(SENSITIVITY_RUN, session.workspace.ground.graph),
         SensitivityResult(run.method, run.samples, 1.0, "int4", ()),
     )
     panel = shown(qtbot, SensitivityPanel(session), 900, 320)

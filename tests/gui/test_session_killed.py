@@ -41,7 +41,7 @@ APPLICATION = """
     session.workspace.opening.set_data(DataSpec(data), None)
     wait(lambda: not session.workspace.jobs.is_busy)
     session.workspace.runs.exact_sensitivity([layer.name for layer in session.workspace.layers])
-    key = session.workspace.subject.sensitivity_key(SENSITIVITY)
+    key = session.workspace.subject.sensitivity_key(SENSITIVITY, session.workspace.ground.graph)
     wait(lambda: len(session.workspace.project.findings.rows(SENSITIVITY, key)) >= 5)
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -232,7 +232,7 @@ STEPS = StepList(
             "Correct biases",
             "Takes the shift out of every layer.",
             "Nagel et al. 2019, section 4.2",
-            (Need.DATA,),
+            (Need.DATA, Need.STATISTICS, Need.PLAN),
             settings=(
                 SettingInfo("samples", "Samples", SettingType.INT, 512, 1, None, "samples"),
                 SettingInfo(

@@ -51,23 +51,25 @@ def put_calibration(known: Known, path: str, digest: str, samples: int) -> None:
 def put_sensitivity(
     known: Known, rows: Iterable[LayerSensitivity], curve: AccuracyCurve | None = None
 ) -> None:
-    keys = sensitivity_keys(subject_of(known))
+    keys = sensitivity_keys(subject_of(known), known.ground.graph)
     put_rows(known.findings, keys, rows)
     if curve is not None:
         put_curve(known.findings, keys, curve)
 
 
 def put_sensitivity_run(known: Known, found: SensitivityResult) -> None:
-    put_run(known.findings, sensitivity_keys(subject_of(known)), found)
+    put_run(known.findings, sensitivity_keys(subject_of(known), known.ground.graph), found)
 
 
 def put_costs(known: Known, costs: CostTable) -> None:
-    known.findings.put(COSTS, subject_of(known).costs_key, costs)
+    known.findings.put(COSTS, subject_of(known).costs_key(known.ground.graph), costs)
 
 
 def put_search(known: Known, found: SearchResult) -> None:
     judged = known.test_data is not None
-    known.findings.put(SEARCH, subject_of(known).search_key(judged_on_test=judged), found, row="terms")
+    steps = (*known.ground.steps, *known.ground.later)
+    key = subject_of(known).search_key(steps, judged_on_test=judged)
+    known.findings.put(SEARCH, key, found, row="terms")
 
 
 def put_build(known: Known, built: Variant) -> None:

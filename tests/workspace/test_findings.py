@@ -213,7 +213,7 @@ def test_that_a_file_that_cannot_be_written_is_told_once_and_nothing_is_forgotte
     monkeypatch.undo()
     known.runs.analyze()
     desk.settle()
-    key = known.subject.sensitivity_key(SENSITIVITY) if known.subject else ""
+    key = known.subject.sensitivity_key(SENSITIVITY, known.ground.graph) if known.subject else ""
     assert len(known.project.findings.rows(SENSITIVITY, key)) == len(known.layers)
 
 

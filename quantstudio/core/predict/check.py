@@ -83,7 +83,7 @@ def prediction_points(
 
     Plans the figure was not measured of, or cannot be predicted for, are left out.
     """
-    evidence = [(plan, table.raw(plan.recipe)) for plan in plans]
+    evidence = [(plan, table.raw(plan.plan)) for plan in plans]
     points = []
     for index, plan in enumerate(plans):
         model = fitted_model(evidence[:index] + evidence[index + 1 :], table.curve, judged)
@@ -97,7 +97,7 @@ def plan_point(
     table: PredictionTable, plan: MeasuredPlan, model: PredictionModel, figure: Figure
 ) -> PredictionPoint | None:
     """A measured plan beside what a model predicts of it; None where either is not known."""
-    found = table.predict(plan.recipe, model)
+    found = table.predict(plan.plan, model)
     match figure:
         case Figure.KL:
             return _kl_point(table, plan, model, found.kl)
@@ -132,7 +132,7 @@ def _plain_point(name: str, predicted: float | None, measured: float | None) -> 
 def _kl_point(
     table: PredictionTable, plan: MeasuredPlan, model: PredictionModel, kl: float | None
 ) -> PredictionPoint | None:
-    parts = table.raw(plan.recipe).parts
+    parts = table.raw(plan.plan).parts
     if kl is None or parts is None or plan.kl is None or not np.isfinite(plan.kl):
         return None
     return _factor_point(plan.name, kl, model.kl.deviation(parts), plan.kl)

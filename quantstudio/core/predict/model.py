@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
 from quantstudio.core.predict.kl_model import Array, KlModel, fitted_kl
-from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, VariantResult
 from quantstudio.core.search_results import PlanPoint
 
@@ -26,7 +26,7 @@ class MeasuredPlan:
 
     Attributes:
         name: For a person.
-        recipe: What it was built from.
+        plan: What it was built from.
         samples: Samples behind the accuracy.
         kl: Mean KL from FP32, nats.
         changed: Share of answers that are not FP32's.
@@ -40,7 +40,7 @@ class MeasuredPlan:
     """
 
     name: str
-    recipe: Recipe
+    plan: EffectivePlan
     samples: int
     kl: float | None = None
     changed: float | None = None
@@ -173,13 +173,13 @@ def fitted_model(
     )
 
 
-def measured_plan(name: str, recipe: Recipe, result: VariantResult, base: VariantResult) -> MeasuredPlan:
+def measured_plan(name: str, plan: EffectivePlan, result: VariantResult, base: VariantResult) -> MeasuredPlan:
     """A measured variant as evidence."""
     agreement, top1 = result.agreement, result.metrics.get("top1")
     labelled = top1 is not None and "top1" in base.metrics
     return MeasuredPlan(
         name=name,
-        recipe=recipe,
+        plan=plan,
         samples=result.samples,
         kl=agreement.kl if agreement is not None else None,
         changed=1 - agreement.top1 if agreement is not None else None,
@@ -193,13 +193,14 @@ def measured_plan(name: str, recipe: Recipe, result: VariantResult, base: Varian
     )
 
 
-def searched_plan(point: PlanPoint, *, labelled: bool) -> MeasuredPlan | None:
+def searched_plan(point: PlanPoint, plan: EffectivePlan, *, labelled: bool) -> MeasuredPlan | None:
     """A plan that a search measured as evidence; None if it was not built.
 
     Its time is left out: a search times plans one by one, not interleaved with FP32 alone.
 
     Args:
-        point: The plan.
+        point: What was measured of the plan.
+        plan: The plan.
         labelled: Whether its metric is top-1; otherwise agreement with FP32.
     """
     found = point.measured
@@ -211,7 +212,7 @@ def searched_plan(point: PlanPoint, *, labelled: bool) -> MeasuredPlan | None:
         base = 1.0 if not labelled else None if found.drop is None else found.metric + found.drop / 100
     return MeasuredPlan(
         name=point.name or f"{found.average_bits:.1f} bits",
-        recipe=point.recipe,
+        plan=plan,
         samples=found.samples,
         kl=found.kl,
         changed=changed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.packing import packed_plan
 from quantstudio.core.predict.model import PredictionModel
 from quantstudio.core.predict.table import PredictionTable
@@ -10,22 +11,22 @@ from quantstudio.core.search_results import PlanFigures, PlanPoint
 
 
 def predicted_figures(
-    table: PredictionTable, recipe: Recipe, model: PredictionModel, *, size_bytes: int | None = None
+    table: PredictionTable, plan: EffectivePlan, model: PredictionModel, *, size_bytes: int | None = None
 ) -> PlanFigures:
     """What a plan is predicted to cost.
 
     Args:
         table: Tables of the network.
-        recipe: The plan.
+        plan: The plan.
         model: What measured plans taught.
         size_bytes: Bytes of its file, for tables without costs.
     """
-    found = table.predict(recipe, model)
-    packed = packed_plan(table.layers, recipe)
+    found = table.predict(plan, model)
+    packed = packed_plan(table.layers, plan.schemes)
     accuracy = found.accuracy
     timed = found.latency_ms is not None and table.fp32_ms > 0
     return PlanFigures(
-        kl=table.known_kl(recipe, model) if found.kl is None else found.kl,
+        kl=table.known_kl(plan, model) if found.kl is None else found.kl,
         metric=accuracy.value if accuracy else None,
         metric_low=accuracy.low if accuracy else None,
         metric_high=accuracy.high if accuracy else None,
@@ -35,6 +36,7 @@ def predicted_figures(
         average_bits=packed.average_bits,
         latency_ms=found.latency_ms,
         latency_ratio=(found.latency_ms or 0.0) / table.fp32_ms if timed else None,
+        left_out=found.left_out,
     )
 
 
@@ -54,8 +56,10 @@ def plan_point(
     )
 
 
-def predicted_anew(point: PlanPoint, table: PredictionTable, model: PredictionModel) -> PlanPoint:
+def predicted_anew(
+    point: PlanPoint, plan: EffectivePlan, table: PredictionTable, model: PredictionModel
+) -> PlanPoint:
     """A plan of a search as what is known now predicts it."""
     size_bytes = point.predicted.size_bytes
-    predicted = predicted_figures(table, point.recipe, model, size_bytes=size_bytes)
+    predicted = predicted_figures(table, plan, model, size_bytes=size_bytes)
     return plan_point(point.recipe, predicted, point.measured, point.name)

@@ -1,4 +1,4 @@
-"""What a recipe will cost, predicted from tables measured once: within a screen frame, without a runtime."""
+"""What a plan will cost, predicted from tables measured once: within a screen frame, without a runtime."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.costs import CostTable
+from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.predict.accuracy_law import RATE
 from quantstudio.core.predict.cost_columns import CostColumns
 from quantstudio.core.predict.kl_model import Array, kl_parts, part_names
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
-from quantstudio.core.recipe import ActivationScope, LayerRule, Recipe, is_legal
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
+from quantstudio.core.steps import Step
 
 # Classes hang on the direction of errors, which a mean over samples does not know: deviation of
 # ln KL of one, and of the loss for each of its answers that changes, as one class gains what another loses.
 _CLASS_KL, _CLASS_SCATTER = 0.8, 0.8
 # How fast what another plan showed loses weight as its layers differ: power of the cosine.
 _ALIKE = 8
-_RULES_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ClassPrediction:
 
 @dataclass(frozen=True, slots=True)
 class Prediction(Record):
-    """Predicted cost of a recipe; None where the needed table is not there yet.
+    """Predicted cost of a plan; None where the needed table is not there yet.
 
     Attributes:
         size_bytes: File size.
@@ -59,6 +59,8 @@ class Prediction(Record):
         memory_bytes: Peak memory of a fresh process that runs one sample.
         rate: Part of the variants the intervals are meant to hold, 0 to 1.
         plans: Measured variants the prediction was corrected by.
+        left_out: Steps of the plan that the figures do not know, by name: they look at the precisions, and
+            what they win back shows in measurements alone.
     """
 
     size_bytes: int | None
@@ -72,10 +74,11 @@ class Prediction(Record):
     memory_bytes: int | None = None
     rate: float = RATE
     plans: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 class PredictionTable:
-    """Everything that depends on no recipe, as arrays: a flipped layer is priced within a screen frame."""
+    """Everything that depends on no precision, as arrays: a flipped layer is priced within a screen frame."""
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class PredictionTable:
         sensitivity: Mapping[str, LayerSensitivity] | None = None,
         curve: AccuracyCurve | None = None,
         classes: Sequence[str] = (),
+        steps: Sequence[Step] = (),
     ) -> None:
         """Arrange the tables.
 
@@ -94,21 +98,19 @@ class PredictionTable:
             sensitivity: KL by layer and precision.
             curve: Accuracy against KL.
             classes: Names of the classes of `LayerSensitivity.by_class`.
+            steps: Those the graph had behind it of which costs and sensitivity tell.
         """
+        self.steps = tuple(steps)
         self.layers = tuple(layers)
         self.curve = curve
         self.classes = tuple(classes)
         self._rows = [(sensitivity or {}).get(layer.name) for layer in self.layers]
         self._has_sensitivity = bool(sensitivity)
-        self._index = {layer.name: index for index, layer in enumerate(self.layers)}
         self._costs = CostColumns(self.layers, costs) if costs is not None else None
         self._shares = self._class_shares()
-        self._is_unweighted = np.asarray([not layer.weight_name for layer in self.layers], dtype=bool)
-        # One entry per scheme that was ever asked for, growing; index 0 is what no rule speaks about.
+        # One entry per scheme that was ever asked for, growing; index 0 is FP32.
         self._schemes: dict[LayerScheme, int] = {}
-        self._legal: list[NDArray[np.bool_]] = []
         self._kl: list[tuple[tuple[int, int], Array]] = []
-        self._rules: dict[LayerRule, NDArray[np.intp]] = {}
         self._scheme(FP32)
 
     @property
@@ -116,43 +118,45 @@ class PredictionTable:
         """Median FP32 latency in milliseconds; 0 where not measured."""
         return self._costs.fp32_ms if self._costs is not None else 0.0
 
-    # Reading recipes.
+    # Reading plans.
 
-    def schemes(self, recipe: Recipe) -> list[LayerScheme]:
-        """The scheme of every layer, legal or FP32."""
-        chosen = self._assigned(recipe)
-        known = list(self._schemes)
-        return [known[index] for index in chosen]
+    def is_of(self, plan: EffectivePlan) -> bool:
+        """Whether the tables are of the graph this plan is for: one that began with the same steps."""
+        return plan.steps[: len(self.steps)] == self.steps
 
-    def raw(self, recipe: Recipe) -> Raw:
-        """A recipe before correction: what a model is fitted from."""
-        chosen = self._assigned(recipe)
+    def raw(self, plan: EffectivePlan) -> Raw:
+        """A plan before correction: what a model is fitted from."""
+        if not self.is_of(plan):
+            return Raw(None, None)
+        chosen = self._assigned(plan)
         parts, single, unpriced = self._parts(chosen)
         ratio = self._costs.latency_ratio(chosen, list(self._schemes)) if self._costs else None
         if not self._has_sensitivity or unpriced:
             return Raw(None, ratio)
         return Raw(parts, ratio, _profile(single), self.classes)
 
-    def known_parts(self, recipe: Recipe) -> Array:
+    def known_parts(self, plan: EffectivePlan) -> Array:
         """Summed estimates of KL of a plan, layers without an estimate left out."""
-        return self._parts(self._assigned(recipe))[0]
+        return self._parts(self._assigned(plan))[0]
 
-    def known_kl(self, recipe: Recipe, model: PredictionModel) -> float:
+    def known_kl(self, plan: EffectivePlan, model: PredictionModel) -> float:
         """The expected KL of a plan (nats), layers without an estimate left out."""
-        return model.kl.kl_of(float(model.kl.factors @ self.known_parts(recipe)))
+        return model.kl.kl_of(float(model.kl.factors @ self.known_parts(plan)))
 
-    def predict(self, recipe: Recipe, model: PredictionModel | None = None) -> Prediction:
-        """The cost of a recipe.
+    def predict(self, plan: EffectivePlan, model: PredictionModel | None = None) -> Prediction:
+        """The cost of a plan; of one that is for another graph than the tables nothing is known.
 
         Args:
-            recipe: Patterns that ask for what a layer cannot have leave it FP32.
+            plan: What every layer becomes, and behind which steps.
             model: What measured plans taught; None for what other networks showed.
         """
         model = model or fitted_model((), self.curve)
-        chosen = self._assigned(recipe)
+        chosen = self._assigned(plan)
         schemes = list(self._schemes)
         is_quantized = np.asarray([not scheme.is_float for scheme in schemes])
         quantized = int(is_quantized[chosen].sum())
+        if not self.is_of(plan):
+            return Prediction(None, None, None, None, None, quantized, quantized)
         parts, single, unpriced = self._parts(chosen)
         is_known = self._has_sensitivity and not unpriced
         kl = model.kl.kl_of(float(model.kl.factors @ parts)) if is_known else None
@@ -169,16 +173,17 @@ class PredictionTable:
             worst_class=None if kl is None else self._worst_class(model, single, kl, deviation),
             memory_bytes=costs.memory_bytes(chosen, schemes, model.judged) if costs else None,
             plans=model.plans,
+            left_out=tuple(step.name for step in plan.steps[len(self.steps) :]),
         )
 
     def class_accuracies(
-        self, recipe: Recipe, model: PredictionModel | None = None
+        self, plan: EffectivePlan, model: PredictionModel | None = None
     ) -> tuple[ClassPrediction, ...]:
         """Every class, in the order of the classes; empty while nothing is known of them."""
         model = model or fitted_model((), self.curve)
-        chosen = self._assigned(recipe)
+        chosen = self._assigned(plan)
         parts, single, unpriced = self._parts(chosen)
-        if unpriced or not self._has_sensitivity:
+        if unpriced or not self._has_sensitivity or not self.is_of(plan):
             return ()
         kl = model.kl.kl_of(float(model.kl.factors @ parts))
         found = self._by_class(model, single, kl, model.kl.deviation(parts))
@@ -224,7 +229,6 @@ class PredictionTable:
         if known is not None:
             return known
         self._schemes[scheme] = len(self._schemes)
-        self._legal.append(np.asarray([is_legal(layer, scheme) for layer in self.layers], dtype=bool))
         own = np.zeros((2, len(self.layers)))
         names = part_names()
         part = names.index(scheme.weights.name) if scheme.weights.is_integer else -1
@@ -236,37 +240,12 @@ class PredictionTable:
         self._kl.append(((part, names.index(activations) if activations in names else -1), own))
         return self._schemes[scheme]
 
-    def _assigned(self, recipe: Recipe) -> NDArray[np.intp]:
+    def _assigned(self, plan: EffectivePlan) -> NDArray[np.intp]:
         """The scheme of every layer, by its number."""
-        asked = np.zeros(len(self.layers), dtype=np.intp)
-        for rule in recipe.rules:
-            asked[self._matched(rule)] = self._scheme(rule.scheme)
-        for index in np.unique(asked):
-            asked[(asked == index) & ~self._legal[index]] = 0
-        if recipe.activation_scope is ActivationScope.WEIGHTED:
-            # As in the effective plan: products of two activations stay float unless a rule names them.
-            is_static = np.asarray([scheme.is_static for scheme in self._schemes], dtype=bool)
-            asked[is_static[asked] & self._is_unweighted & ~self._named(recipe)] = 0
-        return asked
-
-    def _named(self, recipe: Recipe) -> NDArray[np.bool_]:
-        """Layers that a rule names one by one."""
-        found = np.zeros(len(self.layers), dtype=bool)
-        for rule in recipe.rules:
-            if rule.is_exact:
-                found[self._matched(rule)] = True
-        return found
-
-    def _matched(self, rule: LayerRule) -> NDArray[np.intp]:
-        if rule.is_exact:
-            return np.asarray([self._index[n] for n in rule.names if n in self._index], dtype=np.intp)
-        known = self._rules.get(rule)
-        if known is None:
-            known = np.asarray([i for i, x in enumerate(self.layers) if rule.matches(x)], dtype=np.intp)
-            if len(self._rules) >= _RULES_KEPT:
-                self._rules.clear()
-            self._rules[rule] = known
-        return known
+        given = [plan.schemes.get(layer.name, FP32) for layer in self.layers]
+        # Layers share the few schemes a recipe holds; to hash one takes longer than all the rest.
+        numbers = {key: self._scheme(scheme) for key, scheme in {id(one): one for one in given}.items()}
+        return np.asarray([numbers[id(scheme)] for scheme in given], dtype=np.intp)
 
     # Classes.
 
@@ -350,7 +329,7 @@ def _profile(single: Array) -> Array:
 
 def predict(
     layers: Sequence[LayerInfo],
-    recipe: Recipe,
+    plan: EffectivePlan,
     *,
     costs: CostTable | None,
     sensitivity: Mapping[str, LayerSensitivity],
@@ -358,9 +337,9 @@ def predict(
     classes: Sequence[str] = (),
     model: PredictionModel | None = None,
 ) -> Prediction:
-    """The cost of one recipe; who asks for many keeps a `PredictionTable`."""
+    """The cost of one plan; who asks for many keeps a `PredictionTable`."""
     table = PredictionTable(layers, costs=costs, sensitivity=sensitivity, curve=curve, classes=classes)
-    return table.predict(recipe, model)
+    return table.predict(plan, model)
 
 
 def fit_prediction(
@@ -373,4 +352,4 @@ def fit_prediction(
         plans: Measured plans.
         judged: FP32 on the data they were judged on.
     """
-    return fitted_model([(plan, table.raw(plan.recipe)) for plan in plans], table.curve, judged)
+    return fitted_model([(plan, table.raw(plan.plan)) for plan in plans], table.curve, judged)

@@ -138,7 +138,7 @@ class _Loop:
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
         self.budget = bench.request.budget
-        self.notes: list[str] = []
+        self.notes = bench.notes
         self.floats = (self.budget.max_share_above_8 or 0.0) > 0
         # What measured plans taught about the bounds: parts of them that may be used on paper.
         self.cap_factor = 1.0
@@ -237,7 +237,7 @@ class _Loop:
         """Draw bounds in where a plan keeps them on paper and not in fact."""
         cap = self._kl_cap()
         if cap is not None and not self._keeps_drop(one):
-            believed = self.bench.table.known_kl(one.recipe, self.bench.model())
+            believed = self.bench.table.known_kl(one.plan, self.bench.model())
             if believed <= cap * self.cap_factor:
                 self.cap_factor *= TIGHTENING
         self.size_excess = max(self.size_excess, one.size_bytes - plan.totals[Quantity.FILE_BYTES])

@@ -17,7 +17,7 @@ from quantstudio.engine.search.workbench import Tried, Workbench
 def tried_point(bench: Workbench, model: PredictionModel, one: Tried) -> PlanPoint:
     """A measured plan."""
     judged = one.test or one.measurement
-    packed = packed_plan(bench.graph.layers, one.recipe)
+    packed = packed_plan(bench.graph.layers, one.schemes)
     measured = PlanFigures(
         kl=one.measurement.kl,
         metric=judged.metric.value if judged.metric else None,
@@ -31,7 +31,7 @@ def tried_point(bench: Workbench, model: PredictionModel, one: Tried) -> PlanPoi
         latency_ratio=one.latency_ratio,
         samples=judged.samples,
     )
-    predicted = predicted_figures(bench.table, one.recipe, model, size_bytes=one.size_bytes)
+    predicted = predicted_figures(bench.table, one.plan, model, size_bytes=one.size_bytes)
     return plan_point(one.recipe, predicted, measured, one.name)
 
 
@@ -42,4 +42,6 @@ def front_point(bench: Workbench, model: PredictionModel, schemes: Mapping[str, 
     if known is not None:
         return tried_point(bench, model, known)
     size_bytes = round(bench.space.totals(schemes, KlModel())[Quantity.FILE_BYTES])
-    return plan_point(recipe, predicted_figures(bench.table, recipe, model, size_bytes=size_bytes))
+    return plan_point(
+        recipe, predicted_figures(bench.table, bench.plan_of(recipe), model, size_bytes=size_bytes)
+    )

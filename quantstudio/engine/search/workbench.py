@@ -41,7 +41,7 @@ from quantstudio.engine.pipeline.runner import (
     prepare_before,
     resolved,
 )
-from quantstudio.engine.quantization.emit import emit
+from quantstudio.engine.quantization.emit import emit, emit_with_plan
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
 from quantstudio.engine.search.space import (
@@ -86,7 +86,8 @@ class Tried:
 
     Attributes:
         recipe: What builds it.
-        schemes: Scheme of every layer.
+        plan: What it comes to.
+        schemes: Scheme of every layer, as far as it could be met.
         measurement: On the samples of the search.
         size_bytes: File.
         name: For a single-precision plan.
@@ -97,6 +98,7 @@ class Tried:
     """
 
     recipe: Recipe
+    plan: EffectivePlan
     schemes: dict[str, LayerScheme]
     measurement: Measurement
     size_bytes: int
@@ -128,6 +130,7 @@ class Workbench:
         opened: The model as it was opened: what plans are held against.
         before: What the steps that look at no precision made of it.
         graph: The graph they made: what precisions are chosen for.
+        later: Names of the steps behind them: those look at the precisions and are run for every plan.
         space: What layers may become.
         curve: Accuracy against KL, or None.
         judge: Compares plans with FP32 on the samples of the search.
@@ -159,7 +162,8 @@ class Workbench:
         self._given = StepInputs(dataset, known.statistics)
         self.before = prepare_before(graph, self.kept, self._given, reporter=reporter, cancel=cancel)
         self.graph = graph = self.before.graph
-        self._looks_at_plan = sum(step.is_on for step in self.kept.steps) > len(self.before.steps)
+        on = [step.name for step in self.kept.steps if step.is_on]
+        self.later = tuple(on[len(self.before.steps) :])
         self.tried: dict[str, Tried] = {}
         self.timing_seconds = 0.0
         self._dataset, self._test_data = dataset, test
@@ -182,7 +186,11 @@ class Workbench:
         self.space = self._space(self._family(families), pinned, known.costs)
         # What the window predicts with, so that a plan says there what it says here.
         self.table = PredictionTable(
-            graph.layers, costs=self.space.costs, sensitivity=self.rows, curve=self.curve
+            graph.layers,
+            costs=self.space.costs,
+            sensitivity=self.rows,
+            curve=self.curve,
+            steps=resolved(self.kept, graph).steps[: len(self.before.steps)],
         )
 
     def _calibrated(self, families: Sequence[ActivationFamily]) -> Statistics | None:
@@ -307,16 +315,32 @@ class Workbench:
         self.cancel.raise_if_set()
         done = len(self.tried)
         self.reporter.progress(done, MAX_BUILDS, "plans", "Building and measuring plans")
-        model, plan = self._emitted(recipe)
-        one = Tried(recipe, dict(plan.schemes), self.judge.measure(model), model.ByteSize(), name, fits)
+        made, statistics = self.prepared(recipe)
+        emission = emit_with_plan(made.graph, statistics, made.plan)
+        model, schemes = emission.model, dict(emission.plan.schemes)
+        one = Tried(recipe, made.plan, schemes, self.judge.measure(model), model.ByteSize(), name, fits)
         self.tried[recipe.digest] = one
         return one
 
+    def plan_of(self, recipe: Recipe) -> EffectivePlan:
+        """What a recipe comes to."""
+        return resolved(recipe, self.graph)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the figures, a sentence each."""
+        if not self.later:
+            return []
+        names = ", ".join(self.later)
+        return [
+            f"Predicted figures are without {names}, which depends on the precisions of a plan; measured "
+            "figures are with it."
+        ]
+
     def prepared(self, recipe: Recipe) -> tuple[Prepared, Statistics | None]:
         """What is quantized for a plan, and its statistics: steps that look at the plan make it anew."""
-        if not self._looks_at_plan:
-            plan = resolved(recipe, self.graph)
-            return Prepared(self.graph, plan, self.before.steps), self.statistics
+        if not self.later:
+            return Prepared(self.graph, self.plan_of(recipe), self.before.steps), self.statistics
         given = replace(self._given, statistics=self.statistics)
         quiet = NullReporter()
         made = prepare(self.opened, recipe, given, behind=self.before, reporter=quiet, cancel=self.cancel)
@@ -324,14 +348,14 @@ class Workbench:
             return made, None
         return made, observed_after(made, given, reporter=quiet, cancel=self.cancel)
 
-    def _emitted(self, recipe: Recipe) -> tuple[onnx.ModelProto, EffectivePlan]:
-        made, statistics = self.prepared(recipe)
-        return emit(made.graph, statistics, made.plan), made.plan
+    def _emitted(self, one: Tried) -> onnx.ModelProto:
+        made, statistics = self.prepared(one.recipe)
+        return emit(made.graph, statistics, made.plan)
 
     def predictor(self) -> KlModel:
         """The KL of plans, as corrected by everything measured so far."""
         learned = [one for one in self.tried.values() if one.fits]
-        return fitted_kl([(self.table.known_parts(one.recipe), one.measurement.kl) for one in learned])
+        return fitted_kl([(self.table.known_parts(one.plan), one.measurement.kl) for one in learned])
 
     def model(self) -> PredictionModel:
         """The prediction as corrected by everything measured so far."""
@@ -364,7 +388,7 @@ class Workbench:
         if one.test is None:
             if self._test_judge is None:
                 self._test_judge = Judge(self.opened, self._test_data, samples=0, cancel=self.cancel)
-            one.test = self._test_judge.measure(self._emitted(one.recipe)[0])
+            one.test = self._test_judge.measure(self._emitted(one))
         return one.test
 
     @property
@@ -382,7 +406,7 @@ class Workbench:
         known = [
             one.latency_ratio / said
             for one in self.tried.values()
-            if one.latency_ratio and (said := self.table.raw(one.recipe).latency_ratio)
+            if one.latency_ratio and (said := self.table.raw(one.plan).latency_ratio)
         ]
         return statistics.median(known) if known else 1.0
 
@@ -393,7 +417,7 @@ class Workbench:
             paths = [Path(self.opened.summary.graph_path)]
             for index, one in enumerate(plans):
                 paths.append(Path(folder) / f"plan{index}.onnx")
-                model, _ = self._emitted(one.recipe)
+                model = self._emitted(one)
                 paths[-1].write_bytes(model.SerializeToString(deterministic=True))
             found = interleaved_latency(
                 paths, self.judge.first_feed(), budget=TIMING, reporter=self.reporter, cancel=self.cancel

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError, RecipeError
+from quantstudio.core.events import CancelToken, Reporter, Severity
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.precision import STATIC_INT8
@@ -18,6 +19,7 @@ from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import load_statistics
 from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.pipeline.observed import collected
 
 T = TypeVar("T")
 
@@ -52,6 +54,28 @@ def statistics_of(graph: Graph, path: str) -> Statistics | None:
             hint=Hint("Calibrate this model", HintAction.CALIBRATE),
         )
     return found
+
+
+def calibrated_ranges(
+    graph: Graph,
+    dataset: Dataset,
+    samples: int,
+    given: Statistics | None,
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> Statistics | None:
+    """Statistics of a graph for analyses: those given if they are its own, else collected once and kept.
+
+    None where a tensor holds NaN or infinity, which is told: weights can be analysed all the same.
+
+    Raises:
+        JobCancelled: `cancel` was set.
+    """
+    try:
+        return collected(graph, dataset, samples, given=given, reporter=reporter, cancel=cancel)
+    except CalibrationError as error:
+        reporter.message(f"{error.one_line} Static precisions are left out", Severity.WARNING)
+        return None
 
 
 def needs_statistics(graph: Graph, preset: str) -> bool:

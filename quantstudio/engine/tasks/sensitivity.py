@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.model.open import load_graph
-from quantstudio.engine.tasks.inputs import DEFAULT_SAMPLES, dataset_of, statistics_of
+from quantstudio.engine.pipeline.runner import StepInputs, prepare_before
+from quantstudio.engine.tasks.inputs import (
+    DEFAULT_SAMPLES,
+    calibrated_ranges,
+    dataset_of,
+    statistics_of,
+    value_of,
+)
 
 
 def sensitivity(
@@ -27,6 +36,8 @@ def sensitivity(
     all_but: bool = False,
     accumulated: bool = False,
     statistics: str = "",
+    calibrated: bool = False,
+    recipe: Mapping[str, Any] | None = None,
     device: str = "cpu",
     fresh: bool = False,
     reporter: Reporter = NULL_REPORTER,
@@ -44,8 +55,13 @@ def sensitivity(
     quantized) and `accumulated` (error of a layer's output with all of them quantized). `fresh` neither reads
     nor writes what is kept. Names of precisions: see `engine.analysis.precisions`.
 
+    Activation ranges are those of `statistics` of the model as it was opened; with `calibrated` they come
+    from the same samples, collected once and kept; with neither they are those the samples happen to have.
+    What is analysed is the graph behind the steps of `recipe` that come before its precisions.
+
     Raises:
-        RecipeError: the method or a precision is unknown, or an estimate was asked for part of the layers.
+        RecipeError: the method, a precision or a step is unknown, or an estimate was asked for part of the
+            layers.
     """
     from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity  # imports torch
 
@@ -56,21 +72,32 @@ def sensitivity(
             "an estimate is made of all layers at once, each alone",
             hint="Choose method exact to measure some of them, or all but one",
         )
-    graph = load_graph(graph_path)
+    token = cancel or never_cancelled()
+    opened = load_graph(graph_path)
+    dataset = dataset_of(opened, data)
+    given = statistics_of(opened, statistics)
+    kept = value_of(Recipe, recipe, "recipe") if recipe else Recipe()
+    before = prepare_before(opened, kept, StepInputs(dataset, given), reporter=reporter, cancel=token)
+    ranges = None
+    if given is not None or calibrated:
+        ranges = calibrated_ranges(before.graph, dataset, samples, given, reporter, token)
     options: dict[str, Any] = {}
     if method == "exact":
         options = {"layers": layers, "top": top, "all_but": all_but, "accumulated": accumulated}
     with nullcontext() if fresh else default_store() as store:
-        return (exact_sensitivity if method == "exact" else fisher_sensitivity)(
-            graph,
-            dataset_of(graph, data),
+        found = (exact_sensitivity if method == "exact" else fisher_sensitivity)(
+            before.graph,
+            dataset,
             samples=samples,
             precisions=tuple(precisions),
             reference=reference,
-            statistics=statistics_of(graph, statistics),
+            statistics=ranges,
             device=device,
             store=store,
             reporter=reporter,
-            cancel=cancel or never_cancelled(),
+            cancel=token,
             **options,
         )
+    done = tuple(step.name for step in before.steps)
+    on = [step.name for step in kept.steps if step.is_on]
+    return replace(found, steps=done, left_out=tuple(on[len(done) :]))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quantstudio.core import figures
 from quantstudio.core.search_results import PlanFigures, PlanPoint
+from quantstudio.core.steps import StepInfo
+from quantstudio.workspace.names import step_labels
 
 
 def figures_of(point: PlanPoint) -> PlanFigures:
@@ -31,13 +35,19 @@ def state_text(point: PlanPoint) -> str:
     return "measured" if point.measured is not None else "predicted"
 
 
-def plan_lines(point: PlanPoint) -> list[str]:
-    """All figures of a plan, for a tip."""
+def plan_lines(point: PlanPoint, steps: Sequence[StepInfo] = ()) -> list[str]:
+    """All figures of a plan, for a tip.
+
+    Args:
+        point: The plan.
+        steps: What is known of steps, for their names in menus.
+    """
     plan = figures_of(point)
-    source = f"measured on {figures.count(plan.samples)} samples" if point.measured else "predicted"
+    predicted = figures.predicted(step_labels(point.predicted.left_out, steps))
+    source = f"measured on {figures.count(plan.samples)} samples" if point.measured else predicted
     lines = [f"{change_text(plan)} against FP32, {source}"]
     if point.measured is not None and point.predicted.drop is not None:
-        lines.append(f"{change_text(point.predicted)} was predicted")
+        lines.append(f"{change_text(point.predicted)} was {predicted}")
     if plan.metric_low is not None and plan.metric_high is not None:
         low, high = figures.percent(plan.metric_low), figures.percent(plan.metric_high)
         lines.append(f"accuracy there [{low}, {high}]")

@@ -61,22 +61,27 @@ def sensitivity_job(
     *,
     method: str,
     samples: int,
-    statistics: str,
+    recipe: Recipe,
     layers: Sequence[str] = (),
     precisions: Sequence[str] = (),
     all_but: bool = False,
     accumulated: bool = False,
     device: str = "cpu",
 ) -> JobSpec:
-    """Sensitivity of all layers, or exactly of some, in the usual precisions or in those named."""
+    """Sensitivity of all layers, or exactly of some, in the usual precisions or in those named.
+
+    It is that of the graph behind the steps of the recipe, which must look at no precision.
+    """
     params: dict[str, Any] = {
         "graph_path": model.graph_path,
         "data": to_json(data),
         "method": method,
         "samples": samples,
-        "statistics": statistics,
+        "calibrated": True,
         "device": device,
     }
+    if recipe.steps:
+        params["recipe"] = to_json(recipe)
     if layers:
         params["layers"] = list(layers)
     if precisions:
@@ -88,9 +93,11 @@ def sensitivity_job(
     return new_job(f"{TASKS}sensitivity:sensitivity", params)
 
 
-def costs_job(model: ModelSummary, data: DataSpec | None, statistics: str) -> JobSpec:
-    """Bytes and times for predictions."""
+def costs_job(model: ModelSummary, data: DataSpec | None, *, statistics: str, recipe: Recipe) -> JobSpec:
+    """Bytes and times for predictions, of the graph behind the steps of the recipe."""
     params: dict[str, Any] = {"graph_path": model.graph_path, "statistics": statistics}
+    if recipe.steps:
+        params["recipe"] = to_json(recipe)
     if data is not None:
         params["data"] = to_json(data)
     return new_job(f"{TASKS}costs:costs", params)

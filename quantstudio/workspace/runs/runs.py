@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +16,17 @@ from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import Part
 from quantstudio.core.figures import counted, number, size
-from quantstudio.core.findings import CALIBRATION, COSTS, MEASUREMENT, VARIANT, WEIGHTS, StatisticsFile
+from quantstudio.core.findings import (
+    CALIBRATION,
+    COSTS,
+    MEASUREMENT,
+    WEIGHTS,
+    StatisticsFile,
+)
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import (
-    BuildResult,
     CalibrationFile,
     CompareResult,
     LayerSensitivity,
@@ -35,9 +39,9 @@ from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.spec import JobSpec, Lane
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
-from quantstudio.workspace.names import variant_name
 from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.runs import job_specs
+from quantstudio.workspace.runs.builds import keep_build
 from quantstudio.workspace.runs.outcomes import few, measured_text
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
 from quantstudio.workspace.subject import SENSITIVITY_SAMPLES, Subject
@@ -190,22 +194,22 @@ class Runs:
 
         self._add("devices", "List devices", job_specs.devices_job, found, lane=Lane.QUICK)
 
-    def describe_steps(self) -> None:
-        """Ask the worker which steps there are, unless that is known."""
+    def describe_steps(self, group: str | None = None) -> None:
+        """Ask the worker which steps there are, unless it said so in this session.
+
+        Args:
+            group: Of work that waits for the answer; None where nothing does.
+        """
 
         def found(steps: StepList) -> str:
             self._known.set_steps(steps.steps)
             return counted(len(steps.steps), "step")
 
-        if not self._known.steps:
-            self._add(
-                "steps",
-                "List steps",
-                job_specs.steps_job,
-                found,
-                lane=Lane.QUICK,
-                reads=partial(from_json, StepList),
-            )
+        if self._known.are_steps_described:
+            return
+        key, lane = ("steps", Lane.QUICK) if group is None else ("steps first", Lane.WORK)
+        reads = partial(from_json, StepList)
+        self._add(key, "List steps", job_specs.steps_job, found, group=group or "", reads=reads, lane=lane)
 
     # Analysis.
 
@@ -273,22 +277,24 @@ class Runs:
         """
         method = "exact" if exact else "fisher"
         asked: list[SensitivityKeys] = []
+        self._know_steps(group)
 
         def make() -> JobSpec | None:
             known, data = self._known, self._needed_data()
-            run, file = known.sensitivity_run, known.statistics_file
+            run, ground = known.sensitivity_run, known.ground
             estimated = set(run.precisions) if run is not None and run.method != "exact" else set()
             missing = [name for name in precisions if exact or again or name not in estimated]
             if not exact and not again and known.sensitivity_curve is not None and not missing:
                 return None
             subject = self._subject()
-            asked.append(sensitivity_keys(subject))
+            asked.append(sensitivity_keys(subject, ground.graph))
+            known.keep_steps()
             return job_specs.sensitivity_job(
                 subject.model,
                 data,
                 method=method,
                 samples=SENSITIVITY_SAMPLES,
-                statistics=file.path if file is not None else "",
+                recipe=replace(known.recipe.bare, steps=ground.steps),
                 layers=exact,
                 all_but=all_but,
                 accumulated=accumulated,
@@ -319,17 +325,23 @@ class Runs:
         )
 
     def add_costs(self, group: str = "") -> None:
-        """Bytes and times for the predictions, once for a model."""
+        """Bytes and times for the predictions, once for a model and the steps before its precisions."""
         asked: list[str] = []
+        self._know_steps(group)
 
         def make() -> JobSpec | None:
             known, subject = self._known, self._subject()
             if known.costs is not None:
                 return None
-            asked.append(subject.costs_key)
-            file = known.statistics_file
-            statistics = file.path if file is not None else ""
-            return job_specs.costs_job(subject.model, known.calibration_data, statistics)
+            ground, file = known.ground, known.statistics_file
+            asked.append(subject.costs_key(ground.graph))
+            known.keep_steps()
+            return job_specs.costs_job(
+                subject.model,
+                known.calibration_data,
+                statistics=file.path if file is not None else "",
+                recipe=replace(known.recipe.bare, steps=ground.steps),
+            )
 
         def finished(costs: CostTable) -> str:
             self._known.findings.put(COSTS, asked[-1], costs)
@@ -370,7 +382,8 @@ class Runs:
             asked = made[-1]
             recipe = result.recipe if preset else asked.recipe
             is_edited = self._known.recipe != asked.recipe
-            self.keep_build(asked.subject, result.build, recipe, asked.plan, asked.statistics)
+            findings = self._known.findings
+            keep_build(findings, asked.subject, result.build, recipe, asked.plan, asked.statistics)
             if preset and not is_edited:  # whoever went on editing meanwhile keeps the plan on the screen
                 self._edits.set_recipe(recipe, f"Choose precisions by preset {preset}")
             if on_built is not None:
@@ -380,24 +393,6 @@ class Runs:
         title = f"Quantize ({preset})" if preset else "Quantize"
         reads = partial(from_json, QuantizeResult)
         self._add(f"quantize {preset}", title, make, finished, group=group, reads=reads)
-
-    def keep_build(
-        self, subject: Subject, build: BuildResult, recipe: Recipe, plan: str, statistics: str
-    ) -> Variant:
-        """Keep a variant under a name of its own, or under that of the same build before."""
-        key = subject.variant_key(recipe, statistics)
-        findings = self._known.findings
-        same = findings.get(VARIANT, key)
-        if same is not None:
-            variant = replace(same, build=build, path=build.output)
-        else:
-            taken = {one.name for one in findings.all(VARIANT)}
-            name = variant_name(recipe, subject.model.layers, taken)
-            variant = Variant(
-                key, name, plan, recipe, build.output, build, statistics=statistics, created=time.time()
-            )
-        findings.put(VARIANT, key, variant)
-        return variant
 
     def add_measurement(
         self, group: str = "", *, every: bool = False, variant: Callable[[], str] | None = None
@@ -441,6 +436,11 @@ class Runs:
         self._add(key, title, make, finished, group=group, reads=reads, lane=Lane.TIMING)
 
     # Inside.
+
+    def _know_steps(self, group: str) -> None:
+        """What is found behind the steps of the plan hangs on which of them look at precisions."""
+        if any(step.is_on for step in self._known.recipe.steps):
+            self.describe_steps(group)
 
     def _calibrate_if_needed(self, group: str) -> None:
         if self._known.calibration_data is not None:

@@ -29,6 +29,7 @@ from quantstudio.jobs.spec import JobSpec
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.runs import job_specs
+from quantstudio.workspace.runs.builds import keep_build
 from quantstudio.workspace.runs.outcomes import search_text
 from quantstudio.workspace.runs.runs import Runs, new_group
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, sensitivity_keys
@@ -191,7 +192,8 @@ class Searches:
                 "a search needs a model and data", hint=Hint("Choose data", HintAction.CHOOSE_DATA)
             )
         test = known.test_data if terms.is_judged_on_test else None
-        file = known.statistics_file
+        file, ground = known.statistics_file, known.ground
+        known.keep_steps()
         self._asked = _Asked(
             terms,
             subject,
@@ -199,8 +201,8 @@ class Searches:
             file.digest if file is not None else "",
             data,
             test,
-            sensitivity_keys(subject),
-            subject.search_key(judged_on_test=test is not None),
+            sensitivity_keys(subject, ground.graph),
+            subject.search_key((*ground.steps, *ground.later), judged_on_test=test is not None),
         )
         folder = cache_folder("variants")
         return job_specs.search_job(
@@ -235,7 +237,7 @@ class Searches:
         is_unedited = known.recipe == asked.recipe != recipe
         name = f"Search {budget_text(asked.terms.budget)}"
         plan = known.active_plan if known.recipe == recipe else name
-        built = self._runs.keep_build(asked.subject, found.build, recipe, plan, asked.statistics)
+        built = keep_build(known.findings, asked.subject, found.build, recipe, plan, asked.statistics)
         if self._is_outdated(asked):
             return "kept for the data it was made with: other data was chosen meanwhile"
         self._built = built.key

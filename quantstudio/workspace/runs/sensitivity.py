@@ -21,9 +21,15 @@ class SensitivityKeys:
     curve: str
 
 
-def sensitivity_keys(subject: Subject) -> SensitivityKeys:
-    """Keys for what is open now."""
-    return SensitivityKeys(*(subject.sensitivity_key(kind) for kind in (SENSITIVITY, SENSITIVITY_RUN, CURVE)))
+def sensitivity_keys(subject: Subject, graph: str) -> SensitivityKeys:
+    """Keys for what is open now.
+
+    Args:
+        subject: The model with its data.
+        graph: Stands for the graph behind the steps of the plan (`Ground.graph`).
+    """
+    kinds = (SENSITIVITY, SENSITIVITY_RUN, CURVE)
+    return SensitivityKeys(*(subject.sensitivity_key(kind, graph) for kind in kinds))
 
 
 def put_rows(findings: Findings, keys: SensitivityKeys, rows: Iterable[LayerSensitivity]) -> None:

@@ -24,6 +24,7 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
+from quantstudio.workspace.names import step_labels
 from quantstudio.workspace.values import NOT_TESTED
 
 BAD_POINTS = 1.0  # a significant loss of more than one point is more than something to look at
@@ -81,7 +82,8 @@ class KeyFiguresPanel(QWidget):
         if current is not None and (current.build is not None or current.result is not None):
             value, tag, detail = size_of(current, base), MEASURED, f"File of {current.name}"
         elif prediction is not None and prediction.size_bytes is not None:
-            value, tag, detail = prediction.size_bytes, PREDICTED, "From the bytes of each layer's scheme"
+            value, tag = prediction.size_bytes, PREDICTED
+            detail = f"From the bytes of each layer's scheme{self._unknown(prediction)}"
         else:
             self.size_card.set_figure(figures.size(base), delta="FP32", detail="Size of the FP32 model")
             return
@@ -188,14 +190,33 @@ class KeyFiguresPanel(QWidget):
             delta=delta,
             tone=tone,
             tag=PREDICTED,
-            detail=_prediction_detail(prediction, accuracy),
+            detail=f"{_prediction_detail(prediction, accuracy)}{self._unknown(prediction)}",
             more=_joined(_ends(accuracy), worst),
+            caution=self._caution(prediction),
         )
 
+    def _caution(self, prediction: Prediction) -> str:
+        """The steps a prediction does not know, in the words of a caption."""
+        left_out = step_labels(prediction.left_out, self._session.workspace.steps)
+        return f"without {', '.join(left_out)}" if left_out else ""
+
+    def _unknown(self, prediction: Prediction) -> str:
+        """The same as part of a tool tip."""
+        caution = self._caution(prediction)
+        return f"; {caution}, which depends on the precisions: measure to know it" if caution else ""
+
     def _set_quality(
-        self, value: str, *, delta: str, tag: str, detail: str, tone: Tone = Tone.NEUTRAL, more: str = ""
+        self,
+        value: str,
+        *,
+        delta: str,
+        tag: str,
+        detail: str,
+        tone: Tone = Tone.NEUTRAL,
+        more: str = "",
+        caution: str = "",
     ) -> None:
-        """The figure, and where it is biased upwards, that it is."""
+        """The figure, and where it is biased upwards or leaves something out, that it is."""
         is_flattering = self._session.workspace.is_measured_on_calibration
         self.quality_card.set_figure(
             value,
@@ -203,7 +224,7 @@ class KeyFiguresPanel(QWidget):
             tone=tone,
             tag=tag,
             detail=f"{detail}; {NOT_TESTED}" if is_flattering else detail,
-            note=ON_CALIBRATION if is_flattering else "",
+            note=_joined(caution, ON_CALIBRATION if is_flattering else ""),
             more=more,
         )
 
@@ -219,7 +240,8 @@ class KeyFiguresPanel(QWidget):
         elif prediction is not None and prediction.latency_ms is not None:
             costs = self._session.workspace.costs
             fp32 = Interval(costs.fp32_ms, costs.fp32_ms, costs.fp32_ms) if costs is not None else reference
-            self._set_latency(prediction.latency_ms, fp32, PREDICTED, "From the time of each layer")
+            detail = f"From the time of each layer{self._unknown(prediction)}"
+            self._set_latency(prediction.latency_ms, fp32, PREDICTED, detail)
         elif stale is not None and (old := latency_of(stale, base)) is not None:
             self._set_latency(old.value, _paired(stale, reference), OUT_OF_DATE, _latency_detail(stale))
         elif reference is not None and base is not None:

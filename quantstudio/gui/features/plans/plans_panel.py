@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.figures import NOTHING, milliseconds, percent, size
 from quantstudio.core.predict.table import Prediction
@@ -23,6 +24,7 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.project.state import Plan
+from quantstudio.workspace.names import step_labels
 
 _COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
 _ICONS = {"add": "plus", "duplicate": "copy", "rename": "edit", "delete": "delete"}
@@ -131,7 +133,8 @@ class PlansPanel(QWidget):
         if measured is not None and measured.result is not None:
             where = f" {ON_CALIBRATION}" if session.workspace.is_measured_on_calibration else ""
             return (quantized, *_measured(measured), f"measured{where}")
-        return (quantized, *_predicted(predicted), "predicted")
+        left_out = step_labels(predicted.left_out, session.workspace.steps)
+        return (quantized, *_predicted(predicted), figures.predicted(left_out))
 
     def _on_current_changed(self, row: int) -> None:
         if not self._is_filling and 0 <= row < len(self._session.workspace.plans):

@@ -23,6 +23,7 @@ from quantstudio.gui.plots.sensitivity_threshold import (
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.workspace.names import step_labels
 from quantstudio.workspace.recipe_edits import form_of, with_threshold
 
 AS_IS = ""
@@ -253,7 +254,8 @@ class ThresholdBar(QWidget):
             parts.append(figures.percent(found.accuracy.value, 1))
         if found is not None and found.size_bytes is not None:
             parts.append(figures.size(found.size_bytes))
-        self._effect = f"predicted {', '.join(parts)}" if parts else ""
+        left_out = step_labels(found.left_out, session.workspace.steps) if found is not None else ()
+        self._effect = f"{figures.predicted(left_out)} {', '.join(parts)}" if parts else ""
         self._say(*self._sides())
 
     def _on_count_changed(self, count: int) -> None:

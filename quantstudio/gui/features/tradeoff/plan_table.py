@@ -115,7 +115,8 @@ class PlanTableModel(QAbstractTableModel):
             case Qt.ItemDataRole.ForegroundRole:
                 return self._colour(point, column)
             case Qt.ItemDataRole.ToolTipRole:
-                return "\n".join([*plan_lines(point), "Double-click to load this plan"])
+                lines = plan_lines(point, self._session.workspace.steps)
+                return "\n".join([*lines, "Double-click to load this plan"])
             case Qt.ItemDataRole.AccessibleTextRole:
                 return f"{self._name(point)}, {_HEADERS[column]}: {self._text(point, column)}"
             case _:

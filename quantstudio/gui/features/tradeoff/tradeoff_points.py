@@ -14,6 +14,7 @@ from quantstudio.gui.facts.plan_facts import figures_of, plan_lines
 from quantstudio.gui.facts.variant_facts import Quality, latency_of, quality_of, size_of
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits, TradeOffPoint
 from quantstudio.gui.session import Session
+from quantstudio.workspace.names import step_labels
 from quantstudio.workspace.runs.searches import plan_name
 
 PREDICTED_KEY = "predicted"
@@ -203,7 +204,9 @@ class TradeoffPoints:
             return _exact(size_of(variant, model.file_bytes) / self._unit[1])
         packed = self._packed.get(variant.key)
         if packed is None:
-            packed = self._packed[variant.key] = packed_plan(model.layers, variant.recipe)
+            packed = self._packed[variant.key] = packed_plan(
+                model.layers, variant.recipe.schemes(model.layers)
+            )
         return _exact(self._packed_cost(packed))
 
     def _packed_cost(self, packed: PackedPlan) -> float:
@@ -231,6 +234,7 @@ class TradeoffPoints:
         if cost is None or (current is not None and current.result):
             return None
         accuracy = prediction.accuracy
+        left_out = step_labels(prediction.left_out, session.workspace.steps)
         return TradeOffPoint(
             key=PREDICTED_KEY,
             name="this recipe, predicted",
@@ -238,7 +242,7 @@ class TradeoffPoints:
             quality=_percent(accuracy),
             is_current=True,
             is_predicted=True,
-            detail=f"{figures.percent(accuracy.value)} predicted\nmeasure to know",
+            detail=f"{figures.percent(accuracy.value)} {figures.predicted(left_out)}\nmeasure to know",
         )
 
     def _predicted_cost(self) -> float | None:
@@ -249,7 +253,8 @@ class TradeoffPoints:
             return prediction.latency_ms
         if self._cost is Cost.SIZE:
             return prediction.size_bytes / self._unit[1] if prediction.size_bytes is not None else None
-        return self._packed_cost(packed_plan(self._session.workspace.layers, self._session.workspace.recipe))
+        layers = self._session.workspace.layers
+        return self._packed_cost(packed_plan(layers, self._session.workspace.recipe.schemes(layers)))
 
     # Plans of the search.
 
@@ -287,7 +292,7 @@ class TradeoffPoints:
             quality=_exact(quality),
             is_current=role is DotRole.FRONT and point.recipe == self._session.workspace.recipe,
             is_predicted=point.measured is None,
-            detail="\n".join([*plan_lines(point), "click to load this plan"]),
+            detail="\n".join([*plan_lines(point, self._session.workspace.steps), "click to load this plan"]),
             role=role,
             is_named=role is DotRole.CHOSEN or (role is DotRole.TRIED and bool(point.name)),
         )

@@ -1,4 +1,4 @@
-"""`quantstudio search --recipe`: plans with the steps of a recipe, the same bytes as quantizing them."""
+"""`--recipe` of `search` and `sensitivity`: what is found behind the steps of a recipe, and says so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from quantstudio.cli.main import invoke
 from quantstudio.project.recipe_file import RecipeFile, read_recipe_file, write_recipe_file
-from tests.engine.step_cases import EQUALIZE, recipe, uneven
+from tests.engine.step_cases import BIAS, EQUALIZE, recipe, uneven
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +45,16 @@ def test_that_an_unknown_target_of_a_recipe_is_refused_before_any_work(net, tmp_
     arguments = ["search", model, "--data", data, "--recipe", str(other), "-o", str(tmp_path / "m.onnx")]
     assert invoke(arguments) == 2
     assert "unknown target 'abacus'" in capfd.readouterr().err
+
+
+def test_that_sensitivity_behind_the_steps_of_a_recipe_says_so(net, capfd, tmp_path):
+    model, data, _ = net
+    kept = tmp_path / "kept.json"
+    write_recipe_file(kept, RecipeFile(recipe(EQUALIZE, BIAS)))
+    arguments = ["sensitivity", model, "--data", data, "--samples", "16", "--precisions", "int4/tensor"]
+    assert invoke([*arguments, "--recipe", str(kept), "--json", "-"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert (document["steps"], document["left_out"]) == (["equalize"], ["bias"])
+    assert invoke([*arguments, "--recipe", str(kept)]) == 0
+    title = " ".join(capfd.readouterr().out.split())
+    assert "behind equalize; without bias, which depends on the precisions" in title

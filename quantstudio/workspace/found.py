@@ -1,0 +1,93 @@
+"""What was found, under the keys it has now: of a graph behind steps, and of everything that was built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from quantstudio.core.costs import CostTable
+from quantstudio.core.findings import COSTS, CURVE, MEASUREMENT, SEARCH, SENSITIVITY, SENSITIVITY_RUN, VARIANT
+from quantstudio.core.recipe import Recipe
+from quantstudio.core.record import Records
+from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
+from quantstudio.core.search_results import SearchResult
+from quantstudio.core.variants import Variant
+from quantstudio.workspace.findings import Findings
+from quantstudio.workspace.resolved import Ground
+from quantstudio.workspace.subject import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Everything known of one ground, read when it is asked for.
+
+    Attributes:
+        findings: Where it is kept.
+        subject: The model with its data; None while none is open, and nothing is known.
+        ground: The graph precisions are chosen on.
+    """
+
+    findings: Findings
+    subject: Subject | None
+    ground: Ground
+
+    @property
+    def rows(self) -> Mapping[str, LayerSensitivity]:
+        """Sensitivity by layer; grows and refines while it is computed."""
+        if self.subject is None:
+            return {}
+        return self.findings.rows(SENSITIVITY, self.subject.sensitivity_key(SENSITIVITY, self.ground.graph))
+
+    @property
+    def run(self) -> SensitivityResult | None:
+        """How it was made, without its layers."""
+        if self.subject is None:
+            return None
+        key = self.subject.sensitivity_key(SENSITIVITY_RUN, self.ground.graph)
+        return self.findings.get(SENSITIVITY_RUN, key)
+
+    @property
+    def curve(self) -> AccuracyCurve | None:
+        """Accuracy expected at a total KL."""
+        if self.subject is None:
+            return None
+        return self.findings.get(CURVE, self.subject.sensitivity_key(CURVE, self.ground.graph))
+
+    @property
+    def costs(self) -> CostTable | None:
+        """Bytes and times."""
+        if self.subject is None:
+            return None
+        return self.findings.get(COSTS, self.subject.costs_key(self.ground.graph))
+
+    @property
+    def search(self) -> SearchResult | None:
+        """The last search with these steps; one that test data judged before any other."""
+        if self.subject is None:
+            return None
+        steps = (*self.ground.steps, *self.ground.later)
+        judged, unjudged = (
+            self.findings.newest(SEARCH, self.subject.search_key(steps, judged_on_test=judged))
+            for judged in (True, False)
+        )
+        return judged if judged is not None else unjudged
+
+
+def read_variants(findings: Findings, subject: Subject, measurement_row: str) -> Records[Variant]:
+    """The base and every build, oldest first, with what was measured of it on the data of now.
+
+    Args:
+        findings: Where they are kept.
+        subject: The model with its data.
+        measurement_row: Which way to measure is asked for; another one is taken where that was not done.
+    """
+
+    def measured(variant: str) -> VariantResult | None:
+        key = subject.measurement_key(variant)
+        asked = findings.get(MEASUREMENT, key, measurement_row)
+        return asked if asked is not None else findings.newest(MEASUREMENT, key)
+
+    model = subject.model
+    base = Variant(model.digest, "FP32", "", Recipe(), model.graph_path, None, result=measured(model.digest))
+    built = sorted(findings.all(VARIANT), key=lambda one: one.created)
+    return Records((base, *(replace(one, result=measured(one.key)) for one in built)))
