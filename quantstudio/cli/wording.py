@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from quantstudio.core.hints import Hint, HintAction
 
 WORDS: Mapping[HintAction, str] = {
-    HintAction.CHOOSE_DATA: "--data",
+    HintAction.CHOOSE_DATA: "--data FILE",
     HintAction.CHECK_DATA: "--data, --transform",
     HintAction.TRUST_DATA: "--trust",
     HintAction.OPEN_MODEL: "as MODEL",
@@ -17,6 +17,7 @@ WORDS: Mapping[HintAction, str] = {
     HintAction.LEAVE_OUT_FACTORY: "without --factory",
     HintAction.LIST_LAYERS: "`quantstudio inspect MODEL`",
     HintAction.CALIBRATE: "`quantstudio calibrate MODEL`",
+    HintAction.ANALYZE: "`quantstudio sensitivity MODEL`",
     HintAction.QUANTIZE: "`quantstudio quantize MODEL -o OUT.onnx`",
     HintAction.CHOOSE_RECIPE: "`quantstudio quantize MODEL -o OUT.onnx`",
     HintAction.CHOOSE_DEVICE: "`quantstudio devices`",

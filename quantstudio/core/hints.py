@@ -23,6 +23,7 @@ class HintAction(StrEnum):
     LEAVE_OUT_FACTORY = "leave_out_factory"
     LIST_LAYERS = "list_layers"
     CALIBRATE = "calibrate"
+    ANALYZE = "analyze"
     QUANTIZE = "quantize"
     CHOOSE_RECIPE = "choose_recipe"
     CHOOSE_DEVICE = "choose_device"

@@ -120,7 +120,7 @@ class Documents:
             # Before anything is stopped for it.
             self._known.notify(
                 NoticeLevel.ERROR,
-                f"{Path(path).name} is no whole ONNX file; it is truncated, damaged or of another kind",
+                "this is not a whole ONNX file; it is truncated, damaged or of another kind",
                 Hint("Copy or export it again", HintAction.OPEN_MODEL_AGAIN),
                 path,
             )
@@ -418,7 +418,8 @@ class Documents:
 
     def _offer_data(self, path: str) -> None:
         if self._known.model is None:
-            self._known.notify(NoticeLevel.WARNING, "Open a model before its data", "Data is read to fit it")
+            hint = Hint("Data is read to fit it", HintAction.OPEN_MODEL)
+            self._known.notify(NoticeLevel.WARNING, "Open a model before its data", hint)
             return
         self.data_offered.emit(path)
 

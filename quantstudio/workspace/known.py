@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, is_same_source
@@ -24,7 +23,7 @@ from quantstudio.core.findings import (
     WEIGHTS,
     StatisticsFile,
 )
-from quantstudio.core.hints import Hint, as_hint
+from quantstudio.core.hints import Hint, HintAction, as_hint
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint
 from quantstudio.core.predict.table import Prediction
@@ -53,8 +52,11 @@ from quantstudio.workspace.what_if import Evidence, WhatIf, evidence_from
 logger = logging.getLogger(__name__)
 
 _GONE = {
-    "weights": ("Weight statistics are no longer in the cache", "Run Sensitivity again"),
-    "activations": ("Calibration is no longer in the cache", "Run Calibrate again"),
+    "weights": (
+        "Weight statistics are no longer in the cache",
+        Hint("Analyze sensitivity again", HintAction.ANALYZE),
+    ),
+    "activations": ("Calibration is no longer in the cache", Hint("Calibrate again", HintAction.CALIBRATE)),
 }
 
 
@@ -377,8 +379,7 @@ class Known:
     def notify_of(self, error: Exception) -> None:
         """Tell the user of an error."""
         if isinstance(error, QuantStudioError):
-            where = f"{Path(error.where).name}: " if error.where else ""
-            self.notify(NoticeLevel.ERROR, f"{where}{error.what}", error.hint, error.where)
+            self.notify(NoticeLevel.ERROR, error.what, error.hint, error.where)
         else:
             self.notify(NoticeLevel.ERROR, str(error))
 

@@ -30,7 +30,7 @@ def test_that_the_words_name_options_and_commands_there_are(action: HintAction) 
 
 
 def test_that_words_stand_behind_the_sentence() -> None:
-    assert worded(Hint("Choose data", HintAction.CHOOSE_DATA)) == "Choose data (--data)"
+    assert worded(Hint("Choose data", HintAction.CHOOSE_DATA)) == "Choose data (--data FILE)"
     assert worded(Hint("Write it again.")) == "Write it again."
     assert worded(Hint()) == ""
 
@@ -43,7 +43,10 @@ def test_that_an_error_of_a_task_is_one_line_with_its_option(monkeypatch, capsys
 
     monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", refuse)
     assert invoke(["inspect", NET]) == 2
-    assert capsys.readouterr() == ("", "quantstudio: step bias: there is no data. Choose data (--data).\n")
+    assert capsys.readouterr() == (
+        "",
+        "quantstudio: step bias: there is no data. Choose data (--data FILE).\n",
+    )
 
 
 def test_that_an_exit_call_in_the_user_s_code_is_a_fault_with_a_report(monkeypatch, capsys) -> None:

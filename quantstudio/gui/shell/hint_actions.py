@@ -17,6 +17,7 @@ OFFERS: Mapping[HintAction, tuple[str, str]] = {
     HintAction.LEAVE_OUT_FACTORY: ("Open it again…", "file.reopen"),
     HintAction.LIST_LAYERS: ("Show the layers", "edit.find"),
     HintAction.CALIBRATE: ("Calibrate", "run.calibrate"),
+    HintAction.ANALYZE: ("Sensitivity", "run.sensitivity"),
     HintAction.QUANTIZE: ("Quantize", "run.quantize"),
     HintAction.CHOOSE_RECIPE: ("Choose another…", "file.open"),
     HintAction.CHOOSE_DEVICE: ("Settings…", "edit.settings"),

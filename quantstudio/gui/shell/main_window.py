@@ -143,9 +143,8 @@ class MainWindow(QMainWindow):
     def _on_notified(self, notice: Notification) -> None:
         text = f"{Path(notice.where).name}: {notice.text}" if notice.where else notice.text
         self.context.tell(notice.severity.value, text, notice.hint)
-        self.session.workspace.jobs.logged.emit(
-            LogLine(time.time(), notice.severity, f"{text} {notice.hint}".strip())
-        )
+        line = ". ".join(part.rstrip(".") for part in (text, notice.hint.text) if part)
+        self.session.workspace.jobs.logged.emit(LogLine(time.time(), notice.severity, line))
 
     def _on_setting_changed(self, key: str) -> None:
         if key == "theme":
