@@ -95,9 +95,14 @@ def named_scheme(name: str) -> LayerScheme:
 
 def forms_of(weights: WeightFormat) -> tuple[str, ...]:
     """Names of the schemes that mean a format, what a layer should get first: static, dynamic, alone."""
+    return _forms(catalogue_version(), weights)
+
+
+@lru_cache(maxsize=64)
+def _forms(version: int, weights: WeightFormat) -> tuple[str, ...]:
     return tuple(
         name
-        for name, scheme in NAMED_SCHEMES.items()
+        for name, scheme in _schemes(version).items()
         if scheme.weights == weights and not scheme.is_simulated
     )
 

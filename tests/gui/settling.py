@@ -33,7 +33,9 @@ def settled(*roots: object) -> None:
 
 def _pending(roots: tuple[object, ...]) -> Iterator[QTimer]:
     objects = [root for root in roots if isinstance(root, QObject)]
-    for owner in (*QApplication.topLevelWidgets(), *objects):
+    # Menus and dialogs are top-level, too, and children of a window that is looked through anyway.
+    windows = [widget for widget in QApplication.topLevelWidgets() if widget.parent() is None]
+    for owner in (*windows, *objects):
         for timer in owner.findChildren(QTimer):
             if timer.isActive() and timer.isSingleShot() and timer.interval() <= _SHORT_MS:
                 yield timer
