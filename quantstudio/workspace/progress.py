@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from types import TracebackType
-from typing import Any, Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from quantstudio.core.figures import number
 from quantstudio.jobs.rows import JobRow
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 class ProgressDisplay(Protocol):
@@ -48,6 +48,10 @@ class TerminalProgress:
     """A bar on standard error; nothing where that is no terminal."""
 
     def __init__(self) -> None:
+        # The window, which has a workspace too, starts without what draws on terminals.
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=32),
