@@ -239,6 +239,14 @@ class TestTrust:
         settle(full)
 
 
+def test_that_the_bold_words_of_the_button_that_return_presses_fit(full):
+    dialog = DataDialog(full.context)
+    dialog.open()
+    use = dialog.use
+    assert use.font().bold()
+    assert use.fontMetrics().horizontalAdvance(use.text()) + 2 * 14 <= use.width()
+
+
 class TestExport:
     def test_that_the_command_and_the_code_can_be_run_elsewhere(self, qapp, full, tmp_path):
         target = tmp_path / "out dir"

@@ -46,11 +46,14 @@ class Dialog(QDialog):
         self, name: str, text: str, role: QDialogButtonBox.ButtonRole, *, is_default: bool = False
     ) -> QPushButton:
         """A button in the row; accept and reject roles close the dialog."""
-        button = self.buttons.addButton(text, role)
+        button = QPushButton(text)
         button.setObjectName(f"{self.objectName()}.{name}")
         button.setAccessibleName(text)
         button.setDefault(is_default)
+        # Qt measures the text in the font of the plain state: being the default alone makes it bold too late.
+        button.setProperty("primary", is_default)
         button.setAutoDefault(is_default)
+        self.buttons.addButton(button, role)
         return button
 
     def add_cancel(self, text: str = "Cancel") -> QPushButton:
