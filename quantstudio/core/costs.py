@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -107,6 +108,31 @@ class CostTable:
     tensors: tuple[LiveTensor, ...] = ()
     written_ratio: float = 1.0
     fp32_memory_bytes: int = 0
+
+    def weight_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
+        """Bytes of a layer's parameters in a scheme; NaN where nobody priced it, 0 for an unknown layer."""
+        row = self.layers.get(layer)
+        return 0.0 if row is None else float(row.weight_bytes.get(container_name(scheme), math.nan))
+
+    def file_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
+        """Bytes a layer adds to the file beyond `structure_bytes`; as `weight_bytes_of`."""
+        return self.weight_bytes_of(layer, scheme) + self.overhead_bytes.get(container_name(scheme), 0)
+
+    def memory_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
+        """What a layer's parameters add to the peak memory; as `weight_bytes_of`."""
+        row = self.layers.get(layer)
+        return 0.0 if row is None else float(row.memory_bytes.get(container_name(scheme), math.nan))
+
+    def time_of(self, layer: str, scheme: LayerScheme) -> float:
+        """Time of a layer as part of the written FP32 model's; NaN where the scheme was not timed.
+
+        Float schemes that were not timed take what FP32 takes.
+        """
+        row = self.layers.get(layer)
+        if row is None:
+            return 0.0
+        ratio = row.time_ratio.get(container_name(scheme), 1.0 if scheme.is_float else math.nan)
+        return row.time_share * ratio
 
 
 def activation_peak(sizes: NDArray[np.float64], first: NDArray[np.intp], last: NDArray[np.intp]) -> float:

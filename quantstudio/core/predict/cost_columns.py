@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.costs import CostTable, activation_peak, container_name
+from quantstudio.core.costs import CostTable, activation_peak
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.model import Judged
@@ -26,17 +26,15 @@ class _Column:
 
     Attributes:
         weight_bytes: Of the parameters.
+        file_bytes: Of these and the nodes they bring.
         memory_bytes: What they add to the peak.
         time: Part of the FP32 run.
-        overhead: File bytes a layer brings beyond its parameters.
-        is_static: Whether activations are on a calibrated grid.
     """
 
     weight_bytes: Array
+    file_bytes: Array
     memory_bytes: Array
     time: Array
-    overhead: int
-    is_static: bool
 
 
 class CostColumns:
@@ -65,11 +63,8 @@ class CostColumns:
 
     def size_bytes(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> int | None:
         """Bytes of the file."""
-        weights = self.weight_bytes(chosen, schemes)
-        if weights is None:
-            return None
-        overhead = np.asarray([self._column(s).overhead for s in schemes])
-        return weights + self._costs.structure_bytes + int(overhead[chosen].sum())
+        layers = self._sum([self._column(s).file_bytes for s in schemes], chosen)
+        return None if np.isnan(layers) else round(layers) + self._costs.structure_bytes
 
     def latency_ratio(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> float | None:
         """Time over FP32 time: of the layers, and of borders between unlike neighbours."""
@@ -125,16 +120,10 @@ class CostColumns:
         return known
 
     def _priced(self, scheme: LayerScheme) -> _Column:
-        name = container_name(scheme)
-        count = len(self._layers)
-        weight, memory, time = np.zeros(count), np.zeros(count), np.zeros(count)
-        for index, layer in enumerate(self._layers):
-            row = self._costs.layers.get(layer.name)
-            if row is None:
-                continue
-            weight[index] = row.weight_bytes.get(name, np.nan)
-            memory[index] = row.memory_bytes.get(name, np.nan)
-            ratio = row.time_ratio.get(name, 1.0 if scheme.is_float else np.nan)
-            time[index] = row.time_share * ratio
-        overhead = self._costs.overhead_bytes.get(name, 0)
-        return _Column(weight, memory, time, overhead, scheme.is_static)
+        laws = (
+            self._costs.weight_bytes_of,
+            self._costs.file_bytes_of,
+            self._costs.memory_bytes_of,
+            self._costs.time_of,
+        )
+        return _Column(*(np.asarray([law(layer.name, scheme) for layer in self._layers]) for law in laws))

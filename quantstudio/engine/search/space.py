@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from quantstudio.core.costs import CostTable, container_name
+from quantstudio.core.costs import CostTable, LayerCost, container_name
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
@@ -101,31 +101,10 @@ def families_of(graph: Graph) -> tuple[ActivationFamily, ...]:
     return (*families, ActivationFamily.DYNAMIC) if dynamic else tuple(families)
 
 
-@dataclass(frozen=True, slots=True)
-class FileBytes:
-    """Bytes of the written file: what no scheme changes, and each layer in each container.
-
-    Attributes:
-        structure: Graph, names, other initializers.
-        by_layer: Bytes of a layer's constants by container name and layer.
-        overhead: Bytes of extra nodes and names a layer brings, by container name.
-    """
-
-    structure: int
-    by_layer: Mapping[str, Mapping[str, int]]
-    overhead: Mapping[str, int]
-
-    def of(self, layer: str, scheme: LayerScheme) -> float:
-        """Bytes one layer adds to the file; NaN where its container was not priced."""
-        kind = container_name(scheme)
-        own = self.by_layer.get(kind, {}).get(layer)
-        return math.nan if own is None else own + self.overhead.get(kind, 0)
-
-
-def file_bytes(
+def byte_costs(
     graph: Graph, statistics: Statistics | None, containers: Collection[str], scope: ActivationScope
-) -> FileBytes:
-    """Exact bytes from one emission per container.
+) -> CostTable:
+    """Exact bytes from one emission per container; no times.
 
     Args:
         graph: The model.
@@ -153,7 +132,16 @@ def file_bytes(
     overhead = {
         name: round((sizes[name] - structure) / affected[name]) if affected[name] else 0 for name in sizes
     }
-    return FileBytes(structure, by_layer, {**overhead, "fp32": 0})
+    return CostTable(
+        layers={
+            layer.name: LayerCost(
+                {name: by_layer[name][layer.name] for name in sizes if layer.name in by_layer[name]}
+            )
+            for layer in graph.layers
+        },
+        structure_bytes=structure,
+        overhead_bytes={**overhead, "fp32": 0},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +168,7 @@ class SearchSpace:
         family: What plans do with activations.
         rows: Sensitivity by layer.
         groups: Layers kept together.
-        bytes: File bytes by layer and scheme.
+        bytes: File bytes by layer and scheme, for the tensors the family puts on integers.
         costs: Measured times; None where latency is not predicted.
         pinned: Schemes set by hand, by layer.
         border_ratio: What a layer adds to the time at its borders when it alone is not static, as part of the
@@ -193,7 +181,7 @@ class SearchSpace:
     family: ActivationFamily
     rows: Mapping[str, LayerSensitivity]
     groups: tuple[LayerGroup, ...]
-    bytes: FileBytes
+    bytes: CostTable
     costs: CostTable | None
     pinned: Mapping[str, LayerScheme]
     border_ratio: Mapping[str, float] = field(default_factory=dict)
@@ -291,7 +279,7 @@ class SearchSpace:
             owns = layer.name in pricing.owners
             costs[Quantity.KL] += predictor.linear(self._kl_parts(layer, scheme) or {})
             costs[Quantity.WEIGHT_BYTES] += packed_bytes(layer, scheme, owns_weight=owns)
-            costs[Quantity.FILE_BYTES] += _or_zero(self.bytes.of(layer.name, scheme))
+            costs[Quantity.FILE_BYTES] += _or_zero(self.bytes.file_bytes_of(layer.name, scheme))
             own = parameter_counts(layer, owns_weight=owns)[0]
             costs[Quantity.AVERAGE_BITS] += own * scheme.weights.bits / pricing.weights
             costs[Quantity.SHARE_ABOVE_8] += (scheme.weights.bits > 8) / pricing.layers
@@ -299,24 +287,24 @@ class SearchSpace:
         return costs
 
     def _time(self, layer: str, scheme: LayerScheme) -> float:
-        """Change of the whole run's time, as part of the FP32 run."""
-        row = self.costs.layers.get(layer) if self.costs is not None else None
+        """Change of the whole run's time, as part of the FP32 run; none where it was not timed."""
         borders = 0.0 if scheme.is_static else self.border_ratio.get(layer, 0.0)
-        if row is None or scheme.is_float:
+        if self.costs is None:
             return borders
-        return borders + row.time_share * (row.time_ratio.get(container_name(scheme), 1.0) - 1.0)
+        change = self.costs.time_of(layer, scheme) - self.costs.time_of(layer, FP32)
+        return borders + self.costs.written_ratio * _or_zero(change)
 
     def _base(self, layers: Mapping[str, LayerInfo], predictor: KlModel) -> dict[Quantity, float]:
         """What layers that are not searched, and everything else, add."""
         rest = [layer for layer in self.graph.layers if layer.name not in layers]
-        file = float(self.bytes.structure)
-        latency, kl = 1.0, 0.0
+        file = float(self.bytes.structure_bytes)
+        latency, kl = 1.0 if self.costs is None else self.costs.written_ratio, 0.0
         start = base_recipe(self.graph, self.family, Recipe())
         for layer in rest:
             scheme = start.scheme_for(layer)
             if self.family is ActivationFamily.WEIGHTED and not layer.weight_name:
                 scheme = FP32
-            file += _or_zero(self.bytes.of(layer.name, scheme))
+            file += _or_zero(self.bytes.file_bytes_of(layer.name, scheme))
             latency += self._time(layer.name, scheme)
             kl += predictor.linear(self._kl_parts(layer, scheme) or {})
         packed = float(sum(FLOAT_BYTES * layer.parameters for layer in rest))

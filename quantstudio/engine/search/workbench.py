@@ -47,9 +47,9 @@ from quantstudio.engine.search.measure import Judge, Measurement
 from quantstudio.engine.search.space import (
     SearchSpace,
     base_recipe,
+    byte_costs,
     eight_bit_scheme,
     families_of,
-    file_bytes,
     pins_of,
     searched_layers,
 )
@@ -256,7 +256,7 @@ class Workbench:
             family=family,
             rows=self.rows,
             groups=find_groups(self.graph),
-            bytes=file_bytes(self.graph, self.statistics, containers - {"fp32"}, scope),
+            bytes=byte_costs(self.graph, self.statistics, containers - {"fp32"}, scope),
             costs=costs,
             pinned=pinned,
             border_ratio=self._border_ratio(family, costs),
