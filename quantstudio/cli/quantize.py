@@ -92,10 +92,8 @@ def command(
     build, file = build_beside(
         paths,
         summary,
-        recipe=to_json(chosen) if chosen is not None else None,
+        recipe=to_json(chosen or Recipe(calibration=settings, target=target or DEFAULT_TARGET.name)),
         preset="" if chosen is not None else preset or AUTO,
-        target=target or DEFAULT_TARGET.name,
-        calibration=to_json(settings),
     )
     if json:
         write_json("quantize", build_json(build, file, paths.beside), json)

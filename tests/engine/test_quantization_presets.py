@@ -160,7 +160,7 @@ def test_that_auto_falls_back_to_small_weights_it_has_measured(residual, tmp_pat
 def test_that_auto_keeps_fp32_where_everything_else_is_slower(residual, tmp_path, monkeypatch):
     graph, dataset = residual
 
-    def slow(graph, dataset, candidates, reporter, cancel):
+    def slow(builder, candidates, reporter, cancel):
         return [replace(judged("", speedup=0.7, high=0.9), candidate=one) for one in candidates.values()]
 
     monkeypatch.setattr(presets, "_judged", slow)

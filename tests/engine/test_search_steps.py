@@ -9,7 +9,9 @@ from quantstudio.core.events import CancelToken
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.search_results import ActivationFamily
 from quantstudio.core.steps import Step
+from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.pipeline import runner
+from quantstudio.engine.search import presets
 from quantstudio.engine.search.measure import Judge
 from quantstudio.engine.tasks.quantize import quantize
 from quantstudio.engine.tasks.search import search
@@ -76,6 +78,19 @@ def test_that_quantizing_a_plan_that_was_found_gives_the_bytes_that_were_measure
     judged = Judge(net.graph, net.dataset, samples=SAMPLES, cancel=CancelToken())
     assert judged.measure_file(again).kl == pytest.approx(other.measured.kl, rel=1e-6)
     assert again.stat().st_size == other.measured.size_bytes
+
+
+@pytest.mark.parametrize("preset", ["static-int8", "auto"])
+def test_that_a_preset_keeps_the_steps_of_the_recipe(net, tmp_path, preset, monkeypatch):
+    monkeypatch.setattr(presets, "TIMING", LatencyBudget(seconds=0.02, min_rounds=3, max_rounds=3))
+    made, again = tmp_path / "made.onnx", tmp_path / "again.onnx"
+    asked = to_json(recipe(EQUALIZE))
+    found = quantize(**net.task, output=str(made), preset=preset, recipe=asked)
+    assert found.recipe.steps[0].name == "equalize"
+    assert found.recipe.calibration.samples == SAMPLES
+    assert names_of(found.build.steps) == ["equalize"]
+    quantize(**net.task, output=str(again), recipe=to_json(found.recipe))
+    assert again.read_bytes() == made.read_bytes()
 
 
 def test_that_steps_before_the_precisions_are_run_once_for_all_plans(net, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,9 @@ def _costs(params: dict[str, Any]) -> list[Event]:
 def _quantize(params: dict[str, Any]) -> list[Event]:
     from quantstudio.core.codec import from_json
 
-    recipe = from_json(Recipe, params["recipe"]) if "recipe" in params else uniform_recipe("dynamic-int8")
+    recipe = from_json(Recipe, params["recipe"])
+    if "preset" in params:
+        recipe = replace(recipe, rules=uniform_recipe("dynamic-int8").rules)
     output = Path(params["output"])
     output.write_bytes(b"onnx")
     layers = tuple(

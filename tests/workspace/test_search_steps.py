@@ -53,6 +53,17 @@ def test_that_a_search_is_sent_off_with_the_steps_of_the_plan(searched: Desk) ->
     assert [(one.name, one.is_on) for one in kept.steps] == [("equalize", True), ("bias", False)]
 
 
+def test_that_a_preset_chooses_precisions_and_leaves_the_steps(searched: Desk) -> None:
+    known = searched.known
+    before = known.recipe
+    known.runs.quantize_preset("auto")
+    searched.settle()
+    assert known.recipe.rules != before.rules
+    assert known.recipe.steps == before.steps
+    (job,) = [one for one in searched.runner.submitted if "preset" in one.params]
+    assert from_json(Recipe, job.params["recipe"]) == before.bare
+
+
 def test_that_the_chosen_plan_and_every_other_one_that_is_loaded_keep_the_steps(searched: Desk) -> None:
     known = searched.known
     names = ["equalize", "bias"]

@@ -29,12 +29,12 @@ from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerR
 from quantstudio.core.results import BuildResult, VariantResult
 from quantstudio.core.schemes import AUTO, preset_scheme
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Batch, Dataset
 from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.pipeline.runner import StepInputs, completed, observed_after, prepare
 from quantstudio.engine.quantization.build import build_variant
 
 # Samples `auto` judges accuracy on: KL of the outputs is known to a few percent with this many.
@@ -68,9 +68,10 @@ class Candidate:
     name: str
     recipe: Recipe
 
-    def for_target(self, target: str) -> Candidate:
-        """The same, built for a target."""
-        return replace(self, recipe=replace(self.recipe, target=target))
+    def with_kept(self, kept: Recipe) -> Candidate:
+        """The same with steps, seed and target of another recipe."""
+        recipe = replace(self.recipe, target=kept.target, steps=kept.steps, seed=kept.seed)
+        return replace(self, recipe=recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,7 @@ def build_preset(
     preset: str,
     output: Path,
     *,
-    calibration: CalibrationSettings | None = None,
-    target: str = DEFAULT_TARGET.name,
+    kept: Recipe | None = None,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> tuple[Recipe, BuildResult]:
@@ -164,11 +164,10 @@ def build_preset(
     Args:
         graph: Normalised model.
         dataset: Samples to calibrate with and, for `auto`, to judge by.
-        statistics: Activation statistics; None calibrates where they are needed.
+        statistics: Activation statistics of the graph; None calibrates where they are needed.
         preset: The name of a scheme, for every layer that can have it, or "auto".
         output: Where the ONNX file goes.
-        calibration: Range settings.
-        target: Name of what it is built for.
+        kept: Recipe of which steps, seed, range settings and target are taken over, whatever its precisions.
         reporter: Told of every stage.
         cancel: Looked at before every stage and batch.
 
@@ -179,19 +178,19 @@ def build_preset(
         RecipeError: there is no such preset.
         DataError: the preset needs data and there is none.
     """
-    settings = calibration or CalibrationSettings()
+    own = completed((kept or Recipe()).bare)
+    token = cancel or never_cancelled()
     if preset == AUTO:
         if dataset is None:
             raise DataError(
                 "preset auto measures candidates and needs data",
                 hint=Hint("Choose data", HintAction.CHOOSE_DATA),
             )
-        return _build_auto(graph, dataset, statistics, output, settings, target, reporter, cancel)
-    recipe = replace(uniform_recipe(preset_scheme(preset), calibration=settings), target=target)
-    plan = resolve(recipe, graph.layers)
-    if statistics is None and plan.is_static:
-        statistics = _calibrated(graph, dataset, settings, reporter, cancel)
-    return recipe, build_variant(graph, statistics, plan, output, reporter=reporter, cancel=cancel)
+        return _build_auto(_Builder(graph, dataset, statistics), output, own, reporter, token)
+    recipe = replace(own, rules=(LayerRule(preset_scheme(preset)),))
+    if statistics is None and not _has_steps(own) and resolve(recipe, graph.layers).is_static:
+        statistics = _calibrated(graph, dataset, own.calibration, reporter, token)
+    return recipe, _Builder(graph, dataset, statistics).build(recipe, output, reporter, token)
 
 
 def auto_candidates(graph: Graph, calibration: CalibrationSettings) -> tuple[Candidate, ...]:
@@ -263,34 +262,59 @@ def choose(judged: list[Judged]) -> Judged | None:
     return next(one for one in close or [best] if one.speedup >= SAME_SPEED * fastest)
 
 
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Builds recipes for one network, steps included.
+
+    Attributes:
+        graph: The network as it was opened.
+        dataset: Samples; None where neither steps nor statistics need any.
+        statistics: Activation statistics of the graph.
+    """
+
+    graph: Graph
+    dataset: Dataset | None
+    statistics: Statistics | None
+
+    def build(self, recipe: Recipe, path: Path, reporter: Reporter, cancel: CancelToken) -> BuildResult:
+        """As `quantize` builds it."""
+        given = StepInputs(self.dataset, self.statistics)
+        made = prepare(self.graph, recipe, given, reporter=reporter, cancel=cancel)
+        statistics = self.statistics
+        if made.steps and made.plan.is_static:
+            statistics = observed_after(made, given, reporter=reporter, cancel=cancel)
+        built = build_variant(made.graph, statistics, made.plan, path, reporter=reporter, cancel=cancel)
+        return replace(built, steps=made.steps)
+
+
+def _has_steps(recipe: Recipe) -> bool:
+    """Whether statistics of the graph as it was opened are not those that count."""
+    return any(step.is_on for step in recipe.steps)
+
+
 def _build_auto(
-    graph: Graph,
-    dataset: Dataset,
-    statistics: Statistics | None,
-    output: Path,
-    calibration: CalibrationSettings,
-    target: str,
-    reporter: Reporter,
-    cancel: CancelToken | None,
+    builder: _Builder, output: Path, kept: Recipe, reporter: Reporter, token: CancelToken
 ) -> tuple[Recipe, BuildResult]:
-    token = cancel or never_cancelled()
-    candidates = [one.for_target(target) for one in auto_candidates(graph, calibration)]
-    if statistics is None and any("static-int8" in layer.schemes for layer in graph.layers):
+    graph, dataset = builder.graph, builder.dataset
+    assert dataset is not None
+    candidates = [one.with_kept(kept) for one in auto_candidates(graph, kept.calibration)]
+    is_static = any("static-int8" in layer.schemes for layer in graph.layers)
+    if builder.statistics is None and is_static and not _has_steps(kept):
         try:
-            statistics = _calibrated(graph, dataset, calibration, reporter, cancel)
+            observed = _calibrated(graph, dataset, kept.calibration, reporter, token)
+            builder = replace(builder, statistics=observed)
         except CalibrationError as error:
             reporter.message(f"{error.one_line} Static precisions are left out", Severity.WARNING)
-    judged = _tried(graph, dataset, statistics, candidates, reporter, token)
+    judged = _tried(builder, candidates, reporter, token)
     chosen = choose(judged)
     fallback = None
     if chosen is None:
         # Weights alone are smaller, but the runtime may unpack them on every run: that is measured, too.
-        last = (_small_weights(calibration).for_target(target),)
-        (fallback,) = _tried(graph, dataset, statistics, last, reporter, token, is_last=True)
+        last = (_small_weights(kept.calibration).with_kept(kept),)
+        (fallback,) = _tried(builder, last, reporter, token, is_last=True)
         chosen = choose([fallback])
-    recipe = chosen.candidate.recipe if chosen else Recipe((), calibration, target=target)
-    plan = resolve(recipe, graph.layers)
-    built = build_variant(graph, statistics, plan, output, reporter=reporter, cancel=token)
+    recipe = chosen.candidate.recipe if chosen else kept
+    built = builder.build(recipe, output, reporter, token)
     samples = min(len(dataset), JUDGED_SAMPLES)
     return recipe, replace(built, preset=_explained(judged, chosen, fallback, samples))
 
@@ -300,9 +324,7 @@ def _small_weights(calibration: CalibrationSettings) -> Candidate:
 
 
 def _tried(
-    graph: Graph,
-    dataset: Dataset,
-    statistics: Statistics | None,
+    builder: _Builder,
     candidates: Sequence[Candidate],
     reporter: Reporter,
     token: CancelToken,
@@ -317,8 +339,7 @@ def _tried(
             reporter.progress(index, len(candidates), "candidates", f"Trying {candidate.name}")
             path = Path(folder) / f"candidate{index}.onnx"
             try:
-                plan = resolve(candidate.recipe, graph.layers)
-                build_variant(graph, statistics, plan, path, cancel=token)
+                builder.build(candidate.recipe, path, NULL_REPORTER, token)
             except (BuildError, CalibrationError, ModelLoadError) as error:
                 if is_last:
                     raise
@@ -326,22 +347,21 @@ def _tried(
                 reporter.message(f"{candidate.name}: {error.one_line}", Severity.WARNING)
                 continue
             built[path] = candidate
-        return _judged(graph, dataset, built, reporter, token)
+        return _judged(builder, built, reporter, token)
 
 
 def _judged(
-    graph: Graph,
-    dataset: Dataset,
+    builder: _Builder,
     candidates: Mapping[Path, Candidate],
     reporter: Reporter,
     cancel: CancelToken,
 ) -> list[Judged]:
-    if not candidates:
+    if not candidates or builder.dataset is None:
         return []
     measured = compare(
-        Path(graph.summary.graph_path),
+        Path(builder.graph.summary.graph_path),
         list(candidates),
-        FirstSamples(dataset, JUDGED_SAMPLES),
+        FirstSamples(builder.dataset, JUDGED_SAMPLES),
         names=["FP32", *(candidate.name for candidate in candidates.values())],
         latency_budget=TIMING,
         footprint=False,
@@ -375,7 +395,7 @@ def _calibrated(
     dataset: Dataset | None,
     calibration: CalibrationSettings,
     reporter: Reporter,
-    cancel: CancelToken | None,
+    cancel: CancelToken,
 ) -> Statistics:
     if dataset is None:
         raise DataError(

@@ -10,10 +10,10 @@ from typing import Any
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.hints import Hint, HintAction
-from quantstudio.core.recipe import CalibrationSettings, Recipe
+from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, QuantizeResult
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.target import DEFAULT_TARGET, target_named
+from quantstudio.core.target import target_named
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
@@ -40,8 +40,6 @@ def quantize(
     statistics: str = "",
     data: Mapping[str, Any] | None = None,
     data_digest: str = "",
-    calibration: Mapping[str, Any] | None = None,
-    target: str = DEFAULT_TARGET.name,
     device: str = "cpu",
     choose_steps: bool = False,
     reporter: Reporter = NULL_REPORTER,
@@ -51,7 +49,8 @@ def quantize(
 
     The steps of a recipe are run before (see `pipeline.runner.prepare`); `statistics` are those of the graph
     as it was opened, `device` is a torch device for steps that train. With `choose_steps` only those
-    steps are kept that measure best on the data. A recipe names its own target; `target` is that of a preset.
+    steps are kept that measure best on the data. A `preset` chooses the precisions instead; of the recipe,
+    steps, seed, range settings and target are kept.
 
     Raises:
         RecipeError: neither recipe nor preset, or the recipe cannot be read.
@@ -64,29 +63,28 @@ def quantize(
     chosen = completed(value_of(Recipe, recipe, "recipe")) if recipe is not None else None
     if chosen is None and not preset:
         raise RecipeError("nothing to build", hint="Give a recipe or a preset")
-    plan = resolved(chosen, graph) if chosen is not None else None
+    plan = resolved(chosen, graph) if chosen is not None and not preset else None
     check_float_weights(graph, plan)
     dataset = _dataset(graph, data, data_digest)
     observed = statistics_of(graph, statistics)
-    if chosen is not None:
+    if chosen is not None and not preset:
         inputs, why = StepInputs(dataset, observed, device), ""
         if choose_steps:
             chosen, why = with_best_steps(graph, chosen, inputs, reporter=reporter, cancel=token)
         built = replace(_build(graph, chosen, inputs, Path(output), reporter, token), preset=why)
         return QuantizeResult(built, chosen, dataset.digest if dataset else "")
-    settings = (
-        value_of(CalibrationSettings, calibration, "calibration") if calibration else CalibrationSettings()
-    )
-    if observed is None and needs_statistics(graph, preset):
-        observed = _observed(graph, dataset, settings.samples, reporter, token)
+    kept = (chosen or Recipe()).bare
+    target_named(kept.target)
+    has_steps = any(step.is_on for step in kept.steps)
+    if observed is None and not has_steps and needs_statistics(graph, preset):
+        observed = _observed(graph, dataset, kept.calibration.samples, reporter, token)
     made, built = build_preset(
         graph,
         dataset,
         observed,
         preset,
         Path(output),
-        calibration=settings,
-        target=target_named(target).name,
+        kept=kept,
         reporter=reporter,
         cancel=token,
     )

@@ -153,14 +153,9 @@ def quantize_job(
     }
     if data is not None:
         params["data"] = to_json(data)
+    params["recipe"] = to_json(recipe.bare if preset else recipe)
     if preset:
-        params |= {
-            "preset": preset,
-            "calibration": to_json(recipe.calibration),
-            "target": recipe.target,
-        }
-    else:
-        params["recipe"] = to_json(recipe)
+        params["preset"] = preset
     return new_job(f"{TASKS}quantize:quantize", params)
 
 
@@ -191,5 +186,5 @@ def variant_path(model: ModelSummary, recipe: Recipe, statistics_digest: str, pr
     """Where a variant is built: named by what it is made of, so that the same build lands on itself."""
     folder = cache_folder() / "variants"
     folder.mkdir(parents=True, exist_ok=True)
-    kind = f"{preset}-{recipe.target}" if preset else recipe.digest[:16]
+    kind = f"{preset}-{recipe.bare.digest[:16]}" if preset else recipe.digest[:16]
     return folder / f"{model.digest[:16]}-{statistics_digest[:12] or 'none'}-{kind}.onnx"
