@@ -173,6 +173,8 @@ class StepInfo:
         needs: What it has to be given.
         version: Raised with every change of what it computes.
         settings: In the order a form shows them.
+        keeps_outputs: Whether the float network computes the same afterwards; of others, predictions say that
+            they do not know what the step itself costs.
     """
 
     name: str
@@ -182,6 +184,7 @@ class StepInfo:
     needs: tuple[Need, ...] = ()
     version: int = 1
     settings: tuple[SettingInfo, ...] = ()
+    keeps_outputs: bool = False
 
     @property
     def uses_seed(self) -> bool:
@@ -257,6 +260,12 @@ def steps_before(steps: Iterable[Step], infos: Iterable[StepInfo]) -> tuple[Step
             break
         found.append(step)
     return tuple(found)
+
+
+def changing_steps(steps: Iterable[Step], infos: Iterable[StepInfo]) -> tuple[str, ...]:
+    """Names of those steps behind which the float network computes something else, or may."""
+    keeping = {info.name for info in infos if info.keeps_outputs}
+    return tuple(step.name for step in steps if step.name not in keeping)
 
 
 def completed_steps(steps: Sequence[Step], infos: Iterable[StepInfo]) -> tuple[Step, ...]:

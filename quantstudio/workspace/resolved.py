@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from quantstudio.core.effective_plan import EffectivePlan, fitting
 from quantstudio.core.findings import variant_key
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.steps import Step, StepInfo, steps_before
+from quantstudio.core.steps import Step, StepInfo, changing_steps, steps_before
 from quantstudio.workspace.subject import Subject
 
 MAX_KEPT = 1000
@@ -22,11 +22,13 @@ class Ground:
         graph: Stands for the graph in keys; its digest where no step comes before the precisions.
         steps: The steps that were run by then.
         later: Steps that look at the precisions, and what comes after those.
+        changing: Names of steps that were run and change what the float network computes.
     """
 
     graph: str = ""
     steps: tuple[Step, ...] = ()
     later: tuple[Step, ...] = ()
+    changing: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, tuple[Step, ...]]:
@@ -84,4 +86,5 @@ def ground_of(subject: Subject, steps: Sequence[StepInfo], recipe: Recipe) -> Gr
     """What the precisions of a recipe are chosen on."""
     on = tuple(step for step in recipe.steps if step.is_on)
     before = steps_before(on, steps)
-    return Ground(subject.graph_key(before, steps, recipe), before, on[len(before) :])
+    graph = subject.graph_key(before, steps, recipe)
+    return Ground(graph, before, on[len(before) :], changing_steps(before, steps))

@@ -147,6 +147,7 @@ class WhatIf:
                 curve=known.curve,
                 classes=known.classes,
                 steps=known.ground.steps,
+                changing=known.ground.changing,
             )
             if len(self._made) >= MAX_GROUNDS:
                 self._made.clear()

@@ -232,6 +232,8 @@ class Workspace(Known):
     ) -> SensitivityResult:
         """How much the output suffers (KL divergence, nats) when one layer alone is quantized.
 
+        Layers are those of the network behind the steps of the plan that come before its precisions.
+
         Args:
             precisions: Precisions to estimate, besides the usual ones.
             exact: Layers to measure one by one, instead of an estimate of all.
@@ -285,6 +287,8 @@ class Workspace(Known):
     ) -> SearchResult:
         """The smallest mixed-precision plan within bounds; it becomes a plan of its own, built and measured.
 
+        Every plan it tries is built with the steps of the plan now.
+
         Args:
             max_drop: Points of accuracy it may lose.
             max_size_mb: Megabytes the file may take.
@@ -329,6 +333,8 @@ class Workspace(Known):
 
     def predict(self, recipe: Recipe | None = None) -> Prediction:
         """What the plan, or another recipe, will cost; nothing is built.
+
+        `Prediction.left_out` names the steps of which it cannot know what they win or cost.
 
         The tables it needs (sensitivity, costs) are made the first time.
 

@@ -271,6 +271,13 @@ def test_that_steps_behind_those_of_the_tables_are_said_to_be_left_out():
     assert later.to_dict()["left_out"] == ["bias"]
 
 
+def test_that_what_a_step_itself_changes_is_said_to_be_left_out():
+    steps = (Step("equalize"), Step("prune"))
+    table = PredictionTable(LAYERS, costs=COSTS, steps=steps, changing=["prune"])
+    plan = plan_of(replace(uniform_recipe("static-int8"), steps=(*steps, Step("bias"))))
+    assert table.predict(plan).left_out == ("prune", "bias")
+
+
 @pytest.mark.parametrize("steps", [(), (Step("bias"),), (Step("equalize", {"rounds": 2}),)])
 def test_that_nothing_is_said_of_a_plan_for_another_graph_than_the_tables(steps):
     table = PredictionTable(

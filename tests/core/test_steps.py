@@ -9,7 +9,16 @@ import pytest
 
 from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.steps import Need, SettingInfo, SettingType, Step, StepInfo, completed_steps
+from quantstudio.core.steps import (
+    Need,
+    SettingInfo,
+    SettingType,
+    Step,
+    StepInfo,
+    changing_steps,
+    completed_steps,
+    steps_before,
+)
 
 INFO = StepInfo(
     "round",
@@ -117,3 +126,35 @@ def test_that_settings_are_read_from_a_command_line(name: str, text: str, value:
 def test_that_a_text_that_is_no_number_is_refused_on_the_command_line() -> None:
     with pytest.raises(ValueError, match="'many' is not a whole number from 1 to 1000"):
         INFO.setting("rounds").parsed("many")
+
+
+STEPS = (
+    StepInfo("equalize", "Equalize", "", keeps_outputs=True),
+    StepInfo("prune", "Prune", ""),
+    StepInfo("bias", "Correct biases", "", needs=(Need.DATA, Need.PLAN)),
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "before"),
+    [
+        (["equalize", "prune", "bias"], ["equalize", "prune"]),
+        (["bias", "equalize"], []),
+        (["equalize", "unknown", "prune"], ["equalize"]),
+        ([], []),
+    ],
+)
+def test_that_the_steps_before_precisions_end_at_the_first_that_looks_or_that_nobody_knows(
+    names: list[str], before: list[str]
+) -> None:
+    found = steps_before([Step(name) for name in names], STEPS)
+    assert [step.name for step in found] == before
+
+
+def test_that_a_step_that_is_off_holds_nothing_up() -> None:
+    steps = (Step("bias", is_on=False), Step("equalize"))
+    assert steps_before(steps, STEPS) == (Step("equalize"),)
+
+
+def test_that_only_steps_that_keep_outputs_change_nothing() -> None:
+    assert changing_steps([Step("equalize"), Step("prune"), Step("unknown")], STEPS) == ("prune", "unknown")

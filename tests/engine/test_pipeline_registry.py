@@ -17,7 +17,7 @@ from quantstudio.core.errors import RecipeError
 from quantstudio.core.steps import Need, SettingInfo, SettingType, Step, StepList
 from quantstudio.engine.pipeline import registry
 from quantstudio.engine.pipeline.context import StepOutcome
-from quantstudio.engine.pipeline.discovery import find_steps
+from quantstudio.engine.pipeline.discovery import find_steps, step_infos
 from quantstudio.engine.pipeline.registry import NoSettings, registered, setting, step
 from quantstudio.engine.tasks.recover import steps
 
@@ -170,3 +170,9 @@ def test_that_describing_the_steps_loads_no_trainer():
         "print('torch' in sys.modules)"
     )
     assert run_python(code).strip() == "False"
+
+
+def test_that_a_step_says_whether_outputs_stay_what_they_were():
+    infos = {info.name: info for info in step_infos()}
+    assert infos["equalize"].keeps_outputs
+    assert not infos["bias"].keeps_outputs

@@ -55,7 +55,7 @@ def test_that_what_a_prediction_leaves_out_stands_at_the_figure(qtbot, session):
     qtbot.waitUntil(lambda: panel.quality_card.note.text() == "without Correct biases")
     assert [value for value, *_ in card_texts(panel)] == [size, quality, latency]
     for card in (panel.size_card, panel.quality_card, panel.latency_card):
-        assert "without Correct biases, which depends on the precisions" in card.toolTip()
+        assert "without Correct biases: measure to know what that does" in card.toolTip()
     assert "without Correct biases" in panel.quality_card.accessibleName()
     session.workspace.edits.switch_step(0, is_on=False)
     qtbot.waitUntil(lambda: panel.quality_card.note.text() == "")

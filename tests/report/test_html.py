@@ -97,6 +97,16 @@ def test_that_every_figure_names_how_it_came_about_and_on_what() -> None:
     assert all(card.tag for card in cards(full_report()))
 
 
+def test_that_sensitivity_says_which_steps_it_is_behind_and_which_it_does_not_know() -> None:
+    data = full_report()
+    assert data.sensitivity is not None
+    found = replace(data.sensitivity, steps=("equalize",), left_out=("bias",))
+    (figure,) = [
+        one for one in pictures(replace(data, sensitivity=found)) if one.title == "Layer sensitivity"
+    ]
+    assert figure.text.endswith("samples, behind equalize, without bias")
+
+
 def test_that_the_key_figures_are_those_of_the_variant() -> None:
     size, accuracy, latency, layers = cards(full_report())
     assert (size.value.replace("\u202f", " "), size.change) == ("250 B", "4.0× smaller")

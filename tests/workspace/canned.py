@@ -229,6 +229,7 @@ STEPS = StepList(
                 SettingInfo("tolerance", "Tolerance", SettingType.FLOAT, 0.001, 1e-6, 1.0),
                 SettingInfo("exact_limits", "Exact limits", SettingType.BOOL, default=False),
             ),
+            keeps_outputs=True,
         ),
         StepInfo(
             "bias",

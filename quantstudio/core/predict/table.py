@@ -59,8 +59,8 @@ class Prediction(Record):
         memory_bytes: Peak memory of a fresh process that runs one sample.
         rate: Part of the variants the intervals are meant to hold, 0 to 1.
         plans: Measured variants the prediction was corrected by.
-        left_out: Steps of the plan that the figures do not know, by name: they look at the precisions, and
-            what they win back shows in measurements alone.
+        left_out: Steps of the plan of which the figures do not know what they win or cost, by name: they look
+            at the precisions, or change what the float network computes. Measurements show it.
     """
 
     size_bytes: int | None
@@ -89,6 +89,7 @@ class PredictionTable:
         curve: AccuracyCurve | None = None,
         classes: Sequence[str] = (),
         steps: Sequence[Step] = (),
+        changing: Sequence[str] = (),
     ) -> None:
         """Arrange the tables.
 
@@ -99,8 +100,11 @@ class PredictionTable:
             curve: Accuracy against KL.
             classes: Names of the classes of `LayerSensitivity.by_class`.
             steps: Those the graph had behind it of which costs and sensitivity tell.
+            changing: Names of those that change what the float network computes: nothing here knows by how
+                much.
         """
         self.steps = tuple(steps)
+        self._changing = tuple(changing)
         self.layers = tuple(layers)
         self.curve = curve
         self.classes = tuple(classes)
@@ -173,7 +177,7 @@ class PredictionTable:
             worst_class=None if kl is None else self._worst_class(model, single, kl, deviation),
             memory_bytes=costs.memory_bytes(chosen, schemes, model.judged) if costs else None,
             plans=model.plans,
-            left_out=tuple(step.name for step in plan.steps[len(self.steps) :]),
+            left_out=(*self._changing, *(step.name for step in plan.steps[len(self.steps) :])),
         )
 
     def class_accuracies(

@@ -115,6 +115,7 @@ def step(
     source: str = "",
     needs: Sequence[Need] = (),
     version: int = 1,
+    keeps_outputs: bool = False,
 ) -> Callable[[F], F]:
     """Register the decorated function as a step.
 
@@ -125,6 +126,7 @@ def step(
         source: Paper and equation.
         needs: What it has to be given besides the graph.
         version: To be raised with every change of what it computes: stored graphs are then made again.
+        keeps_outputs: Whether the float network computes the same afterwards.
 
     Raises:
         ValueError: another step has the name, or the settings are not written as they should be.
@@ -140,6 +142,7 @@ def step(
             tuple(needs),
             version,
             _setting_infos(settings_type),
+            keeps_outputs,
         )
         definition = StepDefinition(info, apply, settings_type, f"{apply.__module__}.{apply.__qualname__}")
         known = _definitions.get(name)

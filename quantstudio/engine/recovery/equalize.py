@@ -71,6 +71,7 @@ class EqualizeSettings:
     milliseconds.""",
     source="Nagel et al. 2019, Data-Free Quantization Through Weight Equalization and Bias Correction, "
     "arXiv:1906.04721, eq. 11",
+    keeps_outputs=True,
 )
 def equalize(
     graph: Graph, context: StepContext, settings: EqualizeSettings, *, reporter: Reporter, cancel: CancelToken

@@ -25,12 +25,14 @@ from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerR
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, searched_precisions
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.steps import changing_steps
 from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
 from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.pipeline.observed import collected
 from quantstudio.engine.pipeline.runner import (
     Prepared,
@@ -184,13 +186,15 @@ class Workbench:
         self.judge = Judge(self.opened, dataset, samples=request.samples, cancel=cancel)
         self._searched = {layer.name: layer for layer in layers}
         self.space = self._space(self._family(families), pinned, known.costs)
+        first = resolved(self.kept, graph).steps[: len(self.before.steps)]
         # What the window predicts with, so that a plan says there what it says here.
         self.table = PredictionTable(
             graph.layers,
             costs=self.space.costs,
             sensitivity=self.rows,
             curve=self.curve,
-            steps=resolved(self.kept, graph).steps[: len(self.before.steps)],
+            steps=first,
+            changing=changing_steps(first, step_infos()),
         )
 
     def _calibrated(self, families: Sequence[ActivationFamily]) -> Statistics | None:

@@ -203,7 +203,7 @@ class KeyFiguresPanel(QWidget):
     def _unknown(self, prediction: Prediction) -> str:
         """The same as part of a tool tip."""
         caution = self._caution(prediction)
-        return f"; {caution}, which depends on the precisions: measure to know it" if caution else ""
+        return f"; {caution}: measure to know what that does" if caution else ""
 
     def _set_quality(
         self,
