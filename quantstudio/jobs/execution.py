@@ -1,6 +1,7 @@
 """The boundary around a task: whatever it does becomes one outcome, and every error is told in one way.
 
-A worker calls tasks by name (`run_task`), the command line the function itself (`call_task`).
+A worker calls tasks by name (`run_task`). The command line calls the function itself (`call_task`): a back
+end inside its own process would only turn results and errors into JSON and back.
 """
 
 from __future__ import annotations
