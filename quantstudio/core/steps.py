@@ -278,6 +278,18 @@ def completed_steps(steps: Sequence[Step], infos: Iterable[StepInfo]) -> tuple[S
     return tuple(info_of(step.name, known).completed(step) for step in steps)
 
 
+def filled_in(steps: Iterable[Step], infos: Iterable[StepInfo]) -> tuple[Step, ...]:
+    """Steps with their settings written out as far as these are known and fit."""
+    known = {info.name: info for info in infos}
+    found = []
+    for step in steps:
+        try:
+            found.append(info_of(step.name, known).completed(step))
+        except RecipeError:  # the build says what is wrong with it
+            found.append(step)
+    return tuple(found)
+
+
 def info_of(name: str, known: Mapping[str, StepInfo]) -> StepInfo:
     """What is known of a step.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quantstudio.core.effective_plan import EffectivePlan, fitting
 from quantstudio.core.findings import variant_key
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.steps import Step, StepInfo, changing_steps, steps_before
+from quantstudio.core.steps import Step, StepInfo, changing_steps, filled_in, steps_before
 from quantstudio.workspace.subject import Subject
 
 MAX_KEPT = 1000
@@ -76,8 +76,10 @@ class ResolvedRecipes:
         # The recipe is kept with what it comes to, so that a new one at its address is not taken for it.
         found = self._known.get(id(recipe))
         if found is None or found.recipe is not recipe:
-            plan = fitting(recipe, subject.model.layers)
-            found = _Resolved(recipe, ground_of(subject, steps, recipe), plan, {})
+            # A default that is left out and one that is given must come to the same.
+            filled = replace(recipe, steps=filled_in(recipe.steps, steps))
+            plan = fitting(filled, subject.model.layers)
+            found = _Resolved(recipe, ground_of(subject, steps, filled), plan, {})
             self._known[id(recipe)] = found
         return found
 

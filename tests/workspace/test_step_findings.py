@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_that_a_setting_left_out_and_its_default_are_the_same_ground(analysed: D
         known.ground_of(Recipe(steps=(step,)))
         for step in (Step("equalize"), Step("equalize", {"rounds": 100}), Step("equalize", {"rounds": 99}))
     )
-    assert plain.graph == written.graph
+    assert plain == written
     assert plain.graph != other.graph
     assert known.ground_of(Recipe()).graph == known.model.digest if known.model else ""
 
@@ -186,3 +187,18 @@ def test_that_a_project_knows_without_an_engine_what_was_found_behind_steps(anal
         assert dict(reopened.layer_sensitivity) == before
     finally:
         project.close()
+
+
+def test_that_a_plan_with_defaults_left_out_is_the_variant_of_one_that_gives_them(analysed: Desk) -> None:
+    known = analysed.known
+    short = replace(known.recipe, steps=(Step("equalize"), Step("bias")))
+    known.edits.set_recipe(short, "Import")
+    known.runs.quantize()
+    analysed.settle()
+    assert known.current_variant is not None
+    known.edits.undo()
+    known.edits.add_step("equalize")
+    known.edits.add_step("bias")
+    assert known.recipe != short
+    assert known.current_variant is not None
+    assert known.current_variant.recipe == short

@@ -337,8 +337,8 @@ class Workbench:
             return []
         names = ", ".join(self.later)
         return [
-            f"Predicted figures are without {names}, which depends on the precisions of a plan; measured "
-            "figures are with it."
+            f"Predicted figures are without {names}, which depends on the precisions of a plan, but for what "
+            "measured plans show; measured figures are with it."
         ]
 
     def prepared(self, recipe: Recipe) -> tuple[Prepared, Statistics | None]:

@@ -5,31 +5,31 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from quantstudio.core.effective_plan import fitting
-from quantstudio.core.findings import VARIANT, variant_key
+from quantstudio.core.findings import VARIANT
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult
 from quantstudio.core.variants import Variant
-from quantstudio.workspace.findings import Findings
+from quantstudio.workspace.known import Known
 from quantstudio.workspace.names import variant_name
+from quantstudio.workspace.resolved import ResolvedRecipes
 from quantstudio.workspace.subject import Subject
 
 
 def keep_build(
-    findings: Findings, subject: Subject, build: BuildResult, recipe: Recipe, plan: str, statistics: str
+    known: Known, subject: Subject, build: BuildResult, recipe: Recipe, plan: str, statistics: str
 ) -> Variant:
     """Keep a variant under a name of its own, or under that of the same build before.
 
     Args:
-        findings: Where it is kept.
+        known: Where it is kept.
         subject: The model it was built from.
         build: What was built.
         recipe: What it was built with.
         plan: Name of the plan that had the recipe.
         statistics: Digest of the activation statistics; empty without.
     """
-    layers = subject.model.layers
-    key = variant_key(subject.model.digest, recipe, fitting(recipe, layers), statistics)
+    findings, layers = known.findings, subject.model.layers
+    key = ResolvedRecipes().key(subject, known.steps, recipe, statistics)
     same = findings.get(VARIANT, key)
     if same is not None:
         variant = replace(same, build=build, path=build.output)

@@ -382,8 +382,7 @@ class Runs:
             asked = made[-1]
             recipe = result.recipe if preset else asked.recipe
             is_edited = self._known.recipe != asked.recipe
-            findings = self._known.findings
-            keep_build(findings, asked.subject, result.build, recipe, asked.plan, asked.statistics)
+            keep_build(self._known, asked.subject, result.build, recipe, asked.plan, asked.statistics)
             if preset and not is_edited:  # whoever went on editing meanwhile keeps the plan on the screen
                 self._edits.set_recipe(recipe, f"Choose precisions by preset {preset}")
             if on_built is not None:

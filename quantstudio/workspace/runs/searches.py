@@ -237,7 +237,7 @@ class Searches:
         is_unedited = known.recipe == asked.recipe != recipe
         name = f"Search {budget_text(asked.terms.budget)}"
         plan = known.active_plan if known.recipe == recipe else name
-        built = keep_build(known.findings, asked.subject, found.build, recipe, plan, asked.statistics)
+        built = keep_build(known, asked.subject, found.build, recipe, plan, asked.statistics)
         if self._is_outdated(asked):
             return "kept for the data it was made with: other data was chosen meanwhile"
         self._built = built.key

@@ -203,7 +203,10 @@ class KeyFiguresPanel(QWidget):
     def _unknown(self, prediction: Prediction) -> str:
         """The same as part of a tool tip."""
         caution = self._caution(prediction)
-        return f"; {caution}: measure to know what that does" if caution else ""
+        if not caution:
+            return ""
+        shown = ", but for what measured variants with it show" if prediction.plans else ""
+        return f"; {caution}{shown}: measure to know what that does"
 
     def _set_quality(
         self,
