@@ -1,4 +1,4 @@
-"""Takes the pictures of the window on a bundled sample, results computed live.
+"""Takes the screenshots of the window on a bundled sample, results computed live.
 
 `python packaging/screenshots.py FOLDER [SIZE...]` writes one PNG a view, theme and size, for example
 inspect-light-1600x1000.png; without sizes 1600x1000 and 1280x720. Needs no display.
@@ -22,12 +22,12 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 SECONDS_TO_FINISH = 240
 SETTLE_MS = 700
-# Longer than a notification stays: none belongs into a picture.
+# Longer than a notification stays: none belongs in a screenshot.
 QUIET_MS = 9500
 
 
 def take(folder: Path, sizes: list[tuple[int, int]], sample: str = "digits_resnet") -> list[Path]:
-    """Pictures of every view in both themes and every size."""
+    """Screenshots of every view in both themes and every size."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["QUANTSTUDIO_CACHE"] = f"{home}/cache"
         os.environ["QUANTSTUDIO_CONFIG"] = f"{home}/config"
@@ -154,7 +154,7 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:
 
 
 def main() -> None:
-    """Write the pictures the arguments ask for."""
+    """Write the screenshots the arguments ask for."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [text.partition("x") for text in sys.argv[2:]] or [("1600", "x", "1000"), ("1280", "x", "720")]

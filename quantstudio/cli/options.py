@@ -29,8 +29,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="D",
-        help="npz file (an array an input, or images/x; labels or y), folder of images (a folder a class), "
-        "or module:callable with --trust.",
+        help="npz file (an array per input, or images/x; labels or y), folder of images (one subfolder per "
+        "class), or module:callable with --trust.",
     ),
 ]
 TransformOption = Annotated[

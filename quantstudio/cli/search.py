@@ -63,7 +63,7 @@ MaxLatencyRatioOption = Annotated[
     float | None, typer.Option("--max-latency-ratio", help="Longest time, as part of FP32's; at most 1.")
 ]
 AverageBitsOption = Annotated[
-    float | None, typer.Option("--average-bits", help="Most bits a weight, on average.")
+    float | None, typer.Option("--average-bits", help="Most bits per weight, on average.")
 ]
 ShareAbove8Option = Annotated[
     float | None,
@@ -203,14 +203,16 @@ def _budget(
 
 
 def _check_numbers(options: Mapping[str, float | None]) -> None:
-    """Refuse what `float` reads but no bound can be; as JSON it would be no bound at all.
+    """Refuse what `float` reads but a bound cannot be; as JSON it would not be a bound at all.
 
     Raises:
         RecipeError: an option is NaN or infinite.
     """
     for name, value in options.items():
         if value is not None and not math.isfinite(value):
-            raise RecipeError(f"{name} {value} is no bound", hint="Give a number, or leave the option out")
+            raise RecipeError(
+                f"{name} {value} cannot be a bound", hint="Give a number, or leave the option out"
+            )
 
 
 def _bytes(megabytes: float | None) -> int | None:

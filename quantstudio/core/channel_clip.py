@@ -26,7 +26,7 @@ def channel_clip_effect(
     Args:
         counts: Weights in each bin over all channels, shape [B].
         edges: Bin edges, shape [B + 1], ascending.
-        channels: Smallest and largest weight a channel, two arrays of shape [C].
+        channels: Smallest and largest weight per channel, two arrays of shape [C].
         clip: Largest magnitude to keep, >= 0.
         grid: Signed integer grid.
 

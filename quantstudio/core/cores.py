@@ -50,7 +50,7 @@ def _grant(folder: Path) -> float | None:
     if not quota:
         quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
     try:
-        granted = int(quota) / int(period)  # "max" is no number, and no limit
+        granted = int(quota) / int(period)  # "max" is not a number, and means no limit
     except (ValueError, ZeroDivisionError):
         return None
     return granted if granted > 0 else None

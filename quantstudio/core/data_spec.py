@@ -19,8 +19,8 @@ class Transform:
 
     Attributes:
         scale: Factor on the raw values, for example 1/255.
-        mean: Subtracted after scaling; one number, or one a channel.
-        std: Divisor after that; one number, or one a channel.
+        mean: Subtracted after scaling; one number, or one per channel.
+        std: Divisor after that; one number, or one per channel.
         layout: NCHW adds or moves the channel axis first, NHWC last; keep leaves arrays as they are.
         resize: Target (height, width), or None.
         crop: Centre crop (height, width) after resizing, or None.
@@ -60,7 +60,7 @@ class DataSpec:
     """A data set by reference.
 
     Attributes:
-        path: npz file, folder of images (one subfolder a class), or module:callable.
+        path: npz file, folder of images (one subfolder per class), or module:callable.
         transform: What is done to each sample.
         samples: Use only the first so many samples; 0 means all.
         trusted: Whether the user agreed to run `module:callable`.

@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 def log_softmax(scores: NDArray[Any]) -> FloatArray:
     """Log-probabilities of class scores along the last axis, float64.
 
-    A score of -inf excludes its class; scores that are no numbers give no probabilities.
+    A score of -inf excludes its class; scores that are NaN give no probabilities.
     """
     values = np.asarray(scores, dtype=np.float64)
     with np.errstate(invalid="ignore"):

@@ -40,7 +40,7 @@ class EffectivePlan:
         schemes: Scheme of every layer by name, in the order of the layers: what was asked, or FP32 where the
             layer cannot have that.
         asked: What the last matching rule asks for, whether the layer can have it or not.
-        notes: Why a layer has not what was asked, by layer.
+        notes: Why a layer does not have what was asked for, by layer.
         rule_schemes: Schemes the rules name, also those that no layer matches.
         activation_scope: Which tensors static quantization covers.
         calibration: How ranges are read off the statistics of static tensors.

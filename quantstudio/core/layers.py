@@ -83,7 +83,7 @@ class ModelSummary:
         notes: What normalisation changed and what it could not do, one sentence each.
         verified_error: Largest absolute output difference from the original on random input, relative to
             the output's largest magnitude.
-        warnings: What makes results worthless or impossible, such as weights that are no numbers.
+        warnings: What makes results worthless or impossible, such as weights that are NaN.
     """
 
     source_path: str

@@ -50,7 +50,7 @@ class WeightFormat:
         role: Colour role of its chip.
         grid: How weights are rounded.
         container: How the file holds them where a kernel reads them as 8-bit integers or floats.
-        packed: How the file holds them where they are stored alone; INT4 has two weights a byte.
+        packed: How the file holds them where they are stored alone; INT4 has two weights per byte.
     """
 
     name: str
@@ -217,7 +217,7 @@ class LayerScheme:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the file holds two weights a byte, with one scale a group."""
+        """Whether the file holds two weights per byte, with one scale per group."""
         return (
             self.is_weight_only
             and self.granularity is Granularity.PER_GROUP
@@ -288,7 +288,7 @@ def at_weights(scheme: LayerScheme, weights: WeightFormat) -> LayerScheme:
 def scheme_of(weights: WeightFormat, activations: ActivationFormat) -> LayerScheme:
     """The scheme people mean by a pair of formats.
 
-    One scale a channel; where weights of at most four bits are stored alone, one a group of 32, which the
+    One scale per channel; where weights of at most four bits are stored alone, one per group of 32, which the
     kernel that unpacks them wants.
     """
     if not weights.is_integer:

@@ -206,7 +206,7 @@ class Recipe:
                 rule = replace(rule, names=kept)
             rules.append(rule)
         # Exact rules never name the same layer twice, so among those at the end order does not matter: one
-        # line a scheme stays, however often single layers are set.
+        # line per scheme stays, however often single layers are set.
         for index in range(len(rules) - 1, -1, -1):
             if not rules[index].is_exact:
                 break

@@ -29,7 +29,7 @@ class Record:
         return frame(self._parts())
 
     def _parts(self) -> Sequence[Any]:
-        """What becomes a row each."""
+        """What becomes a row of its own."""
         return (self,)
 
 

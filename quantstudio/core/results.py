@@ -101,10 +101,10 @@ class SensitivityResult(Record):
         seconds: Time it took.
         reference: Precision of the headline figures.
         layers: In execution order.
-        curve: Accuracy against KL; None for outputs that are not one class score a sample.
+        curve: Accuracy against KL; None for outputs that are not one class score per sample.
         provenance: PREDICTED or MEASURED.
         device: torch device of an estimate, execution provider of a measurement.
-        classes: Names of the classes of `LayerSensitivity.by_class`; empty where outputs are no class scores.
+        classes: Names of the classes of `LayerSensitivity.by_class`; empty where outputs are not scores.
         kl_all: Mean KL with every layer at the reference precision, which `LayerSensitivity.kl_all_but` is
             held against; None where not measured.
         precisions: What the run was asked for and has finished; empty in older projects.
@@ -225,7 +225,7 @@ class LatencyResult:
         p90: 90th percentile.
         p99: 99th percentile.
         mean: Mean.
-        throughput: Samples a second.
+        throughput: Samples per second.
         batch: Batch size.
         threads: Threads of the runtime.
         runs: Timed runs.
@@ -314,7 +314,7 @@ class VariantResult(Record):
             many percent the RMSE grew.
         drop_method: How the interval was made: "mcnemar", "bootstrap".
         p_value: Of the paired test; None where there is none.
-        per_class: One a class.
+        per_class: One per class.
         segments: One a value of each extra column, label "column=value".
         agreement: Against the base.
         latency_ms: Latency.

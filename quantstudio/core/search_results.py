@@ -60,7 +60,7 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True)
 class SearchBudget:
-    """Bounds a plan must keep; None is no bound.
+    """Bounds a plan must keep; None leaves one out.
 
     Attributes:
         max_drop: Points of top-1 lost against FP32; of predictions changed, where there are no labels.
@@ -101,7 +101,7 @@ class PlanFigures:
     """Figures of one plan, all predicted or all measured.
 
     Attributes:
-        kl: Mean KL divergence from FP32 (nats); for outputs that are no class scores, noise power over
+        kl: Mean KL divergence from FP32 (nats); for outputs that are not class scores, noise power over
             signal power.
         metric: Top-1 with labels, else agreement with FP32, 0 to 1; None where there is neither.
         metric_low: Lower end of its interval: 95 % where measured, 90 % where predicted.

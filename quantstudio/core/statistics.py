@@ -16,7 +16,7 @@ class Histogram:
     """Evenly spaced bins with the exact smallest and largest value.
 
     Attributes:
-        counts: Values a bin, int64, shape [B].
+        counts: Values per bin, int64, shape [B].
         low: Left edge of the first bin.
         high: Right edge of the last bin.
         minimum: Exact smallest value seen.
@@ -62,11 +62,11 @@ class WeightStatistics:
         std: Standard deviation.
         kurtosis: Excess kurtosis; 0 for a normal distribution, large with outliers.
         outlier_share: Part of the weights further than 4 standard deviations from the mean.
-        channel_low: Smallest weight an output channel, float32, shape [C].
-        channel_high: Largest weight an output channel, shape [C].
-        channel_p1: 1st percentile a channel, shape [C].
-        channel_p99: 99th percentile a channel, shape [C].
-        channel_median: Median a channel, shape [C].
+        channel_low: Smallest weight per output channel, float32, shape [C].
+        channel_high: Largest weight per output channel, shape [C].
+        channel_p1: 1st percentile per channel, shape [C].
+        channel_p99: 99th percentile per channel, shape [C].
+        channel_median: Median per channel, shape [C].
         sqnr_db: SQNR in dB by scheme name, with the scheme's own granularity and range rule.
     """
 

@@ -142,7 +142,7 @@ class Choice:
         text: What it says; no mnemonics.
         run: Chooses it.
         words: Text in the palette; empty where the palette leaves it out.
-        is_chosen: Whether it is what holds now; None where entries are no alternatives.
+        is_chosen: Whether it is what holds now; None where entries are not alternatives.
         is_enabled: Whether it can be chosen.
         tip: Tool tip.
         under: Title of the submenu it stands in; empty for none.

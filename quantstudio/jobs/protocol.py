@@ -1,4 +1,4 @@
-"""JSON lines between a window and its worker: one message a line, versioned, read strictly.
+"""JSON lines between a window and its worker: one message per line, versioned, read strictly.
 
 To the worker: run, cancel, pause, resume, allow timing, ping, shutdown. From it: hello, started, event, beat,
 pong.

@@ -198,6 +198,8 @@ class JobQueue:
         job = self._running.get(job_id)
         if job is not None and self._rows[job_id].state is JobState.RUNNING:
             self._update(job_id, state=JobState.PAUSED)
+            if not job.resumes_in_turn:
+                job.label = self._rows[job_id].label
             job.paused_at = time.monotonic()
             job.resumes_in_turn = False
             self._backend.pause(job_id)

@@ -1,4 +1,4 @@
-"""Reporter calls turned into events: at most twenty progress events a second, each with the time left."""
+"""Reporter calls turned into events: at most twenty progress events per second, each with the time left."""
 
 from __future__ import annotations
 

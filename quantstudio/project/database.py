@@ -256,7 +256,7 @@ def create_database(path: Path) -> None:
 
 
 def check_header(path: Path) -> None:
-    """Look at the first bytes, so that a file that is no project is not touched at all.
+    """Look at the first bytes, so that a file that is not a project is not touched at all.
 
     Raises:
         ProjectError: missing, unreadable, or not a project.
@@ -288,7 +288,7 @@ def in_words(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> ProjectEr
     Damage inside a name makes SQLite's own message no valid text, which Python reports instead of it.
     """
     if isinstance(error, UnicodeDecodeError):
-        return damaged(path, "a name is no text")
+        return damaged(path, "a name is not text")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return ProjectError(

@@ -1,4 +1,4 @@
-"""The pictures of a report. Meaning is never in colour alone: every mark has a name or a figure beside it."""
+"""The charts of a report. Meaning is never in colour alone: every mark has a name or a figure beside it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def latency_chart(comparison: CompareResult) -> Markup | None:
     start = low * 0.9 if is_log else 0.0
     scale = Scale(start, max(high, start * 1.1 + 1e-9), NAME_WIDTH + 12, HALF_WIDTH - 74, is_log)
     bottom = drawing.height - 40
-    axis = "milliseconds a run" + (", logarithmic" if is_log else "")
+    axis = "milliseconds per run" + (", logarithmic" if is_log else "")
     horizontal_axis(drawing, scale, 6, bottom, axis)
     for row, (index, variant, times) in enumerate(timed):
         y = _row_y(row, 44) + 8
@@ -224,7 +224,7 @@ def class_chart(variant: VariantResult, width: float = HALF_WIDTH) -> Markup | N
 
 
 def worst_classes(rows: Sequence[ClassAccuracy]) -> list[ClassAccuracy]:
-    """The classes that lost most first, as many as a picture holds."""
+    """The classes that lost most first, as many as a chart holds."""
     return sorted(rows, key=lambda r: (r.variant - r.base, r.label))[:MAX_CLASSES]
 
 

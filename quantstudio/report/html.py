@@ -44,13 +44,13 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture with its heading.
+    """A chart with its heading.
 
     Attributes:
         title: Heading.
         text: What is drawn, one line.
         tag: Provenance and backend.
-        picture: SVG.
+        chart: SVG.
         is_wide: Whether it takes the whole width.
         is_compared: Whether it shows FP32 beside a variant, and so needs the key to the two colours.
     """
@@ -58,7 +58,7 @@ class Figure:
     title: str
     text: str
     tag: str
-    picture: Markup
+    chart: Markup
     is_wide: bool = False
     is_compared: bool = True
 
@@ -79,7 +79,7 @@ def render_html(data: ReportData) -> str:
         data=data,
         cards=cards(data),
         verdict=verdict(data),
-        figures=pictures(data),
+        figures=figures_of(data),
         variants=_variants(data),
         headline=data.headline_variant,
         layers=rows,
@@ -148,8 +148,8 @@ def verdict(data: ReportData) -> str:
     return " ".join(sentences)
 
 
-def pictures(data: ReportData) -> list[Figure]:
-    """Every picture there are figures for."""
+def figures_of(data: ReportData) -> list[Figure]:
+    """Every chart there is data for."""
     found: list[Figure] = []
     comparison, variant = data.comparison, data.headline_variant
     if comparison is not None and variant is not None:

@@ -14,12 +14,12 @@ from quantstudio.core.figures import number, significant
 
 @dataclass(slots=True)
 class Drawing:
-    """An SVG picture under construction. Text is escaped; classes are ours.
+    """An SVG image under construction. Text is escaped; classes are ours.
 
     Attributes:
         width: Width in pixels.
         height: Height in pixels.
-        label: What a screen reader says, with the figures the picture shows.
+        label: What a screen reader says, with the figures the image shows.
     """
 
     width: float
@@ -63,7 +63,7 @@ class Drawing:
         self._parts.append(f'<text {place} class="{kind}">{escape(text)}</text>')
 
     def render(self) -> Markup:
-        """The whole picture."""
+        """The whole image."""
         body = "".join(self._parts)
         size = f"{_n(self.width)} {_n(self.height)}"
         return Markup(

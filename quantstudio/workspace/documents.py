@@ -120,7 +120,7 @@ class Documents:
             # Before anything is stopped for it.
             self._known.notify(
                 NoticeLevel.ERROR,
-                "this is not a whole ONNX file; it is truncated, damaged or of another kind",
+                "this is not a complete ONNX file: it is truncated, damaged or of another kind",
                 Hint("Copy or export it again", HintAction.OPEN_MODEL_AGAIN),
                 path,
             )

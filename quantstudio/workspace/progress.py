@@ -45,7 +45,7 @@ class NoProgress:
 
 
 class TerminalProgress:
-    """A bar on standard error; nothing where that is no terminal."""
+    """A bar on standard error; nothing where that is not a terminal."""
 
     def __init__(self) -> None:
         # The window, which has a workspace too, starts without what draws on terminals.

@@ -41,7 +41,7 @@ class Reference:
         precision: Of the weights.
         size_bytes: File.
         weight_bytes: Parameters with their weights packed.
-        average_bits: Mean bits a weight.
+        average_bits: Mean bits per weight.
         share_above_8: Part of the layers above 8 bits.
         drop: Points lost, predicted.
         latency_ratio: Time over FP32 time, predicted.

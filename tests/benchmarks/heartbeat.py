@@ -23,7 +23,7 @@ LONG_MS = 30.0
 
 
 def run(arguments) -> Heart:
-    """Every turn of a scripted sitting."""
+    """Every turn of a scripted session."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["QUANTSTUDIO_CACHE"] = f"{folder}/cache"
         os.environ["QUANTSTUDIO_CONFIG"] = f"{folder}/config"
@@ -31,10 +31,10 @@ def run(arguments) -> Heart:
             from tests.benchmarks.heartbeat_model import make_in_a_process
 
             arguments.files = make_in_a_process(folder, arguments.layers)
-        return Sitting(arguments).run()
+        return Visit(arguments).run()
 
 
-class Sitting:
+class Visit:
     """A window, a session, and what a user does with them."""
 
     def __init__(self, arguments) -> None:

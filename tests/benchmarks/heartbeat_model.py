@@ -23,7 +23,7 @@ def make_in_a_process(folder, layers) -> list[str]:
 
 
 def write(path, layers) -> None:
-    """Blocks of convolutions with shortcuts on 8x8 pictures, then one linear layer; weights are random."""
+    """Blocks of convolutions with shortcuts on 8x8 images, then one linear layer; weights are random."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -98,7 +98,7 @@ def peers(graph: Graph, dataset: Dataset, exact: SensitivityResult, one_pass: Wo
     row("measured one by one (exact)", one_by_one, 1.0, "int4")
     loop: dict[str, float] = {}
     loop_cost = cost(lambda: loop.update(plain_loop(graph, dataset, SAMPLES, "int4")), one_pass, 1)
-    row("plain loop, a session a layer", loop_cost, ranked(loop, "int4"), "int4")
+    row("plain loop, a session per layer", loop_cost, ranked(loop, "int4"), "int4")
     # The debugger keeps every tensor of both models: a quarter of the samples, in passes over as many.
     errors: dict[str, dict[str, float]] = {}
     short_pass = fp32_pass(graph, dataset, DEBUGGER_SAMPLES)

@@ -24,7 +24,7 @@ class Quirk:
 
     Attributes:
         make: Makes the model; it may write files beside where it will lie.
-        arrays: One array an input.
+        arrays: One array per input.
     """
 
     make: Callable[[Path], ModelProto]

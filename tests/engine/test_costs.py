@@ -139,7 +139,7 @@ def test_that_the_price_of_borders_is_what_plans_of_unlike_neighbours_take_more(
     edges = (LayerEdge("a", "b", 100), LayerEdge("b", "c", 1000), LayerEdge("c", "d", 10))
     table = CostTable(layers, 0, fp32_ms=4.0, edges=edges)
     plans = [costs._Border(frozenset(names), Path(names)) for names in ("ac", "a", "ab")]
-    # 0.05 ms a tensor and 0.0001 ms an element, on top of 4 ms less half a millisecond an integer layer.
+    # 0.05 ms per tensor and 0.0001 ms per element, on top of 4 ms less half a millisecond an integer layer.
     crossing = {"ac": (3, 1110), "a": (1, 100), "ab": (1, 1000)}
     ratios = {
         Path(names): (4 - 0.5 * len(names) + 0.05 * count + 0.0001 * elements) / 4

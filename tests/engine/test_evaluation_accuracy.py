@@ -67,7 +67,7 @@ def test_that_constant_targets_have_no_r2() -> None:
 
 
 def test_that_another_number_of_targets_is_refused() -> None:
-    with pytest.raises(MeasureError, match="2 values a sample, the labels have 1"):
+    with pytest.raises(MeasureError, match="2 values per sample, the labels have 1"):
         ValueTally(np.zeros(3)).add(0, np.zeros((3, 2), dtype=np.float32))
 
 

@@ -208,7 +208,7 @@ def test_that_equal_file_names_are_told_apart_by_folder(tmp_path: Path, pair: tu
 def test_that_a_few_small_logits_are_not_taken_for_probabilities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large pictures come one a batch; the first logit alone would pass for a probability of 0.3."""
+    """Large images come one per batch; the first logit alone would pass for a probability of 0.3."""
     monkeypatch.setattr("quantstudio.engine.evaluation.scoring.MAX_BATCH", 1)
     x = np.concatenate([[0.3], np.linspace(-2, 2, 40)]).astype(np.float32)[:, None]
     labels = (x[:, 0] > 0).astype(np.int64)

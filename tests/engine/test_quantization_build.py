@@ -104,7 +104,7 @@ def test_that_a_transformer_block_names_its_kernels(tmp_path):
     kernels = {layer.name: layer for layer in small.layers}
     assert kernels["up"].kernel == "MatMulNBits"
     assert kernels["up"].weights == "int4"
-    # 32 x 64 nibbles, one scale a group of 32 rows and column, 64 biases are an Add of their own.
+    # 32 x 64 nibbles, one scale per group of 32 rows and column, 64 biases are an Add of their own.
     assert kernels["up"].weight_bytes == 1024 + 64 * 4
 
 

@@ -330,7 +330,7 @@ def test_that_a_drop_of_value_outputs_is_refused(tmp_path):
         labels=rng.normal(size=16).astype(np.float32),
     )
     data = open_dataset(DataSpec(str(tmp_path / "data.npz")), graph.summary.inputs)
-    with pytest.raises(RecipeError, match="no class score"):
+    with pytest.raises(RecipeError, match="not a class score"):
         search(graph, data, tmp_path / "out.onnx", SearchRequest(SearchBudget(max_drop=1.0), samples=16))
     result = search(
         graph,

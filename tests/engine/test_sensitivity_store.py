@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_that_the_second_time_nothing_runs_and_nothing_differs(
     assert same(plain, first)
     assert same(first, again)
     assert (runs.batches, runs.measured, runs.scorers) == ([], [], 0)
-    # The window hears of every layer all the same, and of the end.
+    # The window is told of every layer all the same, and of the end.
     assert {row.name for row in events.layers} == {"first", "second"}
     assert events.steps[-1][0] == events.steps[-1][1]
 
@@ -167,13 +168,13 @@ def test_that_the_store_is_bounded_by_use(tmp_path: Path) -> None:
     block = {"a": np.zeros(100_000)}
     with ResultStore(path) as store:
         for name in "abc":
-            store.shelf(name).put({("x",): block})
-        store.shelf("a")
+            store.entries(name).put({("x",): block})
+        store.entries("a")
     full = path.stat().st_size
     with ResultStore(path, limit_bytes=2_000_000) as store:
-        assert store.shelf("a").get("x") is not None
-        assert store.shelf("b").get("x") is None
-        assert store.shelf("c").get("x") is not None
+        assert store.entries("a").get("x") is not None
+        assert store.entries("b").get("x") is None
+        assert store.entries("c").get("x") is not None
     assert path.stat().st_size < full - 700_000
 
 
@@ -181,15 +182,24 @@ def test_that_a_damaged_store_is_started_anew(tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
     path.write_bytes(b"no database" * 1000)
     with ResultStore(path) as store:
-        store.shelf("a").put({("x",): {"a": np.arange(3)}})
+        store.entries("a").put({("x",): {"a": np.arange(3)}})
     with ResultStore(path) as store:
-        found = store.shelf("a").get("x")
+        found = store.entries("a").get("x")
         assert found is not None
         assert found["a"].tolist() == [0, 1, 2]
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE entries SET arrays = x'00'")
     with ResultStore(path) as store:
-        assert store.shelf("a").get("x") is None
+        assert store.entries("a").get("x") is None
+
+
+def test_that_a_store_of_an_older_version_is_started_anew(tmp_path: Path) -> None:
+    path = tmp_path / "kept.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE entries (place TEXT, key TEXT, arrays BLOB)")
+    with ResultStore(path) as store:
+        store.entries("a").put({("x",): {"a": np.arange(3)}})
+        assert store.entries("a").get("x") is not None
 
 
 def test_that_a_store_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
@@ -199,8 +209,8 @@ def test_that_a_store_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> No
         found = fisher_sensitivity(graph, data, store=store)
     assert len(found.layers) == 2
     with ResultStore(tmp_path / "kept.sqlite") as store:
-        shelf = store.shelf("a")
+        kept = store.entries("a")
         with sqlite3.connect(tmp_path / "kept.sqlite") as connection:
             connection.execute("DROP TABLE entries")
-        shelf.put({("x",): {"a": np.arange(3)}})
-        assert shelf.get("x") is None
+        kept.put({("x",): {"a": np.arange(3)}})
+        assert kept.get("x") is None

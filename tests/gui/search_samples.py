@@ -1,4 +1,4 @@
-"""Plans of a search, made up: one a precision, a front between them, a chosen one."""
+"""Plans of a search, made up: one per precision, a front between them, a chosen one."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE_S
 
 # Throttles and turns are shorter than this; a toast's time on the screen and a blinking cursor are longer.
 _SHORT_MS = 200
-_CALM_TURNS = 20  # views are redrawn one a turn
+_CALM_TURNS = 20  # views are redrawn one per turn
 
 
 def settled(*roots: object) -> None:

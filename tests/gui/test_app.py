@@ -167,7 +167,7 @@ class TestFirstThingShown:
         open_first(replayed_session, "", "digits_resnet")
         assert replay.submitted[0].params["path"].endswith("digits_resnet.onnx")
 
-    def test_that_the_last_sitting_is_taken_up_again(self, qtbot, replay, replayed_session, tmp_path):
+    def test_that_the_last_session_is_taken_up_again(self, qtbot, replay, replayed_session, tmp_path):
         path = tmp_path / "mine.onnx"
         path.write_bytes(OUTLINE)
         replayed_session.workspace.documents.open_path(str(path))

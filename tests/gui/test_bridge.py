@@ -1,4 +1,4 @@
-"""Functions cross from any thread to the event loop in order, a few milliseconds a turn."""
+"""Functions cross from any thread to the event loop in order, a few milliseconds per turn."""
 
 import threading
 from functools import partial

@@ -102,7 +102,7 @@ def test_that_half_a_model_is_refused_before_anything_is_stopped(full, runner, t
     full.session.notified.connect(said.append)
     drop(full, half)
     assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
-    assert "not a whole ONNX file" in said[0].text
+    assert "not a complete ONNX file" in said[0].text
     assert said[0].where == str(half)
     text = full.toasts.toasts[-1].key[1]
     assert text.startswith("half.onnx: this")

@@ -56,7 +56,7 @@ def action(menu: SensitivityMenu, name: str) -> QAction:
     ("name", "text"),
     [
         ("int4", "INT4 weights"),
-        ("int4/tensor", "INT4 weights, one scale a tensor"),
+        ("int4/tensor", "INT4 weights, one scale per tensor"),
         ("int4/group32", "INT4 weights, groups of 32"),
         ("int4+int8-activations", "INT4 weights, INT8 activations"),
         ("int6-activations", "INT6 activations"),

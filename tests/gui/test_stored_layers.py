@@ -1,4 +1,4 @@
-"""Models whose file holds quantized weights already, and models with weights that are no numbers."""
+"""Models whose file holds quantized weights already, and models with weights that are NaN."""
 
 from __future__ import annotations
 

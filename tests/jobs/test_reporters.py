@@ -1,4 +1,4 @@
-"""Progress is held to twenty events a second with a time left; results and messages never wait."""
+"""Progress is held to twenty events per second with a time left; results and messages never wait."""
 
 from __future__ import annotations
 

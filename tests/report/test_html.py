@@ -11,7 +11,7 @@ import pytest
 from quantstudio.core.errors import OutputError
 from quantstudio.core.results import CompareResult, Interval, VariantResult
 from quantstudio.report.data import ReportData
-from quantstudio.report.html import cards, pictures, render_html, verdict, write_html
+from quantstudio.report.html import cards, figures_of, render_html, verdict, write_html
 from tests.report.report_data import EVIL, full_report, variant
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -81,7 +81,7 @@ def test_that_names_are_text_never_markup() -> None:
 def test_that_every_picture_says_what_it_shows() -> None:
     outline = _outline(full_report())
     labels = [attrs["aria-label"] for tag, attrs in outline.seen if tag == "svg"]
-    assert len(labels) == len(pictures(full_report())) == 6
+    assert len(labels) == len(figures_of(full_report())) == 6
     assert all(attrs["role"] == "img" for tag, attrs in outline.seen if tag == "svg")
     spoken = " ".join(label or "" for label in labels)
     assert "+1.00, 95 % interval +0.20 to +1.80" in spoken
@@ -90,9 +90,9 @@ def test_that_every_picture_says_what_it_shows() -> None:
 
 
 def test_that_every_figure_names_how_it_came_about_and_on_what() -> None:
-    for figure in pictures(full_report()):
+    for figure in figures_of(full_report()):
         assert figure.tag in ("measured · CPU", "predicted · fisher")
-    by_title = {figure.title: figure.tag for figure in pictures(full_report())}
+    by_title = {figure.title: figure.tag for figure in figures_of(full_report())}
     assert by_title["Layer sensitivity"] == "predicted · fisher"
     assert all(card.tag for card in cards(full_report()))
 
@@ -134,7 +134,7 @@ def test_that_without_labels_agreement_takes_the_place_of_accuracy() -> None:
     data = _with_variant(bare, labelled=False)
     assert "decides as FP32 does on 99.10" in verdict(data)
     assert [c.title for c in cards(data)][1] == "Agreement with FP32"
-    titles = [f.title for f in pictures(data)]
+    titles = [f.title for f in figures_of(data)]
     assert "Loss of accuracy" not in titles
     assert "no labels" in _outline(data).text
 

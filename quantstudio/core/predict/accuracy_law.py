@@ -180,7 +180,7 @@ def accuracy_law(
     """The law of a network, corrected by measured plans.
 
     Args:
-        curve: From noise on the logits; None where outputs are not one class score a sample.
+        curve: From noise on the logits; None where outputs are not one class score per sample.
         plans: Measured plans.
         base: FP32 accuracy on the data they were judged on; 1 for agreement with FP32.
         samples: Samples of that data.

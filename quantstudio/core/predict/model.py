@@ -105,7 +105,7 @@ class PredictionModel:
 
     Attributes:
         kl: KL of plans.
-        law: Accuracy against KL; None where outputs are no class scores.
+        law: Accuracy against KL; None where outputs are not class scores.
         judged: FP32 on the data plans are judged on; None before it was measured.
         latency: Factor on the time of plans over FP32's.
         classes: What classes lost in measured plans; None where none tells.

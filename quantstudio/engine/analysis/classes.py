@@ -40,7 +40,7 @@ class SampleClasses:
 
 
 def class_labels(dataset: Dataset) -> NDArray[np.int64] | None:
-    """One class a sample, [N]; None without labels or with labels of another form."""
+    """One class per sample, [N]; None without labels or with labels of another form."""
     labels = dataset.labels
     if labels is None or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         return None
@@ -56,7 +56,7 @@ def sample_classes(dataset: Dataset, objective: Objective, scores: Array | None)
         scores: FP32 class scores of its first N samples, [N, C]; None for outputs of another form.
 
     Returns:
-        None for outputs that are not one class score a sample.
+        None for outputs that are not one class score per sample.
     """
     if scores is None or objective.kind is not OutputKind.CLASSES or scores.ndim != 2:
         return None

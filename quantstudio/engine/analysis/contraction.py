@@ -23,12 +23,12 @@ Value = Tensor | None
 
 # Multiplications one float moved through memory is worth, when G is read back to be contracted.
 _MEMORY_COST = 4
-# Above so many weights an output position, writing out a gradient for each sample costs more than running the
-# layer on a handful of errors (measured on 3 x 3 layers with 32 to 128 channels).
+# Above so many weights per output position, writing out a gradient for each sample costs more than running
+# the layer on a handful of errors (measured on 3 x 3 layers with 32 to 128 channels).
 _GRADIENT_COST = 200
 
 # Weight gradients of all samples of a batch at once would fill the memory where weights are many (a language
-# model's last layer takes 94 MB a sample).
+# model's last layer takes 94 MB per sample).
 TEMPORARY_BYTES = 64 * 2**20
 
 _WEIGHT_GRADIENTS: dict[int, Callable[..., Tensor]] = {
@@ -53,7 +53,7 @@ class BatchLayout:
 
 
 def per_sample(tensor: Tensor, layout: BatchLayout) -> Tensor:
-    """The tensor as one row a sample, [B, values]."""
+    """The tensor as one row per sample, [B, values]."""
     moved = tensor.movedim(layout.axis, 0)
     return moved.reshape(moved.shape[0] // layout.fold, -1)
 
@@ -131,7 +131,7 @@ def _as_tuple(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def _contract(
     weight_gradient: Callable[[slice], Tensor], errors: Sequence[Tensor], rows: int, fold: int
 ) -> Tensor:
-    """Weight gradients, [rows, ...] with `fold` rows a sample, against each error, [B, P].
+    """Weight gradients, [rows, ...] with `fold` rows per sample, against each error, [B, P].
 
     The gradients are asked for in parts that fit the memory.
     """

@@ -182,7 +182,7 @@ class SpreadTally:
             self._count[i] = total
 
     def deviations(self) -> tuple[float, ...]:
-        """One an output; 1 for a constant one."""
+        """One per output; 1 for a constant one."""
         found = np.sqrt(self._squares / np.maximum(self._count, 1))
         return tuple(float(deviation) if deviation > 0 else 1.0 for deviation in found)
 

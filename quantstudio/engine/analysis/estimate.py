@@ -14,7 +14,7 @@ from quantstudio.engine.analysis.divergence import OutputKind, Scores, class_row
 from quantstudio.engine.analysis.fisher import FisherPass, PassMemory
 from quantstudio.engine.analysis.precisions import Trial
 from quantstudio.engine.analysis.sensitivity_job import SensitivityJob
-from quantstudio.engine.analysis.tally import BatchRecord, Estimate, ShelvedBatches, Tally
+from quantstudio.engine.analysis.tally import BatchRecord, Estimate, KeptBatches, Tally
 from quantstudio.engine.analysis.taps import LayerProbe
 from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.torch_graph.device import torch_settings
@@ -33,7 +33,7 @@ _DEVIATION_SAMPLES = 256
 def estimate(job: SensitivityJob, device: torch.device) -> Estimate:
     """Every layer in every precision, from one forward and backward pass over the samples.
 
-    Batches and precisions that the job's shelf knows are not run again.
+    Batches and precisions that are kept from before are not run again.
 
     Raises:
         UnsupportedOpError: torch cannot run the network.
@@ -45,12 +45,12 @@ def estimate(job: SensitivityJob, device: torch.device) -> Estimate:
 
 
 class _Estimator:
-    """Goes through the batches; runs what is missing in each and takes the rest from the shelf."""
+    """Goes through the batches; runs what is missing in each and takes the rest from what is kept."""
 
     def __init__(self, job: SensitivityJob, device: torch.device) -> None:
         self._job = job
         self._device = device
-        self._shelf = ShelvedBatches(job, f"fisher {device.type}")
+        self._kept = KeptBatches(job, f"fisher {device.type}")
         self._fisher: FisherPass | None = None
         self._module: TorchGraph | None = None
         self._unread: list[PassMemory] = []
@@ -59,20 +59,20 @@ class _Estimator:
     def run(self) -> Estimate:
         """The estimate over all samples."""
         job = self._job
-        size = self._shelf.batch_size() or self._plan()
+        size = self._kept.batch_size() or self._plan()
         total = -(-job.samples // size)
         tally = Tally(job, self._sqnr())
         was_run = False
         for index in range(total):
             job.cancel.raise_if_set()
-            kept = self._shelf.batch(index)
+            kept = self._kept.batch(index)
             missing = tuple(one for name, one in job.trials.items() if name not in kept.effects)
             if missing:
                 if not was_run and tally.samples:
                     self._report(tally)
                     job.reporter.message(f"{tally.samples} of {job.samples} samples are known from before")
                 kept = kept.with_more(self._run_batch(index, size, missing, tally))
-                self._shelf.keep(index, kept, missing)
+                self._kept.keep(index, kept, missing)
             elif kept.memory is not None:
                 self._unread.append(kept.memory)
             tally.add(kept)
@@ -93,15 +93,15 @@ class _Estimator:
 
     def _plan(self) -> int:
         size = _batch_size(self._job, self._ready(), self._device)
-        self._shelf.keep_batch_size(size)
+        self._kept.keep_batch_size(size)
         return size
 
     def _sqnr(self) -> dict[str, float]:
         """SQNR of every layer's own output: kept, or nothing where the first batch is going to tell it."""
-        known = self._shelf.sqnr()
-        if known is None and self._shelf.batch(0).effects:
+        known = self._kept.sqnr()
+        if known is None and self._kept.batch(0).effects:
             known = reference_sqnr(self._job, self._job.layers)
-            self._shelf.keep_sqnr(known)
+            self._kept.keep_sqnr(known)
         return known or {}
 
     def _run_batch(self, index: int, size: int, missing: Sequence[Trial], tally: Tally) -> BatchRecord:
@@ -122,7 +122,7 @@ class _Estimator:
             )
         if with_sqnr:
             tally.sqnr.update(effects.sqnr)
-            self._shelf.keep_sqnr(effects.sqnr)
+            self._kept.keep_sqnr(effects.sqnr)
         # Only what takes one class score a sample reads them; a language model's would fill the memory.
         scores = class_rows(effects.outputs[0])
         has_scores = job.objective.kind is OutputKind.CLASSES and scores.ndim == 2
@@ -205,7 +205,7 @@ def _find_layouts(job: SensitivityJob, fisher: FisherPass) -> None:
 
 
 def _batch_size(job: SensitivityJob, fisher: FisherPass, device: torch.device) -> int:
-    """Samples a batch."""
+    """Samples per batch."""
     data = job.dataset
     if data.fixed_batch is not None:
         return data.fixed_batch

@@ -335,7 +335,7 @@ class ExactScorer:
             value = values[name]
             if not value.ndim or len(value) < valid:
                 raise MeasureError(
-                    f"output of shape {value.shape} does not have one row a sample",
+                    f"output of shape {value.shape} does not have one row per sample",
                     hint="Sensitivity needs the samples on the first axis of the outputs",
                 )
             value = value[: len(value) * valid // held]
@@ -343,7 +343,7 @@ class ExactScorer:
         return found
 
     def _batch_size(self) -> int:
-        """Samples a batch, by what one sample puts out."""
+        """Samples per batch, by what one sample puts out."""
         feed = self._start.part_of(next(self._dataset.batches(1, stop=1)).feed)
         found = run(self._behind(self._start), feed, cancel=self._cancel)
         per_sample = sum(np.asarray(value).nbytes for value in found)

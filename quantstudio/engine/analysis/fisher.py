@@ -67,7 +67,7 @@ class BatchEffects:
     """What one batch says.
 
     Attributes:
-        effects: (g . e)^2 / 2 by layer and precision, one a sample.
+        effects: (g . e)^2 / 2 by layer and precision, one per sample.
         outputs: The compared tensors (logits or values).
         sqnr: Signal and noise power of each layer's output at its reference; empty unless asked for.
         unreachable: Layers without a gradient path, whose samples cannot be told apart, or whose effects are
@@ -86,7 +86,7 @@ class PassMemory:
 
     Attributes:
         signs: State of the random signs behind it, JSON.
-        curvatures: How unsure the network is of each of its samples; empty for outputs that are no classes.
+        curvatures: How unsure the network is of each of its samples; empty for outputs that are not classes.
         seen_ranges: Smallest and largest value by activation tensor, up to this batch.
     """
 
@@ -266,7 +266,7 @@ class FisherPass:
                     precision: values[:count].cpu().double().square().numpy() / 2
                     for precision, values in (layer_effects or {}).items()
                 }
-                # Mask values (-3.4e38) times a gradient of zero are no estimate.
+                # Mask values (-3.4e38) times a gradient of zero are not an estimate.
                 if not squared or not all(np.isfinite(values).all() for values in squared.values()):
                     unreachable.append(name)
                     continue

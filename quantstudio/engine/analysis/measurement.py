@@ -77,7 +77,7 @@ def measure(
 
 
 class _Bench:
-    """Runs what the shelf does not know. Sessions and ranges are made when the first run needs them."""
+    """Runs what is not kept from before. Sessions and ranges are made when the first run needs them."""
 
     def __init__(self, job: SensitivityJob, provider: str) -> None:
         self._job = job
@@ -176,7 +176,7 @@ class _Bench:
         """SQNR in dB of each layer's output in the quantized graph."""
         job = self._job
         key = (self._method, "accumulated", self._reference_key)
-        found = job.shelf.get(*key)
+        found = job.entries.get(*key)
         if found is None:
             sqnr = accumulated_sqnr(
                 job.graph,
@@ -189,7 +189,7 @@ class _Bench:
             )
             names = np.array(list(sqnr), dtype=np.str_)
             found = {"layers": names, "sqnr_db": np.array(list(sqnr.values()), dtype=np.float64)}
-            job.shelf.put({key: found})
+            job.entries.put({key: found})
         chosen = {layer.name for layer in layers}
         pairs = zip(found["layers"].tolist(), found["sqnr_db"].tolist(), strict=True)
         return {name: value for name, value in pairs if name in chosen}
@@ -271,11 +271,11 @@ class _Bench:
     def _base(self) -> _Base:
         """FP32 on the samples."""
         job = self._job
-        found = job.shelf.get(self._method, "base")
+        found = job.entries.get(self._method, "base")
         if found is None:
             scores, hits = self._scorer.scores, self._scorer.base_hits
             arrays = {name: a for name, a in (("scores", scores), ("hits", hits)) if a is not None}
-            job.shelf.put({(self._method, "base"): arrays})
+            job.entries.put({(self._method, "base"): arrays})
         else:
             scores, hits = found.get("scores"), _bools(found.get("hits"))
         return _Base(scores, hits, sample_classes(job.dataset, job.objective, scores))
@@ -287,17 +287,17 @@ class _Bench:
             for layer in layers
             if (trials := job.trials_of(layer))
         }
-        known = {name: kept for name, key in keys.items() if (kept := job.shelf.get(*key)) is not None}
+        known = {name: kept for name, key in keys.items() if (kept := job.entries.get(*key)) is not None}
         sqnr = {name: float(kept["sqnr_db"]) for name, kept in known.items()}
         missing = [layer for layer in layers if layer.name in keys and layer.name not in known]
         if missing:
             found = reference_sqnr(job, missing)
-            job.shelf.put({keys[name]: {"sqnr_db": np.array(value)} for name, value in found.items()})
+            job.entries.put({keys[name]: {"sqnr_db": np.array(value)} for name, value in found.items()})
             sqnr.update(found)
         return sqnr
 
     def _known(self, *key: str) -> Measured | None:
-        found = self._job.shelf.get(self._method, *key)
+        found = self._job.entries.get(self._method, *key)
         if found is None:
             return None
         self._read += 1
@@ -308,7 +308,7 @@ class _Bench:
         arrays: dict[str, Array] = {"divergence": measured.divergence}
         if measured.hits is not None:
             arrays["hits"] = measured.hits
-        self._job.shelf.put({(self._method, *key): arrays})
+        self._job.entries.put({(self._method, *key): arrays})
 
 
 class _Steps:

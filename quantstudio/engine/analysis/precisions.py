@@ -3,7 +3,7 @@
 A name is a weight format of the catalogue ("fp16", "int8", "int4", ...), a format of the inputs
 ("int8-activations" to "int2-activations"), both joined by "+" ("int4+int8-activations"), or the scheme that
 consists of them ("static-int4").
-Weights have one scale an output channel; "int4/tensor" has one for the whole tensor, "int4/group32" one for
+Weights have one scale per output channel; "int4/tensor" has one for the whole tensor, "int4/group32" one for
 32 weights along the reduced axis of a matrix.
 """
 

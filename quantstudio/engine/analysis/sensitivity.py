@@ -190,7 +190,7 @@ def _worst(job: SensitivityJob, layers: Sequence[LayerInfo], top: int) -> tuple[
 
 
 def _curve(job: SensitivityJob, scores: Array | None, *, are_probabilities: bool) -> AccuracyCurve | None:
-    """Accuracy against KL, for one class score a sample."""
+    """Accuracy against KL, for one class score per sample."""
     if scores is None or scores.shape[1] < 2:
         return None
     logits = log_probabilities(scores, replace(job.objective, is_probability=are_probabilities))

@@ -20,7 +20,7 @@ from quantstudio.engine.analysis.classes import SampleClasses
 from quantstudio.engine.analysis.divergence import Objective, objective_of
 from quantstudio.engine.analysis.mean_interval import mean_interval, standard_error
 from quantstudio.engine.analysis.precisions import Trial, reads_floats, trial
-from quantstudio.engine.analysis.store import EmptyShelf, ResultStore, Shelf
+from quantstudio.engine.analysis.store import Entries, NoEntries, ResultStore
 from quantstudio.engine.calibration.ranges import activation_range
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
@@ -42,7 +42,7 @@ class SensitivityJob:
     reference: str
     samples: int
     statistics: Statistics | None
-    shelf: Shelf
+    entries: Entries
     ranges_name: str
     reporter: Reporter
     cancel: CancelToken
@@ -93,7 +93,7 @@ class SensitivityJob:
             reference=asked[-1].name,
             samples=count,
             statistics=statistics,
-            shelf=store.shelf(graph.digest, dataset.digest, str(count)) if store else EmptyShelf(),
+            entries=store.entries(graph.digest, dataset.digest, str(count)) if store else NoEntries(),
             ranges_name=statistics_digest(statistics)[:32] if store and statistics else "",
             reporter=reporter,
             cancel=cancel or never_cancelled(),
@@ -154,7 +154,7 @@ def layer_sensitivity(
         sqnr: SQNR of its own output, dB.
         method: "fisher" or "exact".
         accuracy_drop: Points lost at the headline precision; None where not measured.
-        classes: Class of each of the samples; None for outputs that are no class scores.
+        classes: Class of each of the samples; None for outputs that are not class scores.
     """
     values = divergences[headline]
     low, high = mean_interval(values)

@@ -35,17 +35,17 @@ Key = tuple[str, ...]
 logger = logging.getLogger(__name__)
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS shelves (id TEXT PRIMARY KEY, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS contents (id TEXT PRIMARY KEY, used REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (
-    shelf TEXT NOT NULL REFERENCES shelves (id) ON DELETE CASCADE,
+    content TEXT NOT NULL REFERENCES contents (id) ON DELETE CASCADE,
     key TEXT NOT NULL,
     arrays BLOB NOT NULL,
-    PRIMARY KEY (shelf, key)
+    PRIMARY KEY (content, key)
 ) WITHOUT ROWID;
 """
 
 
-class Shelf(Protocol):
+class Entries(Protocol):
     """Entries about one content."""
 
     def get(self, *key: str) -> Arrays | None:
@@ -55,7 +55,7 @@ class Shelf(Protocol):
         """Keep entries, all or none."""
 
 
-class EmptyShelf:
+class NoEntries:
     """Knows nothing and keeps nothing."""
 
     def get(self, *key: str) -> Arrays | None:
@@ -70,12 +70,12 @@ class EmptyShelf:
 class ResultStore:
     """The file, opened; closes as a context manager.
 
-    A file that is damaged is started anew. Where it cannot be written, nothing is kept and that is logged:
-    an analysis does not fail for want of a cache.
+    A file that is damaged, or of another version, is replaced. Where it cannot be written, nothing is kept
+    and that is logged: an analysis does not fail for want of a cache.
 
     Args:
         path: The file; made if missing.
-        limit_bytes: Shelves used longest ago are dropped beyond it, when the file is opened.
+        limit_bytes: Contents used longest ago are dropped beyond it, when the file is opened.
     """
 
     def __init__(self, path: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -84,7 +84,7 @@ class ResultStore:
         try:
             self._connection = _opened(path)
         except sqlite3.DatabaseError:
-            logger.warning("%s is damaged or cannot be opened; it is started anew", path)
+            logger.warning("%s is damaged or of another version; it is replaced", path)
             self._start_anew()
         if self._connection is not None:
             self._try("make room", lambda c: _make_room(c, limit_bytes))
@@ -105,7 +105,7 @@ class ResultStore:
             self._connection.close()
             self._connection = None
 
-    def shelf(self, *content: str) -> Shelf:
+    def entries(self, *content: str) -> Entries:
         """The entries about one content.
 
         Args:
@@ -113,27 +113,27 @@ class ResultStore:
         """
         name = hashlib.sha256("\n".join((str(FORMAT), *content)).encode()).hexdigest()[:32]
         self._try(
-            "open a shelf",
+            "note the use of entries",
             lambda c: c.execute(
-                "INSERT INTO shelves VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET used = excluded.used",
+                "INSERT INTO contents VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET used = excluded.used",
                 (name, time.time()),
             ),
         )
-        return _StoredShelf(self, name)
+        return _StoredEntries(self, name)
 
-    def read(self, shelf: str, key: str) -> bytes | None:
+    def read(self, content: str, key: str) -> bytes | None:
         """The packed arrays of an entry."""
         found = self._try(
             "read",
             lambda c: c.execute(
-                "SELECT arrays FROM entries WHERE shelf = ? AND key = ?", (shelf, key)
+                "SELECT arrays FROM entries WHERE content = ? AND key = ?", (content, key)
             ).fetchone(),
         )
         return found[0] if found is not None else None
 
-    def write(self, shelf: str, entries: Mapping[str, bytes]) -> None:
+    def write(self, content: str, entries: Mapping[str, bytes]) -> None:
         """Replace entries in one transaction."""
-        rows = [(shelf, key, packed) for key, packed in entries.items()]
+        rows = [(content, key, packed) for key, packed in entries.items()]
         self._try("write", lambda c: _insert(c, rows))
 
     def _try(self, what: str, action: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
@@ -156,7 +156,7 @@ class ResultStore:
             logger.warning("Cannot use %s (%s); results are not kept", self._path, error)
 
 
-class _StoredShelf:
+class _StoredEntries:
     def __init__(self, store: ResultStore, name: str) -> None:
         self._store = store
         self._name = name
@@ -181,14 +181,16 @@ def default_store() -> ResultStore:
 def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
-        # Before the first table, or it does nothing: dropped shelves give their space back.
+        # Before the first table, or it does nothing: dropped contents give their space back.
         connection.execute("PRAGMA auto_vacuum = FULL")
         connection.execute("PRAGMA journal_mode = WAL")
         # A power cut may cost the last entries, never the file; a killed process costs nothing.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.executescript(_TABLES)
-        connection.execute("SELECT count(*) FROM shelves").fetchone()
+        connection.execute("SELECT count(*) FROM contents").fetchone()
+        # A file of an older version has no such column: it is started anew.
+        connection.execute("SELECT content FROM entries LIMIT 1").fetchone()
     except BaseException:
         connection.close()
         raise
@@ -197,14 +199,14 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _make_room(connection: sqlite3.Connection, limit_bytes: int) -> None:
     sizes = connection.execute(
-        "SELECT shelves.id, coalesce(sum(length(entries.arrays)), 0) FROM shelves "
-        "LEFT JOIN entries ON entries.shelf = shelves.id GROUP BY shelves.id ORDER BY shelves.used DESC"
+        "SELECT contents.id, coalesce(sum(length(entries.arrays)), 0) FROM contents "
+        "LEFT JOIN entries ON entries.content = contents.id GROUP BY contents.id ORDER BY contents.used DESC"
     ).fetchall()
     total = 0
     for name, size in sizes:
         total += size
         if total > limit_bytes:
-            connection.execute("DELETE FROM shelves WHERE id = ?", (name,))
+            connection.execute("DELETE FROM contents WHERE id = ?", (name,))
 
 
 def _insert(connection: sqlite3.Connection, rows: list[tuple[str, str, bytes]]) -> None:

@@ -41,7 +41,7 @@ class BatchRecord:
 
     Attributes:
         count: Its samples; 0 where nothing is known.
-        effects: By precision and layer, one a sample; a layer that could have a precision and is not there
+        effects: By precision and layer, one per sample; a layer that could have a precision and is not there
             has no gradient.
         memory: What it leaves to the batches behind it; None where nothing is known.
         scores: Class scores, [count, C]; None for outputs of another form.
@@ -57,11 +57,11 @@ class BatchRecord:
         return replace(other, effects={**self.effects, **other.effects})
 
 
-class ShelvedBatches:
-    """Records of batches on a job's shelf.
+class KeptBatches:
+    """Records of batches among a job's entries.
 
     Args:
-        job: Whose shelf.
+        job: Whose entries.
         method: First word of every key.
     """
 
@@ -71,16 +71,16 @@ class ShelvedBatches:
 
     def batch_size(self) -> int | None:
         """Samples a batch in earlier runs; None where there were none."""
-        found = self._job.shelf.get(self._method, "plan")
+        found = self._job.entries.get(self._method, "plan")
         return int(found["size"]) if found is not None else None
 
     def keep_batch_size(self, size: int) -> None:
         """Every run must use the same."""
-        self._job.shelf.put({(self._method, "plan"): {"size": np.array(size)}})
+        self._job.entries.put({(self._method, "plan"): {"size": np.array(size)}})
 
     def sqnr(self) -> dict[str, float] | None:
         """SQNR in dB by layer, for the job's reference; None where it is not known."""
-        found = self._job.shelf.get(*self._sqnr_key())
+        found = self._job.entries.get(*self._sqnr_key())
         if found is None:
             return None
         return dict(zip(found["layers"].tolist(), found["sqnr_db"].tolist(), strict=True))
@@ -88,17 +88,17 @@ class ShelvedBatches:
     def keep_sqnr(self, sqnr: Mapping[str, float]) -> None:
         """Keep it for the job's reference."""
         names, values = np.array(list(sqnr), dtype=np.str_), np.array(list(sqnr.values()), dtype=np.float64)
-        self._job.shelf.put({self._sqnr_key(): {"layers": names, "sqnr_db": values}})
+        self._job.entries.put({self._sqnr_key(): {"layers": names, "sqnr_db": values}})
 
     def batch(self, index: int) -> BatchRecord:
         """What is known of a batch."""
-        found = self._job.shelf.get(self._method, "batch", str(index))
+        found = self._job.entries.get(self._method, "batch", str(index))
         if found is None:
             return BatchRecord()
         effects: dict[str, dict[str, Scores]] = {}
         seen: dict[str, tuple[float, float]] = {}
         for name, one in self._job.trials.items():
-            kept = self._job.shelf.get(*self._key(one, index))
+            kept = self._job.entries.get(*self._key(one, index))
             if kept is None:
                 continue
             effects[name] = dict(
@@ -132,7 +132,7 @@ class ShelvedBatches:
                 "tensors": np.array(list(seen), dtype=np.str_),
                 "ends": np.array(list(seen.values()), dtype=np.float64).reshape(-1, 2),
             }
-        self._job.shelf.put(entries)
+        self._job.entries.put(entries)
 
     def _key(self, one: Trial, index: int) -> tuple[str, ...]:
         return (self._method, self._job.key_of(one), str(index))

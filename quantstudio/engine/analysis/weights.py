@@ -122,14 +122,14 @@ def _moments(flat: FloatArray) -> tuple[float, float, float, float]:
 
 
 def _channel_rows(weight: FloatArray, axis: int | None) -> FloatArray:
-    """Weights of one output channel a row, shape [C, K]; one row when there are no channels."""
+    """One row of weights per output channel, shape [C, K]; a single row without channels."""
     if axis is None or weight.ndim < 2:
         return weight.reshape(1, -1)
     return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
 
 
 def _channel_quantiles(rows: FloatArray) -> tuple[FloatArray, ...]:
-    """Smallest, 1st percentile, median, 99th percentile and largest weight a row, each [C]."""
+    """Smallest, 1st percentile, median, 99th percentile and largest weight per row, each [C]."""
     found = np.empty((5, len(rows)), dtype=np.float32)
     step = max(1, _BLOCK // rows.shape[1])
     for start in range(0, len(rows), step):

@@ -53,7 +53,7 @@ def calibrate(
         graph: The model.
         dataset: Data bound to the model's inputs.
         samples: Samples to use, from the first on; 0 for all.
-        batch_size: Samples a run; 0 chooses by the size of the activations.
+        batch_size: Samples per run; 0 chooses by the size of the activations.
         threads: Threads of the runtime and of the counting; None for `worker_threads()`.
         provider: Execution provider, short or full name.
         reporter: Gets progress in samples, and a warning when the samples do not hold every class.

@@ -58,7 +58,7 @@ class Dataset:
     """Samples of a data set for one model.
 
     Attributes:
-        labels: Class a sample, int64 [N]; or regression targets, float32 [N] or [N, K]; None without labels.
+        labels: Class per sample, int64 [N]; or regression targets, float32 [N] or [N, K]; None without.
         class_names: Name of each class; empty when unknown.
         segments: Other columns by name, each of length N.
         digest: Stands for content, transform and sample count.
@@ -94,7 +94,7 @@ class Dataset:
         """Samples start to stop in order.
 
         Args:
-            size: Samples a batch; a fixed-batch model's own size wins.
+            size: Samples per batch; a fixed-batch model's own size wins.
             start: First sample.
             stop: One past the last; None for all.
 
@@ -131,7 +131,7 @@ def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int
 
     Args:
         spec: Where the data is and what is done to it. With several inputs the transform is for those with
-            images (at least two axes a sample).
+            images (at least two axes per sample).
         inputs: The model's inputs.
         classes: Number of classes the model tells apart, where known: labels are then checked against it.
 
@@ -229,7 +229,7 @@ def _from_folder(spec: DataSpec, inputs: tuple[TensorInfo, ...], path: Path, cla
         raise DataError(
             f"the model has {len(inputs)} inputs, but a folder of images feeds only one",
             where=spec.path,
-            hint="Use an .npz file with one array an input",
+            hint="Use an .npz file with one array per input",
         )
     listing = list_image_folder(path)
     channels = _picture_channels(inputs[0], spec.transform.layout)
@@ -326,7 +326,7 @@ def _length(arrays: _Arrays, name: str) -> int:
         raise DataError(
             f"array {name!r} is a single number, not samples",
             where=arrays.where,
-            hint="Store one row a sample",
+            hint="Store one row per sample",
         )
     return shape[0]
 
@@ -337,7 +337,7 @@ def _agreed_length(lengths: dict[str, int], where: str) -> int:
         raise DataError(
             f"array {first!r} has {a} samples, but {second!r} has {b}",
             where=where,
-            hint="Every input needs one row a sample",
+            hint="Every input needs one row per sample",
         )
     return next(iter(lengths.values()))
 

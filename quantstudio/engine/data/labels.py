@@ -41,7 +41,7 @@ def labels_from(
         array = array[:, 0]
     if array.ndim == 0 or len(array) != samples:
         count = "one label" if array.ndim == 0 else f"{len(array)} labels"
-        raise DataError(f"{count} for {samples} samples", where=where, hint="Give one label a sample")
+        raise DataError(f"{count} for {samples} samples", where=where, hint="Give one label per sample")
     if array.dtype.kind in "US":
         array = _looked_up(array, class_names, where)
     if array.dtype.kind == "f":
@@ -50,11 +50,11 @@ def labels_from(
         raise DataError(f"labels are {array.dtype}, not numbers", where=where)
     if array.ndim != 1:
         raise DataError(
-            f"labels have shape {list(array.shape)}", where=where, hint="Give one class number a sample"
+            f"labels have shape {list(array.shape)}", where=where, hint="Give one class number per sample"
         )
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise DataError(
-            f"label {int(array.max())} is out of range", where=where, hint="Give one class number a sample"
+            f"label {int(array.max())} is out of range", where=where, hint="Give one class number per sample"
         )
     return _named(check_classes(array.astype(np.int64), classes, where=where), class_names, where)
 
@@ -64,7 +64,7 @@ def _named(labels: NDArray[np.int64], class_names: tuple[str, ...], where: str) 
         raise DataError(
             f"label {int(labels.max())} has no name: class_names holds {len(class_names)}",
             where=where,
-            hint="Store one name a class, in the model's order",
+            hint="Store one name per class, in the model's order",
         )
     return labels
 

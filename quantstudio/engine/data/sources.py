@@ -73,7 +73,7 @@ class ArraySource:
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """Images of a folder with one subfolder a class, or without subfolders and labels.
+    """Images of a folder with one subfolder per class, or without subfolders and labels.
 
     Attributes:
         folder: The folder.
@@ -111,7 +111,7 @@ def list_image_folder(folder: Path) -> ImageFolder:
         raise DataError(
             "the folder holds no images",
             where=str(folder),
-            hint="Make one subfolder a class with .png or .jpg files in it",
+            hint="Make one subfolder per class with .png or .jpg files in it",
         )
     if loose:
         return ImageFolder(folder, tuple(loose), None, (), _folder_digest(folder, loose))

@@ -249,7 +249,7 @@ def _affine(transform: Transform, bound: InputTransform) -> tuple[NDArray[np.flo
             raise DataError(
                 f"transform {key} has {len(values)} values, but the data of input {bound.target.name!r} has "
                 f"{channels} channel{'s' if channels != 1 else ''}",
-                hint=f"Give one {key}, or one a channel",
+                hint=f"Give one {key}, or one per channel",
             )
     std = np.asarray(transform.std, dtype=np.float64)
     factor = np.asarray(transform.scale / std, dtype=np.float32)

@@ -81,13 +81,13 @@ class ValueTally:
         """Count the samples from `start` on.
 
         Raises:
-            MeasureError: the output has another number of values a sample than the targets.
+            MeasureError: the output has a different number of values per sample than the targets.
         """
         values = np.asarray(output, dtype=np.float64).reshape(len(output), -1)
         targets = self._targets[start : start + len(values)]
         if values.shape != targets.shape:
             raise MeasureError(
-                f"the model's first output has {values.shape[1]} values a sample, the labels have "
+                f"the model's first output has {values.shape[1]} values per sample, the labels have "
                 f"{targets.shape[1]}",
                 hint="Give one target for each value the model predicts",
             )

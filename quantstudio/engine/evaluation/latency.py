@@ -64,7 +64,7 @@ class LatencyComparison:
     """Latency of every model, and how many times faster than the first each is.
 
     Attributes:
-        results: One a model, in the order given.
+        results: One per model, in the order given.
         speedups: Median over rounds of (first model's time / this model's time) with its 95 % interval;
             exactly 1 for the first.
     """
@@ -114,7 +114,7 @@ def interleaved_latency(
 
     Args:
         models: Model files; speed-ups are against the first.
-        feeds: One feed for all models, or one a model. Each holds `batch` samples.
+        feeds: One feed for all models, or one per model. Each holds `batch` samples.
         threads: Intra-op threads; None for `worker_threads()`.
         provider: Execution provider, short or full name.
         batch: Samples in a feed.
@@ -222,7 +222,7 @@ def _rounds(
                 cancel.raise_if_set()
                 row[index] = runners[index].turn_ms(cancel)
             if cancel.paused_s > paused_s:
-                # What one model got before the pause is no pair to what another got after it.
+                # What one model got before the pause cannot be paired with what another got after it.
                 load.leave_out()
                 continue
             times.append(row)

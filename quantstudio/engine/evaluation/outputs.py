@@ -18,7 +18,7 @@ PROBABILITY_TOLERANCE = 0.02
 class Meaning(StrEnum):
     """What one row of the output is."""
 
-    CLASSES = "classes"  # [N, K]: a score a class
+    CLASSES = "classes"  # [N, K]: a score per class
     TOKENS = "tokens"  # [N, T, K]: scores for every position, compared without labels
     INDEX = "index"  # [N], whole numbers: the class itself
     VALUES = "values"  # anything else: numbers to come close to
@@ -59,7 +59,7 @@ def output_form(output: NDArray[np.generic], labels: Labels) -> OutputForm:
         labels: All labels of the data set: int64 classes, float32 targets, or None.
 
     Raises:
-        MeasureError: classes are given, but the output is not one score a class.
+        MeasureError: classes are given, but the output is not one score per class.
     """
     has_classes = labels is not None and labels.dtype.kind == "i"
     if labels is not None and not has_classes:
@@ -78,7 +78,7 @@ def output_form(output: NDArray[np.generic], labels: Labels) -> OutputForm:
         return OutputForm(Meaning.CLASSES, probabilities, classes=output.shape[1])
     if has_classes:
         raise MeasureError(
-            f"the data has one class a sample, but the model's first output has shape {list(output.shape)}",
+            f"the data has one class per sample, but the model's first output has shape {list(output.shape)}",
             hint="Make the class scores the first output, or leave out the labels to measure agreement",
         )
     if output.ndim == 3:

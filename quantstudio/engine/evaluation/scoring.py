@@ -140,7 +140,7 @@ def score_models(
         cancel: Ends a run in progress, too.
 
     Returns:
-        One score a model, and how their outputs were read.
+        One score per model, and how their outputs were read.
 
     Raises:
         MeasureError: a model does not run on the data, or outputs do not fit the labels or each other.

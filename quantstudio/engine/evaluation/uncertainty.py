@@ -90,7 +90,7 @@ def bootstrap_interval(
     Args:
         values: What each sample contributes, shape [N, K]; rows are resampled whole, so models compared on
             the same samples stay paired.
-        statistic: From means, shape [R, K], to one number a row, shape [R].
+        statistic: From means, shape [R, K], to one number per row, shape [R].
         resamples: Bootstrap resamples.
         seed: Of the resampling; the same values give the same interval.
     """

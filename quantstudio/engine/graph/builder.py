@@ -29,7 +29,7 @@ class Constants:
         return final
 
     def add_int4(self, name: str, values: NDArray[np.int8]) -> str:
-        """A new INT4 initializer of integers in -8..7, two a byte, low nibble first; its final name."""
+        """A new INT4 initializer of integers in -8..7, two per byte, low nibble first; its final name."""
         final = self._names.fresh(name)
         flat = values.reshape(-1)
         if flat.size % 2:

@@ -157,7 +157,7 @@ class CutGraph:
         return session
 
     def output_types(self, session: ort.InferenceSession) -> dict[str, onnx.ValueInfoProto] | None:
-        """Types of what a session gives out, for the part behind it; None where one is no plain tensor."""
+        """Types of what a session gives out, for the part behind it; None where one is not a plain tensor."""
         found = {}
         for output in session.get_outputs():
             kind = _ELEMENT_TYPES.get(output.type)

@@ -155,7 +155,7 @@ def _order(graph: GraphProto, available: set[str], produced: dict[str, str], sco
         needed = set(reads(node))
         for name in sorted(needed - available - produced.keys()):
             raise ModelLoadError(
-                f"{node.op_type} reads {name!r}, which is no input, no initializer and no node's output",
+                f"{node.op_type} reads {name!r}, which is neither an input, an initializer nor an output",
                 where=_where(node, scope),
                 hint="The file lacks an initializer or a node. " + _AGAIN,
             )

@@ -160,7 +160,7 @@ def _weight_type(node: NodeProto, weight: TensorProto | None) -> str:
 
 
 def _slots(node: NodeProto, made: Index) -> tuple[int, ...] | None:
-    """Input slots of what the node owns, weight first; None when it is no layer."""
+    """Input slots of what the node owns, weight first; None when it is not a layer."""
     if node.op_type in _PRODUCTS:
         constant = [_constant_behind(node.input[slot], made) is not None for slot in (0, 1)]
         if all(constant):
@@ -176,7 +176,7 @@ def _slots(node: NodeProto, made: Index) -> tuple[int, ...] | None:
 
 
 def _einsum_slots(node: NodeProto, made: Index) -> tuple[int, ...] | None:
-    """The one constant operand of a product written as Einsum; with several or none it is no layer."""
+    """The one constant operand of a product written as Einsum; with several or none it is not a layer."""
     slots = tuple(slot for slot, name in enumerate(node.input) if made.constants.get(name) is not None)
     return slots if len(slots) == 1 and len(node.input) > 1 else None
 
@@ -274,7 +274,7 @@ def _fixed_batch(model: ModelProto) -> int:
 
 
 def _edges(graph: GraphProto, layers: dict[str, int]) -> tuple[tuple[int, int], ...]:
-    """Layer to layer, through nodes that are no layers."""
+    """Layer to layer, through nodes that are not layers."""
     reached: dict[str, set[int]] = {}
     edges: set[tuple[int, int]] = set()
     _follow(graph, layers, reached, edges)

@@ -34,7 +34,7 @@ def multiply_accumulates(
     """Multiply-accumulates of one run at the shapes given.
 
     Convolutions: output elements times weights an output element reads. Products: output elements times the
-    summed axis. Recurrent: steps times both weight matrices. Normalizations: one an element.
+    summed axis. Recurrent: steps times both weight matrices. Normalizations: one per element.
 
     Args:
         node: The layer's node.

@@ -101,7 +101,7 @@ def open_model(
         The graph; its file and summary lie in the cache.
 
     Raises:
-        ModelLoadError: the file is no valid model.
+        ModelLoadError: the file is not a valid model.
         TrustRequiredError: opening it would run code and `trust` is not given.
         UnsupportedOpError: an operator cannot be handled.
         VerificationError: the normalised graph does not compute what the file does.
@@ -174,7 +174,9 @@ def _open_factory(factory: str, state: str, trust: bool, reporter: Reporter, tok
     require_trust(factory, "Python factory", trust=trust)
     if state and kind_of(Path(state)) is not ModelKind.WEIGHTS:
         raise ModelLoadError(
-            "this is no file of weights", where=state, hint="Give a state_dict (.pt) or a .safetensors file"
+            "this is not a file of weights",
+            where=state,
+            hint="Give a state_dict (.pt) or a .safetensors file",
         )
     made = load_factory(factory)
     if state:
@@ -291,7 +293,7 @@ def _values_that_are_none(model: ModelProto, layers: Sequence[LayerInfo]) -> tup
         of_layer = f" of layer {owners[name][0]!r}" if name in owners else ""
         warnings.append(
             f"Tensor {name!r}{of_layer} holds NaN or infinity in {np.count_nonzero(bad)} of {values.size} "
-            "values: it cannot be quantized, and what the model computes may be no number."
+            "values: it cannot be quantized, and what the model computes may be NaN."
         )
     return tuple(warnings)
 

@@ -261,7 +261,7 @@ def _scan_8(edit: _Edit) -> None:
 
 
 def _group_norm(edit: _Edit) -> None:
-    """Scale and bias were one a group before opset 21, one a channel since."""
+    """Scale and bias were one per group before opset 21, one per channel since."""
     node = edit.node
     groups = int_attribute(node, "num_groups", 1)
     _kind, shape = edit.types.get(node.input[0], (0, None))

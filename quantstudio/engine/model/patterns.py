@@ -46,7 +46,7 @@ def _bypass(node: NodeProto, body: GraphProto, made: Index) -> bool:
         made.consumers[source] = [n for n in made.consumers[source] if n is not node] + readers
         return True
     # The output's name is the model's interface: the producer must take it over, and can only if it lives
-    # in the same graph and its tensor is no interface itself.
+    # in the same graph and its tensor is not part of the interface itself.
     producer = made.producers.get(source)
     if producer is None or made.homes[source] is not body or made.outputs[source]:
         return False

@@ -23,7 +23,7 @@ from quantstudio.engine.graph.view import Index, index
 Types = dict[str, tuple[int, Shape | None]]
 Element = int | str
 
-# Chains longer than this are no shapes.
+# Chains longer than this are not shapes.
 _MAX_ELEMENTS = 16
 
 

@@ -65,7 +65,7 @@ def require_trust(name: str, what: str, *, trust: bool) -> None:
 
 
 def is_factory(text: str) -> bool:
-    """Whether `text` has the form module:callable or file.py:callable and is no existing file."""
+    """Whether `text` has the form module:callable or file.py:callable and is not an existing file."""
     module, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier() or Path(text).exists():
         return False
@@ -113,7 +113,7 @@ def load_torchscript(path: Path) -> TorchSource:
 
 
 def _like(kind: Any) -> torch.Tensor | None:  # noqa: ANN401  torch's types have no public class
-    """A tensor of a traced type, or None where the type is no tensor or has no shape."""
+    """A tensor of a traced type, or None where the type is not a tensor or has no shape."""
     import torch
 
     sizes = kind.sizes() if kind.kind() == "TensorType" else None
@@ -161,7 +161,7 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
     """Load a state_dict or safetensors file into a network, all of it.
 
     Raises:
-        ModelLoadError: the file is no plain dictionary of tensors, or names and shapes do not fit.
+        ModelLoadError: the file is not a plain dictionary of tensors, or names and shapes do not fit.
     """
     import torch
 

@@ -388,7 +388,7 @@ def _explain(
 ) -> None:
     """Name the first node whose result differs.
 
-    A flipped integer output is no fault when no float tensor before it differs: it is a tie.
+    A flipped integer output is not a fault when no float tensor before it differs: it is a tie.
     """
     node = ""
     for name, label, wanted, got in _intermediates(original, normalised, feed):

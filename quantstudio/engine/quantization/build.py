@@ -102,7 +102,7 @@ def build_variant(
 
 
 def check_float_weights(graph: Graph, plan: EffectivePlan | None = None) -> None:
-    """A file that was quantized before has no float weights to quantize from; a copy is no result.
+    """A file that was quantized before has no float weights to quantize from; a copy is not a result.
 
     Args:
         graph: Normalised model.

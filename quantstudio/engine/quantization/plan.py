@@ -53,7 +53,7 @@ class Plan:
 
     Attributes:
         schemes: Scheme of every layer by name, as far as it can be met.
-        notes: Why a layer has not the scheme that was asked, by layer.
+        notes: Why a layer does not have the scheme that was asked for, by layer.
         integer: Names of main-graph nodes that run on integers.
         quantized: Scale and zero point of every tensor with a Q/DQ pair.
         folded: Names of Relu and Clip nodes that disappear into the QuantizeLinear behind them.

@@ -155,7 +155,7 @@ def _gemm_bias(layer: LayerNode, columns: int) -> FloatArray | None:
 
 
 def _write_gemm_apart(layer: LayerNode) -> None:
-    """A Gemm whose C is no row of constants: integer MatMul, then a float Add."""
+    """A Gemm whose C is not a row of constants: integer MatMul, then a float Add."""
     source = layer.product_source(without_groups(layer.scheme))
     weight = add_dequantized(layer.nodes, source.quantized(), source.name, source.key)
     product = layer.nodes.names.fresh(f"{layer.name}_product")

@@ -95,7 +95,7 @@ def _write_gather(layer: LayerNode) -> bool:
 
 
 def _gather_nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWeight) -> bool:
-    """Two integers a byte: gather bytes, split them into low and high halves, scale each group."""
+    """Two integers per byte: gather bytes, split them into low and high halves, scale each group."""
     rank = layer.index_rank
     size = weight.group_size or source.value.shape[1]
     if rank is None or size % 2 or weight.axis is None:

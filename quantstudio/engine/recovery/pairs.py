@@ -79,8 +79,8 @@ class Pair:
 def find_pairs(graph: Graph) -> tuple[Pair, ...]:
     """Every pair of the main graph, in the order of the first layer.
 
-    The tensor between them has this one reader and is no output, so that nobody sees it scaled; both weights
-    are read by their own layer only.
+    The tensor between them has this one reader and is not an output, so that nobody sees it scaled; both
+    weights are read by their own layer only.
     """
     return tuple(_Finder(graph).pairs())
 

@@ -269,7 +269,7 @@ class _Solver:
             positive = costs[start:stop][costs[start:stop] > 0]
             smallest += float(positive.min()) if len(positive) else 0.0
         scaled = costs / smallest if smallest > 0 else costs
-        # Of equally good plans the one with fewer bytes, or fewer nats, so that ties are no accident.
+        # Of equally good plans the one with fewer bytes, or fewer nats, so that ties are not left to chance.
         other = Quantity.WEIGHT_BYTES if quantity is not Quantity.WEIGHT_BYTES else Quantity.KL
         tie = self._costs(other)
         return np.asarray(scaled + 1e-7 * tie / max(float(np.abs(tie).max()), 1e-300))

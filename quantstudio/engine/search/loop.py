@@ -147,7 +147,7 @@ class _Loop:
         self.size_excess = 0.0
         if self.budget.max_drop is not None and not bench.judge.metric_name:
             raise RecipeError(
-                "an accuracy drop is bounded, but the model's output is no class score",
+                "an accuracy drop is bounded, but the model's output is not a class score",
                 hint="Bound the size, the average bits or the latency instead",
             )
 
@@ -265,7 +265,7 @@ class _Loop:
     def _doubted(self, problem: Problem, bounds: dict[Quantity, float]) -> dict[Quantity, float]:
         """The bounds, that on latency widened to the fastest plan where that misses it by little.
 
-        Tables of single layers and one timing on a busy machine are no proof that nothing is fast enough.
+        Tables of single layers and one timing on a busy machine do not prove that nothing is fast enough.
         """
         bound = bounds.get(Quantity.LATENCY_RATIO)
         if bound is None:

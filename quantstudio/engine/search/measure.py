@@ -145,7 +145,7 @@ class Judge:
             for part, value in zip(parts, found, strict=True):
                 if not value.ndim or len(value) < count:
                     raise MeasureError(
-                        f"output of shape {value.shape} does not have one row a sample",
+                        f"output of shape {value.shape} does not have one row per sample",
                         hint="A search needs the samples on the first axis of the outputs",
                     )
                 part.append(value[: len(value) * count // rows])

@@ -43,7 +43,7 @@ TIMING = LatencyBudget(seconds=3.0, min_rounds=25, max_rounds=200)
 # A mean KL below this (nats) moves accuracy by less than the reference networks' own uncertainty on 10,000
 # images: candidates below it count as equally accurate.
 NEGLIGIBLE_KL = 2e-3
-# The same for outputs that are no class scores: noise power relative to the signal (35 dB).
+# The same for outputs that are not class scores: noise power relative to the signal (35 dB).
 NEGLIGIBLE_NOISE = 3e-4
 # Speeds this close to the fastest are the same on a machine with other work.
 SAME_SPEED = 0.97
@@ -55,7 +55,7 @@ MIN_SHARE = 0.1
 LOSS_RATIO = 1.5
 # Points of accuracy a candidate may lose against the best candidate on the judged samples.
 DROP_MARGIN_POINTS = 0.5
-# Points of accuracy against FP32 beyond which a candidate is no result, unless the samples cannot tell.
+# Points of accuracy against FP32 beyond which a candidate is not a result, unless the samples cannot tell.
 LARGEST_DROP_POINTS = 1.0
 # Share of predictions that may change where there are no labels.
 LARGEST_DISAGREEMENT = 0.05
@@ -343,7 +343,7 @@ def _tried(
             except (BuildError, CalibrationError, ModelLoadError) as error:
                 if is_last:
                     raise
-                # One candidate that cannot be built is no reason to do without the others.
+                # One candidate that cannot be built is not a reason to do without the others.
                 reporter.message(f"{candidate.name}: {error.one_line}", Severity.WARNING)
                 continue
             built[path] = candidate

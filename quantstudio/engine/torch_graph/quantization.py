@@ -20,7 +20,7 @@ Tensor = torch.Tensor
 
 
 def _spread(attributes: Attributes, x: Tensor, parameter: Tensor) -> Tensor:
-    """A scale or zero point broadcast against x: one value, one a channel, or one a block."""
+    """A scale or zero point broadcast against x: one value, one per channel, or one per block."""
     if parameter.numel() == 1:
         return parameter.reshape(())
     axis = attributes.integer("axis", 1) % x.ndim

@@ -22,7 +22,7 @@ _BETWEEN_PX = 6
 
 
 class SizeBarsPlot(Plot):
-    """One bar a model, with its size and how many times smaller than the first it is."""
+    """One bar per model, with its size and how many times smaller than the first it is."""
 
     def __init__(self, name: str = "sizes", parent: QWidget | None = None) -> None:
         super().__init__(

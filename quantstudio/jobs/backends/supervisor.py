@@ -100,7 +100,7 @@ class Supervisor:
     and deadlines; events are called from it, in order.
 
     Args:
-        on_event: Gets job id and event. JobEnded comes exactly once a job, whatever happens.
+        on_event: Gets job id and event. JobEnded comes exactly once per job, whatever happens.
         tasks_under: More module prefixes whose functions are tasks.
         cancel_grace_s: Time a running task gets to stop by itself.
         idle_s: An idle worker is ended after this many seconds; None keeps it until `close`.

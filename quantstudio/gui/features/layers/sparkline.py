@@ -29,7 +29,7 @@ class SparklineDelegate(CellDelegate):
 
     @property
     def kept(self) -> int:
-        """Pictures in the cache."""
+        """Images in the cache."""
         return len(self._images)
 
     @override

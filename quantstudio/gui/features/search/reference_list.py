@@ -35,7 +35,7 @@ class ReferenceList(QWidget):
         for precision in _SHOWN:
             mark, text = QLabel(), ElidedLabel()
             mark.setFixedWidth(_ICON_PX)
-            text.setObjectName(f"search.outlook.{precision.name}")
+            text.setObjectName(f"search.reference.{precision.name}")
             text.setProperty("role", "caption")
             line = QHBoxLayout()
             line.setSpacing(6)

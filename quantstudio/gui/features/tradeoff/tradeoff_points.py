@@ -44,7 +44,7 @@ class TradeoffPoints:
     """Makes dots in the unit of one cost.
 
     Quality is the accuracy of FP32 as it was measured less what a plan loses: a search and a measurement look
-    at different samples, on which FP32 itself is not equally good. Outputs that are no class scores have no
+    at different samples, on which FP32 itself is not equally good. Outputs that are not class scores have no
     accuracy: there it is the SQNR of the output in decibels, of which FP32 has no end.
     """
 
