@@ -65,7 +65,10 @@ RulesOption = Annotated[
 ]
 RangeMethodOption = Annotated[
     str,
-    typer.Option("--range-method", help="Of activations: minmax, percentile, mse (the default) or entropy."),
+    typer.Option(
+        "--range-method",
+        help="Range method for activations: minmax, percentile, mse (the default) or entropy.",
+    ),
 ]
 CalibrationSamplesOption = Annotated[
     int | None,

@@ -137,7 +137,7 @@ def check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> N
         if not matched and not rule.is_exact:
             raise RecipeError(
                 f"--set {text!r} matches no layer",
-                hint=Hint("The list of layers tells their names", HintAction.LIST_LAYERS),
+                hint=Hint("The list of layers shows their names", HintAction.LIST_LAYERS),
             )
         on_target = target_named(target or DEFAULT_TARGET.name)
         if matched and not any(on_target.support(layer, rule.scheme).is_legal for layer in matched):

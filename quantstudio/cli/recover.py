@@ -73,7 +73,7 @@ PresetOption = Annotated[
     ),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", help="Of the random numbers a step draws; default: 0.")
+    int | None, typer.Option("--seed", help="Seed of the random numbers a step draws; default: 0.")
 ]
 
 

@@ -95,7 +95,7 @@ def _run_again(path: Path, file: RecipeFile, output: str, json: str, *, trust: b
             raise BuildError(
                 "the variant differs from the one the recipe recorded, and was not written",
                 where=str(destination),
-                hint="Another version of QuantStudio or ONNX Runtime gives other bytes; "
+                hint="Another version of QuantStudio or ONNX Runtime gives different bytes; "
                 "`quantstudio quantize MODEL --recipe` builds it anyway",
             )
     build = replace(result.build, output=str(destination))

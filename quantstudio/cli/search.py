@@ -60,7 +60,8 @@ MaxWeightsMbOption = Annotated[
     typer.Option("--max-weights-mb", help="Most MB of parameters, weights packed to their bits."),
 ]
 MaxLatencyRatioOption = Annotated[
-    float | None, typer.Option("--max-latency-ratio", help="Longest time, as part of FP32's; at most 1.")
+    float | None,
+    typer.Option("--max-latency-ratio", help="Longest time, as a fraction of FP32's; at most 1."),
 ]
 AverageBitsOption = Annotated[
     float | None, typer.Option("--average-bits", help="Most bits per weight, on average.")
@@ -69,7 +70,7 @@ ShareAbove8Option = Annotated[
     float | None,
     typer.Option(
         "--share-above-8",
-        help="Part of the layers that may stay float, 0 to 1; by default only if needed.",
+        help="Share of the layers that may stay float, 0 to 1; by default only if needed.",
     ),
 ]
 PinsOption = Annotated[

@@ -52,7 +52,7 @@ PrecisionsOption = Annotated[
     typer.Option(
         "--precisions",
         metavar="P,P,...",
-        help=f"Weights: {', '.join(_WEIGHTS)}; behind integers /tensor or /group32 for another "
+        help=f"Weights: {', '.join(_WEIGHTS)}; after integers /tensor or /group32 for another "
         f"granularity. Inputs: {', '.join(_INPUTS)}. Both: int4+int8-activations, or the scheme, such as "
         "static-int4.",
     ),
@@ -189,7 +189,7 @@ def _print(result: SensitivityResult) -> None:
         f"{result.samples} samples, {result.seconds:.2f} s ({result.provenance.value}, {result.device})"
     )
     if result.steps:
-        title += f"; behind {', '.join(result.steps)}"
+        title += f"; after {', '.join(result.steps)}"
     if result.left_out:
         title += f"; without {', '.join(result.left_out)}, which depends on the precisions"
     if result.kl_all is not None:

@@ -79,7 +79,7 @@ def _plain(key: str, value: object) -> SettingValue:
             raise ValueError(f"setting {key!r} is not a finite number")
         # 2 and 2.0 are equal but differ in JSON: the digest must not tell them apart.
         return int(value) if value == int(value) else float(value)
-    raise ValueError(f"setting {key!r} is neither a number nor a text nor true or false")
+    raise ValueError(f"setting {key!r} is neither a number, text, nor true or false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def steps_before(steps: Iterable[Step], infos: Iterable[StepInfo]) -> tuple[Step
     """The leading steps that change the graph whatever its layers become; those that are off left out.
 
     They end at the first that looks at the precisions (`Need.PLAN`), or that nobody knows: what comes of the
-    steps before it can be analysed and searched, what comes after hangs on the plan.
+    steps before it can be analyzed and searched, what comes after hangs on the plan.
 
     Args:
         steps: Of a recipe, in order.
@@ -302,5 +302,5 @@ def info_of(name: str, known: Mapping[str, StepInfo]) -> StepInfo:
         f"there is no step {name!r}",
         hint=f"Known steps: {', '.join(known)}"
         if known
-        else "Install the package that brings it, or take it out of the recipe",
+        else "Install the package that provides it, or take it out of the recipe",
     )

@@ -291,7 +291,7 @@ def _tag(variant: VariantResult) -> str:
 
 def _steps_text(found: SensitivityResult) -> str:
     """The steps the network had behind it, and those that depend on the precisions and are not in it."""
-    behind = f", behind {', '.join(found.steps)}" if found.steps else ""
+    behind = f", after {', '.join(found.steps)}" if found.steps else ""
     return f"{behind}, without {', '.join(found.left_out)}" if found.left_out else behind
 
 

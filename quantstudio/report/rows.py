@@ -24,10 +24,10 @@ class LayerRow:
         precision: "INT8", "W4", ..., "FP32"; empty where nothing was built.
         kernel: Kernel it runs on; empty where nothing was built.
         is_integer: Whether that kernel multiplies integers.
-        kl: KL divergence the layer causes alone; None where not analysed.
+        kl: KL divergence the layer causes alone; None where not analyzed.
         kl_low: Lower end of its interval.
         kl_high: Upper end.
-        sqnr_db: SQNR of the layer's own output; None where not analysed.
+        sqnr_db: SQNR of the layer's own output; None where not analyzed.
         note: Why the layer is not what was asked, or cannot be quantized.
     """
 

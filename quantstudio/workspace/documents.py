@@ -107,7 +107,7 @@ class Documents:
             # Before anything is stopped for it.
             self._known.notify(
                 NoticeLevel.ERROR,
-                f"{Path(path).name} is nothing QuantStudio reads",
+                f"QuantStudio does not read {Path(path).name}",
                 "Models are .onnx, .pt2, TorchScript or .safetensors; data is .npz or a folder of images",
             )
         else:
@@ -192,7 +192,7 @@ class Documents:
         )
         if program is not None:
             self._waiting_data = specs
-            reason = "The samples come from a Python function of yours."
+            reason = "The samples come from your own Python function."
             self.trust_requested.emit(TrustRequest(program.path, "data", reason))
             return
         known = self._known
@@ -277,7 +277,7 @@ class Documents:
                 self._known.notify(
                     NoticeLevel.WARNING,
                     f"The {gone.kind.value} file {Path(gone.path).name} is not where it was",
-                    Hint(f"{found}Say where it is now", HintAction.LOCATE_FILES),
+                    Hint(f"{found}Choose where it is now", HintAction.LOCATE_FILES),
                 )
 
     def save_as(self, path: str) -> None:
@@ -443,9 +443,9 @@ def _request(path: str, factory: str = "") -> TrustRequest:
     """What is asked before a model is opened; without a reason nothing has to be."""
     suffix = Path(path).suffix.lower()
     if is_callable_name(path):
-        reason = "This calls a Python function of yours."
+        reason = "This calls your own Python function."
     elif suffix == ".safetensors":
-        reason = "Weights alone: a Python function of yours makes the network."
+        reason = "Weights alone: your own Python function makes the network."
     else:
         reason = PROGRAM_SUFFIXES.get(suffix, "A Python function makes this network." if factory else "")
     return TrustRequest(path, "model", reason, factory)

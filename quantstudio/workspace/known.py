@@ -267,7 +267,7 @@ class Known:
         return run.classes if run is not None else ()
 
     @property
-    def analysed_precisions(self) -> frozenset[str]:
+    def analyzed_precisions(self) -> frozenset[str]:
         """What an estimate of all layers has finished; a measured layer may know others for itself."""
         run = self.sensitivity_run
         if run is not None and run.precisions and run.method != EXACT:

@@ -28,7 +28,7 @@ class SearchTerms:
 
     Attributes:
         budget: Bounds.
-        family: What plans do with activations.
+        family: Activations in the plans.
         pins: Rules that fix the layers they match.
         is_judged_on_test: Whether the test data has the last word on the accuracy.
     """

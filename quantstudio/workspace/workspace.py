@@ -294,7 +294,7 @@ class Workspace(Known):
             max_size_mb: Megabytes the file may take.
             max_latency_ratio: Part of the FP32 time it may take.
             average_bits: Mean bits per weight.
-            family: What plans do with activations: "auto", "static", "dynamic", "weight-only", ...
+            family: Activations in the plans: "auto", "static", "dynamic", "weight-only", ...
             pins: Rules that fix the layers they match.
             judged_on_test: Whether the test data has the last word on the accuracy.
 

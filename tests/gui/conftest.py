@@ -188,7 +188,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(qapp: QApplication, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """A window with everything analysed, built and measured; use it through `full`."""
+    """A window with everything analyzed, built and measured; use it through `full`."""
     home = tmp_path_factory.mktemp("shared")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUANTSTUDIO_CACHE", str(home / "cache"))

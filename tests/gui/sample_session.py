@@ -73,7 +73,7 @@ CLASS_NAMES = (
 
 
 def with_classes(session: Session, count: int) -> None:
-    """Give every analysed layer figures of so many classes, as a finished run does."""
+    """Give every analyzed layer figures of so many classes, as a finished run does."""
     rng = np.random.default_rng(3)
     names = CLASS_NAMES if count == len(CLASS_NAMES) else tuple(f"class {i}" for i in range(count))
     rows = tuple(

@@ -86,7 +86,7 @@ def test_that_junk_is_refused_before_anything_is_stopped(full, runner, tmp_path)
     full.session.notified.connect(said.append)
     drop(full, junk)
     assert [notice.severity for notice in said] == [NoticeLevel.ERROR]
-    assert "holiday.jpg is nothing QuantStudio reads" in said[0].text
+    assert "QuantStudio does not read holiday.jpg" in said[0].text
     assert full.session.workspace.jobs.running.title == "Calibrate"
     assert full.windowTitle() == title
 

@@ -72,7 +72,7 @@ def test_that_the_log_scale_shows_layers_a_thousand_times_smaller(qtbot):
 def test_that_the_strip_says_in_words_what_it_shows(qtbot):
     strip = shown(qtbot, SensitivityStrip(), 700, 260)
     strip.show_rows([*rows(12), StripRow("new", None)], SCALE)
-    assert "12 of 13 layers analysed" in strip.summary
+    assert "12 of 13 layers analyzed" in strip.summary
     assert "layer11" in strip.summary
     assert "2 above 0.1 pp" in strip.summary
     assert strip.view.accessibleDescription() == strip.summary

@@ -59,7 +59,7 @@ def answer_obstacle(params):
     error = ErrorInfo(
         "InfeasibleBudgetError",
         "no plan keeps the bound on average weight bits (2)",
-        hint=Hint("The nearest that can be had is 2.91"),
+        hint=Hint("The closest possible is 2.91"),
         details={"obstacle": to_json(obstacle)},
     )
     draft = PartFound(front(LAYERS))
@@ -425,7 +425,7 @@ def test_that_it_says_what_is_missing_and_how_far_it_is(ready, replay, panel):
     assert not panel.judge.isEnabled()
     panel.rows["max_drop"].check.click()
     assert not panel.start.isEnabled()
-    assert panel.status.text() == "Switch on at least one bound."
+    assert panel.status.text() == "Turn on at least one bound."
     panel.rows["max_drop"].check.click()
     replay.is_holding = True
     panel.start.click()

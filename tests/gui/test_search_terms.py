@@ -94,8 +94,7 @@ def test_that_an_obstacle_is_told_with_what_can_be_had():
     bounds = bounds_for(())
     text = obstacle_text(BudgetObstacle("average_bits", 2.0, 2.91), bounds)
     assert text == (
-        f"No plan keeps average bits at most 2.0{THIN_SPACE}bits. "
-        f"The nearest that can be had: 3.0{THIN_SPACE}bits."
+        f"No plan keeps average bits at most 2.0{THIN_SPACE}bits. The closest possible: 3.0{THIN_SPACE}bits."
     )
     alone = obstacle_text(BudgetObstacle("max_drop", 0.1, math.nan), bounds)
     assert alone.endswith("together with the other bounds.")

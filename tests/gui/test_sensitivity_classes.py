@@ -81,7 +81,7 @@ def test_that_hovering_tells_the_figure_and_how_it_compares(plot):
     QTest.mouseMove(plot.view.viewport(), place(plot, *plot.cell_centre("conv", "dog")))
     assert plot.view.toolTip() == "conv  ·  dog\nKL 0.300 nats  ·  1.50× the mean of its classes"
     QTest.mouseMove(plot.view.viewport(), place(plot, *plot.cell_centre("norm", "dog")))
-    assert "not analysed yet" in plot.view.toolTip()
+    assert "not analyzed yet" in plot.view.toolTip()
 
 
 def test_that_arrow_keys_choose_the_layer_beside(qtbot, plot):

@@ -147,7 +147,7 @@ def test_that_measured_bars_among_estimates_are_marked(qtbot, panel, session):
 # ---------------------------------------------------------------------- more precisions
 
 
-def test_that_only_unknown_precisions_are_analysed(full, runner):
+def test_that_only_unknown_precisions_are_analyzed(full, runner):
     menu = full.findChild(SensitivityPanel).menu()
     known = action(menu, "analyze.int4")
     assert known.isChecked()

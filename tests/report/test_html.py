@@ -102,9 +102,9 @@ def test_that_sensitivity_says_which_steps_it_is_behind_and_which_it_does_not_kn
     assert data.sensitivity is not None
     found = replace(data.sensitivity, steps=("equalize",), left_out=("bias",))
     (figure,) = [
-        one for one in pictures(replace(data, sensitivity=found)) if one.title == "Layer sensitivity"
+        one for one in figures_of(replace(data, sensitivity=found)) if one.title == "Layer sensitivity"
     ]
-    assert figure.text.endswith("samples, behind equalize, without bias")
+    assert figure.text.endswith("samples, after equalize, without bias")
 
 
 def test_that_the_key_figures_are_those_of_the_variant() -> None:

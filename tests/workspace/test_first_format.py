@@ -57,7 +57,7 @@ def test_that_everything_it_knew_is_known(path: Path, known_of: Callable[[Projec
         assert (known.statistics_file.path, known.statistics_file.samples) == ("activations.npz", 512)
         assert {name: row.kl for name, row in known.layer_sensitivity.items()} == {"conv1": 0.1, "conv2": 0.2}
         assert known.sensitivity_run is not None
-        assert known.analysed_precisions == {"int8", "int4"}
+        assert known.analyzed_precisions == {"int8", "int4"}
         assert known.sensitivity_curve is not None
         assert known.sensitivity_curve.accuracy == (0.92, 0.88)
         assert known.costs is not None

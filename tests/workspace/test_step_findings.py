@@ -24,7 +24,7 @@ from tests.workspace.samples import model_summary
 
 
 @pytest.fixture
-def analysed(desk: Desk, data: DataSpec) -> Desk:
+def analyzed(desk: Desk, data: DataSpec) -> Desk:
     """Everything is known of a plan without steps, and the worker said which there are."""
     desk.known.opening.set_data(data, None)
     desk.known.runs.describe_steps()
@@ -64,10 +64,10 @@ def sent(desk: Desk, task: str) -> list[Mapping[str, Any]]:
 
 
 def test_that_a_step_puts_figures_out_of_date_and_undo_brings_them_back_in_the_same_turn(
-    analysed: Desk,
+    analyzed: Desk,
 ) -> None:
-    known = analysed.known
-    before, jobs = figures(known), len(analysed.runner.submitted)
+    known = analyzed.known
+    before, jobs = figures(known), len(analyzed.runner.submitted)
     assert known.prediction is not None
     assert known.prediction.accuracy is not None
     told: list[str] = []
@@ -84,37 +84,37 @@ def test_that_a_step_puts_figures_out_of_date_and_undo_brings_them_back_in_the_s
     known.edits.redo()
     known.edits.switch_step(0, is_on=False)
     assert figures(known) == before, "a step that is off does nothing"
-    assert len(analysed.runner.submitted) == jobs, "nothing is computed"
+    assert len(analyzed.runner.submitted) == jobs, "nothing is computed"
 
 
-def test_that_a_run_is_of_the_graph_behind_the_steps_and_kept_apart(analysed: Desk) -> None:
-    known = analysed.known
+def test_that_a_run_is_of_the_graph_behind_the_steps_and_kept_apart(analyzed: Desk) -> None:
+    known = analyzed.known
     known.edits.add_step("equalize")
     known.edits.add_step("bias")
     known.runs.analyze()
-    analysed.settle()
+    analyzed.settle()
     for task in ("sensitivity", "costs"):
-        plain, behind = sent(analysed, task)
+        plain, behind = sent(analyzed, task)
         assert "recipe" not in plain
         assert [step.name for step in from_json(Recipe, behind["recipe"]).steps] == ["equalize"]
-    assert sent(analysed, "sensitivity")[-1]["calibrated"] is True
+    assert sent(analyzed, "sensitivity")[-1]["calibrated"] is True
     assert len(known.layer_sensitivity) == len(known.layers)
     assert known.prediction is not None
     assert known.prediction.accuracy is not None
     assert left_out(known) == ("bias",)
     known.edits.undo()
     assert left_out(known) == ()
-    count = len(analysed.runner.submitted)
+    count = len(analyzed.runner.submitted)
     known.runs.run_all()
-    analysed.settle()
-    again = [job.task.partition(":")[2] for job in analysed.runner.submitted[count:]]
+    analyzed.settle()
+    again = [job.task.partition(":")[2] for job in analyzed.runner.submitted[count:]]
     assert again == ["quantize", "compare"], "sensitivity and costs are known for both"
 
 
 def test_that_a_step_that_looks_at_precisions_leaves_figures_and_says_it_is_not_in_them(
-    analysed: Desk,
+    analyzed: Desk,
 ) -> None:
-    known = analysed.known
+    known = analyzed.known
     known.edits.add_step("bias")
     assert kl(known) is not None
     assert left_out(known) == ("bias",)
@@ -124,20 +124,20 @@ def test_that_a_step_that_looks_at_precisions_leaves_figures_and_says_it_is_not_
     assert kl(known) is None, "equalization changes what is quantized"
 
 
-def test_that_measured_variants_teach_only_plans_with_their_steps(analysed: Desk) -> None:
-    known = analysed.known
+def test_that_measured_variants_teach_only_plans_with_their_steps(analyzed: Desk) -> None:
+    known = analyzed.known
     assert plans(known) == 1
     assert len(known.prediction_points()) == 1
     known.edits.add_step("bias")
     assert plans(known) == 0
     assert known.prediction_points() == ()
     known.runs.measure()
-    analysed.settle()
+    analyzed.settle()
     assert plans(known) == 1
 
 
-def test_that_a_search_belongs_to_the_steps_it_was_made_with(analysed: Desk, tmp_path: Path) -> None:
-    known = analysed.known
+def test_that_a_search_belongs_to_the_steps_it_was_made_with(analyzed: Desk, tmp_path: Path) -> None:
+    known = analyzed.known
     found = result(model_summary(LAYERS).layers, str(tmp_path / "found.onnx"))
     put_search(known, found)
     seen = [known.search_result]
@@ -148,8 +148,8 @@ def test_that_a_search_belongs_to_the_steps_it_was_made_with(analysed: Desk, tmp
     assert seen == [found, None, found]
 
 
-def test_that_a_setting_left_out_and_its_default_are_the_same_ground(analysed: Desk) -> None:
-    known = analysed.known
+def test_that_a_setting_left_out_and_its_default_are_the_same_ground(analyzed: Desk) -> None:
+    known = analyzed.known
     plain, written, other = (
         known.ground_of(Recipe(steps=(step,)))
         for step in (Step("equalize"), Step("equalize", {"rounds": 100}), Step("equalize", {"rounds": 99}))
@@ -171,11 +171,11 @@ def test_that_work_behind_steps_first_asks_what_they_are(desk: Desk, data: DataS
     assert len(known.layer_sensitivity) == len(known.layers)
 
 
-def test_that_a_project_knows_without_an_engine_what_was_found_behind_steps(analysed: Desk) -> None:
-    known = analysed.known
+def test_that_a_project_knows_without_an_engine_what_was_found_behind_steps(analyzed: Desk) -> None:
+    known = analyzed.known
     known.edits.add_step("equalize")
     known.runs.analyze()
-    analysed.settle()
+    analyzed.settle()
     path, before = known.project.path, dict(known.layer_sensitivity)
     known.close()
     project = Project.open(path)

@@ -167,7 +167,7 @@ def _chosen(job: SensitivityJob, names: Collection[str] | None) -> tuple[LayerIn
     if unknown:
         raise RecipeError(
             f"layer {unknown[0]!r} is not a quantizable layer of this model",
-            hint=Hint("The list of layers tells their names", HintAction.LIST_LAYERS),
+            hint=Hint("The list of layers shows their names", HintAction.LIST_LAYERS),
         )
     return tuple(layer for layer in job.layers if layer.name in set(names))
 

@@ -35,14 +35,18 @@ class EqualizeSettings:
 
     rounds: int = setting(
         100,
-        "Rounds at most",
+        "Maximum rounds",
         "A layer in a chain belongs to two pairs, so all pairs are gone through again until nothing moves.",
         low=1,
         high=10_000,
         unit="rounds",
     )
     tolerance: float = setting(
-        1e-3, "Tolerance", "Ends when no factor changes by a larger part of itself.", low=1e-6, high=1.0
+        1e-3,
+        "Tolerance",
+        "Stops when no factor changes by more than this fraction of itself.",
+        low=1e-6,
+        high=1.0,
     )
     max_factor: float = setting(
         1000.0,
@@ -55,7 +59,7 @@ class EqualizeSettings:
     exact_limits: bool = setting(
         default=False,
         label="Exact limits in integers",
-        explanation="""Behind a Clip such as ReLU6 every channel gets a limit of its own. The integers of a
+        explanation="""After a Clip such as ReLU6 every channel gets a limit of its own. The integers of a
         tensor share one range, so static variants leave these limits out; when this is on they keep them, as
         a float Min that costs time.""",
     )

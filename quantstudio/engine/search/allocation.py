@@ -129,7 +129,7 @@ class InfeasibleBudgetError(RecipeError):
         self.allocation = allocation
         super().__init__(
             f"no plan keeps the bound on {quantity} ({_number(bound)})",
-            hint=f"The nearest that can be had is {_number(nearest)}; allow that, or relax another bound",
+            hint=f"The closest possible is {_number(nearest)}; allow that, or relax another bound",
         )
 
     @property

@@ -165,7 +165,7 @@ class SearchSpace:
 
     Attributes:
         graph: The model.
-        family: What plans do with activations.
+        family: Activations in the plans.
         rows: Sensitivity by layer.
         groups: Layers kept together.
         bytes: File bytes by layer and scheme, for the tensors the family puts on integers.
@@ -358,7 +358,7 @@ def pins_of(graph: Graph, rules: Sequence[LayerRule]) -> dict[str, LayerScheme]:
                 )
             raise RecipeError(
                 f"no layer matches the pin {rule.label!r}",
-                hint=Hint("The list of layers tells their names", HintAction.LIST_LAYERS),
+                hint=Hint("The list of layers shows their names", HintAction.LIST_LAYERS),
             )
         for layer in matching:
             if not is_legal(layer, rule.scheme):

@@ -66,7 +66,7 @@ class SearchRequest:
 
     Attributes:
         budget: Bounds; without any, a drop of half a point.
-        family: What plans do with activations.
+        family: Activations in the plans.
         pins: Rules that fix the precision of the layers they match.
         samples: Samples for calibration, sensitivity and measuring.
         kept: Recipe of which plans keep steps, seed, range settings and target; its precisions count for

@@ -66,7 +66,7 @@ def calibrated_ranges(
 ) -> Statistics | None:
     """Statistics of a graph for analyses: those given if they are its own, else collected once and kept.
 
-    None where a tensor holds NaN or infinity, which is told: weights can be analysed all the same.
+    None where a tensor holds NaN or infinity, which is told: weights can be analyzed all the same.
 
     Raises:
         JobCancelled: `cancel` was set.

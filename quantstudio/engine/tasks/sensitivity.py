@@ -57,7 +57,7 @@ def sensitivity(
 
     Activation ranges are those of `statistics` of the model as it was opened; with `calibrated` they come
     from the same samples, collected once and kept; with neither they are those the samples happen to have.
-    What is analysed is the graph behind the steps of `recipe` that come before its precisions.
+    What is analyzed is the graph behind the steps of `recipe` that come before its precisions.
 
     Raises:
         RecipeError: the method, a precision or a step is unknown, or an estimate was asked for part of the

@@ -114,7 +114,7 @@ class HistogramPlot(Plot):
         self.log_button.setCheckable(True)
         self.log_button.toggled.connect(self.set_log)
         self.reset_button = SmallButton(
-            f"plot.{name}.reset", "Reset", "Forget the range set by hand (double click in the plot)"
+            f"plot.{name}.reset", "Reset", "Forget the range set by hand (double-click in the plot)"
         )
         self.reset_button.clicked.connect(self._on_reset)
         self.chooser = QHBoxLayout()

@@ -326,7 +326,7 @@ class ClassSensitivityPlot(Plot):
         name = self._classes[label]
         head = f"{self._layers[layer]}  ·  {f'class {name}' if name.isdigit() else name}"
         if math.isnan(kl):
-            return f"{head}\nno samples of this class, or not analysed yet"
+            return f"{head}\nno samples of this class, or not analyzed yet"
         row = self._kl[layer][np.isfinite(self._kl[layer])]
         mean = float(row.mean())
         times = f"  ·  {figures.ratio(kl / mean)} the mean of its classes" if mean > 0 else ""

@@ -24,7 +24,7 @@ REFERENCE = "reference"
 
 
 def precision_names() -> tuple[str, ...]:
-    """What layers can be analysed at, most bits first, weights before activations."""
+    """What layers can be analyzed at, most bits first, weights before activations."""
     weights = (row.name for row in weight_formats() if row != Precision.FP32)
     return (*weights, *(row.sensitivity_name for row in activation_formats() if row.is_static))
 
@@ -45,7 +45,7 @@ def precision_text(name: str) -> str:
         if scale.startswith("group"):
             text += f", groups of {scale.removeprefix('group')}"
         elif scale:
-            text += f", one scale a {scale}"
+            text += f", one scale per {scale}"
         parts.append(text)
     return ", ".join(parts)
 

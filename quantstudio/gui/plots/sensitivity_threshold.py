@@ -21,7 +21,7 @@ _PAPER_ALPHA = 215  # behind the word, where it lies over bars
 
 
 def layers_above(rows: Sequence[StripRow], kl: float) -> tuple[str, ...]:
-    """Layers whose bar reaches above a KL, in the rows' order; those not analysed yet are never above."""
+    """Layers whose bar reaches above a KL, in the rows' order; those not analyzed yet are never above."""
     return tuple(row.layer for row in rows if row.kl is not None and row.kl > kl)
 
 

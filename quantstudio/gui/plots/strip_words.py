@@ -12,22 +12,22 @@ NAMED = 3
 
 
 def strip_summary(rows: Sequence[StripRow], scale: SensitivityScale | None) -> str:
-    """How many layers are analysed and which of them are the most sensitive, in one line."""
+    """How many layers are analyzed and which of them are the most sensitive, in one line."""
     known = [(row.layer, row.kl) for row in rows if row.kl is not None]
     if not known:
-        return "No layer has been analysed yet."
+        return "No layer has been analyzed yet."
     worst = sorted(known, key=lambda one: -one[1])[:NAMED]
     names = ", ".join(f"{layer} {figures.significant(kl)}" for layer, kl in worst)
     limit = ""
     if scale is not None:
         limit = f" {sum(kl > scale.bad for _, kl in known)} above {scale.label}."
-    return f"{len(known)} of {len(rows)} layers analysed; most sensitive: {names}.{limit}"
+    return f"{len(known)} of {len(rows)} layers analyzed; most sensitive: {names}.{limit}"
 
 
 def strip_tip(row: StripRow) -> str:
     """Everything a bar stands for."""
     if row.kl is None:
-        return f"{row.layer}\nnot analysed yet"
+        return f"{row.layer}\nnot analyzed yet"
     low, high = figures.significant(row.low), figures.significant(row.high)
     how = "measured" if row.method == EXACT else "predicted"
     figure = f"KL {figures.significant(row.kl)}  [{low}, {high}]  {how}"

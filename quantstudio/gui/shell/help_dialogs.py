@@ -120,7 +120,7 @@ class FaultDialog(Dialog):
         self.body.addWidget(text, 1)
         copy = self.add_button("copy", "Copy details", QDialogButtonBox.ButtonRole.ActionRole)
         copy.clicked.connect(self._on_copy)
-        self.add_button("close", "Go on", QDialogButtonBox.ButtonRole.RejectRole, is_default=True)
+        self.add_button("close", "Continue", QDialogButtonBox.ButtonRole.RejectRole, is_default=True)
         self.resize(640, 420)
 
     def _on_copy(self) -> None:

@@ -35,7 +35,7 @@ MAX_THREADS = 256
 MAX_BATCH = 1024
 _PROVIDER = "ExecutionProvider"
 _THEMES = {
-    ThemeChoice.SYSTEM: "Like the system",
+    ThemeChoice.SYSTEM: "Follow the system",
     ThemeChoice.LIGHT: "Light",
     ThemeChoice.DARK: "Dark",
 }

@@ -104,7 +104,9 @@ class StatusLine(QObject):
     def _retheme(self) -> None:
         self.pause.setIcon(icon("play" if self._is_paused else "pause", "muted", 14))
         self.pause.setAccessibleName(f"{'Resume' if self._is_paused else 'Pause'} the running job")
-        self.pause.setToolTip("Go on" if self._is_paused else "Wait after the present batch; nothing is lost")
+        self.pause.setToolTip(
+            "Resume" if self._is_paused else "Pause after the current batch; nothing is lost"
+        )
         self.stop.setIcon(icon("stop", "muted", 14))
 
 

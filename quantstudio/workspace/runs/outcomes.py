@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quantstudio.core.figures import number, percent, points, significant, size
+from quantstudio.core.figures import counted, number, percent, points, significant, size
 from quantstudio.core.results import BuildResult, CompareResult
 from quantstudio.core.search_results import SearchResult
 
@@ -35,5 +35,5 @@ def search_text(found: SearchResult, name: str, build: BuildResult) -> str:
     parts = [f"{name}: {size(figures.weight_bytes)} packed, {size(build.size_bytes)} file"]
     if figures.drop is not None:
         parts.append(points(-figures.drop))
-    parts.append(f"{found.builds} plans measured")
+    parts.append(f"{counted(found.builds, 'plan')} measured")
     return ", ".join(parts)

@@ -52,4 +52,4 @@ def ask_for_trust(context: Context, request: TrustRequest) -> None:
 
 def _open_code(context: Context) -> None:
     """Open what a Python function makes."""
-    ask_for_trust(context, TrustRequest("", "model", "This calls a Python function of yours."))
+    ask_for_trust(context, TrustRequest("", "model", "This calls your own Python function."))

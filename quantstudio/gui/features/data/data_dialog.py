@@ -339,4 +339,4 @@ def _described(spec: DataSpec | None) -> str:
         parts.append(f"pixel 0 becomes {low:.4g}, pixel 255 becomes {high:.4g}")
     if transform.layout != "keep":
         parts.append(f"channels {'first' if transform.layout == 'NCHW' else 'last'}")
-    return ", ".join(parts).capitalize() if parts else "Arrays go into the model as they are"
+    return ", ".join(parts).capitalize() if parts else "Arrays are passed to the model unchanged"

@@ -68,7 +68,7 @@ class TrustDialog(Dialog):
         shield.setPixmap(icon_pixmap("shield", "warn", 28, self.devicePixelRatioF()))
         row.addWidget(shield, 0, Qt.AlignmentFlag.AlignTop)
         text = QLabel(
-            f"{self._request.reason} It will run with your rights, in QuantStudio's worker process. "
+            f"{self._request.reason} It will run with your permissions, in QuantStudio's worker process. "
             "Open it only if you trust whoever made it. ONNX files never run code.",
             self,
         )

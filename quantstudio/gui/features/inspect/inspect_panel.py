@@ -205,7 +205,7 @@ class InspectPanel(QWidget):
             if not layer.weight_name:
                 self.histogram.show_empty(f"{layer.op_type} layers multiply activations: no weights to show.")
             else:
-                self.histogram.show_empty("The weights have not been analysed yet.", "Analyze")
+                self.histogram.show_empty("The weights have not been analyzed yet.", "Analyze")
             return
         recipe = self._session.workspace.recipe
         override = override_for(recipe.weight_ranges, layer.name)
@@ -257,7 +257,7 @@ class InspectPanel(QWidget):
         elif not layer.weight_name:
             self.channels.show_empty("This layer has no weights.")
         else:
-            self.channels.show_empty("The weights have not been analysed yet.", "Analyze")
+            self.channels.show_empty("The weights have not been analyzed yet.", "Analyze")
 
     def _show_bits(self) -> None:
         layer = self._layer()

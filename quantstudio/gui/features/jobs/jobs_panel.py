@@ -190,5 +190,5 @@ class JobLine(QFrame):
         is_paused = self._row.state is JobState.PAUSED
         self.pause.setIcon(icon("play" if is_paused else "pause", "muted", 14))
         self.pause.setAccessibleName(f"{'Resume' if is_paused else 'Pause'} {self._row.title}")
-        self.pause.setToolTip("Go on" if is_paused else "Wait after the present batch; nothing is lost")
+        self.pause.setToolTip("Resume" if is_paused else "Pause after the current batch; nothing is lost")
         self.stop.setIcon(icon("stop", "muted", 14))

@@ -26,7 +26,7 @@ def precision_tip(scheme: LayerScheme, *, is_by_hand: bool) -> str:
 def sensitivity_tip(found: LayerSensitivity | None, kl_all: float | None) -> str:
     """What quantizing a layer costs; `kl_all` is the KL with every layer quantized, where known."""
     if found is None:
-        return "Not analysed yet"
+        return "Not analyzed yet"
     how = "measured, one layer at a time" if found.method == EXACT else "predicted from output Fisher"
     lines = [
         f"KL {figures.significant(found.kl)} nats "

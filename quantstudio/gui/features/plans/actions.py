@@ -115,7 +115,7 @@ def _builds() -> tuple[Command, ...]:
             310,
             "quantize",
             "Ctrl+R",
-            "Build the model as the plan says",
+            "Build the model according to the plan",
             tool=310,
             is_primary=True,
             why_not=needs_model,
@@ -152,11 +152,11 @@ def _preset(name: str, text: str, order: int) -> Action:
 
 
 def _needs_two_plans(session: Session) -> str:
-    return "" if len(session.workspace.plans) > 1 else "The last plan stays"
+    return "" if len(session.workspace.plans) > 1 else "The last plan cannot be deleted"
 
 
 def _plan_tip(session: Session) -> str:
-    return f"{session.workspace.active_plan}: the plan being edited; several stand side by side"
+    return f"{session.workspace.active_plan}: the plan being edited; you can keep several side by side"
 
 
 def _switches(context: Context) -> list[Choice]:

@@ -99,7 +99,7 @@ class RulesDialog(Dialog):
             "rules",
             "Rules",
             "Rules are read from top to bottom; the last one that matches a layer decides. "
-            "Patterns know * and ?.",
+            "Patterns may contain * and ?.",
             parent,
         )
         self._session = session

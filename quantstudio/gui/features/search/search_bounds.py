@@ -44,7 +44,7 @@ def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
         Bound(
             "max_share_above_8",
             "Layers above 8 bits",
-            "Part of the layers that may stay float. Without this bound they may only where nothing else "
+            "Share of the layers that may stay float. Without this bound they may only where nothing else "
             "keeps the others",
             "%",
             low=0.0,
@@ -63,7 +63,7 @@ def obstacle_text(obstacle: BudgetObstacle, bounds: Sequence[Bound]) -> str:
     if obstacle.nearest != obstacle.nearest:  # NaN: the other bounds alone rule everything out
         return f"No plan keeps {bound.title.lower()} at most {asked} together with the other bounds."
     nearest = reachable_text(bound, obstacle.nearest)
-    return f"No plan keeps {bound.title.lower()} at most {asked}. The nearest that can be had: {nearest}."
+    return f"No plan keeps {bound.title.lower()} at most {asked}. The closest possible: {nearest}."
 
 
 def figure_text(bound: Bound, value: float) -> str:
@@ -130,7 +130,7 @@ def _latency(known: dict[WeightFormat, Reference]) -> Bound:
     return Bound(
         "max_latency_ratio",
         "Time",
-        "Time over FP32 time, measured on this machine; nothing slower than FP32 is ever chosen",
+        "Time relative to FP32, measured on this machine; nothing slower than FP32 is ever chosen",
         figures.TIMES,
         low=0.1,
         high=1.0,

@@ -115,7 +115,7 @@ class SearchPanel(BudgetPanel):
             column.addWidget(row)
         self.family = QComboBox()
         self.family.setObjectName("search.family")
-        self.family.setAccessibleName("What plans do with activations")
+        self.family.setAccessibleName("Activations in the plans")
         # Its longest words must not widen the card.
         self.family.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.family.setMinimumContentsLength(8)
@@ -230,7 +230,7 @@ class SearchPanel(BudgetPanel):
         self.keep.setText(
             f"Keep {len(by_hand)} layers I set by hand" if by_hand else "Keep layers I set by hand"
         )
-        self.keep.setToolTip(", ".join(list(by_hand)[:12]) or "No layer of this plan was set by itself")
+        self.keep.setToolTip(", ".join(list(by_hand)[:12]) or "No layer of this plan was set by hand")
         self.judge.setEnabled(session.workspace.test_data is not None)
         self._show_references()
         self._show_verdict()
@@ -319,10 +319,10 @@ class SearchPanel(BudgetPanel):
     def _idle_text(self, *, is_bounded: bool) -> str:
         session = self._session
         if session.workspace.model is None:
-            return "Open a model to search its best precisions."
+            return "Open a model to search for its best precisions."
         if session.workspace.calibration_data is None:
             return "A search measures its plans: choose data first."
-        return "" if is_bounded else "Switch on at least one bound."
+        return "" if is_bounded else "Turn on at least one bound."
 
     # What the user does.
 

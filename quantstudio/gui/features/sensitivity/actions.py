@@ -45,7 +45,7 @@ def commands() -> tuple[Command, ...]:
             250,
             "sensitivity",
             "Ctrl+Shift+H",
-            "Put everything above a line in one precision",
+            "Set everything above a line to one precision",
             why_not=needs_model,
         ),
         Action(

@@ -50,7 +50,7 @@ class SensitivityMenu(CheckMenu):
         precision: str,
         parent: QWidget,
     ) -> None:
-        """`ranked` are the analysed layers, most sensitive first; `precision` is the one shown."""
+        """`ranked` are the analyzed layers, most sensitive first; `precision` is the one shown."""
         super().__init__(parent)
         self.setObjectName("sensitivity.menu")
         self._session = session
@@ -132,7 +132,7 @@ class SensitivityMenu(CheckMenu):
     # ------------------------------------------------------------------ precisions
 
     def _add_precisions(self) -> None:
-        known = self._session.workspace.analysed_precisions
+        known = self._session.workspace.analyzed_precisions
         self.analyze_menu = menu = CheckMenu("Analyze at", self)
         menu.setObjectName("sensitivity.analyze")
         self.addMenu(menu)

@@ -92,7 +92,7 @@ class SensitivityPanel(QWidget):
         self.sorted = SmallButton("sensitivity.sorted", "Sorted", "Most sensitive first")
         self.log = SmallButton("sensitivity.log", "Log", "Logarithmic scale")
         self.threshold = SmallButton(
-            "sensitivity.threshold", "Threshold", "Put everything above a line in one precision"
+            "sensitivity.threshold", "Threshold", "Set everything above a line to one precision"
         )
         for button in (self.sorted, self.log, self.threshold):
             button.setCheckable(True)
@@ -199,7 +199,7 @@ class SensitivityPanel(QWidget):
                 plot.show_empty("Sensitivity needs calibration data.", "Choose data…")
             else:
                 plot.show_empty(
-                    "Not analysed yet: one pass over the data shows how much each layer would suffer.",
+                    "Not analyzed yet: one pass over the data shows how much each layer would suffer.",
                     "Run Sensitivity",
                 )
 

@@ -137,7 +137,7 @@ class ThresholdBar(QWidget):
 
     @property
     def below(self) -> tuple[str, ...]:
-        """Layers below the line that were analysed."""
+        """Layers below the line that were analyzed."""
         level = self._strip.threshold
         return () if level is None else layers_below(self._strip.rows, level)
 

@@ -27,8 +27,8 @@ from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
 NOTHING = (
-    "No steps: the network is quantized as it is. Steps change it before, and win back accuracy that few "
-    "bits or one scale per weight would cost."
+    "No steps: the network is quantized as it is. Steps change it first, and win back accuracy that low bit "
+    "widths or per-tensor scales would cost."
 )
 NO_MODEL = "Steps change a network before it is quantized. Open a model first."
 _ICONS = {"add": "plus", "edit": "settings", "up": "arrow-up", "down": "arrow-down", "remove": "delete"}

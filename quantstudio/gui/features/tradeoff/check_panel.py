@@ -83,12 +83,12 @@ class CheckPanel(QWidget):
         if session.workspace.model is None:
             self.plot.show_empty("Open a model first.")
         elif session.workspace.calibration_data is None:
-            self.plot.show_empty("Choose data, then measure variants: each is held against its prediction.")
+            self.plot.show_empty("Choose data, then measure variants: each is compared with its prediction.")
         elif not session.workspace.layer_sensitivity:
-            self.plot.show_empty("Run Sensitivity: predictions are made of it.")
+            self.plot.show_empty("Run Sensitivity: predictions are made from it.")
         else:
             self.plot.show_empty(
-                "Measure variants: each dot shows one beside what was predicted of it.", "Measure"
+                "Measure variants: each dot shows one beside what was predicted for it.", "Measure"
             )
 
     def _on_figure_chosen(self, _key: str) -> None:

@@ -48,7 +48,7 @@ _TIPS = {
     PlanColumn.BITS: "Mean bits per weight",
     PlanColumn.PACKED: "Parameters with their weights packed to their bits",
     PlanColumn.FILE: "The ONNX file: 2 to 7 bit weights lie in INT8 there, which runs at INT8 speed",
-    PlanColumn.LATENCY: "Time over FP32 time",
+    PlanColumn.LATENCY: "Time relative to FP32",
     PlanColumn.KL: "Mean KL divergence from FP32, nats",
 }
 

@@ -251,7 +251,7 @@ class TradeoffPanel(QWidget):
         self.plan_model.refresh()
         has_plans = self.plan_model.rowCount() > 0
         self.rows.set_choice_enabled(
-            PLANS, has_plans, "" if has_plans else "Search first: its plans come here"
+            PLANS, has_plans, "" if has_plans else "Search first: its plans appear here"
         )
         self.measure_all.setVisible(bool(built))
         self._on_row_changed()
