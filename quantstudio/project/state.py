@@ -90,11 +90,6 @@ class ProjectState:
         """The state with that plan on the screen."""
         return replace(self, active=name)
 
-    def unused_name(self) -> str:
-        """The first of "Plan 1", "Plan 2", ... that is free."""
-        taken = {plan.name for plan in self.plans}
-        return next(name for i in range(1, len(taken) + 2) if (name := f"Plan {i}") not in taken)
-
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:

@@ -116,15 +116,6 @@ class Project:
             old.path.unlink(missing_ok=True)
         self._is_temporary = False
 
-    def save_copy(self, path: Path) -> None:
-        """Copy everything into another file and stay here.
-
-        Raises:
-            ProjectError: it cannot be written, or is open elsewhere.
-        """
-        if Path(path).resolve() != self.path.resolve():
-            self._database.copy_to(Path(path))
-
     def discard(self) -> None:
         """Close an unsaved session's project and remove its file.
 

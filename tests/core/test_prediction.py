@@ -167,7 +167,6 @@ def test_that_the_worst_class_is_the_one_the_layers_hurt():
     other = table.predict(plan_of(Recipe().assign(["b"], STATIC_INT8)), model).worst_class
     assert other is not None
     assert other.name == "shirt"
-    assert [one.name for one in table.class_accuracies(plan_of(only_a), model)] == ["shirt", "coat"]
     assert table.predict(plan_of(Recipe()), model).worst_class is None
 
 
@@ -201,10 +200,6 @@ def test_that_classes_lose_what_they_lost_where_the_same_layers_suffered():
         worst = table.predict(plan_of(recipes[name]), model).worst_class
         assert worst is not None
         assert worst.name == label
-        other = next(
-            one for one in table.class_accuracies(plan_of(recipes[name]), model) if one.name != label
-        )
-        assert worst.accuracy.value < other.accuracy.value
 
 
 def test_that_no_class_is_named_while_classes_are_unknown():
@@ -213,8 +208,9 @@ def test_that_no_class_is_named_while_classes_are_unknown():
         LAYERS, plan_of(recipe), costs=None, sensitivity=SENSITIVITY, curve=CURVE, classes=("a", "b")
     )
     assert found.worst_class is None
-    table = PredictionTable(LAYERS, sensitivity=SENSITIVITY, curve=CURVE)
-    assert table.class_accuracies(plan_of(recipe)) == ()
+    assert (
+        predict(LAYERS, plan_of(recipe), costs=None, sensitivity=SENSITIVITY, curve=CURVE).worst_class is None
+    )
 
 
 def test_that_a_layer_without_an_estimate_leaves_the_prediction_open():
@@ -288,7 +284,6 @@ def test_that_nothing_is_said_of_a_plan_for_another_graph_than_the_tables(steps)
     assert (found.size_bytes, found.kl, found.accuracy, found.latency_ms) == (None, None, None, None)
     assert found.quantized == 2
     assert table.raw(plan).parts is None
-    assert table.class_accuracies(plan) == ()
 
 
 def test_that_a_scheme_without_a_name_costs_what_its_container_costs():

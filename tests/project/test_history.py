@@ -178,7 +178,9 @@ def _changed(state: ProjectState, action: str, value: object) -> ProjectState:
         return state.with_recipe(value)
     if action == "plan":
         assert isinstance(value, Recipe)
-        return state.with_plan(Plan(state.unused_name(), value))
+        taken = {plan.name for plan in state.plans}
+        name = next(f"Plan {i}" for i in range(1, len(taken) + 2) if f"Plan {i}" not in taken)
+        return state.with_plan(Plan(name, value))
     if action == "remove":
         return state.without_plan(state.active) if len(state.plans) > 1 else state
     assert isinstance(value, int)
@@ -188,7 +190,6 @@ def _changed(state: ProjectState, action: str, value: object) -> ProjectState:
 def test_that_plans_have_unique_names_and_one_is_active() -> None:
     state = ProjectState().with_plan(Plan("Small", A)).with_plan(Plan("Plan 2", B))
     assert state.active == "Plan 2"
-    assert state.unused_name() == "Plan 3"
     assert state.renamed("Plan 2", "Best").active == "Best"
     assert state.renamed("Small", "Tiny").active == "Plan 2"
     assert state.without_plan("Plan 2").active == "Small"

@@ -453,16 +453,6 @@ def test_that_save_as_onto_an_open_project_changes_nothing(path: Path, tmp_path:
         assert note(other, "a") == "1"
 
 
-def test_that_a_copy_is_complete_and_the_project_stays(path: Path, tmp_path: Path) -> None:
-    with Project.create(path) as project:
-        put_note(project, "a", "1")
-        project.save_copy(tmp_path / "copy.qstudio")
-        project.save_copy(path)
-        assert project.path == path
-        with Project.open(tmp_path / "copy.qstudio") as copy:
-            assert note(copy, "a") == "1"
-
-
 def test_that_an_unsaved_project_is_restored_at_the_next_start() -> None:
     with Project.temporary() as project:
         assert project.is_temporary

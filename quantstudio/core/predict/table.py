@@ -180,25 +180,6 @@ class PredictionTable:
             left_out=(*self._changing, *(step.name for step in plan.steps[len(self.steps) :])),
         )
 
-    def class_accuracies(
-        self, plan: EffectivePlan, model: PredictionModel | None = None
-    ) -> tuple[ClassPrediction, ...]:
-        """Every class, in the order of the classes; empty while nothing is known of them."""
-        model = model or fitted_model((), self.curve)
-        chosen = self._assigned(plan)
-        parts, single, unpriced = self._parts(chosen)
-        if unpriced or not self._has_sensitivity or not self.is_of(plan):
-            return ()
-        kl = model.kl.kl_of(float(model.kl.factors @ parts))
-        found = self._by_class(model, single, kl, model.kl.deviation(parts))
-        if found is None:
-            return ()
-        base, (value, low, high) = found
-        return tuple(
-            ClassPrediction(name, float(base[i]), Interval(float(value[i]), float(low[i]), float(high[i])))
-            for i, name in enumerate(self.classes)
-        )
-
     def _latency_ms(
         self, chosen: NDArray[np.intp], schemes: Sequence[LayerScheme], model: PredictionModel
     ) -> float | None:

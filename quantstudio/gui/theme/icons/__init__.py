@@ -10,12 +10,6 @@ from PySide6.QtGui import QPainter, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 
 
-def icon_names() -> tuple[str, ...]:
-    """Names of all icons, sorted."""
-    folder = files(__package__)
-    return tuple(sorted(f.name.removesuffix(".svg") for f in folder.iterdir() if f.name.endswith(".svg")))
-
-
 @lru_cache(maxsize=128)
 def _template(name: str) -> str:
     return (files(__package__) / f"{name}.svg").read_text(encoding="utf-8")
