@@ -86,7 +86,7 @@ def test_that_batched_matrices_group_along_the_second_last_axis():
     magnitude=st.floats(1e-6, 1e6),
     granularity=st.sampled_from(["per-tensor", "per-channel", "per-group"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_that_the_error_is_at_most_half_a_step_and_zero_stays_zero(bits, seed, magnitude, granularity):
     rng = np.random.default_rng(seed)
     weight = (rng.normal(size=(6, 20)) * magnitude).astype(np.float32)

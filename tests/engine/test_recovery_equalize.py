@@ -189,7 +189,7 @@ def test_that_both_sides_of_every_pair_end_with_the_same_ranges(tmp_path, make):
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 30.0))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_that_limits_move_with_their_channels(tmp_path_factory, seed, high):
     net = NetBuilder(seed)
     x = clipped(net, net.conv("x", "a", 3, 4), "clip", high)

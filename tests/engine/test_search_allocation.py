@@ -57,7 +57,7 @@ def every_plan(problem):
         yield allocation_of(problem, choice)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), share=st.floats(0.26, 0.99))
 def test_that_the_plan_is_the_best_of_all(seed, share):
     problem = random_problem(5, seed)

@@ -133,7 +133,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(actions)
 def test_that_undo_then_redo_is_identity(steps: list[tuple[str, object]]) -> None:
     """Against the simplest model there is: a list of states and a position."""
