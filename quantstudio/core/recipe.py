@@ -14,7 +14,7 @@ from re import Pattern
 from quantstudio.core.codec import to_json
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, WeightRange
-from quantstudio.core.schemes import named_scheme
+from quantstudio.core.schemes import as_scheme
 from quantstudio.core.steps import Step
 from quantstudio.core.target import DEFAULT_TARGET, Target, target_or_default
 
@@ -243,8 +243,7 @@ def uniform_recipe(
     Raises:
         RecipeError: the name is unknown.
     """
-    if isinstance(scheme, str):
-        scheme = named_scheme(scheme)
+    scheme = as_scheme(scheme)
     if weight_range is not None:
         scheme = scheme.with_weight_range(weight_range)
     return Recipe(

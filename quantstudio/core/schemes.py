@@ -93,6 +93,15 @@ def named_scheme(name: str) -> LayerScheme:
     return scheme
 
 
+def as_scheme(precision: LayerScheme | str) -> LayerScheme:
+    """The scheme itself, or the one of a name.
+
+    Raises:
+        RecipeError: there is no scheme of that name; the hint lists what there is.
+    """
+    return named_scheme(precision) if isinstance(precision, str) else precision
+
+
 def forms_of(weights: WeightFormat) -> tuple[str, ...]:
     """Names of the schemes that mean a format, what a layer should get first: static, dynamic, alone."""
     return _forms(catalogue_version(), weights)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import ActivationPrecision, searched_formats
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
@@ -31,6 +33,19 @@ class ActivationFamily(StrEnum):
     WEIGHTED = "weighted"
     DYNAMIC = "dynamic"
     WEIGHT_ONLY = "weight-only"
+
+
+def family_named(name: str) -> ActivationFamily:
+    """The family of a name.
+
+    Raises:
+        RecipeError: there is none; the hint lists what there is.
+    """
+    if name not in list(ActivationFamily):
+        raise RecipeError(
+            f"unknown activation family {name!r}", hint=f"Choose one of {', '.join(ActivationFamily)}"
+        )
+    return ActivationFamily(name)
 
 
 class GroupKind(StrEnum):
@@ -62,6 +77,9 @@ class LayerGroup:
 class SearchBudget:
     """Bounds a plan must keep; None leaves one out.
 
+    Raises:
+        RecipeError: a bound is not a finite number, which JSON would turn into no bound.
+
     Attributes:
         max_drop: Points of top-1 lost against FP32; of predictions changed, where there are no labels.
         max_size_bytes: Bytes of the ONNX file that is written.
@@ -78,6 +96,13 @@ class SearchBudget:
     max_latency_ratio: float | None = None
     average_bits: float | None = None
     max_share_above_8: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not math.isfinite(value):
+                raise RecipeError(
+                    f"the bound {name} is not a finite number", hint="Leave it out for no bound"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +221,7 @@ class SearchResult(Record):
         build: The written file.
         data_digest: Digest of the data the recipe was calibrated with.
         notes: One sentence each.
+        created: When it ended, in seconds since 1970; 0 where nobody noted it.
     """
 
     front: tuple[PlanPoint, ...]
@@ -215,6 +241,7 @@ class SearchResult(Record):
     build: BuildResult
     data_digest: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
+    created: float = 0.0
 
     def _parts(self) -> tuple[PlanPoint, ...]:
         return self.front

@@ -8,7 +8,7 @@ from dataclasses import replace
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.precision import LayerScheme, WeightFormat
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
-from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.schemes import as_scheme
 from quantstudio.core.steps import SettingValue, Step
 from quantstudio.core.target import target_named
 from quantstudio.core.variants import Variant
@@ -35,7 +35,7 @@ class Edits:
     def set_scheme(self, names: Sequence[str], scheme: LayerScheme | str) -> None:
         """Put layers in a scheme (or one of `core.schemes.NAMED_SCHEMES` by name)."""
         known = self._known
-        self.apply(edits.with_scheme(known.recipe, known.layers, names, _scheme(scheme)))
+        self.apply(edits.with_scheme(known.recipe, known.layers, names, as_scheme(scheme)))
 
     def set_precision(self, names: Sequence[str], weights: WeightFormat) -> None:
         """Put each layer in the first form of a precision it can have."""
@@ -50,7 +50,7 @@ class Edits:
 
     def set_scheme_by_type(self, op_type: str, scheme: LayerScheme | str) -> None:
         """Put every layer of an operator type in a scheme."""
-        self.apply(edits.with_type(self._known.recipe, op_type, _scheme(scheme)))
+        self.apply(edits.with_type(self._known.recipe, op_type, as_scheme(scheme)))
 
     def choices(self, op_type: str = "", names: Sequence[str] | None = None) -> tuple[str, ...]:
         """Schemes that layers of an operator type, or of these names, or any can have, by name."""
@@ -235,7 +235,7 @@ class Edits:
         try:
             changed = change()
         except QuantStudioError as error:
-            self._known.notify(NoticeLevel.ERROR, error.what, error.hint, error.where)
+            self._known.notify_of(error)
             return
         if changed:
             self._known.tell_edited()
@@ -245,7 +245,3 @@ def _free_name(wanted: str, taken: Sequence[str]) -> str:
     if wanted not in taken:
         return wanted
     return next(name for i in range(2, len(taken) + 3) if (name := f"{wanted} {i}") not in taken)
-
-
-def _scheme(scheme: LayerScheme | str) -> LayerScheme:
-    return NAMED_SCHEMES[scheme] if isinstance(scheme, str) else scheme

@@ -62,15 +62,16 @@ class Found:
 
     @property
     def search(self) -> SearchResult | None:
-        """The last search with these steps; one that test data judged before any other."""
+        """The last search with these steps, whether test data judged it or not.
+
+        Where nobody noted when they ended, one that test data judged.
+        """
         if self.subject is None:
             return None
         steps = (*self.ground.steps, *self.ground.later)
-        judged, unjudged = (
-            self.findings.newest(SEARCH, self.subject.search_key(steps, judged_on_test=judged))
-            for judged in (True, False)
-        )
-        return judged if judged is not None else unjudged
+        keys = (self.subject.search_key(steps, judged_on_test=judged) for judged in (True, False))
+        found = [one for key in keys if (one := self.findings.newest(SEARCH, key)) is not None]
+        return max(found, key=lambda one: one.created, default=None)
 
 
 def read_variants(findings: Findings, subject: Subject, measurement_row: str) -> Records[Variant]:

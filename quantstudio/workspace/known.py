@@ -371,17 +371,17 @@ class Known:
 
     # What others call.
 
-    def notify(self, severity: NoticeLevel, text: str, hint: str | Hint = "", where: str = "") -> None:
+    def notify(
+        self, severity: NoticeLevel, text: str, hint: str | Hint = "", where: str = "", error_kind: str = ""
+    ) -> None:
         """Tell the user something without stopping them."""
         logger.info("%s", text)
-        self.notified.emit(Notification(severity, text, as_hint(hint), where))
+        self.notified.emit(Notification(severity, text, as_hint(hint), where, error_kind))
 
     def notify_of(self, error: Exception) -> None:
         """Tell the user of an error."""
-        if isinstance(error, QuantStudioError):
-            self.notify(NoticeLevel.ERROR, error.what, error.hint, error.where)
-        else:
-            self.notify(NoticeLevel.ERROR, str(error))
+        told = error if isinstance(error, QuantStudioError) else QuantStudioError(str(error))
+        self.notify(NoticeLevel.ERROR, told.what, told.hint, told.where, type(error).__name__)
 
     def tell_edited(self) -> None:
         """The plans are others: everything that depends on the recipe may be different."""

@@ -41,6 +41,7 @@ class Opening:
         self._known = known
         self._start_plan()
         self._take_up()
+        known.tell_everything()
 
     def open_project(self, project: Project) -> None:
         """Go on in another project, or in the same as it is on disk; what cannot be read is told.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.results import CompareResult, SensitivityResult, VariantResult
+from quantstudio.core.variants import Variant
 from quantstudio.core.version import VERSION
 from quantstudio.project.store import Project
 from quantstudio.report.data import ReportData
@@ -44,6 +45,7 @@ def report_of(known: Known) -> ReportData:
             "there is nothing to report", hint=Hint("Open a model first", HintAction.OPEN_MODEL)
         )
     current = known.current_variant
+    compared = comparison(known.variants) if base.result is not None else None
     project = known.project
     return ReportData(
         title=Path(model.source_path).stem if project.is_temporary else project.path.stem,
@@ -54,7 +56,7 @@ def report_of(known: Known) -> ReportData:
         calibration=known.calibration_data,
         recipe=current.recipe if current is not None else known.recipe,
         builds=tuple(v.build for v in known.variants if v.build is not None),
-        comparison=_comparison(base.result, [v.result for v in known.variants if v.result is not None]),
+        comparison=compared if compared is not None and len(compared.variants) > 1 else None,
         sensitivity=known_sensitivity(known),
         machine=machine(base.result),
         headline=current.path if current is not None and current.result is not None else "",
@@ -76,15 +78,18 @@ def _at_once(function: Callable[[], None]) -> None:
     function()
 
 
-def _comparison(base: VariantResult | None, measured: list[VariantResult]) -> CompareResult | None:
-    if base is None or len(measured) < 2:
+def comparison(variants: Sequence[Variant]) -> CompareResult | None:
+    """What was measured of variants, the base first, side by side; None where none of them was measured."""
+    results = tuple(one.result for one in variants if one.result is not None)
+    if not results:
         return None
+    metrics = results[0].metrics
     return CompareResult(
-        variants=tuple(measured),
-        samples=base.samples,
+        variants=results,
+        samples=results[0].samples,
         seconds=0.0,
-        labelled=bool(base.metrics),
-        task="classification" if "top1" in base.metrics or not base.metrics else "regression",
+        labelled=bool(metrics),
+        task="classification" if "top1" in metrics or not metrics else "regression",
     )
 
 

@@ -70,7 +70,7 @@ def _raise_first(rows: list[JobRow], told: list[Notification]) -> None:
             raise JobCancelled(f"{row.title} was cancelled")
     for notice in told:
         if notice.severity is NoticeLevel.ERROR:
-            raise QuantStudioError(notice.text, where=notice.where, hint=notice.hint)
+            raise _class_of(notice.error_kind)(notice.text, where=notice.where, hint=notice.hint)
         if notice.severity is NoticeLevel.WARNING:
             warnings.warn(f"{notice.text}. {notice.hint}".rstrip(". ") + ".", stacklevel=4)
 

@@ -41,12 +41,14 @@ class Notification:
         text: What happened, one sentence.
         hint: What to do about it; may be empty.
         where: File, layer or tensor concerned; may be empty.
+        error_kind: Class of the error (`core.errors`) it tells of; else empty.
     """
 
     severity: NoticeLevel
     text: str
     hint: Hint = NO_HINT
     where: str = ""
+    error_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,8 @@ from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
-from quantstudio.core.schemes import NAMED_SCHEMES
-from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
+from quantstudio.core.schemes import as_scheme
+from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult, family_named
 from quantstudio.core.steps import SettingValue
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.backends.backend import BackendFactory
@@ -30,7 +31,7 @@ from quantstudio.workspace.documents import Documents
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.opening import Opening
-from quantstudio.workspace.report_data import known_sensitivity
+from quantstudio.workspace.report_data import comparison, known_sensitivity
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.runs.searches import Searches
 from quantstudio.workspace.search_terms import SearchTerms
@@ -178,7 +179,7 @@ class Workspace(Known):
             RecipeError: no layer matches, the precision is unknown, or a layer named one by one cannot have
                 it.
         """
-        scheme = _scheme(precision)
+        scheme = as_scheme(precision)
         rule = LayerRule(scheme, (pattern,), (op_type,) if op_type else ())
         if not any(rule.matches(layer) for layer in self.layers):
             raise RecipeError(f"no layer matches {pattern!r}", hint="See `layers` for their names")
@@ -279,8 +280,10 @@ class Workspace(Known):
         *,
         max_drop: float | None = None,
         max_size_mb: float | None = None,
+        max_weights_mb: float | None = None,
         max_latency_ratio: float | None = None,
         average_bits: float | None = None,
+        max_share_above_8: float | None = None,
         family: str | ActivationFamily = ActivationFamily.AUTO,
         pins: Sequence[LayerRule] = (),
         judged_on_test: bool = True,
@@ -292,24 +295,27 @@ class Workspace(Known):
         Args:
             max_drop: Points of accuracy it may lose.
             max_size_mb: Megabytes the file may take.
+            max_weights_mb: Megabytes the parameters may take, weights packed to their bits.
             max_latency_ratio: Part of the FP32 time it may take.
             average_bits: Mean bits per weight.
+            max_share_above_8: Part of the layers, 0 to 1, that may stay float; by default only if needed.
             family: Activations in the plans: "auto", "static", "dynamic", "weight-only", ...
             pins: Rules that fix the layers they match.
             judged_on_test: Whether the test data has the last word on the accuracy.
 
         Raises:
-            RecipeError: no plan keeps the bounds.
+            RecipeError: no plan keeps the bounds, or one of them makes no sense.
             CalibrationError: there is no data.
         """
-        size = None if max_size_mb is None else round(max_size_mb * MB)
         budget = SearchBudget(
             max_drop=max_drop,
-            max_size_bytes=size,
+            max_size_bytes=_bytes(max_size_mb),
+            max_weight_bytes=_bytes(max_weights_mb),
             max_latency_ratio=max_latency_ratio,
             average_bits=average_bits,
+            max_share_above_8=max_share_above_8,
         )
-        terms = SearchTerms(budget, ActivationFamily(family), tuple(pins), judged_on_test)
+        terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test)
         self._finish(lambda: self.searches.start(terms))
         return _there(self.search_result)
 
@@ -323,13 +329,10 @@ class Workspace(Known):
             CalibrationError: there is no data.
         """
         self._finish(self.runs.measure_every if every else self.runs.measure)
-        shown = [v for v in self.variants if v.is_base or v.is_current or every]
-        results = tuple(v.result for v in shown if v.result is not None)
-        if not results:
+        found = comparison([v for v in self.variants if v.is_base or v.is_current or every])
+        if found is None:
             raise MeasureError("nothing was measured", hint=Hint("Quantize first", HintAction.QUANTIZE))
-        first = results[0]
-        task = "classification" if "top1" in first.metrics or not first.metrics else "regression"
-        return CompareResult(results, first.samples, 0.0, labelled=bool(first.metrics), task=task)
+        return found
 
     def predict(self, recipe: Recipe | None = None) -> Prediction:
         """What the plan, or another recipe, will cost; nothing is built.
@@ -436,14 +439,10 @@ def _spec(
     return DataSpec(str(data), parse_transform(transform), samples, trust)
 
 
-def _scheme(precision: str | LayerScheme) -> LayerScheme:
-    if isinstance(precision, LayerScheme):
-        return precision
-    if precision not in NAMED_SCHEMES:
-        raise RecipeError(
-            f"unknown precision {precision!r}", hint=f"Choose one of {', '.join(NAMED_SCHEMES)}"
-        )
-    return NAMED_SCHEMES[precision]
+def _bytes(megabytes: float | None) -> int | None:
+    if megabytes is not None and not math.isfinite(megabytes):
+        raise RecipeError("a bound in MB is not a finite number", hint="Leave it out for no bound")
+    return None if megabytes is None else round(megabytes * MB)
 
 
 def _there(found: T | None) -> T:

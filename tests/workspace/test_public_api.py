@@ -117,6 +117,16 @@ def test_that_what_cannot_be_is_refused_with_its_reason(ws: Workspace) -> None:
     assert ws.calibration_data is not None
     with pytest.raises(RecipeError):
         ws.search(average_bits=0.1)
+    with pytest.raises(RecipeError, match="family"):
+        ws.search(average_bits=5.0, family="static-int8")
+    with pytest.raises(RecipeError, match="finite"):
+        ws.search(max_drop=float("nan"))
+    with pytest.raises(RecipeError, match="finite"):
+        ws.search(max_weights_mb=float("inf"))
+    with pytest.raises(RecipeError, match="unknown precision"):
+        ws.edits.set_scheme([ws.layers[0].name], "int17")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        ws.quantize("nowhere.json")
 
 
 def test_that_results_are_dictionaries(ws: Workspace) -> None:
@@ -168,6 +178,7 @@ def test_that_a_project_goes_on_where_it_was(tmp_path: Path) -> None:
         assert again.current_variant is not None
         assert again.current_variant.build is not None
         assert again.current_variant.build.size_bytes == size
+        assert again.activations is not None
         assert again.calibration_data is not None
         assert again.save(tmp_path / "copy.qstudio") == tmp_path / "copy.qstudio"
 

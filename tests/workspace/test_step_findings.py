@@ -11,6 +11,7 @@ import pytest
 
 from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.findings import SEARCH
 from quantstudio.core.findings import STEPS as STEPS_KIND
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.steps import Step
@@ -19,7 +20,7 @@ from quantstudio.workspace.known import Known
 from tests.gui.search_samples import result
 from tests.workspace.canned import LAYERS, STEPS
 from tests.workspace.conftest import Desk
-from tests.workspace.putting import known_of, put_search
+from tests.workspace.putting import known_of, put_search, subject_of
 from tests.workspace.samples import model_summary
 
 
@@ -146,6 +147,18 @@ def test_that_a_search_belongs_to_the_steps_it_was_made_with(analyzed: Desk, tmp
     known.edits.undo()
     seen.append(known.search_result)
     assert seen == [found, None, found]
+
+
+def test_that_the_search_that_ended_last_is_shown_whatever_judged_it(desk: Desk, data: DataSpec) -> None:
+    known = desk.known
+    known.opening.set_data(data, data)
+    found = result(model_summary(LAYERS).layers, "found.onnx")
+    subject = subject_of(known)
+    for time, is_judged in ((1.0, True), (2.0, False)):
+        key = subject.search_key((), judged_on_test=is_judged)
+        known.findings.put(SEARCH, key, replace(found, created=time), row="terms")
+        assert known.search_result is not None
+        assert known.search_result.created == time
 
 
 def test_that_a_setting_left_out_and_its_default_are_the_same_ground(analyzed: Desk) -> None:

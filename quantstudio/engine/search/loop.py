@@ -129,6 +129,7 @@ def search(
         build=replace(build, steps=made.steps),
         data_digest=dataset.digest,
         notes=tuple(loop.notes),
+        created=time.time(),
     )
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from quantstudio.core.costs import CostTable
-from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult
+from quantstudio.core.search_results import SearchBudget, SearchResult, family_named
 from quantstudio.core.target import target_named
 from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.model.open import load_graph
@@ -49,10 +48,7 @@ def search(
     from quantstudio.engine.search.loop import search as search_plans  # imports torch
     from quantstudio.engine.search.workbench import Known, SearchRequest  # imports torch
 
-    if family not in list(ActivationFamily):
-        raise RecipeError(
-            f"unknown activation family {family!r}", hint=f"Choose one of {', '.join(ActivationFamily)}"
-        )
+    chosen_family = family_named(family)
     graph = load_graph(graph_path)
     check_float_weights(graph)
     kept = value_of(Recipe, recipe, "recipe") if recipe else None
@@ -65,7 +61,7 @@ def search(
             Path(output),
             SearchRequest(
                 budget=value_of(SearchBudget, budget or {}, "budget"),
-                family=ActivationFamily(family),
+                family=chosen_family,
                 pins=tuple(value_of(LayerRule, pin, "pins") for pin in pins),
                 samples=samples,
                 kept=kept,
