@@ -89,7 +89,7 @@ def test_that_a_budget_nobody_can_keep_is_refused_with_the_nearest(tmp_path, cap
     assert invoke(["search", str(SAMPLE.model), *DATA, "--average-bits", "1.5", "-o", str(out)]) == 2
     error = capfd.readouterr().err
     assert "average weight bits (1.5)" in error
-    assert "nearest that can be had is 2" in error
+    assert "closest possible is 2" in error
     assert not out.exists()
 
 

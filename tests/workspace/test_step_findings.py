@@ -202,12 +202,12 @@ def test_that_a_project_knows_without_an_engine_what_was_found_behind_steps(anal
         project.close()
 
 
-def test_that_a_plan_with_defaults_left_out_is_the_variant_of_one_that_gives_them(analysed: Desk) -> None:
-    known = analysed.known
+def test_that_a_plan_with_defaults_left_out_is_the_variant_of_one_that_gives_them(analyzed: Desk) -> None:
+    known = analyzed.known
     short = replace(known.recipe, steps=(Step("equalize"), Step("bias")))
     known.edits.set_recipe(short, "Import")
     known.runs.quantize()
-    analysed.settle()
+    analyzed.settle()
     assert known.current_variant is not None
     known.edits.undo()
     known.edits.add_step("equalize")

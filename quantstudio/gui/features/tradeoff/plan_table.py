@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import QObject, Qt
 from PySide6.QtGui import QColor
 from typing_extensions import override
 
@@ -21,10 +21,9 @@ from quantstudio.gui.facts.plan_facts import (
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, ui_font
-from quantstudio.gui.widgets.row_table import side_of
+from quantstudio.gui.widgets.row_model import RowModel
 from quantstudio.workspace.runs.searches import plan_name
 
-Index = QModelIndex | QPersistentModelIndex
 PLAN_ROLE = Qt.ItemDataRole.UserRole + 1
 PLAN_SORT_ROLE = Qt.ItemDataRole.UserRole
 
@@ -43,7 +42,7 @@ class PlanColumn(IntEnum):
 
 
 _HEADERS = ("Plan", "Change", "Bits", "Packed", "File", "Time", "KL", "Figures")
-_TIPS = {
+_TIPS: dict[int, str] = {
     PlanColumn.CHANGE: "Points lost or won against FP32 on the same samples",
     PlanColumn.BITS: "Mean bits per weight",
     PlanColumn.PACKED: "Parameters with their weights packed to their bits",
@@ -51,15 +50,15 @@ _TIPS = {
     PlanColumn.LATENCY: "Time relative to FP32",
     PlanColumn.KL: "Mean KL divergence from FP32, nats",
 }
+_FIGURES = range(PlanColumn.CHANGE, PlanColumn.KL + 1)
 
 
-class PlanTableModel(QAbstractTableModel):
+class PlanTableModel(RowModel[PlanPoint]):
     """The chosen plan, single precisions, then the front from small to large; a recipe comes once."""
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(_HEADERS, figures=_FIGURES, tips=_TIPS, parent=parent)
         self._session = session
-        self._plans: tuple[PlanPoint, ...] = ()
         self.refresh()
 
     def refresh(self) -> None:
@@ -68,59 +67,25 @@ class PlanTableModel(QAbstractTableModel):
         for point in _ordered(self._session):
             once.setdefault(self._session.workspace.searches.key_of(point), point)
         fresh = tuple(once.values())
-        if fresh != self._plans:
-            self.beginResetModel()
-            self._plans = fresh
-            self.endResetModel()
-        elif fresh:
-            # The plan on the screen may be another one now.
-            self.dataChanged.emit(self.index(0, 0), self.index(len(fresh) - 1, len(_HEADERS) - 1))
+        # Where the rows are the same, the plan on the screen may be another one now.
+        self.show_rows(fresh, is_reset=fresh != self._rows)
 
     @override
-    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
-        return 0 if parent.isValid() else len(self._plans)
-
-    @override
-    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
-        return 0 if parent.isValid() else len(_HEADERS)
-
-    @override
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> Any:
-        if orientation != Qt.Orientation.Horizontal or not 0 <= section < len(_HEADERS):
-            return None
+    def role(self, row: PlanPoint, column: int, role: int) -> Any:
         match role:
-            case Qt.ItemDataRole.DisplayRole:
-                return _HEADERS[section]
-            case Qt.ItemDataRole.ToolTipRole:
-                return _TIPS.get(PlanColumn(section))
-            case Qt.ItemDataRole.TextAlignmentRole:
-                return side_of(is_right=_is_figure(section))
-            case _:
-                return None
-
-    @override
-    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if not index.isValid():
-            return None
-        point, column = self._plans[index.row()], index.column()
-        match role:
-            case Qt.ItemDataRole.DisplayRole:
-                return self._text(point, column)
-            case Qt.ItemDataRole.TextAlignmentRole:
-                return side_of(is_right=_is_figure(column))
-            case Qt.ItemDataRole.FontRole if self._is_on_screen(point) and column == PlanColumn.NAME:
+            case Qt.ItemDataRole.FontRole if self._is_on_screen(row) and column == PlanColumn.NAME:
                 return ui_font(semibold=True)
             case Qt.ItemDataRole.ForegroundRole:
-                return self._colour(point, column)
+                return self._colour(row, column)
             case Qt.ItemDataRole.ToolTipRole:
-                lines = plan_lines(point, self._session.workspace.steps)
+                lines = plan_lines(row, self._session.workspace.steps)
                 return "\n".join([*lines, "Double-click to load this plan"])
-            case Qt.ItemDataRole.AccessibleTextRole:
-                return f"{self._name(point)}, {_HEADERS[column]}: {self._text(point, column)}"
+            case _ if role == PLAN_ROLE:
+                return row
+            case _ if role == PLAN_SORT_ROLE:
+                return self._sort_key(row, column)
             case _:
-                return {PLAN_ROLE: point, PLAN_SORT_ROLE: self._sort_key(point, column)}.get(role)
+                return None
 
     def _colour(self, point: PlanPoint, column: int) -> QColor | None:
         theme = current_theme()
@@ -135,11 +100,12 @@ class PlanTableModel(QAbstractTableModel):
     def _name(self, point: PlanPoint) -> str:
         return plan_name(point, is_chosen=point == self._session.workspace.searches.chosen)
 
-    def _text(self, point: PlanPoint, column: int) -> str:
-        plan = figures_of(point)
+    @override
+    def text(self, row: PlanPoint, column: int) -> str:
+        plan = figures_of(row)
         match column:
             case PlanColumn.NAME:
-                return self._name(point)
+                return self._name(row)
             case PlanColumn.CHANGE:
                 return change_text(plan)
             case PlanColumn.BITS:
@@ -153,7 +119,7 @@ class PlanTableModel(QAbstractTableModel):
             case PlanColumn.KL:
                 return figures.significant(plan.kl, 2)
             case _:
-                return state_text(point)
+                return state_text(row)
 
     def _sort_key(self, point: PlanPoint, column: int) -> object:
         plan = figures_of(point)
@@ -166,13 +132,9 @@ class PlanTableModel(QAbstractTableModel):
             PlanColumn.KL: plan.kl,
         }
         if column not in keys:
-            return self._text(point, column)
+            return self.text(point, column)
         value = keys[column]
         return float("-inf") if value is None else float(value)
-
-
-def _is_figure(column: int) -> bool:
-    return PlanColumn.CHANGE <= column <= PlanColumn.KL
 
 
 def _ordered(session: Session) -> list[PlanPoint]:

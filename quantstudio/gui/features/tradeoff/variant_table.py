@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import QObject, Qt
 from typing_extensions import override
 
 from quantstudio.core import figures
@@ -21,9 +21,8 @@ from quantstudio.gui.facts.variant_facts import (
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, ui_font
-from quantstudio.gui.widgets.row_table import side_of
+from quantstudio.gui.widgets.row_model import RowModel
 
-Index = QModelIndex | QPersistentModelIndex
 VARIANT_ROLE = Qt.ItemDataRole.UserRole + 1
 SORT_ROLE = Qt.ItemDataRole.UserRole
 _UNKNOWN = -1e300
@@ -45,84 +44,55 @@ _RIGHT = (VariantColumn.QUALITY, VariantColumn.SIZE, VariantColumn.LATENCY)
 _HEADERS = ("Variant", "Accuracy", "Change", "Size", "Latency p50", "Speed-up", "State")
 
 
-class VariantTableModel(QAbstractTableModel):
+class VariantTableModel(RowModel[Variant]):
     """One row per variant, the FP32 model first."""
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(_HEADERS, figures=_RIGHT, parent=parent)
         self._session = session
-        self._variants: tuple[Variant, ...] = ()
         session.variants_changed.connect(self._on_variants_changed)
         session.model_changed.connect(self._on_variants_changed)
         self._on_variants_changed()
 
     @override
-    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
-        return 0 if parent.isValid() else len(self._variants)
-
-    @override
-    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
-        return 0 if parent.isValid() else len(_HEADERS)
-
-    @override
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> Any:
-        if orientation != Qt.Orientation.Horizontal or not 0 <= section < len(_HEADERS):
-            return None
-        if role == Qt.ItemDataRole.DisplayRole:
-            return _HEADERS[section]
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return side_of(is_right=section in _RIGHT)
-        return None
-
-    @override
-    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if not index.isValid():
-            return None
-        variant, column = self._variants[index.row()], index.column()
+    def role(self, row: Variant, column: int, role: int) -> Any:
         match role:
-            case Qt.ItemDataRole.DisplayRole:
-                return self._text(variant, column)
-            case Qt.ItemDataRole.TextAlignmentRole:
-                return side_of(is_right=column in _RIGHT)
-            case Qt.ItemDataRole.FontRole if variant.is_current and column == VariantColumn.NAME:
+            case Qt.ItemDataRole.FontRole if row.is_current and column == VariantColumn.NAME:
                 return ui_font(semibold=True)
             case Qt.ItemDataRole.ForegroundRole if column in (VariantColumn.STATE, VariantColumn.CHANGE):
                 return current_theme().color("muted")
             case Qt.ItemDataRole.ToolTipRole:
                 where = f" {ON_CALIBRATION}" if self._session.workspace.is_measured_on_calibration else ""
-                return _variant_tip(variant, where)
-            case Qt.ItemDataRole.AccessibleTextRole:
-                return f"{variant.name}, {_HEADERS[column]}: {self._text(variant, column)}"
+                return _variant_tip(row, where)
             case _ if role == VARIANT_ROLE:
-                return variant
+                return row
             case _ if role == SORT_ROLE:
-                return self._sort_key(variant, column)
+                return self._sort_key(row, column)
             case _:
                 return None
 
     def _base_bytes(self) -> int:
         return self._session.workspace.model.file_bytes if self._session.workspace.model is not None else 0
 
-    def _text(self, variant: Variant, column: int) -> str:
-        result, quality = variant.result, quality_of(variant)
+    @override
+    def text(self, row: Variant, column: int) -> str:
+        result, quality = row.result, quality_of(row)
         match column:
             case VariantColumn.NAME:
-                return variant.name
+                return row.name
             case VariantColumn.QUALITY:
                 return figures.NOTHING if quality is None else figures.percent(quality.value.value)
             case VariantColumn.CHANGE:
-                return figures.NOTHING if result is None or variant.is_base else change_text(result)
+                return figures.NOTHING if result is None or row.is_base else change_text(result)
             case VariantColumn.SIZE:
-                return figures.size(size_of(variant, self._base_bytes()))
+                return figures.size(size_of(row, self._base_bytes()))
             case VariantColumn.LATENCY:
-                latency = latency_of(variant, self._session.workspace.base)
+                latency = latency_of(row, self._session.workspace.base)
                 return figures.NOTHING if latency is None else figures.milliseconds(latency.value)
             case VariantColumn.SPEEDUP:
-                return figures.NOTHING if result is None or variant.is_base else speedup_text(result.speedup)
+                return figures.NOTHING if result is None or row.is_base else speedup_text(result.speedup)
             case _:
-                return f"{state_text(variant)}, current recipe" if variant.is_current else state_text(variant)
+                return f"{state_text(row)}, current recipe" if row.is_current else state_text(row)
 
     def _sort_key(self, variant: Variant, column: int) -> object:
         quality, latency = quality_of(variant), latency_of(variant, self._session.workspace.base)
@@ -139,18 +109,12 @@ class VariantTableModel(QAbstractTableModel):
             case VariantColumn.SPEEDUP:
                 return result.speedup.value if result is not None and result.speedup is not None else 1.0
             case _:
-                return self._text(variant, column)
+                return self.text(variant, column)
 
     def _on_variants_changed(self) -> None:
         fresh = self._session.workspace.variants
-        if [v.key for v in fresh] == [v.key for v in self._variants]:
-            self._variants = fresh
-            if fresh:
-                self.dataChanged.emit(self.index(0, 0), self.index(len(fresh) - 1, len(_HEADERS) - 1))
-            return
-        self.beginResetModel()
-        self._variants = fresh
-        self.endResetModel()
+        is_same = [one.key for one in fresh] == [one.key for one in self._rows]
+        self.show_rows(fresh, is_reset=not is_same)
 
 
 def _variant_tip(variant: Variant, where: str) -> str:
