@@ -77,7 +77,7 @@ def calibrate(
     if not plan.observed:
         raise CalibrationError(
             "the model has no activations that static quantization could use",
-            hint=Hint("The list of layers tells what each can be", HintAction.LIST_LAYERS),
+            hint=Hint("The list of layers shows what each can be", HintAction.LIST_LAYERS),
         )
     probe = next(dataset.batches(1, stop=1))
     values = _observed(session, outputs, plan, probe, cancel)
