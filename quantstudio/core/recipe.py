@@ -220,7 +220,7 @@ class Recipe:
         return replace(self, rules=(*self.rules, rule))
 
 
-def is_legal(layer: LayerInfo, scheme: LayerScheme, target: Target = DEFAULT_TARGET) -> bool:
+def is_legal(layer: LayerInfo, scheme: LayerScheme, target: Target) -> bool:
     """Whether the layer can have the scheme on a target; float32 always."""
     return target.support(layer, scheme).is_legal
 

@@ -31,7 +31,7 @@ def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[
     schemes = [
         scheme
         for layer, scheme in chosen.items()
-        if not (integer and scheme == FP32 and not is_legal(layer, integer[0][0]))
+        if not (integer and scheme == FP32 and not is_legal(layer, integer[0][0], recipe.on_target))
     ]
     groups = Counter(scheme.label for scheme in schemes).most_common()
     parts = [label if i == 0 else f"{number} {label}" for i, (label, number) in enumerate(groups)]

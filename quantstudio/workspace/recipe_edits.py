@@ -18,7 +18,7 @@ from quantstudio.core.recipe import (
     uniform_recipe,
 )
 from quantstudio.core.schemes import NAMED_SCHEMES, forms_of
-from quantstudio.core.target import DEFAULT_TARGET, Target
+from quantstudio.core.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def with_precision(
     return Edit(f"Set {_few(chosen)} to {weights.label}", recipe, tuple(skipped))
 
 
-def form_of(layer: LayerInfo, weights: WeightFormat, target: Target = DEFAULT_TARGET) -> str | None:
+def form_of(layer: LayerInfo, weights: WeightFormat, target: Target) -> str | None:
     """Name of the first scheme of a format a layer can have; None if it can have none."""
     return _first_legal(layer, forms_of(weights), target)
 

@@ -18,7 +18,7 @@ from quantstudio.core.precision import (
     WeightFormat,
 )
 from quantstudio.core.predict.table import Prediction
-from quantstudio.core.recipe import ActivationScope, Recipe, is_legal, uniform_recipe
+from quantstudio.core.recipe import ActivationScope, LayerRule, Recipe, is_legal
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.recipe_edits import default_recipe
@@ -105,7 +105,7 @@ def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | N
 
 
 def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) -> Reference:
-    recipe = _with_own_steps(known, _recipe(known, precision, family))
+    recipe = _recipe(known, precision, family)
     packed = packed_plan(known.layers, recipe.schemes(known.layers))
     prediction = known.predicted(recipe)
     is_base = precision == Precision.FP32
@@ -121,24 +121,22 @@ def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) 
 
 
 def _recipe(known: Known, precision: WeightFormat, family: ActivationFamily) -> Recipe:
+    """As a search builds it: with steps, range settings and target of the plan that is edited."""
+    kept = known.recipe.bare
     if precision == Precision.FP32:
-        return Recipe()
+        return kept
     eight = _eight_bits(known, family)
     scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
-    start = uniform_recipe(eight, activation_scope=scope)
+    start = replace(kept, rules=(LayerRule(eight),), activation_scope=scope)
     # What has no such form keeps float activations, as in a search.
     others = [layer for layer in searched(known.layers) if start.scheme_for(layer) == FP32]
-    start = start.assign([one.name for one in others if is_legal(one, WEIGHT_INT8)], WEIGHT_INT8)
+    able = [one.name for one in others if is_legal(one, WEIGHT_INT8, kept.on_target)]
+    start = start.assign(able, WEIGHT_INT8)
     if precision == Precision.INT8:
         return start
     fewer = WEIGHT_INT4 if (eight, precision) == (WEIGHT_INT8, Precision.INT4) else None
     names = [layer.name for layer in searched(known.layers) if start.scheme_for(layer) == eight]
     return start.assign(names, fewer or LayerScheme(precision, eight.activations))
-
-
-def _with_own_steps(known: Known, recipe: Recipe) -> Recipe:
-    """As a search builds it: with the steps of the plan that is edited."""
-    return replace(recipe, steps=known.recipe.steps, seed=known.recipe.seed)
 
 
 def _eight_bits(known: Known, family: ActivationFamily) -> LayerScheme:
@@ -160,7 +158,7 @@ def _file_bytes(known: Known, prediction: Prediction | None, *, is_base: bool) -
 
 
 def _drop(known: Known, prediction: Prediction | None) -> float | None:
-    base = known.predicted(_with_own_steps(known, Recipe()))
+    base = known.predicted(known.recipe.bare)
     if prediction is None or prediction.accuracy is None or base is None or base.accuracy is None:
         return None
     if prediction.unpriced:

@@ -37,6 +37,7 @@ from quantstudio.core.recipe import (
     uniform_recipe,
 )
 from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
+from quantstudio.core.target import DEFAULT_TARGET
 
 CONV_SCHEMES = ("fp32", "fp16", "static-int8", "weight-int8", "static-int4")
 LAYERS = (
@@ -215,9 +216,9 @@ def test_that_other_bit_widths_are_legal_where_their_container_is() -> None:
     weights = LayerScheme(Precision.INT3)
     dynamic = LayerScheme(Precision.INT6, ActivationPrecision.INT8_DYNAMIC)
     assert [scheme_name(s) for s in (static, weights, dynamic)] == ["static-int3", "custom", "dynamic-int6"]
-    assert [is_legal(conv, s) for s in (static, weights, dynamic)] == [True, True, False]
-    assert [is_legal(head, s) for s in (static, weights, dynamic)] == [True, False, True]
-    assert is_legal(LAYERS[3], LayerScheme(granularity=Granularity.PER_TENSOR))
+    assert [is_legal(conv, s, DEFAULT_TARGET) for s in (static, weights, dynamic)] == [True, True, False]
+    assert [is_legal(head, s, DEFAULT_TARGET) for s in (static, weights, dynamic)] == [True, False, True]
+    assert is_legal(LAYERS[3], LayerScheme(granularity=Granularity.PER_TENSOR), DEFAULT_TARGET)
 
 
 def test_that_a_uniform_recipe_takes_a_name_and_a_weight_rule() -> None:

@@ -11,16 +11,20 @@ import pytest
 from onnx import numpy_helper
 
 from quantstudio.core.affine import IntegerGrid, affine_qparams
+from quantstudio.core.effective_plan import resolve
+from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import (
     STATIC_INT8,
     ActivationPrecision,
     LayerScheme,
     Precision,
 )
-from quantstudio.core.recipe import CalibrationSettings, RangeMethod, uniform_recipe
+from quantstudio.core.recipe import CalibrationSettings, LayerRule, RangeMethod, Recipe, uniform_recipe
 from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.search_results import ActivationFamily
 from quantstudio.core.target import target_named, targets
 from quantstudio.engine.quantization.weights import quantize_weight
+from quantstudio.engine.search.space import base_recipe, pins_of
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
@@ -110,6 +114,18 @@ def test_that_other_runtimes_keep_an_lstm_float_where_only_one_runtime_has_a_ker
     support = target_named("onnx-qdq-s8").support(layer, NAMED_SCHEMES["dynamic-int8"])
     assert not support.is_legal
     assert "standard ONNX" in support.reason
+
+
+def test_that_a_search_offers_what_its_target_can_run(tmp_path):
+    graph = opened(one_layer("LSTM")[0], tmp_path)
+    (name,) = (layer.name for layer in graph.layers)
+    pin = [LayerRule(NAMED_SCHEMES["dynamic-int8"], (name,))]
+    for target, scheme in (("cpu-x86-vnni", "dynamic-int8"), ("onnx-qdq-s8", "weight-int8")):
+        recipe = base_recipe(graph, ActivationFamily.DYNAMIC, Recipe(target=target))
+        assert resolve(recipe, graph.layers).schemes[name] == NAMED_SCHEMES[scheme]
+    assert pins_of(graph, pin, target_named("cpu-x86-vnni"))
+    with pytest.raises(RecipeError, match="cannot be pinned"):
+        pins_of(graph, pin, target_named("onnx-qdq-s8"))
 
 
 def test_that_weights_keep_to_seven_bits_where_pairs_of_products_add_up_in_sixteen(tmp_path):

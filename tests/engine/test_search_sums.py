@@ -15,6 +15,7 @@ from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.recipe import ActivationScope, Recipe
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import ActivationFamily, searched_precisions
+from quantstudio.core.target import DEFAULT_TARGET
 from quantstudio.engine.search.allocation import Quantity, allocation_of
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.space import SearchSpace, base_recipe, byte_costs
@@ -80,7 +81,9 @@ def test_that_what_is_solved_is_what_is_predicted(net, family, tmp_path):
     scope = ActivationScope.WEIGHTED if family is ActivationFamily.WEIGHTED else ActivationScope.ALL
     costs = timed(byte_costs(graph, statistics, CONTAINERS, scope), rng)
     rows, model = rows_of(graph, rng), KlModel()
-    space = SearchSpace(graph, family, rows, find_groups(graph), costs, costs, pinned={})
+    space = SearchSpace(
+        graph, family, rows, find_groups(graph), costs, costs, pinned={}, target=DEFAULT_TARGET
+    )
     table = PredictionTable(graph.layers, costs=costs, sensitivity=rows)
     problem = space.problem(model, floats=True)
     start = base_recipe(graph, family, Recipe())

@@ -32,9 +32,10 @@ from quantstudio.core.recipe import (
     uniform_recipe,
 )
 from quantstudio.core.results import LayerSensitivity
-from quantstudio.core.schemes import scheme_name
+from quantstudio.core.schemes import listed_schemes
 from quantstudio.core.search_results import ActivationFamily, GroupKind, LayerGroup
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import Target
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
@@ -45,15 +46,15 @@ from quantstudio.engine.search.groups import shared_scheme_sets
 _ANY_BITS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
-def eight_bit_scheme(layer: LayerInfo, family: ActivationFamily) -> LayerScheme:
-    """The 8-bit scheme of a layer in a family; weights alone, or FP32, where it has no such form."""
+def eight_bit_scheme(layer: LayerInfo, family: ActivationFamily, target: Target) -> LayerScheme:
+    """The 8-bit scheme of a layer in a family on a target; weights alone, or FP32, where it has no such."""
     wanted: tuple[LayerScheme, ...] = (WEIGHT_INT8,)
     if family in (ActivationFamily.STATIC, ActivationFamily.WEIGHTED):
         wanted = (STATIC_INT8, WEIGHT_INT8)
     elif family is ActivationFamily.DYNAMIC:
         # Dynamic convolutions are slower than float ones, so there is no such scheme.
         wanted = (DYNAMIC_INT8, STATIC_INT8, WEIGHT_INT8)
-    return next((scheme for scheme in wanted if scheme_name(scheme) in layer.schemes), FP32)
+    return next((scheme for scheme in wanted if is_legal(layer, scheme, target)), FP32)
 
 
 def base_recipe(graph: Graph, family: ActivationFamily, kept: Recipe) -> Recipe:
@@ -73,9 +74,9 @@ def base_recipe(graph: Graph, family: ActivationFamily, kept: Recipe) -> Recipe:
         rules = (LayerRule(WEIGHT_INT8),)
     start = replace(kept.bare, rules=rules, activation_scope=scope)
     others = {
-        layer.name: eight_bit_scheme(layer, family)
+        layer.name: eight_bit_scheme(layer, family, kept.on_target)
         for layer in searched_layers(graph)
-        if start.scheme_for(layer) != eight_bit_scheme(layer, family)
+        if start.scheme_for(layer) != eight_bit_scheme(layer, family, kept.on_target)
     }
     for scheme in dict.fromkeys(others.values()):
         start = start.assign([name for name, own in others.items() if own == scheme], scheme)
@@ -87,11 +88,11 @@ def searched_layers(graph: Graph) -> tuple[LayerInfo, ...]:
     return searched(graph.layers)
 
 
-def families_of(graph: Graph) -> tuple[ActivationFamily, ...]:
-    """Families worth measuring for a graph, the first being the usual one."""
+def families_of(graph: Graph, target: Target) -> tuple[ActivationFamily, ...]:
+    """Families worth measuring for a graph on a target, the first being the usual one."""
     layers = searched_layers(graph)
-    static = [layer for layer in layers if "static-int8" in layer.schemes]
-    dynamic = [layer for layer in layers if "dynamic-int8" in layer.schemes]
+    static = [layer for layer in layers if is_legal(layer, STATIC_INT8, target)]
+    dynamic = [layer for layer in layers if is_legal(layer, DYNAMIC_INT8, target)]
     convolutions = sum(layer.op_type == "Conv" for layer in layers)
     if not static and not dynamic:
         return (ActivationFamily.WEIGHT_ONLY,)
@@ -171,6 +172,7 @@ class SearchSpace:
         bytes: File bytes by layer and scheme, for the tensors the family puts on integers.
         costs: Measured times; None where latency is not predicted.
         pinned: Schemes set by hand, by layer.
+        target: What the plans are built for.
         border_ratio: What a layer adds to the time at its borders when it alone is not static, as part of the
             FP32 run.
         packs_file: Whether weights of four bits may be packed into the file, with float activations: the
@@ -184,6 +186,7 @@ class SearchSpace:
     bytes: CostTable
     costs: CostTable | None
     pinned: Mapping[str, LayerScheme]
+    target: Target
     border_ratio: Mapping[str, float] = field(default_factory=dict)
     packs_file: bool = False
 
@@ -240,11 +243,11 @@ class SearchSpace:
         if pins:
             name, scheme = next(iter(pins.items()))
             for member in members:
-                if not is_legal(member, scheme):
+                if not is_legal(member, scheme, self.target):
                     raise RecipeError(
                         f"the layer cannot be {scheme.label}, which {name} is pinned to and it shares",
                         where=member.name,
-                        hint=f"It can be: {', '.join(member.schemes)}",
+                        hint=f"It can be: {listed_schemes(self.target.schemes(member))}",
                     )
             return (scheme,)
         common = [s for s in self._own_schemes(members[0]) if all(s in self._own_schemes(m) for m in members)]
@@ -253,14 +256,14 @@ class SearchSpace:
         return (*integers, FP32) if floats or not integers else tuple(integers)
 
     def _own_schemes(self, layer: LayerInfo) -> list[LayerScheme]:
-        eight = eight_bit_scheme(layer, self.family)
+        eight = eight_bit_scheme(layer, self.family, self.target)
         found = []
         if eight.weights.is_integer:
             any_bits = layer.op_type in _ANY_BITS and not eight.is_weight_only
             found = [
                 at_weights(eight, row) for row in (searched_formats() if any_bits else (Precision.INT8,))
             ]
-            if (self.packs_file or eight.is_weight_only) and "weight-int4" in layer.schemes:
+            if (self.packs_file or eight.is_weight_only) and is_legal(layer, WEIGHT_INT4, self.target):
                 found.append(WEIGHT_INT4)
         return [s for s in found if self._kl_parts(layer, s) is not None]
 
@@ -299,7 +302,7 @@ class SearchSpace:
         rest = [layer for layer in self.graph.layers if layer.name not in layers]
         file = float(self.bytes.structure_bytes)
         latency, kl = 1.0 if self.costs is None else self.costs.written_ratio, 0.0
-        start = base_recipe(self.graph, self.family, Recipe())
+        start = base_recipe(self.graph, self.family, Recipe(target=self.target.name))
         for layer in rest:
             scheme = start.scheme_for(layer)
             if self.family is ActivationFamily.WEIGHTED and not layer.weight_name:
@@ -339,7 +342,7 @@ def _or_zero(value: float) -> float:
     return 0.0 if math.isnan(value) else value
 
 
-def pins_of(graph: Graph, rules: Sequence[LayerRule]) -> dict[str, LayerScheme]:
+def pins_of(graph: Graph, rules: Sequence[LayerRule], target: Target) -> dict[str, LayerScheme]:
     """Schemes set by hand: the last rule that matches a layer.
 
     Raises:
@@ -361,11 +364,11 @@ def pins_of(graph: Graph, rules: Sequence[LayerRule]) -> dict[str, LayerScheme]:
                 hint=Hint("The list of layers shows their names", HintAction.LIST_LAYERS),
             )
         for layer in matching:
-            if not is_legal(layer, rule.scheme):
+            if not is_legal(layer, rule.scheme, target):
                 raise RecipeError(
                     f"the layer cannot be pinned to {rule.scheme.label}",
                     where=layer.name,
-                    hint=f"It can be: {', '.join(layer.schemes)}",
+                    hint=f"It can be: {listed_schemes(target.schemes(layer))}",
                 )
             found[layer.name] = rule.scheme
     return found

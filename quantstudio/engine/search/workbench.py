@@ -175,8 +175,11 @@ class Workbench:
             raise RecipeError("no layer of this model can be quantized", hint="There is nothing to search")
         if not len(dataset):
             raise DataError("a search needs samples", hint="Give data with at least one sample")
-        pinned = pins_of(graph, request.pins)
-        families = families_of(graph) if request.family is ActivationFamily.AUTO else (request.family,)
+        target = self.kept.on_target
+        pinned = pins_of(graph, request.pins, target)
+        families = (
+            families_of(graph, target) if request.family is ActivationFamily.AUTO else (request.family,)
+        )
         self.statistics = self._calibrated(families)
         sensitivity = known.sensitivity
         if sensitivity is None or not _is_complete(sensitivity):
@@ -239,7 +242,9 @@ class Workbench:
         self, family: ActivationFamily, pinned: Mapping[str, LayerScheme], costs: CostTable | None
     ) -> SearchSpace:
         packs = self.request.budget.max_size_bytes is not None
-        containers = {container_name(eight_bit_scheme(layer, family)) for layer in self._searched.values()}
+        target = self.kept.on_target
+        schemes = (eight_bit_scheme(layer, family, target) for layer in self._searched.values())
+        containers = {container_name(scheme) for scheme in schemes}
         containers |= {container_name(scheme) for scheme in pinned.values()} | (
             {"weight-int4"} if packs else set()
         )
@@ -265,6 +270,7 @@ class Workbench:
             pinned=pinned,
             border_ratio=self._border_ratio(family, costs),
             packs_file=packs,
+            target=target,
         )
 
     def _border_ratio(self, family: ActivationFamily, costs: CostTable | None) -> dict[str, float]:

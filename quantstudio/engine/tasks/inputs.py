@@ -17,6 +17,7 @@ from quantstudio.core.recipe import is_legal
 from quantstudio.core.schemes import AUTO, preset_scheme
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import load_statistics
+from quantstudio.core.target import Target
 from quantstudio.engine.data.dataset import Dataset, open_dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.observed import collected
@@ -78,11 +79,11 @@ def calibrated_ranges(
         return None
 
 
-def needs_statistics(graph: Graph, preset: str) -> bool:
-    """Whether a preset makes anything static."""
+def needs_statistics(graph: Graph, preset: str, target: Target) -> bool:
+    """Whether a preset makes anything static on a target."""
     # What no layer can be is refused, or done without, when it is built.
     asked = STATIC_INT8 if preset == AUTO else preset_scheme(preset)
-    return asked.is_static and any(is_legal(layer, asked) for layer in graph.layers)
+    return asked.is_static and any(is_legal(layer, asked, target) for layer in graph.layers)
 
 
 def value_of(kind: type[T], value: Mapping[str, Any], where: str) -> T:

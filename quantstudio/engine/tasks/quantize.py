@@ -74,9 +74,9 @@ def quantize(
         built = replace(_build(graph, chosen, inputs, Path(output), reporter, token), preset=why)
         return QuantizeResult(built, chosen, dataset.digest if dataset else "")
     kept = (chosen or Recipe()).bare
-    target_named(kept.target)
+    target = target_named(kept.target)
     has_steps = any(step.is_on for step in kept.steps)
-    if observed is None and not has_steps and needs_statistics(graph, preset):
+    if observed is None and not has_steps and needs_statistics(graph, preset, target):
         observed = _observed(graph, dataset, kept.calibration.samples, reporter, token)
     made, built = build_preset(
         graph,
