@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import DataError
 from quantstudio.core.events import CancelToken, Reporter, never_cancelled
+from quantstudio.core.figures import counted
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.results import LayerSensitivity
@@ -190,7 +191,7 @@ def _say_left_out(
     }
     if reasons:
         name, why = next(iter(reasons.items()))
-        others = f" and {len(reasons) - 1} more layers" if len(reasons) > 1 else ""
+        others = f" and {counted(len(reasons) - 1, 'more layer')}" if len(reasons) > 1 else ""
         reporter.message(f"{one.name} is not tried on {name}{others}: {why}")
 
 

@@ -259,7 +259,7 @@ class _Loop:
                     return []
                 if self._widens():
                     return self._proposals()
-                self._say_infeasible(problem, bounds)
+                self._check_feasible(problem, bounds)
                 return []
         return found
 
@@ -278,7 +278,7 @@ class _Loop:
             return bounds
         return bounds | {Quantity.LATENCY_RATIO: max(bound, fastest.totals[Quantity.LATENCY_RATIO] + 1e-6)}
 
-    def _say_infeasible(self, problem: Problem, bounds: dict[Quantity, float]) -> None:
+    def _check_feasible(self, problem: Problem, bounds: dict[Quantity, float]) -> None:
         """Raise what stands in the way on paper, unless it is only what was learned on the way.
 
         Raises:
