@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -54,6 +55,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": report.command,
     "devices": devices.command,
 }
+# What a shell says of a program whose output nobody reads any more.
+UNREAD = 141
+
 # Commands whose help is made when it is asked for.
 _CLASSES: dict[str, type[TyperCommand]] = {"recover": recover.RecoverCommand}
 for _name, _command in _COMMANDS.items():
@@ -72,11 +76,13 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exits with 0, 2 for a user's mistake, 130 when cancelled, 1 for an internal fault.
+    Exits with 0, 2 for a user's mistake, 130 when cancelled, 141 when the reader of its output has left, 1
+    for an internal fault.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers; what users should know is reported
-    leave(invoke(list(sys.argv[1:] if arguments is None else arguments)))
+    code = invoke(list(sys.argv[1:] if arguments is None else arguments))
+    leave(code if _is_delivered() else UNREAD)
 
 
 def invoke(arguments: list[str]) -> int:
@@ -105,10 +111,23 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.write(f"quantstudio: {' '.join(says.split()).rstrip('.')}. See `{usage}`.\n")
         return 2
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # where every fault of a command ends
-        return exit_code_of(error)
+        # typer and rich make an exit of a pipe that `head` has closed.
+        is_unread = isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+        return UNREAD if is_unread else exit_code_of(error)
     if code == CANCELLED:  # typer swallows a Ctrl+C between tasks
         return exit_code_of(KeyboardInterrupt())
     return code if isinstance(code, int) else 0
+
+
+def _is_delivered() -> bool:
+    """Write out what is buffered; False where nobody reads it any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more on its way out, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _check_command(first: str) -> None:

@@ -1,6 +1,9 @@
 """The command line on a bundled network: documents, files, exit codes."""
 
+import errno
+import io
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -217,6 +220,21 @@ def test_that_an_internal_fault_exits_1_and_saves_a_report(monkeypatch, capsys):
     path = message.rsplit(" ", 1)[-1].strip()
     with open(path, encoding="utf-8") as report:  # noqa: PTH123
         assert "nobody's mistake but ours" in report.read()
+
+
+class Unread(io.StringIO):
+    """Standard output into a pipe whose reader, such as `head`, has left."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+@pytest.mark.parametrize("arguments", [["inspect", str(SAMPLE.model)], ["search", "--help"]])
+def test_that_output_that_nobody_reads_on_is_no_fault(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", Unread())
+    monkeypatch.setattr("rich.console.Console.on_broken_pipe", lambda _: sys.exit(1))  # closes the real one
+    assert invoke(arguments) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_that_ctrl_c_exits_130(monkeypatch, capsys):
