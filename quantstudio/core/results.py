@@ -408,10 +408,21 @@ class Devices:
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """What a data set holds, for the dialog that chooses it."""
+    """What a data set holds, for the dialog that chooses it.
+
+    Attributes:
+        samples: Number of them.
+        labelled: Whether it has labels.
+        classes: Different classes among the labels; 0 where they are none, or targets of a regression.
+        class_names: Their names; empty when unknown.
+        segments: Names of its other columns.
+        digest: Of its content.
+        shapes: What one sample gives each input of the model.
+    """
 
     samples: int
     labelled: bool
+    classes: int
     class_names: tuple[str, ...]
     segments: tuple[str, ...]
     digest: str

@@ -66,6 +66,18 @@ def test_that_a_label_beyond_the_models_classes_is_refused_before_any_work(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("columns", "labels", "classes"),
+    [
+        pytest.param(3, np.array([0, 1, 2, 0, 1]), 3, id="numbers without names"),
+        pytest.param(1, RNG.standard_normal(5).astype(np.float32), 0, id="targets"),
+    ],
+)
+def test_that_a_summary_counts_the_classes_of_labels(tmp_path: Path, columns: int, labels, classes) -> None:
+    found = data_summary(graph_path=saved_model(tmp_path, columns), data=saved_data(tmp_path, labels))
+    assert (found.samples, found.labelled, found.classes, found.class_names) == (5, True, classes, ())
+
+
+@pytest.mark.parametrize(
     ("columns", "labels"),
     [
         pytest.param(1, RNG.standard_normal(20).astype(np.float32), id="one column of targets"),

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontMetrics
+from PySide6.QtWidgets import QLabel, QWidget
 
 from quantstudio.core.results import Agreement
 from quantstudio.gui.facts.variant_facts import quality_of
@@ -14,7 +16,10 @@ from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.compare.compare_table import CompareTableModel
 from quantstudio.gui.features.layers.layer_names import short_names
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
+from quantstudio.gui.theme import ui_font
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.gui.widgets.empty_state import EmptyState
+from quantstudio.gui.widgets.small_button import SmallButton
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
 from tests.gui.settling import settled
@@ -103,3 +108,27 @@ def test_that_a_stump_of_a_text_gives_way_to_nothing(qtbot):
     assert label.toolTip() == "node_Conv_156"
     label.resize(metrics.horizontalAdvance("node_Conv_1…") + 2, 20)
     assert label._shown().endswith("…")
+
+
+def test_that_a_small_button_keeps_its_width_when_its_letters_become_bold(qtbot):
+    button = SmallButton("plot.threshold", "Threshold", "Put everything above a line in one precision")
+    qtbot.addWidget(button)
+    button.setCheckable(True)
+    width = button.sizeHint().width()
+    assert width >= QFontMetrics(ui_font(11, semibold=True)).horizontalAdvance(button.text()) + 14
+    button.setChecked(True)
+    assert button.sizeHint().width() == width
+
+
+def test_that_an_empty_state_without_room_shows_its_button_rather_than_its_icon(qtbot):
+    card = QWidget()
+    qtbot.addWidget(card)
+    empty = EmptyState(parent=card)
+    empty.set_message("Sensitivity needs calibration data.", "Choose data…")
+    empty.resize(600, 200)
+    card.show()
+    icon = next(label for label in empty.findChildren(QLabel) if label is not empty.text)
+    assert icon.isVisible()
+    empty.resize(600, 72)
+    assert not icon.isVisible()
+    qtbot.waitUntil(lambda: empty.rect().contains(empty.button.geometry()))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPalette
+from PySide6.QtWidgets import QListWidget
 
 from quantstudio.gui.theme import (
     DARK,
@@ -137,3 +138,16 @@ def test_that_figures_have_equal_width(qapp):
 
     metrics = QFontMetricsF(ui_font())
     assert metrics.horizontalAdvance("111111") == pytest.approx(metrics.horizontalAdvance("888888"))
+
+
+@BOTH
+def test_that_an_empty_check_box_in_a_list_can_be_seen(qtbot, qapp, theme):
+    apply_theme(qapp, theme)
+    rows = QListWidget()
+    qtbot.addWidget(rows)
+    rows.addItem("Correct biases")
+    rows.item(0).setCheckState(Qt.CheckState.Unchecked)
+    rows.show()
+    drawn = rows.viewport().grab(rows.visualItemRect(rows.item(0))).toImage()
+    line = [drawn.pixelColor(x, drawn.height() // 2).name() for x in range(30)]
+    assert max(contrast(colour, theme.surface) for colour in line) >= 2

@@ -108,7 +108,8 @@ def _data(params: dict[str, Any]) -> list[Event]:
             {
                 "samples": 1797,
                 "labelled": True,
-                "class_names": [str(i) for i in range(10)],
+                "classes": 10,
+                "class_names": [],
                 "segments": [],
                 "digest": "d",
                 "shapes": {"x": [3, 32, 32]},

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.results import DataSummary
+from quantstudio.engine.data.labels import Labels
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.tasks.inputs import dataset_of
 
@@ -26,8 +29,15 @@ def data_summary(
     return DataSummary(
         samples=len(dataset),
         labelled=dataset.labels is not None,
+        classes=_classes(dataset.labels),
         class_names=tuple(dataset.class_names),
         segments=tuple(dataset.segments),
         digest=dataset.digest,
         shapes={name: tuple(int(n) for n in array.shape[1:]) for name, array in first.feed.items()},
     )
+
+
+def _classes(labels: Labels | None) -> int:
+    if labels is None or labels.dtype.kind != "i":
+        return 0
+    return len(np.unique(labels))

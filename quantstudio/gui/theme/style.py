@@ -88,9 +88,10 @@ QComboBox::down-arrow { image: url(@chevron); width: 14px; height: 14px; }
 QComboBox QAbstractItemView { background: @surface; border: 1px solid @border; padding: 4px;
     selection-background-color: @accent_soft; selection-color: @text; }
 QCheckBox { spacing: 8px; }
-QCheckBox::indicator { width: 16px; height: 16px; border: 1px solid @faint; border-radius: 4px; background:
-    @surface; }
-QCheckBox::indicator:checked { background: @accent; border-color: @accent; image: url(@check); }
+QCheckBox::indicator, QListView::indicator { width: 16px; height: 16px; border: 1px solid @faint;
+    border-radius: 4px; background: @surface; }
+QCheckBox::indicator:checked, QListView::indicator:checked { background: @accent;
+    border-color: @accent; image: url(@check); }
 QCheckBox::indicator:focus { border-color: @accent; }
 QTabWidget::pane { border: 0; }
 QTabBar { qproperty-drawBase: 0; }

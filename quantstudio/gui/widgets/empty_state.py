@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from typing_extensions import override
 
 from quantstudio.gui.theme import icon_pixmap, theme_hub
 
 _ICON_PX = 28
+_MARGIN, _TOP, _SPACING = 12, 4, 8
 
 
 class EmptyState(QWidget):
@@ -34,8 +37,8 @@ class EmptyState(QWidget):
         self.button.setObjectName("empty.button")
         self.button.clicked.connect(self.asked)
         column = QVBoxLayout(self)
-        column.setContentsMargins(12, 4, 12, 4)
-        column.setSpacing(8)
+        column.setContentsMargins(_MARGIN, _TOP, _MARGIN, _TOP)
+        column.setSpacing(_SPACING)
         column.addStretch(1)
         column.addWidget(self._icon)
         column.addWidget(self.text)
@@ -52,6 +55,20 @@ class EmptyState(QWidget):
         self.button.setAccessibleName(action)
         self.button.setVisible(bool(action))
         self.setAccessibleName(text)
+        self._make_room()
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Where it is tight the icon goes: what can be done is more than an ornament."""
+        heights = [_ICON_PX, self.text.heightForWidth(self.width() - 2 * _MARGIN)]
+        if self.button.text():
+            heights.append(self.button.sizeHint().height())
+        needed = sum(heights) + _SPACING * (len(heights) - 1) + 2 * _TOP
+        self._icon.setVisible(self.height() >= needed)
 
     def _on_theme_changed(self, _theme: object) -> None:
         self._icon.setPixmap(icon_pixmap(self._icon_name, "faint", _ICON_PX, self.devicePixelRatioF()))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from PySide6.QtCore import QSize
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QPushButton, QSizePolicy, QWidget
+from typing_extensions import override
 
-from quantstudio.gui.theme import current_theme, theme_hub
+from quantstudio.gui.theme import current_theme, theme_hub, ui_font
+
+_PIXELS = 11
+_SIDES_PX = 14
 
 _STYLE = """
 QPushButton {{ background: transparent; border: 1px solid transparent; border-radius: 5px; color: {accent};
@@ -29,6 +35,15 @@ class SmallButton(QPushButton):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         theme_hub().theme_changed.connect(self._on_theme_changed)
         self._on_theme_changed(None)
+
+    @override
+    def sizeHint(self) -> QSize:
+        hint = super().sizeHint()
+        if self.isCheckable():
+            # Wide enough for the bolder letters of a checked button: Qt measures those of a plain one.
+            bold = QFontMetrics(ui_font(_PIXELS, semibold=True))
+            hint.setWidth(max(hint.width(), bold.horizontalAdvance(self.text()) + _SIDES_PX))
+        return hint
 
     def _on_theme_changed(self, _theme: object) -> None:
         theme = current_theme()

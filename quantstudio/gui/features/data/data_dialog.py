@@ -95,11 +95,11 @@ class DataFields(QWidget):
         grid.addWidget(head, 0, 0, 1, 2)
         row = QHBoxLayout()
         row.setSpacing(8)
-        row.addWidget(self.path, 1)
         for button in buttons:
             button.setAutoDefault(False)
-            row.addWidget(button)
-        grid.addLayout(row, 1, 0, 1, 2)
+            row.addWidget(button, 1)
+        grid.addWidget(self.path, 1, 0)
+        grid.addLayout(row, 1, 1)
         name = f"data.{self._key}"
         grid.addWidget(caption("Transform", self, f"{name}.transform.label", self.transform), 2, 0)
         grid.addWidget(caption("Samples", self, f"{name}.samples.label", self.samples), 2, 1)
@@ -314,7 +314,8 @@ class _Found:
             f"{name} {'×'.join(str(n) for n in shape) or 'scalar'}"
             for name, shape in result["shapes"].items()
         )
-        labels = f"{len(result['class_names'])} classes" if result["labelled"] else "no labels"
+        classes = result["classes"]
+        labels = f"{classes} classes" if classes else "targets" if result["labelled"] else "no labels"
         self._dialog.show_found(f"{self._title}: {count(result['samples'])} samples, {shapes}, {labels}")
 
     def _on_destroyed(self) -> None:

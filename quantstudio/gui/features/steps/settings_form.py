@@ -45,6 +45,7 @@ class SettingsForm(QWidget):
         column.setSpacing(12)
         for setting in info.settings:
             column.addLayout(self._row(setting))
+        column.addStretch(1)
         self.fill(settings)
 
     def fill(self, settings: Mapping[str, SettingValue]) -> None:

@@ -7,12 +7,12 @@ from functools import partial
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import (
+    QGridLayout,
     QHBoxLayout,
     QListWidgetItem,
     QMenu,
     QStackedLayout,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 from typing_extensions import override
@@ -76,17 +76,18 @@ class StepsPanel(QWidget):
         self._session.workspace.runs.describe_steps()
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout()
-        column.setSpacing(4)
-        for button in self.buttons.values():
-            column.addWidget(button)
-        column.addStretch(1)
+        # In pairs: all in one column would make the panel, and with it the room below, taller than two steps.
+        pairs = QGridLayout()
+        pairs.setSpacing(4)
+        for number, button in enumerate(self.buttons.values()):
+            pairs.addWidget(button, number // 2, number % 2)
+        pairs.setRowStretch(len(self.buttons), 1)
         filled = QWidget(self)
         row = QHBoxLayout(filled)
         row.setContentsMargins(8, 4, 12, 8)
         row.setSpacing(8)
         row.addWidget(self.list, 1)
-        row.addLayout(column)
+        row.addLayout(pairs)
         self._stack = QStackedLayout(self)
         self._stack.addWidget(filled)
         self._stack.addWidget(self.empty)
