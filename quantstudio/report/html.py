@@ -15,10 +15,14 @@ from quantstudio.core import figures
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.files import write_text
+from quantstudio.core.precision import Precision
 from quantstudio.core.results import Interval, SensitivityResult, VariantResult
 from quantstudio.report import charts
 from quantstudio.report.data import ReportData
 from quantstudio.report.rows import LayerRow, layer_rows, step_rows
+
+# Style of a chip by the colour role of the weights.
+_CHIPS = {Precision.FP32.role: "full", Precision.FP16.role: "half", Precision.INT8.role: "int8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,12 +385,8 @@ def _recipe_text(data: ReportData) -> str:
 
 
 def _chip(row: LayerRow) -> str:
-    """Style of a precision chip."""
-    if row.precision == "FP16":
-        return "half"
-    if row.precision in ("", "FP32"):
-        return "full"
-    return "int8" if "8" in row.precision and not row.precision.startswith("W") else "low"
+    """Style of a precision chip, by the colour role the catalogue gives its weights in the window, too."""
+    return _CHIPS.get(row.role, "low")
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from quantstudio.core.precision import LayerScheme, activation_format, weight_format
+from quantstudio.core.precision import LayerScheme, Precision, activation_format, weight_format
 from quantstudio.core.results import BuiltLayer
 from quantstudio.report.data import ReportData
 
@@ -22,6 +22,7 @@ class LayerRow:
         parameters: Number of parameters.
         weight_bytes: Bytes in the built file, or in the model where nothing was built.
         precision: "INT8", "W4", ..., "FP32"; empty where nothing was built.
+        role: Colour role of its weights in the catalogue; that of FP32 where nothing was built.
         kernel: Kernel it runs on; empty where nothing was built.
         is_integer: Whether that kernel multiplies integers.
         kl: KL divergence the layer causes alone; None where not analyzed.
@@ -38,6 +39,7 @@ class LayerRow:
     parameters: int
     weight_bytes: int
     precision: str = ""
+    role: str = Precision.FP32.role
     kernel: str = ""
     is_integer: bool = False
     kl: float | None = None
@@ -64,6 +66,7 @@ def layer_rows(data: ReportData) -> list[LayerRow]:
                 parameters=layer.parameters,
                 weight_bytes=became.weight_bytes if became else layer.weight_bytes,
                 precision=precision_label(became) if became else "",
+                role=_role(became) if became else Precision.FP32.role,
                 kernel=became.kernel if became else "",
                 is_integer=became.is_integer_kernel if became else False,
                 kl=score.kl if score else None,
@@ -114,6 +117,14 @@ def settings_text(settings: Mapping[str, object]) -> str:
         f"{name.replace('_', ' ')} {shown[value] if isinstance(value, bool) else value}"
         for name, value in settings.items()
     )
+
+
+def _role(layer: BuiltLayer) -> str:
+    """Colour role of what a layer became; that of INT4 where its format is not installed here."""
+    try:
+        return weight_format(layer.weights).role
+    except ValueError:
+        return Precision.INT4.role
 
 
 def precision_label(layer: BuiltLayer) -> str:

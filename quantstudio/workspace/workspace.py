@@ -19,7 +19,7 @@ from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.schemes import as_scheme
 from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult, family_named
-from quantstudio.core.steps import SettingValue
+from quantstudio.core.steps import SettingValue, StepInfo
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.jobs.backends.process import ProcessBackend
@@ -164,7 +164,7 @@ class Workspace(Known):
         for spec in (calibration, judged):
             if spec is not None:
                 self._finish(lambda spec=spec: self.runs.check_data(spec, lambda _found: None))  # type: ignore[misc]
-        self.opening.set_data(calibration, judged)
+        self._finish(lambda: self.opening.set_data(calibration, judged))
 
     def set(self, pattern: str, precision: str | LayerScheme, *, op_type: str = "") -> None:
         """Put the layers that match in a precision, as one edit that `undo` takes back.
@@ -194,23 +194,28 @@ class Workspace(Known):
         What it did is in `Variant.build.steps` after `quantize`; `edits` sets, moves and removes steps.
 
         Args:
-            name: A step ("equalize", "bias", ...); see `steps` for all and what they do.
+            name: A step ("equalize", "bias", ...); see `list_steps` for all and what they do.
             settings: What differs from the defaults of the step.
 
         Raises:
             RecipeError: there is no such step, or a setting is unknown or does not fit.
         """
+        self.list_steps()
+        self._finish(lambda: self.edits.add_step(name, **settings))
+
+    def list_steps(self) -> tuple[StepInfo, ...]:
+        """Every step a recipe may hold: what it does, its settings with ranges and units, what it needs."""
         if not self.steps:
             self._finish(self.runs.describe_steps)
-        self.edits.add_step(name, **settings)
+        return self.steps
 
     def undo(self) -> None:
         """Take back the last edit; everything that was known before it is known again."""
-        self.edits.undo()
+        self._finish(self.edits.undo)
 
     def redo(self) -> None:
         """Bring back the edit taken back last."""
-        self.edits.redo()
+        self._finish(self.edits.redo)
 
     # Work that is waited for.
 
@@ -269,7 +274,7 @@ class Workspace(Known):
             self._finish(lambda: self.runs.quantize_preset(recipe))
         else:
             if isinstance(recipe, Recipe):
-                self.edits.set_recipe(recipe, "Set a recipe")
+                self._finish(lambda: self.edits.set_recipe(recipe, "Set a recipe"))
             elif recipe is not None:
                 self._finish(lambda: self.documents.import_recipe(str(recipe)))
             self._finish(self.runs.quantize)

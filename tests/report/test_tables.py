@@ -77,6 +77,16 @@ def test_that_a_layer_row_joins_model_build_and_sensitivity() -> None:
     assert second.note == "kept by the recipe"
 
 
+def test_that_a_chip_has_the_colour_the_catalogue_gives_its_weights() -> None:
+    data = full_report()
+    for weights, role in (("fp32", "faint"), ("fp16", "ok"), ("int8", "fp"), ("int4", "q"), ("gone", "q")):
+        builds = tuple(
+            replace(build, layers=tuple(replace(one, weights=weights) for one in build.layers))
+            for build in data.builds
+        )
+        assert {row.role for row in layer_rows(replace(data, builds=builds))} == {role}
+
+
 def test_that_a_precision_has_its_short_name() -> None:
     def label(weights: str, activations: str) -> str:
         return precision_label(BuiltLayer("l", weights, activations, "k"))
