@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.errors import DataError, MeasureError, ModelLoadError, RecipeError
+from quantstudio.core.errors import DataError, MeasureError, ModelLoadError, QuantStudioError, RecipeError
 from quantstudio.core.findings import StatisticsFile
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.precision import LayerScheme
@@ -102,6 +102,7 @@ class Workspace(Known):
         call_soon: CallSoon | None = None,
     ) -> None:
         pump = Pump()
+        self._is_closed = False
         self._turns = Turns(pump, progress=progress) if call_soon is None else None
         super().__init__(_opened(project), call_soon or pump.call_soon)
         self.jobs = JobQueue(backend, call_soon or pump.call_soon)
@@ -393,7 +394,10 @@ class Workspace(Known):
     # The end.
 
     def close(self) -> None:
-        """End the work and let go of the project; nothing is lost."""
+        """End the work and let go of the project; nothing is lost. What is asked of it afterwards is refused."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.findings.flush()
         self.jobs.close()
         self.background.close()
@@ -421,6 +425,8 @@ class Workspace(Known):
             raise RuntimeError(
                 "whoever has a loop of its own does not wait: use `runs` and listen to signals"
             )
+        if self._is_closed:  # nobody is left who would do the work: waiting for it would never end
+            raise QuantStudioError("the workspace is closed", hint="Make another one, or work inside the `with`")
         self._turns.finish(self, self.jobs, start)
 
     def _on_job_failed(self, row: JobRow) -> None:

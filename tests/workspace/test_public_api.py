@@ -229,3 +229,7 @@ def test_that_jobs_run_in_the_callers_own_process_where_that_is_asked() -> None:
         assert psutil.Process().children() == before
         with pytest.raises(CalibrationError):
             ws.calibrate()
+    ws.close()
+    for asked in (lambda: ws.quantize("weight-int8"), lambda: ws.set(ws.layers[0].name, "fp32")):
+        with pytest.raises(QuantStudioError, match="the workspace is closed"):
+            asked()
