@@ -80,5 +80,9 @@ def _row(index: int, layer: LayerInfo) -> tuple[str, ...]:
         format_bytes(layer.weight_bytes),
         "—" if layer.macs is None else f"{layer.macs:,}",
         f"{layer.share:.1%}",
-        listed_schemes(layer.schemes) if layer.quantizable else f"fp32 only: {layer.reason}",
+        listed_schemes(layer.schemes) if layer.quantizable else _why_not(layer),
     )
+
+
+def _why_not(layer: LayerInfo) -> str:
+    return layer.reason if layer.stored_as else f"fp32 only: {layer.reason}"

@@ -186,15 +186,13 @@ def layer_rule(option: str, text: str) -> LayerRule:
         RecipeError: it is not PATTERN=SCHEME, or there is no such scheme.
     """
     pattern, equals, name = text.rpartition("=")
+    hint = f"Schemes: {', '.join(NAMED_SCHEMES)}"
+    if not equals:
+        raise RecipeError(f"{option} {text!r} is not PATTERN=SCHEME", hint=hint)
     try:
-        scheme = named_scheme(name) if equals else None
-    except RecipeError:
-        scheme = None
-    if scheme is None:
-        raise RecipeError(
-            f"{option} {text!r} is not PATTERN=SCHEME", hint=f"Schemes: {', '.join(NAMED_SCHEMES)}"
-        )
-    return LayerRule(scheme, (pattern,))
+        return LayerRule(named_scheme(name), (pattern,))
+    except RecipeError as error:
+        raise RecipeError(f"{option} {text!r}: there is no scheme {name!r}", hint=hint) from error
 
 
 def model_source(model: str, factory: str) -> ModelSource:

@@ -240,7 +240,7 @@ def _refusal(layer: LayerInfo, asked: LayerScheme) -> str:
         why = f"it multiplies two activations, and there is no {asked.label} form of that"
     elif not layer.reason and layer.scope and asked.is_static:
         why = "inside a control-flow body, where nothing is calibrated"
-    return f"{asked.label} asked; stays FP32: {why}"
+    return f"{asked.label} asked; stays {'as it is' if layer.stored_as else 'FP32'}: {why}"
 
 
 def _check_weight_range(override: RangeOverride, listed: Mapping[str, LayerInfo]) -> None:

@@ -394,7 +394,7 @@ class Workspace(Known):
     # The end.
 
     def close(self) -> None:
-        """End the work and let go of the project; nothing is lost. What is asked of it afterwards is refused."""
+        """End the work and let go of the project; nothing is lost, and later calls are refused."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -425,8 +425,9 @@ class Workspace(Known):
             raise RuntimeError(
                 "whoever has a loop of its own does not wait: use `runs` and listen to signals"
             )
-        if self._is_closed:  # nobody is left who would do the work: waiting for it would never end
-            raise QuantStudioError("the workspace is closed", hint="Make another one, or work inside the `with`")
+        if self._is_closed:
+            # Nobody is left who would do the work: waiting for it would never end.
+            raise QuantStudioError("the workspace is closed", hint="Make another, or work inside its `with`")
         self._turns.finish(self, self.jobs, start)
 
     def _on_job_failed(self, row: JobRow) -> None:

@@ -475,6 +475,7 @@ def test_that_a_recipe_cannot_write_elsewhere(good_recipe, tmp_path, refused):
         ("node_Conv*=dynamic-int8", "no layer it matches"),
         ("*=int7", "Schemes:"),
         ("node_Conv_152", "PATTERN=SCHEME"),
+        ("node_Conv_152=fp33", "there is no scheme 'fp33'"),
     ],
 )
 def test_that_a_wrong_rule_is_refused(rule, says, out, refused):

@@ -190,3 +190,9 @@ def test_that_an_unknown_step_is_refused_where_steps_are_known() -> None:
     with pytest.raises(RecipeError, match=r"there is no step 'melt'. Known steps: smooth, prune"):
         resolve(recipe, LAYERS, INFOS)
     assert resolve(recipe, LAYERS).steps == ()
+
+
+def test_that_a_layer_that_the_file_holds_quantized_stays_as_it_is() -> None:
+    why = "already quantized (INT8)"
+    stored = LayerInfo("stem", "Conv", "stem.w", schemes=("fp32",), reason=why, stored_as="INT8")
+    assert resolve(WEIGHTS, (stored,)).notes == {"stem": f"W8 asked; stays as it is: {why}"}
