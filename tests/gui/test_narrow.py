@@ -19,6 +19,7 @@ from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.theme import ui_font
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.empty_state import EmptyState
+from quantstudio.gui.widgets.legend import Legend
 from quantstudio.gui.widgets.small_button import SmallButton
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
@@ -132,3 +133,15 @@ def test_that_an_empty_state_without_room_shows_its_button_rather_than_its_icon(
     empty.resize(600, 72)
     assert not icon.isVisible()
     qtbot.waitUntil(lambda: empty.rect().contains(empty.button.geometry()))
+
+
+def test_that_a_legend_without_room_for_words_draws_nothing(qtbot):
+    legend = Legend()
+    qtbot.addWidget(legend)
+    legend.set_entries([("inside its interval", "#007755")], "#000000")
+    legible = []
+    for width in (legend.sizeHint().width(), 60, legend.minimumSizeHint().width()):
+        legend.resize(width, 16)
+        legible.append(legend.is_legible)
+    assert legible == [True, True, False]
+    assert legend.toolTip() == "inside its interval"

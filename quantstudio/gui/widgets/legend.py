@@ -13,6 +13,8 @@ SQUARE = 9
 _INNER = 5
 _BETWEEN = 12
 _NAME_MIN = 14
+# Less of a longer name is no word any more.
+_LEGIBLE_PX = 30
 
 
 class Legend(QWidget):
@@ -68,8 +70,17 @@ class Legend(QWidget):
             left -= rooms[i]
         return [rooms[i] for i in range(len(wanted))]
 
+    @property
+    def is_legible(self) -> bool:
+        """Whether there is room for words: squares without any say nothing; the tool tip has the names."""
+        metrics = QFontMetrics(self.font())
+        rooms = zip(self._entries, self._rooms(metrics), strict=True)
+        return all(room >= min(metrics.horizontalAdvance(name), _LEGIBLE_PX) for (name, _), room in rooms)
+
     @override
     def paintEvent(self, event: QPaintEvent) -> None:
+        if not self.is_legible:
+            return
         painter = QPainter(self)
         metrics = painter.fontMetrics()
         left, middle = 0.0, self.height() / 2
