@@ -60,7 +60,7 @@ def _imported(name: str) -> ModuleType:
         check_readable(Path(name))
     try:
         if not name.endswith(".py"):
-            return _from_here(name)
+            return import_from_here(name)
         loader = SourceFileLoader(f"quantstudio_data_{Path(name).stem}", name)
         spec = importlib.util.spec_from_loader(loader.name, loader)
         assert spec is not None
@@ -72,8 +72,12 @@ def _imported(name: str) -> ModuleType:
         raise DataError(f"the module does not import: {type(error).__name__}: {error}", where=name) from error
 
 
-def _from_here(name: str) -> ModuleType:
-    """Import as `python -m` would: the working folder counts, as it does for the factory of a model."""
+def import_from_here(name: str) -> ModuleType:
+    """Import as `python -m` would: the working folder counts, for data as for the factory of a model.
+
+    Raises:
+        Exception: whatever the module does when it is imported.
+    """
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

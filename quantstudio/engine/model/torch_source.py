@@ -6,7 +6,6 @@ torch is imported only inside functions, so that opening an ONNX file does not w
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import logging
@@ -22,6 +21,7 @@ from zipfile import ZipFile
 
 from quantstudio.core.errors import ModelLoadError, TrustRequiredError
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.engine.data.factory import import_from_here
 
 if TYPE_CHECKING:
     import torch
@@ -221,7 +221,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _find(text: str) -> Callable[[], Any]:
     module_name, _colon, name = text.rpartition(":")
     try:
-        module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import(module_name)
+        is_file = module_name.endswith(".py")
+        module = _import_file(Path(module_name)) if is_file else import_from_here(module_name)
     except Exception as error:  # importing runs user code
         raise _failed("the module cannot be imported", text, error) from error
     made = getattr(module, name, None)
@@ -230,16 +231,6 @@ def _find(text: str) -> Callable[[], Any]:
             f"module {module_name!r} has no callable {name!r}", where=text, hint="Check the spelling"
         )
     return made  # type: ignore[no-any-return]
-
-
-def _import(name: str) -> Any:  # noqa: ANN401
-    """Import as `python -m` would: the working folder counts."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(here)
 
 
 def _import_file(path: Path) -> Any:  # noqa: ANN401
