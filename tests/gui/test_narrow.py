@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QFontMetrics
-from PySide6.QtWidgets import QLabel, QWidget
+from PySide6.QtWidgets import QLabel, QToolButton, QWidget
 
 from quantstudio.core.results import Agreement
 from quantstudio.gui.facts.variant_facts import quality_of
@@ -21,6 +21,7 @@ from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.legend import Legend
 from quantstudio.gui.widgets.small_button import SmallButton
+from tests.gui.conftest import find
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
 from tests.gui.settling import settled
@@ -145,3 +146,17 @@ def test_that_a_legend_without_room_for_words_draws_nothing(qtbot):
         legible.append(legend.is_legible)
     assert legible == [True, True, False]
     assert legend.toolTip() == "inside its interval"
+
+
+def test_that_the_name_of_a_plan_gives_way_before_the_buttons_at_the_right_end(full):
+    full.session.workspace.edits.rename_plan("INT8", "A plan with a long name")
+    plan, last = (find(full.tool_bar, QToolButton, f"toolbar.{name}") for name in ("plan", "view.theme"))
+    shown_letters = []
+    for width in (1280, 1240):
+        full.resize(width, 720)
+        settled(full.session)
+        assert last.isVisible()
+        assert full.tool_bar.sizeHint().width() <= full.tool_bar.width()
+        shown_letters.append(len(plan.text()))
+    assert 3 < shown_letters[1] < shown_letters[0]
+    full.resize(1280, 720)

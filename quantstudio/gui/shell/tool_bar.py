@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QMainWindow, QSizePolicy, QToolBar, QToolButton, QWidget
+from typing_extensions import override
 
 from quantstudio.gui.action import SECTION, Action, ToolMenu
 from quantstudio.gui.session import Session
@@ -13,7 +15,7 @@ from quantstudio.gui.theme import icon, theme_hub
 
 RIGHT = 900
 """Positions from here on stand at the right end."""
-TEXT_PX = 84
+TEXT_PX, TEXT_MIN_PX = 84, 30
 
 
 class ToolBar(QToolBar):
@@ -80,9 +82,23 @@ class ToolBar(QToolBar):
     def _refresh(self) -> None:
         for described, button in self._buttons:
             text = described.text_now(self._session)
-            button.setText(button.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, TEXT_PX))
             button.setToolTip(described.tip_now(self._session))
+            _write(button, text, TEXT_PX)
+            missing = self.sizeHint().width() - self.width()
+            if missing > 0:
+                # Letters of a name give way before the buttons at the right end do.
+                written = button.fontMetrics().horizontalAdvance(button.text())
+                _write(button, text, max(TEXT_MIN_PX, written - missing))
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._refresh()
 
     def _retheme(self) -> None:
         for described, button in self._buttons:
             button.setIcon(icon(described.icon))
+
+
+def _write(button: QToolButton, text: str, width: int) -> None:
+    button.setText(button.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, width))

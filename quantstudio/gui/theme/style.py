@@ -6,6 +6,7 @@ QToolBar { background: @surface; border: 0; border-bottom: 1px solid @border; pa
     4px; }
 QToolBar::separator { background: @border; width: 1px; margin: 6px 8px; }
 QToolButton { border: 1px solid transparent; border-radius: 6px; padding: 5px 9px; color: @text; }
+QToolBar QToolButton { padding: 5px 7px; }
 QToolButton:hover { background: @hover; }
 QToolButton:pressed { background: @border; }
 QToolButton:checked { background: @accent_soft; }
