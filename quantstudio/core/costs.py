@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,28 +111,47 @@ class CostTable:
 
     def weight_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """Bytes of a layer's parameters in a scheme; NaN where nobody priced it, 0 for an unknown layer."""
-        row = self.layers.get(layer)
-        return 0.0 if row is None else float(row.weight_bytes.get(container_name(scheme), math.nan))
+        return self._weight_bytes(layer, container_name(scheme))
 
     def file_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """Bytes a layer adds to the file beyond `structure_bytes`; as `weight_bytes_of`."""
-        return self.weight_bytes_of(layer, scheme) + self.overhead_bytes.get(container_name(scheme), 0)
+        return self._file_bytes(layer, container_name(scheme))
 
     def memory_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """What a layer's parameters add to the peak memory; as `weight_bytes_of`."""
-        row = self.layers.get(layer)
-        return 0.0 if row is None else float(row.memory_bytes.get(container_name(scheme), math.nan))
+        return self._memory_bytes(layer, container_name(scheme))
 
     def time_of(self, layer: str, scheme: LayerScheme) -> float:
         """Time of a layer as part of the written FP32 model's; NaN where the scheme was not timed.
 
         Float schemes that were not timed take what FP32 takes.
         """
+        return self._time(layer, container_name(scheme), 1.0 if scheme.is_float else math.nan)
+
+    def columns(self, layers: Sequence[str], scheme: LayerScheme) -> tuple[list[float], ...]:
+        """`weight_bytes_of`, `file_bytes_of`, `memory_bytes_of` and `time_of` of many layers in one scheme."""
+        name, untimed = container_name(scheme), 1.0 if scheme.is_float else math.nan
+        return (
+            [self._weight_bytes(layer, name) for layer in layers],
+            [self._file_bytes(layer, name) for layer in layers],
+            [self._memory_bytes(layer, name) for layer in layers],
+            [self._time(layer, name, untimed) for layer in layers],
+        )
+
+    def _weight_bytes(self, layer: str, name: str) -> float:
         row = self.layers.get(layer)
-        if row is None:
-            return 0.0
-        ratio = row.time_ratio.get(container_name(scheme), 1.0 if scheme.is_float else math.nan)
-        return row.time_share * ratio
+        return 0.0 if row is None else float(row.weight_bytes.get(name, math.nan))
+
+    def _file_bytes(self, layer: str, name: str) -> float:
+        return self._weight_bytes(layer, name) + self.overhead_bytes.get(name, 0)
+
+    def _memory_bytes(self, layer: str, name: str) -> float:
+        row = self.layers.get(layer)
+        return 0.0 if row is None else float(row.memory_bytes.get(name, math.nan))
+
+    def _time(self, layer: str, name: str, untimed: float) -> float:
+        row = self.layers.get(layer)
+        return 0.0 if row is None else row.time_share * row.time_ratio.get(name, untimed)
 
 
 def activation_peak(sizes: NDArray[np.float64], first: NDArray[np.intp], last: NDArray[np.intp]) -> float:

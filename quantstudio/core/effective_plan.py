@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -49,7 +49,7 @@ class EffectivePlan:
         target: Name of the hardware and runtime the integer types are chosen for.
         steps: Steps that are on, in order.
         seed: Of the random numbers of the steps; the default where no step draws any.
-        recipe_digest: Digest of the recipe it was made from; built files name it. Not part of `digest`.
+        recipe: What it was made from, written out. Not part of `digest`.
     """
 
     schemes: Mapping[str, LayerScheme]
@@ -63,7 +63,12 @@ class EffectivePlan:
     target: str = DEFAULT_TARGET.name
     steps: tuple[Step, ...] = ()
     seed: int = DEFAULT_SEED
-    recipe_digest: str = ""
+    recipe: Recipe = field(default_factory=Recipe)
+
+    @cached_property
+    def recipe_digest(self) -> str:
+        """Digest of the recipe, which built files name; predictions, made on every edit, never ask for it."""
+        return self.recipe.digest
 
     @cached_property
     def is_static(self) -> bool:
@@ -141,6 +146,28 @@ def _scheme_essence(scheme: LayerScheme, clip: tuple[float, float] | None) -> di
     return values
 
 
+class LayerList:
+    """Layers of a model, with what decides what they can have; made once where many recipes are resolved.
+
+    Args:
+        layers: The layers, in order.
+    """
+
+    def __init__(self, layers: Iterable[LayerInfo]) -> None:
+        self.layers = tuple(layers)
+        self.by_name = {layer.name: layer for layer in self.layers}
+        numbers: dict[tuple[str, bool, tuple[str, ...]], int] = {}
+        # Hundreds of layers are of a handful of kinds.
+        self.kinds = {
+            layer.name: numbers.setdefault((layer.op_type, bool(layer.weight_name), layer.schemes), len(numbers))
+            for layer in self.layers
+        }
+        self.examples = {self.kinds[layer.name]: layer for layer in reversed(self.layers)}
+
+    def __iter__(self) -> Iterator[LayerInfo]:
+        return iter(self.layers)
+
+
 def resolve(
     recipe: Recipe, layers: Iterable[LayerInfo], steps: Iterable[StepInfo] | None = None
 ) -> EffectivePlan:
@@ -148,7 +175,7 @@ def resolve(
 
     Args:
         recipe: The recipe.
-        layers: Layers of the model.
+        layers: Layers of the model; a `LayerList` where many recipes are resolved for them.
         steps: Steps there are. With them, settings a recipe leaves out are filled in, wrong ones refused and
             the seed dropped where no step draws a random number; without, steps are taken as they stand.
 
@@ -160,14 +187,14 @@ def resolve(
     if known is not None:
         # Written out, so that a default that is left out and one that is given make the same file.
         recipe = replace(recipe, steps=completed_steps(recipe.steps, known.values()))
-    legal = _Legal(target_named(recipe.target))
-    listed = {layer.name: layer for layer in layers}
+    listed = layers if isinstance(layers, LayerList) else LayerList(layers)
+    legal = _Legal(target_named(recipe.target), listed)
     for rule in recipe.rules:
         if rule.is_exact:
             _check_exact(rule, listed, legal)
     for override in recipe.weight_ranges:
-        _check_weight_range(override, listed)
-    asked = recipe.asked_schemes(tuple(listed.values()))
+        _check_weight_range(override, listed.by_name)
+    asked = recipe.asked_schemes(listed.layers)
     schemes, notes = _granted(recipe, legal, listed, asked)
     on = tuple(step for step in recipe.steps if step.is_on)
     draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
@@ -183,7 +210,7 @@ def resolve(
         target=recipe.target,
         steps=on,
         seed=recipe.seed if draws else DEFAULT_SEED,
-        recipe_digest=recipe.digest,
+        recipe=recipe,
     )
 
 
@@ -196,41 +223,42 @@ def fitting(recipe: Recipe, layers: Iterable[LayerInfo]) -> EffectivePlan | None
 
 
 class _Legal:
-    """What layers can have on a target, asked once for layers alike in what decides: there are hundreds."""
+    """What layers can have on a target, asked once per kind of layer: there are hundreds of layers."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, listed: LayerList) -> None:
         self.target = target
-        self._known: dict[tuple[int, str, bool, tuple[str, ...]], bool] = {}
+        self._listed = listed
+        self._refused: dict[int, frozenset[int]] = {}
 
-    def __call__(self, layer: LayerInfo, scheme: LayerScheme) -> bool:
-        """Whether a layer can have a scheme, which the recipe that is resolved must hold."""
-        key = (id(scheme), layer.op_type, bool(layer.weight_name), layer.schemes)
-        known = self._known.get(key)
+    def refused(self, scheme: LayerScheme) -> frozenset[int]:
+        """Kinds of layers that cannot have a scheme, which the recipe that is resolved must hold."""
+        known = self._refused.get(id(scheme))
         if known is None:
-            known = self._known[key] = self.target.support(layer, scheme).is_legal
+            kinds = self._listed.examples.items()
+            known = frozenset(
+                kind for kind, layer in kinds if not self.target.support(layer, scheme).is_legal
+            )
+            self._refused[id(scheme)] = known
         return known
 
 
 def _granted(
-    recipe: Recipe, legal: _Legal, listed: Mapping[str, LayerInfo], asked: Mapping[str, LayerScheme]
+    recipe: Recipe, legal: _Legal, listed: LayerList, asked: Mapping[str, LayerScheme]
 ) -> tuple[dict[str, LayerScheme], dict[str, str]]:
     """What every layer gets, and why it is not what was asked."""
-    named: frozenset[str] | None = None
-    schemes: dict[str, LayerScheme] = {}
-    notes: dict[str, str] = {}
-    for name, layer in listed.items():
-        scheme = asked[name]
-        if not legal(layer, scheme):
-            schemes[name], notes[name] = FP32, _refusal(layer, scheme)
-            continue
-        schemes[name] = scheme
-        if recipe.activation_scope is ActivationScope.WEIGHTED and not layer.weight_name and scheme.is_static:
-            # Products of two activations stay float, unless a rule names them one by one.
-            if named is None:
-                named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)
-            if name not in named:
-                schemes[name] = FP32
-                notes[name] = "stays FP32: only layers with weights are quantized in this recipe"
+    schemes, kinds, notes = dict(asked), listed.kinds, dict[str, str]()
+    refused = {key: legal.refused(scheme) for key, scheme in {id(one): one for one in asked.values()}.items()}
+    if any(refused.values()):
+        for name, scheme in asked.items():
+            if kinds[name] in refused[id(scheme)]:
+                schemes[name], notes[name] = FP32, _refusal(listed.by_name[name], scheme)
+    if recipe.activation_scope is ActivationScope.WEIGHTED:
+        # Products of two activations stay float, unless a rule names them one by one.
+        named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)
+        for layer in listed:
+            if not layer.weight_name and schemes[layer.name].is_static and layer.name not in named:
+                schemes[layer.name] = FP32
+                notes[layer.name] = "stays FP32: only layers with weights are quantized in this recipe"
     return schemes, notes
 
 
@@ -257,15 +285,18 @@ def _check_weight_range(override: RangeOverride, listed: Mapping[str, LayerInfo]
         )
 
 
-def _check_exact(rule: LayerRule, listed: Mapping[str, LayerInfo], legal: _Legal) -> None:
+def _check_exact(rule: LayerRule, listed: LayerList, legal: _Legal) -> None:
+    refused = legal.refused(rule.scheme)
+    if not refused and listed.by_name.keys() >= set(rule.names):
+        return
     for name in rule.names:
-        if name not in listed:
+        layer = listed.by_name.get(name)
+        if layer is None:
             raise RecipeError(
                 f"the recipe names layer {name!r}, which is not in this model",
                 hint=Hint("Use a pattern with *, or a name from the list of layers", HintAction.LIST_LAYERS),
             )
-        layer = listed[name]
-        if not legal(layer, rule.scheme):
+        if listed.kinds[name] in refused:
             reason = legal.target.support(layer, rule.scheme).reason
             raise RecipeError(
                 f"the layer cannot be {rule.scheme.label} ({reason})",

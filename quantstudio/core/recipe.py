@@ -68,7 +68,10 @@ class LayerRule:
     @property
     def is_exact(self) -> bool:
         """Whether the rule lists layers one by one."""
-        return bool(self.names) and not self.op_types and not any("*" in n or "?" in n for n in self.names)
+        if not self.names or self.op_types:
+            return False
+        together = "\n".join(self.names)  # a rule can name hundreds of layers, and is asked on every edit
+        return "*" not in together and "?" not in together
 
     @property
     def label(self) -> str:
@@ -178,9 +181,9 @@ class Recipe:
         asked = {layer.name: FP32 for layer in layers}
         for rule in self.rules:
             if rule.is_exact:
-                asked.update((name, rule.scheme) for name in rule.names if name in asked)
+                asked.update({name: rule.scheme for name in rule.names if name in asked})
             else:
-                asked.update((layer.name, rule.scheme) for layer in layers if rule.matches(layer))
+                asked.update({layer.name: rule.scheme for layer in layers if rule.matches(layer)})
         return asked
 
     def schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:

@@ -67,13 +67,18 @@ def with_precision(
     """These layers in the first form of a format each can have, as one edit."""
     listed = {layer.name: layer for layer in layers}
     forms, target = forms_of(weights), recipe.on_target
+    # Hundreds of layers are of a handful of kinds.
+    known: dict[tuple[str, bool, tuple[str, ...], str], str | None] = {}
     groups: dict[str, list[str]] = {}
     skipped: list[tuple[str, str]] = []
     for name in names:
         layer = listed.get(name)
         if layer is None:
             continue
-        form = _first_legal(layer, forms, target)
+        kind = (layer.op_type, bool(layer.weight_name), layer.schemes, layer.stored_as)
+        if kind not in known:
+            known[kind] = _first_legal(layer, forms, target)
+        form = known[kind]
         if form is None:
             skipped.append((name, layer.reason or f"{layer.op_type} layers have no {weights.label} form"))
         else:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
-from quantstudio.core.effective_plan import resolve
+from quantstudio.core.effective_plan import LayerList, resolve
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.precision import FP32, STATIC_INT8, LayerScheme, Precision, at_weights, keyed_formats
 from quantstudio.core.predict.kl_model import ACTIVATIONS
@@ -68,12 +68,12 @@ def predictions(layers: tuple[LayerInfo, ...], turns: int, rng: np.random.Genera
     )
     judged = Judged(0.92, 10_000, classes=dict.fromkeys(CLASSES, (0.92, 1000)), memory_bytes=10**9)
     model = fit_prediction(table, [plan(layers, index, rng) for index in range(40)], judged)
-    recipe, times = uniform_recipe("static-int8"), []
+    recipe, times, listed = uniform_recipe("static-int8"), list[float](), LayerList(layers)
     for _ in range(turns):
         names, scheme = flip(layers, rng)
         start = time.thread_time()
         recipe = recipe.assign(names, scheme)
-        found = table.predict(resolve(recipe, layers), model)
+        found = table.predict(resolve(recipe, listed), model)
         times.append(1e3 * (time.thread_time() - start))
         assert found.accuracy is not None
         assert found.worst_class is not None or found.kl == 0

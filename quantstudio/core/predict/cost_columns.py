@@ -44,6 +44,7 @@ class CostColumns:
         self._layers, self._costs = tuple(layers), costs
         self.fp32_ms = costs.fp32_ms
         self._columns: dict[LayerScheme, _Column] = {}
+        self._names = [layer.name for layer in self._layers]
         index = {layer.name: number for number, layer in enumerate(self._layers)}
         edges = [e for e in costs.edges if e.producer in index and e.consumer in index]
         self._producers = np.asarray([index[e.producer] for e in edges], dtype=np.intp)
@@ -120,10 +121,4 @@ class CostColumns:
         return known
 
     def _priced(self, scheme: LayerScheme) -> _Column:
-        laws = (
-            self._costs.weight_bytes_of,
-            self._costs.file_bytes_of,
-            self._costs.memory_bytes_of,
-            self._costs.time_of,
-        )
-        return _Column(*(np.asarray([law(layer.name, scheme) for layer in self._layers]) for law in laws))
+        return _Column(*map(np.asarray, self._costs.columns(self._names, scheme)))
