@@ -23,17 +23,19 @@ class Ground:
         steps: The steps that were run by then.
         later: Steps that look at the precisions, and what comes after those.
         changing: Names of steps that were run and change what the float network computes.
+        target: What the precisions are for.
     """
 
     graph: str = ""
     steps: tuple[Step, ...] = ()
     later: tuple[Step, ...] = ()
     changing: tuple[str, ...] = ()
+    target: str = ""
 
     @property
-    def key(self) -> tuple[str, tuple[Step, ...]]:
+    def key(self) -> tuple[str, tuple[Step, ...], str]:
         """Tells one from another."""
-        return self.graph, self.later
+        return self.graph, self.later, self.target
 
 
 @dataclass(slots=True)
@@ -91,4 +93,4 @@ def ground_of(subject: Subject, steps: Sequence[StepInfo], recipe: Recipe) -> Gr
     on = tuple(step for step in recipe.steps if step.is_on)
     before = steps_before(on, steps)
     graph = subject.graph_key(before, steps, recipe)
-    return Ground(graph, before, on[len(before) :], changing_steps(before, steps))
+    return Ground(graph, before, on[len(before) :], changing_steps(before, steps), recipe.target)

@@ -164,10 +164,14 @@ class WhatIf:
         return made
 
     def _own_plan(self, known: Evidence, recipe: Recipe) -> EffectivePlan | None:
-        """What a recipe comes to; None where other steps make it tell nothing of this evidence."""
+        """What a recipe comes to; None where other steps or another target make it tell nothing here.
+
+        Kernels that saturate, or integers that reach less far, lose what others do not.
+        """
         plan = self._plan_of(recipe)
-        steps = (*known.ground.steps, *known.ground.later)
-        return plan if plan is not None and plan.steps == steps else None
+        if plan is None or plan.target != known.ground.target:
+            return None
+        return plan if plan.steps == (*known.ground.steps, *known.ground.later) else None
 
     def _measured(self, known: Evidence) -> list[MeasuredPlan]:
         """Measured variants that have the same steps: what others lost is no guide."""

@@ -137,6 +137,16 @@ def test_that_measured_variants_teach_only_plans_with_their_steps(analyzed: Desk
     assert plans(known) == 1
 
 
+def test_that_measured_variants_teach_only_plans_for_their_target(analyzed: Desk) -> None:
+    known = analyzed.known
+    assert plans(known) > 0
+    other = next(name for name in ("cpu-x86", "cpu-x86-vnni") if name != known.recipe.target)
+    known.edits.set_recipe(replace(known.recipe, target=other), "Set the target")
+    assert plans(known) == 0
+    known.edits.undo()
+    assert plans(known) > 0
+
+
 def test_that_a_search_belongs_to_the_steps_it_was_made_with(analyzed: Desk, tmp_path: Path) -> None:
     known = analyzed.known
     found = result(model_summary(LAYERS).layers, str(tmp_path / "found.onnx"))
