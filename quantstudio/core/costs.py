@@ -129,7 +129,7 @@ class CostTable:
         return self._time(layer, container_name(scheme), 1.0 if scheme.is_float else math.nan)
 
     def columns(self, layers: Sequence[str], scheme: LayerScheme) -> tuple[list[float], ...]:
-        """`weight_bytes_of`, `file_bytes_of`, `memory_bytes_of` and `time_of` of many layers in one scheme."""
+        """`weight_bytes_of`, `file_bytes_of`, `memory_bytes_of` and `time_of` of many layers."""
         name, untimed = container_name(scheme), 1.0 if scheme.is_float else math.nan
         return (
             [self._weight_bytes(layer, name) for layer in layers],

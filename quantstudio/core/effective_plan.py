@@ -159,7 +159,9 @@ class LayerList:
         numbers: dict[tuple[str, bool, tuple[str, ...]], int] = {}
         # Hundreds of layers are of a handful of kinds.
         self.kinds = {
-            layer.name: numbers.setdefault((layer.op_type, bool(layer.weight_name), layer.schemes), len(numbers))
+            layer.name: numbers.setdefault(
+                (layer.op_type, bool(layer.weight_name), layer.schemes), len(numbers)
+            )
             for layer in self.layers
         }
         self.examples = {self.kinds[layer.name]: layer for layer in reversed(self.layers)}
