@@ -34,7 +34,7 @@ from quantstudio.core.search_results import PlanPoint, SearchResult
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.core.signals import Signal
 from quantstudio.core.statistics import Statistics, WeightStatistics
-from quantstudio.core.steps import Step, StepInfo, StepList
+from quantstudio.core.steps import StepInfo, StepList
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import CallSoon
 from quantstudio.jobs.rows import NoticeLevel
@@ -44,7 +44,7 @@ from quantstudio.workspace.arrays import Arrays
 from quantstudio.workspace.background import Background
 from quantstudio.workspace.findings import Findings
 from quantstudio.workspace.found import Found, read_variants
-from quantstudio.workspace.resolved import Ground, ResolvedRecipes
+from quantstudio.workspace.resolved import Ground, GroundKey, ResolvedRecipes
 from quantstudio.workspace.subject import Subject
 from quantstudio.workspace.values import EngineOptions, Notification
 from quantstudio.workspace.what_if import Evidence, WhatIf, evidence_from
@@ -340,7 +340,7 @@ class Known:
 
     def predicted_plans(self, points: Sequence[PlanPoint]) -> tuple[PlanPoint, ...]:
         """Plans of a search with what is predicted of them now, as of any other recipe."""
-        known: dict[tuple[str, tuple[Step, ...]], Evidence | None] = {}
+        known: dict[GroundKey, Evidence | None] = {}
         found = []
         for point in points:
             ground = self.ground_of(point.recipe)

@@ -13,6 +13,8 @@ from quantstudio.workspace.subject import Subject
 
 MAX_KEPT = 1000
 
+GroundKey = tuple[str, tuple[Step, ...], str]
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -33,7 +35,7 @@ class Ground:
     target: str = ""
 
     @property
-    def key(self) -> tuple[str, tuple[Step, ...], str]:
+    def key(self) -> GroundKey:
         """Tells one from another."""
         return self.graph, self.later, self.target
 

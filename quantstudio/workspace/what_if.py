@@ -22,10 +22,9 @@ from quantstudio.core.predict.table import Prediction, PredictionTable, fit_pred
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
 from quantstudio.core.search_results import PlanPoint, SearchResult
-from quantstudio.core.steps import Step
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.found import Found
-from quantstudio.workspace.resolved import Ground
+from quantstudio.workspace.resolved import Ground, GroundKey
 
 # Plans side by side rarely begin with more different steps than these.
 MAX_GROUNDS = 8
@@ -110,7 +109,7 @@ class WhatIf:
 
     def __init__(self, plan_of: Callable[[Recipe], EffectivePlan | None]) -> None:
         self._plan_of = plan_of
-        self._made: dict[tuple[str, tuple[Step, ...]], _Made] = {}
+        self._made: dict[GroundKey, _Made] = {}
 
     def predict(self, known: Evidence, plan: EffectivePlan) -> Prediction:
         """What a plan will cost."""
