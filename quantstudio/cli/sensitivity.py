@@ -25,7 +25,13 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, print_table, write_json
 from quantstudio.core.codec import to_json
-from quantstudio.core.precision import Precision, activation_formats, weight_formats
+from quantstudio.core.precision import (
+    DEFAULT_PRECISIONS,
+    DEFAULT_REFERENCE,
+    Precision,
+    activation_formats,
+    weight_formats,
+)
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.project.recipe_file import read_recipe_file
 
@@ -40,6 +46,8 @@ MethodOption = Annotated[
         help="fisher (one pass, predicted), exact (one layer at a time, measured) or auto (fisher).",
     ),
 ]
+_DEFAULT = ",".join(DEFAULT_PRECISIONS)
+
 ReferenceOption = Annotated[
     str,
     typer.Option(
@@ -104,8 +112,8 @@ def command(
     data: DataOption,
     samples: SamplesOption = 512,
     method: MethodOption = "auto",
-    reference: ReferenceOption = "int4",
-    precisions: PrecisionsOption = "int8,int4,int8-activations",
+    reference: ReferenceOption = DEFAULT_REFERENCE,
+    precisions: PrecisionsOption = _DEFAULT,
     layers: LayersOption = None,
     top: TopOption = None,
     all_but: AllButOption = False,

@@ -330,6 +330,10 @@ class _Catalogue:
         return self._activations
 
 
+# What sensitivity is looked at for unless somebody asks, and which of it layers are ranked by.
+DEFAULT_PRECISIONS = ("int8", "int4", "int8-activations")
+DEFAULT_REFERENCE = "int4"
+
 _CATALOGUE = _Catalogue()
 
 

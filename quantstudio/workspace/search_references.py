@@ -63,11 +63,8 @@ class Reference:
 
     @property
     def text(self) -> str:
-        """Bytes and points, "332 kB, −0.1 pp": of the file while packing changes nothing, else packed."""
-        is_file = self.precision in (Precision.FP32, Precision.INT8) and self.size_bytes is not None
-        parts = [
-            figures.size(self.size_bytes or 0) if is_file else f"{figures.size(self.weight_bytes)} packed"
-        ]
+        """Bytes and points, "312 kB packed, −0.1 pp": of the weights, so that all can be compared."""
+        parts = [f"{figures.size(self.weight_bytes)} packed"]
         if self.drop is not None:
             parts.append(figures.points(-self.drop, 1))
         return ", ".join(parts)

@@ -16,6 +16,7 @@ from quantstudio.core.errors import RecipeError, UnsupportedOpError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import DEFAULT_PRECISIONS, DEFAULT_REFERENCE
 from quantstudio.core.results import AccuracyCurve, Provenance, SensitivityResult
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.accuracy_curve import accuracy_curve
@@ -29,9 +30,6 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import CPU, resolve_provider
 from quantstudio.engine.torch_graph.device import resolve_device
-
-DEFAULT_PRECISIONS = ("int8", "int4", "int8-activations")
-DEFAULT_REFERENCE = "int4"
 
 
 def fisher_sensitivity(

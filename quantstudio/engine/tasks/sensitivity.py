@@ -9,6 +9,7 @@ from typing import Any
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.precision import DEFAULT_PRECISIONS, DEFAULT_REFERENCE
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.engine.analysis.store import default_store
@@ -29,8 +30,8 @@ def sensitivity(
     data: Mapping[str, Any],
     method: str = "auto",
     samples: int = DEFAULT_SAMPLES,
-    precisions: Sequence[str] = ("int8", "int4", "int8-activations"),
-    reference: str = "int4",
+    precisions: Sequence[str] = DEFAULT_PRECISIONS,
+    reference: str = DEFAULT_REFERENCE,
     layers: Sequence[str] | None = None,
     top: int | None = None,
     all_but: bool = False,

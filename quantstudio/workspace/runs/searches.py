@@ -13,6 +13,7 @@ from quantstudio.core.events import ErrorInfo, Part
 from quantstudio.core.findings import SEARCH, digest_of
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.precision import DEFAULT_REFERENCE
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import LayerSensitivity, SensitivityResult
 from quantstudio.core.search_results import (
@@ -224,7 +225,9 @@ class Searches:
         rows = tuple(by_layer[layer.name] for layer in known.layers if layer.name in by_layer)
         if not rows:
             return None
-        run = known.sensitivity_run or SensitivityResult("fisher", SENSITIVITY_SAMPLES, 0.0, "int4", ())
+        run = known.sensitivity_run or SensitivityResult(
+            "fisher", SENSITIVITY_SAMPLES, 0.0, DEFAULT_REFERENCE, ()
+        )
         plain = tuple(replace(row, by_class=()) for row in rows)
         return replace(run, layers=plain, curve=known.sensitivity_curve)
 
