@@ -26,9 +26,10 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run this job after those already sent."""
+    """Run this job after those already sent; one that waits paused begins paused."""
 
     spec: JobSpec
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,11 +135,13 @@ class Worker:
             return False
         if isinstance(command, Run):
             # The token exists before the job is taken up: a cancel right behind the run finds it.
-            self._tokens[command.spec.id] = self._token(command.spec)
+            token = self._tokens[command.spec.id] = self._token(command.spec)
+            if command.is_paused:
+                token.pause()
             self._inbox.put(command.spec)
         elif isinstance(command, Cancel | Pause | Resume | AllowTiming):
-            if token := self._tokens.get(command.job):
-                _TOKEN_ACTIONS[type(command)](token)
+            if asked := self._tokens.get(command.job):
+                _TOKEN_ACTIONS[type(command)](asked)
         elif isinstance(command, Ping):
             self._send(Pong(command.number))
         return not isinstance(command, Shutdown)

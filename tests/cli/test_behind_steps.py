@@ -57,4 +57,4 @@ def test_that_sensitivity_behind_the_steps_of_a_recipe_says_so(net, capfd, tmp_p
     assert (document["steps"], document["left_out"]) == (["equalize"], ["bias"])
     assert invoke([*arguments, "--recipe", str(kept)]) == 0
     title = " ".join(capfd.readouterr().out.split())
-    assert "behind equalize; without bias, which depends on the precisions" in title
+    assert "after equalize; without bias, which depends on the precisions" in title

@@ -105,6 +105,7 @@ def test_that_a_message_survives_the_round_trip(message: WorkerMessage) -> None:
     "command",
     [
         Run(JobSpec("a", "b.c:d", {"x": [1, None]}, "ü\n")),
+        Run(JobSpec("a", "b.c:d"), is_paused=True),
         Cancel("a"),
         Pause("a"),
         Resume("b"),

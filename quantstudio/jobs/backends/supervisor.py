@@ -286,9 +286,7 @@ class Supervisor:
             self._end(JobEnded(JobState.FAILED, error=_not_started(error)))
             return
         link.heard_at = self._clock()
-        link.process.send(Run(job.spec))
-        if job.is_paused:
-            link.process.send(Pause(job.spec.id))
+        link.process.send(Run(job.spec, job.is_paused))
 
     def _start_ahead(self) -> None:
         try:
