@@ -81,6 +81,7 @@ def test_that_single_precisions_are_predicted_and_held_against_the_budget(qtbot)
     assert base.drop == 0.0
     assert four.weight_bytes < eight.weight_bytes < base.weight_bytes
     assert four.average_bits < eight.average_bits
+    assert all("packed" in one.text for one in known.values())  # like beside like
     assert eight.drop is not None
     assert four.drop is not None
     assert eight.drop <= four.drop

@@ -56,12 +56,12 @@ _VARIANT_WIDTHS = {
 }
 _VARIANT_GIVING_WAY = (VariantColumn.STATE, VariantColumn.SPEEDUP, VariantColumn.LATENCY)
 _PLAN_WIDTHS = {
-    PlanColumn.CHANGE: 84,
+    PlanColumn.CHANGE: 94,  # "−53.52 pp"
     PlanColumn.BITS: 56,
     PlanColumn.PACKED: 84,
     PlanColumn.FILE: 84,
     PlanColumn.LATENCY: 66,
-    PlanColumn.KL: 78,
+    PlanColumn.KL: 90,  # "3.2×10⁻⁵"
     PlanColumn.STATE: 84,
 }
 _PLAN_GIVING_WAY = (PlanColumn.KL, PlanColumn.LATENCY, PlanColumn.FILE, PlanColumn.STATE)
