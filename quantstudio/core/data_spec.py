@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantstudio.core.errors import DataError
+from quantstudio.core.judgement import INFERRED, Judging
 
 LAYOUTS = ("NCHW", "NHWC", "keep")
 # Below the smallest normal float32 a factor is zero for the arithmetic that applies it.
@@ -64,12 +65,16 @@ class DataSpec:
         transform: What is done to each sample.
         samples: Use only the first so many samples; 0 means all.
         trusted: Whether the user agreed to run `module:callable`.
+        batch_axes: Sample axis of arrays that no symbol names, by input or output: `(("state", 1),)`.
+        judging: What the user said of the outputs that the samples lead to.
     """
 
     path: str
     transform: Transform = Transform()
     samples: int = 0
     trusted: bool = False
+    batch_axes: tuple[tuple[str, int], ...] = ()
+    judging: Judging = INFERRED
 
 
 def is_same_source(measured_on: DataSpec | None, calibration: DataSpec | None) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from quantstudio.core.judgement import Judgement
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
 
@@ -25,6 +26,34 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The one figure of a task, of a variant against the base on the same samples; higher is better.
+
+    Attributes:
+        metric: Its key among the metrics: "top1", "agreement", "f1", "miou", "cosine", ...
+        label: For a person: "Top-1 accuracy", "F1 of matched boxes".
+        base: Of the base.
+        value: Of the variant.
+        loss: What the variant loses in `unit`, with its 95 % interval, paired; positive is worse.
+        unit: "points" or "%".
+        floor: Largest loss that a result may have by default, in `unit`.
+    """
+
+    metric: str
+    label: str
+    base: float
+    value: float
+    loss: Interval
+    unit: str
+    floor: float
+
+    @property
+    def is_below_floor(self) -> bool:
+        """Whether it loses more than the floor, and more than the samples could do by chance."""
+        return self.loss.value > self.floor and self.loss.low > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +356,7 @@ class VariantResult(Record):
         flipped: Samples (by index, the first few hundred) the base gets right and this model wrong; without
             labels, those where the two disagree.
         flipped_to: Class this model chooses for each of them.
+        headline: The one figure of the task; None in older projects and where nothing could be judged.
     """
 
     path: str
@@ -348,17 +378,28 @@ class VariantResult(Record):
     provenance: Provenance = Provenance.MEASURED
     flipped: tuple[int, ...] = ()
     flipped_to: tuple[int, ...] = ()
+    headline: Headline | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CompareResult(Record):
-    """The base first, then every variant."""
+    """The base first, then every variant.
+
+    Attributes:
+        variants: All models.
+        samples: Samples they were compared on.
+        seconds: Time it took.
+        labelled: Whether the samples had labels.
+        task: "classification" or "regression", as before there were tasks.
+        judgement: How outputs were read; None in older projects.
+    """
 
     variants: tuple[VariantResult, ...]
     samples: int
     seconds: float
     labelled: bool
     task: str = "classification"
+    judgement: Judgement | None = None
 
     def _parts(self) -> tuple[VariantResult, ...]:
         return self.variants
