@@ -28,10 +28,12 @@ from quantstudio.cli.options import (
     layer_rule,
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
+from quantstudio.core.aim import DEFAULT_AIM, Aim, aim_named
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
+from quantstudio.core.preset_recipes import preset_recipe
 from quantstudio.core.recipe import (
     CalibrationSettings,
     RangeMethod,
@@ -49,8 +51,17 @@ PresetOption = Annotated[
     str,
     typer.Option(
         "--preset",
-        help="auto, the default, measures candidates and keeps the best; or a scheme for every layer "
-        f"that can have it: {listed_schemes(NAMED_SCHEMES)}.",
+        help="auto, the default, measures candidates and keeps what --aim asks for; or a scheme for every "
+        f"layer, the next best form where one cannot have it: {listed_schemes(NAMED_SCHEMES)}.",
+    ),
+]
+AimOption = Annotated[
+    str,
+    typer.Option(
+        "--aim",
+        metavar="|".join(Aim),
+        help=f"What the preset auto takes: {'; '.join(f'{aim}: {aim.text}' for aim in Aim)}. Default: "
+        f"{DEFAULT_AIM}.",
     ),
 ]
 
@@ -60,6 +71,7 @@ def command(
     output: OutputOption,
     data: DataOption = "",
     preset: PresetOption = "",
+    aim: AimOption = "",
     recipe: RecipeOption = "",
     rules: RulesOption = None,
     method: RangeMethodOption = "",
@@ -84,16 +96,18 @@ def command(
     )
     check_json(json, inputs=(model, data, recipe, statistics, output, str(paths.beside)))
     chosen = recipe_of(recipe, preset, rules or [], target)
+    check_aim(aim, is_auto=chosen is None and preset in ("", AUTO))
     settings = calibration_of(method, samples, chosen.calibration if chosen and recipe else None)
     summary = paths.open_model()
     check_rules(rules or [], summary.layers, chosen.target if chosen is not None else target)
     if chosen is not None:
-        chosen = replace(chosen, calibration=settings)
+        chosen = with_best_forms(replace(chosen, calibration=settings), preset, summary.layers)
     build, file = build_beside(
         paths,
         summary,
         recipe=to_json(chosen or Recipe(calibration=settings, target=target or DEFAULT_TARGET.name)),
         preset="" if chosen is not None else preset or AUTO,
+        aim=aim,
     )
     if json:
         write_json("quantize", build_json(build, file, paths.beside), json)
@@ -127,6 +141,31 @@ def recipe_of(path: str, preset: str, rules: list[str], target: str) -> Recipe |
     for text in rules:
         chosen = chosen.with_rule(layer_rule("--set", text))
     return chosen
+
+
+def with_best_forms(recipe: Recipe, preset: str, layers: Sequence[LayerInfo]) -> Recipe:
+    """A recipe that starts from a preset, with the next best form of layers that cannot have it.
+
+    Args:
+        recipe: The preset's rule first.
+        preset: The preset; empty where the recipe came from a file.
+        layers: Of the model.
+    """
+    if not preset:
+        return recipe
+    made = preset_recipe(preset_scheme(preset), layers, recipe)
+    return replace(made, rules=(*made.rules, *recipe.rules[1:]))
+
+
+def check_aim(aim: str, *, is_auto: bool) -> None:
+    """Refuse an aim that is unknown, or that nothing looks at.
+
+    Raises:
+        RecipeError: it is one of the two.
+    """
+    aim_named(aim)
+    if aim and not is_auto:
+        raise RecipeError("--aim is of the preset auto alone", hint="Leave it out, or give --preset auto")
 
 
 def check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> None:

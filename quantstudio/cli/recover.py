@@ -27,7 +27,7 @@ from quantstudio.cli.options import (
     check_json,
 )
 from quantstudio.cli.output import write_json
-from quantstudio.cli.quantize import calibration_of, check_rules, print_build, recipe_of
+from quantstudio.cli.quantize import calibration_of, check_rules, print_build, recipe_of, with_best_forms
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.recipe import Recipe, uniform_recipe
@@ -108,6 +108,7 @@ def command(
         reads=(recipe,),
     )
     check_json(json, inputs=(model, data, recipe, statistics, output, str(paths.beside)))
+    preset = preset if preset or recipe else DEFAULT_PRESET
     start = _start(recipe, preset, rules or [], target)
     start = replace(
         start,
@@ -123,6 +124,7 @@ def command(
     chosen = replace(start, steps=with_settings(start.steps, settings or [], infos))
     summary = paths.open_model()
     check_rules(rules or [], summary.layers, chosen.target)
+    chosen = with_best_forms(chosen, preset, summary.layers)
     build, file = build_beside(paths, summary, recipe=to_json(chosen), choose_steps=is_auto)
     if json:
         write_json("recover", build_json(build, file, paths.beside), json)
@@ -137,7 +139,6 @@ def _start(path: str, preset: str, rules: list[str], target: str) -> Recipe:
             "preset auto measures networks as they are, and steps change them",
             hint=f"Give one precision, such as --preset {DEFAULT_PRESET}",
         )
-    preset = preset if preset or path else DEFAULT_PRESET
     found = recipe_of(path, preset, rules, target)
     if found is not None:
         return found

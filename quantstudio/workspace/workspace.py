@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from quantstudio.core.aim import DEFAULT_AIM, Aim, aim_named
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, MeasureError, ModelLoadError, QuantStudioError, RecipeError
 from quantstudio.core.findings import StatisticsFile
@@ -260,19 +261,21 @@ class Workspace(Known):
         self._finish(start)
         return _there(known_sensitivity(self))
 
-    def quantize(self, recipe: str | Path | Recipe | None = None) -> Variant:
+    def quantize(self, recipe: str | Path | Recipe | None = None, *, aim: str | Aim = DEFAULT_AIM) -> Variant:
         """Build the plan as it is, or another recipe, which then becomes the plan's as one undo step.
 
         Args:
             recipe: A preset ("static-int8", "dynamic-int8", "weight-int4", "float16", "auto", ...), a recipe
                 or its .json file, or None for the plan as it is.
+            aim: What the preset "auto" looks for: "fast", "small" or "accurate".
 
         Raises:
-            RecipeError: the preset is unknown, or a layer cannot have what is asked.
+            RecipeError: the aim or the preset is unknown, or a layer cannot have what is asked.
             DataError: it needs calibration data and there is none.
         """
+        wanted = aim_named(aim)
         if isinstance(recipe, str) and not recipe.endswith(".json"):
-            self._finish(lambda: self.runs.quantize_preset(recipe))
+            self._finish(lambda: self.runs.quantize_preset(recipe, wanted))
         else:
             if isinstance(recipe, Recipe):
                 self._finish(lambda: self.edits.set_recipe(recipe, "Set a recipe"))

@@ -9,6 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from quantstudio.cli.main import invoke
+from quantstudio.core.aim import Aim
 from quantstudio.core.samples import sample
 from quantstudio.core.schemes import NAMED_SCHEMES, preset_names
 from quantstudio.core.target import targets
@@ -70,8 +71,10 @@ def test_that_other_runtimes_get_signed_activations(build):
         (["--preset", "int9"], preset_names()),
         (["--preset", "static-int8", "--set", "*=int9"], tuple(NAMED_SCHEMES)),
         (["--target", "npu"], tuple(one.name for one in targets())),
+        (["--aim", "quick"], tuple(Aim)),
+        (["--preset", "static-int8", "--aim", "fast"], ("--preset auto",)),
     ],
-    ids=["preset", "set", "target"],
+    ids=["preset", "set", "target", "aim", "aim without auto"],
 )
 def test_that_unknown_names_are_told_what_there_is(tmp_path, capfd, options, listed):
     assert invoke(["quantize", str(SAMPLE.model), *DATA, *options, "-o", str(tmp_path / "v.onnx")]) == 2

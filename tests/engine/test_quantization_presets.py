@@ -1,32 +1,28 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 
+from quantstudio.core.aim import Aim
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import BuildError, DataError, RecipeError
 from quantstudio.core.events import NullReporter, Severity
 from quantstudio.core.precision import FP32, STATIC_INT8
-from quantstudio.core.recipe import ActivationScope, CalibrationSettings, uniform_recipe
-from quantstudio.core.results import Agreement, Interval, VariantResult
+from quantstudio.core.recipe import ActivationScope, Recipe, uniform_recipe
+from quantstudio.core.results import Agreement, Headline, Interval, VariantResult
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.quantization.build import build_variant
-from quantstudio.engine.search import presets
-from quantstudio.engine.search.presets import (
-    Candidate,
-    FirstSamples,
-    Judged,
-    auto_candidates,
-    build_preset,
-    choose,
-)
+from quantstudio.engine.search import presets, speed
+from quantstudio.engine.search.candidates import Candidate, auto_candidates
+from quantstudio.engine.search.first_samples import FirstSamples
+from quantstudio.engine.search.judged import Judged, choose
+from quantstudio.engine.search.presets import build_preset
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
@@ -39,7 +35,9 @@ from tests.engine.quantization_cases import (
 
 @pytest.fixture(autouse=True)
 def _quick_timing(monkeypatch):
-    monkeypatch.setattr(presets, "TIMING", LatencyBudget(seconds=0.05, min_rounds=3, max_rounds=4))
+    quick = LatencyBudget(seconds=0.05, min_rounds=3, max_rounds=4)
+    monkeypatch.setattr(presets, "TIMING", quick)
+    monkeypatch.setattr(speed, "CONFIRMING", quick)
 
 
 @pytest.fixture
@@ -51,11 +49,23 @@ def residual(tmp_path):
     return graph, open_dataset(DataSpec(str(tmp_path / "data.npz")), graph.summary.inputs)
 
 
-def judged(name, *, kl=1e-4, speedup=1.5, high=None, drop=0.0, drop_low=-1.0, top1=0.99, sqnr=40.0):
+def judged(
+    name,
+    *,
+    kl=1e-4,
+    speedup=1.5,
+    high=None,
+    drop=0.0,
+    drop_low=-1.0,
+    top1=0.99,
+    sqnr=40.0,
+    size=300,
+    headline=None,
+):
     result = VariantResult(
         path="",
         name=name,
-        size_bytes=0,
+        size_bytes=size,
         metrics={},
         drop=None if drop is None else Interval(drop, drop_low, drop + 1),
         drop_method="" if drop is None else "mcnemar",
@@ -69,60 +79,89 @@ def judged(name, *, kl=1e-4, speedup=1.5, high=None, drop=0.0, drop_low=-1.0, to
         footprint=None,
         provider="CPUExecutionProvider",
         samples=512,
+        headline=headline,
     )
     return Judged(Candidate(name, uniform_recipe("static-int8")), result)
 
 
-def test_that_the_most_accurate_wins_over_a_faster_one_that_is_clearly_worse():
-    chosen = choose([judged("static", kl=0.5, speedup=3), judged("dynamic", kl=0.01, speedup=1.4)])
-    assert chosen is not None
-    assert chosen.candidate.name == "dynamic"
+def name_of(chosen):
+    return chosen.candidate.name if chosen is not None else ""
 
 
-def test_that_within_the_noise_the_fastest_wins_and_the_first_of_equals():
-    close = [judged("a", kl=1.0e-4), judged("b", kl=1.9e-4, speedup=2.0), judged("c", kl=1e-5, speedup=2.01)]
-    chosen = choose(close)
-    assert chosen is not None
-    assert chosen.candidate.name == "b"
+def test_that_the_fastest_that_holds_the_floor_wins_over_one_that_quantizes_least():
+    whole = judged("static", drop=0.27, kl=4e-2, speedup=2.0, size=27)
+    least = judged("static, narrow convolutions float", drop=0.0, kl=1e-4, speedup=1.05, size=79)
+    assert name_of(choose([least, whole], Aim.FAST)) == "static"
+    assert name_of(choose([least, whole], Aim.SMALL)) == "static"
+    assert name_of(choose([least, whole], Aim.ACCURATE)) == "static, narrow convolutions float"
+
+
+def test_that_of_equally_fast_ones_the_smaller_file_wins_and_of_equally_small_ones_the_faster():
+    large, small = judged("a", speedup=2.0, size=400), judged("b", speedup=1.98, size=300)
+    assert name_of(choose([large, small], Aim.FAST)) == "b"
+    slow, fast = judged("c", speedup=1.2, size=300), judged("d", speedup=1.9, size=301)
+    assert name_of(choose([slow, fast], Aim.SMALL)) == "d"
+
+
+def test_that_the_accurate_aim_takes_the_fastest_within_the_noise_of_the_best():
+    close = [judged("a", kl=1.0e-4), judged("b", kl=1.9e-4, speedup=2.0), judged("c", kl=0.5, speedup=3.0)]
+    assert name_of(choose(close, Aim.ACCURATE)) == "b"
 
 
 def test_that_what_is_slower_than_fp32_is_rejected():
-    chosen = choose([judged("static", kl=1e-6, speedup=0.8), judged("dynamic", kl=1e-3, speedup=1.1)])
-    assert chosen is not None
-    assert chosen.candidate.name == "dynamic"
-    assert choose([judged("static", speedup=0.8, high=0.9)]) is None
-    unsure = choose([judged("static", speedup=0.98, high=1.05)])
-    assert unsure is not None
+    fast = judged("dynamic", kl=1e-3, speedup=1.1)
+    for aim in Aim:
+        assert name_of(choose([judged("static", kl=1e-6, speedup=0.8, size=10), fast], aim)) == "dynamic"
+    assert choose([judged("static", speedup=0.8, high=0.9)], Aim.FAST) is None
+    assert choose([judged("static", speedup=0.9, high=1.05)], Aim.FAST) is None
+    assert choose([judged("static", speedup=0.98, high=1.05)], Aim.FAST) is not None
 
 
 def test_that_a_collapsed_candidate_is_no_result_however_fast():
-    assert choose([judged("static", drop=40.0, drop_low=30.0, speedup=5)]) is None
-    assert choose([judged("static", drop=None, top1=0.5, speedup=5)]) is None
-    assert choose([judged("static", kl=math.inf)]) is None
+    assert choose([judged("static", drop=40.0, drop_low=30.0, speedup=5)], Aim.FAST) is None
+    assert choose([judged("static", drop=40.0, drop_low=-1.0, speedup=5)], Aim.FAST) is None
+    assert choose([judged("static", drop=None, top1=0.5, speedup=5)], Aim.FAST) is None
 
 
-def test_that_regression_is_judged_by_noise():
-    good = judged("static", kl=math.nan, top1=math.nan, drop=None, sqnr=38.0, speedup=2)
-    better = judged("dynamic", kl=math.nan, top1=math.nan, drop=None, sqnr=45.0, speedup=1.2)
-    bad = judged("mixed", kl=math.nan, top1=math.nan, drop=None, sqnr=10.0, speedup=3)
-    chosen = choose([good, better, bad])
-    assert chosen is not None
-    assert chosen.candidate.name == "static"
-    assert good.loss == pytest.approx(10**-3.8)
-    assert "38.0 dB" in good.text
+def test_that_a_loss_above_the_floor_counts_only_where_the_samples_can_tell():
+    assert choose([judged("static", drop=1.56, drop_low=0.2)], Aim.FAST) is None
+    assert choose([judged("static", drop=1.56, drop_low=-0.4)], Aim.FAST) is not None
+
+
+def test_that_signals_are_judged_by_their_noise():
+    bare = {"kl": math.nan, "top1": math.nan, "drop": None}
+    good, bad = judged("static", sqnr=38.0, speedup=2, **bare), judged("mixed", sqnr=5.3, speedup=3, **bare)
+    assert name_of(choose([good, bad], Aim.FAST)) == "static"
+    assert choose([bad], Aim.FAST) is None
+    assert "38.0\u202fdB" in good.text
+
+
+def test_that_the_figure_of_the_task_comes_before_every_other():
+    boxes = Headline("f1", "F1 of matched boxes", 1.0, 0.946, Interval(5.4, 4.0, 6.8), "points", 7.0)
+    one = judged("static", drop=None, top1=0.555, headline=boxes)
+    assert name_of(choose([one], Aim.FAST)) == "static"
+    assert "F1 of matched boxes: 5.40 points lost" in one.text
+    assert choose([judged("static", headline=replace(boxes, floor=3.0))], Aim.FAST) is None
+
+
+def test_that_a_gain_is_not_called_a_loss():
+    assert "Top-1 accuracy: 1.56 points gained" in judged("static", drop=-1.56).text
+    assert "Top-1 accuracy: 0.27 points lost" in judged("static", drop=0.27).text
+    assert "Top-1 accuracy: nothing lost" in judged("static", drop=0.001).text
 
 
 def test_that_candidates_fit_the_kind_of_network(tmp_path):
-    settings = CalibrationSettings()
-    names = [c.name for c in auto_candidates(opened(attention_net(), tmp_path), settings)]
+    names = [c.name for c in auto_candidates(opened(attention_net(), tmp_path), Recipe(), Aim.FAST)]
     assert names == ["static", "static on weighted layers", "dynamic"]
-    candidates = {c.name: c for c in auto_candidates(opened(residual_net(), tmp_path), settings)}
+    candidates = {c.name: c for c in auto_candidates(opened(residual_net(), tmp_path), Recipe(), Aim.FAST)}
     assert "static convolutions, dynamic products" in candidates
     graph = opened(residual_net(), tmp_path)
     narrow = resolve(candidates["static, narrow convolutions float"].recipe, graph.layers).schemes
     assert [name for name, scheme in narrow.items() if scheme == FP32] == ["stem"]
     weighted = candidates["static on weighted layers"].recipe
     assert weighted.activation_scope is ActivationScope.WEIGHTED
+    small = [c.name for c in auto_candidates(graph, Recipe(), Aim.SMALL)]
+    assert small[-2:] == ["weights as INT8", "weights as INT4"]
 
 
 @pytest.mark.parametrize("preset", ["static-int8", "dynamic-int8", "weight-int8", "weight-int4", "float16"])
@@ -145,33 +184,65 @@ def test_that_auto_measures_and_explains(residual, tmp_path):
     assert "KL" in built.preset
 
 
+def fixed(speedups, **figures):
+    """A measurement in which candidates are as fast as they are said to be; others as fast as FP32."""
+
+    def found(builder, candidates, reporter, cancel):
+        return [
+            replace(
+                judged("", speedup=speedups.get(one.name, speedups[""]), size=300, **figures), candidate=one
+            )
+            for one in candidates.values()
+        ]
+
+    return found
+
+
 def test_that_auto_falls_back_to_small_weights_it_has_measured(residual, tmp_path, monkeypatch):
     graph, dataset = residual
-    monkeypatch.setattr(
-        presets, "choose", lambda judged: judged[0] if judged[0].candidate.name == "weights as INT8" else None
-    )
+    monkeypatch.setattr(presets, "_judged", fixed({"": 0.5, "weights as INT8": 1.28}))
+    monkeypatch.setattr(presets, "speed_against", lambda *_: Interval(1.28, 1.2, 1.3))
     _, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
-    assert built.preset.startswith("None is faster than FP32 without losing accuracy, so only the weights")
-    assert re.search(r"; weights as INT8 \(\d+\.\d\dx FP32, ", built.preset)
+    assert built.preset.startswith(
+        "Chose weights as INT8, the fastest that holds the floor: 1.28 times as fast"
+    )
+    assert "not a faster one" not in built.preset
+    assert "static (slower than FP32 (0.50 times its speed))" in built.preset
     assert {layer.weights for layer in built.layers} == {"int8"}
     assert {layer.activations for layer in built.layers} == {"fp32"}
 
 
 def test_that_auto_keeps_fp32_where_everything_else_is_slower(residual, tmp_path, monkeypatch):
     graph, dataset = residual
-
-    def slow(builder, candidates, reporter, cancel):
-        return [replace(judged("", speedup=0.7, high=0.9), candidate=one) for one in candidates.values()]
-
-    monkeypatch.setattr(presets, "_judged", slow)
+    monkeypatch.setattr(presets, "_judged", fixed({"": 0.7}))
     recipe, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
-    assert "weights stored as INT8 run slower or lose accuracy, too: FP32 is kept" in built.preset
+    assert built.preset.startswith("FP32 is kept")
     assert "weights as INT8 (0.70x FP32" in built.preset
     assert recipe.rules == ()
     assert {(layer.weights, layer.activations) for layer in built.layers} == {("fp32", "fp32")}
     x = next(dataset.batches(4)).feed
     expected, found = outputs_of(graph.proto, x)[0], outputs_of(onnx.load(tmp_path / "v.onnx"), x)[0]
     assert np.array_equal(expected, found)
+
+
+def test_that_auto_ships_no_file_that_its_last_timing_finds_slower(residual, tmp_path, monkeypatch):
+    graph, dataset = residual
+    monkeypatch.setattr(presets, "_judged", fixed({"": 1.3, "static": 2.0}))
+    speeds = iter([Interval(0.77, 0.7, 0.8), Interval(1.2, 1.1, 1.3)])
+    monkeypatch.setattr(presets, "speed_against", lambda *_: next(speeds))
+    _, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
+    assert built.preset.startswith("Chose static on weighted layers")
+    assert "Refused: static (slower than FP32 (0.77 times its speed))" in built.preset
+
+
+def test_that_auto_names_what_is_below_the_floor_and_keeps_fp32_where_all_is(residual, tmp_path, monkeypatch):
+    graph, dataset = residual
+    noisy = {"kl": math.nan, "top1": math.nan, "drop": None, "sqnr": 5.3}
+    monkeypatch.setattr(presets, "_judged", fixed({"": 3.0}, **noisy))
+    recipe, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx", aim=Aim.SMALL)
+    assert recipe.rules == ()
+    assert "static (Output signal: 54.33 % lost, the floor is 10 %)" in built.preset
+    assert "weights as INT8 (Output signal" in built.preset
 
 
 def test_that_auto_of_a_net_without_integer_kernels_stores_small_weights(tmp_path):
@@ -181,7 +252,6 @@ def test_that_auto_of_a_net_without_integer_kernels_stores_small_weights(tmp_pat
     np.savez(tmp_path / "data.npz", x=normal(4, 4, 5, 5))
     dataset = open_dataset(DataSpec(str(tmp_path / "data.npz")), graph.summary.inputs)
     _, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx")
-    assert "No layer has an integer form" in built.preset
     assert "weights as INT8 (" in built.preset
     assert built.layers[0].weights == ("fp32" if "FP32 is kept" in built.preset else "int8")
 
@@ -280,6 +350,6 @@ def test_that_dynamic_is_not_tried_where_it_would_change_next_to_nothing(tmp_pat
     pooled = net.op("Flatten", net.op("GlobalAveragePool", wide, name="pool"), name="flat")
     y = net.op("MatMul", pooled, net.weight("head.w", 32, 10), name="head")
     graph = opened(net.model({"x": ["N", 3, 12, 12]}, [y]), tmp_path)
-    names = [candidate.name for candidate in auto_candidates(graph, CalibrationSettings())]
+    names = [candidate.name for candidate in auto_candidates(graph, Recipe(), Aim.FAST)]
     assert "dynamic" not in names
     assert "static convolutions, dynamic products" in names

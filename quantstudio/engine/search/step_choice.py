@@ -21,7 +21,8 @@ from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.runner import StepInputs, observed_after, prepare
 from quantstudio.engine.quantization.build import build_variant
-from quantstudio.engine.search.presets import JUDGED_SAMPLES, FirstSamples
+from quantstudio.engine.search.first_samples import FirstSamples
+from quantstudio.engine.search.presets import JUDGED_SAMPLES
 
 # All combinations of this many steps are tried; of more, each beginning of the list.
 MAX_COMBINED = 3

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from quantstudio.core.aim import aim_named
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.hints import Hint, HintAction
@@ -37,6 +38,7 @@ def quantize(
     output: str,
     recipe: Mapping[str, Any] | None = None,
     preset: str = "",
+    aim: str = "",
     statistics: str = "",
     data: Mapping[str, Any] | None = None,
     data_digest: str = "",
@@ -50,7 +52,7 @@ def quantize(
     The steps of a recipe are run before (see `pipeline.runner.prepare`); `statistics` are those of the graph
     as it was opened, `device` is a torch device for steps that train. With `choose_steps` only those
     steps are kept that measure best on the data. A `preset` chooses the precisions instead; of the recipe,
-    steps, seed, range settings and target are kept.
+    steps, seed, range settings and target are kept. `aim` is what the preset `auto` looks for (`Aim`).
 
     Raises:
         RecipeError: neither recipe nor preset, or the recipe cannot be read.
@@ -85,6 +87,7 @@ def quantize(
         preset,
         Path(output),
         kept=kept,
+        aim=aim_named(aim),
         reporter=reporter,
         cancel=token,
     )

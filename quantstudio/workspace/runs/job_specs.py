@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from quantstudio.core.aim import DEFAULT_AIM, Aim
 from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
@@ -13,6 +14,7 @@ from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import SensitivityResult
+from quantstudio.core.schemes import AUTO
 from quantstudio.jobs.spec import JobSpec, new_job
 from quantstudio.workspace.search_terms import SearchTerms
 from quantstudio.workspace.values import EngineOptions
@@ -144,8 +146,9 @@ def quantize_job(
     statistics: str,
     data: DataSpec | None,
     preset: str = "",
+    aim: Aim = DEFAULT_AIM,
 ) -> JobSpec:
-    """Build a variant from the recipe, or from a preset that chooses its own."""
+    """Build a variant from the recipe, or from a preset that chooses its own; `aim` is of "auto" alone."""
     params: dict[str, Any] = {
         "graph_path": model.graph_path,
         "output": str(output),
@@ -156,6 +159,8 @@ def quantize_job(
     params["recipe"] = to_json(recipe.bare if preset else recipe)
     if preset:
         params["preset"] = preset
+    if preset == AUTO:
+        params["aim"] = aim.value
     return new_job(f"{TASKS}quantize:quantize", params)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from quantstudio.core.aim import DEFAULT_AIM, Aim
 from quantstudio.core.codec import from_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
@@ -33,6 +34,7 @@ from quantstudio.core.results import (
     QuantizeResult,
     SensitivityResult,
 )
+from quantstudio.core.schemes import AUTO
 from quantstudio.core.steps import StepList
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import JobQueue, Work
@@ -117,11 +119,14 @@ class Runs:
         self._calibrate_if_needed(group)
         self.add_build(group, on_built=on_built)
 
-    def quantize_preset(self, preset: str) -> None:
-        """Let a preset choose the precisions; its recipe becomes the plan's, as one undo step."""
+    def quantize_preset(self, preset: str, aim: Aim = DEFAULT_AIM) -> None:
+        """Let a preset choose the precisions; its recipe becomes the plan's, as one undo step.
+
+        `aim` is what the preset "auto" looks for.
+        """
         group = new_group()
         self._calibrate_if_needed(group)
-        self.add_build(group, preset=preset)
+        self.add_build(group, preset=preset, aim=aim)
 
     def measure(self) -> None:
         """Measure the recipe as it is, building it first if needed."""
@@ -353,10 +358,16 @@ class Runs:
     # Building and measuring.
 
     def add_build(
-        self, group: str = "", *, preset: str = "", on_built: Callable[[], None] | None = None
+        self,
+        group: str = "",
+        *,
+        preset: str = "",
+        aim: Aim = DEFAULT_AIM,
+        on_built: Callable[[], None] | None = None,
     ) -> None:
         """Build the recipe as it is when the turn comes, or a preset, which then becomes the recipe."""
         made: list[_Asked] = []
+        chosen_by = f"{preset}-{aim}" if preset == AUTO else preset
 
         def make() -> JobSpec | None:
             known, subject = self._known, self._subject()
@@ -372,10 +383,11 @@ class Runs:
             return job_specs.quantize_job(
                 subject.model,
                 recipe,
-                output=job_specs.variant_path(subject.model, recipe, digest, preset),
+                output=job_specs.variant_path(subject.model, recipe, digest, chosen_by),
                 statistics=path,
                 data=known.calibration_data,
                 preset=preset,
+                aim=aim,
             )
 
         def finished(result: QuantizeResult) -> str:
@@ -384,14 +396,14 @@ class Runs:
             is_edited = self._known.recipe != asked.recipe
             keep_build(self._known, asked.subject, result.build, recipe, asked.plan, asked.statistics)
             if preset and not is_edited:  # whoever went on editing meanwhile keeps the plan on the screen
-                self._edits.set_recipe(recipe, f"Choose precisions by preset {preset}")
+                self._edits.set_recipe(recipe, f"Choose precisions by preset {chosen_by}")
             if on_built is not None:
                 on_built()
             return f"{size(result.build.size_bytes)} in {number(result.build.seconds, 1)} s"
 
-        title = f"Quantize ({preset})" if preset else "Quantize"
+        title = f"Quantize ({chosen_by})" if preset else "Quantize"
         reads = partial(from_json, QuantizeResult)
-        self._add(f"quantize {preset}", title, make, finished, group=group, reads=reads)
+        self._add(f"quantize {chosen_by}", title, make, finished, group=group, reads=reads)
 
     def add_measurement(
         self, group: str = "", *, every: bool = False, variant: Callable[[], str] | None = None

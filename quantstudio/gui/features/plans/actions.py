@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from quantstudio.core.aim import DEFAULT_AIM, Aim
 from quantstudio.core.precision import FP32
 from quantstudio.core.recipe import ActivationScope, RangeMethod
 from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, scheme_families
@@ -129,12 +130,27 @@ def _presets() -> tuple[Command, ...]:
     """One action per scheme, a section per family, below the one that measures."""
     families = scheme_families(name for name, scheme in NAMED_SCHEMES.items() if scheme != FP32)
     return (
-        _preset(AUTO, "Best that is not slower", SECTION),
+        *(_auto(aim, SECTION + index) for index, aim in enumerate(Aim)),
         *(
             _preset(name, NAMED_SCHEMES[name].text, (2 + section) * SECTION + index)
             for section, family in enumerate(families)
             for index, name in enumerate(family)
         ),
+    )
+
+
+def _auto(aim: Aim, order: int) -> Action:
+    """The preset that measures; the one people mean without saying more has its plain name."""
+    return Action(
+        f"run.preset.{AUTO}" if aim is DEFAULT_AIM else f"run.preset.{AUTO}-{aim}",
+        f"Auto: {aim.text}",
+        lambda context: context.session.workspace.runs.quantize_preset(AUTO, aim),
+        "run.presets",
+        order,
+        tip="Measure several recipes, refuse what loses too much or is slower than FP32, and take "
+        f"{aim.text}",
+        words=f"Quantize: {aim.text}",
+        why_not=needs_data,
     )
 
 

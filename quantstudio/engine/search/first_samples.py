@@ -1,0 +1,44 @@
+"""The first samples of a data set, for whoever judges by a part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.engine.data.dataset import Batch, Dataset
+
+
+class FirstSamples:
+    """The first samples of a data set, as a data set of their own."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        self._dataset = dataset
+        self._count = min(count, len(dataset))
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self._count
+
+    @property
+    def labels(self) -> NDArray[np.int64] | NDArray[np.float32] | None:
+        """Labels of these samples."""
+        labels = self._dataset.labels
+        return None if labels is None else labels[: self._count]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self._dataset.class_names
+
+    @property
+    def segments(self) -> Mapping[str, NDArray[Any]]:
+        """None: nothing is judged by segment here."""
+        return {}
+
+    def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Samples in order."""
+        last = self._count if stop is None else min(stop, self._count)
+        return self._dataset.batches(size, start=start, stop=last)
