@@ -173,6 +173,9 @@ def storm_application(kills: int, seed: int, folder: Path) -> Tally:
         with subprocess.Popen(
             [*command, str(ledger), f"run{i}"], cwd=ROOT, start_new_session=True
         ) as process:
+            if i == kills - 1:
+                # However slowly it starts on a busy machine, one kill at least falls into its work.
+                _wait_for_facts(ledger, process)
             time.sleep(chance.uniform(0.25, 1.8))
             children = _children(process.pid)
             process.kill()
@@ -184,6 +187,11 @@ def storm_application(kills: int, seed: int, folder: Path) -> Tally:
     with Project.open(path) as project:
         tally.faults += _walk(project, "the end", len(project.history()))
     return tally
+
+
+def _wait_for_facts(ledger: Path, process: subprocess.Popen[bytes]) -> None:
+    while not ledger.stat().st_size and process.poll() is None:
+        time.sleep(0.02)
 
 
 def _children(pid: int) -> list[psutil.Process]:
