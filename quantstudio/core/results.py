@@ -312,6 +312,23 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far one float output is from the base's.
+
+    Attributes:
+        name: Output.
+        sqnr_db: Signal to noise, dB; infinite where nothing differs, minus infinity where it holds NaN.
+        cosine: Mean over samples of the cosine with the base's; NaN where an output is all zeros.
+        is_judged: Whether the task's figure reads it.
+    """
+
+    name: str
+    sqnr_db: float
+    cosine: float
+    is_judged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """What a model takes, each figure from a fresh process that loads and runs it once.
 
@@ -357,6 +374,7 @@ class VariantResult(Record):
             labels, those where the two disagree.
         flipped_to: Class this model chooses for each of them.
         headline: The one figure of the task; None in older projects and where nothing could be judged.
+        outputs: Every float output against the base's; empty in older projects.
     """
 
     path: str
@@ -379,6 +397,7 @@ class VariantResult(Record):
     flipped: tuple[int, ...] = ()
     flipped_to: tuple[int, ...] = ()
     headline: Headline | None = None
+    outputs: tuple[OutputError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from quantstudio.core.judgement import INFERRED, Judging
+
 
 def linear_model(path: Path, weight: NDArray[np.float32], repeats: int = 0) -> Path:
     """output = x @ weight, then `repeats` products with the identity: same values, more work."""
@@ -45,6 +47,10 @@ class ArrayBatch:
     count: int
     start: int
 
+    @property
+    def held(self) -> int:
+        return self.count
+
 
 @dataclass
 class ArrayDataset:
@@ -56,6 +62,14 @@ class ArrayDataset:
     segments: dict[str, NDArray[Any]] = field(default_factory=dict)
     digest: str = "test"
     name: str = "x"
+    fixed_batch: int | None = None
+    given_axes: dict[str, int] = field(default_factory=dict)
+    judging: Judging = INFERRED
+    trusted: bool = False
+
+    @property
+    def sample_axes(self) -> dict[str, int]:
+        return {self.name: 0}
 
     def __len__(self) -> int:
         return len(self.x)

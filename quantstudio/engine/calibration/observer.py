@@ -83,7 +83,7 @@ def calibrate(
     values = _observed(session, outputs, plan, probe, cancel)
     size = batch_size if batch_size > 0 else _batch_size(values, probe, threads)
     observers = {
-        name: TensorObserver(name, _stride(array, len_of(probe), total)) for name, array in values.items()
+        name: TensorObserver(name, _stride(array, probe.held, total)) for name, array in values.items()
     }
     del values
     with ThreadPoolExecutor(threads) as pool:
@@ -100,12 +100,6 @@ def calibrate(
             reporter.progress(batch.start + batch.count, total, "samples", "Calibrating")
     del session, whole
     return _statistics(graph, dataset, plan, observers, total)
-
-
-def len_of(batch: Batch) -> int:
-    """Samples a batch holds with those that fill it up."""
-    sizes = [len(a) for a in batch.feed.values() if a.ndim]
-    return max([batch.count, *sizes[:1]])
 
 
 def _statistics(
@@ -134,7 +128,7 @@ def _observed(
     found = run(session, batch.feed, outputs, cancel=cancel)
     if outputs:  # without names the runtime gives every output
         values.update(zip(outputs, found, strict=True))
-    held = len_of(batch)
+    held = batch.held
     if batch.count < held:
         values = {n: a[: batch.count] if a.ndim and len(a) == held else a for n, a in values.items()}
     return values

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import DataError
 from quantstudio.core.layers import TensorInfo
+from quantstudio.engine.data.axes import batch_symbols, input_axis, moved
 from quantstudio.engine.data.factory import arrays_from_factory, is_factory
+from quantstudio.engine.data.feeds import Column, ColumnFeeds, FeedReader, FileFeeds, list_feed_folder
 from quantstudio.engine.data.labels import Labels, class_names_from, labels_from
 from quantstudio.engine.data.npz import NpzFile, check_readable
 from quantstudio.engine.data.sources import (
@@ -24,7 +26,7 @@ from quantstudio.engine.data.sources import (
     content_digest,
     list_image_folder,
 )
-from quantstudio.engine.data.transform import InputTransform, bind_transform, shape_text
+from quantstudio.engine.data.transform import InputTransform, bind_transform, shape_text, shapes_agree
 
 INPUT_NAMES = ("x", "images", "inputs", "input")
 LABEL_NAMES = ("labels", "y")
@@ -39,19 +41,13 @@ class Batch:
         feed: Arrays by input name.
         count: How many samples are valid; a fixed-batch model's last batch is filled up by repeating.
         start: Index of the first sample in the data set.
+        held: How many samples the feed holds with those that fill it up.
     """
 
     feed: dict[str, NDArray[Any]]
     count: int
     start: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """Samples of one model input with what is done to them."""
-
-    source: Source
-    transform: InputTransform
+    held: int
 
 
 class Dataset:
@@ -62,13 +58,18 @@ class Dataset:
         class_names: Name of each class; empty when unknown.
         segments: Other columns by name, each of length N.
         digest: Stands for content, transform and sample count.
-        fixed_batch: Batch size the model insists on, or None.
+        fixed_batch: Samples every feed has, whatever is asked for: the batch size the model insists on, or 1
+            where each sample is a feed of its own; None where any number is fine.
+        sample_axes: Axis of the samples by input; inputs that are the same for all samples are not in it.
+        given_axes: Axes the user named, by input or output.
+        judging: What the user said of the outputs.
+        trusted: Whether code of the user may run.
     """
 
     def __init__(
         self,
-        columns: Mapping[str, Column],
-        constants: Mapping[str, NDArray[Any]],
+        feeds: FeedReader,
+        spec: DataSpec,
         *,
         labels: Labels | None,
         class_names: tuple[str, ...],
@@ -77,14 +78,17 @@ class Dataset:
         fixed_batch: int | None,
         samples: int,
     ) -> None:
-        self._columns = dict(columns)
-        self._constants = dict(constants)
+        self._feeds = feeds
         self._samples = samples
         self.labels = labels
         self.class_names = class_names
         self.segments = dict(segments)
         self.digest = digest
         self.fixed_batch = fixed_batch
+        self.sample_axes = feeds.sample_axes
+        self.given_axes = dict(spec.batch_axes)
+        self.judging = spec.judging
+        self.trusted = spec.trusted
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -105,13 +109,8 @@ class Dataset:
         stop = len(self) if stop is None else min(stop, len(self))
         for first in range(start, stop, size):
             count = min(size, stop - first)
-            feed = {
-                name: c.transform.apply(c.source.read(first, first + count), first)
-                for name, c in self._columns.items()
-            }
-            if self.fixed_batch is not None and count < size:
-                feed = {name: _filled(array, size) for name, array in feed.items()}
-            yield Batch({**feed, **self._constants}, count, first)
+            feed = self._feeds.read(first, first + count, self.fixed_batch or count)
+            yield Batch(feed, count, first, self.fixed_batch or count)
 
     def raw(self, index: int) -> NDArray[Any]:
         """Untouched sample of the first input that has images, else of the first input, for showing it.
@@ -121,9 +120,7 @@ class Dataset:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        columns = list(self._columns.values())
-        shown = next((c for c in columns if c.transform.is_picture), columns[0])
-        return np.array(shown.source.read(index, index + 1)[0])
+        return self._feeds.raw(index)
 
 
 def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int | None = None) -> Dataset:
@@ -144,6 +141,9 @@ def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int
         return _from_arrays(spec, inputs, _Arrays(arrays, spec.path), classes)
     path = Path(spec.path)
     if path.is_dir():
+        files = list_feed_folder(path)
+        if files:
+            return _from_files(spec, inputs, files, classes)
         return _from_folder(spec, inputs, path, classes)
     check_readable(path)
     return _from_arrays(spec, inputs, _Arrays(NpzFile(path), spec.path), classes)
@@ -197,14 +197,8 @@ def _from_arrays(
         raise DataError(
             "no input of the model has a batch dimension, so there are no samples", where=spec.path
         )
-    lengths = {names[info.name]: _length(arrays, names[info.name]) for info in fed}
-    total = _agreed_length(lengths, spec.path)
-    columns = {}
-    for info in fed:
-        source = ArraySource(arrays.get(names[info.name]))
-        with_transform = len(inputs) == 1 or len(source.sample_shape) >= 2
-        transform = spec.transform if with_transform else type(spec.transform)()
-        columns[info.name] = Column(source, _bound(transform, source, info, spec.path))
+    columns = _columns(spec, inputs, fed, arrays, names)
+    total = _agreed_length({names[name]: len(column.source) for name, column in columns.items()}, spec.path)
     label_name = arrays.one_of(LABEL_NAMES, "what the labels are")
     class_names = (
         class_names_from(arrays.get(CLASS_NAMES), arrays.where) if CLASS_NAMES in arrays.names else ()
@@ -221,7 +215,45 @@ def _from_arrays(
         if name not in taken and arrays.shape(name) == (total,)
     }
     used = sorted({*names.values(), *segments, *([label_name] if label_name else [])})
-    return _dataset(spec, columns, constants, labels, class_names, segments, arrays.digest(used), total)
+    feeds = ColumnFeeds(columns, constants)
+    return _dataset(
+        spec, feeds, labels, class_names, segments, arrays.digest(used), _fixed(columns, spec.path)
+    )
+
+
+def _columns(
+    spec: DataSpec,
+    inputs: tuple[TensorInfo, ...],
+    fed: list[TensorInfo],
+    arrays: _Arrays,
+    names: dict[str, str],
+) -> dict[str, Column]:
+    """The samples of every input, wherever its sample axis is."""
+    symbols, given = batch_symbols(fed), dict(spec.batch_axes)
+    firsts = {info.name: _length(arrays, names[info.name]) for info in fed}
+    columns = {}
+    for info in fed:
+        stored = arrays.shape(names[info.name])
+        others = [length for name, length in firsts.items() if name != info.name]
+        axis = input_axis(info, stored, others, symbols, given)
+        first = moved(info, axis) if info.shape else info
+        source = ArraySource(arrays.get(names[info.name]), _stored_axis(first, stored, axis, others))
+        # A state is no picture, whatever its rank.
+        with_transform = len(inputs) == 1 or (axis == 0 and len(source.sample_shape) >= 2)
+        transform = spec.transform if with_transform else type(spec.transform)()
+        columns[info.name] = Column(source, _bound(transform, source, first, spec.path), axis)
+    return columns
+
+
+def _stored_axis(first: TensorInfo, stored: tuple[int, ...], axis: int, lengths: list[int]) -> int:
+    """Axis of the samples in the array: where the model has it, or first, one row a sample as elsewhere."""
+    if axis == 0 or axis >= len(stored):
+        return 0
+    fits = shapes_agree(stored[:axis] + stored[axis + 1 :], first.shape[1:])
+    fits_first = shapes_agree(stored[1:], first.shape[1:])
+    if fits and fits_first:
+        return 0 if lengths and stored[0] in lengths and stored[axis] not in lengths else axis
+    return axis if fits or not fits_first else 0
 
 
 def _from_folder(spec: DataSpec, inputs: tuple[TensorInfo, ...], path: Path, classes: int | None) -> Dataset:
@@ -241,35 +273,53 @@ def _from_folder(spec: DataSpec, inputs: tuple[TensorInfo, ...], path: Path, cla
             labels, len(source), class_names=listing.class_names, classes=classes, where=spec.path
         )
     digest = f"{listing.digest}:{channels}"
-    return _dataset(spec, columns, {}, labels, listing.class_names, {}, digest, len(source))
+    fixed = _fixed(columns, spec.path)
+    return _dataset(spec, ColumnFeeds(columns, {}), labels, listing.class_names, {}, digest, fixed)
+
+
+def _from_files(
+    spec: DataSpec, inputs: tuple[TensorInfo, ...], files: tuple[Path, ...], classes: int | None
+) -> Dataset:
+    """One feed a file."""
+    feeds = FileFeeds(files, inputs, names=INPUT_NAMES, transform=spec.transform, given=dict(spec.batch_axes))
+    column = feeds.column(LABEL_NAMES)
+    labels = None if column is None else labels_from(column, len(feeds), classes=classes, where=spec.path)
+    return _dataset(spec, feeds, labels, (), {}, feeds.digest, 1)
+
+
+def _fixed(columns: Mapping[str, Column], where: str) -> int | None:
+    """The batch size the model insists on, if it does."""
+    fixed = {c.transform.target.name: c.transform.target.shape[0] for c in columns.values()}
+    sizes = sorted({s for s in fixed.values() if isinstance(s, int)})
+    if len(sizes) > 1:
+        raise DataError(f"the model's inputs disagree about the batch size: {fixed}", where=where)
+    return sizes[0] if sizes else None
 
 
 def _dataset(
     spec: DataSpec,
-    columns: dict[str, Column],
-    constants: dict[str, NDArray[Any]],
+    feeds: FeedReader,
     labels: Labels | None,
     class_names: tuple[str, ...],
     segments: dict[str, NDArray[Any]],
     content: str,
-    total: int,
+    fixed: int | None,
 ) -> Dataset:
+    total = len(feeds)
     samples = min(spec.samples, total) if spec.samples > 0 else total
     if samples == 0:
         raise DataError("the data holds no samples", where=spec.path)
-    fixed = {c.transform.target.name: c.transform.target.shape[0] for c in columns.values()}
-    sizes = sorted({s for s in fixed.values() if isinstance(s, int)})
-    if len(sizes) > 1:
-        raise DataError(f"the model's inputs disagree about the batch size: {fixed}", where=spec.path)
-    text = f"{content}|{spec.transform.text}|{samples}|{','.join(columns)}"
+    text = f"{content}|{spec.transform.text}|{samples}|{','.join(feeds.sample_axes)}"
+    if spec.batch_axes:
+        text += f"|{sorted(spec.batch_axes)}"
     return Dataset(
-        columns,
-        constants,
+        feeds,
+        spec,
         labels=None if labels is None else labels[:samples],
         class_names=class_names,
         segments={name: values[:samples] for name, values in segments.items()},
         digest=hashlib.sha256(text.encode()).hexdigest(),
-        fixed_batch=sizes[0] if sizes else None,
+        fixed_batch=fixed,
         samples=samples,
     )
 
@@ -359,7 +409,3 @@ def _picture_channels(info: TensorInfo, layout: str) -> int:
         if len(info.shape) == 4
     ]
     return 1 if 1 in sizes and 3 not in sizes else 3
-
-
-def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
-    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])

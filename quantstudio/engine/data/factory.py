@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +44,27 @@ def arrays_from_factory(path: str, *, trusted: bool) -> dict[str, NDArray[Any]]:
             where=path,
             hint=Hint("If you know where it comes from, agree to run it", HintAction.TRUST_DATA),
         )
-    module_name, _, name = path.rpartition(":")
-    maker = getattr(_imported(module_name), name, None)
-    if not callable(maker):
-        raise DataError(f"{module_name} has no callable {name!r}", where=path)
+    maker = callable_from(path)
     try:
         made = maker()
     except Exception as error:
         raise DataError(f"the callable failed: {type(error).__name__}: {error}", where=path) from error
     return _named_arrays(made, path)
+
+
+def callable_from(path: str) -> Callable[..., Any]:
+    """What "package.module:callable" or "file.py:callable" names; importing it runs its code.
+
+    Raises:
+        DataError: it cannot be imported, or there is no such callable.
+    """
+    module_name, _, name = path.rpartition(":")
+    if not module_name or not name:
+        raise DataError(f"{path!r} is not module:callable")
+    found = getattr(_imported(module_name), name, None)
+    if not callable(found):
+        raise DataError(f"{module_name} has no callable {name!r}", where=path)
+    return cast("Callable[..., Any]", found)
 
 
 def _imported(name: str) -> ModuleType:

@@ -37,10 +37,10 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """Samples along the first axis of an array."""
+    """Samples along one axis of an array, the first by default."""
 
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array
+    def __init__(self, array: NDArray[Any], axis: int = 0) -> None:
+        self._array = np.moveaxis(array, axis, 0) if axis else array
         base: object = array.base
         self._mapped = base if isinstance(base, mmap.mmap) else None
 

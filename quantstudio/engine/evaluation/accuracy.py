@@ -95,9 +95,14 @@ class ValueTally:
         self.squared[start : start + len(values)] = (difference**2).mean(axis=1)
         self.absolute[start : start + len(values)] = np.abs(difference).mean(axis=1)
 
+    @property
+    def spread(self) -> float:
+        """Mean squared distance of the targets from their mean."""
+        return float(((self._targets - self._targets.mean(axis=0)) ** 2).mean())
+
     def metrics(self) -> dict[str, float]:
         """rmse, mae and r2 (1 is perfect, 0 is no better than the mean of the targets)."""
-        spread = float(((self._targets - self._targets.mean(axis=0)) ** 2).mean())
+        spread = self.spread
         squared = float(self.squared.mean())
         return {
             "rmse": squared**0.5,

@@ -15,7 +15,9 @@ from quantstudio.core.results import CompareResult, VariantResult
 from quantstudio.engine.evaluation.footprint import file_bytes
 from quantstudio.engine.evaluation.footprint import footprint as footprint_of
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
-from quantstudio.engine.evaluation.scoring import DatasetLike, Score, score_models
+from quantstudio.engine.evaluation.probe import DatasetLike
+from quantstudio.engine.evaluation.reading import Kind
+from quantstudio.engine.evaluation.scoring import Score, score_models
 from quantstudio.engine.graph.runtime import Feed, worker_threads
 
 COMPARE_SCHEMA = "quantstudio.compare/1"
@@ -73,7 +75,7 @@ def compare(
     for path in paths:
         if not path.is_file():
             raise ModelLoadError("no such file", where=str(path), hint="Check the path")
-    scores, form = score_models(
+    scores, reading = score_models(
         paths, dataset, threads=threads, provider=provider, reporter=reporter, cancel=cancel
     )
     labels = names or _distinct_names(paths)
@@ -90,8 +92,9 @@ def compare(
         variants=tuple(results),
         samples=len(dataset),
         seconds=perf_counter() - started,
-        labelled=dataset.labels is not None,
-        task="classification" if form.is_classification else "regression",
+        labelled=reading.uses_labels,
+        task="classification" if reading.kind is Kind.CLASSES else "regression",
+        judgement=reading.judgement,
     )
 
 
@@ -100,6 +103,7 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
     document: dict[str, Any] = {
         "schema": COMPARE_SCHEMA,
         "task": result.task,
+        "judged_as": to_json(result.judgement),
         "labelled": result.labelled,
         "samples": result.samples,
         "seconds": result.seconds,
@@ -107,6 +111,8 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
     }
     for variant in result.variants:
         row: dict[str, Any] = to_json(variant)
+        if variant.headline is not None:
+            row["headline"]["is_below_floor"] = variant.headline.is_below_floor
         agreement = variant.agreement
         row["agreement"] = to_json(agreement.top1) if agreement else None
         row["output_kl"] = to_json(agreement.kl) if agreement else None
@@ -135,6 +141,8 @@ def _result(path: Path, name: str, score: Score, samples: int) -> VariantResult:
         samples=samples,
         flipped=score.flipped,
         flipped_to=score.flipped_to,
+        headline=score.headline,
+        outputs=score.outputs,
     )
 
 
@@ -194,9 +202,8 @@ def _with_footprint(
 def _first_samples(dataset: DatasetLike, batch: int) -> tuple[Feed, int]:
     """A feed of `batch` samples (fewer if there are not that many), and how many it runs."""
     first = next(iter(dataset.batches(max(batch, 1), stop=max(batch, 1))))
-    sizes = {len(array) for array in first.feed.values() if array.ndim}
     # A fixed-batch model runs its whole batch, filled up or not.
-    return first.feed, max(first.count, max(sizes, default=1) if len(sizes) == 1 else first.count)
+    return first.feed, first.held
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantstudio.core.judgement import Judging
 from quantstudio.engine.data.dataset import Batch, Dataset
 
 
@@ -37,6 +38,31 @@ class FirstSamples:
     def segments(self) -> Mapping[str, NDArray[Any]]:
         """None: nothing is judged by segment here."""
         return {}
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Samples every feed has, where that is not ours to choose."""
+        return self._dataset.fixed_batch
+
+    @property
+    def sample_axes(self) -> Mapping[str, int]:
+        """Axis of the samples by input."""
+        return self._dataset.sample_axes
+
+    @property
+    def given_axes(self) -> Mapping[str, int]:
+        """Axes the user named, by input or output."""
+        return self._dataset.given_axes
+
+    @property
+    def judging(self) -> Judging:
+        """What the user said of the outputs."""
+        return self._dataset.judging
+
+    @property
+    def trusted(self) -> bool:
+        """Whether code of the user may run."""
+        return self._dataset.trusted
 
     def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Samples in order."""
