@@ -6,16 +6,31 @@ import threading
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from quantstudio.core.errors import JobCancelled, ModelLoadError, VerificationError
 from quantstudio.core.events import CancelToken
+from quantstudio.core.folders import cache_folder
 from quantstudio.engine.model import normalise as normaliser
-from quantstudio.engine.model import verify as verification
+from quantstudio.engine.model import trial
 from quantstudio.engine.model.batchnorm import fold_batchnorm
+from quantstudio.engine.model.difference import relative_difference
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.model.verify import random_feed, relative_difference, verify
-from tests.engine.builders import INT64, conv_net, loop_model, mlp, model, node, random, save, value
+from quantstudio.engine.model.opset import convert_opset
+from quantstudio.engine.model.trial import random_feed
+from quantstudio.engine.model.verify import verify
+from tests.engine.builders import (
+    INT64,
+    batchnorm_weights,
+    conv_net,
+    loop_model,
+    mlp,
+    model,
+    node,
+    random,
+    save,
+    value,
+)
 
 
 def changed(made: ModelProto, name: str, factor: float) -> bytes:
@@ -111,13 +126,13 @@ def test_that_random_operators_are_not_compared(tmp_path):
 
 
 def test_that_an_endless_loop_is_given_up_and_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(verification, "RUN_LIMIT_S", 0.3)
+    monkeypatch.setattr(trial, "RUN_LIMIT_S", 0.3)
     result = open_model(save(loop_model(steps=1 << 50), tmp_path))
     assert any("one run takes longer" in note for note in result.summary.notes)
 
 
 def test_that_cancel_ends_a_run_that_does_not_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(verification, "RUN_LIMIT_S", float("inf"))
+    monkeypatch.setattr(trial, "RUN_LIMIT_S", float("inf"))
     token = CancelToken()
     threading.Timer(0.3, token.set).start()
     with pytest.raises(JobCancelled):
@@ -162,21 +177,105 @@ def test_that_a_flipped_argmax_behind_a_differing_tensor_is_an_error():
         verify(made.SerializeToString(), changed(made, "w", -1.0), made)
 
 
-def test_that_a_wrong_fold_refuses_the_file(tmp_path, monkeypatch):
+def scale_weight(graph: GraphProto, name: str) -> None:
+    """What a bug in a pass might do to a weight."""
+    for tensor in graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name))
+
+
+def test_that_a_wrong_conversion_refuses_the_file(tmp_path, monkeypatch):
     """The whole way: a bug in a pass must end in a refusal that names the node."""
-    original = fold_batchnorm
 
-    def buggy(graph, types):
-        count = original(graph, types)
-        for tensor in graph.initializer:
-            if tensor.name == "conv.weight":
-                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name))
-        return count
+    def buggy(made, types):
+        version = convert_opset(made, types)
+        scale_weight(made.graph, "conv.weight")
+        return version
 
-    monkeypatch.setattr(normaliser, "fold_batchnorm", buggy)
+    monkeypatch.setattr(normaliser, "convert_opset", buggy)
     with pytest.raises(VerificationError, match="conv") as caught:
         open_model(save(conv_net(batchnorm=True), tmp_path))
     assert "model.onnx" in caught.value.where
+    assert not list(cache_folder().rglob("*.onnx"))
+
+
+def test_that_a_wrong_fold_leaves_the_operators_of_the_file(tmp_path, monkeypatch):
+    """What the runtime runs opens: a rewrite that does not hold is left out, and said."""
+
+    def buggy(made, types):
+        count = fold_batchnorm(made, types)
+        scale_weight(made, "conv.weight")
+        return count
+
+    monkeypatch.setattr(normaliser, "fold_batchnorm", buggy)
+    result = open_model(save(conv_net(batchnorm=True), tmp_path))
+    assert "BatchNormalization" in [n.op_type for n in result.proto.graph.node]
+    assert [note for note in result.summary.notes if "Kept the operators" in note and "'conv'" in note]
+    assert result.summary.verified_error < 1e-6
+
+
+def saturated_net(shift: float) -> ModelProto:
+    """x [N, 3, 8, 8] -> Conv -> BatchNormalization -> Sigmoid, all of it near sigmoid(shift)."""
+    weights = {"w": random(4, 3, 3, 3) * np.float32(0.1)} | batchnorm_weights(4)
+    weights["bn.bias"] = weights["bn.bias"] * np.float32(0.3) + np.float32(shift)
+    bn = [f"bn.{part}" for part in ("scale", "bias", "mean", "var")]
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], "conv"),
+        node("BatchNormalization", ["c", *bn], ["b"], "bn"),
+        node("Sigmoid", ["b"], ["s"], "sigmoid"),
+        node("Flatten", ["s"], ["y"], "flatten"),
+    ]
+    return model(nodes, [value("x", ["N", 3, 8, 8])], [value("y", ["N", None])], weights)
+
+
+def test_that_a_sigmoid_near_0_is_exact_to_the_rounding_of_1(tmp_path):
+    """Its values lie near 3e-8, where the runtime's own kernels differ by as much."""
+    result = open_model(save(saturated_net(-17.0), tmp_path))
+    assert result.summary.verified_error < 1e-6
+    assert not [note for note in result.summary.notes if "Kept the operators" in note]
+
+
+@pytest.mark.parametrize("shift", [-17.0, 40.0])
+def test_that_a_saturated_output_hides_no_wrong_weight(shift):
+    """All its values are one, so what goes into the function is compared."""
+    made = saturated_net(shift)
+    with pytest.raises(VerificationError, match=r"'(conv|bn)'"):
+        verify(made.SerializeToString(), changed(made, "w", 1.01), made)
+
+
+def unstable_net() -> ModelProto:
+    """The fraction of 1e4 times a product: one rounding of the input moves it by about a hundredth."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["p"], "product"),
+        node("Mul", ["p", "large"], ["q"], "enlarge"),
+        node("Floor", ["q"], ["f"], "floor"),
+        node("Sub", ["q", "f"], ["y"], "fraction"),
+    ]
+    weights = {"w": random(4, 4), "large": np.array(1e4, np.float32)}
+    return model(nodes, [value("x", [1, 4])], [value("y", [1, 4])], weights)
+
+
+def test_that_a_network_that_follows_rounding_errors_opens_and_is_said_to():
+    made = unstable_net()
+    proof = verify(made.SerializeToString(), changed(made, "w", 1 + 2e-7), made)
+    assert any("Output 'y' follows rounding errors" in note for note in proof.notes)
+
+
+def test_that_a_wrong_weight_of_an_unstable_network_is_still_found():
+    made = unstable_net()
+    with pytest.raises(VerificationError, match="product"):
+        verify(made.SerializeToString(), changed(made, "w", 1.001), made)
+
+
+def test_that_an_integer_input_that_must_be_a_certain_number_is_not_the_file_s_fault():
+    made = model(
+        [node("Reshape", ["x", "shape"], ["y"], "view")],
+        [value("x", [2, 3]), value("shape", [2], INT64)],
+        [value("y", None)],
+    )
+    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    assert np.isnan(proof.error)
+    assert "Not verified" in proof.notes[0]
 
 
 def test_that_a_normalised_graph_that_fails_to_run_is_an_error():

@@ -437,3 +437,22 @@ def test_that_the_ranking_matches_the_exact_one_at_four_bits(net: str, samples: 
     pairs = np.array([(fisher[name].kl, exact[name].kl) for name in fisher])
     assert spearmanr(pairs[:, 0], pairs[:, 1]).statistic >= least
     assert 0.7 < np.median(pairs[:, 0] / pairs[:, 1]) < 1.4
+
+
+@pytest.mark.parametrize("method", [fisher_sensitivity, exact_sensitivity], ids=["fisher", "exact"])
+def test_that_a_weight_that_holds_nan_is_left_out_by_name(tmp_path: Path, method: object) -> None:
+    """A table of biases whose last row is never read: the model's outputs are numbers all the same."""
+    table = normal(5, 4)
+    table[-1] = np.nan
+    nodes = [
+        helper.make_node("Gather", ["table", "rows"], ["bias"], name="bias_table"),
+        helper.make_node("MatMul", ["x", "w"], ["h"], name="product"),
+        helper.make_node("Add", ["h", "bias"], ["y"], name="shift"),
+    ]
+    inputs = {"x": (TensorProto.FLOAT, ["n", 6]), "rows": (TensorProto.INT64, ["n"])}
+    graph = opened(tmp_path, nodes, {"w": normal(6, 4), "table": table}, inputs, {"y": ["n", 4]})
+    data = data_of(tmp_path, graph, x=X, rows=np.arange(len(X)) % 4)
+    events = Events()
+    result = method(graph, data, precisions=("int4",), reporter=events)  # type: ignore[operator]
+    assert set(by_name(result.layers)) == {"product"}
+    assert [text for text in events.texts if "'bias_table'" in text and "'table' holds NaN" in text]

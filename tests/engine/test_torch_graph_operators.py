@@ -356,7 +356,10 @@ INDEXING = [
     Case("Gather", [normal(3, 9, 2), integers(-9, 9, 4)], {"axis": 1}, fed=2, name="axis"),
     Case("Gather", [normal(3, 9), np.array(-1, np.int64)], {"axis": 1}, name="scalar"),
     Case("GatherElements", [normal(3, 4), integers(-3, 3, 2, 4)], fed=2),
+    Case("Gather", [normal(9), np.array(-2, np.int64)], name="scalar of a vector"),
     Case("GatherND", [normal(3, 4, 5), integers(-3, 3, 6, 2)], fed=2),
+    Case("GatherND", [normal(3, 4), ints(2, -1)], fed=2, name="one element"),
+    Case("GatherND", [normal(2, 4), integers(0, 4, 2, 1)], {"batch_dims": 1}, fed=2, name="one a batch"),
     Case("GatherND", [normal(2, 4, 5), integers(0, 4, 2, 3, 1)], {"batch_dims": 1}, fed=2, name="batched"),
     Case("ScatterElements", [normal(3, 5), ints(1, 4).reshape(1, 2), normal(1, 2)], {"axis": 1}, fed=3),
     *[

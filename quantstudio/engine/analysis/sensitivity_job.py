@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.errors import DataError
-from quantstudio.core.events import CancelToken, Reporter, never_cancelled
+from quantstudio.core.events import CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.figures import counted
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.recipe import CalibrationSettings
@@ -26,8 +26,6 @@ from quantstudio.engine.calibration.ranges import activation_range
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import all_graphs, as_array
-
-# Kind under which layers are reported as they finish.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +73,7 @@ class SensitivityJob:
             raise DataError("sensitivity needs at least one sample", hint="Ask for more samples")
         candidates = [layer for layer in graph.layers if layer.quantizable]
         weights = _initializers(graph, {layer.weight_name for layer in candidates} - {""})
+        candidates = _without_broken(candidates, weights, reporter)
         obstacles = {
             (layer.name, one.name): one.obstacle(layer, weights.get(layer.weight_name))
             for layer in candidates
@@ -176,6 +175,20 @@ def layer_sensitivity(
 def _mean(values: NDArray[np.float64]) -> float:
     """Mean divergence; one that is zero may come out below by rounding."""
     return max(float(values.mean()), 0.0)
+
+
+def _without_broken(
+    layers: Sequence[LayerInfo], weights: Mapping[str, NDArray[np.float32]], reporter: Reporter
+) -> list[LayerInfo]:
+    """The layers whose weights are numbers; the others, which no format can hold, are named in a warning."""
+    broken = {name for name, weight in weights.items() if not np.isfinite(weight).all()}
+    for layer in layers:
+        if layer.weight_name in broken:
+            reporter.message(
+                f"Layer {layer.name!r} is left out: its weight {layer.weight_name!r} holds NaN or infinity",
+                Severity.WARNING,
+            )
+    return [layer for layer in layers if layer.weight_name not in broken]
 
 
 def _say_left_out(

@@ -19,8 +19,8 @@ class Graph:
     `summary.opset`, at least 21, IR 10), every node has a unique non-empty name, main-graph nodes are in
     topological order, weights are initializers (no Constant nodes, no initializer among the graph inputs),
     weights are reached directly (no Reshape/Transpose/Identity between initializer and layer),
-    BatchNormalization after Conv is folded, spatial ReduceMean is GlobalAveragePool, value_info is complete
-    where inference can tell.
+    value_info is complete where inference can tell. Where the proof held (nearly always: a note says where it
+    did not), BatchNormalization after Conv is folded and spatial ReduceMean is GlobalAveragePool.
 
     Attributes:
         proto: The model.

@@ -84,6 +84,16 @@ def shape_of(value: ValueInfoProto) -> Shape | None:
     )
 
 
+def contradicts(stated: Shape | None, found: Shape | None) -> bool:
+    """Whether two shapes cannot be of one tensor: other rank, or two numbers that differ."""
+    if stated is None or found is None:
+        return False
+    if len(stated) != len(found):
+        return True
+    pairs = zip(stated, found, strict=True)
+    return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+
+
 def write_value_info(model: ModelProto, inferred: ModelProto) -> None:
     """Take over inferred value_info, in node order so that equal models have equal bytes."""
     graphs = zip(all_graphs(model.graph), all_graphs(inferred.graph), strict=True)

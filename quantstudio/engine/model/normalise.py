@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnx import GraphProto, ModelProto, ValueInfoProto, inliner
+from onnx import GraphProto, ModelProto, ValueInfoProto, helper, inliner
 
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.engine.graph.names import unique_node_names, unique_tensor_names
 from quantstudio.engine.graph.protos import all_graphs
-from quantstudio.engine.graph.shapes import Shape, infer, shape_of, value_types, write_value_info
+from quantstudio.engine.graph.shapes import (
+    Shape,
+    contradicts,
+    infer,
+    shape_of,
+    value_types,
+    write_value_info,
+)
 from quantstudio.engine.model.batchnorm import fold_batchnorm
 from quantstudio.engine.model.check import check_and_sort, check_initializers, check_operators, check_text
 from quantstudio.engine.model.constants import (
@@ -32,6 +40,9 @@ from quantstudio.engine.model.widen import widen
 # Folding a shape can make another foldable; real models settle after two rounds.
 _MAX_ROUNDS = 8
 
+# What exporters write for an axis that has no name.
+_NO_SYMBOLS = frozenset({"?", "-1", "None", "none", "*", "unk", "unknown"})
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -46,11 +57,13 @@ class Changes:
     widened: frozenset[int]
 
 
-def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> Changes:
+def normalise(model: ModelProto, *, rewrite: bool = True, cancel: CancelToken | None = None) -> Changes:
     """Bring a model, in place, to the one form everything downstream relies on (see `graph.Graph`).
 
     Args:
         model: A parsed model with its weights inside.
+        rewrite: Also put other operators in place of the file's: normalizations into weights, constant
+            targets of Reshape, means into pooling.
         cancel: Looked at between passes.
 
     Returns:
@@ -68,11 +81,11 @@ def normalise(model: ModelProto, *, cancel: CancelToken | None = None) -> Change
     token.raise_if_set()
     widening = widen(model)
     notes += widening.notes
-    _simplify(model, notes, token)
+    _simplify(model, notes, token, rewrite=rewrite)
     token.raise_if_set()
     unique_node_names(model.graph)
     _drop_unused_domains(model, notes)
-    _finish_shapes(model, declared)
+    _finish_shapes(model, declared, notes)
     return Changes(tuple(notes), widening.types)
 
 
@@ -124,7 +137,7 @@ def _clean(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
         del graph.input[position]
     if also_inputs:
         notes.append(f"Took {_count(len(also_inputs), 'weight')} off the list of inputs.")
-    _open_negative_axes(graph)
+    _open_unnamed_axes(graph)
     declared = {}
     for value in graph.output:
         kept = ValueInfoProto()
@@ -135,13 +148,16 @@ def _clean(model: ModelProto, notes: list[str]) -> dict[str, ValueInfoProto]:
     return declared
 
 
-def _open_negative_axes(graph: GraphProto) -> None:
-    """Some exporters write -1 for a dynamic axis; ONNX Runtime reads it as one, shape inference does not."""
+def _open_unnamed_axes(graph: GraphProto) -> None:
+    """Some exporters write -1 for a dynamic axis; ONNX Runtime reads it as one, shape inference does not.
+
+    Others write the same "?" for every dynamic axis, which says that all have one length.
+    """
     for value in (*graph.input, *graph.output):
         if value.type.HasField("tensor_type"):
             for dim in value.type.tensor_type.shape.dim:
-                if dim.dim_value < 0:
-                    dim.ClearField("dim_value")
+                if dim.dim_value < 0 or dim.dim_param in _NO_SYMBOLS:
+                    dim.Clear()
 
 
 def _check_versions(model: ModelProto) -> None:
@@ -186,7 +202,7 @@ def _to_target(model: ModelProto, notes: list[str]) -> None:
         notes.append(f"Converted opset {source} to {TARGET_OPSET}.")
 
 
-def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
+def _simplify(model: ModelProto, notes: list[str], token: CancelToken, *, rewrite: bool) -> None:
     graph = model.graph
     removed = folded = 0
     for _round in range(_MAX_ROUNDS):
@@ -194,7 +210,8 @@ def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
         removed += remove_no_ops(graph) + remove_dead(graph)
         types = _types(model)
         found = fold_shapes(graph, types) + cast_like_to_cast(graph, types)
-        found += freeze_reshape_targets(graph, types)
+        if rewrite:
+            found += freeze_reshape_targets(graph, types)
         found += fold_constants(model) + inline_constant_branches(graph)
         folded += found
         if not found:
@@ -202,6 +219,15 @@ def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
     if folded:
         notes.append(f"Computed {_count(folded, 'constant expression')} once.")
     token.raise_if_set()
+    if rewrite:
+        _replace_operators(model, notes, token)
+    removed += remove_no_ops(graph) + remove_dead(graph)
+    if removed:
+        notes.append(f"Removed {_count(removed, 'node')} without effect.")
+
+
+def _replace_operators(model: ModelProto, notes: list[str], token: CancelToken) -> None:
+    graph = model.graph
     normed = fold_batchnorm(graph, _types(model))
     if normed:
         notes.append(
@@ -211,9 +237,6 @@ def _simplify(model: ModelProto, notes: list[str], token: CancelToken) -> None:
     pooled = spatial_means_to_pooling(graph, _types(model))
     if pooled:
         notes.append(f"Rewrote {_count(pooled, 'spatial mean')} as global average pooling.")
-    removed += remove_no_ops(graph) + remove_dead(graph)
-    if removed:
-        notes.append(f"Removed {_count(removed, 'node')} without effect.")
 
 
 def _drop_unused_domains(model: ModelProto, notes: list[str]) -> None:
@@ -226,7 +249,11 @@ def _drop_unused_domains(model: ModelProto, notes: list[str]) -> None:
         notes.append(f"Dropped unused operator domains: {', '.join(names)}.")
 
 
-def _finish_shapes(model: ModelProto, declared: dict[str, ValueInfoProto]) -> None:
+def _finish_shapes(model: ModelProto, declared: dict[str, ValueInfoProto], notes: list[str]) -> None:
+    """Infer all shapes; what the file states about outputs is kept where the graph does not say otherwise.
+
+    ONNX Runtime runs a file whose stated shapes lie, with a warning.
+    """
     inferred = infer(model)
     found = {value.name: value for value in inferred.graph.output}
     for value in model.graph.output:
@@ -234,28 +261,39 @@ def _finish_shapes(model: ModelProto, declared: dict[str, ValueInfoProto]) -> No
         if not value.type.HasField("tensor_type"):
             continue
         shapes = shape_of(stated), shape_of(found[value.name])
-        if _contradict(*shapes):
-            raise ModelLoadError(
-                f"the file says its shape is {_text(shapes[0])}, the graph computes {_text(shapes[1])}",
-                where=f"output {value.name!r}",
-                hint="Correct the declared shape, or export the model again",
-            )
+        if contradicts(*shapes):
+            notes.append(_lie(value.name, *shapes))
+            stated.CopyFrom(found[value.name])
         stated.type.tensor_type.elem_type = value.type.tensor_type.elem_type  # bfloat16 became float32
         value.CopyFrom(stated)
     write_value_info(model, inferred)
 
 
-def _contradict(stated: Shape | None, computed: Shape | None) -> bool:
-    if stated is None or computed is None:
-        return False
-    if len(stated) != len(computed):
-        return True
-    pairs = zip(stated, computed, strict=True)
-    return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
-
-
 def _types(model: ModelProto) -> dict[str, tuple[int, Shape | None]]:
     return value_types(infer(model))
+
+
+def correct_outputs(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+    """Write what a run showed over the stated shapes of outputs.
+
+    Args:
+        model: Model to edit.
+        shapes: Shape by output name.
+
+    Returns:
+        A note for each.
+    """
+    notes = []
+    for value in model.graph.output:
+        if value.name in shapes:
+            notes.append(_lie(value.name, shape_of(value), shapes[value.name]))
+            kind = value.type.tensor_type.elem_type
+            value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shapes[value.name]))
+    return tuple(notes)
+
+
+def _lie(name: str, stated: Shape | None, found: Shape | None) -> str:
+    return f"Output {name!r} has the shape {_text(found)}, not {_text(stated)} as the file says."
 
 
 def _text(shape: Shape | None) -> str:

@@ -12,7 +12,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from quantstudio.core.errors import JobCancelled, ModelLoadError, OutputError, QuantStudioError
+from quantstudio.core.errors import (
+    JobCancelled,
+    ModelLoadError,
+    OutputError,
+    QuantStudioError,
+    VerificationError,
+)
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.files import file_digest
 from quantstudio.core.hints import Hint, HintAction
@@ -31,7 +37,7 @@ from quantstudio.engine.model.cache import (
     write_summary,
 )
 from quantstudio.engine.model.layers import list_layers
-from quantstudio.engine.model.normalise import Changes, normalise, repair
+from quantstudio.engine.model.normalise import Changes, correct_outputs, normalise, repair
 from quantstudio.engine.model.reading import (
     ModelKind,
     combined_digest,
@@ -211,7 +217,18 @@ def _open_onnx(source: _Source, reporter: Reporter, token: CancelToken) -> Graph
 
 
 def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Graph:
-    graph_path, changes = _write_normalised(source, reporter, token)
+    """The graph with all rewrites, or without those that replace operators where they do not hold."""
+    try:
+        return _proven(source, reporter, token, rewrite=True)
+    except VerificationError as error:
+        failure = error
+    cause = f"{failure.where}: {failure.what}"
+    source.notes += (f"Kept the operators of the file, as a simpler form did not hold ({cause}).",)
+    return _proven(source, reporter, token, rewrite=False)
+
+
+def _proven(source: _Source, reporter: Reporter, token: CancelToken, *, rewrite: bool) -> Graph:
+    graph_path, changes = _write_normalised(source, reporter, token, rewrite)
     token.raise_if_set()
     # What is used from here on is what is stored; the edited copy, which keeps replaced weights, is gone.
     model = load_stored(graph_path)
@@ -225,8 +242,13 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
     except QuantStudioError:
         forget_graph(graph_path)
         raise
+    notes = changes.notes
+    if proof.shapes:
+        notes += correct_outputs(model, proof.shapes)
+        forget_graph(graph_path)
+        graph_path = store_graph(model, _weight_bytes(model))
     reporter.progress(3, len(_STEPS), "steps", _STEPS[3])
-    summary = _summarise(model, graph_path, source, proof, changes.notes)
+    summary = _summarise(model, graph_path, source, proof, notes)
     write_summary(summary)
     if source.remembered:
         remember_source(source.digest, source.external, summary)
@@ -234,16 +256,21 @@ def _normalised(source: _Source, reporter: Reporter, token: CancelToken) -> Grap
     return Graph(model, summary)
 
 
-def _write_normalised(source: _Source, reporter: Reporter, token: CancelToken) -> tuple[Path, Changes]:
+def _write_normalised(
+    source: _Source, reporter: Reporter, token: CancelToken, rewrite: bool
+) -> tuple[Path, Changes]:
     model = read_onnx(source.path)
     source.external = external_digests(source.path, model)
     load_external(model, source.path)
     token.raise_if_set()
     reporter.progress(1, len(_STEPS), "steps", _STEPS[1])
-    changes = normalise(model, cancel=token)
+    changes = normalise(model, rewrite=rewrite, cancel=token)
     token.raise_if_set()
-    weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    return store_graph(model, weight_bytes), changes
+    return store_graph(model, _weight_bytes(model)), changes
+
+
+def _weight_bytes(model: ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 def _repaired(path: Path) -> bytes:

@@ -11,12 +11,15 @@ from zipfile import BadZipFile, ZipFile
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest
 from quantstudio.engine.graph.protos import all_graphs, tensor_bytes
 
+_DAMAGED = "The model file is damaged; copy it again"
+# No file has more bytes than a number of so many digits.
+_MOST_DIGITS = 18
 _FORMATS = "Give an ONNX file, a .pt2 or TorchScript program, or module:factory"
 
 
@@ -161,37 +164,78 @@ def external_tensors(model: ModelProto) -> list[TensorProto]:
 
 def _load_external(tensor: TensorProto, model_path: Path) -> None:
     where = f"{model_path}: tensor {tensor.name!r}"
-    info = ExternalDataInfo(tensor)
-    folder = model_path.parent.resolve()
-    target = (folder / info.location).resolve()
-    if not info.location or Path(info.location).is_absolute() or not target.is_relative_to(folder):
+    location, start, stated = _place_of(tensor, where)
+    target = _beside(location, model_path, where)
+    if not _is_file(target):
         raise ModelLoadError(
-            f"its data file {info.location!r} lies outside the model's folder",
-            where=where,
-            hint="Refused for safety; put the data file beside the model",
-        )
-    if not target.is_file():
-        raise ModelLoadError(
-            f"its data file {info.location!r} is missing",
+            f"its data file {location!r} is missing",
             where=where,
             hint="Copy it beside the model; the two belong together",
         )
     length = tensor_bytes(tensor)
-    start = int(info.offset or 0)
-    if target.stat().st_size < start + length:
+    if stated not in (0, length):
         raise ModelLoadError(
-            f"its data file {info.location!r} is too short", where=where, hint="Copy it again"
+            f"the file says that {stated} bytes of {location!r} are its data, its shape needs {length}",
+            where=where,
+            hint=_DAMAGED,
         )
+    if target.stat().st_size < start + length:
+        raise ModelLoadError(f"its data file {location!r} is too short", where=where, hint="Copy it again")
     try:
-        load_external_data_for_tensor(tensor, str(folder))
+        load_external_data_for_tensor(tensor, str(model_path.parent.resolve()))
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
         raise ModelLoadError(
-            f"its data file {info.location!r} cannot be read ({str(error).splitlines()[0]})",
+            f"its data file {location!r} cannot be read ({str(error).splitlines()[0]})",
             where=where,
             hint="Put a regular file beside the model",
         ) from error
     tensor.ClearField("data_location")
     del tensor.external_data[:]
+
+
+def _place_of(tensor: TensorProto, where: str) -> tuple[str, int, int]:
+    """Name of the data file, first byte in it, and number of bytes (0 where the file says none).
+
+    Raises:
+        ModelLoadError: an entry is not what it must be.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    numbers = []
+    for key in ("offset", "length"):
+        text = entries.get(key, "") or "0"
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+            raise ModelLoadError(
+                f"the {key} of its data in another file is {text[:80]!r}, which is no number of bytes",
+                where=where,
+                hint=_DAMAGED,
+            )
+        numbers.append(int(text))
+    location = entries.get("location", "")
+    if not location or "\0" in location:
+        raise ModelLoadError(
+            f"its data file has the name {location[:80]!r}, which no file can have",
+            where=where,
+            hint=_DAMAGED,
+        )
+    return location, numbers[0], numbers[1]
+
+
+def _beside(location: str, model_path: Path, where: str) -> Path:
+    """The data file, which must lie in the model's folder or below it."""
+    folder = model_path.parent.resolve()
+    try:
+        target = (folder / location).resolve()
+    except (OSError, RuntimeError) as error:  # a name too long, links in a circle
+        raise ModelLoadError(
+            f"its data file {location[:80]!r} cannot be found ({error})", where=where, hint=_DAMAGED
+        ) from error
+    if Path(location).is_absolute() or not target.is_relative_to(folder):
+        raise ModelLoadError(
+            f"its data file {location!r} lies outside the model's folder",
+            where=where,
+            hint="Refused for safety; put the data file beside the model",
+        )
+    return target
 
 
 def external_digests(path: Path, model: ModelProto) -> dict[str, str]:
@@ -200,10 +244,25 @@ def external_digests(path: Path, model: ModelProto) -> dict[str, str]:
     Args:
         path: The model file.
         model: The parsed model before its external data was loaded.
+
+    Raises:
+        ModelLoadError: a name is none, or leads out of the model's folder.
     """
-    names = sorted({ExternalDataInfo(tensor).location for tensor in external_tensors(model)})
-    files = {name: path.parent / name for name in names}
-    return {name: file_digest(file) if file.is_file() else "" for name, file in files.items()}
+    digests: dict[str, str] = {}
+    for tensor in external_tensors(model):
+        where = f"{path}: tensor {tensor.name!r}"
+        location, _start, _length = _place_of(tensor, where)
+        if location not in digests:
+            file = _beside(location, path, where)
+            digests[location] = file_digest(file) if _is_file(file) else ""
+    return dict(sorted(digests.items()))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def combined_digest(own: str, external: Mapping[str, str]) -> str:

@@ -12,8 +12,8 @@ from onnx import ModelProto
 
 from quantstudio.core.errors import ModelLoadError, VerificationError
 from quantstudio.engine.graph.runtime import Optimization, first_line, open_session, run
+from quantstudio.engine.model.difference import relative_difference
 from quantstudio.engine.model.torch_source import TorchSource, input_names, quiet_torch
-from quantstudio.engine.model.verify import relative_difference
 
 # Two libraries sum a convolution in another order and use other exponentials: 1e-6 to 1e-5 on real networks.
 EXPORT_TOLERANCE = 1e-3

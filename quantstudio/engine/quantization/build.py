@@ -24,7 +24,7 @@ from quantstudio.core.statistics import Statistics
 from quantstudio.core.target import Target, target_named
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import Feed, Optimization, open_session, run
-from quantstudio.engine.model.verify import relative_difference
+from quantstudio.engine.model.difference import relative_difference
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import built_layers, map_kernels
 from quantstudio.engine.quantization.probe import probe_feeds

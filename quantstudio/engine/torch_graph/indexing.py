@@ -23,7 +23,7 @@ def gather(attributes: Attributes, x: Tensor, indices: Tensor) -> Tensor:
     axis = attributes.integer("axis", 0) % x.ndim
     chosen = _wrapped(indices, x.shape[axis])
     taken = x.index_select(axis, chosen.reshape(-1))
-    return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return taken.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 @operator("GatherElements")
@@ -52,14 +52,14 @@ def gather_nd(attributes: Attributes, x: Tensor, indices: Tensor) -> Tensor:
         flat_x = x.reshape(-1, *x.shape[batch_axes:])
         flat_indices = indices.reshape(-1, *indices.shape[batch_axes:])
         rows = [_gather_tuples(a, b) for a, b in zip(flat_x, flat_indices, strict=True)]
-        return torch.stack(rows).reshape(*batch_shape, *rows[0].shape)
+        return torch.stack(rows).reshape((*batch_shape, *rows[0].shape))
     return _gather_tuples(x, indices)
 
 
 def _gather_tuples(x: Tensor, indices: Tensor) -> Tensor:
     positions, depth = _flat_positions(x.shape, indices)
     rows = x.reshape(-1, *x.shape[depth:])
-    return rows.index_select(0, positions.reshape(-1)).reshape(*positions.shape, *x.shape[depth:])
+    return rows.index_select(0, positions.reshape(-1)).reshape((*positions.shape, *x.shape[depth:]))
 
 
 @operator("ScatterElements")
