@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -449,7 +450,10 @@ def test_that_a_weight_that_holds_nan_is_left_out_by_name(tmp_path: Path, method
         helper.make_node("MatMul", ["x", "w"], ["h"], name="product"),
         helper.make_node("Add", ["h", "bias"], ["y"], name="shift"),
     ]
-    inputs = {"x": (TensorProto.FLOAT, ["n", 6]), "rows": (TensorProto.INT64, ["n"])}
+    inputs: dict[str, tuple[int, list[Any]]] = {
+        "x": (TensorProto.FLOAT, ["n", 6]),
+        "rows": (TensorProto.INT64, ["n"]),
+    }
     graph = opened(tmp_path, nodes, {"w": normal(6, 4), "table": table}, inputs, {"y": ["n", 4]})
     data = data_of(tmp_path, graph, x=X, rows=np.arange(len(X)) % 4)
     events = Events()
