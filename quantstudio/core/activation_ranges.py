@@ -72,6 +72,28 @@ def all_ranges(histogram: Histogram, bits: int) -> dict[RangeMethod, tuple[float
     }
 
 
+def range_noise(histogram: Histogram, low: float, high: float, grid: IntegerGrid) -> tuple[float, float]:
+    """Mean squared error that a range makes of a tensor: of what lies outside it, and of rounding the rest.
+
+    Args:
+        histogram: Distribution of the tensor.
+        low: Smallest value kept, at most 0.
+        high: Largest value kept, at least 0.
+        grid: Integer grid; signed ones are symmetric about 0.
+    """
+    occupied = np.flatnonzero(histogram.counts)
+    if not occupied.size:
+        return 0.0, 0.0
+    counts, centres = histogram.counts[occupied], histogram.centres[occupied]
+    reach = max(-low, high)
+    step = reach / grid.high if grid.signed else (high - low) / grid.steps
+    ends = (-reach, reach) if grid.signed else (low, high)
+    excess = centres - np.clip(centres, *ends)
+    inside = float(counts[excess == 0].sum())
+    total = float(counts.sum())
+    return float((counts * excess**2).sum()) / total, inside / total * step**2 / 12
+
+
 def _percentile_range(
     histogram: Histogram, percentile: float, full: tuple[float, float]
 ) -> tuple[float, float]:

@@ -97,6 +97,18 @@ def points(value: float, digits: int = 2) -> str:
     return f"{number(value, digits, signed=True)}{THIN_SPACE}pp" if math.isfinite(value) else NOTHING
 
 
+def below(fraction: float, digits: int = 1) -> str:
+    """A share that is not reached: "< 71.3 %"."""
+    return f"<{THIN_SPACE}{percent(fraction, digits)}" if math.isfinite(fraction) else NOTHING
+
+
+def more_lost(value: float, digits: int = 1) -> str:
+    """A loss of which only the least is known: "> 20.4 pp lost"; never "more than nothing"."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f">{THIN_SPACE}{number(max(value, 0.0), digits)}{THIN_SPACE}pp lost"
+
+
 def decibels(value_db: float) -> str:
     """A ratio in decibels: "37.6 dB"."""
     if math.isnan(value_db):

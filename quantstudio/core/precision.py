@@ -226,11 +226,15 @@ class LayerScheme:
 
     @property
     def sensitivity_names(self) -> tuple[str, ...]:
-        """Names sensitivity may know the weights under, the closest first: "int4/group32", "int4"."""
+        """Names sensitivity may know the weights under, the closest first: "int4/group32", "int4".
+
+        Groups lose no more than channels do; one scale for a tensor may lose a hundred times as much, and
+        what channels lose is no answer for it.
+        """
         own = self.weights.name
         if self.granularity is Granularity.PER_GROUP:
             return (f"{own}/group{self.group_size}", own)
-        return (f"{own}/tensor", own) if self.granularity is Granularity.PER_TENSOR else (own,)
+        return (f"{own}/tensor",) if self.granularity is Granularity.PER_TENSOR else (own,)
 
     @property
     def label(self) -> str:

@@ -141,6 +141,7 @@ class PlanFigures:
         latency_ratio: Time over FP32 time; None where not timed.
         samples: Samples behind metric and drop; 0 for predictions.
         left_out: Steps that a prediction does not know, by name; see `Prediction.left_out`.
+        drop_over: Points that are lost at least, where layers no longer add up and `drop` is not known.
     """
 
     kl: float
@@ -155,6 +156,7 @@ class PlanFigures:
     latency_ratio: float | None = None
     samples: int = 0
     left_out: tuple[str, ...] = ()
+    drop_over: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from quantstudio.workspace.arrays import Arrays
 from quantstudio.workspace.background import Background
 from quantstudio.workspace.findings import Findings
 from quantstudio.workspace.found import Found, read_variants
-from quantstudio.workspace.resolved import Ground, GroundKey, ResolvedRecipes
+from quantstudio.workspace.resolved import Ground, ResolvedRecipes
 from quantstudio.workspace.subject import Subject
 from quantstudio.workspace.values import EngineOptions, Notification
 from quantstudio.workspace.what_if import Evidence, WhatIf, evidence_from
@@ -93,7 +93,7 @@ class Known:
         self.arrays = Arrays(self.background, self._on_gone)
         self.weights_changed = self.arrays.weights_changed
         self._options = EngineOptions()
-        self._what_if = WhatIf(self.plan_of)
+        self._what_if = WhatIf(self.plan_of, lambda: self.weights, lambda: self.activations)
         self._revision = 0
         self._with_results: Records[Variant] | None = None
         self._variants: Records[Variant] | None = None
@@ -340,15 +340,7 @@ class Known:
 
     def predicted_plans(self, points: Sequence[PlanPoint]) -> tuple[PlanPoint, ...]:
         """Plans of a search with what is predicted of them now, as of any other recipe."""
-        known: dict[GroundKey, Evidence | None] = {}
-        found = []
-        for point in points:
-            ground = self.ground_of(point.recipe)
-            if ground.key not in known:
-                known[ground.key] = self.evidence_of(point.recipe)
-            evidence = known[ground.key]
-            found.append(point if evidence is None else self._what_if.plan(evidence, point))
-        return tuple(found)
+        return self._what_if.plans(points, self.evidence_of)
 
     def prediction_points(self, figure: Figure = Figure.ACCURACY) -> tuple[PredictionPoint, ...]:
         """Every measured variant with the steps of the plan against what is predicted of it from the others.
@@ -421,6 +413,8 @@ class Known:
         self.findings.changed(COSTS).connect(self._on_costs)
         self.findings.changed(SEARCH).connect(self._on_search)
         self.arrays.activations_changed.connect(self.activations_changed.emit)
+        for told in (self.arrays.weights_changed, self.arrays.activations_changed):
+            told.connect(self._on_distributions)
 
     def _on_ground(self) -> None:
         """Steps that were added, switched or taken back bring what is known of another graph."""
@@ -433,6 +427,12 @@ class Known:
         self._revision += 1
         self._prediction = None
         self.sensitivity_changed.emit()
+
+    def _on_distributions(self) -> None:
+        """What ranges set by hand cost may be known now."""
+        if self.recipe.weight_ranges or self.recipe.activation_ranges:
+            self._prediction = None
+            self.prediction_changed.emit()
 
     def _on_costs(self, _key: str = "") -> None:
         self._prediction = None

@@ -156,15 +156,14 @@ def _file_bytes(known: Known, prediction: Prediction | None, *, is_base: bool) -
 
 def _drop(known: Known, prediction: Prediction | None) -> float | None:
     base = known.predicted(known.recipe.bare)
-    if prediction is None or prediction.accuracy is None or base is None or base.accuracy is None:
+    if prediction is None or base is None or base.accuracy is None or prediction.unpriced:
         return None
-    if prediction.unpriced:
-        return None
-    return max(0.0, 100 * (base.accuracy.value - prediction.accuracy.value))
+    # Where only a bound is known, that much is lost at least.
+    kept = prediction.accuracy.value if prediction.accuracy is not None else prediction.accuracy_at_most
+    return None if kept is None else max(0.0, 100 * (base.accuracy.value - kept))
 
 
 def _ratio(known: Known, prediction: Prediction | None) -> float | None:
-    costs = known.costs
-    if prediction is None or prediction.latency_ms is None or costs is None or costs.fp32_ms <= 0:
+    if prediction is None or prediction.latency_ms is None or not prediction.fp32_ms:
         return None
-    return prediction.latency_ms / costs.fp32_ms
+    return prediction.latency_ms / prediction.fp32_ms

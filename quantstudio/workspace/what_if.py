@@ -9,6 +9,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint, prediction_points
+from quantstudio.core.predict.clip_loss import Distributions
 from quantstudio.core.predict.model import (
     Judged,
     MeasuredPlan,
@@ -22,6 +23,8 @@ from quantstudio.core.predict.table import Prediction, PredictionTable, fit_pred
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
 from quantstudio.core.search_results import PlanPoint, SearchResult
+from quantstudio.core.statistics import Statistics, WeightStatistics
+from quantstudio.core.target import target_or_default
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.found import Found
 from quantstudio.workspace.resolved import Ground, GroundKey
@@ -94,6 +97,7 @@ class _Made:
 
     table: PredictionTable
     table_of: tuple[object, ...]
+    weights: int
     model: PredictionModel = field(default_factory=PredictionModel)
     model_of: tuple[object, ...] = ()
     plans: dict[int, tuple[PlanPoint, PlanPoint]] = field(default_factory=dict)
@@ -105,16 +109,43 @@ class WhatIf:
 
     Args:
         plan_of: What a recipe comes to; None where it does not fit the model.
+        weights: Weight statistics of the opened model, which grow while they are computed.
+        activations: Activation statistics of it; None before they are there.
     """
 
-    def __init__(self, plan_of: Callable[[Recipe], EffectivePlan | None]) -> None:
-        self._plan_of = plan_of
+    def __init__(
+        self,
+        plan_of: Callable[[Recipe], EffectivePlan | None],
+        weights: Callable[[], Mapping[str, WeightStatistics]],
+        activations: Callable[[], Statistics | None],
+    ) -> None:
+        self._plan_of, self._weights, self._activations = plan_of, weights, activations
         self._made: dict[GroundKey, _Made] = {}
 
     def predict(self, known: Evidence, plan: EffectivePlan) -> Prediction:
         """What a plan will cost."""
         made = self._corrected(known)
         return made.table.predict(plan, made.model)
+
+    def plans(
+        self, points: Sequence[PlanPoint], evidence_of: Callable[[Recipe], Evidence | None]
+    ) -> tuple[PlanPoint, ...]:
+        """Plans of a search as they are predicted now.
+
+        Args:
+            points: The plans.
+            evidence_of: What predictions of a recipe are made from; asked once for recipes with like steps.
+        """
+        known: dict[object, Evidence | None] = {}
+        found = []
+        for point in points:
+            recipe = point.recipe
+            key = (recipe.steps, recipe.seed, recipe.target, recipe.calibration.samples)
+            if key not in known:
+                known[key] = evidence_of(recipe)
+            evidence = known[key]
+            found.append(point if evidence is None else self.plan(evidence, point))
+        return tuple(found)
 
     def plan(self, known: Evidence, point: PlanPoint) -> PlanPoint:
         """A plan of a search as it is predicted now: the search knew fewer measured variants, or others."""
@@ -136,9 +167,20 @@ class WhatIf:
         return prediction_points(self._tables(known).table, self._measured(known), _judged(known), figure)
 
     def _tables(self, known: Evidence) -> _Made:
-        key = (known.model, known.costs, known.curve, known.classes, known.revision)
+        # Steps make other weights and activations; of those nobody keeps histograms.
+        weights = self._weights() if not known.ground.steps else {}
+        activations = self._activations() if not known.ground.steps else None
+        key = (
+            known.model,
+            known.costs,
+            known.curve,
+            known.classes,
+            known.revision,
+            activations,
+            len(weights),
+        )
         made = self._made.get(known.ground.key)
-        if made is None or not _same(key, made.table_of):
+        if made is None or made.weights != len(weights) or not _same(key, made.table_of):
             table = PredictionTable(
                 known.model.layers,
                 costs=known.costs,
@@ -147,10 +189,13 @@ class WhatIf:
                 classes=known.classes,
                 steps=known.ground.steps,
                 changing=known.ground.changing,
+                distributions=Distributions(weights, activations.tensors if activations else {}),
+                edges=known.model.edges,
+                weight_bits=target_or_default(known.ground.target).weight_bits,
             )
             if len(self._made) >= MAX_GROUNDS:
                 self._made.clear()
-            made = self._made[known.ground.key] = _Made(table, key)
+            made = self._made[known.ground.key] = _Made(table, key, len(weights))
         return made
 
     def _corrected(self, known: Evidence) -> _Made:

@@ -1,6 +1,7 @@
 """KL of plans from KLs of layers, by hand-made plans."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,8 +47,23 @@ def test_that_an_embedding_has_no_activations_to_pay_for():
 
 def test_that_the_nearest_granularity_is_read():
     assert kl_parts(ROW, WEIGHT_INT4) == {"int4": 0.3}
+    other_groups = LayerScheme(Precision.INT4, granularity=Granularity.PER_GROUP, group_size=64)
+    assert kl_parts(ROW, other_groups) == {"int4": 0.5}
+
+
+def test_that_what_channels_lose_is_no_answer_for_one_scale_a_tensor():
     per_tensor = LayerScheme(Precision.INT4, granularity=Granularity.PER_TENSOR)
-    assert kl_parts(ROW, per_tensor) == {"int4": 0.5}
+    assert kl_parts(ROW, per_tensor) is None
+    known = replace(ROW, by_precision=ROW.by_precision | {"int4/tensor": 0.9})
+    assert kl_parts(known, per_tensor) == {"int4": 0.9}
+
+
+def test_that_a_target_that_keeps_weights_to_7_bits_pays_for_coarser_steps():
+    parts = kl_parts(ROW, STATIC_INT8, weight_bits=7)
+    assert parts is not None
+    assert parts["int8"] == pytest.approx(0.01 * (127 / 63) ** 2)
+    assert parts[ACTIVATIONS] == 0.02
+    assert kl_parts(ROW, WEIGHT_INT8, weight_bits=7) == {"int8": 0.01}  # unpacked, not multiplied as integers
 
 
 def test_that_a_sum_and_its_kl_are_each_others_inverse():

@@ -146,7 +146,7 @@ def test_that_a_measured_variant_becomes_evidence():
     assert plan.changed == pytest.approx(0.05)
     assert (plan.latency_ratio, plan.memory_bytes) == (0.5, 70)
     judged = judged_base(base)
-    assert judged == Judged(0.9, 1000, True, {"cat": (0.91, 500)}, 70)
+    assert judged == Judged(0.9, 1000, True, {"cat": (0.91, 500)}, 70, 1.5)
 
 
 def test_that_without_labels_agreement_is_the_figure():

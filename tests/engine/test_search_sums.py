@@ -84,7 +84,9 @@ def test_that_what_is_solved_is_what_is_predicted(net, family, tmp_path):
     space = SearchSpace(
         graph, family, rows, find_groups(graph), costs, costs, pinned={}, target=DEFAULT_TARGET
     )
-    table = PredictionTable(graph.layers, costs=costs, sensitivity=rows)
+    table = PredictionTable(
+        graph.layers, costs=costs, sensitivity=rows, weight_bits=DEFAULT_TARGET.weight_bits
+    )
     problem = space.problem(model, floats=True)
     start = base_recipe(graph, family, Recipe())
     for _ in range(12):

@@ -62,6 +62,7 @@ class AccuracyLaw:
         change: ln (share / that of the curve), with its deviation.
         change_spread: Deviation of single plans about it.
         first_loss: l0, with its deviation.
+        chance: Accuracy of an answer drawn by lot: nothing is lost beyond it.
     """
 
     kl: tuple[float, ...]
@@ -73,6 +74,12 @@ class AccuracyLaw:
     change: tuple[float, float] = CHANGE
     change_spread: float = CHANGE_SPREAD
     first_loss: tuple[float, float] = FIRST_LOSS
+    chance: float = 0.0
+
+    @property
+    def worst(self) -> float:
+        """The least accuracy there is: chance, or what FP32 has where that is less."""
+        return min(self.chance, self.base)
 
     def share_changed(self, kl: Array) -> Array:
         """Expected share of answers changed."""
@@ -85,7 +92,8 @@ class AccuracyLaw:
     def drop(self, kl: float, z: float = 0.0) -> float:
         """Share of accuracy lost; `z` deviations above what is expected, of plans alone."""
         share = self.share_changed(np.asarray(kl))
-        return float(share * np.clip(self._loss(share) + z * self._loss_deviation(share), 0.02, 1.0))
+        lost = float(share * np.clip(self._loss(share) + z * self._loss_deviation(share), 0.02, 1.0))
+        return min(lost, self.base - self.worst)
 
     def largest_kl(self, drop: float, z: float = 0.0) -> float:
         """The largest KL that loses no more than this share."""
@@ -107,7 +115,7 @@ class AccuracyLaw:
         ends = self.intervals(
             np.asarray([kl]), deviation, np.asarray([self.base]), np.asarray([float(self.samples)])
         )
-        return Interval(*(float(end[0]) for end in ends))
+        return Interval(*(max(float(end[0]), self.worst) for end in ends))
 
     def intervals(
         self, kl: Array, deviation: float, base: Array, samples: Array, scatter: float = 0.0
@@ -176,6 +184,7 @@ def accuracy_law(
     base: float,
     samples: int,
     labelled: bool,
+    chance: float = 0.0,
 ) -> AccuracyLaw:
     """The law of a network, corrected by measured plans.
 
@@ -185,8 +194,10 @@ def accuracy_law(
         base: FP32 accuracy on the data they were judged on; 1 for agreement with FP32.
         samples: Samples of that data.
         labelled: Whether plans are judged by labels.
+        chance: Accuracy of an answer drawn by lot.
     """
-    law = AccuracyLaw(*_shares(curve), base, samples, labelled, curve.samples if curve is not None else 0)
+    curve_samples = curve.samples if curve is not None else 0
+    law = AccuracyLaw(*_shares(curve), base, samples, labelled, curve_samples, chance=chance)
     change, spread = _fitted_change(law, plans)
     loss = _fitted_loss(law, plans) if labelled else FIRST_LOSS
     return replace(law, change=change, change_spread=spread, first_loss=loss)

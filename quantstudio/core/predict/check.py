@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from quantstudio.core.predict.accuracy_law import RATE, Z_OF_RATE
-from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, fitted_model
+from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel
 from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.results import Interval
 
@@ -86,7 +86,7 @@ def prediction_points(
     evidence = [(plan, table.raw(plan.plan)) for plan in plans]
     points = []
     for index, plan in enumerate(plans):
-        model = fitted_model(evidence[:index] + evidence[index + 1 :], table.curve, judged)
+        model = table.fitted(evidence[:index] + evidence[index + 1 :], judged)
         point = plan_point(table, plan, model, figure)
         if point is not None:
             points.append(point)
@@ -135,7 +135,7 @@ def _kl_point(
     parts = table.raw(plan.plan).parts
     if kl is None or parts is None or plan.kl is None or not np.isfinite(plan.kl):
         return None
-    return _factor_point(plan.name, kl, model.kl.deviation(parts), plan.kl)
+    return _factor_point(plan.name, kl, model.expected_kl(table.raw(plan.plan))[1], plan.kl)
 
 
 def _latency_point(
@@ -143,8 +143,8 @@ def _latency_point(
 ) -> PredictionPoint | None:
     if latency_ms is None or plan.latency_ratio is None or not table.fp32_ms:
         return None
-    deviation = float(np.hypot(model.latency.deviation, model.latency.spread))
-    return _factor_point(plan.name, latency_ms, deviation, plan.latency_ratio * table.fp32_ms)
+    deviation = model.latency_deviation(table.raw(plan.plan))
+    return _factor_point(plan.name, latency_ms, deviation, plan.latency_ratio * table.measured_fp32_ms(model))
 
 
 def _factor_point(name: str, predicted: float, deviation: float, measured: float) -> PredictionPoint:

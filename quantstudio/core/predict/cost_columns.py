@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.costs import CostTable, activation_peak
+from quantstudio.core.costs import CostTable, activation_peak, container
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import LayerScheme
+from quantstudio.core.precision import FP32, LayerScheme
+from quantstudio.core.predict.anchors import Trace, trace
 from quantstudio.core.predict.model import Judged
+from quantstudio.core.recipe import ActivationScope
 
 Array = NDArray[np.float64]
 Chosen = NDArray[np.intp]
@@ -55,6 +57,10 @@ class CostColumns:
         self._owners = np.asarray([index.get(t.layer, -1) for t in tensors], dtype=np.intp)
         self._first = np.asarray([t.first for t in tensors], dtype=np.intp)
         self._last = np.asarray([t.last for t in tensors], dtype=np.intp)
+        self._kernels: dict[Hashable, int] = {}
+        shares = self._column(FP32).time
+        # A layer nobody timed still tells one plan from another.
+        self._kernel_weights = np.nan_to_num(shares) + 0.1 / max(len(self._layers), 1)
         self._float_peak = self._activation_peak(np.zeros(len(self._layers), dtype=bool))
 
     def weight_bytes(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> int | None:
@@ -76,6 +82,18 @@ class CostColumns:
         written = self._costs.written_ratio
         ratio = written * (own + unowned) + self._border_ms(chosen, schemes) / self.fp32_ms
         return None if np.isnan(ratio) else max(ratio, 0.0)
+
+    def kernels(self, chosen: Chosen, schemes: Sequence[LayerScheme], scope: ActivationScope) -> Trace:
+        """What a plan's time consists of: the kernels of its layers, by their part of the FP32 run.
+
+        Formats that live in one container run on the same kernels, whatever range they have.
+        """
+        marks = np.asarray([self._kernel(scheme, scope) for scheme in schemes])[chosen]
+        return trace(marks, self._kernel_weights)
+
+    def _kernel(self, scheme: LayerScheme, scope: ActivationScope) -> int:
+        kernel = (container(scheme), scope if scheme.is_static else None, scheme.is_simulated)
+        return self._kernels.setdefault(kernel, len(self._kernels))
 
     def memory_bytes(
         self, chosen: Chosen, schemes: Sequence[LayerScheme], judged: Judged | None

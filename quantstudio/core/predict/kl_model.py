@@ -20,8 +20,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.precision import (
     ActivationPrecision,
+    Grid,
     LayerScheme,
     activation_formats,
     integer_formats,
@@ -49,7 +51,7 @@ def part_names() -> tuple[str, ...]:
 
 
 def kl_parts(
-    row: LayerSensitivity | None, scheme: LayerScheme, *, reads_floats: bool = True
+    row: LayerSensitivity | None, scheme: LayerScheme, *, reads_floats: bool = True, weight_bits: int = 8
 ) -> dict[str, float] | None:
     """Estimated KL of one layer in a scheme, by what it comes from; None if a part was never estimated.
 
@@ -57,6 +59,8 @@ def kl_parts(
         row: Estimates of the layer.
         scheme: What it becomes.
         reads_floats: Whether it has activations to quantize; an embedding reads indices.
+        weight_bits: Bits an integer kernel of the target may take of a weight: wider grids are narrowed to
+            these, and the error grows with the square of the step.
     """
     if scheme.is_float:
         return {}  # FP16 has 11 significant bits: below what KL resolves in float32
@@ -66,7 +70,7 @@ def kl_parts(
     if scheme.weights.is_integer:
         weights = next((known[name] for name in scheme.sensitivity_names if name in known), None)
         if weights is not None:
-            parts[scheme.weights.name] = weights
+            parts[scheme.weights.name] = weights * narrowing(scheme, weight_bits)
         elif any(not name.endswith("-activations") for name in known):
             return None
         # Otherwise it is an activation x activation product: it has no weights, only its activations cost.
@@ -78,11 +82,25 @@ def kl_parts(
     return parts
 
 
-def plan_parts(schemes: Mapping[str, LayerScheme], rows: Mapping[str, LayerSensitivity]) -> dict[str, float]:
+def narrowing(scheme: LayerScheme, weight_bits: int) -> float:
+    """How many times the squared error of weights grows where a kernel takes fewer bits than the format."""
+    bits = scheme.weights.bits
+    if scheme.is_weight_only or scheme.weights.grid is not Grid.UNIFORM or bits <= weight_bits:
+        return 1.0
+    wide, narrow = (IntegerGrid(count, signed=True).high for count in (bits, weight_bits))
+    return (wide / narrow) ** 2
+
+
+def plan_parts(
+    schemes: Mapping[str, LayerScheme], rows: Mapping[str, LayerSensitivity], weight_bits: int = 8
+) -> dict[str, float]:
     """Estimated KL of a plan by what it comes from; layers nobody estimated add nothing."""
     total: dict[str, float] = {}
     for name, scheme in schemes.items():
-        parts = kl_parts(rows.get(name), scheme) or kl_parts(rows.get(name), scheme, reads_floats=False)
+        row = rows.get(name)
+        parts = kl_parts(row, scheme, weight_bits=weight_bits) or kl_parts(
+            row, scheme, reads_floats=False, weight_bits=weight_bits
+        )
         for part, value in (parts or {}).items():
             total[part] = total.get(part, 0.0) + value
     return total

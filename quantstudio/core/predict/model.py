@@ -9,8 +9,10 @@ import numpy as np
 
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
+from quantstudio.core.predict.anchors import Anchors, Trace, anchors
+from quantstudio.core.predict.clip_loss import CLIP_SPREAD
 from quantstudio.core.predict.kl_model import Array, KlModel, fitted_kl
-from quantstudio.core.results import AccuracyCurve, ClassAccuracy, VariantResult
+from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, VariantResult
 from quantstudio.core.search_results import PlanPoint
 
 # Prior deviation of ln (measured / predicted) latency, shared by all plans of a network and of single ones.
@@ -18,6 +20,15 @@ LATENCY_LEVEL, LATENCY_SPREAD = 0.1, 0.08
 _SPREAD_PLANS = 4.0
 # With fewer changed answers, what single classes lost is luck.
 _MIN_CHANGES = 20.0
+# Plans whose KL rests on a law for ranges set by hand tell of that, not of the formats.
+_MOSTLY_BY_LAW = 0.3
+# Parts of what a KL, and of what a loss at its KL, is off by that no other plan shares.
+_OWN_KL, _OWN_LOSS = 0.2, 0.5
+# Where next to nothing is lost, one sample is many deviations.
+_FURTHEST_LOSS = 4.0
+# A loss beyond this share that is known no better than to that width is no figure: such a network may
+# collapse, and layers no longer add up. Nor is one by a law alone that is known to no better than the last.
+_COLLAPSE_LOSS, _COLLAPSE_WIDTH, _LAW_WIDTH = 0.10, 0.20, 0.30
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,7 @@ class Judged:
         labelled: Whether they have labels.
         classes: Accuracy and support by class name.
         memory_bytes: Peak memory of a fresh process; None where not measured.
+        latency_ms: Median latency; None where not measured.
     """
 
     accuracy: float
@@ -70,6 +82,7 @@ class Judged:
     labelled: bool = True
     classes: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     memory_bytes: int | None = None
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,9 @@ class PredictionModel:
         latency: Factor on the time of plans over FP32's.
         classes: What classes lost in measured plans; None where none tells.
         plans: Measured plans behind it.
+        near_kl: Plans whose measured KL corrects that of their neighbours; None without any.
+        near_loss: The same for what they lost at their KL.
+        near_latency: The same for their time.
     """
 
     kl: KlModel = field(default_factory=KlModel)
@@ -118,6 +134,66 @@ class PredictionModel:
     latency: Factor = field(default_factory=lambda: Factor(0.0, LATENCY_LEVEL, LATENCY_SPREAD))
     classes: ClassLosses | None = None
     plans: int = 0
+    near_kl: Anchors | None = None
+    near_loss: Anchors | None = None
+    near_latency: Anchors | None = None
+
+    def expected_kl(self, raw: Raw) -> tuple[float, float]:
+        """KL of a plan whose layers all have an estimate (nats), and the deviation of its logarithm."""
+        assert raw.parts is not None
+        kl, deviation = _plain_kl(self.kl, raw)
+        if self.near_kl is None or raw.errors is None or kl <= 0:
+            return kl, deviation
+        move, left = self.near_kl.at(raw.errors)
+        return kl * float(np.exp(move * deviation)), left * deviation
+
+    def accuracy(self, raw: Raw, kl: float, deviation: float) -> Accuracy | None:
+        """Accuracy at a KL; None where outputs are not class scores."""
+        law = self.law
+        if law is None:
+            return None
+        found = law.interval(kl, deviation)
+        if self.near_loss is not None and raw.errors is not None and kl > 0:
+            move, left = self.near_loss.at(raw.errors)
+            own = law.interval(kl, 0.0)
+            value = found.value + move * (own.high - own.value if move > 0 else own.value - own.low)
+            better = _narrowed(found.high - found.value, own.high - own.value, left)
+            worse = _narrowed(found.value - found.low, own.value - own.low, left)
+            found = _within(Interval(value, value - worse, value + better), law.worst)
+        width, may_collapse = found.high - found.low, law.base - found.value > _COLLAPSE_LOSS
+        is_vague = may_collapse and width > _COLLAPSE_WIDTH
+        is_vague = is_vague or (raw.by_law > _MOSTLY_BY_LAW and width > _LAW_WIDTH)
+        return Accuracy(None if is_vague else found, min(found.high, law.base))
+
+    def latency_ratio(self, raw: Raw) -> float | None:
+        """Time over FP32 time; None where not priced."""
+        if raw.latency_ratio is None or raw.is_float:
+            return raw.latency_ratio
+        ratio = raw.latency_ratio * self.latency.value
+        if self.near_latency is None or raw.kernels is None:
+            return ratio
+        move, _ = self.near_latency.at(raw.kernels)
+        return ratio * float(np.exp(move * self.latency.spread))
+
+    def latency_deviation(self, raw: Raw) -> float:
+        """Deviation of the logarithm of the time."""
+        left = 1.0
+        if self.near_latency is not None and raw.kernels is not None:
+            left = self.near_latency.at(raw.kernels)[1]
+        return left * float(np.hypot(self.latency.deviation, self.latency.spread))
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Accuracy of a plan.
+
+    Attributes:
+        value: With its interval; None where layers no longer add up and nothing but a bound is known.
+        at_most: What it has at most.
+    """
+
+    value: Interval | None
+    at_most: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +205,27 @@ class Raw:
         latency_ratio: Time over FP32 time; None where not priced.
         profile: Root of every layer's part of the KL, length 1, [layers]; None without parts.
         classes: Names of the classes.
+        by_law: Part of the KL, 0 to 1, of which a law tells and no analysis.
+        errors: What its error consists of; None without parts.
+        kernels: What its time consists of; None where not priced.
+        is_float: Whether every layer stays FP32.
     """
 
     parts: Array | None
     latency_ratio: float | None
     profile: Array | None = None
     classes: tuple[str, ...] = ()
+    by_law: float = 0.0
+    errors: Trace | None = None
+    kernels: Trace | None = None
+    is_float: bool = False
 
 
 def fitted_model(
-    plans: Sequence[tuple[MeasuredPlan, Raw]], curve: AccuracyCurve | None, judged: Judged | None = None
+    plans: Sequence[tuple[MeasuredPlan, Raw]],
+    curve: AccuracyCurve | None,
+    judged: Judged | None = None,
+    chance: float = 0.0,
 ) -> PredictionModel:
     """The model that fits measured plans; without any it is what other networks showed.
 
@@ -146,8 +233,13 @@ def fitted_model(
         plans: Measured plans with what the tables say of them.
         curve: Accuracy against KL from noise on the logits.
         judged: FP32 on the data the plans were judged on.
+        chance: Accuracy of an answer drawn by lot.
     """
-    points = [(raw.parts, plan.kl) for plan, raw in plans if raw.parts is not None and plan.kl is not None]
+    points = [
+        (raw.parts, plan.kl)
+        for plan, raw in plans
+        if raw.parts is not None and plan.kl is not None and raw.by_law < _MOSTLY_BY_LAW
+    ]
     law = None
     if curve is not None:
         evidence = [_evidence(plan) for plan, _ in plans if plan.kl is not None and np.isfinite(plan.kl)]
@@ -157,20 +249,77 @@ def fitted_model(
             base=judged.accuracy if judged else curve.accuracy[0],
             samples=judged.samples if judged else curve.samples,
             labelled=judged.labelled if judged else curve.labelled,
+            chance=chance,
         )
     times = [
         float(np.log(plan.latency_ratio / raw.latency_ratio))
         for plan, raw in plans
         if plan.latency_ratio and raw.latency_ratio
     ]
+    kl, latency = fitted_kl(points), _factor(times, LATENCY_LEVEL, LATENCY_SPREAD)
     return PredictionModel(
-        kl=fitted_kl(points),
+        kl=kl,
         law=law,
         judged=judged,
-        latency=_factor(times, LATENCY_LEVEL, LATENCY_SPREAD),
+        latency=latency,
         classes=_class_losses(plans),
         plans=len(plans),
+        near_kl=_near_kl(plans, kl),
+        near_loss=_near_loss(plans, law) if law is not None else None,
+        near_latency=_near_latency(plans, latency),
     )
+
+
+def _plain_kl(model: KlModel, raw: Raw) -> tuple[float, float]:
+    """KL of a plan as estimates and their common corrections say, and the deviation of its logarithm."""
+    assert raw.parts is not None
+    doubt = float(np.hypot(model.deviation(raw.parts), raw.by_law * CLIP_SPREAD))
+    return model.kl_of(float(model.factors @ raw.parts)), doubt
+
+
+def _near_kl(plans: Sequence[tuple[MeasuredPlan, Raw]], model: KlModel) -> Anchors | None:
+    found = []
+    for plan, raw in plans:
+        if raw.errors is None or not plan.kl or not np.isfinite(plan.kl) or plan.kl < 0:
+            continue
+        kl, deviation = _plain_kl(model, raw)
+        if kl > 0:
+            found.append((raw.errors, float(np.log(plan.kl / kl)) / deviation))
+    return anchors(found, own=_OWN_KL)
+
+
+def _near_loss(plans: Sequence[tuple[MeasuredPlan, Raw]], law: AccuracyLaw) -> Anchors | None:
+    found = []
+    for plan, raw in plans:
+        if raw.errors is None or not plan.kl or plan.accuracy is None or plan.base is None:
+            continue
+        own, measured = law.interval(plan.kl, 0.0), law.base - (plan.base - plan.accuracy)
+        reach = own.high - own.value if measured > own.value else own.value - own.low
+        found.append((raw.errors, (measured - own.value) / max(reach, 1e-9)))
+    return anchors(found, own=_OWN_LOSS, furthest=_FURTHEST_LOSS)
+
+
+def _near_latency(plans: Sequence[tuple[MeasuredPlan, Raw]], latency: Factor) -> Anchors | None:
+    return anchors(
+        [
+            (
+                raw.kernels,
+                (float(np.log(plan.latency_ratio / raw.latency_ratio)) - latency.level) / latency.spread,
+            )
+            for plan, raw in plans
+            if raw.kernels is not None and plan.latency_ratio and raw.latency_ratio
+        ]
+    )
+
+
+def _narrowed(reach: float, own: float, left: float) -> float:
+    """One side of an interval of which the law's own part is known to `left`."""
+    return float(np.sqrt(max(reach**2 - own**2, 0.0) + (left * own) ** 2))
+
+
+def _within(found: Interval, worst: float) -> Interval:
+    """An interval between what an answer by lot and what a perfect one gets."""
+    return Interval(*(float(np.clip(end, worst, 1.0)) for end in (found.value, found.low, found.high)))
 
 
 def measured_plan(name: str, plan: EffectivePlan, result: VariantResult, base: VariantResult) -> MeasuredPlan:
@@ -230,6 +379,7 @@ def judged_base(base: VariantResult) -> Judged:
         labelled="top1" in base.metrics,
         classes={row.label: (row.base, row.support) for row in base.per_class},
         memory_bytes=base.peak_memory_bytes or None,
+        latency_ms=base.latency_ms.p50 if base.latency_ms is not None else None,
     )
 
 

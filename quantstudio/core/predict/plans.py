@@ -23,7 +23,7 @@ def predicted_figures(
     """
     found = table.predict(plan, model)
     packed = packed_plan(table.layers, plan.schemes)
-    accuracy = found.accuracy
+    accuracy, most = found.accuracy, found.accuracy_at_most
     timed = found.latency_ms is not None and table.fp32_ms > 0
     return PlanFigures(
         kl=table.known_kl(plan, model) if found.kl is None else found.kl,
@@ -35,8 +35,9 @@ def predicted_figures(
         weight_bytes=packed.weight_bytes,
         average_bits=packed.average_bits,
         latency_ms=found.latency_ms,
-        latency_ratio=(found.latency_ms or 0.0) / table.fp32_ms if timed else None,
+        latency_ratio=(found.latency_ms or 0.0) / table.measured_fp32_ms(model) if timed else None,
         left_out=found.left_out,
+        drop_over=100 * (model.law.base - most) if most is not None and model.law else None,
     )
 
 

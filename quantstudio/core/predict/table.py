@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quantstudio.core.costs import CostTable
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.predict.accuracy_law import RATE
+from quantstudio.core.predict.clip_loss import Distributions
 from quantstudio.core.predict.cost_columns import CostColumns
-from quantstudio.core.predict.kl_model import Array, kl_parts, part_names
+from quantstudio.core.predict.kl_columns import Chosen, Estimates, KlColumns
+from quantstudio.core.predict.kl_model import Array
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
@@ -61,6 +61,9 @@ class Prediction(Record):
         plans: Measured variants the prediction was corrected by.
         left_out: Steps of the plan of which the figures do not know what they win or cost, by name: they look
             at the precisions, or change what the float network computes. Measurements show it.
+        accuracy_at_most: What the accuracy is not above, where `accuracy` is None because errors of layers no
+            longer add up: the network may collapse, and only a measurement knows how far.
+        fp32_ms: Median latency of FP32 that `latency_ms` is held against.
     """
 
     size_bytes: int | None
@@ -75,6 +78,8 @@ class Prediction(Record):
     rate: float = RATE
     plans: int = 0
     left_out: tuple[str, ...] = ()
+    accuracy_at_most: float | None = None
+    fp32_ms: float | None = None
 
 
 class PredictionTable:
@@ -90,6 +95,9 @@ class PredictionTable:
         classes: Sequence[str] = (),
         steps: Sequence[Step] = (),
         changing: Sequence[str] = (),
+        distributions: Distributions | None = None,
+        edges: Sequence[tuple[int, int]] = (),
+        weight_bits: int = 8,
     ) -> None:
         """Arrange the tables.
 
@@ -102,6 +110,9 @@ class PredictionTable:
             steps: Those the graph had behind it of which costs and sensitivity tell.
             changing: Names of those that change what the float network computes: nothing here knows by how
                 much.
+            distributions: Of weights and activations, which tell what ranges set by hand cost.
+            edges: Pairs (producer layer, consumer layer) by index.
+            weight_bits: Bits an integer kernel of the target of the plans may take of a weight.
         """
         self.steps = tuple(steps)
         self._changing = tuple(changing)
@@ -112,10 +123,7 @@ class PredictionTable:
         self._has_sensitivity = bool(sensitivity)
         self._costs = CostColumns(self.layers, costs) if costs is not None else None
         self._shares = self._class_shares()
-        # One entry per scheme that was ever asked for, growing; index 0 is FP32.
-        self._schemes: dict[LayerScheme, int] = {}
-        self._kl: list[tuple[tuple[int, int], Array]] = []
-        self._scheme(FP32)
+        self._kl = KlColumns(self.layers, self._rows, distributions or Distributions(), edges, weight_bits)
 
     @property
     def fp32_ms(self) -> float:
@@ -132,16 +140,30 @@ class PredictionTable:
         """A plan before correction: what a model is fitted from."""
         if not self.is_of(plan):
             return Raw(None, None)
-        chosen = self._assigned(plan)
-        parts, single, unpriced = self._parts(chosen)
-        ratio = self._costs.latency_ratio(chosen, list(self._schemes)) if self._costs else None
-        if not self._has_sensitivity or unpriced:
-            return Raw(None, ratio)
-        return Raw(parts, ratio, _profile(single), self.classes)
+        chosen = self._kl.assigned(plan)
+        return self._raw(chosen, plan, self._kl.estimates(chosen, plan))
+
+    def _raw(self, chosen: Chosen, plan: EffectivePlan, found: Estimates) -> Raw:
+        costs, schemes = self._costs, self._kl.schemes
+        ratio = costs.latency_ratio(chosen, schemes) if costs else None
+        kernels = costs.kernels(chosen, schemes, plan.activation_scope) if costs and ratio else None
+        is_float = not (chosen != 0).any()
+        if not self._has_sensitivity or found.unpriced:
+            return Raw(None, ratio, kernels=kernels, is_float=is_float)
+        return Raw(
+            parts=found.parts,
+            latency_ratio=ratio,
+            profile=_profile(found.single),
+            classes=self.classes,
+            by_law=found.by_law,
+            errors=found.trace,
+            kernels=kernels,
+            is_float=is_float,
+        )
 
     def known_parts(self, plan: EffectivePlan) -> Array:
         """Summed estimates of KL of a plan, layers without an estimate left out."""
-        return self._parts(self._assigned(plan))[0]
+        return self._kl.estimates(self._kl.assigned(plan), plan).parts
 
     def known_kl(self, plan: EffectivePlan, model: PredictionModel) -> float:
         """The expected KL of a plan (nats), layers without an estimate left out."""
@@ -154,83 +176,53 @@ class PredictionTable:
             plan: What every layer becomes, and behind which steps.
             model: What measured plans taught; None for what other networks showed.
         """
-        model = model or fitted_model((), self.curve)
-        chosen = self._assigned(plan)
-        schemes = list(self._schemes)
+        model = model or self.fitted(())
+        chosen = self._kl.assigned(plan)
+        schemes = self._kl.schemes
         is_quantized = np.asarray([not scheme.is_float for scheme in schemes])
         quantized = int(is_quantized[chosen].sum())
         if not self.is_of(plan):
             return Prediction(None, None, None, None, None, quantized, quantized)
-        parts, single, unpriced = self._parts(chosen)
-        is_known = self._has_sensitivity and not unpriced
-        kl = model.kl.kl_of(float(model.kl.factors @ parts)) if is_known else None
-        deviation = model.kl.deviation(parts) if is_known else 0.0
-        costs = self._costs
+        found = self._kl.estimates(chosen, plan)
+        raw = self._raw(chosen, plan, found)
+        kl, deviation = (None, 0.0) if raw.parts is None else model.expected_kl(raw)
+        accuracy = None if kl is None else model.accuracy(raw, kl, deviation)
+        value = accuracy.value if accuracy is not None else None
+        ratio, costs = model.latency_ratio(raw), self._costs
         return Prediction(
             size_bytes=costs.size_bytes(chosen, schemes) if costs else None,
             weight_bytes=costs.weight_bytes(chosen, schemes) if costs else None,
             kl=kl,
-            accuracy=None if kl is None or model.law is None else model.law.interval(kl, deviation),
-            latency_ms=self._latency_ms(chosen, schemes, model) if costs else None,
+            accuracy=value,
+            latency_ms=None if ratio is None else ratio * self.measured_fp32_ms(model),
             quantized=quantized,
-            unpriced=unpriced if self._has_sensitivity else quantized,
-            worst_class=None if kl is None else self._worst_class(model, single, kl, deviation),
+            unpriced=found.unpriced if self._has_sensitivity else quantized,
+            worst_class=None
+            if kl is None or value is None
+            else self._worst_class(model, found.single, kl, deviation),
             memory_bytes=costs.memory_bytes(chosen, schemes, model.judged) if costs else None,
             plans=model.plans,
             left_out=(*self._changing, *(step.name for step in plan.steps[len(self.steps) :])),
+            accuracy_at_most=accuracy.at_most if accuracy is not None and value is None else None,
+            fp32_ms=self.measured_fp32_ms(model) or None,
         )
 
-    def _latency_ms(
-        self, chosen: NDArray[np.intp], schemes: Sequence[LayerScheme], model: PredictionModel
-    ) -> float | None:
-        assert self._costs is not None
-        ratio = self._costs.latency_ratio(chosen, schemes)
-        if ratio is None:
-            return None
-        corrected = ratio * (model.latency.value if (chosen != 0).any() else 1.0)
-        return corrected * self._costs.fp32_ms
+    def fitted(
+        self, plans: Sequence[tuple[MeasuredPlan, Raw]], judged: Judged | None = None
+    ) -> PredictionModel:
+        """The model that fits measured plans, as `raw` reads them."""
+        return fitted_model(plans, self.curve, judged, self._chance(judged))
 
-    # KL.
+    def _chance(self, judged: Judged | None) -> float:
+        """Accuracy of an answer drawn by lot; 0 where nobody knows how many classes there are."""
+        by_class = self.curve.by_class if self.curve is not None else ()
+        count = len(self.classes) or len(judged.classes if judged is not None else ()) or len(by_class)
+        return 1 / count if count else 0.0
 
-    def _parts(self, chosen: NDArray[np.intp]) -> tuple[Array, Array, int]:
-        """Summed estimates by part, estimates of every layer [parts, layers], and layers without one."""
-        single = np.zeros((len(part_names()), len(self.layers)))
-        unpriced = 0
-        for index in np.unique(chosen):
-            (part, activations), own = self._kl[index]
-            where = np.flatnonzero(chosen == index)
-            estimated = own[:, where]
-            unpriced += int(np.isnan(estimated[0]).sum())
-            estimated = np.nan_to_num(estimated)
-            if activations >= 0:
-                single[activations, where] = estimated[1]
-            if part >= 0:
-                single[part, where] = estimated[0]
-        return np.asarray(single.sum(axis=1)), single, unpriced
-
-    def _scheme(self, scheme: LayerScheme) -> int:
-        """The number of a scheme."""
-        known = self._schemes.get(scheme)
-        if known is not None:
-            return known
-        self._schemes[scheme] = len(self._schemes)
-        own = np.zeros((2, len(self.layers)))
-        names = part_names()
-        part = names.index(scheme.weights.name) if scheme.weights.is_integer else -1
-        activations = scheme.activations.sensitivity_name
-        for index, (layer, row) in enumerate(zip(self.layers, self._rows, strict=True)):
-            parts = kl_parts(row, scheme, reads_floats=layer.op_type != "Gather")
-            own[0, index] = np.nan if parts is None else parts.get(scheme.weights.name, 0.0)
-            own[1, index] = np.nan if parts is None else parts.get(activations, 0.0)
-        self._kl.append(((part, names.index(activations) if activations in names else -1), own))
-        return self._schemes[scheme]
-
-    def _assigned(self, plan: EffectivePlan) -> NDArray[np.intp]:
-        """The scheme of every layer, by its number."""
-        given = [plan.schemes.get(layer.name, FP32) for layer in self.layers]
-        # Layers share the few schemes a recipe holds; to hash one takes longer than all the rest.
-        numbers = {key: self._scheme(scheme) for key, scheme in {id(one): one for one in given}.items()}
-        return np.asarray([numbers[id(scheme)] for scheme in given], dtype=np.intp)
+    def measured_fp32_ms(self, model: PredictionModel) -> float:
+        """What FP32 takes: as it was measured beside variants, else as costs were."""
+        measured = model.judged.latency_ms if model.judged is not None else None
+        return measured or self.fp32_ms
 
     # Classes.
 
@@ -337,4 +329,4 @@ def fit_prediction(
         plans: Measured plans.
         judged: FP32 on the data they were judged on.
     """
-    return fitted_model([(plan, table.raw(plan.plan)) for plan in plans], table.curve, judged)
+    return table.fitted([(plan, table.raw(plan.plan)) for plan in plans], judged)

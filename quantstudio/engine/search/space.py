@@ -268,7 +268,12 @@ class SearchSpace:
         return [s for s in found if self._kl_parts(layer, s) is not None]
 
     def _kl_parts(self, layer: LayerInfo, scheme: LayerScheme) -> dict[str, float] | None:
-        return kl_parts(self.rows.get(layer.name), scheme, reads_floats=layer.op_type != "Gather")
+        return kl_parts(
+            self.rows.get(layer.name),
+            scheme,
+            reads_floats=layer.op_type != "Gather",
+            weight_bits=self.target.weight_bits,
+        )
 
     def _costs_of(
         self,

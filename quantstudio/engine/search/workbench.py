@@ -198,6 +198,7 @@ class Workbench:
             curve=self.curve,
             steps=first,
             changing=changing_steps(first, step_infos()),
+            weight_bits=self.kept.on_target.weight_bits,
         )
 
     def _calibrated(self, families: Sequence[ActivationFamily]) -> Statistics | None:
@@ -387,7 +388,8 @@ class Workbench:
 
     def parts(self, schemes: Mapping[str, LayerScheme]) -> dict[str, float]:
         """Estimated KL of a plan by precision."""
-        return plan_parts({n: s for n, s in schemes.items() if n in self._searched}, self.rows)
+        searched = {name: scheme for name, scheme in schemes.items() if name in self._searched}
+        return plan_parts(searched, self.rows, self.kept.on_target.weight_bits)
 
     # -- further measurements --------------------------------------------------------------------------
 

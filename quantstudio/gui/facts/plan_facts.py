@@ -16,7 +16,9 @@ def figures_of(point: PlanPoint) -> PlanFigures:
 
 
 def change_text(plan: PlanFigures) -> str:
-    """Points against FP32: "−0.25 pp"."""
+    """Points against FP32: "−0.25 pp", or the least that is lost: "> 20.4 pp lost"."""
+    if plan.drop is None and plan.drop_over is not None:
+        return figures.more_lost(plan.drop_over)
     return figures.NOTHING if plan.drop is None else figures.points(-plan.drop)
 
 
@@ -46,7 +48,7 @@ def plan_lines(point: PlanPoint, steps: Sequence[StepInfo] = ()) -> list[str]:
     predicted = figures.predicted(step_labels(point.predicted.left_out, steps))
     source = f"measured on {figures.count(plan.samples)} samples" if point.measured else predicted
     lines = [f"{change_text(plan)} against FP32, {source}"]
-    if point.measured is not None and point.predicted.drop is not None:
+    if point.measured is not None and change_text(point.predicted) != figures.NOTHING:
         lines.append(f"{change_text(point.predicted)} was {predicted}")
     if plan.metric_low is not None and plan.metric_high is not None:
         low, high = figures.percent(plan.metric_low), figures.percent(plan.metric_high)

@@ -121,6 +121,9 @@ class KeyFiguresPanel(QWidget):
         if prediction is not None and prediction.accuracy is not None:
             self._show_predicted_quality(prediction, prediction.accuracy, base)
             return
+        if prediction is not None and prediction.accuracy_at_most is not None:
+            self._show_collapse(prediction, prediction.accuracy_at_most, base)
+            return
         old = quality_of(stale) if stale is not None else None
         if stale is not None and old is not None:
             self._show_measured_quality(old, base, stale, OUT_OF_DATE)
@@ -195,6 +198,22 @@ class KeyFiguresPanel(QWidget):
             caution=self._caution(prediction),
         )
 
+    def _show_collapse(self, prediction: Prediction, at_most: float, base: Quality | None) -> None:
+        """So much is rounded away that errors of layers no longer add up: a bound, and no figure."""
+        curve = self._session.workspace.sensitivity_curve
+        reference = base.value.value if base is not None else (curve.accuracy[0] if curve else None)
+        delta = figures.more_lost((reference - at_most) * 100) if reference is not None else ""
+        self._set_quality(
+            figures.below(at_most),
+            delta=delta,
+            tone=Tone.BAD,
+            tag=PREDICTED,
+            detail="Layers rounded so coarsely may ruin the network together, by more than their own losses "
+            f"add up to{self._unknown(prediction)}; measure to know",
+            more="measure to know",
+            caution=self._caution(prediction),
+        )
+
     def _caution(self, prediction: Prediction) -> str:
         """The steps a prediction does not know, in the words of a caption."""
         left_out = step_labels(prediction.left_out, self._session.workspace.steps)
@@ -241,8 +260,8 @@ class KeyFiguresPanel(QWidget):
         if current is not None and measured is not None:
             self._set_latency(measured.value, _paired(current, reference), MEASURED, _latency_detail(current))
         elif prediction is not None and prediction.latency_ms is not None:
-            costs = self._session.workspace.costs
-            fp32 = Interval(costs.fp32_ms, costs.fp32_ms, costs.fp32_ms) if costs is not None else reference
+            known = prediction.fp32_ms
+            fp32 = Interval(known, known, known) if known is not None else reference
             detail = f"From the time of each layer{self._unknown(prediction)}"
             self._set_latency(prediction.latency_ms, fp32, PREDICTED, detail)
         elif stale is not None and (old := latency_of(stale, base)) is not None:

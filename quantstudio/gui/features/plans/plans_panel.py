@@ -184,8 +184,10 @@ def _measured(variant: Variant) -> tuple[str, str, str]:
 
 
 def _predicted(prediction: Prediction) -> tuple[str, str, str]:
+    most = prediction.accuracy_at_most
+    unknown = NOTHING if most is None else figures.below(most)
     return (
         NOTHING if prediction.size_bytes is None else size(prediction.size_bytes),
-        NOTHING if prediction.accuracy is None else percent(prediction.accuracy.value),
+        unknown if prediction.accuracy is None else percent(prediction.accuracy.value),
         NOTHING if prediction.latency_ms is None else milliseconds(prediction.latency_ms),
     )

@@ -252,6 +252,8 @@ class ThresholdBar(QWidget):
         parts = []
         if found is not None and found.accuracy is not None:
             parts.append(figures.percent(found.accuracy.value, 1))
+        elif found is not None and found.accuracy_at_most is not None:
+            parts.append(figures.below(found.accuracy_at_most))
         if found is not None and found.size_bytes is not None:
             parts.append(figures.size(found.size_bytes))
         left_out = step_labels(found.left_out, session.workspace.steps) if found is not None else ()

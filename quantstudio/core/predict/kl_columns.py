@@ -1,0 +1,259 @@
+"""Estimates of KL as arrays over layers, so that a plan is a handful of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstudio.core.affine import IntegerGrid
+from quantstudio.core.effective_plan import EffectivePlan
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import FP32, Granularity, Grid, LayerScheme, integer_formats
+from quantstudio.core.predict.anchors import Trace, trace
+from quantstudio.core.predict.clip_loss import (
+    Distributions,
+    Range,
+    RangedKl,
+    clipped_inputs_kl,
+    clipped_weights_kl,
+    one_scale_factor,
+)
+from quantstudio.core.predict.kl_model import Array, kl_parts, narrowing, part_names
+from quantstudio.core.results import LayerSensitivity
+
+Chosen = NDArray[np.intp]
+
+_WEIGHTS, _ACTIVATIONS = 0, 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimates:
+    """What is estimated of the KL of a plan.
+
+    Attributes:
+        single: Of every layer by what it comes from, in the order of `part_names`, [parts, layers].
+        unpriced: Layers nobody has an estimate of.
+        by_law: Part of the KL, 0 to 1, of which a law tells and no analysis: see `clip_loss`.
+        marks: What the weights and the inputs of every layer are rounded to, [2, layers].
+    """
+
+    single: Array
+    unpriced: int
+    by_law: float
+    marks: NDArray[np.int64]
+
+    @property
+    def parts(self) -> Array:
+        """Sums over layers, in the order of `part_names`."""
+        return np.asarray(self.single.sum(axis=1))
+
+    @property
+    def trace(self) -> Trace:
+        """What the errors of the plan consist of."""
+        weights = len(integer_formats())  # the rest is of activations
+        by_kind = np.stack([self.single[:weights].sum(axis=0), self.single[weights:].sum(axis=0)])
+        return trace(self.marks, by_kind)
+
+
+class KlColumns:
+    """Estimates of every layer in every scheme that was ever asked for.
+
+    Args:
+        layers: The layers.
+        rows: What was analyzed of each; None where nothing was.
+        found: Distributions of the same graph, which tell what ranges set by hand cost.
+        edges: Pairs (producer, consumer) by index, through what is no layer.
+        weight_bits: Bits an integer kernel of the target may take of a weight.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerInfo],
+        rows: Sequence[LayerSensitivity | None],
+        found: Distributions,
+        edges: Sequence[tuple[int, int]],
+        weight_bits: int,
+    ) -> None:
+        self._layers, self._rows, self._found = tuple(layers), tuple(rows), found
+        self._edges, self._weight_bits = tuple(edges), weight_bits
+        self._places = {layer.name: index for index, layer in enumerate(self._layers)}
+        self._readers: dict[str, list[int]] = {}
+        for index, layer in enumerate(self._layers):
+            for tensor in layer.inputs:
+                self._readers.setdefault(tensor, []).append(index)
+        # One entry per scheme that was ever asked for, growing; index 0 is FP32.
+        self._schemes: dict[LayerScheme, int] = {}
+        self._columns: list[tuple[tuple[int, int], Array]] = []
+        self._grids: list[int] = []
+        self._marks: dict[Hashable, int] = {}
+        self._scheme(FP32)
+
+    @property
+    def schemes(self) -> list[LayerScheme]:
+        """By the numbers in `assigned`."""
+        return list(self._schemes)
+
+    def assigned(self, plan: EffectivePlan) -> Chosen:
+        """The scheme of every layer, by its number."""
+        given = [plan.schemes.get(layer.name, FP32) for layer in self._layers]
+        # Layers share the few schemes a recipe holds; to hash one takes longer than all the rest.
+        numbers = {key: self._scheme(scheme) for key, scheme in {id(one): one for one in given}.items()}
+        return np.asarray([numbers[id(scheme)] for scheme in given], dtype=np.intp)
+
+    def estimates(self, chosen: Chosen, plan: EffectivePlan) -> Estimates:
+        """What is estimated of a plan.
+
+        Args:
+            chosen: Its schemes, from `assigned`.
+            plan: The plan.
+        """
+        single = np.zeros((len(part_names()), len(self._layers)))
+        marks = np.zeros((2, len(self._layers)), dtype=np.int64)
+        schemes = self.schemes
+        ranges = (plan.calibration.method, plan.calibration.percentile, plan.activation_scope)
+        missing = np.zeros(len(self._layers), dtype=bool)
+        for index in np.unique(chosen):
+            (part, activations), own = self._columns[index]
+            where = np.flatnonzero(chosen == index)
+            estimated = own[:, where]
+            missing[where] = np.isnan(estimated[0])
+            estimated = np.nan_to_num(estimated)
+            if activations >= 0:
+                single[activations, where] = estimated[1]
+            if part >= 0:
+                single[part, where] = estimated[0]
+            activations_of = schemes[index].activations
+            marks[_WEIGHTS, where] = self._grids[index]
+            marks[_ACTIVATIONS, where] = self._mark(
+                (activations_of, *ranges) if activations_of.is_static else activations_of
+            )
+        by_law = float(sum(self._columns[i][1][2, chosen == i].sum() for i in np.unique(chosen)))
+        if plan.weight_ranges or plan.activation_ranges:
+            by_law += self._clip(plan, chosen, single, missing, marks)
+        total = float(single.sum())
+        return Estimates(single, int(missing.sum()), min(by_law / total, 1.0) if total > 0 else 0.0, marks)
+
+    # Ranges set by hand.
+
+    def _clip(
+        self,
+        plan: EffectivePlan,
+        chosen: Chosen,
+        single: Array,
+        missing: NDArray[np.bool_],
+        marks: NDArray[np.int64],
+    ) -> float:
+        """Put in what ranges set by hand cost; what of it rests on the law is returned."""
+        schemes, by_law = self.schemes, 0.0
+        for name, clip in plan.weight_ranges.items():
+            index = self._places.get(name)
+            if index is None or not schemes[chosen[index]].weights.is_integer:
+                continue
+            part = self._columns[chosen[index]][0][0]
+            scheme = schemes[chosen[index]]
+            known = self._clipped_weights(index, scheme, clip)
+            missing[index] |= known is None
+            if known is not None:
+                rounding = known.rounding * narrowing(scheme, self._weight_bits)
+                single[part, index] = rounding + known.by_law
+                by_law += known.by_law
+            marks[_WEIGHTS, index] = self._mark((int(marks[_WEIGHTS, index]), clip))
+        for tensor, clip in plan.activation_ranges.items():
+            for index in self._reading(tensor):
+                scheme = schemes[chosen[index]]
+                part = self._columns[chosen[index]][0][1]
+                if not scheme.is_static or part < 0:
+                    continue
+                known = self._clipped_inputs(index, scheme, tensor, clip, float(single[part, index]))
+                missing[index] |= known is None
+                if known is not None:
+                    single[part, index] = known.rounding + known.by_law
+                    by_law += known.by_law
+                marks[_ACTIVATIONS, index] = self._mark((int(marks[_ACTIVATIONS, index]), tensor, clip))
+        return by_law
+
+    def _clipped_weights(self, index: int, scheme: LayerScheme, clip: Range) -> RangedKl | None:
+        layer, row = self._layers[index], self._rows[index]
+        found = self._found.weights.get(layer.name)
+        return None if row is None or found is None else clipped_weights_kl(layer, row, found, scheme, clip)
+
+    def _clipped_inputs(
+        self, index: int, scheme: LayerScheme, tensor: str, clip: Range, kl: float
+    ) -> RangedKl | None:
+        layer, known = self._layers[index], self._found.activations
+        read = tensor if tensor in layer.inputs else next(iter(layer.inputs), "")
+        if tensor not in known or read not in known:
+            return None
+        grid = IntegerGrid(scheme.activations.bits, signed=False)
+        return clipped_inputs_kl(kl, known[read], known[tensor], clip, grid)
+
+    def _reading(self, tensor: str) -> list[int]:
+        """Layers that read a tensor; of one that no layer reads as it is, those behind its maker."""
+        readers = self._readers.get(tensor)
+        if readers is not None:
+            return readers
+        maker = next((i for i, layer in enumerate(self._layers) if tensor in layer.outputs), -1)
+        return sorted({after for before, after in self._edges if before == maker})
+
+    # Schemes.
+
+    def _scheme(self, scheme: LayerScheme) -> int:
+        """The number of a scheme."""
+        known = self._schemes.get(scheme)
+        if known is not None:
+            return known
+        self._schemes[scheme] = len(self._schemes)
+        own = np.zeros((3, len(self._layers)))
+        names = part_names()
+        part = names.index(scheme.weights.name) if scheme.weights.is_integer else -1
+        activations = scheme.activations.sensitivity_name
+        for index, (layer, row) in enumerate(zip(self._layers, self._rows, strict=True)):
+            parts, is_by_law = self._parts_of(layer, row, scheme)
+            own[0, index] = np.nan if parts is None else parts.get(scheme.weights.name, 0.0)
+            own[1, index] = np.nan if parts is None else parts.get(activations, 0.0)
+            own[2, index] = own[0, index] if is_by_law else 0.0
+        self._grids.append(self._mark(replace(scheme, activations=FP32.activations)))
+        self._columns.append(((part, names.index(activations) if activations in names else -1), own))
+        return self._schemes[scheme]
+
+    def _parts_of(
+        self, layer: LayerInfo, row: LayerSensitivity | None, scheme: LayerScheme
+    ) -> tuple[dict[str, float] | None, bool]:
+        """Estimates of a layer by what they come from, and whether those of its weights rest on a law."""
+        reads_floats, bits = layer.op_type != "Gather", self._weight_bits
+        parts = kl_parts(row, scheme, reads_floats=reads_floats, weight_bits=bits)
+        if parts is not None or scheme.granularity is not Granularity.PER_TENSOR:
+            return parts, False
+        own = scheme.weights.name
+        # One scale for a whole tensor: from another format with such a scale, else from one scale a channel.
+        other = _other_width(row, scheme)
+        if row is not None and other is not None:
+            known = replace(row, by_precision=row.by_precision | {f"{own}/tensor": other})
+            return kl_parts(known, scheme, reads_floats=reads_floats, weight_bits=bits), True
+        per_channel = replace(scheme, granularity=Granularity.PER_CHANNEL)
+        parts = kl_parts(row, per_channel, reads_floats=reads_floats, weight_bits=bits)
+        found = self._found.weights.get(layer.name)
+        factor = one_scale_factor(found, scheme) if found is not None else None
+        if parts is None or factor is None:
+            return None, False
+        return parts | {own: factor * parts.get(own, 0.0)}, True
+
+    def _mark(self, thing: Hashable) -> int:
+        """A number for a thing, the same for an equal one."""
+        return self._marks.setdefault(thing, len(self._marks))
+
+
+def _other_width(row: LayerSensitivity | None, scheme: LayerScheme) -> float | None:
+    """KL with one scale for the tensor by that of a format of other width; None where none was analyzed."""
+    if row is None or scheme.weights.grid is not Grid.UNIFORM:
+        return None
+    formats = [one for one in integer_formats() if one.grid is Grid.UNIFORM]
+    known = [one for one in formats if f"{one.name}/tensor" in row.by_precision]
+    nearest = min(known, key=lambda one: abs(one.bits - scheme.weights.bits), default=None)
+    if nearest is None:
+        return None
+    wide, narrow = (IntegerGrid(one.bits, signed=True).high for one in (nearest, scheme.weights))
+    return row.by_precision[f"{nearest.name}/tensor"] * (wide / narrow) ** 2

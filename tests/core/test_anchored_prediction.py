@@ -1,0 +1,124 @@
+"""Predictions are tied to what was measured: the nearest variant, plus the predicted difference."""
+
+import numpy as np
+import pytest
+
+from quantstudio.core.effective_plan import resolve
+from quantstudio.core.precision import FP32, STATIC_INT4, STATIC_INT8, Precision, at_weights
+from quantstudio.core.predict.accuracy_law import accuracy_law
+from quantstudio.core.predict.check import Figure, plan_point
+from quantstudio.core.predict.model import Judged, MeasuredPlan
+from quantstudio.core.predict.table import PredictionTable, fit_prediction
+from quantstudio.core.recipe import RangeOverride, Recipe, uniform_recipe
+from tests.benchmarks.what_if import CLASSES, costs, curve, layer, sensitivity
+
+LAYERS = tuple(layer(index) for index in range(12))
+JUDGED = Judged(0.92, 10_000, latency_ms=20.0)
+INT8 = uniform_recipe("static-int8")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return PredictionTable(
+        LAYERS, costs=costs(LAYERS), sensitivity=sensitivity(LAYERS), curve=curve(), classes=CLASSES
+    )
+
+
+def plan_of(recipe):
+    return resolve(recipe, LAYERS)
+
+
+def measured(recipe, *, kl=0.01, lost=0.004, ratio=0.5, name="one"):
+    return MeasuredPlan(
+        name, plan_of(recipe), 10_000, kl=kl, changed=0.03, accuracy=0.92 - lost, base=0.92,
+        latency_ratio=ratio, size_bytes=123_456,
+    )  # fmt: skip
+
+
+def test_that_a_plan_equal_to_a_measured_one_is_predicted_as_it_was_measured(table):
+    model = fit_prediction(table, [measured(INT8)], JUDGED)
+    back = INT8.assign([LAYERS[3].name], FP32).assign([LAYERS[3].name], STATIC_INT8)
+    found = table.predict(plan_of(back), model)
+    assert found.kl == pytest.approx(0.01, rel=1e-3)
+    assert found.accuracy is not None
+    assert found.accuracy.value == pytest.approx(0.916, abs=1e-4)
+    assert found.accuracy.high - found.accuracy.low < 0.001
+    assert found.latency_ms == pytest.approx(0.5 * 20.0)
+
+
+def test_that_the_same_kernels_take_the_same_time(table):
+    model = fit_prediction(table, [measured(INT8, ratio=1 / 1.95)], JUDGED)
+    four = uniform_recipe(STATIC_INT4)
+    clip = Recipe(
+        INT8.rules, weight_ranges=(RangeOverride(LAYERS[0].name, -0.1, 0.1),),
+        activation_ranges=(RangeOverride(LAYERS[1].inputs[0], 0.0, 1.0),),
+    )  # fmt: skip
+    for recipe in (four, clip):
+        assert table.predict(plan_of(recipe), model).latency_ms == pytest.approx(20.0 / 1.95)
+
+
+def test_that_a_neighbour_is_the_measured_plan_and_the_predicted_difference(table):
+    plain = fit_prediction(table, (), JUDGED)
+    twice = 2 * table.predict(plan_of(INT8), plain).kl
+    model = fit_prediction(table, [measured(INT8, kl=twice, ratio=0.7)], JUDGED)
+    rows = sensitivity(LAYERS)
+    edited = plan_of(INT8.assign([min(rows, key=lambda name: rows[name].kl)], FP32))
+    raws = [table.raw(plan).latency_ratio for plan in (edited, plan_of(INT8))]
+    found = table.predict(edited, model)
+    assert found.latency_ms == pytest.approx(20.0 * 0.7 * raws[0] / raws[1], rel=0.08)
+    assert abs(found.latency_ms / 20 - 0.7) < abs(table.predict(edited, plain).latency_ms / 20 - 0.7)
+    assert found.kl == pytest.approx(twice, rel=0.2)
+
+
+def test_that_the_nearer_of_two_measured_plans_decides(table):
+    names = [one.name for one in LAYERS]
+    half = INT8.assign(names[:6], FP32)
+    model = fit_prediction(table, [measured(INT8, ratio=0.8), measured(half, ratio=0.8, name="half")], JUDGED)
+    nearer = table.predict(plan_of(half.assign(names[:1], STATIC_INT8)), model)
+    alone = fit_prediction(table, [measured(INT8, ratio=0.8)], JUDGED)
+    farther = table.predict(plan_of(half.assign(names[:1], STATIC_INT8)), alone)
+    assert abs(nearer.latency_ms / 20 - 0.8) < abs(farther.latency_ms / 20 - 0.8)
+
+
+def test_that_intervals_narrow_towards_what_was_measured(table):
+    model = fit_prediction(table, [measured(INT8)], JUDGED)
+    rng, names, widths = np.random.default_rng(0), [one.name for one in LAYERS], []
+    for count in (0, 1, 4, 12):
+        chosen = rng.permutation(names)[:count].tolist()
+        recipe = INT8.assign(chosen, at_weights(STATIC_INT8, Precision.INT6))
+        widths.append(model.expected_kl(table.raw(plan_of(recipe)))[1])
+    assert widths == sorted(widths)
+
+
+def test_that_times_are_on_the_scale_of_the_fp32_that_variants_are_held_against(table):
+    prediction = table.predict(plan_of(INT8), fit_prediction(table, (), JUDGED))
+    assert prediction.fp32_ms == 20.0
+    assert prediction.latency_ms == pytest.approx(20.0 * table.raw(plan_of(INT8)).latency_ratio)
+    unmeasured = table.predict(plan_of(INT8), fit_prediction(table, (), Judged(0.92, 10_000)))
+    assert unmeasured.fp32_ms == 40.0
+
+
+def test_that_no_drop_passes_the_chance_level(table):
+    law = accuracy_law(curve(), base=0.92, samples=10_000, labelled=True, chance=0.1)
+    for kl in (0.1, 1.0, 5.0, 10.0):
+        found = law.interval(kl, 1.5)
+        assert 0.1 <= found.low <= found.value <= found.high
+        assert law.drop(kl, 3.0) <= 0.82 + 1e-9
+
+
+def test_that_a_plan_that_may_collapse_has_a_bound_and_no_figure(table):
+    ruin = uniform_recipe(at_weights(STATIC_INT8, Precision.INT2))
+    model = fit_prediction(table, (), JUDGED)
+    found = table.predict(plan_of(ruin), model)
+    assert found.kl is not None
+    assert found.accuracy is None
+    assert found.worst_class is None
+    assert found.accuracy_at_most is not None
+    assert 0.1 < found.accuracy_at_most < 0.92
+    assert plan_point(table, measured(ruin), model, Figure.ACCURACY) is None
+    # A measured one is known, and so are its neighbours.
+    known = fit_prediction(table, [measured(ruin, kl=1.5, lost=0.5)], JUDGED)
+    found = table.predict(plan_of(ruin), known)
+    assert found.accuracy is not None
+    assert found.accuracy_at_most is None
+    assert found.accuracy.value == pytest.approx(0.42, abs=0.03)
