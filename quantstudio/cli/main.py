@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from quantstudio.cli import (
     calibrate,
     compare,
+    data,
     demo,
     devices,
     gui,
@@ -45,6 +46,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "gui": gui.command,
     "demo": demo.command,
     "inspect": inspect.command,
+    "data": data.command,
     "calibrate": calibrate.command,
     "sensitivity": sensitivity.command,
     "quantize": quantize.command,

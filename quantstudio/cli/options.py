@@ -38,8 +38,8 @@ TransformOption = Annotated[
     typer.Option(
         "--transform",
         metavar="T",
-        help="What each sample goes through, of resize= crop= scale= mean= std= layout=; for example "
-        '"scale=1/255 mean=0.2860 std=0.3530 layout=NCHW".',
+        help="What each sample goes through, of resize= crop= channels= scale= mean= std= layout=; for "
+        'example "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW".',
     ),
 ]
 SamplesOption = Annotated[

@@ -10,6 +10,7 @@ WORDS: Mapping[HintAction, str] = {
     HintAction.CHOOSE_DATA: "--data FILE",
     HintAction.CHECK_DATA: "--data, --transform",
     HintAction.TRUST_DATA: "--trust",
+    HintAction.USE_TRANSFORM: "--transform",
     HintAction.OPEN_MODEL: "as MODEL",
     HintAction.OPEN_MODEL_AGAIN: "run the command again",
     HintAction.TRUST_MODEL: "--trust",

@@ -8,6 +8,7 @@ from quantstudio.core.errors import DataError
 from quantstudio.core.judgement import INFERRED, Judging
 
 LAYOUTS = ("NCHW", "NHWC", "keep")
+CHANNEL_ORDERS = ("RGB", "BGR")
 # Below the smallest normal float32 a factor is zero for the arithmetic that applies it.
 _SMALLEST = 2.0**-126
 # Stands beside every accuracy that comes from the samples ranges were calibrated on.
@@ -16,7 +17,7 @@ ON_CALIBRATION = "on calibration data"
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """x -> layout((resize/crop(x) * scale - mean) / std), per channel.
+    """x -> layout((resize/crop/channels(x) * scale - mean) / std), per channel.
 
     Attributes:
         scale: Factor on the raw values, for example 1/255.
@@ -25,6 +26,8 @@ class Transform:
         layout: NCHW adds or moves the channel axis first, NHWC last; keep leaves arrays as they are.
         resize: Target (height, width), or None.
         crop: Centre crop (height, width) after resizing, or None.
+        channels: BGR turns the order of three channels round: files hold RGB, and networks trained with
+            OpenCV want BGR. `mean` and `std` are in the order the network gets.
     """
 
     scale: float = 1.0
@@ -33,6 +36,7 @@ class Transform:
     layout: str = "keep"
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
+    channels: str = "RGB"
 
     @property
     def text(self) -> str:
@@ -42,6 +46,8 @@ class Transform:
             parts.append(f"resize={self.resize[0]}x{self.resize[1]}")
         if self.crop:
             parts.append(f"crop={self.crop[0]}x{self.crop[1]}")
+        if self.channels != "RGB":
+            parts.append(f"channels={self.channels}")
         if self.scale != 1.0:
             # A fraction only where it reads back as the very same number; 1/255 does.
             inverse = round(1 / self.scale) if abs(self.scale) > 1e-9 else 0
@@ -83,7 +89,7 @@ def is_same_source(measured_on: DataSpec | None, calibration: DataSpec | None) -
 
 
 def parse_transform(text: str) -> Transform:
-    """Read "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW" (also resize=, crop=).
+    """Read "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW" (also resize=, crop=, channels=).
 
     Raises:
         DataError: an unknown key, or a value that cannot be read; the message names it.
@@ -98,7 +104,7 @@ def parse_transform(text: str) -> Transform:
         if key in values:
             raise DataError(f"transform gives {key!r} twice")
         values[key] = value
-    known = {"scale", "mean", "std", "layout", "resize", "crop"}
+    known = {"scale", "mean", "std", "layout", "resize", "crop", "channels"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise DataError(
@@ -107,6 +113,11 @@ def parse_transform(text: str) -> Transform:
     layout = values.get("layout", "keep")
     if layout not in LAYOUTS:
         raise DataError(f"unknown layout {layout!r}", hint=f"Known layouts: {', '.join(LAYOUTS)}")
+    channels = values.get("channels", "RGB")
+    if channels not in CHANNEL_ORDERS:
+        raise DataError(
+            f"unknown order of channels {channels!r}", hint=f"Known orders: {', '.join(CHANNEL_ORDERS)}"
+        )
     std = _numbers("std", values.get("std", "1"))
     scale = _number("scale", values.get("scale", "1"))
     if any(abs(v) < _SMALLEST for v in std):
@@ -120,6 +131,7 @@ def parse_transform(text: str) -> Transform:
         layout=layout,
         resize=_size("resize", values.get("resize")),
         crop=_size("crop", values.get("crop")),
+        channels=channels,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from quantstudio.core.diagnosis import Diagnosis
 from quantstudio.core.errors import JobCancelled
 from quantstudio.core.hints import NO_HINT, Hint
 from quantstudio.core.results import LayerSensitivity
@@ -59,8 +60,9 @@ class Progress:
     seconds_left: float | None = None
 
 
-# What long work tells before it ends: a layer's sensitivity, first or refined; a search's front as known now.
-Part = LayerSensitivity | SearchFront
+# What long work tells before it ends: a layer's sensitivity, first or refined; a search's front as known now;
+# what the data doctor sees at first sight.
+Part = LayerSensitivity | SearchFront | Diagnosis
 
 
 @dataclass(frozen=True, slots=True)

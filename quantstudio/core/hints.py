@@ -16,6 +16,7 @@ class HintAction(StrEnum):
     CHOOSE_DATA = "choose_data"
     CHECK_DATA = "check_data"
     TRUST_DATA = "trust_data"
+    USE_TRANSFORM = "use_transform"
     OPEN_MODEL = "open_model"
     OPEN_MODEL_AGAIN = "open_model_again"
     TRUST_MODEL = "trust_model"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from quantstudio.core.codec import CodecError, from_json, to_json
+from quantstudio.core.diagnosis import Diagnosis
 from quantstudio.core.events import Event, JobEnded, Message, PartFound, Progress, Timing
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import SearchFront
@@ -145,6 +146,7 @@ _EVENTS: dict[str, type[Any]] = {
 _PARTS: dict[str, type[Any]] = {
     "sensitivity": LayerSensitivity,
     "front": SearchFront,
+    "diagnosis": Diagnosis,
 }
 _NAMES = {kind: name for table in (_COMMANDS, _MESSAGES, _EVENTS, _PARTS) for name, kind in table.items()}
 

@@ -17,7 +17,7 @@ from quantstudio.core.hints import NO_HINT, Hint, HintAction, as_hint
 
 ROOMS = ("core", "engine", "jobs", "project", "report", "workspace")
 TELLS = {"hint", "notify", "Hint", "Notification"}
-COMMANDS = "gui|demo|inspect|calibrate|sensitivity|quantize|recover|search|compare|run|report|devices"
+COMMANDS = "gui|demo|inspect|data|calibrate|sensitivity|quantize|recover|search|compare|run|report|devices"
 # An option, a command, an entry of a menu.
 INTERFACE = re.compile(
     rf"--[a-z]|`({COMMANDS})\b|\bquantstudio ({COMMANDS})|\b(File|Edit|View|Model|Plan|Run|Help), [A-Z]"

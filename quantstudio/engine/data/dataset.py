@@ -94,6 +94,11 @@ class Dataset:
         """Number of samples."""
         return self._samples
 
+    @property
+    def stored(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Element type and shape of one sample of each input that has samples, as they are stored."""
+        return self._feeds.stored
+
     def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Samples start to stop in order.
 

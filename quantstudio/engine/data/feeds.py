@@ -30,6 +30,10 @@ class FeedReader(Protocol):
     def sample_axes(self) -> dict[str, int]:
         """Axis of the samples by input; inputs that are the same for all are not in it."""
 
+    @property
+    def stored(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Element type and shape of the first sample of each such input, as they are stored."""
+
     def __len__(self) -> int:
         """Samples there are."""
 
@@ -61,6 +65,11 @@ class ColumnFeeds:
         self._columns = dict(columns)
         self._constants = dict(constants)
         self.sample_axes = {name: column.axis for name, column in self._columns.items()}
+
+    @property
+    def stored(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Element type and shape of one sample of each input, as they are stored."""
+        return {name: (one.source.dtype, one.source.sample_shape) for name, one in self._columns.items()}
 
     def __len__(self) -> int:
         """Samples there are."""
@@ -134,6 +143,13 @@ class FileFeeds:
     def __len__(self) -> int:
         """Files."""
         return len(self._files)
+
+    @property
+    def stored(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Element type and shape of each input in the first file."""
+        first = NpzFile(self._files[0])
+        arrays = {one.name: self._array(one, first) for one in self._inputs if one.name in self.sample_axes}
+        return {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}
 
     @property
     def digest(self) -> str:

@@ -71,6 +71,8 @@ class InputTransform:
                 x = resize_bilinear(x, *self.transform.resize)
             if self.transform.crop is not None:
                 x = _centre_crop(x, *self.transform.crop)
+            if self.transform.channels == "BGR":
+                x = x[..., ::-1]
             x = _from_nhwc(x, self.result_channel)
         dtype = np.dtype(self.target.dtype)
         if dtype.kind != "f":
@@ -124,6 +126,12 @@ def bind_transform(
     bound = next((o for o in options if shapes_agree(o.shape, target.shape[1:])), None)
     if bound is None:
         raise _shape_error(transform, sample_shape, options[0].shape, dtype, target)
+    if transform.channels == "BGR" and not (bound.is_picture and _channels(bound) == 3):
+        raise DataError(
+            f"channels=BGR turns three channels round, but the data of input {target.name!r} has "
+            f"{_channels(bound)}",
+            hint="Leave channels out of the transform",
+        )
     if np.dtype(target.dtype).kind != "f" or _is_identity(transform):
         return bound
     factor, offset = _affine(transform, bound)
@@ -243,7 +251,7 @@ def _bound_forms(
 
 def _affine(transform: Transform, bound: InputTransform) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Factor and offset with (x * scale - mean) / std = x * factor + offset, shaped for broadcasting."""
-    channels = 1 if bound.result_channel is None else bound.shape[0 if bound.result_channel == 1 else -1]
+    channels = _channels(bound)
     for key, values in (("mean", transform.mean), ("std", transform.std)):
         if len(values) not in (1, channels):
             raise DataError(
@@ -257,6 +265,10 @@ def _affine(transform: Transform, bound: InputTransform) -> tuple[NDArray[np.flo
     if bound.result_channel == 1:
         return factor.reshape(-1, 1, 1), offset.reshape(-1, 1, 1)
     return factor, offset
+
+
+def _channels(bound: InputTransform) -> int:
+    return 1 if bound.result_channel is None else bound.shape[0 if bound.result_channel == 1 else -1]
 
 
 def _shape_error(

@@ -35,7 +35,7 @@ def dataset_of(graph: Graph, data: Mapping[str, Any]) -> Dataset:
         DataError: the data cannot be read, or does not fit the model.
     """
     return open_dataset(
-        value_of(DataSpec, data, "data"), graph.summary.inputs, classes=_class_count(graph.summary)
+        value_of(DataSpec, data, "data"), graph.summary.inputs, classes=class_count(graph.summary)
     )
 
 
@@ -98,7 +98,7 @@ def value_of(kind: type[T], value: Mapping[str, Any], where: str) -> T:
         raise RecipeError(str(error), hint="Check the file against one written by this version") from error
 
 
-def _class_count(summary: ModelSummary) -> int | None:
+def class_count(summary: ModelSummary) -> int | None:
     """How many classes the first output tells apart, where its form says so: [N, K] float scores, K > 1.
 
     One column is a regression or a yes-or-no, and the labels tell which.

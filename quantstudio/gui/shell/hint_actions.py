@@ -10,6 +10,7 @@ OFFERS: Mapping[HintAction, tuple[str, str]] = {
     HintAction.CHOOSE_DATA: ("Choose data…", "model.data"),
     HintAction.CHECK_DATA: ("Check the data…", "model.data"),
     HintAction.TRUST_DATA: ("Agree to run it…", "model.data"),
+    HintAction.USE_TRANSFORM: ("Choose the transform…", "model.data"),
     HintAction.OPEN_MODEL: ("Open a model…", "file.open"),
     HintAction.OPEN_MODEL_AGAIN: ("Open it again", "file.reopen"),
     HintAction.TRUST_MODEL: ("Agree to run it…", "file.reopen"),
