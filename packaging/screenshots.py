@@ -1,40 +1,82 @@
 """Takes the screenshots of the window on a bundled sample, results computed live.
 
 `python packaging/screenshots.py FOLDER [SIZE...]` writes one PNG a view, theme and size, for example
-inspect-light-1600x1000.png; without sizes 1600x1000 and 1280x720. Needs no display.
+inspect-light-1600x1000.png. A size is pixels of the screen, with its scale factor behind an @:
+1600x1000@2 is a window of 800 by 500 points. Without sizes 1600x1000, 1280x720 and 1600x1000@2. Needs no
+display.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PySide6.QtGui import QPixmap
+    from PySide6.QtWidgets import QApplication, QDialog
+
     from quantstudio.gui.session import Session
     from quantstudio.gui.shell.main_window import MainWindow
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+SIZES = ("1600x1000", "1280x720", "1600x1000@2")
+SAMPLE = "digits_resnet"
 SECONDS_TO_FINISH = 240
 SETTLE_MS = 700
 # Longer than a notification stays: none belongs in a screenshot.
 QUIET_MS = 9500
+_PROJECT = "results.qstudio"
+_PICTURES = "--pictures"
 
 
-def take(folder: Path, sizes: list[tuple[int, int]], sample: str = "digits_resnet") -> list[Path]:
-    """Screenshots of every view in both themes and every size."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A window in pixels of a screen with a scale factor."""
+
+    width: int
+    height: int
+    scale: int
+    text: str
+
+    @classmethod
+    def read(cls, text: str) -> Size:
+        """The size an argument names."""
+        pixels, _, scale = text.partition("@")
+        width, _, height = pixels.partition("x")
+        return cls(int(width), int(height), int(scale or 1), text)
+
+    @property
+    def points(self) -> tuple[int, int]:
+        """Width and height as Qt counts them."""
+        return self.width // self.scale, self.height // self.scale
+
+
+def take(folder: Path, sizes: list[Size]) -> None:
+    """Screenshots of every view in both themes and every size; a scale factor needs a process of its own."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["QUANTSTUDIO_CACHE"] = f"{home}/cache"
         os.environ["QUANTSTUDIO_CONFIG"] = f"{home}/config"
-        return _take(folder, sizes, sample)
+        session, window, _ = _window(sizes[0])
+        _make_results(session)
+        session.workspace.documents.save_as(f"{home}/{_PROJECT}")
+        _finish(session)
+        window.close()
+        for scale in sorted({size.scale for size in sizes}):
+            wanted = [size.text for size in sizes if size.scale == scale]
+            command = [sys.executable, __file__, _PICTURES, str(folder), f"{home}/{_PROJECT}", *wanted]
+            subprocess.run(command, check=True, env={**os.environ, "QT_SCALE_FACTOR": str(scale)})
 
 
-def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]:
+def _window(size: Size) -> tuple[Session, MainWindow, QApplication]:
+    """A window with nothing opened, as it is after its first paint."""
     from PySide6.QtTest import QTest
 
     from quantstudio.gui.app import make_application
@@ -42,7 +84,7 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     from quantstudio.gui.session import Session
     from quantstudio.gui.shell.main_window import MainWindow
     from quantstudio.gui.shell.settings import Settings
-    from quantstudio.gui.theme import DARK, LIGHT, apply_theme
+    from quantstudio.gui.theme import LIGHT, apply_theme
     from quantstudio.jobs.backends.process import ProcessBackend
     from quantstudio.project.store import Project
 
@@ -52,50 +94,77 @@ def _take(folder: Path, sizes: list[tuple[int, int]], sample: str) -> list[Path]
     apply_theme(app, LIGHT)
     session = Session(ProcessBackend, project=Project.temporary())
     window = MainWindow(session, Settings(), app)
-    window.resize(*sizes[0])
+    window.resize(*size.points)
     window.show()
     QTest.qWait(1500)
-    session.workspace.documents.open_sample(sample)
-    QTest.qWait(2000)
+    return session, window, app
+
+
+def _take(folder: Path, project: str, sizes: list[Size]) -> None:
+    from PySide6.QtTest import QTest
+
+    from quantstudio.gui.theme import DARK, LIGHT, apply_theme
+
+    session, window, app = _window(sizes[0])
+
+    def take_all(views: Callable[[MainWindow], Mapping[str, Callable[[], object]]]) -> None:
+        for theme in (LIGHT, DARK):
+            apply_theme(app, theme)
+            for size in sizes:
+                window.resize(*size.points)
+                for name, show in views(window).items():
+                    dialog = show()
+                    QTest.qWait(SETTLE_MS)
+                    path = folder / f"{name}-{theme.name}-{size.text}.png"
+                    _picture(window, dialog).save(str(path))
+                    print(path)
+                    if dialog is not None:
+                        dialog.close()  # type: ignore[attr-defined]
+
+    take_all(lambda _window: {"start": lambda: None})
+    session.workspace.documents.open_project(project)
     _finish(session)
-    _make_results(session, window)
+    session.select([session.workspace.layers[2].name])
     QTest.qWait(QUIET_MS)
-    written = []
-    for theme in (LIGHT, DARK):
-        apply_theme(app, theme)
-        for width, height in sizes:
-            window.resize(width, height)
-            for name, show in _views(window).items():
-                show()
-                QTest.qWait(SETTLE_MS)
-                path = folder / f"{name}-{theme.name}-{width}x{height}.png"
-                window.grab().save(str(path))
-                written.append(path)
+    take_all(_views)
     window.close()
     session.close()
-    return written
 
 
-def _make_results(session: Session, window: MainWindow) -> None:
-    """Two more variants and a search, so that the trade-off and the predictions have something to show."""
+def _picture(window: MainWindow, dialog: object) -> QPixmap:
+    """The window, with a dialog where it stands over it."""
+    from PySide6.QtGui import QPainter
+    from PySide6.QtWidgets import QDialog
+
+    picture = window.grab()
+    if isinstance(dialog, QDialog):
+        over = dialog.grab()
+        painter = QPainter(picture)
+        left = (window.width() - dialog.width()) // 2
+        painter.drawPixmap(left, max(0, (window.height() - dialog.height()) // 2), over)
+        painter.end()
+    return picture
+
+
+def _make_results(session: Session) -> None:
+    """Three variants and a search, so that the trade-off and the predictions have something to show."""
+    from PySide6.QtTest import QTest
+
     from quantstudio.core.search_results import SearchBudget
-    from quantstudio.gui.features.search.search_panel import SearchPanel
     from quantstudio.workspace.search_terms import SearchTerms
 
+    session.workspace.documents.open_sample(SAMPLE)
+    QTest.qWait(2000)
+    _finish(session)
     names = [layer.name for layer in session.workspace.layers]
     for scheme, some in (("static-int4", names[3:6]), ("weight-int4", names[-4:])):
         session.workspace.edits.set_scheme(some, scheme)
         session.workspace.runs.quantize()
         session.workspace.runs.measure()
         _finish(session)
-    budget = SearchBudget(max_drop=0.5, average_bits=5.0)
-    session.workspace.searches.start(SearchTerms(budget))
+    session.workspace.searches.start(SearchTerms(SearchBudget(max_drop=0.5, average_bits=5.0)))
     _finish(session)
-    search = window.findChild(SearchPanel)
-    assert search is not None
-    search.set_budget(budget)
     session.workspace.edits.activate_plan(session.workspace.plans[0].name)
-    session.select([names[2]])
 
 
 def _finish(session: Session) -> None:
@@ -110,8 +179,9 @@ def _finish(session: Session) -> None:
         QTest.qWait(250)
 
 
-def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:
+def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
     """What is pictured, by name of the file; in this order."""
+    from quantstudio.gui.features.data.data_dialog import DataDialog
     from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS, SensitivityPanel
     from quantstudio.gui.features.tradeoff.tradeoff_panel import CHECK, TRADE_OFF, TradeoffPanel
 
@@ -143,6 +213,11 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:
     def compare() -> None:
         window.show_view("compare")
 
+    def data() -> QDialog:
+        window.show_view("inspect")
+        window.actions_list["model.data"].trigger()
+        return [one for one in window.findChildren(DataDialog) if one.isVisible()][-1]
+
     return {
         "inspect": inspect,
         "threshold": threshold,
@@ -150,16 +225,20 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], None]]:
         "trade-off": search,
         "prediction-check": check,
         "compare": compare,
+        "data": data,
     }
 
 
 def main() -> None:
     """Write the screenshots the arguments ask for."""
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    pairs = [text.partition("x") for text in sys.argv[2:]] or [("1600", "x", "1000"), ("1280", "x", "720")]
-    for path in take(folder, [(int(width), int(height)) for width, _, height in pairs]):
-        print(path)
+    arguments = sys.argv[1:]
+    if arguments[:1] == [_PICTURES]:
+        folder, project, *sizes = arguments[1:]
+        _take(Path(folder), project, [Size.read(text) for text in sizes])
+        return
+    folder, *sizes = arguments
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    take(Path(folder), [Size.read(text) for text in sizes or SIZES])
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class Work:
             hands over the values.
         found: The result as it was read, or why it could not be.
         lane: What it may run beside.
+        is_aside: Nobody asked for it by name, as for steps looked up before a run; so is every quick job.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Work:
     reads: Callable[[Any], Any] | None = None
     found: Any = None
     lane: Lane = Lane.WORK
+    is_aside: bool = False
 
 
 @dataclass(slots=True)
@@ -157,6 +159,11 @@ class JobQueue:
         )
 
     @property
+    def last(self) -> JobRow | None:
+        """The row of the work queued last; what the program asks for its own sake is not shown here."""
+        return next((row for row in reversed(self._rows.values()) if not row.is_aside), None)
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything runs or waits."""
         return bool(self._running or self._waiting)
@@ -175,11 +182,22 @@ class JobQueue:
             if waiting.key == work.key:
                 return waiting.job_id
         self._waiting.append(work)
-        self._rows[work.job_id] = JobRow(work.job_id, work.title, JobState.QUEUED)
+        is_aside = work.is_aside or work.lane is Lane.QUICK
+        row = JobRow(work.job_id, work.title, JobState.QUEUED, is_aside=is_aside)
+        self._rows[work.job_id] = row
         self._drop_oldest_rows()
         self.changed.emit()
         self._start_due()
         return work.job_id
+
+    def stop(self) -> None:
+        """Stop what runs now and what only makes sense after it; everything else that waits goes on.
+
+        Without work under way, the quick jobs are what runs.
+        """
+        row = self.running
+        for running_id in [row.job_id] if row is not None else tuple(self._running):
+            self.cancel(running_id)
 
     def cancel(self, job_id: str | None = None) -> None:
         """Stop one job, or everything that runs or waits."""

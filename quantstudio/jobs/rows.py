@@ -36,6 +36,7 @@ class JobRow:
         hint: What to do about an error.
         report_path: Saved crash report; empty if there is none.
         error_kind: Class of the error (`core.errors`) of a job that failed; else empty.
+        is_aside: The user did not ask for it: a look at devices or steps.
     """
 
     job_id: str
@@ -51,6 +52,7 @@ class JobRow:
     hint: Hint = NO_HINT
     report_path: str = ""
     error_kind: str = ""
+    is_aside: bool = False
 
     @property
     def fraction(self) -> float | None:

@@ -27,13 +27,18 @@ THREAD_VARIABLES = (
 NICENESS = 5
 
 
+def thread_limit() -> int:
+    """Threads of a worker unless the user says otherwise: one of the cores it may use is the window's."""
+    return max(1, allowed_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 2) - 1)
+
+
 def set_thread_limits() -> int:
     """Leave one of the cores the worker may use to the window; a limit the user has set is kept.
 
     Returns:
         The limit.
     """
-    threads = max(1, allowed_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 2) - 1)
+    threads = thread_limit()
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(threads))
     return threads

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QLineEdit, QPushButton
+from PySide6.QtWidgets import QLabel, QLineEdit, QPushButton
 
 from quantstudio.core.events import ErrorInfo, JobEnded, JobState
 from quantstudio.core.hints import Hint, HintAction
@@ -33,6 +37,17 @@ def remedy_of_toast(window: MainWindow) -> QPushButton:
     return find(window.toasts.toasts[-1], QPushButton, "toast.remedy")
 
 
+@contextmanager
+def something_missing(window: MainWindow) -> Iterator[None]:
+    """The data is not where the project says."""
+    data = window.session.workspace.calibration_data
+    assert data is not None
+    path = Path(data.path)
+    away = path.rename(path.with_name("away.npz"))
+    yield
+    away.rename(path)
+
+
 def press(qtbot, button: QPushButton) -> None:
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
@@ -47,12 +62,35 @@ def test_that_every_action_has_words_and_an_action_of_the_window(full):
 @pytest.mark.parametrize("action", HintAction)
 def test_that_a_press_does_the_action(qtbot, full, action):
     words, name = OFFERS[action]
-    full.context.tell("error", "It failed", Hint("Do something", action))
-    toast, button = full.toasts.toasts[-1], remedy_of_toast(full)
-    assert button.text() == words
-    with qtbot.waitSignal(full.actions_list[name].triggered):
-        press(qtbot, button)
+    with something_missing(full) if action is HintAction.LOCATE_FILES else nullcontext():
+        full.context.tell("error", "It failed", Hint("Do something", action))
+        toast, button = full.toasts.toasts[-1], remedy_of_toast(full)
+        assert button.text() == words
+        with qtbot.waitSignal(full.actions_list[name].triggered):
+            press(qtbot, button)
     assert toast not in full.toasts.toasts
+
+
+def test_that_missing_files_can_be_located_only_where_some_are(full):
+    locate = full.actions_list["file.locate"]
+    full.actions_list.refresh()
+    assert not locate.isEnabled()
+    assert "Every file is where it was" in locate.toolTip()
+    with something_missing(full):
+        full.actions_list.refresh()
+        assert locate.isEnabled()
+
+
+def test_that_no_two_notifications_have_the_same_button(qtbot, full):
+    for toast in full.toasts.toasts:
+        toast.closed.emit(toast)
+    for what in ("Sensitivity failed", "Measure failed"):
+        full.context.tell("error", what, Hint("Choose data", HintAction.CHOOSE_DATA))
+    full.context.tell("warning", "Nothing was found", Hint("See them", HintAction.LIST_LAYERS))
+    texts = [find(toast, QLabel, "toast.text").text() for toast in full.toasts.toasts]
+    assert texts == ["Sensitivity failed\nMeasure failed", "Nothing was found"]
+    buttons = [find(toast, QPushButton, "toast.remedy").text() for toast in full.toasts.toasts]
+    assert buttons == ["Choose data…", "Show the layers"]
 
 
 class TestJob:

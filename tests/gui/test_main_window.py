@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -37,6 +37,7 @@ from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, apply_theme, current
 from quantstudio.gui.widgets.command_palette import match_score
 from quantstudio.jobs.rows import NoticeLevel
 from tests.gui.conftest import find, settle
+from tests.gui.settling import settled
 from tests.workspace.canned import OUTLINE
 
 CONTROLS = (
@@ -418,10 +419,27 @@ class TestToastsAndPalette:
 
     def test_that_toasts_stay_inside_the_window(self, full):
         full.session.workspace.notify(NoticeLevel.WARNING, "a long text " * 20, "and a long hint " * 10)
+        settled(full.session)
         toast = full.toasts.toasts[-1]
-        assert full.rect().contains(toast.geometry())
+        place = QRect(toast.mapTo(full, QPoint(0, 0)), toast.size())
+        assert full.rect().contains(place)
         text = toast.findChild(QWidget, "toast.text")
         assert text.height() >= text.heightForWidth(text.width())
+
+    def test_that_toasts_cover_no_control(self, full):
+        full.show_view("search")
+        for severity in (NoticeLevel.ERROR, NoticeLevel.WARNING, NoticeLevel.INFO):
+            full.session.workspace.notify(severity, f"{severity}: what happened", "what to do about it")
+        settled(full.session)
+        covered = QRect(full.toasts.mapTo(full, QPoint(0, 0)), full.toasts.size())
+        kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QAbstractItemView)
+        for control in full.findChildren(QWidget):
+            if not isinstance(control, kinds):
+                continue
+            if control.isVisible() and not full.toasts.isAncestorOf(control) and control.window() is full:
+                whole = QRect(control.mapTo(full, QPoint(0, 0)), control.size())
+                seen = control.visibleRegion().boundingRect().translated(whole.topLeft())
+                assert not covered.intersects(seen), control.objectName()
 
     def test_that_the_palette_finds_and_runs_a_command(self, qtbot, full):
         full.actions_list["view.palette"].trigger()

@@ -38,7 +38,7 @@ class WindowContext:
         self.session = session
         self.window = window
         self.settings = settings
-        self.toasts = ToastStack(window, window.statusBar())
+        self.toasts = ToastStack(window)
         self.palette = CommandPalette(window)
         self._files = FileDialogs(window, settings)
 
@@ -82,7 +82,9 @@ class WindowContext:
         self.actions.refresh()  # what happened may be news to them, too
         hint = as_hint(hint)
         remedy = self.remedy(hint)
-        self.toasts.show(severity, text, hint.text, remedy if remedy and remedy.action.isEnabled() else None)
+        self.toasts.show_toast(
+            severity, text, hint.text, remedy if remedy and remedy.action.isEnabled() else None
+        )
 
     def remedy(self, hint: Hint) -> Remedy | None:
         """What the window offers to do about something; its action may be one that cannot be done now."""

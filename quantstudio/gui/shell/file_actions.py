@@ -94,7 +94,16 @@ def _saving() -> tuple[Command, ...]:
             keys="Ctrl+Shift+S",
             why_not=needs_model,
         ),
-        Action("file.locate", "&Locate missing files…", _locate, "file", 230, "search"),
+        Action(
+            "file.locate",
+            "&Locate missing files…",
+            _locate,
+            "file",
+            230,
+            "search",
+            tip="Say where a file of the project is now",
+            why_not=_needs_missing,
+        ),
         Action("file.quit", "&Quit", lambda context: context.window.close(), "file", 510, keys="Ctrl+Q"),
     )
 
@@ -105,6 +114,10 @@ def _open(context: Context) -> None:
 
 def _needs_model_file(session: Session) -> str:
     return "" if session.workspace.documents.to_reopen else "Open a model first"
+
+
+def _needs_missing(session: Session) -> str:
+    return "" if session.workspace.project.missing() else "Every file is where it was"
 
 
 def _reopen_text(session: Session) -> str:
@@ -134,11 +147,7 @@ def _save_as(context: Context) -> None:
 
 def _locate(context: Context) -> None:
     """Ask where the first missing file is now."""
-    missing = context.session.workspace.project.missing()
-    if not missing:
-        context.tell("info", "Nothing is missing")
-        return
-    gone = missing[0]
+    gone = context.session.workspace.project.missing()[0]
     found = partial(context.session.workspace.documents.locate, ReferenceKind(gone.kind))
     context.ask_for_file("file.locate", f"Where is {Path(gone.path).name}?", "All files (*)", found)
 

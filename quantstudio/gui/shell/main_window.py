@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QObject, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow
 
 from quantstudio.gui.feature import Feature
@@ -60,6 +60,7 @@ class MainWindow(QMainWindow):
         self.context.actions = self.actions_list
         self.views = Views(self, self.context, [view for one in features for view in one.views])
         self.context.views = self.views
+        self.views.add_below_pages(self.toasts)
         menus = Menus(self, self.actions_list, self.context)
         self.tool_bar = ToolBar(self, session, self.actions_list, menus)
         self.addToolBar(self.tool_bar)
@@ -175,6 +176,12 @@ class MainWindow(QMainWindow):
         if not self._are_plots_shown:
             self._are_plots_shown = True
             self._plots_timer.start(FIRST_PAINT_MS)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """The layers keep their share of the window."""
+        super().resizeEvent(event)
+        if self.isVisible():
+            self._docks_timer.start(0)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Files may be dropped anywhere."""

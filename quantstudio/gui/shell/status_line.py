@@ -1,8 +1,11 @@
-"""The status bar: what the engine is doing, how long it will take, which plan is edited."""
+"""The status bar: what the engine is doing, how long it will take, what it runs on and with."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import QObject, QSize, Signal
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+from PySide6.QtCore import QObject, QSize, QTimer, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton
 
 from quantstudio.core.events import JobState
@@ -10,7 +13,13 @@ from quantstudio.core.figures import count, counted, size
 from quantstudio.gui.facts.job_facts import progress_text
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.jobs.rows import JobRow
+from quantstudio.jobs.worker_setup import thread_limit
+from quantstudio.workspace.values import EngineOptions
+
+MEMORY_MS = 4000
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
 class StatusLine(QObject):
@@ -21,12 +30,17 @@ class StatusLine(QObject):
     def __init__(self, bar: QStatusBar, session: Session) -> None:
         super().__init__(bar)
         self._session = session
+        self._bar = bar
         self._is_paused = False
+        self._runtime = runtime_name()
         bar.setObjectName("status")
         bar.setSizeGripEnabled(False)
-        self.engine = QLabel(bar)
+        self.engine = ElidedLabel(parent=bar)
         self.engine.setObjectName("status.engine")
         self.engine.setContentsMargins(8, 0, 0, 0)
+        self.machine = QLabel(bar)
+        self.machine.setObjectName("status.machine")
+        self.machine.setContentsMargins(8, 0, 8, 0)
         self.progress = QProgressBar(bar)
         self.progress.setObjectName("status.progress")
         self.progress.setAccessibleName("Progress of the running job")
@@ -38,6 +52,23 @@ class StatusLine(QObject):
         self.job.setAutoRaise(True)
         self.job.setToolTip("Show the jobs panel")
         self.job.clicked.connect(self.jobs_asked)
+        self._make_buttons(bar)
+        bar.addWidget(self.engine, 1)
+        for widget in (self.job, self.progress, self.pause, self.stop, self.machine):
+            bar.addPermanentWidget(widget)
+        bar.setContentsMargins(0, 0, 8, 0)
+        session.jobs_changed.connect(self._refresh)
+        session.model_changed.connect(self._refresh)
+        theme_hub().theme_changed.connect(self._retheme)
+        self._memory_timer = QTimer(self)
+        self._memory_timer.setInterval(MEMORY_MS)
+        self._memory_timer.timeout.connect(self.show_machine)
+        self._memory_timer.start()
+        self._retheme()
+        self._refresh()
+        self.show_machine()
+
+    def _make_buttons(self, bar: QStatusBar) -> None:
         self.pause = QToolButton(bar)
         self.pause.setObjectName("status.pause")
         self.pause.setAutoRaise(True)
@@ -46,29 +77,34 @@ class StatusLine(QObject):
         self.stop = QToolButton(bar)
         self.stop.setObjectName("status.stop")
         self.stop.setAccessibleName("Stop the running job")
-        self.stop.setToolTip("Stop the running job; finished layers are kept")
+        self.stop.setToolTip("Stop the running job; finished layers are kept, what waits goes on")
         self.stop.setAutoRaise(True)
         self.stop.setIconSize(QSize(14, 14))
-        self.stop.clicked.connect(lambda: session.workspace.jobs.cancel())
-        bar.addWidget(self.engine, 1)
-        for widget in (self.job, self.progress, self.pause, self.stop):
-            bar.addPermanentWidget(widget)
-        bar.setContentsMargins(0, 0, 8, 0)
-        session.jobs_changed.connect(self._refresh)
-        session.model_changed.connect(self._refresh)
-        theme_hub().theme_changed.connect(self._retheme)
-        self._retheme()
-        self._refresh()
+        self.stop.clicked.connect(self._session.workspace.jobs.stop)
+
+    def show_machine(self) -> None:
+        """Say what judges the variants, on how many threads, and how much memory all of it takes now."""
+        if self._bar.window().isMinimized():
+            return
+        options = self._session.workspace.options
+        threads = counted(threads_of(options), "thread")
+        used = memory_in_use()
+        memory = size(used) if used else ""
+        self.machine.setText("  ·  ".join(part for part in (self._runtime, threads, memory) if part))
+        provider = options.provider.upper()
+        self.machine.setToolTip(
+            f"{self._runtime} on {provider} judges every variant with {threads}\n"
+            + (f"{memory} in use by the window and its workers" if memory else "")
+        )
 
     def _refresh(self) -> None:
-        row = self._session.workspace.jobs.running
+        jobs = self._session.workspace.jobs
+        row = jobs.running
         for widget in (self.progress, self.pause, self.stop):
             widget.setVisible(row is not None)
-        self.job.setVisible(bool(self._session.workspace.jobs.rows))
-        if row is None:
-            last = self._session.workspace.jobs.rows[-1] if self._session.workspace.jobs.rows else None
-            self.job.setText("Jobs" if last is None else _ended(last))
-        else:
+        last = jobs.last
+        self.job.setVisible(row is not None or last is not None)
+        if row is not None:
             self.job.setText(progress_text(row))
             fraction = row.fraction
             self.progress.setRange(0, 0 if fraction is None else 1000)
@@ -79,6 +115,8 @@ class StatusLine(QObject):
             if self._is_paused is not (row.state is JobState.PAUSED):
                 self._is_paused = row.state is JobState.PAUSED
                 self._retheme()
+        elif last is not None:
+            self.job.setText(_ended(last))
         self.engine.setText(self._engine_text(row))
 
     def _engine_text(self, row: JobRow | None) -> str:
@@ -108,6 +146,38 @@ class StatusLine(QObject):
             "Resume" if self._is_paused else "Pause after the current batch; nothing is lost"
         )
         self.stop.setIcon(icon("stop", "muted", 14))
+
+
+def runtime_name() -> str:
+    """The runtime that judges, as it is installed: "ONNX Runtime 1.31.1"; this process never loads it."""
+    for package in _RUNTIMES:
+        try:
+            return f"ONNX Runtime {version(package)}"
+        except PackageNotFoundError:
+            continue
+    return "ONNX Runtime"
+
+
+def threads_of(options: EngineOptions) -> int:
+    """Threads the runtime measures with."""
+    return options.threads or thread_limit()
+
+
+def memory_in_use() -> int:
+    """Bytes that this process and its workers hold; 0 where the system does not say."""
+    try:
+        own = psutil.Process()
+        everyone = [own, *own.children(recursive=True)]
+    except (psutil.Error, OSError):
+        return 0
+    return sum(_resident(process) for process in everyone)
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except (psutil.Error, OSError):
+        return 0  # it has just ended
 
 
 def _ended(row: JobRow) -> str:

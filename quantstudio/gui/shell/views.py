@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from PySide6.QtCore import QObject, QSize, Qt, QTimer, Signal
-from PySide6.QtWidgets import QDockWidget, QFrame, QMainWindow, QTabWidget, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import (
+    QDockWidget,
+    QFrame,
+    QMainWindow,
+    QScrollArea,
+    QTabWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 from shiboken6 import isValid
+from typing_extensions import override
 
 from quantstudio.gui.action import Context
 from quantstudio.gui.feature import Place, View
@@ -17,8 +28,11 @@ MARGIN = 12
 GAP = 8
 DOCK_SHARE = 0.43
 DOCK_MAX_PX = 690
+# Of a window: a narrower one shows the pages or the layers, not both.
+NARROW_PX = 1000
 BELOW_MIN_PX = 190
-TABS_MINIMUM_PX = 220
+TABS_MINIMUM_PX = 120
+PAGE_MINIMUM_PX = 170
 
 
 class Views(QObject):
@@ -40,6 +54,9 @@ class Views(QObject):
         self._next_timer = QTimer(self)
         self._next_timer.setSingleShot(True)
         self._next_timer.timeout.connect(self.build_next)
+        self.dock_share = DOCK_SHARE
+        self._is_left_away = False
+        self._window_width = 0
         self._build_centre()
         self._build_left()
         self._build_below()
@@ -67,13 +84,17 @@ class Views(QObject):
         self.tabs.setAccessibleName("Views")
         self.tabs.tabBar().setAccessibleName("Views")
         self.tabs.setDocumentMode(True)
-        # Less than the plots ask for: on a small screen, with the panel below open, they give way first.
+        # On a small screen, with the panel below open, the pages give way first.
         self.tabs.setMinimumHeight(TABS_MINIMUM_PX)
         for view in self._at(Place.PAGE):
             self.tabs.addTab(_page(view.name), view.title)
         column.addWidget(self.tabs, 1)
         self._window.setCentralWidget(centre)
         self._columns = [column]
+
+    def add_below_pages(self, widget: QWidget) -> None:
+        """Give something of the window a place of its own between the pages and the status bar."""
+        self._columns[0].addWidget(widget)
 
     def _build_left(self) -> None:
         self.left_dock: QDockWidget | None = None
@@ -84,6 +105,7 @@ class Views(QObject):
             column.addWidget(self._widgets[view.name])
             self._columns.append(column)
             self.left_dock = self._dock(view.name, view.title, holder, Qt.DockWidgetArea.LeftDockWidgetArea)
+            self.left_dock.installEventFilter(self)
 
     def _build_below(self) -> None:
         views = self._at(Place.BELOW)
@@ -131,10 +153,40 @@ class Views(QObject):
         return dock
 
     def size_docks(self) -> None:
-        """Give the dock on the left its share of the window."""
-        if self.left_dock is not None:
-            width = min(DOCK_MAX_PX, round(self._window.width() * DOCK_SHARE))
-            self._window.resizeDocks([self.left_dock], [width], Qt.Orientation.Horizontal)
+        """Give the dock on the left its share of the window, less where the pages need more.
+
+        In a narrow window it goes; it comes back with the room, unless the user has done otherwise.
+        """
+        if self.left_dock is None:
+            return
+        is_narrow = self._window.width() < NARROW_PX
+        if is_narrow != (self._window_width < NARROW_PX) or not self._window_width:
+            if is_narrow and self.left_dock.isVisible():
+                self._is_left_away = True
+                self.left_dock.hide()
+            elif not is_narrow and self._is_left_away:
+                self._is_left_away = False
+                self.left_dock.show()
+        self._window_width = self._window.width()
+        width = self._window.width()
+        largest = DOCK_MAX_PX if self.dock_share == DOCK_SHARE else width
+        needed = max((self._needed(page) for page in self._at(Place.PAGE)), default=0) + MARGIN + GAP
+        wanted = min(largest, round(width * self.dock_share), width - needed)
+        self._window.resizeDocks([self.left_dock], [wanted], Qt.Orientation.Horizontal)
+
+    def _needed(self, page: View) -> int:
+        """Width a page can be used in without scrolling; 0 before it is built."""
+        widget = self._widgets.get(page.name)
+        return 0 if widget is None else max(widget.minimumSizeHint().width(), widget.minimumWidth())
+
+    @override
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """A dock that is drawn wider with the mouse keeps that share of the window."""
+        is_drawn = bool(QGuiApplication.mouseButtons() & Qt.MouseButton.LeftButton)
+        is_sized = event.type() == QEvent.Type.Resize and self._window.width() == self._window_width
+        if is_drawn and is_sized and self.left_dock is not None and self.left_dock is watched:
+            self.dock_share = self.left_dock.width() / self._window_width
+        return super().eventFilter(watched, event)
 
     def build_next(self) -> None:
         """Build what draws, one per turn of the event loop: the window stays usable."""
@@ -159,7 +211,7 @@ class Views(QObject):
         placeholder = old.widget() if old is not None else None
         if placeholder is not None:
             placeholder.deleteLater()
-        layout.addWidget(self._widgets[name])
+        layout.addWidget(_scrolled(self._widgets[name]))
 
     # Showing.
 
@@ -186,6 +238,7 @@ class Views(QObject):
             case Place.BELOW:
                 self._show_below(self._widgets[name])
             case Place.LEFT:
+                self._is_left_away = False
                 self._left(name).show()
             case Place.TOP:
                 self._widgets[name].show()
@@ -201,6 +254,7 @@ class Views(QObject):
         if view.place is Place.BELOW and is_shown:
             self.below_dock.hide()
         elif view.place is Place.LEFT:
+            self._is_left_away = False
             self._left(name).setVisible(not is_shown)
         elif view.place is Place.TOP:
             self._widgets[name].setVisible(not is_shown)
@@ -250,6 +304,21 @@ class Views(QObject):
 
     def _retheme(self) -> None:
         self._close_below.setIcon(icon("close", "muted", 14))
+
+
+def _scrolled(widget: QWidget) -> QScrollArea:
+    """A page that a small window shows part by part instead of growing beyond the screen."""
+    area = QScrollArea()
+    area.setObjectName(f"scroll.{widget.objectName()}")
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setWidgetResizable(True)
+    area.viewport().setAutoFillBackground(False)
+    widget.setAutoFillBackground(False)
+    # Less than the plots ask for: they give way before anything scrolls.
+    widget.setMinimumHeight(PAGE_MINIMUM_PX)
+    area.setWidget(widget)
+    return area
 
 
 def _page(name: str) -> QWidget:

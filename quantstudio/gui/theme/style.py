@@ -16,6 +16,11 @@ QToolButton[primary="true"] { background: @accent; color: @on_accent; font-weigh
 QToolButton[primary="true"]:hover { background: @accent_hover; }
 QToolButton[primary="true"]:disabled { background: @grid; color: @faint; }
 QToolButton::menu-indicator { image: none; }
+QToolBar QToolButton[selector="true"] { border: 1px solid @border; background: @surface;
+    padding: 5px 26px 5px 9px; }
+QToolBar QToolButton[selector="true"]:hover { border-color: @faint; background: @hover; }
+QToolButton[selector="true"]::menu-indicator { image: url(@chevron); width: 14px; height: 14px;
+    subcontrol-origin: padding; subcontrol-position: center right; right: 7px; }
 QPushButton { background: @surface; border: 1px solid @border; border-radius: 6px; padding: 6px 14px;
     min-height: 18px; }
 QPushButton:hover { background: @hover; }

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 from typing_extensions import override
 
 from quantstudio.gui.theme import icon_pixmap, theme_hub
@@ -75,11 +75,11 @@ class KeyFigure(QFrame):
         top.addWidget(self.caption, 1)
         top.addWidget(self.tag)
         column.addLayout(top)
-        bottom = QHBoxLayout()
-        bottom.setSpacing(6)
-        bottom.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
-        bottom.addWidget(self.delta, 1, Qt.AlignmentFlag.AlignBottom)
-        column.addLayout(bottom)
+        self._figures = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._figures.setSpacing(6)
+        self._figures.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
+        self._figures.addWidget(self.delta, 1, Qt.AlignmentFlag.AlignBottom)
+        column.addLayout(self._figures)
         column.addWidget(self.more)
         column.addWidget(self.note)
         # Figures of a row stand on one line, whatever is below some of them.
@@ -135,14 +135,19 @@ class KeyFigure(QFrame):
         self._choose_delta()
 
     def _choose_delta(self) -> None:
-        """The full wording where it fits, the short one elsewhere."""
+        """The full wording where it fits, the short one elsewhere; below the figure rather than cut off."""
         icon = _ICON_PX + 10 if self.width() >= _ICON_ROOM_PX else 0
         self.value.ensurePolished()
         room = self.width() - 20 - icon - self.value.sizeHint().width() - 6
         full, short = self._deltas
         self.delta.ensurePolished()
-        fits = self.delta.fontMetrics().horizontalAdvance(full) + 4 <= room
-        self.delta.setText(full if fits else short)
+        widths = [self.delta.fontMetrics().horizontalAdvance(text) + 4 for text in (full, short)]
+        self.delta.setText(full if widths[0] <= room else short)
+        is_beside = min(widths) <= room
+        way = QBoxLayout.Direction.LeftToRight if is_beside else QBoxLayout.Direction.TopToBottom
+        if self._figures.direction() != way:
+            self._figures.setDirection(way)
+            self._figures.setSpacing(6 if is_beside else 0)
 
     def _on_theme_changed(self, _theme: object) -> None:
         self._icon.setPixmap(icon_pixmap(self._icon_name, "muted", _ICON_PX, self.devicePixelRatioF()))

@@ -1,17 +1,16 @@
-"""Notifications in the corner of the window: they come, wait and go, and never stop anybody."""
+"""Notifications above the status line: they come, wait and go; they cover nothing and stop nobody."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QEnterEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
 from quantstudio.gui.widgets.remedy import Remedy, RemedyButton
 
-WIDTH = 380
-MARGIN = 16
 SHOWN_AT_ONCE = 3
+GAP = 6
 # Long enough to read two lines; an error stays until it was read or closed.
 LIFETIMES_MS = {"info": 5000, "success": 5000, "warning": 9000, "error": 20000}
 _ICONS = {
@@ -20,6 +19,7 @@ _ICONS = {
     "warning": ("warning", "warn"),
     "error": ("error", "bad"),
 }
+_GRAVITY = tuple(_ICONS)
 
 
 class Toast(QFrame):
@@ -34,42 +34,22 @@ class Toast(QFrame):
         self.setProperty("toast", True)
         self.setObjectName("toast")
         self.setAccessibleName(f"{severity}: {text}. {hint}")
-        self.setFixedWidth(WIDTH)
-        self._severity = severity
+        self.severity = severity
+        self.text, self.hint, self.remedy = text, hint, remedy
         self.key = (severity, text)
         self._icon = QLabel(self)
         self._icon.setObjectName("toast.icon")
-        message = QLabel(text, self)
-        message.setObjectName("toast.text")
-        message.setWordWrap(True)
-        message.setTextFormat(Qt.TextFormat.PlainText)
-        column = QVBoxLayout()
-        column.setSpacing(2)
-        column.addWidget(message)
-        if hint:
-            more = QLabel(hint, self)
-            more.setObjectName("toast.hint")
-            more.setProperty("role", "caption")
-            more.setWordWrap(True)
-            more.setTextFormat(Qt.TextFormat.PlainText)
-            column.addWidget(more)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(12, 7, 8, 7)
+        row.setSpacing(10)
+        row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
+        row.addLayout(self._words(), 1)
         if remedy is not None:
             button = RemedyButton("toast.remedy", self, remedy)
             button.clicked.connect(self._close)
-            column.addSpacing(6)
-            column.addWidget(button, 0, Qt.AlignmentFlag.AlignLeft)
-        close = QToolButton(self)
-        close.setObjectName("toast.close")
-        close.setAccessibleName("Close notification")
-        close.setAutoRaise(True)
-        close.clicked.connect(self._close)
-        self._close_button = close
-        row = QHBoxLayout(self)
-        row.setContentsMargins(12, 10, 8, 10)
-        row.setSpacing(10)
-        row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
-        row.addLayout(column, 1)
-        row.addWidget(close, 0, Qt.AlignmentFlag.AlignTop)
+            row.addWidget(button, 0, Qt.AlignmentFlag.AlignVCenter)
+        self._close_button = self._make_close()
+        row.addWidget(self._close_button, 0, Qt.AlignmentFlag.AlignTop)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(LIFETIMES_MS[severity])
@@ -77,6 +57,29 @@ class Toast(QFrame):
         self._timer.start()
         self._retheme()
         theme_hub().theme_changed.connect(self._retheme)
+
+    def _words(self) -> QVBoxLayout:
+        column = QVBoxLayout()
+        column.setSpacing(1)
+        for name, words, role in (("toast.text", self.text, ""), ("toast.hint", self.hint, "caption")):
+            if words:
+                label = QLabel(words, self)
+                label.setObjectName(name)
+                label.setProperty("role", role)
+                label.setWordWrap(True)
+                label.setTextFormat(Qt.TextFormat.PlainText)
+                # A path without a space must not hold the window open.
+                label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+                column.addWidget(label)
+        return column
+
+    def _make_close(self) -> QToolButton:
+        close = QToolButton(self)
+        close.setObjectName("toast.close")
+        close.setAccessibleName("Close notification")
+        close.setAutoRaise(True)
+        close.clicked.connect(self._close)
+        return close
 
     def enterEvent(self, event: QEnterEvent) -> None:
         """Stays while the pointer is on it."""
@@ -89,7 +92,7 @@ class Toast(QFrame):
         super().leaveEvent(event)
 
     def _retheme(self) -> None:
-        name, role = _ICONS[self._severity]
+        name, role = _ICONS[self.severity]
         self._icon.setPixmap(icon_pixmap(name, role, 18, self.devicePixelRatioF()))
         self._close_button.setIcon(icon("close", "muted", 14))
 
@@ -98,55 +101,57 @@ class Toast(QFrame):
         self.closed.emit(self)
 
 
-class ToastStack(QObject):
-    """Keeps the toasts of a window in its lower right corner, newest at the bottom."""
+class ToastStack(QWidget):
+    """The notifications of a window, newest at the bottom. It takes room of its own: what floats hides."""
 
-    def __init__(self, window: QWidget, above: QWidget | None = None) -> None:
-        super().__init__(window)
-        self._window = window
-        self._above = above
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("toasts")
+        self.setAccessibleName("Notifications")
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
         self._toasts: list[Toast] = []
-        window.installEventFilter(self)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(GAP)
+        self.hide()
 
     @property
     def toasts(self) -> tuple[Toast, ...]:
         """What is shown, oldest first."""
         return tuple(self._toasts)
 
-    def show(self, severity: str, text: str, hint: str = "", remedy: Remedy | None = None) -> None:
-        """Show a notification; the same one again only starts its time anew."""
-        for toast in self._toasts:
+    def show_toast(self, severity: str, text: str, hint: str = "", remedy: Remedy | None = None) -> None:
+        """Show a notification.
+
+        The same one again only starts its time anew; one with the button of another joins it: two buttons
+        that do the same would be one too many.
+        """
+        for toast in self.toasts:
             if toast.key == (severity, text):
                 self._remove(toast)
-                break
-        toast = Toast(severity, text, hint, self._window, remedy)
+            elif remedy is not None and toast.remedy is not None and toast.remedy.action is remedy.action:
+                severity = max(severity, toast.severity, key=_GRAVITY.index)
+                text = _joined(toast.text, text)
+                hint = hint if toast.hint in ("", hint) else _joined(toast.hint, hint)
+                self._remove(toast)
+        toast = Toast(severity, text, hint, self, remedy)
         toast.closed.connect(self._remove)
         self._toasts.append(toast)
+        self._column.addWidget(toast)
         while len(self._toasts) > SHOWN_AT_ONCE:
             self._remove(self._toasts[0])
-        toast.show()
-        self._place()
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """The corner moves with the window."""
-        if event.type() == QEvent.Type.Resize:
-            self._place()
-        return super().eventFilter(watched, event)
+        self.show()
 
     def _remove(self, toast: Toast) -> None:
         if toast in self._toasts:
             self._toasts.remove(toast)
+            self._column.removeWidget(toast)
             toast.hide()
             toast.deleteLater()
-            self._place()
+            self.setVisible(bool(self._toasts))
 
-    def _place(self) -> None:
-        bottom = self._window.height() - MARGIN - (self._above.height() if self._above else 0)
-        for toast in reversed(self._toasts):
-            layout = toast.layout()
-            height = layout.totalHeightForWidth(WIDTH) if layout is not None else toast.sizeHint().height()
-            toast.setFixedHeight(height)
-            bottom -= height
-            toast.move(self._window.width() - WIDTH - MARGIN, bottom)
-            toast.raise_()
-            bottom -= 8
+
+def _joined(before: str, now: str) -> str:
+    """Lines of both, each once, the newest three."""
+    lines = dict.fromkeys(line for line in (*before.splitlines(), *now.splitlines()) if line)
+    return "\n".join([*lines][-SHOWN_AT_ONCE:])

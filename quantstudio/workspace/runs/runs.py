@@ -214,7 +214,18 @@ class Runs:
             return
         key, lane = ("steps", Lane.QUICK) if group is None else ("steps first", Lane.WORK)
         reads = partial(from_json, StepList)
-        self._add(key, "List steps", job_specs.steps_job, found, group=group or "", reads=reads, lane=lane)
+        self._jobs.add(
+            Work(
+                key,
+                "List steps",
+                job_specs.steps_job,
+                found,
+                group=group or "",
+                reads=reads,
+                lane=lane,
+                is_aside=True,
+            )
+        )
 
     # Analysis.
 
