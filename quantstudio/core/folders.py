@@ -21,12 +21,12 @@ def cache_folder(*below: str) -> Path:
     Raises:
         OutputError: it cannot be made.
     """
-    return _made(_cache().joinpath(*below), "cache", CACHE_VARIABLE)
+    return _made(cache_root().joinpath(*below), "cache", CACHE_VARIABLE)
 
 
 def is_cached(path: Path) -> bool:
     """Whether a path lies in the cache folder."""
-    return path.is_relative_to(_cache())
+    return path.is_relative_to(cache_root())
 
 
 def config_folder() -> Path:
@@ -41,7 +41,8 @@ def config_folder() -> Path:
     return _made(Path(path), "settings", CONFIG_VARIABLE)
 
 
-def _cache() -> Path:
+def cache_root() -> Path:
+    """Folder of everything that can be made again; it need not exist."""
     return Path(os.environ.get(CACHE_VARIABLE) or _home("XDG_CACHE_HOME", ".cache", "Caches", "LOCALAPPDATA"))
 
 

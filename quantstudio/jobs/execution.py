@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from quantstudio.core.cached_names import in_names_of_the_user
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import JobCancelled, OutputError, QuantStudioError
 from quantstudio.core.events import CancelToken, ErrorInfo, JobEnded, JobState, Reporter
@@ -119,9 +120,10 @@ def ended_by(error: BaseException, spec: JobSpec | None = None) -> JobEnded:
 def _error_info(error: BaseException, spec: JobSpec | None) -> ErrorInfo:
     kind = type(error).__name__
     if isinstance(error, QuantStudioError):
-        return ErrorInfo(
-            kind, error.what, error.where, error.hint, error.exit_code, details=dict(error.details)
-        )
+        what, where = error.what, error.where
+        if not isinstance(error, OutputError):  # what cannot be written is meant as it is
+            what, where = in_names_of_the_user(what), in_names_of_the_user(where)
+        return ErrorInfo(kind, what, where, error.hint, error.exit_code, details=dict(error.details))
     if _is_out_of_memory(error):
         return ErrorInfo(
             "MemoryError",

@@ -121,7 +121,7 @@ class Documents:
             self._known.notify(
                 NoticeLevel.ERROR,
                 "this is not a complete ONNX file: it is truncated, damaged or of another kind",
-                Hint("Copy or export it again", HintAction.OPEN_MODEL_AGAIN),
+                Hint("Copy it again", HintAction.OPEN_MODEL_AGAIN),
                 path,
             )
             return

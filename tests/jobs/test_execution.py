@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quantstudio.core.errors import CalibrationError, JobCancelled
+from quantstudio.core.errors import CalibrationError, JobCancelled, ModelLoadError, OutputError
 from quantstudio.core.events import (
     NULL_REPORTER,
     CancelToken,
@@ -18,7 +18,7 @@ from quantstudio.core.events import (
     JobState,
     Reporter,
 )
-from quantstudio.core.folders import config_folder
+from quantstudio.core.folders import cache_folder, config_folder
 from quantstudio.jobs import execution
 from quantstudio.jobs.execution import call_task, ended_by, resolve_task, run_task, save_report
 from quantstudio.jobs.reporters import EventReporter
@@ -59,6 +59,17 @@ def test_that_a_caller_of_this_process_gets_the_result_and_the_error_themselves(
     error = CalibrationError("tensor holds infinities")
     assert call_task(give, {}, NULL_REPORTER, CancelToken()).result is found
     assert call_task(fail, {}, NULL_REPORTER, CancelToken()).error is error
+
+
+def test_that_an_error_names_the_user_s_file_in_place_of_what_is_kept_of_it() -> None:
+    kept = cache_folder("graphs") / f"{'0' * 64}.onnx"
+    kept.with_suffix(".json").write_text('{"source_path": "net.onnx"}')
+    error = ended_by(ModelLoadError(f"cannot load {kept}", where=f"{kept}: node 'a'")).error
+    assert error is not None
+    assert (error.what, error.where) == ("cannot load net.onnx", "net.onnx: node 'a'")
+    refused = ended_by(OutputError("cannot write the file", where=str(kept))).error
+    assert refused is not None
+    assert refused.where == str(kept)
 
 
 def test_that_a_task_is_not_called_for_a_job_that_is_cancelled_already() -> None:

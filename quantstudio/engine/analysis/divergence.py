@@ -74,7 +74,7 @@ def objective_of(graph: Graph, labels: NDArray[np.int64] | NDArray[np.float32] |
     if not floats:
         raise MeasureError(
             "no output of the model holds float numbers, so there is nothing to compare",
-            hint="Export the model without its final ArgMax or Cast",
+            hint="A form of it without the ArgMax or Cast at its end is needed",
         )
     producers = {name: node for node in graph.proto.graph.node for name in node.output}
     first = floats[0]

@@ -118,7 +118,10 @@ class _Estimator:
         if any(np.isnan(output).any() for output in effects.outputs):
             raise MeasureError(
                 "the model's outputs hold NaN on this data, so nothing can be compared with them",
-                hint=Hint("Repair the model, or check the data and its transform", HintAction.CHECK_DATA),
+                hint=Hint(
+                    "Check the data and its transform; if they are right, the network computes NaN",
+                    HintAction.CHECK_DATA,
+                ),
             )
         if with_sqnr:
             tally.sqnr.update(effects.sqnr)

@@ -309,7 +309,10 @@ class ExactScorer:
             if any(np.isnan(value).any() for value in values):
                 raise MeasureError(
                     "the model's outputs hold NaN on this data, so nothing can be compared with them",
-                    hint=Hint("Repair the model, or check the data and its transform", HintAction.CHECK_DATA),
+                    hint=Hint(
+                        "Check the data and its transform; if they are right, the network computes NaN",
+                        HintAction.CHECK_DATA,
+                    ),
                 )
             self._base.add(outputs)
             if self._objective.kind is OutputKind.VALUES:

@@ -392,7 +392,7 @@ class FisherPass:
                 "the model computes NaN or infinity here on this data",
                 where=f"tensor {name}",
                 hint=Hint(
-                    "Ranges need finite values: repair the model, or check the data and its transform",
+                    "Check the data and its transform; if they are right, the network itself computes it",
                     HintAction.CHECK_DATA,
                 ),
             )

@@ -69,7 +69,7 @@ class TensorObserver:
                 "the model computes NaN or infinity here on the calibration data",
                 where=f"tensor {self.name}",
                 hint=Hint(
-                    "Ranges need finite values: repair the model, or check the data and its transform",
+                    "Check the data and its transform; if they are right, the network itself computes it",
                     HintAction.CHECK_DATA,
                 ),
             )

@@ -190,7 +190,7 @@ def _check_dtypes(transform: Transform, dtype: np.dtype[np.generic], target: Ten
     if target.dtype not in FED_TYPES:
         raise DataError(
             f"input {target.name!r} is {target.dtype}, which no array file can hold as numbers",
-            hint="Export the model with a float32 or integer input",
+            hint="A form of it with a float32 or integer input is needed",
         )
     wanted = np.dtype(target.dtype)
     if dtype.kind not in "fiub":

@@ -31,7 +31,7 @@ _REMOTE = "AzureExecutionProvider"
 SILENT_REQUANTIZERS = ("WeightBiasQuantization",)
 
 # "[ONNXRuntimeError] : 1 : FAIL : " says nothing to a person.
-_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: ?)?")
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -143,7 +143,7 @@ def open_session(
         raise ModelLoadError(
             f"ONNX Runtime refuses the model: {first_line(error)}",
             where="" if isinstance(model, bytes) else str(model),
-            hint="Check the file with onnx.checker, or export it again",
+            hint="It is damaged or made for another runtime: get it again from its source",
         ) from error
 
 

@@ -7,7 +7,9 @@ from onnx import GraphProto, ModelProto, NodeProto, defs
 from quantstudio.core.errors import ModelLoadError, UnsupportedOpError
 from quantstudio.engine.graph.protos import all_graphs, as_array, as_tensor, reads, subgraphs, tensor_bytes
 
-_AGAIN = "Export the model again"
+# Whoever opens a file seldom has what wrote it.
+_AGAIN = "The file is damaged or was written wrongly: get it again from its source"
+STANDARD_OPERATORS = "It was made for another runtime: a form of it with standard ONNX operators is needed"
 # Domains whose operators ONNX Runtime brings along; it decides at load whether it has the kernel.
 _RUNTIME_DOMAINS = frozenset({"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
 
@@ -50,13 +52,13 @@ def check_operators(model: ModelProto) -> None:
                 raise UnsupportedOpError(
                     f"operator {node.op_type} of domain {node.domain!r} is not known here",
                     where=where,
-                    hint="Export the model with standard ONNX operators",
+                    hint=STANDARD_OPERATORS,
                 )
             if not defs.has(node.op_type, versions[""], ""):
                 raise UnsupportedOpError(
                     f"ONNX opset {versions['']} has no operator {node.op_type!r}",
                     where=where,
-                    hint="Export the model with standard ONNX operators",
+                    hint=STANDARD_OPERATORS,
                 )
             _check_arity(node, defs.get_schema(node.op_type, versions[""], ""), where)
 
@@ -157,7 +159,7 @@ def _order(graph: GraphProto, available: set[str], produced: dict[str, str], sco
             raise ModelLoadError(
                 f"{node.op_type} reads {name!r}, which is neither an input, an initializer nor an output",
                 where=_where(node, scope),
-                hint="The file lacks an initializer or a node. " + _AGAIN,
+                hint="The file lacks an initializer or a node: get it again from its source",
             )
         needs.append(needed & produced.keys())
     done: set[str] = set()

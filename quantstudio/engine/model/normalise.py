@@ -171,12 +171,13 @@ def _check_versions(model: ModelProto) -> None:
     version = next((int(e.version) for e in model.opset_import if e.domain == ""), None)
     if version is None:
         raise ModelLoadError(
-            "the file names no ONNX opset", hint="It is damaged or not an ONNX model; export it again"
+            "the file names no ONNX opset",
+            hint="It is damaged or not an ONNX model: get it again from its source",
         )
     if version > newest_opset():
         raise ModelLoadError(
             f"opset {version} is newer than {newest_opset()}, the newest known here",
-            hint=f"Export the model with opset {TARGET_OPSET}",
+            hint=f"Update QuantStudio, or get the model in opset {TARGET_OPSET}",
         )
 
 

@@ -79,7 +79,7 @@ class _Edit:
         return UnsupportedOpError(
             f"{self.node.op_type} {why}",
             where=f"node {self.node.name!r}",
-            hint=f"Export the model again with opset {TARGET_OPSET}",
+            hint=f"A form of it in a newer opset, best {TARGET_OPSET}, is needed",
         )
 
 
@@ -101,7 +101,7 @@ def convert_opset(model: ModelProto, types: dict[str, tuple[int, Shape | None]])
     if source < OLDEST_OPSET:
         raise UnsupportedOpError(
             f"opset {source} is older than {OLDEST_OPSET}, the oldest that can be read",
-            hint=f"Export the model again with opset {TARGET_OPSET}",
+            hint=f"A form of it in a newer opset, best {TARGET_OPSET}, is needed",
         )
     model.ir_version = max(model.ir_version, _IR_VERSION)
     if source >= TARGET_OPSET:

@@ -17,6 +17,7 @@ from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest
 from quantstudio.engine.graph.protos import all_graphs, tensor_bytes
 
+_AGAIN = "Copy it again, or get it again from its source"
 _DAMAGED = "The model file is damaged; copy it again"
 # No file has more bytes than a number of so many digits.
 _MOST_DIGITS = 18
@@ -65,7 +66,7 @@ def _head(path: Path) -> bytes:
             f"cannot read the file ({reason})", where=str(path), hint="Check its permissions"
         ) from error
     if not head:
-        raise ModelLoadError("the file is empty", where=str(path), hint="Copy or export it again")
+        raise ModelLoadError("the file is empty", where=str(path), hint=_AGAIN)
     return head
 
 
@@ -74,9 +75,7 @@ def _kind_of_archive(path: Path) -> ModelKind:
         with ZipFile(path) as archive:
             names = archive.namelist()
     except (BadZipFile, OSError, ValueError) as error:
-        raise ModelLoadError(
-            "the archive is truncated or damaged", where=str(path), hint="Copy or export it again"
-        ) from error
+        raise ModelLoadError("the archive is truncated or damaged", where=str(path), hint=_AGAIN) from error
     parts = [name.split("/") for name in names]
     if any("code" in part[:-1] for part in parts) and any(part[-1] == "data.pkl" for part in parts):
         return ModelKind.TORCHSCRIPT
@@ -140,7 +139,7 @@ def parse(content: bytes, where: str) -> ModelProto:
         raise ModelLoadError(
             "this is not a whole ONNX file; it is truncated, damaged or of another kind",
             where=where,
-            hint="Copy or export it again. " + _FORMATS,
+            hint=f"{_AGAIN}. {_FORMATS}",
         ) from error
     if not model.HasField("graph") or not model.opset_import or model.ir_version < 1:
         raise ModelLoadError("the file holds no ONNX graph", where=where, hint=_FORMATS)
@@ -181,6 +180,9 @@ def _load_external(tensor: TensorProto, model_path: Path) -> None:
         )
     if target.stat().st_size < start + length:
         raise ModelLoadError(f"its data file {location!r} is too short", where=where, hint="Copy it again")
+    for position in reversed(range(len(tensor.external_data))):
+        if tensor.external_data[position].key not in ("location", "offset", "length"):
+            del tensor.external_data[position]  # its reader warns of keys it does not know
     try:
         load_external_data_for_tensor(tensor, str(model_path.parent.resolve()))
     except (onnx.checker.ValidationError, OSError, ValueError) as error:

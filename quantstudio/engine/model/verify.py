@@ -23,6 +23,7 @@ from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.engine.graph.protos import NATIVE_TYPES, Array, all_graphs, type_name
 from quantstudio.engine.graph.runtime import Optimization, open_session
 from quantstudio.engine.graph.shapes import Shape, contradicts, shape_of
+from quantstudio.engine.model.check import STANDARD_OPERATORS
 from quantstudio.engine.model.difference import (
     BFLOAT16_TOLERANCE,
     HALF_TOLERANCE,
@@ -56,7 +57,6 @@ _RANDOM = frozenset(
     }
 )
 _SEEDS = (FIRST_SEED, 1)
-_OTHER_RUNTIME = "It was made for another runtime: a form of it with standard ONNX operators is needed"
 # How ONNX Runtime 1.31 says that it lacks an operator or the kernel of one.
 _MISSING_KERNEL = re.compile(r"(\w+)\(-?\d+\) is not a registered|find an implementation for (\w+)\(")
 
@@ -166,8 +166,8 @@ def verify(
         return Proof(float("nan"), (f"Not verified: {why_not}.",))
     original, before, stands_in = _open_original(original, repaired, model, widened, token)
     token.raise_if_set()
-    after = open_session(normalised, optimization=Optimization.NONE, cancel=token)
     least = widened_tolerance(widened)
+    after = _open_normalised(normalised, before, model, token)
     trial = _Trial(original, normalised, model, before, after, least, token, bounded_tensors(model))
     try:
         size, notes = working_size(before, model, token)
@@ -273,12 +273,34 @@ def _open_original(
             raise UnsupportedOpError(
                 f"ONNX Runtime has no operator {op_type}",
                 where=_first_node(model, op_type),
-                hint=_OTHER_RUNTIME,
+                hint=STANDARD_OPERATORS,
             ) from error
         if repaired is None:
             raise
     mended = repaired()
     return mended, open_session(mended, optimization=Optimization.NONE, cancel=token), bool(widened)
+
+
+def _open_normalised(
+    normalised: Model, before: ort.InferenceSession, model: ModelProto, token: CancelToken
+) -> ort.InferenceSession:
+    """A session of the normalised model.
+
+    Raises:
+        ModelLoadError: the runtime refuses it, and the original does not run either.
+        VerificationError: the runtime refuses it alone.
+    """
+    try:
+        return open_session(normalised, optimization=Optimization.NONE, cancel=token)
+    except ModelLoadError as error:
+        refusal = error
+    try:
+        working_size(before, model, token)
+    except GiveUpError:
+        raise ModelLoadError(refusal.what, hint=refusal.hint) from refusal
+    raise VerificationError(
+        f"the normalised graph is refused where the original runs: {refusal.what}", hint=_NOT_THE_FILE
+    ) from refusal
 
 
 def _first_node(model: ModelProto, op_type: str) -> str:

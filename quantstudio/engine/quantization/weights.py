@@ -72,7 +72,7 @@ def quantize_weight(
         raise BuildError(f"{scheme.weights.name} weights have no integer grid")
     weight = np.asarray(weight, dtype=np.float32)
     if not np.isfinite(weight).all():
-        raise BuildError("a weight holds NaN or infinity", hint="Repair or retrain the model")
+        raise BuildError("a weight holds NaN or infinity", hint="Keep its layer in FP32")
     clipped = weight if clip is None else np.clip(weight, np.float32(clip[0]), np.float32(clip[1]))
     limit = None if clip is None else max(abs(clip[0]), abs(clip[1]))
     granularity, axis = _granularity(clipped, scheme, channel_axis)
