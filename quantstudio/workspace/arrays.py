@@ -6,11 +6,20 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.signals import Signal
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.workspace.background import Background
 
 FILES_KEPT = 3
+# What to tell where statistics cannot be read any more, and what to do about it.
+GONE = {
+    "weights": (
+        "Weight statistics are no longer in the cache",
+        Hint("Analyze sensitivity again", HintAction.ANALYZE),
+    ),
+    "activations": ("Calibration is no longer in the cache", Hint("Calibrate again", HintAction.CALIBRATE)),
+}
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,10 @@ from quantstudio.core.findings import (
     WEIGHTS,
     StatisticsFile,
 )
-from quantstudio.core.hints import Hint, HintAction, as_hint
+from quantstudio.core.hints import Hint, as_hint
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint
+from quantstudio.core.predict.losses import PlanLosses
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
@@ -40,7 +41,7 @@ from quantstudio.jobs.queue import CallSoon
 from quantstudio.jobs.rows import NoticeLevel
 from quantstudio.project.state import Plan
 from quantstudio.project.store import Project
-from quantstudio.workspace.arrays import Arrays
+from quantstudio.workspace.arrays import GONE, Arrays
 from quantstudio.workspace.background import Background
 from quantstudio.workspace.findings import Findings
 from quantstudio.workspace.found import Found, read_variants
@@ -50,14 +51,6 @@ from quantstudio.workspace.values import EngineOptions, Notification
 from quantstudio.workspace.what_if import Evidence, WhatIf, evidence_from
 
 logger = logging.getLogger(__name__)
-
-_GONE = {
-    "weights": (
-        "Weight statistics are no longer in the cache",
-        Hint("Analyze sensitivity again", HintAction.ANALYZE),
-    ),
-    "activations": ("Calibration is no longer in the cache", Hint("Calibrate again", HintAction.CALIBRATE)),
-}
 
 
 class Known:
@@ -338,6 +331,12 @@ class Known:
         evidence, plan = self.evidence_of(recipe), self.plan_of(recipe)
         return self._what_if.predict(evidence, plan) if evidence is not None and plan is not None else None
 
+    @property
+    def losses(self) -> PlanLosses | None:
+        """What each layer takes of what the plan is predicted to lose; None where nobody knows that."""
+        evidence, plan = self.evidence, self.plan_of(self.recipe)
+        return self._what_if.losses(evidence, plan) if evidence is not None and plan is not None else None
+
     def predicted_plans(self, points: Sequence[PlanPoint]) -> tuple[PlanPoint, ...]:
         """Plans of a search with what is predicted of them now, as of any other recipe."""
         return self._what_if.plans(points, self.evidence_of)
@@ -494,5 +493,5 @@ class Known:
         self.notify(NoticeLevel.ERROR, f"Not saved: {error.what}", error.hint, error.where)
 
     def _on_gone(self, what: str) -> None:
-        self.notify(NoticeLevel.INFO, *_GONE[what])
+        self.notify(NoticeLevel.INFO, *GONE[what])
         self._on_statistics()

@@ -10,6 +10,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint, prediction_points
 from quantstudio.core.predict.clip_loss import Distributions
+from quantstudio.core.predict.losses import PlanLosses, plan_losses
 from quantstudio.core.predict.model import (
     Judged,
     MeasuredPlan,
@@ -28,6 +29,7 @@ from quantstudio.core.target import target_or_default
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.found import Found
 from quantstudio.workspace.resolved import Ground, GroundKey
+from quantstudio.workspace.search_terms import DEFAULT_DROP_POINTS
 
 # Plans side by side rarely begin with more different steps than these.
 MAX_GROUNDS = 8
@@ -102,6 +104,7 @@ class _Made:
     model_of: tuple[object, ...] = ()
     plans: dict[int, tuple[PlanPoint, PlanPoint]] = field(default_factory=dict)
     plans_of: tuple[object, ...] = ()
+    losses: tuple[EffectivePlan, PredictionModel, PlanLosses | None] | None = None
 
 
 class WhatIf:
@@ -126,6 +129,14 @@ class WhatIf:
         """What a plan will cost."""
         made = self._corrected(known)
         return made.table.predict(plan, made.model)
+
+    def losses(self, known: Evidence, plan: EffectivePlan) -> PlanLosses | None:
+        """What every layer takes of what a plan is predicted to lose; None where nobody knows that."""
+        made = self._corrected(known)
+        if made.losses is None or made.losses[0] is not plan or made.losses[1] is not made.model:
+            found = plan_losses(made.table, plan, made.model, DEFAULT_DROP_POINTS)
+            made.losses = (plan, made.model, found)
+        return made.losses[2]
 
     def plans(
         self, points: Sequence[PlanPoint], evidence_of: Callable[[Recipe], Evidence | None]

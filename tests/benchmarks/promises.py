@@ -118,7 +118,7 @@ def promises(folder: Path) -> list[Promise]:
         [StripRow(f"layer{i}", float(v), float(v) * 0.8, float(v) * 1.2) for i, v in enumerate(kls)]
         for kls in rng.lognormal(-7, 1, (2, 500))
     ]
-    scale = SensitivityScale(0.002, 0.005, "x")
+    scale = SensitivityScale(largest=0.01)
     os.environ["QUANTSTUDIO_CACHE"] = str(folder)
 
     def opening() -> None:

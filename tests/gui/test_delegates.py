@@ -171,7 +171,7 @@ def test_that_a_failing_cell_leaves_the_painter_as_it_was(view):
 
 
 def test_that_the_bar_of_the_most_sensitive_layer_is_full():
-    scale = SensitivityScale(0.4, 1.0, "x", largest=4.0)
+    scale = SensitivityScale(largest=4.0)
     assert [bar_share(kl, scale) for kl in (0.0, 0.04, 1.0, 4.0, 9.0)] == [0.0, 0.1, 0.5, 1.0, 1.0]
 
 

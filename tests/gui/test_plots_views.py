@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint
@@ -9,8 +11,8 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtTest import QTest
 
-from quantstudio.core.predict.accuracy_law import accuracy_law
-from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, LayerSensitivity
+from quantstudio.core.predict.losses import PlanLosses
+from quantstudio.core.results import ClassAccuracy, Interval, LayerSensitivity
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.class_accuracy import MAX_CLASSES, ClassAccuracyPlot
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, precision_costs
@@ -30,7 +32,10 @@ from quantstudio.gui.widgets.elided_label import ElidedLabel
 from tests.gui.plot_mouse import click, place, shown
 from tests.workspace.samples import latency, model_summary, weight_statistics
 
-SCALE = SensitivityScale(0.4, 1.0, "0.1 pp")
+SCALE = SensitivityScale(
+    PlanLosses(1.2, 0.5, {f"layer{i}": (i + 1) / 210 for i in range(20)}, frozenset({"layer19", "layer18"})),
+    largest=2.0,
+)
 
 
 def rows(count=20):
@@ -74,7 +79,9 @@ def test_that_the_strip_says_in_words_what_it_shows(qtbot):
     strip.show_rows([*rows(12), StripRow("new", None)], SCALE)
     assert "12 of 13 layers analyzed" in strip.summary
     assert "layer11" in strip.summary
-    assert "2 above 0.1 pp" in strip.summary
+    assert "2 break the budget of 0.5 points" in strip.summary
+    strip.set_scale(SensitivityScale(PlanLosses(0.2, 0.5), largest=2.0))
+    assert "The plan keeps the budget of 0.5 points" in strip.summary
     assert strip.view.accessibleDescription() == strip.summary
 
 
@@ -85,22 +92,26 @@ def test_that_hovering_a_bar_names_it(qtbot):
     assert strip.view.toolTip().startswith("layer4")
 
 
-CURVE = AccuracyCurve((0.0, 0.1, 0.2), (0.90, 0.89, 0.88), (0.9, 0.88, 0.87), (0.9, 0.9, 0.89), labelled=True)
-
-
-def test_that_the_threshold_is_the_kl_that_costs_a_tenth_of_a_point():
-    scale = scale_for([0.005, 0.02], CURVE)
+def test_that_red_is_what_breaks_the_budget_of_the_plan_and_amber_a_tenth_of_its_loss():
+    kls = {"a": 0.8, "b": 0.15, "c": 0.05}
+    losses = PlanLosses(1.0, 0.5, {"a": 0.8, "b": 0.15, "c": 0.05}, frozenset({"a"}))
+    scale = scale_for(kls, losses)
     assert scale is not None
-    law = accuracy_law(CURVE, base=0.9, samples=0, labelled=True)
-    assert law.drop(scale.bad) == pytest.approx(0.001)
-    assert [scale.level(kl) for kl in (0.1 * scale.bad, 0.9 * scale.bad, 0.02)] == [0, 1, 2]
+    assert [scale.level(name) for name in "abc"] == [2, 1, 0]
+    assert [level for _, level in scale.entries] == [2, 1]
+    kept = scale_for(kls, replace(losses, total=0.3, breaking=frozenset()))
+    assert kept is not None
+    assert [kept.level(name) for name in "abc"] == [1, 1, 0]
+    assert [level for _, level in kept.entries] == [1]
+    assert sum(losses.points(name) for name in "abc") == pytest.approx(losses.total)
 
 
-def test_that_without_a_curve_shares_of_the_sum_decide():
-    scale = scale_for([0.5, 9.5], None)
+def test_that_before_a_prediction_shares_of_the_sum_are_noted_and_nothing_is_red():
+    scale = scale_for({"a": 0.5, "b": 9.5}, None)
     assert scale is not None
-    assert scale.bad == pytest.approx(1.0)
-    assert scale_for([], CURVE) is None
+    assert [scale.level(name) for name in "ab"] == [0, 1]
+    assert scale.words("a") == ""
+    assert scale_for({}, None) is None
 
 
 def test_that_the_interval_scales_with_the_precision():

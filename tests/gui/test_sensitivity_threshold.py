@@ -10,6 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
 from quantstudio.core.precision import FP16, STATIC_INT4, STATIC_INT8, Precision
+from quantstudio.core.predict.losses import PlanLosses
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
@@ -71,9 +72,11 @@ def test_that_without_layers_there_is_nowhere_to_go():
     assert next_count([], 0.0, 1) == 0
 
 
-def test_that_the_line_starts_at_the_limit_of_the_colours_or_above_a_tenth_of_the_layers():
-    assert first_level(ROWS, SensitivityScale(0.1, 0.3, "0.1 pp")) == 0.3
-    assert len(layers_above(ROWS, first_level(ROWS, SensitivityScale(1.0, 5.0, "0.1 pp")))) == 1
+def test_that_as_many_layers_are_above_at_first_as_break_the_budget_or_a_tenth_of_them():
+    losses = PlanLosses(1.2, 0.5, breaking=frozenset({"a", "b"}))
+    assert len(layers_above(ROWS, first_level(ROWS, SensitivityScale(losses)))) == 2
+    kept = SensitivityScale(PlanLosses(0.2, 0.5))
+    assert len(layers_above(ROWS, first_level(ROWS, kept))) == 1
 
 
 # ---------------------------------------------------------------------- the edit

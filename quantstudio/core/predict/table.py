@@ -169,6 +169,11 @@ class PredictionTable:
         """The expected KL of a plan (nats), layers without an estimate left out."""
         return model.kl.kl_of(float(model.kl.factors @ self.known_parts(plan)))
 
+    def by_layer(self, plan: EffectivePlan, model: PredictionModel) -> Array:
+        """What every layer adds to the sum behind the KL of a plan, [layers]."""
+        found = self._kl.estimates(self._kl.assigned(plan), plan)
+        return np.asarray(model.kl.factors @ found.single)
+
     def predict(self, plan: EffectivePlan, model: PredictionModel | None = None) -> Prediction:
         """The cost of a plan; of one that is for another graph than the tables nothing is known.
 

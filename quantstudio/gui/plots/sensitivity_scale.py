@@ -1,22 +1,17 @@
-"""Which layers are sensitive enough to colour: thresholds from the accuracy curve, or from the layers."""
+"""Which layers are marked: those that take much of what the plan loses, and those that break its budget."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from quantstudio.core import figures
 from quantstudio.core.precision import Container, Precision, activation_formats, keyed_formats, weight_formats
-from quantstudio.core.predict.accuracy_law import accuracy_law
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity
+from quantstudio.core.predict.losses import NOTED_SHARE, PlanLosses
+from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.sensitivity_rows import EXACT, measured_precisions
 
-BUDGET_POINTS = 0.1  # points of accuracy one layer may cost before it counts as sensitive
-SHARE_BAD = 0.10  # of the sum over all layers, where no accuracy curve is known
-WARN_PART = 0.4  # of the threshold
 Z95 = 1.96  # standard errors either side that hold 95 % of a normal distribution
 FISHER = "fisher"
 
@@ -52,43 +47,62 @@ def precision_text(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityScale:
-    """From which KL on a layer is marked.
+    """How layers are marked: by what they take of what the plan is predicted to lose.
 
     Attributes:
-        warn: Worth a look.
-        bad: Sensitive.
-        label: What `bad` stands for, for a person.
-        largest: The most sensitive layer; a bar of it is full.
+        losses: Of the plan; None before it can be predicted, and then by shares of the sum.
+        shares: Part of the sum of all KLs by layer, for that case.
+        largest: KL of the most sensitive layer; a bar of it is full.
     """
 
-    warn: float
-    bad: float
-    label: str
+    losses: PlanLosses | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
     largest: float = 0.0
 
-    def level(self, kl: float) -> int:
-        """0 harmless, 1 worth a look, 2 sensitive."""
-        return 2 if kl > self.bad else 1 if kl > self.warn else 0
+    def level(self, layer: str) -> int:
+        """0 harmless, 1 takes a tenth of the loss or more, 2 breaks the budget of the plan."""
+        if self.losses is not None:
+            return self.losses.level(layer)
+        return 1 if self.shares.get(layer, 0.0) >= NOTED_SHARE else 0
+
+    @property
+    def breaking(self) -> int:
+        """Layers that break the budget of the plan."""
+        return len(self.losses.breaking) if self.losses is not None else 0
+
+    @property
+    def entries(self) -> tuple[tuple[str, int], ...]:
+        """What the levels stand for, with the level, for a legend."""
+        part = figures.percent(NOTED_SHARE, 0)
+        if self.losses is None:
+            return ((f"{part} of the sum or more", 1),)
+        noted = (f"{part} of the plan\u2019s loss or more", 1)
+        if not self.breaking:
+            return (noted,)
+        return ((f"breaks {figures.number(self.losses.budget, 1)}{figures.THIN_SPACE}pp", 2), noted)
+
+    def words(self, layer: str) -> str:
+        """What a layer takes of the loss of the plan, in a line; empty where nobody knows."""
+        if self.losses is None:
+            return ""
+        points = figures.significant(self.losses.points(layer), 2)
+        total = figures.significant(self.losses.total, 2)
+        return f"{points} of the {total} pp the plan is predicted to lose"
 
 
-def scale_for(values: Iterable[float], curve: AccuracyCurve | None) -> SensitivityScale | None:
-    """Thresholds for these KLs; None without any.
+def scale_for(kls: Mapping[str, float], losses: PlanLosses | None) -> SensitivityScale | None:
+    """How these layers are marked; None without any.
 
-    With an accuracy curve, a layer is sensitive when quantizing it alone costs more than 0.1 points; without
-    one, when it holds more than a tenth of the divergence of all layers together.
+    Args:
+        kls: KL by layer.
+        losses: Of the plan; None before it can be predicted.
     """
-    kls = np.asarray(list(values), dtype=np.float64)
-    kls = kls[np.isfinite(kls)]
-    if not len(kls):
+    known = {layer: kl for layer, kl in kls.items() if math.isfinite(kl)}
+    if not known:
         return None
-    largest = float(kls.max())
-    if curve is not None:
-        law = accuracy_law(curve, base=curve.accuracy[0], samples=curve.samples, labelled=curve.labelled)
-        budget = law.largest_kl(BUDGET_POINTS / 100)
-        label = f"{figures.number(BUDGET_POINTS, 1)}{figures.THIN_SPACE}pp"
-        return SensitivityScale(budget * WARN_PART, budget, label, largest)
-    bad = float(kls.sum()) * SHARE_BAD
-    return SensitivityScale(bad * WARN_PART, bad, "10 % of the sum", largest)
+    whole = sum(known.values())
+    shares = {layer: kl / whole for layer, kl in known.items()} if whole > 0 else {}
+    return SensitivityScale(losses, shares, max(known.values()))
 
 
 @dataclass(frozen=True, slots=True)

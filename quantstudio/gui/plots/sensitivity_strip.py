@@ -19,7 +19,7 @@ from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
 from quantstudio.gui.plots.sensitivity_threshold import ThresholdLine, level_for, next_count
 from quantstudio.gui.plots.strip_words import strip_summary, strip_table, strip_tip
-from quantstudio.gui.theme import Theme, current_theme, ui_font
+from quantstudio.gui.theme import Theme, current_theme
 
 BAR_WIDTH = 0.8
 LEFT_PX = 74  # divergences are small: "0.0004", "2.5×10⁻⁵"
@@ -89,11 +89,6 @@ class SensitivityStrip(Plot):
         self.item.addItem(self._whiskers)
         self._marks = pg.ScatterPlotItem(symbol="d", size=_MARK_PX, pen=None)
         self.item.addItem(self._marks)
-        self._limit = pg.InfiniteLine(0.0, angle=0)
-        self._limit_name = pg.TextItem("", anchor=(1.0, 1.0))
-        self._limit_name.setFont(ui_font(11))
-        self.item.addItem(self._limit_name, ignoreBounds=True)
-        self.item.addItem(self._limit, ignoreBounds=True)
         self._line = ThresholdLine()
         self.item.addItem(self._line, ignoreBounds=True)
         self.item.addItem(self._line.word, ignoreBounds=True)
@@ -110,7 +105,7 @@ class SensitivityStrip(Plot):
 
     @property
     def scale(self) -> SensitivityScale | None:
-        """From which KL on a bar is coloured."""
+        """By what a bar is coloured."""
         return self._scale
 
     def show_rows(self, rows: Sequence[StripRow], scale: SensitivityScale | None) -> None:
@@ -124,6 +119,15 @@ class SensitivityStrip(Plot):
             self._set_height()
         else:
             self.reset_view()
+        self.show_plot(strip_summary(self._rows, self._scale))
+
+    def set_scale(self, scale: SensitivityScale | None) -> None:
+        """Colour the bars anew: the plan is another."""
+        if scale == self._scale:
+            return
+        self._scale = scale
+        self._draw_bars()
+        self._set_legend(current_theme())
         self.show_plot(strip_summary(self._rows, self._scale))
 
     def set_sorted(self, is_sorted: bool) -> None:
@@ -223,12 +227,11 @@ class SensitivityStrip(Plot):
     def _role(self, row: StripRow) -> str:
         if self._preview:
             return self._preview.get(row.layer, "faint")
-        return LEVEL_ROLES[self._scale.level(row.kl or 0.0)] if self._scale is not None else LEVEL_ROLES[0]
+        return LEVEL_ROLES[self._scale.level(row.layer)] if self._scale is not None else LEVEL_ROLES[0]
 
     def _draw(self) -> None:
         self._draw_bars()
         self._draw_whiskers()
-        self._draw_limit()
         self._draw_line(self._line.word.toPlainText())
         self._draw_band()
 
@@ -261,17 +264,6 @@ class SensitivityStrip(Plot):
         (left, right), _ = self.item.getViewBox().viewRange()
         self._whiskers.setVisible(min(right - left, len(self._rows)) <= _WHISKERS_UP_TO)
 
-    def _draw_limit(self) -> None:
-        low, high = self._vertical_range()
-        at = float(self._y(np.asarray([self._scale.bad]))[0]) if self._scale is not None else low
-        is_shown = self._scale is not None and low < at < high
-        self._limit.setVisible(is_shown)
-        self._limit_name.setVisible(is_shown)
-        if is_shown and self._scale is not None:
-            self._limit.setValue(at)
-            self._limit_name.setText(self._scale.label)
-            self._place_words()
-
     def _draw_line(self, word: str) -> None:
         if self._level is None:
             self._line.disappear()
@@ -282,8 +274,7 @@ class SensitivityStrip(Plot):
         self._line.show_at(min(max(at, low), high), word, bounds=(low, high), left=left)
 
     def _place_words(self) -> None:
-        (left, right), _ = self.item.getViewBox().viewRange()
-        self._limit_name.setPos(right, self._limit.value())
+        (left, _), _ = self.item.getViewBox().viewRange()
         self._line.word.setPos(left, self._line.value())
 
     def _on_range_changed(self, *_args: object) -> None:
@@ -360,7 +351,7 @@ class SensitivityStrip(Plot):
 
     def _on_moved(self, position: QPointF) -> None:
         row = None if self.is_empty else self._row_at(position)
-        self.view.setToolTip("" if row is None else strip_tip(row))
+        self.view.setToolTip("" if row is None else strip_tip(row, self._scale))
 
     # ------------------------------------------------------------------ theme
 
@@ -370,7 +361,7 @@ class SensitivityStrip(Plot):
             return tuple((name, getattr(theme, role)) for name, role in self._preview_legend)
         if self._scale is None:
             return ()
-        return ((f"above {self._scale.label}", theme.bad), ("near it", theme.warn))
+        return tuple((name, getattr(theme, LEVEL_ROLES[level])) for name, level in self._scale.entries)
 
     @override
     def recolour(self, theme: Theme) -> None:
@@ -381,6 +372,4 @@ class SensitivityStrip(Plot):
         band = QColor(theme.accent)
         band.setAlpha(60)
         self._band.setOpts(brush=pg.mkBrush(band), pen=pg.mkPen(theme.accent, width=1))
-        self._limit.setPen(pg.mkPen(theme.bad, width=1, style=Qt.PenStyle.DashLine))
-        self._limit_name.setColor(theme.bad)
         self._line.recolour(theme)

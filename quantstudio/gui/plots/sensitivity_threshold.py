@@ -13,7 +13,7 @@ from PySide6.QtCore import Qt
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
 from quantstudio.gui.theme import Theme, ui_font
 
-SHARE_ABOVE = 0.1  # of the layers, where no accuracy curve says from which KL on a layer hurts
+SHARE_ABOVE = 0.1  # of the layers, where the plan keeps its budget
 _ABOVE_ALL = 1.06
 _HOVER_PX = 1
 _HIGH = 0.88
@@ -56,9 +56,9 @@ def next_count(rows: Sequence[StripRow], kl: float, step: int) -> int:
 
 
 def first_level(rows: Sequence[StripRow], scale: SensitivityScale | None) -> float:
-    """Where the line starts: at the limit of the colours, or above all but a tenth of the layers."""
-    if scale is not None and layers_above(rows, scale.bad):
-        return scale.bad
+    """Where the line starts: with as many layers above as break the budget, else with a tenth of them."""
+    if scale is not None and scale.breaking:
+        return level_for(rows, scale.breaking)
     known = sum(row.kl is not None for row in rows)
     return level_for(rows, max(1, round(known * SHARE_ABOVE)))
 

@@ -19,19 +19,21 @@ def strip_summary(rows: Sequence[StripRow], scale: SensitivityScale | None) -> s
     worst = sorted(known, key=lambda one: -one[1])[:NAMED]
     names = ", ".join(f"{layer} {figures.significant(kl)}" for layer, kl in worst)
     limit = ""
-    if scale is not None:
-        limit = f" {sum(kl > scale.bad for _, kl in known)} above {scale.label}."
+    if scale is not None and scale.losses is not None:
+        budget = f"the budget of {figures.number(scale.losses.budget, 1)} points"
+        limit = f" {scale.breaking} break {budget}." if scale.breaking else f" The plan keeps {budget}."
     return f"{len(known)} of {len(rows)} layers analyzed; most sensitive: {names}.{limit}"
 
 
-def strip_tip(row: StripRow) -> str:
+def strip_tip(row: StripRow, scale: SensitivityScale | None = None) -> str:
     """Everything a bar stands for."""
     if row.kl is None:
         return f"{row.layer}\nnot analyzed yet"
     low, high = figures.significant(row.low), figures.significant(row.high)
     how = "measured" if row.method == EXACT else "predicted"
     figure = f"KL {figures.significant(row.kl)}  [{low}, {high}]  {how}"
-    return "\n".join(part for part in (row.layer, figure, row.note) if part)
+    own = scale.words(row.layer) if scale is not None else ""
+    return "\n".join(part for part in (row.layer, figure, own, row.note) if part)
 
 
 def strip_table(rows: Iterable[StripRow]) -> tuple[tuple[str, ...], ...]:

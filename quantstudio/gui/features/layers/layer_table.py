@@ -15,7 +15,7 @@ from quantstudio.core import figures
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.recipe import RangeOverride
-from quantstudio.core.results import BuiltLayer, LayerSensitivity
+from quantstudio.core.results import BuiltLayer
 from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
 from quantstudio.gui.facts.layer_facts import (
     has_choice,
@@ -113,6 +113,7 @@ class LayerTableModel(QAbstractTableModel):
         session.weights_changed.connect(self._on_weights_changed)
         session.sensitivity_changed.connect(self._on_sensitivity_changed)
         session.recipe_changed.connect(self._on_recipe_changed)
+        session.prediction_changed.connect(self._on_prediction_changed)
         session.variants_changed.connect(self._on_variants_changed)
         self._on_model_changed()
 
@@ -367,6 +368,18 @@ class LayerTableModel(QAbstractTableModel):
         self._read_scale()
         self._changed(LayerColumn.SENSITIVITY, LayerColumn.SENSITIVITY)
 
+    def _on_prediction_changed(self) -> None:
+        """Tells only the rows that are marked otherwise: the plan loses by other layers now."""
+        before = self._scale
+        self._read_scale()
+        after = self._scale
+        if before is None or after is None:
+            return
+        for layer in self._layers:
+            if before.level(layer.name) != after.level(layer.name):
+                place = self.index(self._rows[layer.name], LayerColumn.SENSITIVITY)
+                self.dataChanged.emit(place, place)
+
     def _on_recipe_changed(self) -> None:
         """Tells only the rows that differ: painting all of them takes as long as a plot."""
         before, hand_set = self._schemes, self._hand_set
@@ -405,5 +418,6 @@ class LayerTableModel(QAbstractTableModel):
         self._is_stale = variant is not None and not variant.is_current
 
     def _read_scale(self) -> None:
-        rows: list[LayerSensitivity] = list(self._session.workspace.layer_sensitivity.values())
-        self._scale = scale_for([row.kl for row in rows], self._session.workspace.sensitivity_curve)
+        rows = self._session.workspace.layer_sensitivity
+        kls = {name: row.kl for name, row in rows.items()}
+        self._scale = scale_for(kls, self._session.workspace.losses)

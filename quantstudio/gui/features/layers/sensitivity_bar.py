@@ -30,7 +30,7 @@ def bar_share(kl: float, scale: SensitivityScale) -> float:
 
 
 class SensitivityBarDelegate(CellDelegate):
-    """A bar in the colour of its size, and the KL beside it."""
+    """A bar in the colour of what the layer takes of the loss, and the KL beside it."""
 
     @override
     def paint_cell(self, painter: QPainter, rect: QRectF, option: QStyleOptionViewItem, index: Index) -> None:
@@ -48,7 +48,7 @@ class SensitivityBarDelegate(CellDelegate):
             painter.setBrush(theme.color("grid"))
             painter.drawRoundedRect(track, BAR_PX / 2, BAR_PX / 2)
             track.setWidth(max(BAR_PX - 2.0, width * bar_share(found.kl, scale)))
-            painter.setBrush(theme.color(_ROLES[scale.level(found.kl)]))
+            painter.setBrush(theme.color(_ROLES[scale.level(found.name)]))
             painter.drawRoundedRect(track, BAR_PX / 2, BAR_PX / 2)
         painter.setPen(theme.color("muted"))
         side = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight

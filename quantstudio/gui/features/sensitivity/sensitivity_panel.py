@@ -17,6 +17,8 @@ from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.plots.sensitivity_classes import ClassSensitivityPlot
 from quantstudio.gui.plots.sensitivity_scale import (
     REFERENCE,
+    SensitivityScale,
+    StripRow,
     direction_words,
     precision_names,
     precision_text,
@@ -57,6 +59,7 @@ class SensitivityPanel(QWidget):
         self.setObjectName("panel.sensitivity")
         self._session = session
         self._refresher = Refresher(self, STRIP_TURN)
+        self._recolour = Refresher(self, STRIP_TURN)
         self._choices = MeasureChoices()
         self._precision = REFERENCE
         self.strip = SensitivityStrip()
@@ -119,6 +122,8 @@ class SensitivityPanel(QWidget):
         session.sensitivity_changed.connect(self._refresher.request)
         session.selection_changed.connect(self._on_selection_changed)
         session.recipe_changed.connect(self._on_recipe_changed)
+        session.prediction_changed.connect(self._recolour.request)
+        self._recolour.due.connect(self._on_prediction_changed)
         for plot in (self.strip, self.classes):
             plot.layer_chosen.connect(self._on_layer_chosen)
             plot.action_asked.connect(self._on_action_asked)
@@ -238,7 +243,7 @@ class SensitivityPanel(QWidget):
             strip_row(layer.name, session.workspace.layer_sensitivity.get(layer.name), precision, kl_all)
             for layer in session.workspace.layers
         ]
-        scale = scale_for([row.kl for row in rows if row.kl is not None], session.workspace.sensitivity_curve)
+        scale = self._scale_of(rows)
         exact = sum(row.method == EXACT for row in rows)
         known = sum(row.kl is not None for row in rows)
         self._tell_provenance(exact, known)
@@ -247,6 +252,10 @@ class SensitivityPanel(QWidget):
         self.strip.show_rows(rows, scale)
         self.threshold_bar.refresh()
         self.strip.set_selection(session.selection)
+
+    def _scale_of(self, rows: Sequence[StripRow]) -> SensitivityScale | None:
+        kls = {row.layer: row.kl for row in rows if row.kl is not None}
+        return scale_for(kls, self._session.workspace.losses)
 
     def _tell_provenance(self, exact: int, known: int) -> None:
         self.tag.set_text(
@@ -344,6 +353,11 @@ class SensitivityPanel(QWidget):
 
     def _on_recipe_changed(self) -> None:
         self.threshold_bar.refresh()
+
+    def _on_prediction_changed(self) -> None:
+        """The plan loses by other layers now."""
+        if self.kind == BARS and self.strip.rows and not self.strip.is_empty:
+            self.strip.set_scale(self._scale_of(self.strip.rows))
 
     def _on_precision_chosen(self, _index: int) -> None:
         if self.precision.currentData() == MORE:
