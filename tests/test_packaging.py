@@ -54,7 +54,7 @@ def test_that_a_command_runs_without_a_display(checkout: Path, arguments: str) -
 
 @pytest.mark.parametrize(
     ("arguments", "called"),
-    [("", "gui --demo digits_resnet"), ("gui", "gui"), ("net.onnx", "net.onnx"), ("--demo x", "--demo x")],
+    [("", "gui"), ("gui", "gui"), ("net.onnx", "net.onnx"), ("--demo x", "--demo x")],
 )
 def test_that_the_window_gets_its_libraries_where_there_is_a_display(
     checkout: Path, arguments: str, called: str

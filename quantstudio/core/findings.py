@@ -16,6 +16,7 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
+from quantstudio.core.session_summary import SessionSummary
 from quantstudio.core.steps import Need, Step, StepInfo, StepList
 from quantstudio.core.variants import Variant
 
@@ -74,6 +75,8 @@ MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measure
 KNOWN_DATA = FindingKind("known-data", str)
 # What the engine said of steps, for whoever reads a project without one.
 STEPS = FindingKind("steps", StepList)
+# What a list of sessions shows; one a project.
+SUMMARY = FindingKind("summary", SessionSummary)
 
 KINDS: tuple[FindingKind[Any], ...] = (
     WEIGHTS,
@@ -87,6 +90,7 @@ KINDS: tuple[FindingKind[Any], ...] = (
     MEASUREMENT,
     KNOWN_DATA,
     STEPS,
+    SUMMARY,
 )
 
 

@@ -31,6 +31,13 @@ class Context(Protocol):
     def folder(self) -> str:
         """Folder that file dialogs opened last; empty for none."""
 
+    @property
+    def recent(self) -> tuple[str, ...]:
+        """Models and projects opened lately, the newest first."""
+
+    def forget(self, path: str) -> None:
+        """Do not list a file among the recent ones any more."""
+
     def trigger(self, action: str) -> None:
         """Do what an action does, if it can be done now.
 

@@ -14,7 +14,6 @@ from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication
 
 from quantstudio.core.errors import ProjectError, QuantStudioError
-from quantstudio.core.samples import DEFAULT_SAMPLE
 from quantstudio.core.version import VERSION
 from quantstudio.gui.collector import MainThreadCollector
 from quantstudio.gui.faults import Faults
@@ -37,7 +36,7 @@ def main(path: str = "", demo: str = "") -> int:
     """Open the window and stay until it is closed.
 
     Args:
-        path: Project, model, data or recipe to open; empty for the last project or the sample.
+        path: Project, model, data or recipe to open; empty for what was open last, or the start page.
         demo: Bundled sample to open instead.
 
     Returns:
@@ -62,6 +61,8 @@ def main(path: str = "", demo: str = "") -> int:
         window = MainWindow(session, settings, app)
         window.plots_shown.connect(collector.exempt_what_lives)
         faults.failed.connect(lambda what, details: FaultDialog(what, details, window).open())
+        if not path and not demo and session.workspace.model is None:
+            window.show_view("start")
         window.show()
         first = QTimer(window)
         first.setSingleShot(True)
@@ -92,7 +93,7 @@ def make_application(arguments: list[str]) -> QApplication:
 
 
 def first_project(settings: Settings) -> Project:
-    """The project of the last session, or the unsaved one that was left."""
+    """What was open last; a new session where that is gone, or open elsewhere."""
     last = settings.last_project
     if last:
         try:
@@ -100,11 +101,12 @@ def first_project(settings: Settings) -> Project:
         except ProjectError:
             # Open elsewhere or damaged: the window says so when the user opens it by hand.
             settings.last_project = ""
-    return Project.temporary()
+            return Project.temporary(restore=False)
+    return Project.temporary(restore=not settings.has_last_project)
 
 
 def open_first(session: Session, path: str, demo: str) -> None:
-    """What the window shows first: what was asked for, else what was there last, else the sample."""
+    """What the window shows first: what was asked for, else what was there last, else the start page."""
     if demo:
         session.workspace.documents.open_sample(demo)
     elif path:
@@ -112,8 +114,6 @@ def open_first(session: Session, path: str, demo: str) -> None:
     elif session.workspace.project.model is not None:
         session.workspace.opening.open_project(session.workspace.project)
         session.workspace.documents.resume()
-    else:
-        session.workspace.documents.open_sample(DEFAULT_SAMPLE)
 
 
 def check_reference_counts() -> None:

@@ -20,6 +20,7 @@ class Place(StrEnum):
     TOP = "top"  # above the pages
     PAGE = "page"  # a tab of its own
     BELOW = "below"  # a tab of the dock below
+    START = "start"  # instead of everything else
     PART = "part"  # inside a page of another feature
 
 

@@ -168,6 +168,11 @@ class JobQueue:
         """Whether anything runs or waits."""
         return bool(self._running or self._waiting)
 
+    @property
+    def under_way(self) -> tuple[Work, ...]:
+        """What runs, then what waits for its turn."""
+        return (*(job.work for job in self._running.values()), *self._waiting)
+
     def prepare(self, lane: Lane) -> None:
         """A job of this lane may come soon: what it would wait for is made ready."""
         self._backend.prepare(lane)

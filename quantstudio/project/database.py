@@ -82,7 +82,7 @@ class Database:
         self._lock = None if read_only else Lock(path)
         try:
             check_header(path)
-            self._connection = _connect(path, read_only=read_only)
+            self._connection = connect_to_read(path) if read_only else _connect(path)
             try:
                 self._prepare()
             except BaseException:
@@ -328,20 +328,31 @@ def damaged(path: Path, detail: str) -> ProjectError:
     )
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    uri = path.resolve().as_uri()
-    if read_only:
-        # Without a journal to read, a file in a folder we cannot write to opens only as unchanging.
-        has_journal = path.with_name(path.name + "-wal").exists()
-        uri += "?mode=ro" + ("" if has_journal else "&immutable=1")
-    else:
-        if not _is_writable(path):
-            raise ProjectError(
-                "the project file is read-only",
-                where=str(path),
-                hint="Copy it to a folder of yours and open the copy",
-            )
-        uri += "?mode=rw"
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing, for a glance into a file that may be open elsewhere.
+
+    Raises:
+        sqlite3.Error: it is not there.
+    """
+    # Without a journal to read, a file in a folder we cannot write to opens only as unchanging.
+    has_journal = path.with_name(path.name + "-wal").exists()
+    uri = path.resolve().as_uri() + "?mode=ro" + ("" if has_journal else "&immutable=1")
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    # The file may come from anyone: nothing stored in its schema may call a function with effects.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if not _is_writable(path):
+        raise ProjectError(
+            "the project file is read-only",
+            where=str(path),
+            hint="Copy it to a folder of yours and open the copy",
+        )
+    uri = path.resolve().as_uri() + "?mode=rw"
     return sqlite3.connect(
         uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )

@@ -13,6 +13,8 @@ from quantstudio.project.state import HistoryStep, Plan, ProjectState
 from quantstudio.project.values import dump, read
 
 FIRST_LABEL = "New project"
+# Steps that begin like this are nobody's edits.
+START_LABEL = "Start with "
 
 
 class History:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import replace
@@ -29,6 +30,7 @@ from quantstudio.project.state import HistoryStep, ProjectState
 from quantstudio.project.values import dump, read
 
 SUFFIX = ".qstudio"
+NAME_LETTERS = 40
 
 
 class Project:
@@ -68,15 +70,15 @@ class Project:
             ProjectError: missing, not a project, of a newer version, damaged, read-only or open elsewhere.
         """
         path = Path(path)
-        is_session = path.resolve().parent == _session_folder().resolve()
-        return cls(Database(path, read_only=read_only), is_temporary=is_session)
+        return cls(Database(path, read_only=read_only), is_temporary=is_session_file(path))
 
     @classmethod
-    def temporary(cls, *, restore: bool = True) -> Project:
-        """The unsaved project of the session: the one left by the last session, or a new one.
+    def temporary(cls, *, restore: bool = True, name: str = "session") -> Project:
+        """A project the user has given no name yet: the one that was written last, or a new one.
 
         Args:
             restore: False always makes a new one.
+            name: What the file of a new one is called, before the time.
 
         Raises:
             ProjectError: the settings folder cannot be written.
@@ -87,15 +89,16 @@ class Project:
             except ProjectError:
                 # In use by another window, or damaged: either way not ours to touch.
                 continue
-        name = f"session-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}{SUFFIX}"
-        path = _session_folder() / name
+        plain = re.sub(r"[^\w.-]+", "_", name)[:NAME_LETTERS]
+        full = f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}{SUFFIX}"
+        path = session_folder() / full
         create_database(path)
         return cls(Database(path), is_temporary=True)
 
     @staticmethod
     def sessions() -> tuple[Path, ...]:
         """Files of unsaved projects, the last used last."""
-        return tuple(sorted(_session_folder().glob(f"*{SUFFIX}"), key=_last_written))
+        return tuple(sorted(session_folder().glob(f"*{SUFFIX}"), key=last_written))
 
     def save_as(self, path: Path) -> None:
         """Copy everything into another file and go on there; an unsaved session's own file is removed.
@@ -313,13 +316,27 @@ class Project:
         self._findings = FindingTable(database)
 
 
-def _last_written(path: Path) -> float:
-    """A killed process leaves its last edits in the journal: that counts too."""
+def last_written(path: Path) -> float:
+    """Seconds since the epoch; a killed process leaves its last edits in the journal: that counts too.
+
+    Raises:
+        OSError: the file is not there.
+    """
     journal = path.with_name(path.name + "-wal")
-    return max(part.stat().st_mtime for part in (path, journal) if part.exists())
+    return max(part.stat().st_mtime for part in (path, journal) if part is path or part.exists())
 
 
-def _session_folder() -> Path:
+def is_session_file(path: Path) -> bool:
+    """Whether a project file is one the user has given no name yet."""
+    return path.resolve().parent == session_folder().resolve()
+
+
+def session_folder() -> Path:
+    """Where projects lie that the user has given no name yet; made if missing.
+
+    Raises:
+        OutputError: the settings folder cannot be made.
+    """
     folder = config_folder() / "sessions"
     folder.mkdir(exist_ok=True)
     return folder

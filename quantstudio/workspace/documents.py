@@ -31,6 +31,7 @@ from quantstudio.project.references import ReferenceKind, content_digest, is_cal
 from quantstudio.project.store import SUFFIX, Project
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.leaving import Leaving
 from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.report_data import report_of
 from quantstudio.workspace.runs.runs import Runs
@@ -57,6 +58,7 @@ class Documents:
         data_refused: The data chosen cannot be used; the data before stays.
         opened: A path for the recent files.
         report_written: The path of a report.
+        leaving: The question before work is stopped because something else is opened.
     """
 
     def __init__(self, known: Known, opening: Opening, edits: Edits, runs: Runs, jobs: JobQueue) -> None:
@@ -76,6 +78,7 @@ class Documents:
         self._check_job = ""
         self._asked: TrustRequest | None = None  # until it is open
         self._jobs = jobs
+        self.leaving = Leaving(jobs)
         jobs.failed.connect(self._on_job_failed)
 
     def open_paths(self, paths: Sequence[str]) -> None:
@@ -126,8 +129,11 @@ class Documents:
             )
             return
         source, state = (factory, path) if factory else (path, "")
-        self._runs.open_model(
-            source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
+        self.leaving.then(
+            Path(path).name,
+            lambda: self._runs.open_model(
+                source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
+            ),
         )
 
     @property
@@ -179,7 +185,12 @@ class Documents:
             )
             self._runs.run_all()
 
-        self._runs.open_model(str(chosen.model), trust=False, factory="", state="", on_opened=opened)
+        self.leaving.then(
+            chosen.title,
+            lambda: self._runs.open_model(
+                str(chosen.model), trust=False, factory="", state="", on_opened=opened
+            ),
+        )
 
     def choose_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
         """Use other data and analyse the model with it; asks first where that runs code.
@@ -261,11 +272,14 @@ class Documents:
     # Projects.
 
     def new_project(self) -> None:
-        """An empty project; the present one is on disk already."""
-        self._attach(lambda: Project.temporary(restore=False))
+        """An empty session; the present one is on disk already."""
+        self.leaving.then("A new session", lambda: self._attach(lambda: Project.temporary(restore=False)))
 
     def open_project(self, path: str) -> None:
-        """Open a project file, or read again the one that is open."""
+        """Open a session or project file, or read again the one that is open."""
+        self.leaving.then(Path(path).stem, lambda: self._open_project(path))
+
+    def _open_project(self, path: str) -> None:
         present = self._known.project
         # A project is locked by whoever has it open, this window too.
         is_open = present.path.resolve() == Path(path).resolve()

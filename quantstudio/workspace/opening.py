@@ -14,6 +14,8 @@ from quantstudio.core.findings import KNOWN_DATA, PATH_INSTEAD
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.signals import Signal
 from quantstudio.jobs.rows import LogLine, NoticeLevel
+from quantstudio.project.history import START_LABEL
+from quantstudio.project.outline import outline
 from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
 from quantstudio.project.state import Plan, ProjectState
 from quantstudio.project.store import Project
@@ -57,7 +59,7 @@ class Opening:
         known.findings.move(project.findings)
         known.arrays.forget_weights()
         if old is not project:
-            old.close()
+            let_go(old)
         self._start_plan()
         self._take_up(subject)
         known.project_changed.emit()
@@ -76,8 +78,9 @@ class Opening:
         """Show a model: another one begins a new project, the same one keeps what is known of it."""
         known = self._known
         is_other = known.model is None or known.model.digest != model.digest
-        if known.model is not None and is_other:
-            self.open_project(Project.temporary(restore=False))
+        if is_other and (known.model is not None or is_untouched_session(known.project)):
+            name = Path(state_path or model.source_path).stem
+            self.open_project(Project.temporary(restore=False, name=name))
         try:
             known.project.set_model(model, factory=factory, state=state_path)
         except ProjectError as error:
@@ -166,14 +169,14 @@ class Opening:
         project = self._known.project
         if project.state == ProjectState() and not project.undo_label and not project.is_read_only:
             start = ProjectState((Plan(START_PLAN, default_recipe()),), START_PLAN)
-            project.edit(start, f"Start with {START_PLAN}")
+            project.edit(start, f"{START_LABEL}{START_PLAN}")
 
     def _fit_start_plan(self, model: ModelSummary) -> None:
         """The first model of a project decides what its untouched first plan is."""
         project = self._known.project
         recipe = default_recipe(model.layers)
         if project.state == ProjectState((Plan(START_PLAN, default_recipe()),), START_PLAN):
-            project.edit(project.state.with_recipe(recipe), "Start with INT8 at run time")
+            project.edit(project.state.with_recipe(recipe), f"{START_LABEL}INT8 at run time")
 
     def _warn_of(self, model: ModelSummary) -> None:
         """Say once what makes a model's results worthless; the log names every tensor."""
@@ -181,6 +184,19 @@ class Opening:
             others = len(model.warnings) - 1
             hint = f"The log has {count(others)} more such warning{'s' * (others > 1)}" if others else ""
             self._known.notify(NoticeLevel.WARNING, model.warnings[0], hint)
+
+
+def is_untouched_session(project: Project) -> bool:
+    """Whether it is an unsaved session in which nothing was ever done: no edit, no data, no finding."""
+    return project.is_temporary and outline(project.path).is_untouched
+
+
+def let_go(project: Project) -> None:
+    """Close what was open; a session in which nothing was ever done leaves no file behind."""
+    if is_untouched_session(project):
+        project.discard()
+    else:
+        project.close()
 
 
 def subject_of(project: Project) -> Subject | None:

@@ -31,11 +31,13 @@ from quantstudio.project.store import Project
 from quantstudio.workspace.documents import Documents
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
-from quantstudio.workspace.opening import Opening
+from quantstudio.workspace.opening import Opening, let_go
 from quantstudio.workspace.report_data import comparison, known_sensitivity
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.runs.searches import Searches
 from quantstudio.workspace.search_terms import SearchTerms
+from quantstudio.workspace.sessions import Sessions
+from quantstudio.workspace.summaries import Summaries
 from quantstudio.workspace.turns import Turns
 
 T = TypeVar("T")
@@ -65,6 +67,8 @@ class Workspace(Known):
         runs: Engine work that is not waited for.
         searches: Searches for mixed precision.
         documents: Files that are opened and written.
+        sessions: Others than the one that is open.
+        summaries: What lists of sessions show of what is open.
 
     Args:
         model: An .onnx, .pt2, TorchScript or .safetensors file to open; None for what the project holds.
@@ -112,7 +116,11 @@ class Workspace(Known):
         self.runs = Runs(self, self.opening, self.edits, self.jobs)
         self.searches = Searches(self, self.edits, self.runs, self.jobs)
         self.documents = Documents(self, self.opening, self.edits, self.runs, self.jobs)
+        self.sessions = Sessions(self)
+        self.summaries = Summaries(self)
+        self.opening.leaving.connect(self.summaries.keep)
         self.opening.leaving.connect(self.jobs.abandon)
+        self.jobs.idle.connect(self.summaries.keep)
         self.opening.logged.connect(self.jobs.logged.emit)
         self.jobs.failed.connect(self._on_job_failed)
         try:
@@ -401,10 +409,15 @@ class Workspace(Known):
         if self._is_closed:
             return
         self._is_closed = True
+        self.summaries.keep()
         self.findings.flush()
         self.jobs.close()
         self.background.close()
-        self.project.close()
+        # One in which a model is open is taken up again at the next start, touched or not.
+        if self.model is None:
+            let_go(self.project)
+        else:
+            self.project.close()
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,7 @@ from torch.nn import functional
 SEED = 20
 TEST_PER_CLASS = 60
 GAIN_SPREAD = 0.9
+RANGE_SPREAD = 1.5
 ATTRIBUTION = (
     "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, 1998), UCI Machine Learning "
     "Repository, https://doi.org/10.24432/C50P49, licence CC BY 4.0. This file holds a part of the 1,797 "
@@ -71,6 +72,38 @@ class DigitsResNet(nn.Module):
         x = self.blocks(functional.relu(self.norm(self.stem(x))))
         logits: Tensor = self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits
+
+
+class DigitsUneven(nn.Module):
+    """Three residual blocks; between the two convolutions of one, channels differ hundredfold in range.
+
+    Long training brings networks there (Nagel et al. 2019, arXiv:1906.04721, figure 2). Here `unbalance`
+    does it after a short one: what leaves the first convolution is scaled channel by channel, what enters
+    the second is scaled back. ReLU lets scales through, so the function is the same; with one scale for the
+    whole activation, and one for all inputs of an output channel, small channels drown.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 32, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(32)
+        self.blocks = nn.Sequential(Residual(32, 32, 1), Residual(32, 48, 2), Residual(48, 48, 1))
+        self.head = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(functional.relu(self.norm(self.stem(x))))
+        logits: Tensor = self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
+
+    def unbalance(self) -> None:
+        """Spread the ranges of the channels inside one block; the outputs stay what they are."""
+        block = self.blocks[1]
+        assert isinstance(block, Residual)
+        with torch.no_grad():
+            scales = torch.exp(RANGE_SPREAD * torch.randn(block.norm1.num_features))
+            block.norm1.weight.mul_(scales)
+            block.norm1.bias.mul_(scales)
+            block.conv2.weight.div_(scales[None, :, None, None])
 
 
 class InvertedResidual(nn.Module):
@@ -199,6 +232,7 @@ def sgd(network: nn.Module) -> torch.optim.Optimizer:
 
 
 NETWORKS = {
+    "digits_uneven": Training(DigitsUneven, adamw(2e-3), 25),
     "digits_resnet": Training(DigitsResNet, adamw(2e-3), 40),
     "digits_mobilenet": Training(DigitsMobileNet, sgd, 25, label_smoothing=0.0),
     "digits_transformer": Training(DigitsTransformer, adamw(1e-3), 120),
@@ -282,8 +316,18 @@ def train(network: nn.Module, x: Tensor, labels: Tensor, plan: Training) -> None
     network.eval()
 
 
-def export(network: nn.Module, example: Tensor, path: Path) -> None:
-    """ONNX with a dynamic batch, weights inside, and none of the exporter's notes about this machine."""
+def name_by_module(model: onnx.ModelProto) -> None:
+    """Call what holds weights as its module is called: "blocks.1.conv2"."""
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            node.name = node.input[1].partition(".weight")[0]
+
+
+def export(network: nn.Module, example: Tensor, path: Path, *, named: bool = False) -> None:
+    """ONNX with a dynamic batch, weights inside, and none of the exporter's notes about this machine.
+
+    `named` calls layers as the module does.
+    """
     program = torch.onnx.export(
         network,
         (example,),
@@ -296,6 +340,8 @@ def export(network: nn.Module, example: Tensor, path: Path) -> None:
     )
     assert program is not None
     model = program.model_proto
+    if named:
+        name_by_module(model)
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     model.doc_string = model.graph.doc_string = ""
@@ -324,8 +370,10 @@ def main() -> None:
         torch.manual_seed(SEED)
         network = plan.network()
         train(network, *parts["train"], plan)
+        if isinstance(network, DigitsUneven):
+            network.unbalance()
         path = options.out / f"{name}.onnx"
-        export(network, parts["test"][0][:2], path)
+        export(network, parts["test"][0][:2], path, named=isinstance(network, DigitsUneven))
         with torch.no_grad():
             x, labels = parts["test"]
             accuracy = float((network(x).argmax(1) == labels).float().mean())

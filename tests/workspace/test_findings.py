@@ -232,6 +232,7 @@ def test_that_one_signal_tells_of_each_kind(desk: Desk, data: DataSpec) -> None:
         "costs",
         "variant",
         "measurement",
+        "summary",
     }
 
 

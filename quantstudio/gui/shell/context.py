@@ -47,6 +47,15 @@ class WindowContext:
         """Folder that file dialogs opened last; empty for none."""
         return self.settings.folder
 
+    @property
+    def recent(self) -> tuple[str, ...]:
+        """Models and projects opened lately, the newest first."""
+        return self.settings.recent
+
+    def forget(self, path: str) -> None:
+        """Do not list a file among the recent ones any more."""
+        self.settings.forget_recent(path)
+
     def trigger(self, action: str) -> None:
         """Do what an action does, if it can be done now.
 

@@ -11,7 +11,8 @@ from quantstudio.gui.features.layers.feature import FEATURE as LAYERS
 from quantstudio.gui.features.plans.feature import FEATURE as PLANS
 from quantstudio.gui.features.search.feature import FEATURE as SEARCH
 from quantstudio.gui.features.sensitivity.feature import FEATURE as SENSITIVITY
+from quantstudio.gui.features.start.feature import FEATURE as START
 from quantstudio.gui.features.steps.feature import FEATURE as STEPS
 from quantstudio.gui.features.tradeoff.feature import FEATURE as TRADEOFF
 
-FEATURES = (INSPECT, SENSITIVITY, TRADEOFF, SEARCH, COMPARE, DATA, PLANS, STEPS, JOBS, EXPORT, LAYERS)
+FEATURES = (INSPECT, SENSITIVITY, TRADEOFF, SEARCH, COMPARE, DATA, START, PLANS, STEPS, JOBS, EXPORT, LAYERS)

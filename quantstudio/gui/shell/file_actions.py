@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
-from quantstudio.core.samples import sample_names
+from quantstudio.core.samples import sample_names, sample_title
 from quantstudio.gui.action import Action, Choice, Choices, Command, Context
 from quantstudio.gui.facts.needs import needs_model
+from quantstudio.gui.facts.recent_facts import kind_text
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.context import WindowContext
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.project.references import ReferenceKind
 from quantstudio.project.store import SUFFIX
+from quantstudio.workspace.sessions import recent_entries
 
+RECENT_LISTED = 15
 OPEN_FILTER = (
     "Everything QuantStudio reads (*.onnx *.qstudio *.npz *.pt2 *.pt *.pth *.ts *.safetensors *.json);;"
     "Models (*.onnx *.pt2 *.pt *.pth *.ts *.torchscript *.safetensors);;Projects (*.qstudio);;"
@@ -26,7 +30,7 @@ def file_commands(window: WindowContext) -> tuple[Command, ...]:
     return (
         Action(
             "file.new",
-            "&New project",
+            "&New session",
             lambda context: context.session.workspace.documents.new_project(),
             "file",
             110,
@@ -153,23 +157,28 @@ def _locate(context: Context) -> None:
 
 
 def _recent(context: Context, settings: Settings) -> list[Choice]:
+    now, workspace = time.time(), context.session.workspace
+    entries = recent_entries(settings.recent, RECENT_LISTED)
     files = [
         Choice(
-            Path(path).name,
-            partial(context.session.workspace.documents.open_path, path),
-            words=f"Open {Path(path).name}",
-            tip=path,
+            f"{entry.name}   {kind_text(entry, now)}",
+            partial(workspace.documents.open_path, str(entry.path)),
+            words=f"Open {entry.name}, {kind_text(entry, now)}",
+            tip=str(entry.path),
+            is_enabled=not entry.trouble,
         )
-        for path in settings.recent
+        for entry in entries
+        if entry.path != workspace.project.path
     ]
-    forget = Choice("Forget recent files", settings.clear_recent, is_apart=True)
-    return [*files, forget] if files else []
+    more = Choice("All of them, with pictures", partial(context.show, "start"), is_apart=True)
+    forget = Choice("Forget recent files", settings.clear_recent)
+    return [*files, more, forget] if files else []
 
 
 def _samples(context: Context) -> list[Choice]:
     return [
         Choice(
-            name.replace("_", " ").capitalize(),
+            sample_title(name),
             partial(context.session.workspace.documents.open_sample, name),
             words=f"Open sample {name}",
         )

@@ -24,6 +24,7 @@ from quantstudio.gui.shell.views import Views
 from quantstudio.gui.shell.window_actions import window_commands
 from quantstudio.gui.theme import current_theme, resolve_choice, restyle, theme_hub
 from quantstudio.jobs.rows import LogLine
+from quantstudio.project.store import is_session_file
 from quantstudio.workspace.values import Notification
 
 FIRST_PAINT_MS = 30
@@ -76,6 +77,7 @@ class MainWindow(QMainWindow):
         # Timers of its own: PySide at times frees those of QTimer.singleShot while they wait to be deleted.
         self._docks_timer = _once(self, self.views.size_docks)
         self._plots_timer = _once(self, self.show_plots)
+        self._model_timer = _once(self, self._show_what_is_open)
 
     # What is in it.
 
@@ -120,9 +122,10 @@ class MainWindow(QMainWindow):
             feature.listen(self.context)
         session.notified.connect(self._on_notified)
         session.model_changed.connect(self._refresh_title)
+        session.model_changed.connect(self._on_model_changed)
         session.project_changed.connect(self._refresh_title)
         session.project_changed.connect(self._remember_project)
-        session.opened.connect(self.settings.add_recent)
+        session.opened.connect(self._add_recent)
         self.settings.changed.connect(self._on_setting_changed)
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._follow_theme)
         theme_hub().theme_changed.connect(self._retheme)
@@ -138,8 +141,21 @@ class MainWindow(QMainWindow):
         self.setWindowTitle(" — ".join(part for part in parts if part))
 
     def _remember_project(self) -> None:
-        project = self.session.workspace.project
-        self.settings.last_project = "" if project.is_temporary else str(project.path.resolve())
+        self.settings.last_project = str(self.session.workspace.project.path.resolve())
+
+    def _add_recent(self, path: str) -> None:
+        if not is_session_file(Path(path)):  # those are listed as long as they are there
+            self.settings.add_recent(path)
+
+    def _on_model_changed(self) -> None:
+        """A moment later: on the way to another model there is none for a moment."""
+        self._model_timer.start(0)
+
+    def _show_what_is_open(self) -> None:
+        if self.session.workspace.model is None:
+            self.views.show_start()
+        else:
+            self.views.leave_start()
 
     def _on_notified(self, notice: Notification) -> None:
         text = f"{Path(notice.where).name}: {notice.text}" if notice.where else notice.text
@@ -196,6 +212,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Nothing to ask: everything is on disk. Ends the worker."""
+        self._model_timer.stop()
         self.settings.save_layout("geometry", self.saveGeometry())
         self.settings.page = self.views.page
         self.session.close()

@@ -59,13 +59,18 @@ class Settings(QObject):
 
     @property
     def last_project(self) -> str:
-        """Project to open at the next start; empty for none."""
+        """Session or project to open at the next start; empty for none, or where it is gone."""
         path = self._text("last_project", "")
         return path if path and Path(path).is_file() else ""
 
     @last_project.setter
     def last_project(self, path: str) -> None:
         self._put("last_project", path)
+
+    @property
+    def has_last_project(self) -> bool:
+        """Whether a window noted what was open in it, there or not."""
+        return bool(self._text("last_project", ""))
 
     @property
     def page(self) -> str:
@@ -87,7 +92,7 @@ class Settings(QObject):
 
     @property
     def recent(self) -> tuple[str, ...]:
-        """Files opened lately, newest first, missing ones left out."""
+        """Models and projects opened lately, newest first, without missing ones; sessions are not here."""
         return tuple(p for p in self._list("recent") if Path(p).exists())
 
     def add_recent(self, path: str) -> None:
@@ -95,6 +100,10 @@ class Settings(QObject):
         full = str(Path(path).resolve())
         kept = [full, *(p for p in self._list("recent") if p != full)][:RECENT_KEPT]
         self._put("recent", "\n".join(kept))
+
+    def forget_recent(self, path: str) -> None:
+        """Leave one file out of the recent ones."""
+        self._put("recent", "\n".join(one for one in self._list("recent") if one != path))
 
     def clear_recent(self) -> None:
         """Forget recent files."""

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import (
     QFrame,
     QMainWindow,
     QScrollArea,
+    QStackedWidget,
     QTabWidget,
     QToolButton,
     QVBoxLayout,
@@ -46,6 +47,7 @@ class Views(QObject):
         self._context = context
         self._views = {view.name: view for view in sorted(views, key=lambda view: view.order)}
         self._widgets: dict[str, QWidget] = {}
+        self._behind_start: list[QDockWidget] = []
         self._late = [made for page in self._at(Place.PAGE) for made in (*self._parts_of(page.name), page)]
         for place in (Place.LEFT, Place.TOP, Place.BELOW):
             for view in self._at(place):
@@ -89,7 +91,10 @@ class Views(QObject):
         for view in self._at(Place.PAGE):
             self.tabs.addTab(_page(view.name), view.title)
         column.addWidget(self.tabs, 1)
-        self._window.setCentralWidget(centre)
+        self._stack = QStackedWidget(self._window)
+        self._stack.setObjectName("stack")
+        self._stack.addWidget(centre)
+        self._window.setCentralWidget(self._stack)
         self._columns = [column]
 
     def add_below_pages(self, widget: QWidget) -> None:
@@ -233,14 +238,19 @@ class Views(QObject):
         """
         view = self._views[name]
         match view.place:
+            case Place.START:
+                self.show_start()
             case Place.PAGE | Place.PART:
+                self.leave_start()
                 self.tabs.setCurrentIndex(self.page_names.index(view.page or name))
             case Place.BELOW:
                 self._show_below(self._widgets[name])
             case Place.LEFT:
                 self._is_left_away = False
+                self.leave_start()
                 self._left(name).show()
             case Place.TOP:
+                self.leave_start()
                 self._widgets[name].show()
 
     def toggle(self, name: str) -> None:
@@ -255,11 +265,42 @@ class Views(QObject):
             self.below_dock.hide()
         elif view.place is Place.LEFT:
             self._is_left_away = False
+        elif view.place is Place.LEFT and not self.is_start_shown:
             self._left(name).setVisible(not is_shown)
-        elif view.place is Place.TOP:
+        elif view.place is Place.TOP and not self.is_start_shown:
             self._widgets[name].setVisible(not is_shown)
         else:
             self.show(name)
+
+    @property
+    def is_start_shown(self) -> bool:
+        """Whether the start page stands in the place of everything else."""
+        return self._stack.currentIndex() > 0
+
+    def show_start(self) -> None:
+        """Show the start page instead of pages and docks; nothing happens in a window without one."""
+        start = next(iter(self._at(Place.START)), None)
+        if start is None or self.is_start_shown:
+            return
+        if start.name not in self._widgets:
+            self._widgets[start.name] = start.build(self._context, {})
+            self._stack.addWidget(self._widgets[start.name])
+        self._behind_start = [
+            dock for dock in (self.left_dock, self.below_dock) if dock is not None and not dock.isHidden()
+        ]
+        for dock in self._behind_start:
+            dock.hide()
+        self._stack.setCurrentIndex(1)
+
+    def leave_start(self) -> None:
+        """Show pages and docks again as they were."""
+        if not self.is_start_shown:
+            return
+        self._stack.setCurrentIndex(0)
+        for dock in self._behind_start:
+            dock.show()
+        self._behind_start = []
+        self.size_docks()
 
     def focus_next_area(self) -> None:
         """Move the focus on: the layers, the tabs, the panel below where it is open."""
@@ -270,6 +311,11 @@ class Views(QObject):
         for view in self._at(Place.LEFT):
             target = self._widgets[view.name].findChild(QWidget, view.focus)
             areas.insert(0, (self._left(view.name), target or self._widgets[view.name]))
+        areas += [
+            (self._widgets[view.name], self._widgets[view.name])
+            for view in self._at(Place.START)
+            if view.name in self._widgets
+        ]
         shown = [(area, target) for area, target in areas if area.isVisible()]
         focused = self._window.focusWidget()
         now = next(
