@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QObject, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow
 
@@ -16,6 +16,7 @@ from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.context import WindowContext
 from quantstudio.gui.shell.features import FEATURES
 from quantstudio.gui.shell.file_actions import file_commands
+from quantstudio.gui.shell.layout_memory import LayoutMemory
 from quantstudio.gui.shell.menus import Menus
 from quantstudio.gui.shell.settings import ENGINE_KEYS, Settings
 from quantstudio.gui.shell.status_line import StatusLine
@@ -28,7 +29,6 @@ from quantstudio.project.store import is_session_file
 from quantstudio.workspace.values import Notification
 
 FIRST_PAINT_MS = 30
-FIRST_WIDTH_PX, FIRST_HEIGHT_PX = 1600, 1000
 
 
 class MainWindow(QMainWindow):
@@ -70,7 +70,10 @@ class MainWindow(QMainWindow):
         self._connect()
         self._refresh_title()
         self._retheme()
-        self._restore_layout()
+        self._layout = LayoutMemory(self, settings, self.views)
+        self._layout.restore_window()
+        self._layout.restore(self)
+        self.views.built.connect(self._layout.restore)
         if settings.page in self.views.page_names:
             self.views.show(settings.page)
         self._are_plots_shown = False
@@ -179,12 +182,6 @@ class MainWindow(QMainWindow):
 
     # Layout and leaving.
 
-    def _restore_layout(self) -> None:
-        geometry: QByteArray = self.settings.layout("geometry")
-        if geometry.isEmpty() or not self.restoreGeometry(geometry):
-            screen = self.screen().availableGeometry()
-            self.resize(min(FIRST_WIDTH_PX, screen.width()), min(FIRST_HEIGHT_PX, screen.height()))
-
     def showEvent(self, event: QShowEvent) -> None:
         """Fills the pages once the window is on the screen."""
         super().showEvent(event)
@@ -213,7 +210,8 @@ class MainWindow(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         """Nothing to ask: everything is on disk. Ends the worker."""
         self._model_timer.stop()
-        self.settings.save_layout("geometry", self.saveGeometry())
+        self.views.leave_start()  # what stands behind it is what is remembered
+        self._layout.save()
         self.settings.page = self.views.page
         self.session.close()
         super().closeEvent(event)

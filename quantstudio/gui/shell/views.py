@@ -37,9 +37,13 @@ PAGE_MINIMUM_PX = 170
 
 
 class Views(QObject):
-    """The inside of a main window. Emits `all_built` when the last page is filled."""
+    """The inside of a main window.
+
+    Emits `built(widget)` for what is made after the window, and `all_built` when the last page is filled.
+    """
 
     all_built = Signal()
+    built = Signal(QWidget)
 
     def __init__(self, window: QMainWindow, context: Context, views: Iterable[View]) -> None:
         super().__init__(window)
@@ -48,6 +52,7 @@ class Views(QObject):
         self._views = {view.name: view for view in sorted(views, key=lambda view: view.order)}
         self._widgets: dict[str, QWidget] = {}
         self._behind_start: list[QDockWidget] = []
+        self._below_height = 0
         self._late = [made for page in self._at(Place.PAGE) for made in (*self._parts_of(page.name), page)]
         for place in (Place.LEFT, Place.TOP, Place.BELOW):
             for view in self._at(place):
@@ -94,12 +99,20 @@ class Views(QObject):
         self._stack = QStackedWidget(self._window)
         self._stack.setObjectName("stack")
         self._stack.addWidget(centre)
-        self._window.setCentralWidget(self._stack)
+        whole = QWidget(self._window)
+        self._whole = QVBoxLayout(whole)
+        self._whole.setContentsMargins(0, 0, 0, 0)
+        self._whole.setSpacing(0)
+        self._whole.addWidget(self._stack, 1)
+        self._window.setCentralWidget(whole)
         self._columns = [column]
 
     def add_below_pages(self, widget: QWidget) -> None:
         """Give something of the window a place of its own between the pages and the status bar."""
-        self._columns[0].addWidget(widget)
+        row = QVBoxLayout()
+        row.setContentsMargins(GAP, 0, MARGIN, GAP)
+        row.addWidget(widget)
+        self._whole.addLayout(row)
 
     def _build_left(self) -> None:
         self.left_dock: QDockWidget | None = None
@@ -162,7 +175,7 @@ class Views(QObject):
 
         In a narrow window it goes; it comes back with the room, unless the user has done otherwise.
         """
-        if self.left_dock is None:
+        if self.left_dock is None or self.is_start_shown:
             return
         is_narrow = self._window.width() < NARROW_PX
         if is_narrow != (self._window_width < NARROW_PX) or not self._window_width:
@@ -193,6 +206,27 @@ class Views(QObject):
             self.dock_share = self.left_dock.width() / self._window_width
         return super().eventFilter(watched, event)
 
+    def layout_state(self) -> str:
+        """The share of the layers, whether they are shown, and how high the panel below is if it is."""
+        is_left_hidden = self.left_dock is not None and self.left_dock.isHidden() and not self._is_left_away
+        below = 0 if self.below_dock.isHidden() else self.below_dock.height()
+        return f"share={self.dock_share:.4f} left={int(not is_left_hidden)} below={below}"
+
+    def restore_layout_state(self, text: str) -> None:
+        """Go back to what was arranged; nonsense is ignored."""
+        found = dict(part.partition("=")[::2] for part in text.split())
+        try:
+            share, below = float(found["share"]), int(found["below"])
+        except (KeyError, ValueError):
+            return
+        if 0 < share < 1:
+            self.dock_share = share
+        if self.left_dock is not None and found.get("left") == "0":
+            self.left_dock.hide()
+        if below > 0:
+            self._below_height = below
+            self._show_below(self.below.currentWidget())
+
     def build_next(self) -> None:
         """Build what draws, one per turn of the event loop: the window stays usable."""
         if not isValid(self) or not self._late:
@@ -202,6 +236,7 @@ class Views(QObject):
         self._widgets[view.name] = view.build(self._context, parts)
         if view.place is Place.PAGE:
             self._fill_page(view.name)
+        self.built.emit(self._widgets[view.name])
         if self._late:
             self._next_timer.start(0)
         else:
@@ -263,9 +298,8 @@ class Views(QObject):
         is_shown = self._widgets[name].isVisible() if name in self._widgets else False
         if view.place is Place.BELOW and is_shown:
             self.below_dock.hide()
-        elif view.place is Place.LEFT:
-            self._is_left_away = False
         elif view.place is Place.LEFT and not self.is_start_shown:
+            self._is_left_away = False
             self._left(name).setVisible(not is_shown)
         elif view.place is Place.TOP and not self.is_start_shown:
             self._widgets[name].setVisible(not is_shown)
@@ -334,7 +368,7 @@ class Views(QObject):
             # Now, not when Qt says that it is visible: every plot would be drawn once more.
             self._on_below_shown(shown=True)
             self.below_dock.show()
-            height = max(BELOW_MIN_PX, self._window.height() // 5)
+            height = self._below_height or max(BELOW_MIN_PX, self._window.height() // 5)
             self._window.resizeDocks([self.below_dock], [height], Qt.Orientation.Vertical)
 
     def _hide_below(self) -> None:

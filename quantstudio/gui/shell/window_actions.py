@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QUrl
+from PySide6.QtCore import Qt, QUrl
 from PySide6.QtGui import QDesktopServices
 
 from quantstudio.core.folders import config_folder
@@ -150,10 +150,8 @@ def _toggle_theme(window: WindowContext) -> None:
 
 
 def _toggle_fullscreen(window: WindowContext) -> None:
-    if window.window.isFullScreen():
-        window.window.showNormal()
-    else:
-        window.window.showFullScreen()
+    """A window that was maximised is so again afterwards."""
+    window.window.setWindowState(window.window.windowState() ^ Qt.WindowState.WindowFullScreen)
 
 
 def _open_log_folder(_context: Context) -> None:

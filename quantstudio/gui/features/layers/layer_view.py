@@ -132,6 +132,18 @@ class LayerTableView(QTableView):
         self._chosen[column] = is_shown
         self.fit_columns()
 
+    def layout_state(self) -> str:
+        """Columns the user showed or hid, by name: "SQNR=1 WEIGHTS=0"."""
+        return " ".join(f"{column.name}={int(is_shown)}" for column, is_shown in self._chosen.items())
+
+    def restore_layout_state(self, text: str) -> None:
+        """Show and hide columns again; names that are no columns any more are ignored."""
+        for part in text.split():
+            name, _, is_shown = part.partition("=")
+            if name in LayerColumn.__members__:
+                self._chosen[LayerColumn[name]] = is_shown == "1"
+        self.fit_columns()
+
     def header_menu(self) -> QMenu:
         """Which columns to show."""
         menu = QMenu(self)
