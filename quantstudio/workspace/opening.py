@@ -79,8 +79,14 @@ class Opening:
         known = self._known
         is_other = known.model is None or known.model.digest != model.digest
         if is_other and (known.model is not None or is_untouched_session(known.project)):
-            name = Path(state_path or model.source_path).stem
-            self.open_project(Project.temporary(restore=False, name=name))
+            source, before = Path(state_path or model.source_path), known.model
+            self.open_project(Project.temporary(restore=False, name=source.stem))
+            if before is not None and before.source_path == model.source_path:
+                known.notify(
+                    NoticeLevel.INFO,
+                    f"{source.name} has changed since it was opened",
+                    "It is a new session now; the one before is kept",
+                )
         try:
             known.project.set_model(model, factory=factory, state=state_path)
         except ProjectError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,17 +24,11 @@ Open = Callable[[str], None]
 
 
 @pytest.fixture
-def opening(tmp_path: Path) -> Desk:
+def opening(tmp_path: Path) -> Iterator[Desk]:
     """An empty session; models are told apart by their names."""
     made = Desk(Project.temporary(restore=False))
-
-    made.runner.answers["open_model"] = lambda params: [
-        replace(event, result={**event.result, "digest": f"digest of {Path(params['path']).name}"})
-        if isinstance(event, JobEnded) and event.result
-        else event
-        for event in ANSWERS["open_model"](params)
-    ]
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -63,7 +57,6 @@ def test_that_a_second_model_leaves_the_first_as_it_was(opening: Desk, open_mode
     assert Path(known.model.source_path if known.model else "").name == "first.onnx"
     assert known.recipe == edited
     assert known.edits.can_undo
-    opening.close()
 
 
 def test_that_a_session_in_which_nothing_was_done_leaves_no_file(opening: Desk, open_model: Open) -> None:
@@ -84,7 +77,6 @@ def test_that_what_was_edited_before_the_first_model_stays(opening: Desk, open_m
     open_model("first.onnx")
     assert known.project.path == before
     assert known.recipe.seed == 7
-    opening.close()
 
 
 def test_that_recent_entries_are_sessions_projects_and_models_in_none(
@@ -110,7 +102,6 @@ def test_that_recent_entries_are_sessions_projects_and_models_in_none(
         "named": RecentKind.PROJECT,
         "third.onnx": RecentKind.MODEL,
     }
-    opening.close()
 
 
 def test_that_a_session_is_deleted_only_where_it_is_not_open(opening: Desk, open_model: Open) -> None:
@@ -130,7 +121,6 @@ def test_that_a_session_is_deleted_only_where_it_is_not_open(opening: Desk, open
     opening.settle()
     assert not first.exists()
     assert done == [True]
-    opening.close()
 
 
 class TestSummary:
@@ -232,3 +222,24 @@ class TestWorkThatRuns:
         desk.known.documents.open_path(other)
         assert len(asked) == 1
         assert len(desk.runner.cancelled) == 1
+
+
+def test_that_a_model_that_changed_opens_as_another_session_and_says_so(
+    opening: Desk, open_model: Open
+) -> None:
+    known = opening.known
+    open_model("first.onnx")
+    known.edits.set_scheme([known.layers[0].name], "fp32")
+    first, said = known.project.path, list[str]()
+    known.notified.connect(lambda notice: said.append(notice.text))
+    opening.runner.answers["open_model"] = lambda params: [
+        replace(event, result={**event.result, "digest": "another"})
+        if isinstance(event, JobEnded) and event.result
+        else event
+        for event in ANSWERS["open_model"](params)
+    ]
+    known.documents.reopen()
+    opening.settle()
+    assert known.project.path != first
+    assert first.exists()
+    assert "first.onnx has changed since it was opened" in said
