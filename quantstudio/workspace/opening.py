@@ -79,9 +79,9 @@ class Opening:
         known = self._known
         is_other = known.model is None or known.model.digest != model.digest
         if is_other and (known.model is not None or is_untouched_session(known.project)):
-            source, before = Path(state_path or model.source_path), known.model
+            source, model_before = Path(state_path or model.source_path), known.model
             self.open_project(Project.temporary(restore=False, name=source.stem))
-            if before is not None and before.source_path == model.source_path:
+            if model_before is not None and model_before.source_path == model.source_path:
                 known.notify(
                     NoticeLevel.INFO,
                     f"{source.name} has changed since it was opened",
