@@ -95,10 +95,9 @@ def test_that_full_screen_and_maximised_are_remembered(windows):
 def test_that_the_first_window_fits_the_screen(windows):
     window, _ = arranged(windows)
     screen = window.screen().availableGeometry()
-    normal = window.normalGeometry().size() if window.isMaximized() else window.size()
-    assert normal.width() <= screen.width() - FRAME_PX
-    assert normal.height() <= screen.height() - FRAME_PX
-    assert screen.contains(window.geometry().topLeft())
+    assert window.width() <= screen.width() - FRAME_PX
+    assert window.height() <= screen.height() - FRAME_PX
+    assert screen.contains(window.geometry())
 
 
 def test_that_nonsense_is_ignored(windows):
@@ -124,8 +123,9 @@ def test_that_the_share_of_the_layers_and_the_panel_below_come_back(window):
     assert views.left_dock.isHidden()
     assert not views.below_dock.isHidden()
     assert views.layout_state().startswith("share=0.3000 left=0 below=")
-    before = views.layout_state()
+    before, _, _ = views.layout_state().partition(" below=")
     window.show_view("start")
     views.restore_layout_state("nonsense share=x")
     views.leave_start()
-    assert views.layout_state() == before
+    assert views.layout_state().startswith(before)
+    assert not views.below_dock.isHidden()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
-from PySide6.QtCore import QByteArray, Qt
+from PySide6.QtCore import QByteArray
 from PySide6.QtWidgets import QHeaderView, QMainWindow, QSplitter, QWidget
 
 from quantstudio.gui.shell.settings import Settings
@@ -79,12 +79,10 @@ class LayoutMemory:
                 keep(f"choice.{name}", _bytes(one.layout_state()))
 
     def _fit(self) -> None:
-        """As large as is comfortable; on a screen that is no larger, all of it."""
-        window, screen = self._window, self._window.screen().availableGeometry()
+        """As large as is comfortable and the screen has room for, with a frame around it."""
+        screen = self._window.screen().availableGeometry()
         width, height = screen.width() - FRAME_PX, screen.height() - FRAME_PX
-        window.resize(min(FIRST_WIDTH_PX, width), min(FIRST_HEIGHT_PX, height))
-        if width < FIRST_WIDTH_PX or height < FIRST_HEIGHT_PX:
-            window.setWindowState(window.windowState() | Qt.WindowState.WindowMaximized)
+        self._window.resize(min(FIRST_WIDTH_PX, width), min(FIRST_HEIGHT_PX, height))
 
 
 def _named(widget: QWidget, kind: type[W]) -> Iterator[tuple[str, W]]:
