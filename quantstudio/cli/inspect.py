@@ -73,7 +73,7 @@ def _print(summary: ModelSummary) -> None:
 def _row(index: int, layer: LayerInfo) -> tuple[str, ...]:
     return (
         str(index),
-        f"{layer.scope}/{layer.name}" if layer.scope else layer.name,
+        f"{layer.scope}/{layer.title}" if layer.scope else layer.title,
         layer.op_type,
         format_shape(layer.weight_shape),
         f"{layer.parameters:,}",

@@ -32,7 +32,7 @@ from quantstudio.core.aim import DEFAULT_AIM, Aim, aim_named
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
-from quantstudio.core.layers import LayerInfo
+from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.preset_recipes import preset_recipe
 from quantstudio.core.recipe import (
     CalibrationSettings,
@@ -101,7 +101,8 @@ def command(
     summary = paths.open_model()
     check_rules(rules or [], summary.layers, chosen.target if chosen is not None else target)
     if chosen is not None:
-        chosen = with_best_forms(replace(chosen, calibration=settings), preset, summary.layers)
+        chosen = replace(chosen, calibration=settings).by_node(summary.layers)
+        chosen = with_best_forms(chosen, preset, summary.layers)
     build, file = build_beside(
         paths,
         summary,
@@ -112,7 +113,7 @@ def command(
     if json:
         write_json("quantize", build_json(build, file, paths.beside), json)
     if json != "-":
-        print_build(build, paths.beside, fp32_bytes=summary.file_bytes)
+        print_build(build, paths.beside, summary=summary)
 
 
 def recipe_of(path: str, preset: str, rules: list[str], target: str) -> Recipe | None:
@@ -171,7 +172,7 @@ def check_aim(aim: str, *, is_auto: bool) -> None:
 def check_rules(rules: list[str], layers: Sequence[LayerInfo], target: str) -> None:
     """A pattern given by hand that does nothing is a mistake: in a recipe for any model it is not."""
     for text in rules:
-        rule = layer_rule("--set", text)
+        rule = layer_rule("--set", text).by_node(layers)
         matched = [layer for layer in layers if rule.matches(layer)]
         if not matched and not rule.is_exact:
             raise RecipeError(
@@ -202,17 +203,18 @@ def calibration_of(method: str, samples: int | None, own: CalibrationSettings | 
         ) from None
 
 
-def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> None:
+def print_build(build: BuildResult, recipe_path: Path, *, summary: ModelSummary) -> None:
     """The table of a build.
 
     Args:
         build: What was built.
         recipe_path: The recipe that reproduces it.
-        fp32_bytes: Size of the model it was made from.
+        summary: The model it was made from.
     """
+    titles = summary.titles
     rows = [
         (
-            row.name,
+            titles.get(row.name, row.name),
             row.weights,
             row.activations,
             row.kernel,
@@ -226,7 +228,8 @@ def print_build(build: BuildResult, recipe_path: Path, *, fp32_bytes: int) -> No
     columns = ("layer", "weights", "activations", "kernel", "runs in", "bytes", "note")
     integer = sum(row.is_integer_kernel for row in build.layers)
     title = (
-        f"{build.output}: {format_bytes(build.size_bytes)}, {build.size_bytes / fp32_bytes:.0%} of FP32; "
+        f"{build.output}: {format_bytes(build.size_bytes)}, "
+        f"{build.size_bytes / summary.file_bytes:.0%} of FP32; "
         f"{integer} of {len(build.layers)} layers compute on integers"
     )
     print_table(console, title, columns, rows, right=(5,))

@@ -124,12 +124,13 @@ def command(
     chosen = replace(start, steps=with_settings(start.steps, settings or [], infos))
     summary = paths.open_model()
     check_rules(rules or [], summary.layers, chosen.target)
+    chosen = chosen.by_node(summary.layers)
     chosen = with_best_forms(chosen, preset, summary.layers)
     build, file = build_beside(paths, summary, recipe=to_json(chosen), choose_steps=is_auto)
     if json:
         write_json("recover", build_json(build, file, paths.beside), json)
     if json != "-":
-        print_build(build, paths.beside, fp32_bytes=summary.file_bytes)
+        print_build(build, paths.beside, summary=summary)
 
 
 def _start(path: str, preset: str, rules: list[str], target: str) -> Recipe:

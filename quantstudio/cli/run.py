@@ -103,7 +103,7 @@ def _run_again(path: Path, file: RecipeFile, output: str, json: str, *, trust: b
     if json:
         write_json("run", build_json(build, made, path), json)
     if json != "-":
-        print_build(build, path, fp32_bytes=summary.file_bytes)
+        print_build(build, path, summary=summary)
         if file.output and file.output.digest:
             console_for(json).print("The same bytes as the recipe recorded.")
 
@@ -143,7 +143,7 @@ def _run_elsewhere(
     if json:
         write_json("run", build_json(build, made, paths.beside), json)
     if json != "-":
-        print_build(build, paths.beside, fp32_bytes=summary.file_bytes)
+        print_build(build, paths.beside, summary=summary)
 
 
 def _own_output(path: Path, file: RecipeFile) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -161,14 +161,14 @@ def command(
     if json:
         write_json("sensitivity", to_json(result), json)
     if json != "-":
-        _print(result)
+        _print(result, summary.titles)
 
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _print(result: SensitivityResult) -> None:
+def _print(result: SensitivityResult, titles: Mapping[str, str]) -> None:
     layers = result.layers
     precisions = list(dict.fromkeys(name for row in layers for name in row.by_precision))
     extra: dict[str, Callable[[LayerSensitivity], str]] = {}
@@ -183,7 +183,7 @@ def _print(result: SensitivityResult) -> None:
     columns = ["layer", "KL, nats", "95 %", "SQNR, dB", *extra, *(f"KL {name}" for name in precisions)]
     rows = [
         (
-            row.name,
+            titles.get(row.name, row.name),
             f"{row.kl:.3g}",
             f"{row.kl_low:.2g} – {row.kl_high:.2g}",
             f"{row.sqnr_db:.1f}",

@@ -43,6 +43,7 @@ class LayerInfo(Record):
         outputs: Tensors it writes.
         scope: Path of the enclosing If/Loop/Scan body; empty in the main graph.
         stored_as: Precision of weights the file itself holds quantized: "INT8"; empty for float weights.
+        label: Path of its module, where the exporter kept it; no other layer has it. Empty where it did not.
     """
 
     name: str
@@ -61,6 +62,17 @@ class LayerInfo(Record):
     outputs: tuple[str, ...] = ()
     scope: str = ""
     stored_as: str = ""
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it is called wherever people read: in tables, tips, plots, reports."""
+        return self.label or self.name
+
+    @property
+    def full_title(self) -> str:
+        """The title, with the node's own name where that is another."""
+        return f"{self.label}  ({self.name})" if self.label not in ("", self.name) else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,11 @@ class ModelSummary:
     notes: tuple[str, ...] = ()
     verified_error: float = 0.0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What layers are called, by name."""
+        return {layer.name: layer.title for layer in self.layers}
 
     def layer(self, name: str) -> LayerInfo | None:
         """The layer of that name, or None."""

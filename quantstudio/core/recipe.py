@@ -49,7 +49,8 @@ class LayerRule:
 
     Attributes:
         scheme: What matching layers become.
-        names: Exact names or patterns with * and ?; a layer matches if any does. Empty: every name.
+        names: Exact names of nodes, or patterns with * and ?, which fit the node's name or the path of its
+            module (`LayerInfo.label`); a layer matches if any does. Empty: every name.
         op_types: Operators; empty: every operator.
     """
 
@@ -63,7 +64,15 @@ class LayerRule:
             return False
         if not self.names or layer.name in self.names:
             return True
-        return any(_pattern(n).fullmatch(layer.name) for n in self.names if "*" in n or "?" in n)
+        patterns = [_pattern(name) for name in self.names if "*" in name or "?" in name]
+        return any(
+            pattern.fullmatch(name) for pattern in patterns for name in (layer.name, layer.label) if name
+        )
+
+    def by_node(self, layers: Sequence[LayerInfo]) -> LayerRule:
+        """The rule as recipes hold it: a module's path that a person wrote becomes the name of its node."""
+        nodes = {layer.label: layer.name for layer in layers if layer.label}
+        return replace(self, names=tuple(nodes.get(name, name) for name in self.names))
 
     @property
     def is_exact(self) -> bool:
@@ -217,6 +226,10 @@ class Recipe:
                 rules[index] = replace(rules[index], names=(*rules[index].names, *names))
                 return replace(self, rules=tuple(rules))
         return replace(self, rules=(*rules, LayerRule(scheme, tuple(names))))
+
+    def by_node(self, layers: Sequence[LayerInfo]) -> Recipe:
+        """The recipe with the names of nodes where a person wrote paths of modules."""
+        return replace(self, rules=tuple(rule.by_node(layers) for rule in self.rules))
 
     def with_rule(self, rule: LayerRule) -> Recipe:
         """The recipe with one more rule at the end."""

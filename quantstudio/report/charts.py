@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from markupsafe import Markup
@@ -228,9 +229,14 @@ def worst_classes(rows: Sequence[ClassAccuracy]) -> list[ClassAccuracy]:
     return sorted(rows, key=lambda r: (r.variant - r.base, r.label))[:MAX_CLASSES]
 
 
-def sensitivity_chart(sensitivity: SensitivityResult) -> Markup | None:
-    """KL divergence each layer causes alone, with 95 % intervals; None without layers."""
-    layers = sensitivity.layers
+def sensitivity_chart(sensitivity: SensitivityResult, titles: Mapping[str, str]) -> Markup | None:
+    """KL divergence each layer causes alone, with 95 % intervals; None without layers.
+
+    Args:
+        sensitivity: What was analyzed.
+        titles: What layers are called, by name.
+    """
+    layers = [replace(layer, name=titles.get(layer.name, layer.name)) for layer in sensitivity.layers]
     if not layers:
         return None
     order = sorted(layers, key=lambda layer: -layer.kl)

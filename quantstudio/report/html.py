@@ -189,7 +189,7 @@ def figures_of(data: ReportData) -> list[Figure]:
             text = f"{variant.name}{where}, largest loss first, 95 % intervals"
             found.append(Figure("Accuracy by class", text, tag, classes, is_wide))
     if data.sensitivity is not None:
-        svg = charts.sensitivity_chart(data.sensitivity)
+        svg = charts.sensitivity_chart(data.sensitivity, data.model.titles)
         if svg is not None:
             text = (
                 f"KL divergence from FP32 when one layer alone is {data.sensitivity.reference}, "

@@ -60,7 +60,7 @@ def layer_rows(data: ReportData) -> list[LayerRow]:
         rows.append(
             LayerRow(
                 index=index,
-                name=layer.name,
+                name=layer.title,
                 op_type=layer.op_type,
                 shape="×".join(str(n) for n in layer.weight_shape),
                 parameters=layer.parameters,

@@ -190,11 +190,11 @@ class Workspace(Known):
                 it.
         """
         scheme = as_scheme(precision)
-        rule = LayerRule(scheme, (pattern,), (op_type,) if op_type else ())
+        rule = LayerRule(scheme, (pattern,), (op_type,) if op_type else ()).by_node(self.layers)
         if not any(rule.matches(layer) for layer in self.layers):
             raise RecipeError(f"no layer matches {pattern!r}", hint="See `layers` for their names")
         if rule.is_exact:
-            self._finish(lambda: self.edits.set_scheme([pattern], scheme))
+            self._finish(lambda: self.edits.set_scheme(rule.names, scheme))
         else:
             self._finish(lambda: self.edits.add_rule(rule))
 

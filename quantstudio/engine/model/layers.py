@@ -18,6 +18,7 @@ from quantstudio.engine.graph.protos import (
 )
 from quantstudio.engine.graph.shapes import infer, value_types
 from quantstudio.engine.graph.view import Index, index
+from quantstudio.engine.model.layer_labels import labelled, module_path
 from quantstudio.engine.model.macs import multiply_accumulates
 from quantstudio.engine.targets.legality import legal_schemes, stored_precision
 
@@ -98,7 +99,8 @@ def list_layers(model: ModelProto) -> LayerTable:
         layers.append(replace(layer, macs=None if macs is None else macs // batch))
     parameters = sum(layer.parameters for layer in layers) + _unlisted(made, counted)
     shared = tuple(
-        replace(layer, share=layer.parameters / parameters if parameters else 0.0) for layer in layers
+        replace(layer, share=layer.parameters / parameters if parameters else 0.0)
+        for layer in labelled(layers)
     )
     weight_bytes = sum(tensor_bytes(tensor) for tensor in made.constants.values())
     return LayerTable(shared, _edges(model.graph, nodes), parameters, weight_bytes)
@@ -147,6 +149,7 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
         outputs=tuple(name for name in node.output if name),
         scope=scope,
         stored_as=stored_precision(dtype) if weight is not None else "",
+        label=module_path(node, [tensor.name for tensor in tensors], has_weight=weight is not None),
     )
 
 

@@ -146,7 +146,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def layer_tip(layer: LayerInfo, statistics: WeightStatistics | None) -> str:
     """Tool tip of a layer: what it is, how large, and why it cannot be quantized if so."""
-    lines = [layer.name, f"{layer.op_type}  {shape_text(layer.weight_shape)}".rstrip()]
+    lines = [layer.full_title, f"{layer.op_type}  {shape_text(layer.weight_shape)}".rstrip()]
     if layer.parameters:
         share = figures.percent(layer.share, 1)
         lines.append(f"{figures.count(layer.parameters)} parameters, {share} of the model")

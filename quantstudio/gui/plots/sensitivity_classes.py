@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pyqtgraph as pg
@@ -85,6 +86,7 @@ class ClassSensitivityPlot(Plot):
             parent=parent,
         )
         self._layers: tuple[str, ...] = ()
+        self._titles: list[str] = []
         self._classes: tuple[str, ...] = ()
         self._kl: NDArray[np.float64] = np.zeros((0, 0))
         self._rank: NDArray[np.float64] = np.zeros(0)
@@ -143,7 +145,11 @@ class ClassSensitivityPlot(Plot):
         return float(self._kl[self._layers.index(layer), self._classes.index(label)])
 
     def show_table(
-        self, kl: Mapping[str, float], by_class: Mapping[str, Sequence[float]], classes: Sequence[str]
+        self,
+        kl: Mapping[str, float],
+        by_class: Mapping[str, Sequence[float]],
+        classes: Sequence[str],
+        titles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Draw the table of these layers; those without figures by class leave a gap.
 
@@ -151,8 +157,10 @@ class ClassSensitivityPlot(Plot):
             kl: Mean KL over all samples by layer, in the order of execution: what layers are sorted by.
             by_class: Mean KL of each class by layer.
             classes: Their names.
+            titles: What layers are called, where that is not their name.
         """
         layers = tuple(kl)
+        self._titles = [titles.get(name, name) for name in layers]
         keeps_view = layers == self._layers and not self.is_empty
         self._layers, self._classes = layers, tuple(classes)
         self._rank = np.asarray([-value for value in kl.values()])
@@ -196,7 +204,7 @@ class ClassSensitivityPlot(Plot):
         return (
             head,
             *(
-                (self._layers[i], *("" if np.isnan(v) else f"{v:.6g}" for v in self._kl[i, self._rows]))
+                (self._titles[i], *("" if np.isnan(v) else f"{v:.6g}" for v in self._kl[i, self._rows]))
                 for i in self._columns
             ),
         )
@@ -298,7 +306,7 @@ class ClassSensitivityPlot(Plot):
         for layer, label in zip(*np.unravel_index(flat, self._kl.shape), strict=True):
             if np.isfinite(self._kl[layer, label]):
                 value = figures.significant(float(self._kl[layer, label]))
-                parts.append(f"{self._layers[layer]} hurts {self._classes[label]} ({value})")
+                parts.append(f"{self._titles[layer]} hurts {self._classes[label]} ({value})")
         return f"{len(self._layers)} layers, {len(self._classes)} classes; most: {', '.join(parts)}."
 
     # ------------------------------------------------------------------ mouse and keys
@@ -324,7 +332,7 @@ class ClassSensitivityPlot(Plot):
     def _tip(self, layer: int, label: int) -> str:
         kl = float(self._kl[layer, label])
         name = self._classes[label]
-        head = f"{self._layers[layer]}  ·  {f'class {name}' if name.isdigit() else name}"
+        head = f"{self._titles[layer]}  ·  {f'class {name}' if name.isdigit() else name}"
         if math.isnan(kl):
             return f"{head}\nno samples of this class, or not analyzed yet"
         row = self._kl[layer][np.isfinite(self._kl[layer])]

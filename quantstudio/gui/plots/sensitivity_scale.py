@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quantstudio.core import figures
 from quantstudio.core.precision import Container, Precision, activation_formats, keyed_formats, weight_formats
@@ -116,6 +116,7 @@ class StripRow:
         high: Upper end.
         method: "exact" (measured) or "fisher" (predicted); empty before it is known.
         note: What else is known of the layer, one line each.
+        label: What it is called, where that is not its name.
     """
 
     layer: str
@@ -124,12 +125,35 @@ class StripRow:
     high: float = 0.0
     method: str = ""
     note: str = ""
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """What people call the layer."""
+        return self.label or self.layer
 
 
 def strip_row(
-    layer: str, sensitivity: LayerSensitivity | None, precision: str, kl_all: float | None = None
+    layer: str,
+    sensitivity: LayerSensitivity | None,
+    precision: str,
+    kl_all: float | None = None,
+    label: str = "",
 ) -> StripRow:
-    """The bar of a layer at a precision; `kl_all` is the KL with every layer quantized, where known."""
+    """The bar of a layer at a precision.
+
+    Args:
+        layer: Name.
+        sensitivity: What is known of it.
+        precision: At which precision it is drawn.
+        kl_all: The KL with every layer quantized, where known.
+        label: What the layer is called, where that is not its name.
+    """
+    row = _bar(layer, sensitivity, precision, kl_all)
+    return replace(row, label=label) if label else row
+
+
+def _bar(layer: str, sensitivity: LayerSensitivity | None, precision: str, kl_all: float | None) -> StripRow:
     if sensitivity is None:
         return StripRow(layer, None)
     note = direction_words(sensitivity, kl_all)

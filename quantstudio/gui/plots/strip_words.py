@@ -13,7 +13,7 @@ NAMED = 3
 
 def strip_summary(rows: Sequence[StripRow], scale: SensitivityScale | None) -> str:
     """How many layers are analyzed and which of them are the most sensitive, in one line."""
-    known = [(row.layer, row.kl) for row in rows if row.kl is not None]
+    known = [(row.title, row.kl) for row in rows if row.kl is not None]
     if not known:
         return "No layer has been analyzed yet."
     worst = sorted(known, key=lambda one: -one[1])[:NAMED]
@@ -28,12 +28,12 @@ def strip_summary(rows: Sequence[StripRow], scale: SensitivityScale | None) -> s
 def strip_tip(row: StripRow, scale: SensitivityScale | None = None) -> str:
     """Everything a bar stands for."""
     if row.kl is None:
-        return f"{row.layer}\nnot analyzed yet"
+        return f"{row.title}\nnot analyzed yet"
     low, high = figures.significant(row.low), figures.significant(row.high)
     how = "measured" if row.method == EXACT else "predicted"
     figure = f"KL {figures.significant(row.kl)}  [{low}, {high}]  {how}"
     own = scale.words(row.layer) if scale is not None else ""
-    return "\n".join(part for part in (row.layer, figure, own, row.note) if part)
+    return "\n".join(part for part in (row.title, figure, own, row.note) if part)
 
 
 def strip_table(rows: Iterable[StripRow]) -> tuple[tuple[str, ...], ...]:
@@ -41,7 +41,7 @@ def strip_table(rows: Iterable[StripRow]) -> tuple[tuple[str, ...], ...]:
     return (
         ("layer", "kl_nats", "low_nats", "high_nats", "method"),
         *(
-            (row.layer, f"{row.kl:.6g}", f"{row.low:.6g}", f"{row.high:.6g}", row.method)
+            (row.title, f"{row.kl:.6g}", f"{row.low:.6g}", f"{row.high:.6g}", row.method)
             for row in rows
             if row.kl is not None
         ),

@@ -201,7 +201,7 @@ class InspectPanel(QWidget):
     def _show_weights(self, layer: LayerInfo) -> None:
         statistics = self._session.workspace.weights.get(layer.name)
         if statistics is None:
-            self.histogram.subtitle.setText(layer.name)
+            self.histogram.subtitle.setText(layer.title)
             if not layer.weight_name:
                 self.histogram.show_empty(f"{layer.op_type} layers multiply activations: no weights to show.")
             else:
@@ -215,7 +215,7 @@ class InspectPanel(QWidget):
         activations = self._session.workspace.activations
         tensor = self.tensor.currentData()
         if activations is None:
-            self.histogram.subtitle.setText(layer.name)
+            self.histogram.subtitle.setText(layer.title)
             can = self._session.workspace.calibration_data is not None
             self.histogram.show_empty(
                 "Calibrate to see the values that flow through this layer."
@@ -225,7 +225,7 @@ class InspectPanel(QWidget):
             )
             return
         if tensor is None:
-            self.histogram.subtitle.setText(layer.name)
+            self.histogram.subtitle.setText(layer.title)
             self.histogram.show_empty("No activation of this layer was recorded.")
             return
         recipe = self._session.workspace.recipe
@@ -263,7 +263,7 @@ class InspectPanel(QWidget):
         layer = self._layer()
         if layer is None or not layer.schemes:
             why = layer.reason if layer is not None else ""
-            self.bits.subtitle.setText(layer.name if layer is not None else "")
+            self.bits.subtitle.setText(layer.title if layer is not None else "")
             self.bits.show_empty(
                 f"This layer stays in floating point: {why}" if why else self._without_layer()
             )

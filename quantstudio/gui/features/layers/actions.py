@@ -74,7 +74,7 @@ def _by_type(context: Context) -> list[Choice]:
 def _jump(context: Context) -> list[Choice]:
     select = context.session.select
     return [
-        Choice(layer.name, partial(select, [layer.name]), words=layer.name)
+        Choice(layer.title, partial(select, [layer.name]), words=layer.full_title)
         for layer in context.session.workspace.layers
     ]
 

@@ -59,5 +59,5 @@ class LayerFilterModel(QSortFilterProxyModel):
         layer = self.layers.layer_at(source_row)
         if self._op_type and layer.op_type != self._op_type:
             return False
-        text = f"{layer.name} {layer.op_type}".lower()
+        text = f"{layer.name} {layer.label} {layer.op_type}".lower()
         return all(word in text for word in self._words)

@@ -1,33 +1,41 @@
-"""Long layer names in a narrow column: what all of them share says nothing."""
+"""Long layer names in a narrow column: what all share goes, what tells neighbours apart stays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt
+from PySide6.QtGui import QFontMetrics
+from PySide6.QtWidgets import QStyledItemDelegate, QStyleOptionViewItem
+from typing_extensions import override
+
 LONG = 32  # characters; shorter names fit as they are
-SEPARATOR = "/"
+_PARTS = re.compile(r"[^/.]+|[/.]")
+_PADDING_PX = 14
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Names without the path parts that all of them begin or end with.
 
     Args:
-        names: Layer names, parts between slashes.
+        names: Layer names, parts between slashes or dots.
 
     Returns:
         Short name by name, "…" standing for what was left out; empty where names are short or share nothing.
     """
     if len(names) < 2 or max(map(len, names)) <= LONG:
         return {}
-    parts = [name.split(SEPARATOR) for name in names]
+    separator = "/" if any("/" in name for name in names) else "."
+    parts = [name.split(separator) for name in names]
     room = min(map(len, parts)) - 1  # something of every name stays
     first = _shared(parts, room)
     last = _shared([part[::-1] for part in parts], room - first)
     if not first and not last:
         return {}
     return {
-        name: SEPARATOR.join([*["…"][: bool(first)], *part[first : len(part) - last], *["…"][: bool(last)]])
+        name: separator.join([*["…"][: bool(first)], *part[first : len(part) - last], *["…"][: bool(last)]])
         for name, part in zip(names, parts, strict=True)
     }
 
@@ -36,3 +44,50 @@ def _shared(parts: Sequence[Sequence[str]], room: int) -> int:
     """How many parts all begin with, `room` at most."""
     columns = list(zip(*parts, strict=False))[:room]
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def elided_apart(name: str, neighbours: Sequence[str], elide: Callable[[str], str]) -> str:
+    """A name cut in the middle so that it still differs from its neighbours.
+
+    Args:
+        name: The whole name.
+        neighbours: Names above and below it.
+        elide: Cuts a text in the middle to the room there is.
+    """
+    shown = elide(name)
+    if shown == name or all(elide(other) != shown for other in neighbours if other != name):
+        return shown
+    parts = _PARTS.findall(name)
+    common = max(_common(parts, _PARTS.findall(other)) for other in neighbours if other != name)
+    for start in range(1, common + 1):
+        # From the left, as little as possible is lost.
+        rest = "…" + "".join(parts[start:])
+        shown = elide(rest)
+        if all(elide("…" + "".join(_PARTS.findall(other)[start:])) != shown for other in neighbours):
+            return shown
+    return shown
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+class LayerNameDelegate(QStyledItemDelegate):
+    """Draws a name; where it does not fit, the part that tells it from the rows above and below stays."""
+
+    @override
+    def initStyleOption(
+        self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
+        super().initStyleOption(option, index)
+        option.textElideMode = Qt.TextElideMode.ElideMiddle
+        room = option.rect.width() - _PADDING_PX
+        metrics = QFontMetrics(option.font)
+        if metrics.horizontalAdvance(option.text) <= room:
+            return
+        around = (index.sibling(index.row() + step, index.column()).data() for step in (-1, 1))
+        option.text = elided_apart(
+            option.text,
+            [str(name) for name in around if name is not None],
+            lambda text: metrics.elidedText(text, Qt.TextElideMode.ElideMiddle, room),
+        )

@@ -55,7 +55,7 @@ class LayerColumn(IntEnum):
 HEADERS = ("#", "Layer", "Type", "Weights", "Precision", "SQNR", "Sensitivity", "Params", "Kernel")
 HEADER_TIPS = (
     "Position in the order of execution",
-    "Name of the node in the model",
+    "Module the layer was exported from, else the name of its node",
     "Operator",
     "Distribution of the weights (square-root scale)",
     "How the layer is stored and run; click to change",
@@ -253,7 +253,7 @@ class LayerTableModel(QAbstractTableModel):
             case LayerColumn.NUMBER:
                 return str(self._numbers[layer.name])
             case LayerColumn.NAME:
-                return self._short_names.get(layer.name, layer.name)
+                return self._short_names[layer.name]
             case LayerColumn.TYPE:
                 return type_text(layer.op_type)
             case LayerColumn.PRECISION:
@@ -322,7 +322,7 @@ class LayerTableModel(QAbstractTableModel):
             text = layer_tip(layer, self._session.workspace.weights.get(layer.name)).replace("\n", ", ")
         if column == LayerColumn.SENSITIVITY:
             text = self._sensitivity_tip(layer).replace("\n", ", ")
-        return f"{layer.name}, {name}: {text}"
+        return f"{layer.title}, {name}: {text}"
 
     def _sqnr(self, layer: LayerInfo) -> float | None:
         override = override_for(self._session.workspace.recipe.weight_ranges, layer.name)
@@ -347,7 +347,8 @@ class LayerTableModel(QAbstractTableModel):
         model = self._session.workspace.model
         self._layers = model.layers if model is not None else ()
         self._numbers = {layer.name: number for number, layer in enumerate(self._layers)}
-        self._short_names = short_names([layer.name for layer in self._layers])
+        short = short_names([layer.title for layer in self._layers])
+        self._short_names = {layer.name: short.get(layer.title, layer.title) for layer in self._layers}
         self._sparks.clear()
         self._read_recipe()
         self._read_build()

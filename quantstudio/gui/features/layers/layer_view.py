@@ -11,12 +11,13 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
+from PySide6.QtGui import QKeyEvent, QKeySequence, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
 from typing_extensions import override
 
 from quantstudio.core.precision import keyed_formats
 from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
+from quantstudio.gui.features.layers.layer_names import LayerNameDelegate
 from quantstudio.gui.features.layers.layer_table import HEADERS, LayerColumn
 from quantstudio.gui.features.layers.precision_chip import PrecisionChipDelegate
 from quantstudio.gui.features.layers.sensitivity_bar import SensitivityBarDelegate
@@ -45,7 +46,7 @@ GIVING_WAY = (
     LayerColumn.WEIGHTS,
 )
 # What the list of keys says beside the commands.
-LAYER_KEYS = (("Choose a precision from the list", "Enter"),)
+LAYER_KEYS = (("Choose a precision from the list", "Enter"), ("Copy the names of the selection", "Ctrl+C"))
 
 
 class LayerTableView(QTableView):
@@ -53,9 +54,11 @@ class LayerTableView(QTableView):
 
     Signals:
         precision_key_pressed(WeightFormat): the key of a format, such as 8, 4, F or 3.
+        copy_asked(): the names of the selected layers are wanted on the clipboard.
     """
 
     precision_key_pressed = Signal(object)
+    copy_asked = Signal()
 
     def __init__(self, model: LayerFilterModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -67,8 +70,6 @@ class LayerTableView(QTableView):
         self.setAlternatingRowColors(True)
         self.setShowGrid(False)
         self.setWordWrap(False)
-        # Names differ at their end: keep both ends.
-        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSortingEnabled(True)
         self.sortByColumn(LayerColumn.NUMBER, Qt.SortOrder.AscendingOrder)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -81,6 +82,7 @@ class LayerTableView(QTableView):
         self._set_up_headers()
 
     def _set_up_delegates(self) -> None:
+        self.setItemDelegateForColumn(LayerColumn.NAME, LayerNameDelegate(self))
         self.setItemDelegateForColumn(LayerColumn.WEIGHTS, SparklineDelegate(self))
         self.setItemDelegateForColumn(LayerColumn.PRECISION, PrecisionChipDelegate(self))
         self.setItemDelegateForColumn(LayerColumn.SENSITIVITY, SensitivityBarDelegate(self))
@@ -203,6 +205,10 @@ class LayerTableView(QTableView):
 
     @override
     def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy_asked.emit()
+            event.accept()
+            return
         key = next((r for r in keyed_formats() if event.key() == ord(r.key)), None)
         plain = event.modifiers() in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier)
         if key is not None and plain:

@@ -108,6 +108,7 @@ class LayersPanel(QWidget):
         self.types.activated.connect(self._on_type_chosen)
         self.empty.asked.connect(self.open_asked)
         self.table.precision_key_pressed.connect(self._on_precision_key)
+        self.table.copy_asked.connect(self._on_copy_names)
         self.table.customContextMenuRequested.connect(self._on_context_menu)
         selection = self.table.selectionModel()
         selection.selectionChanged.connect(self._on_table_selection)
@@ -305,7 +306,9 @@ class LayersPanel(QWidget):
             self._session.select(names, self._session.current_layer)
 
     def _on_copy_names(self) -> None:
-        QGuiApplication.clipboard().setText("\n".join(self._session.selection))
+        model = self._session.workspace.model
+        titles = model.titles if model is not None else {}
+        QGuiApplication.clipboard().setText("\n".join(titles[name] for name in self._session.selection))
 
     def _on_exact(self) -> None:
         self._session.workspace.runs.exact_sensitivity(self._session.selection)

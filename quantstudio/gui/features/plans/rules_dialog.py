@@ -124,7 +124,7 @@ class RulesDialog(Dialog):
             scheme or NAMED_SCHEMES[self.scheme.currentData()],
             names,
             tuple(part for part in str(self.op_type.currentData() or "").split(_TYPES) if part),
-        )
+        ).by_node(self._session.workspace.layers)
 
     def _make_list(self) -> QVBoxLayout:
         column = QVBoxLayout()
@@ -258,11 +258,11 @@ class RulesDialog(Dialog):
         faint = current_theme().color("muted")
         items = []
         for match in found[:MAX_SHOWN]:
-            item = QTreeWidgetItem((match.layer.name, match.layer.op_type, match.becomes))
+            item = QTreeWidgetItem((match.layer.title, match.layer.op_type, match.becomes))
             for column in range(3):
                 if not match.is_decided:
                     item.setForeground(column, faint)
-                item.setToolTip(column, match.why or match.layer.name)
+                item.setToolTip(column, match.why or match.layer.full_title)
             items.append(item)
         self.preview.addTopLevelItems(items)
         self.preview.blockSignals(False)

@@ -238,9 +238,9 @@ class SensitivityPanel(QWidget):
 
     def _show_rows(self) -> None:
         session, precision = self._session, self._precision
-        kl_all = session.workspace.kl_of_all_layers
+        kl_all, known_rows = session.workspace.kl_of_all_layers, session.workspace.layer_sensitivity
         rows = [
-            strip_row(layer.name, session.workspace.layer_sensitivity.get(layer.name), precision, kl_all)
+            strip_row(layer.name, known_rows.get(layer.name), precision, kl_all, layer.label)
             for layer in session.workspace.layers
         ]
         scale = self._scale_of(rows)
@@ -288,7 +288,9 @@ class SensitivityPanel(QWidget):
         words = direction_words(row, self._session.workspace.kl_of_all_layers) if row is not None else ""
         self.reading.setVisible(bool(words))
         if row is not None and words:
-            self.reading.set_wordings(f"{row.name}:  {words}", words)
+            model = self._session.workspace.model
+            title = model.titles.get(row.name, row.name) if model is not None else row.name
+            self.reading.set_wordings(f"{title}:  {words}", words)
 
     def _show_classes(self) -> None:
         session = self._session
@@ -312,7 +314,8 @@ class SensitivityPanel(QWidget):
             "mean KL over each class",
             "",
         )
-        self.classes.show_table(shown, by_class, classes)
+        model = session.workspace.model
+        self.classes.show_table(shown, by_class, classes, model.titles if model is not None else {})
         self.classes.set_selection(session.selection)
 
     # ------------------------------------------------------------------ commands
