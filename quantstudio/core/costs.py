@@ -9,8 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.precision import DYNAMIC_INT8, STATIC_INT8, WEIGHT_INT4, WEIGHT_INT8, LayerScheme
+from quantstudio.core.precision import (
+    DYNAMIC_INT8,
+    STATIC_INT8,
+    WEIGHT_INT4,
+    WEIGHT_INT8,
+    Granularity,
+    LayerScheme,
+)
 from quantstudio.core.schemes import scheme_name
+
+# Behind the name of a scheme whose weights have one scale for the tensor.
+ONE_SCALE = "/tensor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,8 @@ class CostTable:
     Attributes:
         layers: Cost by layer name.
         structure_bytes: File bytes that no scheme changes: graph, names, other initializers.
-        overhead_bytes: Bytes of extra nodes and names a layer brings, by scheme name: a mean over layers.
+        overhead_bytes: Bytes of extra nodes and names a layer brings, by scheme name: a mean over layers, so
+            that their sum is exact where all layers have the scheme.
         fp32_ms: Median latency of the opened model in milliseconds; 0 where not measured.
         provider: Execution provider of the times.
         edges: Tensors between neighbouring layers.
@@ -100,7 +111,7 @@ class CostTable:
 
     layers: Mapping[str, LayerCost]
     structure_bytes: int
-    overhead_bytes: Mapping[str, int] = field(default_factory=dict)
+    overhead_bytes: Mapping[str, float] = field(default_factory=dict)
     fp32_ms: float = 0.0
     provider: str = ""
     edges: tuple[LayerEdge, ...] = ()
@@ -111,11 +122,11 @@ class CostTable:
 
     def weight_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """Bytes of a layer's parameters in a scheme; NaN where nobody priced it, 0 for an unknown layer."""
-        return self._weight_bytes(layer, container_name(scheme))
+        return self._weight_bytes(layer, file_name(scheme))
 
     def file_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """Bytes a layer adds to the file beyond `structure_bytes`; as `weight_bytes_of`."""
-        return self._file_bytes(layer, container_name(scheme))
+        return self._file_bytes(layer, file_name(scheme))
 
     def memory_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """What a layer's parameters add to the peak memory; as `weight_bytes_of`."""
@@ -131,9 +142,10 @@ class CostTable:
     def columns(self, layers: Sequence[str], scheme: LayerScheme) -> tuple[list[float], ...]:
         """`weight_bytes_of`, `file_bytes_of`, `memory_bytes_of` and `time_of` of many layers."""
         name, untimed = container_name(scheme), 1.0 if scheme.is_float else math.nan
+        file = file_name(scheme)
         return (
-            [self._weight_bytes(layer, name) for layer in layers],
-            [self._file_bytes(layer, name) for layer in layers],
+            [self._weight_bytes(layer, file) for layer in layers],
+            [self._file_bytes(layer, file) for layer in layers],
             [self._memory_bytes(layer, name) for layer in layers],
             [self._time(layer, name, untimed) for layer in layers],
         )
@@ -183,3 +195,10 @@ def container(scheme: LayerScheme) -> LayerScheme:
 def container_name(scheme: LayerScheme) -> str:
     """The name a scheme is priced under: that of its container."""
     return scheme_name(container(scheme))
+
+
+def file_name(scheme: LayerScheme) -> str:
+    """The name the bytes of a scheme are priced under: one scale a tensor takes fewer than one a channel."""
+    name = container_name(scheme)
+    is_one = scheme.granularity is Granularity.PER_TENSOR and scheme.weights.is_integer
+    return f"{name}{ONE_SCALE}" if is_one and not scheme.is_dynamic else name

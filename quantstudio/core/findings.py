@@ -67,7 +67,7 @@ CALIBRATION = FindingKind("calibration", StatisticsFile, rows="samples asked for
 SENSITIVITY = FindingKind("sensitivity", LayerSensitivity, rows="layer")
 SENSITIVITY_RUN = FindingKind("sensitivity-run", SensitivityResult)
 CURVE = FindingKind("curve", AccuracyCurve)
-COSTS = FindingKind("costs", CostTable)
+COSTS = FindingKind("costs", CostTable, version=2)  # 2: one scale a tensor has a price of its own
 SEARCH = FindingKind("search", SearchResult, rows="terms")
 VARIANT = FindingKind("variant", Variant)
 MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measured")

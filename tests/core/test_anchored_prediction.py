@@ -122,3 +122,16 @@ def test_that_a_plan_that_may_collapse_has_a_bound_and_no_figure(table):
     assert found.accuracy is not None
     assert found.accuracy_at_most is None
     assert found.accuracy.value == pytest.approx(0.42, abs=0.03)
+
+
+def test_that_a_size_is_that_of_a_measured_file_that_holds_the_same_or_says_it_is_no_such(table):
+    names = [one.name for one in LAYERS]
+    mixed = INT8.assign(names[:3], FP32)
+    before = table.predict(plan_of(mixed), fit_prediction(table, (), JUDGED))
+    assert not before.is_size_exact
+    model = fit_prediction(table, [measured(mixed)], JUDGED)
+    finer = mixed.assign(names[5:], STATIC_INT4)  # lives in the same containers
+    found = table.predict(plan_of(finer), model)
+    assert (found.size_bytes, found.is_size_exact) == (123_456, True)
+    other = table.predict(plan_of(INT8.assign(names[:2], FP32)), model)
+    assert not other.is_size_exact

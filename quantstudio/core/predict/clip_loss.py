@@ -5,9 +5,9 @@ and that cost goes with the square of the step. What it cuts off goes the same w
 little of it hardly turns an answer, and much of it does not average out over the inputs of a unit as rounding
 does. So its cost grows faster than its squared error, and with the number of inputs:
 
-    factor = 0.22 (inputs / 9)^0.5 (share of power / 0.05)^0.75
+    factor = 0.25 (inputs / 9)^0.5 (share of power / 0.05)^0.65
 
-on what rounding with the same squared error costs for weights, and 1.8 for activations. This was fitted to a
+on what rounding with the same squared error costs for weights, and 2.2 for activations. This was fitted to a
 hundred clips on three networks, and is known no better than to a factor of exp(`CLIP_SPREAD`) either way:
 intervals say so.
 """
@@ -34,8 +34,8 @@ from quantstudio.core.statistics import Histogram, WeightStatistics
 
 # Deviation of the logarithm of what a clip costs, about the law.
 CLIP_SPREAD = 1.2
-_WEIGHT_FACTOR, _ACTIVATION_FACTOR = 0.22, 1.8
-_INPUTS, _SHARE, _SHARE_POWER = 9.0, 0.05, 0.75
+_WEIGHT_FACTOR, _ACTIVATION_FACTOR = 0.25, 2.2
+_INPUTS, _SHARE, _SHARE_POWER = 9.0, 0.05, 0.65
 
 Range = tuple[float, float]
 

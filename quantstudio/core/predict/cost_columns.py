@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.costs import CostTable, activation_peak, container
+from quantstudio.core.costs import ONE_SCALE, CostTable, activation_peak, container, file_name
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.predict.anchors import Trace, trace
@@ -72,6 +72,27 @@ class CostColumns:
         """Bytes of the file."""
         layers = self._sum([self._column(s).file_bytes for s in schemes], chosen)
         return None if np.isnan(layers) else round(layers) + self._costs.structure_bytes
+
+    def file_of(self, chosen: Chosen, schemes: Sequence[LayerScheme], scope: ActivationScope) -> bytes:
+        """Stands for what the file of a plan holds of every layer: plans that share it have one size."""
+        names = [(file_name(scheme), scope if scheme.is_static else None) for scheme in schemes]
+        marks = [self._kernels.setdefault(name, len(self._kernels)) for name in names]
+        return np.asarray(marks)[chosen].tobytes()
+
+    def is_priced_whole(self, chosen: Chosen, schemes: Sequence[LayerScheme], scope: ActivationScope) -> bool:
+        """Whether a file of just this kind was written when bytes were priced: then its size is exact.
+
+        Those files hold one scheme in every layer that can have it, and FP32 elsewhere.
+        """
+        names = [file_name(scheme) for scheme in schemes]
+        used = {names[index] for index in np.unique(chosen) if names[index] != FP32_NAME}
+        if len(used) != 1:
+            return not used
+        name = used.pop()
+        is_static = any(schemes[index].is_static for index in np.unique(chosen))
+        able = np.asarray([name.removesuffix(ONE_SCALE) in layer.schemes for layer in self._layers])
+        holds = np.asarray([one == name for one in names])[chosen]
+        return bool((able == holds).all()) and (scope is ActivationScope.ALL or not is_static)
 
     def latency_ratio(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> float | None:
         """Time over FP32 time: of the layers, and of borders between unlike neighbours."""

@@ -126,6 +126,7 @@ class PredictionModel:
         near_kl: Plans whose measured KL corrects that of their neighbours; None without any.
         near_loss: The same for what they lost at their KL.
         near_latency: The same for their time.
+        files: Bytes of the files of measured plans, by what they hold (`Raw.file`).
     """
 
     kl: KlModel = field(default_factory=KlModel)
@@ -137,6 +138,7 @@ class PredictionModel:
     near_kl: Anchors | None = None
     near_loss: Anchors | None = None
     near_latency: Anchors | None = None
+    files: Mapping[bytes, int] = field(default_factory=dict)
 
     def expected_kl(self, raw: Raw) -> tuple[float, float]:
         """KL of a plan whose layers all have an estimate (nats), and the deviation of its logarithm."""
@@ -209,6 +211,7 @@ class Raw:
         errors: What its error consists of; None without parts.
         kernels: What its time consists of; None where not priced.
         is_float: Whether every layer stays FP32.
+        file: Stands for what its file holds; None where not priced.
     """
 
     parts: Array | None
@@ -219,6 +222,7 @@ class Raw:
     errors: Trace | None = None
     kernels: Trace | None = None
     is_float: bool = False
+    file: bytes | None = None
 
 
 def fitted_model(
@@ -267,6 +271,7 @@ def fitted_model(
         near_kl=_near_kl(plans, kl),
         near_loss=_near_loss(plans, law) if law is not None else None,
         near_latency=_near_latency(plans, latency),
+        files={raw.file: plan.size_bytes for plan, raw in plans if raw.file and plan.size_bytes},
     )
 
 

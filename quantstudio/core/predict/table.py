@@ -47,7 +47,7 @@ class Prediction(Record):
     """Predicted cost of a plan; None where the needed table is not there yet.
 
     Attributes:
-        size_bytes: File size.
+        size_bytes: File size; off by up to one percent unless `is_size_exact`.
         weight_bytes: Bytes of all layer parameters with scales; exact.
         kl: Expected KL divergence from FP32 (nats).
         accuracy: Top-1 (or agreement with FP32 where unlabelled) with its interval, 0 to 1, on the data
@@ -64,6 +64,7 @@ class Prediction(Record):
         accuracy_at_most: What the accuracy is not above, where `accuracy` is None because errors of layers no
             longer add up: the network may collapse, and only a measurement knows how far.
         fp32_ms: Median latency of FP32 that `latency_ms` is held against.
+        is_size_exact: Whether a file that holds the same was written.
     """
 
     size_bytes: int | None
@@ -80,6 +81,7 @@ class Prediction(Record):
     left_out: tuple[str, ...] = ()
     accuracy_at_most: float | None = None
     fp32_ms: float | None = None
+    is_size_exact: bool = False
 
 
 class PredictionTable:
@@ -146,10 +148,13 @@ class PredictionTable:
     def _raw(self, chosen: Chosen, plan: EffectivePlan, found: Estimates) -> Raw:
         costs, schemes = self._costs, self._kl.schemes
         ratio = costs.latency_ratio(chosen, schemes) if costs else None
-        kernels = costs.kernels(chosen, schemes, plan.activation_scope) if costs and ratio else None
+        scope = plan.activation_scope
+        kernels = costs.kernels(chosen, schemes, scope) if costs and ratio else None
+        # What steps leave in a file nobody priced.
+        file = costs.file_of(chosen, schemes, scope) if costs and not plan.steps else None
         is_float = not (chosen != 0).any()
         if not self._has_sensitivity or found.unpriced:
-            return Raw(None, ratio, kernels=kernels, is_float=is_float)
+            return Raw(None, ratio, kernels=kernels, is_float=is_float, file=file)
         return Raw(
             parts=found.parts,
             latency_ratio=ratio,
@@ -159,6 +164,7 @@ class PredictionTable:
             errors=found.trace,
             kernels=kernels,
             is_float=is_float,
+            file=file,
         )
 
     def known_parts(self, plan: EffectivePlan) -> Array:
@@ -194,8 +200,10 @@ class PredictionTable:
         accuracy = None if kl is None else model.accuracy(raw, kl, deviation)
         value = accuracy.value if accuracy is not None else None
         ratio, costs = model.latency_ratio(raw), self._costs
+        written = model.files.get(raw.file) if raw.file is not None else None
+        is_whole = costs is not None and costs.is_priced_whole(chosen, schemes, plan.activation_scope)
         return Prediction(
-            size_bytes=costs.size_bytes(chosen, schemes) if costs else None,
+            size_bytes=costs.size_bytes(chosen, schemes) if costs and written is None else written,
             weight_bytes=costs.weight_bytes(chosen, schemes) if costs else None,
             kl=kl,
             accuracy=value,
@@ -210,6 +218,7 @@ class PredictionTable:
             left_out=(*self._changing, *(step.name for step in plan.steps[len(self.steps) :])),
             accuracy_at_most=accuracy.at_most if accuracy is not None and value is None else None,
             fp32_ms=self.measured_fp32_ms(model) or None,
+            is_size_exact=written is not None or (is_whole and raw.file is not None),
         )
 
     def fitted(

@@ -11,17 +11,19 @@ import numpy as np
 from scipy.optimize import nnls
 
 from quantstudio.core.costs import (
+    ONE_SCALE,
     BorderCost,
     CostTable,
     LayerCost,
     LayerEdge,
     LiveTensor,
     container_name,
+    file_name,
 )
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
-from quantstudio.core.precision import STATIC_INT8
+from quantstudio.core.precision import FP32, STATIC_INT8, Granularity, LayerScheme
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import Statistics
@@ -98,7 +100,7 @@ def cost_table(
         for index, name in enumerate(names):
             token.raise_if_set()
             reporter.progress(index, len(names) + 1, "schemes", "Pricing precisions")
-            uniform[name] = _emitted(graph, statistics, name, Path(folder), token)
+            uniform[name] = _emitted(graph, statistics, NAMED_SCHEMES[name], Path(folder), token)
         base, edges = uniform["fp32"], layer_edges(graph)
         borders = _border_plans(graph, statistics, edges, Path(folder), token)
         feed = _timed_feed(graph, base.emission, statistics, dataset)
@@ -109,8 +111,9 @@ def cost_table(
             threads = threads or worker_threads()
             ratios = _time(graph, base_path, uniform, borders, feed, threads, reporter, token)
             runtime_bytes = _weigh(uniform, feed, reporter, token)
+        one_scale = _one_scale(graph, statistics, names, Path(folder), token)
         structure = base.path.stat().st_size - sum(base.bytes_by_layer.values())
-        overhead = {n: _overhead(graph, u, n, structure) for n, u in uniform.items()}
+        overhead = {n: _overhead(graph, u, n, structure) for n, u in (uniform | one_scale).items()}
     reporter.progress(len(names) + 1, len(names) + 1, "schemes", "Pricing precisions")
     tensors = live_tensors(graph)
     written = ratios.get(base.path, 1.0)
@@ -118,7 +121,7 @@ def cost_table(
     costs = CostTable(
         layers={
             name: replace(cost, memory_bytes=memory[name])
-            for name, cost in _layer_costs(graph, uniform).items()
+            for name, cost in _layer_costs(graph, uniform, one_scale).items()
         },
         structure_bytes=structure,
         overhead_bytes=overhead,
@@ -148,13 +151,26 @@ def _schemes(graph: Graph, statistics: Statistics | None) -> tuple[str, ...]:
 
 
 def _emitted(
-    graph: Graph, statistics: Statistics | None, name: str, folder: Path, cancel: CancelToken
+    graph: Graph, statistics: Statistics | None, scheme: LayerScheme, folder: Path, cancel: CancelToken
 ) -> _Uniform:
-    recipe = Recipe() if name == "fp32" else uniform_recipe(name)
+    recipe = Recipe() if scheme == FP32 else uniform_recipe(scheme)
     emission = emit_with_plan(graph, statistics, resolve(recipe, graph.layers), cancel)
-    path = folder / f"{name}.onnx"
+    path = folder / f"{file_name(scheme).replace('/', '-')}.onnx"
     path.write_bytes(emission.model.SerializeToString(deterministic=True))
     return _Uniform(emission, path, weight_bytes_by_layer(graph.layers, emission))
+
+
+def _one_scale(
+    graph: Graph, statistics: Statistics | None, names: Sequence[str], folder: Path, cancel: CancelToken
+) -> dict[str, _Uniform]:
+    """Files whose weights have one scale a tensor: they run like the others, and take fewer bytes."""
+    found = {}
+    for name in names:
+        scheme = replace(NAMED_SCHEMES[name], granularity=Granularity.PER_TENSOR)
+        if file_name(scheme) == f"{name}{ONE_SCALE}":
+            cancel.raise_if_set()
+            found[file_name(scheme)] = _emitted(graph, statistics, scheme, folder, cancel)
+    return found
 
 
 def _timed_feed(
@@ -297,13 +313,15 @@ def _memory(
     return found
 
 
-def _overhead(graph: Graph, row: _Uniform, name: str, structure: int) -> int:
-    affected = sum(name in layer.schemes for layer in graph.layers)
+def _overhead(graph: Graph, row: _Uniform, name: str, structure: int) -> float:
+    affected = sum(name.removesuffix(ONE_SCALE) in layer.schemes for layer in graph.layers)
     extra = row.path.stat().st_size - sum(row.bytes_by_layer.values()) - structure
-    return 0 if name == "fp32" or not affected else round(extra / affected)
+    return 0.0 if name == "fp32" or not affected else extra / affected
 
 
-def _layer_costs(graph: Graph, uniform: Mapping[str, _Uniform]) -> dict[str, LayerCost]:
+def _layer_costs(
+    graph: Graph, uniform: Mapping[str, _Uniform], one_scale: Mapping[str, _Uniform]
+) -> dict[str, LayerCost]:
     """Bytes and times of every layer; the times of one scheme add up to its measured total."""
     base = uniform["fp32"]
     shares = _parts(base, [layer.name for layer in graph.layers], base.p50_ms)
@@ -321,8 +339,8 @@ def _layer_costs(graph: Graph, uniform: Mapping[str, _Uniform]) -> dict[str, Lay
         layer.name: LayerCost(
             weight_bytes={
                 n: u.bytes_by_layer[layer.name]
-                for n, u in uniform.items()
-                if n == "fp32" or n in layer.schemes
+                for n, u in (*uniform.items(), *one_scale.items())
+                if n == "fp32" or n.removesuffix(ONE_SCALE) in layer.schemes
             },
             time_share=shares[layer.name],
             time_ratio=ratios[layer.name],

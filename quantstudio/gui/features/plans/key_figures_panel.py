@@ -83,7 +83,8 @@ class KeyFiguresPanel(QWidget):
             value, tag, detail = size_of(current, base), MEASURED, f"File of {current.name}"
         elif prediction is not None and prediction.size_bytes is not None:
             value, tag = prediction.size_bytes, PREDICTED
-            detail = f"From the bytes of each layer's scheme{self._unknown(prediction)}"
+            exact = "exact" if prediction.is_size_exact else "off by one percent at most"
+            detail = f"From the bytes of each layer's scheme, {exact}{self._unknown(prediction)}"
         else:
             self.size_card.set_figure(figures.size(base), delta="FP32", detail="Size of the FP32 model")
             return
