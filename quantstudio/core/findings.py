@@ -181,7 +181,9 @@ def costs_key(graph: str, *, has_data: bool = True) -> str:
     return COSTS.key(graph=graph) if has_data else COSTS.key(graph=graph, has_data=False)
 
 
-def search_key(graph: str, data: str, test: str, steps: Sequence[Step] = ()) -> str:
+def search_key(
+    graph: str, data: str, test: str, steps: Sequence[Step] = (), kept: Recipe | None = None
+) -> str:
     """Of what searches found; a row for each set of terms.
 
     Args:
@@ -189,8 +191,12 @@ def search_key(graph: str, data: str, test: str, steps: Sequence[Step] = ()) -> 
         data: Identity of the calibration data.
         test: Identity of the test data that judged the plans; empty if none did.
         steps: Steps that all plans have.
+        kept: Recipe of which all plans have the target and the range settings; None as older projects, whose
+            keys held neither.
     """
-    inputs = {"steps": [step.text for step in steps]} if steps else {}
+    inputs: dict[str, Any] = {"steps": [step.text for step in steps]} if steps else {}
+    if kept is not None:
+        inputs |= {"target": kept.target, "calibration": to_json(kept.calibration)}
     return SEARCH.key(graph=graph, data=data, test=test, **inputs)
 
 

@@ -73,6 +73,35 @@ class LayerGroup:
     where: str
 
 
+class SearchGoal(StrEnum):
+    """What a search makes small where accuracy is the only bound.
+
+    FILE is what is shipped: the bytes of the file, of equally small files the time of a run, of equals the
+    loss. WEIGHTS is the parameters with their weights packed to their bits, which the file does not do below
+    8 bits.
+    """
+
+    FILE = "file"
+    WEIGHTS = "weights"
+
+
+def goal_named(name: str) -> SearchGoal:
+    """The goal of a name.
+
+    Raises:
+        RecipeError: there is none; the hint lists what there is.
+    """
+    if name not in list(SearchGoal):
+        raise RecipeError(f"unknown goal {name!r}", hint=f"Choose one of {', '.join(SearchGoal)}")
+    return SearchGoal(name)
+
+
+# A bound on the worst class without one: this many times what all classes together may lose.
+CLASS_DROP_FACTOR = 2.0
+# The bound on the worst class that nothing can break.
+ANY_CLASS_DROP = 100.0
+
+
 @dataclass(frozen=True, slots=True)
 class SearchBudget:
     """Bounds a plan must keep; None leaves one out.
@@ -82,9 +111,11 @@ class SearchBudget:
 
     Attributes:
         max_drop: Points of top-1 lost against FP32; of predictions changed, where there are no labels.
+        max_class_drop: Points that any one class may lose, beyond what its samples lose by chance. None is
+            twice `max_drop`; `ANY_CLASS_DROP` leaves the classes unbounded.
         max_size_bytes: Bytes of the ONNX file that is written.
         max_weight_bytes: Bytes of the parameters with their weights packed (see `PlanFigures`).
-        max_latency_ratio: Time over FP32 time. Values above 1 mean 1: nothing slower than FP32 is chosen.
+        max_latency_ratio: Time over FP32 time, at most 1: nothing slower than FP32 is ever chosen.
         average_bits: Mean bits per weight, over all weights that can be quantized.
         max_share_above_8: Part of the layers, 0 to 1, that may have more than 8 bits. None allows such
             layers only where no plan without them keeps the other bounds.
@@ -96,13 +127,26 @@ class SearchBudget:
     max_latency_ratio: float | None = None
     average_bits: float | None = None
     max_share_above_8: float | None = None
+    max_class_drop: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and not math.isfinite(value):
+            if value is not None and not is_number(value):
                 raise RecipeError(
-                    f"the bound {name} is not a finite number", hint="Leave it out for no bound"
+                    f"the bound {name} is not a finite number: {value!r}", hint="Leave it out for no bound"
                 )
+
+    @property
+    def class_drop(self) -> float | None:
+        """Points that any one class may lose; None without a bound."""
+        if self.max_class_drop is None:
+            return None if self.max_drop is None else CLASS_DROP_FACTOR * self.max_drop
+        return self.max_class_drop if self.max_class_drop < ANY_CLASS_DROP else None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and not a truth value or a text that looks like one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +186,9 @@ class PlanFigures:
         samples: Samples behind metric and drop; 0 for predictions.
         left_out: Steps that a prediction does not know, by name; see `Prediction.left_out`.
         drop_over: Points that are lost at least, where layers no longer add up and `drop` is not known.
+        worst_class: The class that loses most, by name or number; empty where classes were not counted.
+        worst_class_drop: Points it loses on its samples.
+        worst_class_samples: How many those are.
     """
 
     kl: float
@@ -157,6 +204,9 @@ class PlanFigures:
     samples: int = 0
     left_out: tuple[str, ...] = ()
     drop_over: float | None = None
+    worst_class: str = ""
+    worst_class_drop: float | None = None
+    worst_class_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +274,7 @@ class SearchResult(Record):
         data_digest: Digest of the data the recipe was calibrated with.
         notes: One sentence each.
         created: When it ended, in seconds since 1970; 0 where nobody noted it.
+        goal: What was made small; in older projects the packed weights.
     """
 
     front: tuple[PlanPoint, ...]
@@ -244,6 +295,7 @@ class SearchResult(Record):
     data_digest: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
     created: float = 0.0
+    goal: SearchGoal = SearchGoal.WEIGHTS
 
     def _parts(self) -> tuple[PlanPoint, ...]:
         return self.front

@@ -62,16 +62,26 @@ class Found:
 
     @property
     def search(self) -> SearchResult | None:
-        """The last search with these steps, whether test data judged it or not.
+        """The last search with these steps, target and ranges, whether test data judged it or not.
 
         Where nobody noted when they ended, one that test data judged.
         """
         if self.subject is None:
             return None
-        steps = (*self.ground.steps, *self.ground.later)
-        keys = (self.subject.search_key(steps, judged_on_test=judged) for judged in (True, False))
-        found = [one for key in keys if (one := self.findings.newest(SEARCH, key)) is not None]
+        steps, kept = (*self.ground.steps, *self.ground.later), self.ground.kept
+        found = []
+        for judged in (True, False):
+            for settings in (kept, None):
+                key = self.subject.search_key(steps, settings, judged_on_test=judged)
+                one = self.findings.newest(SEARCH, key)
+                # Keys of older projects say nothing of target and ranges; the plans do.
+                if one is not None and (settings is not None or _has(one.chosen.recipe, kept)):
+                    found.append(one)
         return max(found, key=lambda one: one.created, default=None)
+
+
+def _has(recipe: Recipe, kept: Recipe) -> bool:
+    return (recipe.target, recipe.calibration) == (kept.target, kept.calibration)
 
 
 def read_variants(findings: Findings, subject: Subject, measurement_row: str) -> Records[Variant]:

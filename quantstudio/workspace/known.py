@@ -420,6 +420,7 @@ class Known:
         before, self._ground = self._ground, self.ground
         if before.key != self._ground.key:
             self._on_sensitivity()
+        if (before.key, before.calibration) != (self._ground.key, self._ground.calibration):
             self._on_search()
 
     def _on_sensitivity(self, _key: str = "") -> None:

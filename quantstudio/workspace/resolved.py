@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from quantstudio.core.effective_plan import EffectivePlan, LayerList, fitting
 from quantstudio.core.findings import variant_key
-from quantstudio.core.recipe import Recipe
+from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.steps import Step, StepInfo, changing_steps, filled_in, steps_before
 from quantstudio.workspace.subject import Subject
 
@@ -26,6 +26,7 @@ class Ground:
         later: Steps that look at the precisions, and what comes after those.
         changing: Names of steps that were run and change what the float network computes.
         target: What the precisions are for.
+        calibration: How ranges are chosen; searches are about plans that share it.
     """
 
     graph: str = ""
@@ -33,6 +34,12 @@ class Ground:
     later: tuple[Step, ...] = ()
     changing: tuple[str, ...] = ()
     target: str = ""
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+
+    @property
+    def kept(self) -> Recipe:
+        """What the plans of a search share besides their steps."""
+        return Recipe(target=self.target, calibration=self.calibration)
 
     @property
     def key(self) -> GroundKey:
@@ -95,4 +102,6 @@ def ground_of(subject: Subject, steps: Sequence[StepInfo], recipe: Recipe) -> Gr
     on = tuple(step for step in recipe.steps if step.is_on)
     before = steps_before(on, steps)
     graph = subject.graph_key(before, steps, recipe)
-    return Ground(graph, before, on[len(before) :], changing_steps(before, steps), recipe.target)
+    return Ground(
+        graph, before, on[len(before) :], changing_steps(before, steps), recipe.target, recipe.calibration
+    )

@@ -1,4 +1,4 @@
-"""What single-precision plans are predicted to cost: the ends of a budget, and what it would leave."""
+"""What single-precision plans cost, measured or predicted: the ends of a budget, and what it would leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from quantstudio.core.precision import (
 )
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import ActivationScope, LayerRule, Recipe, is_legal
-from quantstudio.core.search_results import ActivationFamily, SearchBudget
+from quantstudio.core.search_results import ActivationFamily, PlanFigures, SearchBudget, SearchGoal
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.recipe_edits import default_recipe
 
@@ -31,6 +31,7 @@ FAMILY_TEXTS = {
     ActivationFamily.DYNAMIC: "INT8, ranges at run time",
     ActivationFamily.WEIGHT_ONLY: "Float, weights only",
 }
+GOAL_TEXTS = {SearchGoal.FILE: "File, then time", SearchGoal.WEIGHTS: "Packed weights"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class Reference:
         weight_bytes: Parameters with their weights packed.
         average_bits: Mean bits per weight.
         share_above_8: Part of the layers above 8 bits.
-        drop: Points lost, predicted.
-        latency_ratio: Time over FP32 time, predicted.
+        drop: Points lost.
+        latency_ratio: Time over FP32 time.
+        is_measured: Whether a search measured the drop; else it is predicted.
     """
 
     precision: WeightFormat
@@ -54,6 +56,7 @@ class Reference:
     share_above_8: float
     drop: float | None
     latency_ratio: float | None
+    is_measured: bool = False
 
     @property
     def name(self) -> str:
@@ -106,7 +109,7 @@ def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) 
     packed = packed_plan(known.layers, recipe.schemes(known.layers))
     prediction = known.predicted(recipe)
     is_base = precision == Precision.FP32
-    return Reference(
+    found = Reference(
         precision,
         _file_bytes(known, prediction, is_base=is_base),
         packed.weight_bytes,
@@ -115,6 +118,24 @@ def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) 
         0.0 if is_base else _drop(known, prediction),
         1.0 if is_base else _ratio(known, prediction),
     )
+    measured = None if is_base else _measured(known, found.name, family)
+    if measured is None or measured.drop is None:
+        return found
+    ratio = measured.latency_ratio
+    return replace(
+        found,
+        drop=measured.drop,
+        latency_ratio=found.latency_ratio if ratio is None else ratio,
+        is_measured=True,
+    )
+
+
+def _measured(known: Known, name: str, family: ActivationFamily) -> PlanFigures | None:
+    """What the last search measured of a single precision: its own list shows that figure under that name."""
+    result = known.search_result
+    if result is None or family not in (ActivationFamily.AUTO, result.family):
+        return None
+    return next((one.measured for one in result.tried if one.name == name), None)
 
 
 def _recipe(known: Known, precision: WeightFormat, family: ActivationFamily) -> Recipe:

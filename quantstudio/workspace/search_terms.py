@@ -12,12 +12,20 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import searched
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import LayerRule, Recipe
-from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, PlanPoint, SearchBudget
+from quantstudio.core.search_results import (
+    ANY_CLASS_DROP,
+    ActivationFamily,
+    BudgetObstacle,
+    PlanPoint,
+    SearchBudget,
+    SearchGoal,
+)
 
 DEFAULT_DROP_POINTS = 0.5
 # A bound that is set to what was found must not fail on the last digit of a float.
 ROOM = 1 + 1e-6
-LATENCY, DROP, SHARE = "max_latency_ratio", "max_drop", "max_share_above_8"
+LATENCY, SHARE = "max_latency_ratio", "max_share_above_8"
+DROPS = frozenset({"max_drop", "max_class_drop"})
 _WHOLE = frozenset({"max_size_bytes", "max_weight_bytes"})
 _DROP_STEP = 0.01
 
@@ -31,18 +39,21 @@ class SearchTerms:
         family: Activations in the plans.
         pins: Rules that fix the layers they match.
         is_judged_on_test: Whether the test data has the last word on the accuracy.
+        goal: What is made small where accuracy is the only bound.
     """
 
     budget: SearchBudget = field(default_factory=lambda: SearchBudget(max_drop=DEFAULT_DROP_POINTS))
     family: ActivationFamily = ActivationFamily.AUTO
     pins: tuple[LayerRule, ...] = ()
     is_judged_on_test: bool = True
+    goal: SearchGoal = SearchGoal.FILE
 
 
 def budget_text(budget: SearchBudget) -> str:
     """The bounds in few words: "0.5 pp, 5 bits"."""
     parts = (
         (budget.max_drop, lambda v: f"{figures.significant(v, 2)} pp"),
+        (_bounded_class_drop(budget), lambda v: f"{figures.significant(v, 2)} pp a class"),
         (budget.max_size_bytes, lambda v: f"{figures.size(v)} file"),
         (budget.max_weight_bytes, figures.size),
         (budget.max_latency_ratio, figures.ratio),
@@ -50,6 +61,12 @@ def budget_text(budget: SearchBudget) -> str:
         (budget.max_share_above_8, lambda v: f"{figures.percent(v, 0)} float"),
     )
     return ", ".join(text(value) for value, text in parts if value is not None)
+
+
+def _bounded_class_drop(budget: SearchBudget) -> float | None:
+    """What a class may lose, where that was asked for."""
+    asked = budget.max_class_drop
+    return None if asked is None or asked >= ANY_CLASS_DROP else asked
 
 
 def relaxed(budget: SearchBudget, obstacle: BudgetObstacle) -> SearchBudget:
@@ -67,7 +84,7 @@ def _reachable(obstacle: BudgetObstacle) -> float | None:
         return None
     if obstacle.bound in _WHOLE:
         return math.ceil(nearest)
-    if obstacle.bound == DROP:
+    if obstacle.bound in DROPS:
         return round(math.ceil(nearest / _DROP_STEP * ROOM) * _DROP_STEP, 6)
     return min(nearest * ROOM, 1.0 if obstacle.bound in (LATENCY, SHARE) else math.inf)
 

@@ -104,10 +104,14 @@ class Subject:
         """Of sensitivity, its run or its curve."""
         return sensitivity_key(kind, graph, _identity(self.calibration), SENSITIVITY_SAMPLES)
 
-    def search_key(self, steps: Sequence[Step], *, judged_on_test: bool) -> str:
-        """Of searches with some steps, whose plans the test data judged, or the calibration data alone."""
+    def search_key(self, steps: Sequence[Step], kept: Recipe | None, *, judged_on_test: bool) -> str:
+        """Of searches with some steps, whose plans the test data judged, or the calibration data alone.
+
+        Their plans have target and range settings of `kept`; None is the key of older projects, which held
+        neither.
+        """
         test = _identity(self.test) if judged_on_test else ""
-        return search_key(self.model.digest, _identity(self.calibration), test, steps)
+        return search_key(self.model.digest, _identity(self.calibration), test, steps, kept)
 
     def measurement_key(self, variant: str) -> str:
         """Of what was measured of a variant, by its key."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,15 @@ from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.schemes import as_scheme
-from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchResult, family_named
+from quantstudio.core.search_results import (
+    ActivationFamily,
+    SearchBudget,
+    SearchGoal,
+    SearchResult,
+    family_named,
+    goal_named,
+    is_number,
+)
 from quantstudio.core.steps import SettingValue, StepInfo
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.backends.backend import BackendFactory
@@ -296,6 +303,7 @@ class Workspace(Known):
         self,
         *,
         max_drop: float | None = None,
+        max_class_drop: float | None = None,
         max_size_mb: float | None = None,
         max_weights_mb: float | None = None,
         max_latency_ratio: float | None = None,
@@ -304,13 +312,19 @@ class Workspace(Known):
         family: str | ActivationFamily = ActivationFamily.AUTO,
         pins: Sequence[LayerRule] = (),
         judged_on_test: bool = True,
+        goal: str | SearchGoal = SearchGoal.FILE,
     ) -> SearchResult:
-        """The smallest mixed-precision plan within bounds; it becomes a plan of its own, built and measured.
+        """The best mixed-precision plan within bounds; it becomes a plan of its own, built and measured.
+
+        Where accuracy is the only bound it is the one with the smallest file, of equally small ones the
+        fastest; `notes` of the result say so where nothing wins over INT8 everywhere.
 
         Every plan it tries is built with the steps of the plan now.
 
         Args:
             max_drop: Points of accuracy it may lose.
+            max_class_drop: Points any one class may lose, beyond chance; twice `max_drop` by default, 100 for
+                no bound.
             max_size_mb: Megabytes the file may take.
             max_weights_mb: Megabytes the parameters may take, weights packed to their bits.
             max_latency_ratio: Part of the FP32 time it may take.
@@ -319,6 +333,8 @@ class Workspace(Known):
             family: Activations in the plans: "auto", "static", "dynamic", "weight-only", ...
             pins: Rules that fix the layers they match.
             judged_on_test: Whether the test data has the last word on the accuracy.
+            goal: What is made small where accuracy is the only bound: "file", or "weights" packed to their
+                bits.
 
         Raises:
             RecipeError: no plan keeps the bounds, or one of them makes no sense.
@@ -331,8 +347,9 @@ class Workspace(Known):
             max_latency_ratio=max_latency_ratio,
             average_bits=average_bits,
             max_share_above_8=max_share_above_8,
+            max_class_drop=max_class_drop,
         )
-        terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test)
+        terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test, goal_named(goal))
         self._finish(lambda: self.searches.start(terms))
         return _there(self.search_result)
 
@@ -468,8 +485,10 @@ def _spec(
 
 
 def _bytes(megabytes: float | None) -> int | None:
-    if megabytes is not None and not math.isfinite(megabytes):
-        raise RecipeError("a bound in MB is not a finite number", hint="Leave it out for no bound")
+    if megabytes is not None and not is_number(megabytes):
+        raise RecipeError(
+            f"a bound in MB is not a finite number: {megabytes!r}", hint="Leave it out for no bound"
+        )
     return None if megabytes is None else round(megabytes * MB)
 
 

@@ -31,7 +31,7 @@ from quantstudio.engine.graph.runtime import open_session, run, worker_threads
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.search.loop import search
 from quantstudio.engine.search.measure import Judge
-from quantstudio.engine.search.workbench import SearchRequest
+from quantstudio.engine.search.request import SearchRequest
 from tests.engine.recipe_builds import build_variant
 from tests.shared_data import MODELS, TEST, TRAIN, TRANSFORM
 

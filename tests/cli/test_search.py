@@ -69,7 +69,7 @@ def test_that_figures_of_the_test_data_are_told_apart(tmp_path, capfd):
     chosen = next(line for line in lines if line.startswith("chosen"))
     assert chosen.rstrip().endswith(f"measured on {len(np.load(SAMPLE.test)['images'])} test samples")
     others = [
-        line.rstrip() for line in lines if " everywhere " in line and line.split()[1:] != chosen.split()[1:]
+        line.rstrip() for line in lines if line.startswith("INT") and line.split()[1:] != chosen.split()[1:]
     ]
     assert others
     assert all(line.endswith("  measured") for line in others)
@@ -116,3 +116,17 @@ def test_that_a_pin_of_layers_that_are_not_searched_says_so(tmp_path, capfd):
     error = capfd.readouterr().err
     assert "matches only layers whose precision is not searched" in error
     assert "node_layer_norm" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-latency-ratio", "1.5"], "--max-latency-ratio 1.5 is no part of the FP32 time"),
+        (["--max-class-drop", "-1"], "accuracy drop of a class cannot be -1"),
+        (["--minimise", "speed"], "unknown goal"),
+    ],
+)
+def test_that_a_bound_that_means_nothing_is_refused(tmp_path, capfd, options, said):
+    arguments = ["search", str(SAMPLE.model), *DATA, *options, "-o", str(tmp_path / "v.onnx")]
+    assert invoke(arguments) == 2
+    assert said in " ".join(capfd.readouterr().err.split())

@@ -1,5 +1,8 @@
 """Whole searches on small networks: what is returned was measured and keeps its budget."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -15,11 +18,13 @@ from quantstudio.core.recipe import LayerRule
 from quantstudio.core.results import Interval, LatencyResult
 from quantstudio.core.samples import sample
 from quantstudio.core.search_results import (
+    ANY_CLASS_DROP,
     ActivationFamily,
     BudgetObstacle,
     GroupKind,
     SearchBudget,
     SearchFront,
+    SearchGoal,
     SearchResult,
     searched_precisions,
 )
@@ -30,8 +35,9 @@ from quantstudio.engine.pipeline import observed
 from quantstudio.engine.search import workbench
 from quantstudio.engine.search.allocation import InfeasibleBudgetError
 from quantstudio.engine.search.loop import search
-from quantstudio.engine.search.measure import Judge
-from quantstudio.engine.search.workbench import Known, SearchRequest
+from quantstudio.engine.search.measure import ClassDrop, Judge, Measurement
+from quantstudio.engine.search.request import Known, SearchRequest
+from quantstudio.engine.search.verdicts import Verdicts
 from quantstudio.engine.tasks.search import search as search_task
 from tests.engine.quantization_cases import attention_net, opened
 
@@ -49,9 +55,18 @@ def net(tmp_path_factory):
     monkeypatch.undo()
 
 
-def found(net, tmp_path, *, pins=(), test=None, family=ActivationFamily.AUTO, **bounds) -> SearchResult:
+def found(
+    net,
+    tmp_path,
+    *,
+    pins=(),
+    test=None,
+    family=ActivationFamily.AUTO,
+    goal=SearchGoal.WEIGHTS,
+    **bounds,
+) -> SearchResult:
     graph, data = net
-    request = SearchRequest(SearchBudget(**bounds), family, pins, SAMPLES, time_chosen=False)
+    request = SearchRequest(SearchBudget(**bounds), family, pins, SAMPLES, time_chosen=False, goal=goal)
     return search(graph, data, tmp_path / "out.onnx", request, test=test)
 
 
@@ -86,7 +101,7 @@ def test_that_the_file_is_all_integer_and_as_large_as_int8(net, tmp_path):
     assert result.chosen.measured.weight_bytes < 0.7 * int8.measured.weight_bytes
 
 
-def test_that_a_drop_alone_makes_the_model_small(net, tmp_path):
+def test_that_a_drop_alone_makes_packed_weights_small_where_that_is_the_goal(net, tmp_path):
     result = found(net, tmp_path, max_drop=1.0)
     chosen = result.chosen.measured
     assert chosen is not None
@@ -94,10 +109,6 @@ def test_that_a_drop_alone_makes_the_model_small(net, tmp_path):
     assert chosen.drop <= 1.0
     assert chosen.average_bits < 6
     assert result.metric_name == "top1"
-
-
-def test_that_without_a_budget_half_a_point_is_the_bound(net, tmp_path):
-    assert found(net, tmp_path).budget.max_drop == 0.5
 
 
 def test_that_packed_bytes_are_weights_scales_and_biases(net, tmp_path):
@@ -201,7 +212,7 @@ def test_that_plans_that_break_on_the_test_data_are_followed_by_finer_ones(net, 
         one.test = one.measurement
         return one.measurement.kl <= limit
 
-    monkeypatch.setattr("quantstudio.engine.search.loop._Loop._keeps_drop_on_test", judged)
+    monkeypatch.setattr("quantstudio.engine.search.verdicts.Verdicts.keeps_drop_on_test", judged)
     result = found(net, tmp_path, max_drop=0.5, test=net[1])
     assert result.chosen.measured is not None
     assert result.chosen.measured.kl <= limit
@@ -230,8 +241,7 @@ def test_that_what_measures_slower_than_fp32_is_not_returned(net, tmp_path, monk
 
 def test_that_a_bounded_latency_is_measured(net, tmp_path, monkeypatch):
     monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.5))
-    result = found(net, tmp_path, max_latency_ratio=3.0, average_bits=6)
-    assert result.budget.max_latency_ratio == 1.0
+    result = found(net, tmp_path, max_latency_ratio=1.0, average_bits=6)
     # Single layers timed on a busy machine say little: predictions follow what whole plans took.
     assert result.chosen.predicted.latency_ratio == pytest.approx(0.5, rel=0.2)
     assert result.chosen.measured is not None
@@ -245,7 +255,76 @@ def test_that_a_slow_plan_is_noted_where_latency_is_not_bounded(net, tmp_path, m
     slow = search(graph, data, tmp_path / "out.onnx", request)
     assert any("takes 1.3 times as long as FP32" in note for note in slow.notes)
     monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.9))
-    assert not search(graph, data, tmp_path / "out.onnx", request).notes
+    (note,) = search(graph, data, tmp_path / "out.onnx", request).notes
+    assert note.startswith("The plan wins nothing over INT8 everywhere in what ships")
+
+
+@pytest.fixture(scope="module")
+def shipped(net, tmp_path_factory):
+    """The search people run first, on a machine where integers take half the time, whatever their bits."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.5))
+    yield found(net, tmp_path_factory.mktemp("shipped"), goal=SearchGoal.FILE)
+    monkeypatch.undo()
+
+
+def test_that_a_search_without_bounds_takes_int8_where_fewer_bits_ship_nothing_smaller(shipped):
+    assert shipped.chosen.name == "INT8 everywhere"
+    assert any(note.startswith("INT8 everywhere is best here: fewer bits") for note in shipped.notes)
+    assert shipped.goal is SearchGoal.FILE
+    assert (shipped.budget.max_drop, shipped.budget.class_drop) == (0.5, 1.0)
+
+
+def test_that_what_auto_tries_is_among_the_plans_of_a_search(shipped):
+    names = {point.name for point in shipped.tried}
+    assert {"INT8 everywhere", "static on weighted layers", "static, narrow convolutions float"} <= names
+
+
+def test_that_every_measured_plan_says_which_class_loses_most(shipped):
+    measured = shipped.chosen.measured
+    assert measured is not None
+    assert measured.worst_class in set("0123456789")
+    assert measured.worst_class_drop is not None
+    assert measured.worst_class_samples >= 20
+
+
+def lost(points, low, *, samples=200):
+    return ClassDrop("7", samples, Interval(points, low, points + 3))
+
+
+def test_that_a_class_breaks_its_bound_only_beyond_what_its_samples_lose_by_chance():
+    assert lost(6.0, 3.0).breaks(1.0)
+    assert not lost(6.0, 3.0).breaks(6.0)
+    assert not lost(6.0, -0.5).breaks(1.0)
+    assert not lost(50.0, 20.0, samples=4).breaks(1.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "kept"),
+    [
+        (SearchBudget(max_drop=0.5), False),
+        (SearchBudget(max_drop=3.0), True),
+        (SearchBudget(max_drop=3.0, max_class_drop=2.0), False),
+        (SearchBudget(max_drop=0.5, max_class_drop=ANY_CLASS_DROP), True),
+        (SearchBudget(average_bits=5), True),
+    ],
+)
+def test_that_no_class_may_lose_more_than_twice_the_mean_by_default(budget, kept):
+    measured = Measurement(
+        1e-4, None, Interval(0.3, -0.2, 0.8), 2000, 0.01, (lost(6.0, 3.0), lost(0.0, -1.0))
+    )
+    bench: Any = SimpleNamespace(judge_classes=lambda _plan: measured)
+    plan: Any = SimpleNamespace(test=None, by_class=None)
+    assert Verdicts(bench, budget, None).keeps_classes(plan) is kept
+    assert measured.worst is not None
+    assert measured.worst.drop.value == 6.0
+
+
+@pytest.mark.parametrize("ratio", [1.5, 0.0, -1.0])
+def test_that_a_latency_ratio_that_is_no_part_of_fp32_is_refused(net, tmp_path, ratio):
+    with pytest.raises(RecipeError, match="latency ratio") as raised:
+        found(net, tmp_path, max_latency_ratio=ratio)
+    assert "to 1" in str(raised.value.hint)
 
 
 def test_that_no_drop_at_all_leaves_more_than_fp32(net, tmp_path):

@@ -7,12 +7,15 @@ import pytest
 from quantstudio.core.figures import THIN_SPACE
 from quantstudio.core.precision import FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import LayerRule, uniform_recipe
-from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, SearchBudget
+from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, SearchBudget, SearchGoal
+from quantstudio.gui.features.search.reference_list import ReferenceList
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text
+from quantstudio.gui.features.search.search_panel import SearchPanel
 from quantstudio.workspace.search_references import broken_bounds, references
 from quantstudio.workspace.search_terms import budget_text, pins_for, relaxed, set_by_hand
 from tests.gui.sample_session import analysed_session
-from tests.gui.search_samples import at_four_bits, plan
+from tests.gui.search_samples import at_four_bits, plan, result
+from tests.workspace.putting import put_search
 from tests.workspace.samples import model_summary
 
 LAYERS = model_summary(12).layers
@@ -88,6 +91,44 @@ def test_that_single_precisions_are_predicted_and_held_against_the_budget(qtbot)
     assert known[Precision.INT2].drop is None  # nobody has estimated two bits
     assert broken_bounds(base, SearchBudget(max_size_bytes=1000)) == ("file too large",)
     assert broken_bounds(eight, SearchBudget(average_bits=8.0)) == ()
+    session.close()
+
+
+def test_that_what_a_search_measured_of_a_precision_replaces_its_prediction(qtbot):
+    session = analysed_session()
+    put_search(session.workspace, result(session.workspace.layers, "found.onnx"))
+    known = {one.precision: one for one in references(session.workspace, ActivationFamily.AUTO)}
+    assert (known[Precision.INT2].drop, known[Precision.INT2].is_measured) == (40.01, True)
+    assert not known[Precision.INT4].is_measured
+    shown = ReferenceList()
+    qtbot.addWidget(shown)
+    shown.show_references(known.values(), SearchBudget(max_drop=0.5))
+    texts = [text.accessibleName() for _, text in shown.rows]
+    assert "measured, loses too much" in texts[2]
+    assert " predicted" in texts[1]
+    assert shown.tag.isHidden()
+    others = {one.precision: one for one in references(session.workspace, ActivationFamily.DYNAMIC)}
+    assert not others[Precision.INT2].is_measured
+    session.close()
+
+
+def test_that_a_bound_a_class_and_the_goal_are_terms(qtbot):
+    session = analysed_session()
+    panel = SearchPanel(session)
+    qtbot.addWidget(panel)
+    assert (panel.budget.max_drop, panel.budget.class_drop) == (0.5, 1.0)
+    panel.rows["max_drop"].spin.setValue(0.3)
+    assert (panel.budget.class_drop, panel.rows["max_class_drop"].value) == (0.6, 0.6)
+    panel.rows["max_class_drop"].spin.setValue(2.0)
+    panel.rows["max_drop"].spin.setValue(0.5)
+    assert panel.budget.class_drop == 2.0
+    assert panel.terms.goal is SearchGoal.FILE
+    panel.rows["max_class_drop"].check.setChecked(False)
+    assert panel.budget.class_drop is None
+    panel.goal.setCurrentIndex(panel.goal.findData(SearchGoal.WEIGHTS))
+    assert panel.terms.goal is SearchGoal.WEIGHTS
+    panel.set_budget(SearchBudget(max_drop=0.2))
+    assert panel.budget.class_drop == 0.4
     session.close()
 
 

@@ -68,7 +68,7 @@ def put_costs(known: Known, costs: CostTable) -> None:
 def put_search(known: Known, found: SearchResult) -> None:
     judged = known.test_data is not None
     steps = (*known.ground.steps, *known.ground.later)
-    key = subject_of(known).search_key(steps, judged_on_test=judged)
+    key = subject_of(known).search_key(steps, known.recipe, judged_on_test=judged)
     known.findings.put(SEARCH, key, found, row="terms")
 
 

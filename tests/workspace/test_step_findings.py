@@ -13,7 +13,7 @@ from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.findings import SEARCH
 from quantstudio.core.findings import STEPS as STEPS_KIND
-from quantstudio.core.recipe import Recipe
+from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe
 from quantstudio.core.steps import Step
 from quantstudio.project.store import Project
 from quantstudio.workspace.known import Known
@@ -165,10 +165,39 @@ def test_that_the_search_that_ended_last_is_shown_whatever_judged_it(desk: Desk,
     found = result(model_summary(LAYERS).layers, "found.onnx")
     subject = subject_of(known)
     for time, is_judged in ((1.0, True), (2.0, False)):
-        key = subject.search_key((), judged_on_test=is_judged)
+        key = subject.search_key((), known.recipe, judged_on_test=is_judged)
         known.findings.put(SEARCH, key, replace(found, created=time), row="terms")
         assert known.search_result is not None
         assert known.search_result.created == time
+
+
+def test_that_a_search_is_of_one_target_and_of_one_way_to_choose_ranges(desk: Desk, data: DataSpec) -> None:
+    known = desk.known
+    known.opening.set_data(data, None)
+    found = result(model_summary(LAYERS).layers, "found.onnx")
+    key = subject_of(known).search_key((), known.recipe, judged_on_test=False)
+    known.findings.put(SEARCH, key, found, row="terms")
+    assert known.search_result == found
+    told: list[object] = []
+    known.search_changed.connect(lambda: told.append(known.search_result))
+    known.edits.set_calibration(CalibrationSettings(RangeMethod.MINMAX))
+    assert told.pop() is None
+    known.edits.undo()
+    assert told.pop() == found
+    known.edits.set_target("onnx-qdq-s8")
+    assert known.search_result is None
+
+
+def test_that_searches_of_older_projects_are_found_where_their_plans_fit(desk: Desk, data: DataSpec) -> None:
+    known = desk.known
+    known.opening.set_data(data, None)
+    found = result(model_summary(LAYERS).layers, "found.onnx")
+    known.findings.put(
+        SEARCH, subject_of(known).search_key((), None, judged_on_test=False), found, row="terms"
+    )
+    assert known.search_result == found
+    known.edits.set_calibration(CalibrationSettings(RangeMethod.MINMAX))
+    assert known.search_result is None
 
 
 def test_that_a_setting_left_out_and_its_default_are_the_same_ground(analyzed: Desk) -> None:

@@ -33,6 +33,9 @@ RELATIVE_GAP = 1e-4
 ROW_MARGINS = (0.0, 2e-6, 1e-4)
 
 
+CLASS_DROP = "accuracy drop of a class, points"
+
+
 class Quantity(StrEnum):
     """What a plan costs."""
 
@@ -51,6 +54,7 @@ _FIELDS: Mapping[str, str] = {
     Quantity.AVERAGE_BITS: "average_bits",
     Quantity.LATENCY_RATIO: "max_latency_ratio",
     Quantity.SHARE_ABOVE_8: "max_share_above_8",
+    CLASS_DROP: "max_class_drop",
 }
 
 
@@ -270,7 +274,8 @@ class _Solver:
             smallest += float(positive.min()) if len(positive) else 0.0
         scaled = costs / smallest if smallest > 0 else costs
         # Of equally good plans the one with fewer bytes, or fewer nats, so that ties are not left to chance.
-        other = Quantity.WEIGHT_BYTES if quantity is not Quantity.WEIGHT_BYTES else Quantity.KL
+        sizes = (Quantity.WEIGHT_BYTES, Quantity.FILE_BYTES)
+        other = Quantity.KL if quantity in sizes else Quantity.WEIGHT_BYTES
         tie = self._costs(other)
         return np.asarray(scaled + 1e-7 * tie / max(float(np.abs(tie).max()), 1e-300))
 

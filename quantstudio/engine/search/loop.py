@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.precision import searched_formats
 from quantstudio.core.predict.kl_model import ACTIVATIONS, KlModel
-from quantstudio.core.search_results import SearchBudget, SearchFront, SearchResult
+from quantstudio.core.search_results import SearchFront, SearchResult
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.build import build_variant
@@ -27,20 +25,20 @@ from quantstudio.engine.search.allocation import (
     keeps,
     uniform_allocation,
 )
+from quantstudio.engine.search.budgets import checked, with_default
 from quantstudio.engine.search.frontier import pareto_front
 from quantstudio.engine.search.points import front_point, tried_point
-from quantstudio.engine.search.workbench import MAX_BUILDS, Known, SearchRequest, Tried, Workbench
+from quantstudio.engine.search.request import Known, SearchRequest, Tried
+from quantstudio.engine.search.shipping import Shipping
+from quantstudio.engine.search.verdicts import DROP, Verdicts
+from quantstudio.engine.search.workbench import MAX_BUILDS, Workbench
 
-DEFAULT_DROP_POINTS = 0.5
 # Floors on the bits of a plan that are tried besides none: the estimate is least sure of the coarsest grids.
 BIT_FLOORS = (1, 3, 4)
 # A bound on KL that measured plans show to be too generous shrinks by this.
 TIGHTENING = 0.7
 # Single-precision plans beyond this predicted KL are ruined and not worth a run.
 RUINED_KL = 2.0
-# Deviations of the loss, single plans differing, that a bound on accuracy keeps clear of; where test data has
-# the last word, where it starts looking.
-SAFE, BOLD = 0.65, -0.35
 # Plans timed in one interleaved comparison.
 TIMED_TOGETHER = 3
 # Times the bound on latency is drawn in before it counts as out of reach.
@@ -49,7 +47,8 @@ LATENCY_ROUNDS = 3
 LATENCY_DOUBT = 1.3
 # A plan whose time nobody bounded is called slow beyond this; timings differ by some per cent.
 NOTED_RATIO = 1.1
-DROP = "accuracy drop, points"
+# Noise over signal of outputs that are no class scores, where nothing is bounded: 20 dB.
+LARGEST_NOISE = 1e-2
 # What streams while the search runs: kind of event, and points of each draft.
 DRAFT_POINTS = 12
 
@@ -68,9 +67,11 @@ def search(
     """Find, build and measure the best mixed-precision plan within a budget.
 
     With a bound on bits, bytes or latency the plan with the least KL is sought; with one on accuracy alone
-    the one with the fewest packed bytes. Every plan that can be returned was built and measured, the
-    single-precision integer plans that keep the bounds among them, so the chosen one is never worse than
-    those. Plans are ranked by measured KL: accuracy moves in steps of one sample.
+    the one with the smallest file, of equally small ones the fastest, or, if that is the goal, the one with
+    the fewest packed bytes. Every plan that can be returned was built and measured, the single-precision
+    integer plans that keep the bounds among them, so the chosen one is never worse than those; where it wins
+    nothing over INT8 everywhere in what ships, that is taken. Plans are ranked by measured KL: accuracy moves
+    in steps of one sample. No class may lose more than its bound, beyond what its samples lose by chance.
 
     Args:
         graph: The model.
@@ -91,9 +92,11 @@ def search(
     started = time.perf_counter()
     token = cancel or never_cancelled()
     asked = request or SearchRequest()
-    asked = replace(asked, budget=_checked(asked.budget))
+    budget = with_default(checked(asked.budget))
+    is_default = budget != asked.budget
+    asked = replace(asked, budget=budget)
     bench = Workbench(graph, dataset, asked, known or Known(), test, reporter, token)
-    loop = _Loop(bench)
+    loop = _Loop(bench, is_default=is_default)
     try:
         chosen = loop.chosen()
     except InfeasibleBudgetError:
@@ -104,6 +107,7 @@ def search(
     ratio = chosen.latency_ratio
     if ratio is not None and ratio > NOTED_RATIO and asked.budget.max_latency_ratio is None:
         loop.notes.append(f"The chosen plan takes {ratio:.2g} times as long as FP32; bound the latency too.")
+    loop.say_what_is_won(chosen)
     made, observed = bench.prepared(chosen.recipe)
     build = build_variant(made.graph, observed, made.plan, Path(output), reporter=reporter, cancel=token)
     model = bench.model()
@@ -115,7 +119,7 @@ def search(
         front=tuple(front_point(bench, model, plan.schemes) for plan in front),
         chosen=tried_point(bench, model, chosen),
         tried=tuple(tried_point(bench, model, one) for one in ordered),
-        budget=asked.budget,
+        budget=loop.budget,
         family=bench.space.family,
         groups=bench.space.groups,
         metric_name=bench.judge.metric_name,
@@ -130,14 +134,16 @@ def search(
         data_digest=dataset.digest,
         notes=tuple(loop.notes),
         created=time.time(),
+        goal=asked.goal,
     )
 
 
 class _Loop:
     """Proposes plans, learns from what they measure, and chooses."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workbench, *, is_default: bool) -> None:
         self.bench = bench
+        self.shipping = Shipping(bench)
         self.budget = bench.request.budget
         self.notes = bench.notes
         self.floats = (self.budget.max_share_above_8 or 0.0) > 0
@@ -146,11 +152,20 @@ class _Loop:
         self.latency_factor = 1.0
         self.latency_rounds = 0
         self.size_excess = 0.0
-        if self.budget.max_drop is not None and not bench.judge.metric_name:
+        # What holds in the place of points where outputs are no class scores.
+        largest_noise: float | None = None
+        if is_default and not bench.judge.metric_name:
+            self.budget = replace(self.budget, max_drop=None)
+            largest_noise = LARGEST_NOISE
+            self.notes.append(
+                "Outputs are no class scores: plans keep noise below a hundredth of the signal (20 dB)."
+            )
+        elif self.budget.max_drop is not None and not bench.judge.metric_name:
             raise RecipeError(
                 "an accuracy drop is bounded, but the model's output is not a class score",
                 hint="Bound the size, the average bits or the latency instead",
             )
+        self.verdicts = Verdicts(bench, self.budget, largest_noise)
 
     def chosen(self) -> Tried:
         """The best measured plan, once the solver proposes nothing that is not measured.
@@ -159,13 +174,15 @@ class _Loop:
             InfeasibleBudgetError: no measured plan keeps the bounds.
         """
         self._measure_uniform()
+        if self.bench.request.ships:
+            self.shipping.measure_candidates()
         self._anchor_latency()
         while True:
             self._explore()
             best = self._best()
             if best is None:
                 if self.bench.is_spent or not self._moves_on():
-                    raise self._nearest()
+                    raise self.verdicts.nearest()
             elif self.bench.is_spent or not (self._leaves_room(best) and self._learn_test()):
                 return best
 
@@ -236,8 +253,8 @@ class _Loop:
 
     def _learn(self, plan: Allocation, one: Tried) -> None:
         """Draw bounds in where a plan keeps them on paper and not in fact."""
-        cap = self._kl_cap()
-        if cap is not None and not self._keeps_drop(one):
+        cap = self.verdicts.kl_cap()
+        if cap is not None and not self.verdicts.keeps_drop(one):
             believed = self.bench.table.known_kl(one.plan, self.bench.model())
             if believed <= cap * self.cap_factor:
                 self.cap_factor *= TIGHTENING
@@ -255,7 +272,7 @@ class _Loop:
             if plan is not None and all(plan.schemes != other.schemes for other in found):
                 found.append(plan)
             elif plan is None and floor == BIT_FLOORS[0]:
-                if any(self._holds(one) for one in self.bench.tried.values()):
+                if any(self.verdicts.holds(one) for one in self.bench.tried.values()):
                     return []
                 if self._widens():
                     return self._proposals()
@@ -299,7 +316,7 @@ class _Loop:
             raise InfeasibleBudgetError(
                 DROP,
                 self.budget.max_drop or 0.0,
-                self._drop_at(self.bench.predictor().kl_of(error.nearest)),
+                self.verdicts.drop_at(self.bench.predictor().kl_of(error.nearest)),
                 error.allocation,
             ) from error
 
@@ -318,17 +335,21 @@ class _Loop:
 
     def _leaves_room(self, best: Tried) -> bool:
         """Whether cheaper plans broke on the test data, and others between those and the best may hold."""
-        cap, rank = self._kl_cap(), self._rank(best)
+        cap, rank = self.verdicts.kl_cap(), self._rank(best)
         if cap is None or self._objective is Quantity.KL:
             return False
         is_next_above = best.measurement.kl < cap * self.cap_factor * TIGHTENING
         return is_next_above and any(
-            one.test is not None and self._rank(one) < rank for one in self.bench.tried.values()
+            (one.test is not None or one.by_class is not None) and self._rank(one) < rank
+            for one in self.bench.tried.values()
         )
 
     def _learn_test(self) -> bool:
-        """Draw the bound on KL in where plans that hold here do not hold on the test data."""
-        broken = any(one.test is not None and self._holds(one) for one in self.bench.tried.values())
+        """Draw the bound on KL in where plans that hold here do not hold on other samples, or in a class."""
+        tried = self.bench.tried.values()
+        broken = any(
+            (one.test is not None or one.by_class is not None) and self.verdicts.holds(one) for one in tried
+        )
         if not broken or self.cap_factor < TIGHTENING**4:
             return False
         self.cap_factor *= TIGHTENING
@@ -338,7 +359,9 @@ class _Loop:
     def _objective(self) -> Quantity:
         """Bytes where accuracy is the only bound, KL elsewhere."""
         costly = set(self._bounds(with_drop=False)) - {Quantity.SHARE_ABOVE_8}
-        return Quantity.KL if costly else Quantity.WEIGHT_BYTES
+        if costly:
+            return Quantity.KL
+        return Quantity.FILE_BYTES if self.bench.request.ships else Quantity.WEIGHT_BYTES
 
     # -- bounds ----------------------------------------------------------------------------------------
 
@@ -346,7 +369,7 @@ class _Loop:
         """Bounds on paper."""
         budget, ratio = self.budget, self.budget.max_latency_ratio
         size = budget.max_size_bytes
-        cap = self._kl_cap() if with_drop else None
+        cap = self.verdicts.kl_cap() if with_drop else None
         bounds = {
             Quantity.AVERAGE_BITS: budget.average_bits,
             Quantity.WEIGHT_BYTES: budget.max_weight_bytes,
@@ -358,76 +381,54 @@ class _Loop:
         }
         return {quantity: float(bound) for quantity, bound in bounds.items() if bound is not None}
 
-    def _kl_cap(self) -> float | None:
-        """The largest KL that keeps the drop, with room to spare unless test data has the last word."""
-        drop = self.budget.max_drop
-        if drop is None:
-            return None
-        law = self.bench.law()
-        # Half a sample cannot be counted, and a drop of exactly nothing would leave FP32 alone.
-        drop = max(drop / 100, 0.5 / self.bench.judge.base.samples)
-        return law.largest_kl(drop, BOLD if self.bench.has_test_data else SAFE) if law else None
-
-    def _drop_at(self, kl: float) -> float:
-        law = self.bench.law()
-        return 100 * law.drop(kl, SAFE) if law is not None else math.nan
-
-    def _holds(self, one: Tried) -> bool:
-        """Whether a measured plan keeps every bound, latency and test data apart."""
-        return self._keeps_costs(one) and self._keeps_drop(one)
-
-    def _keeps_costs(self, one: Tried) -> bool:
-        space, budget = self.bench.space, self.budget
-        if not space.keeps_pins(one.schemes) or not math.isfinite(one.measurement.kl):
-            return False
-        totals = space.totals(one.schemes, KlModel())
-        checks = (
-            (totals[Quantity.AVERAGE_BITS], budget.average_bits),
-            (totals[Quantity.WEIGHT_BYTES], budget.max_weight_bytes),
-            (totals[Quantity.SHARE_ABOVE_8], budget.max_share_above_8),
-            (one.size_bytes, budget.max_size_bytes),
-        )
-        return all(bound is None or value <= bound * (1 + 1e-9) + 1e-12 for value, bound in checks)
-
-    def _keeps_drop(self, one: Tried) -> bool:
-        """Whether the drop is kept twice: as counted on the samples, and as the measured KL implies.
-
-        A few hundred samples know an accuracy to a point or so: a plan may look harmless by luck.
-        """
-        limit, cap = self.budget.max_drop, self._kl_cap()
-        if limit is None:
-            return True
-        counted = one.measurement.drop
-        if counted is not None and counted.value > limit + 1e-9:
-            return False
-        return cap is None or one.measurement.kl <= cap * (1 + 1e-9)
-
     # -- choosing --------------------------------------------------------------------------------------
 
     def _best(self) -> Tried | None:
         """The best plan that holds in every respect; those in front of it were found not to."""
-        holding = sorted((one for one in self.bench.tried.values() if self._holds(one)), key=self._rank)
+        holding = [one for one in self.bench.tried.values() if self.verdicts.holds(one)]
+        if self._objective is Quantity.FILE_BYTES:
+            holding = self.shipping.ordered(holding)
+        else:
+            holding.sort(key=self._rank)
         for index, one in enumerate(holding):
             if self.budget.max_latency_ratio is not None and one.latency_ratio is None:
                 untimed = [other for other in holding[index:] if other.latency_ratio is None]
                 self.bench.time(untimed[:TIMED_TOGETHER])
-            if self._keeps_latency(one) and self._keeps_drop_on_test(one):
+            if (
+                self.verdicts.keeps_latency(one)
+                and self.verdicts.keeps_drop_on_test(one)
+                and self.verdicts.keeps_classes(one)
+            ):
                 return one
         return None
+
+    def say_what_is_won(self, chosen: Tried) -> None:
+        """Note what a choice wins over INT8 in what ships, and which class loses most."""
+        broken = [
+            one
+            for one in self.bench.tried.values()
+            if self.verdicts.keeps_costs(one)
+            and not (
+                self.verdicts.keeps_drop(one)
+                and self.verdicts.keeps_known_drop(one)
+                and self.verdicts.keeps_known_classes(one)
+            )
+        ]
+        self.notes += self.shipping.notes(chosen, broken)
+        worst = self.bench.judge_classes(chosen).worst if self.budget.class_drop is not None else None
+        if worst is not None and worst.drop.value > 0:
+            self.notes.append(
+                f"Class {worst.name} loses most: {worst.drop.value:.2f} points of its {worst.samples} "
+                f"samples (95 % interval {worst.drop.low:.2f} to {worst.drop.high:.2f})."
+            )
 
     def _rank(self, one: Tried) -> tuple[float, float]:
         if self._objective is Quantity.KL:
             return one.measurement.kl, one.size_bytes
+        if self._objective is Quantity.FILE_BYTES:
+            return one.size_bytes, one.measurement.kl
         weight_bytes = self.bench.space.totals(one.schemes, KlModel())[Quantity.WEIGHT_BYTES]
         return weight_bytes, one.measurement.kl
-
-    def _keeps_latency(self, one: Tried) -> bool:
-        ratio = self.budget.max_latency_ratio
-        return ratio is None or (one.latency_ratio is not None and one.latency_ratio <= ratio)
-
-    def _keeps_drop_on_test(self, one: Tried) -> bool:
-        drop = self.bench.judge_on_test(one).drop
-        return self.budget.max_drop is None or drop is None or drop.value <= self.budget.max_drop + 1e-9
 
     def _learn_latency(self) -> bool:
         """Draw the latency bound in by what the nearest plan missed it by."""
@@ -438,25 +439,6 @@ class _Loop:
         self.latency_rounds += 1
         self.latency_factor *= min(TIGHTENING, ratio / min(timed))
         return True
-
-    def _nearest(self) -> InfeasibleBudgetError:
-        """The bound measured plans break, and the nearest value among them."""
-        plans: Sequence[Tried] = [one for one in self.bench.tried.values() if self._keeps_costs(one)]
-        limit, ratio, size = self.budget.max_drop, self.budget.max_latency_ratio, self.budget.max_size_bytes
-        if not plans and size is not None:
-            smallest = min(one.size_bytes for one in self.bench.tried.values())
-            return InfeasibleBudgetError(Quantity.FILE_BYTES, size, smallest)
-        slow = [one.latency_ratio for one in plans if self._keeps_drop(one) and one.latency_ratio is not None]
-        if ratio is not None and slow and min(slow) > ratio:
-            return InfeasibleBudgetError(Quantity.LATENCY_RATIO, ratio, min(slow))
-        drops = [self._worst_drop(one) for one in plans]
-        return InfeasibleBudgetError(
-            DROP, limit if limit is not None else 0.0, min(drops, default=float("nan"))
-        )
-
-    def _worst_drop(self, one: Tried) -> float:
-        counted = self.bench.judge_on_test(one).drop
-        return max(counted.value if counted else 0.0, self._drop_at(one.measurement.kl))
 
 
 def _in_terms_of(problem: Problem, one: Tried) -> Allocation | None:
@@ -469,29 +451,3 @@ def _in_terms_of(problem: Problem, one: Tried) -> Allocation | None:
             return None
         choice.append(schemes.index(next(iter(own))))
     return allocation_of(problem, choice)
-
-
-def _checked(budget: SearchBudget) -> SearchBudget:
-    """The budget with its default, refused where a bound makes no sense.
-
-    Raises:
-        RecipeError: a bound is negative, not a number, or out of its range.
-    """
-    limits = {
-        "accuracy drop": (budget.max_drop, 0.0, 100.0),
-        "file bytes": (budget.max_size_bytes, 1, float("inf")),
-        "packed weight bytes": (budget.max_weight_bytes, 1, float("inf")),
-        "latency ratio": (budget.max_latency_ratio, 1e-6, float("inf")),
-        "average bits": (budget.average_bits, 1.0, 32.0),
-        "share of layers above 8 bits": (budget.max_share_above_8, 0.0, 1.0),
-    }
-    for name, (value, low, high) in limits.items():
-        if value is not None and not low <= value <= high:
-            ends = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
-            raise RecipeError(f"the bound on {name} cannot be {value}", hint=f"Give {ends}")
-    if budget.max_latency_ratio is not None:
-        budget = replace(budget, max_latency_ratio=min(budget.max_latency_ratio, 1.0))
-    bounds = (v for n, (v, _, _) in limits.items() if not n.startswith("share"))
-    if all(value is None for value in bounds):
-        budget = replace(budget, max_drop=DEFAULT_DROP_POINTS)
-    return budget

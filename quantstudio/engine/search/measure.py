@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.results import Interval
+from quantstudio.engine.analysis.classes import SampleClasses, sample_classes
 from quantstudio.engine.analysis.divergence import (
     Array,
     OutputKind,
@@ -31,7 +32,28 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import open_session, run, worker_threads
 
 _BATCH = 64
+# Of fewer samples of a class nothing is said: one of them is five points.
+FEWEST_OF_A_CLASS = 20
 _FEEDS_KEPT_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDrop:
+    """What one class loses.
+
+    Attributes:
+        name: Of the class, or its number.
+        samples: Of the class.
+        drop: Points lost against FP32 on them, paired; of predictions changed, without labels.
+    """
+
+    name: str
+    samples: int
+    drop: Interval
+
+    def breaks(self, limit: float) -> bool:
+        """Whether it loses more than a bound, and more than its samples could by chance."""
+        return self.samples >= FEWEST_OF_A_CLASS and self.drop.value > limit and self.drop.low > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,7 @@ class Measurement:
         drop: Points lost against FP32, or points of predictions changed without labels.
         samples: Samples.
         changed: Share of predictions that are not FP32's; None for value outputs.
+        classes: What every class loses; empty for outputs that are not one class score a sample.
     """
 
     kl: float
@@ -51,6 +74,13 @@ class Measurement:
     drop: Interval | None
     samples: int
     changed: float | None = None
+    classes: tuple[ClassDrop, ...] = ()
+
+    @property
+    def worst(self) -> ClassDrop | None:
+        """The class that loses most, of those with enough samples to tell; None without any."""
+        counted = [one for one in self.classes if one.samples >= FEWEST_OF_A_CLASS]
+        return max(counted, key=lambda one: one.drop.value, default=None)
 
 
 class Judge:
@@ -80,6 +110,8 @@ class Judge:
         self._deviations = output_deviations(self._outputs) if is_values else ()
         self._classes = self._predictions(self._outputs)
         self._labels = self._class_labels()
+        scores = self._outputs[0] if self._classes is not None and self._classes.ndim == 1 else None
+        self._grouped = sample_classes(dataset, self._objective, scores)
         self.metric_name = "" if self._classes is None else "agreement" if self._labels is None else "top1"
         self.base = self._measurement(self._outputs)
 
@@ -110,6 +142,7 @@ class Judge:
         else:
             kl = float("inf")
         metric = drop = changed = None
+        losses: tuple[ClassDrop, ...] = ()
         classes = self._predictions(outputs)
         if classes is not None and self._classes is not None:
             truth = self._classes if self._labels is None else self._labels
@@ -118,7 +151,20 @@ class Judge:
             changed = float((self._classes != classes).mean())
             metric = Interval(share, *wilson_interval(int(right.sum()), right.size))
             drop = paired_accuracy(base_right, right).drop
-        return Measurement(max(kl, 0.0), metric, drop, self._samples, changed)
+            if self._grouped is not None:
+                losses = self._by_class(self._grouped, base_right, right)
+        return Measurement(max(kl, 0.0), metric, drop, self._samples, changed, losses)
+
+    def _by_class(
+        self, grouped: SampleClasses, base_right: NDArray[np.bool_], right: NDArray[np.bool_]
+    ) -> tuple[ClassDrop, ...]:
+        found = []
+        for index, name in enumerate(grouped.names):
+            own = grouped.of_sample == index
+            if own.any():
+                drop = paired_accuracy(base_right[own], right[own]).drop
+                found.append(ClassDrop(name, int(own.sum()), drop))
+        return tuple(found)
 
     def _predictions(self, outputs: list[Array]) -> NDArray[np.int64] | None:
         scores = outputs[0]

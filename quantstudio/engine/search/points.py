@@ -11,12 +11,14 @@ from quantstudio.core.predict.model import PredictionModel
 from quantstudio.core.predict.plans import plan_point, predicted_figures
 from quantstudio.core.search_results import PlanFigures, PlanPoint
 from quantstudio.engine.search.allocation import Quantity
-from quantstudio.engine.search.workbench import Tried, Workbench
+from quantstudio.engine.search.request import Tried
+from quantstudio.engine.search.workbench import Workbench
 
 
 def tried_point(bench: Workbench, model: PredictionModel, one: Tried) -> PlanPoint:
     """A measured plan."""
     judged = one.test or one.measurement
+    worst = (one.test or one.by_class or one.measurement).worst
     packed = packed_plan(bench.graph.layers, one.schemes)
     measured = PlanFigures(
         kl=one.measurement.kl,
@@ -30,6 +32,9 @@ def tried_point(bench: Workbench, model: PredictionModel, one: Tried) -> PlanPoi
         latency_ms=one.latency_ms,
         latency_ratio=one.latency_ratio,
         samples=judged.samples,
+        worst_class=worst.name if worst else "",
+        worst_class_drop=worst.drop.value if worst else None,
+        worst_class_samples=worst.samples if worst else 0,
     )
     predicted = predicted_figures(bench.table, one.plan, model, size_bytes=one.size_bytes)
     return plan_point(one.recipe, predicted, measured, one.name)

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -21,9 +21,12 @@ from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_la
 from quantstudio.core.predict.kl_model import KlModel, fitted_kl, plan_parts
 from quantstudio.core.predict.model import LATENCY_LEVEL, LATENCY_SPREAD, Factor, PredictionModel
 from quantstudio.core.predict.table import PredictionTable
-from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
+from quantstudio.core.recipe import ActivationScope, CalibrationSettings, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import ActivationFamily, SearchBudget, searched_precisions
+from quantstudio.core.search_results import (
+    ActivationFamily,
+    searched_precisions,
+)
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.steps import changing_steps
 from quantstudio.engine.analysis.costs import cost_table
@@ -46,6 +49,7 @@ from quantstudio.engine.pipeline.runner import (
 from quantstudio.engine.quantization.emit import emit, emit_with_plan
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
+from quantstudio.engine.search.request import Known, SearchRequest, Tried
 from quantstudio.engine.search.space import (
     SearchSpace,
     base_recipe,
@@ -57,72 +61,10 @@ from quantstudio.engine.search.space import (
 )
 
 MAX_BUILDS = 24
+# Samples the classes of a plan are judged by, and the multiplications all of those may take.
+CLASS_SAMPLES = 4096
+CLASS_MACS = 400_000_000_000
 TIMING = LatencyBudget(seconds=1.5, min_rounds=25, max_rounds=200)
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """What is asked of a search.
-
-    Attributes:
-        budget: Bounds; without any, a drop of half a point.
-        family: Activations in the plans.
-        pins: Rules that fix the precision of the layers they match.
-        samples: Samples for calibration, sensitivity and measuring.
-        kept: Recipe of which plans keep steps, seed, range settings and target; its precisions count for
-            nothing. None calibrates with `samples` and has no steps.
-        time_chosen: Whether the chosen plan is timed where latency is not bounded.
-    """
-
-    budget: SearchBudget = field(default_factory=SearchBudget)
-    family: ActivationFamily = ActivationFamily.AUTO
-    pins: tuple[LayerRule, ...] = ()
-    samples: int = 512
-    kept: Recipe | None = None
-    time_chosen: bool = True
-
-
-@dataclass(slots=True)
-class Tried:
-    """A plan that was built and measured.
-
-    Attributes:
-        recipe: What builds it.
-        plan: What it comes to.
-        schemes: Scheme of every layer, as far as it could be met.
-        measurement: On the samples of the search.
-        size_bytes: File.
-        name: For a single-precision plan.
-        fits: Whether the predictor learns from it: its activations are those of the chosen family.
-        latency_ms: Median, once timed.
-        latency_ratio: Time over FP32 time, once timed.
-        test: On the test data, once judged there.
-    """
-
-    recipe: Recipe
-    plan: EffectivePlan
-    schemes: dict[str, LayerScheme]
-    measurement: Measurement
-    size_bytes: int
-    name: str = ""
-    fits: bool = True
-    latency_ms: float | None = None
-    latency_ratio: float | None = None
-    test: Measurement | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Tables made before, so that a search need not make them again; `store` holds parts of them.
-
-    Sensitivity and costs are those of the graph after the steps that look at no precision; statistics may be
-    those of the graph before.
-    """
-
-    statistics: Statistics | None = None
-    sensitivity: SensitivityResult | None = None
-    costs: CostTable | None = None
-    store: ResultStore | None = None
 
 
 class Workbench:
@@ -170,6 +112,7 @@ class Workbench:
         self.timing_seconds = 0.0
         self._dataset, self._test_data = dataset, test
         self._test_judge: Judge | None = None
+        self._class_judge: Judge | None = None
         layers = searched_layers(graph)
         if not layers:
             raise RecipeError("no layer of this model can be quantized", hint="There is nothing to search")
@@ -237,6 +180,13 @@ class Workbench:
             self.time(list(plans.values()))
             fastest = min(plans, key=lambda family: plans[family].latency_ratio or 0.0)
             able = [f for f, plan in plans.items() if (plan.latency_ratio or 0.0) <= ratio] or [fastest]
+        if self.request.ships and len(plans) > 1:
+            self.time(list(plans.values()))
+            limit = self.request.budget.max_drop or 0.0
+            keeping = [f for f in able if not _loses(plans[f].measurement, limit)]
+            if keeping:
+                # Of one size, as all hold their weights in 8 bits: the fastest that keeps the accuracy.
+                return min(keeping, key=lambda family: plans[family].latency_ratio or math.inf)
         return min(able, key=lambda family: plans[family].measurement.kl)
 
     def _space(
@@ -307,6 +257,11 @@ class Workbench:
     def measured(self, schemes: Mapping[str, LayerScheme], name: str = "") -> Tried:
         """Build and measure a plan; one that is known is not built again."""
         return self._measured(self.recipe(schemes), name, fits=True)
+
+    def measured_recipe(self, recipe: Recipe, name: str) -> Tried:
+        """As `measured`, for a plan of whatever family; one that is known keeps its name."""
+        known = self.tried.get(recipe.digest)
+        return known if known is not None else self._measured(recipe, name, fits=False)
 
     def is_known(self, schemes: Mapping[str, LayerScheme]) -> bool:
         """Whether a plan was measured."""
@@ -403,6 +358,28 @@ class Workbench:
             one.test = self._test_judge.measure(self._emitted(one))
         return one.test
 
+    def judge_classes(self, one: Tried) -> Measurement:
+        """The plan on as many samples as its classes are judged by: the test data, or more of the data."""
+        if self._test_data is not None:
+            return self.judge_on_test(one)
+        samples = self._class_samples()
+        if samples <= self.judge.base.samples:
+            return one.measurement
+        if one.by_class is None:
+            if self._class_judge is None:
+                self._class_judge = Judge(self.opened, self._dataset, samples=samples, cancel=self.cancel)
+            one.by_class = self._class_judge.measure(self._emitted(one))
+        return one.by_class
+
+    def _class_samples(self) -> int:
+        """Samples that classes are judged by: a class has a tenth of them or less, so more than the search's.
+
+        Bounded by the work, not by the time it takes, so that the same search gives the same plan.
+        """
+        work = sum(layer.macs or 0 for layer in self.opened.layers)
+        most = CLASS_MACS // work if work else CLASS_SAMPLES
+        return min(len(self._dataset), CLASS_SAMPLES, most)
+
     @property
     def has_test_data(self) -> bool:
         """Whether plans are finally judged on other samples."""
@@ -437,6 +414,14 @@ class Workbench:
         for one, result, speedup in zip(plans, found.results[1:], found.speedups[1:], strict=True):
             one.latency_ms, one.latency_ratio = result.p50, 1 / speedup.value
         self.timing_seconds += time.perf_counter() - started
+
+
+def _loses(measured: Measurement, limit: float) -> bool:
+    """Whether a plan loses more than a bound, beyond chance, or is no number at all."""
+    drop = measured.drop
+    if not math.isfinite(measured.kl):
+        return True
+    return drop is not None and drop.value > limit and drop.low > 0
 
 
 def _evidence(measured: Measurement) -> Plan:

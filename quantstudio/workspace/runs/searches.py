@@ -203,7 +203,7 @@ class Searches:
             data,
             test,
             sensitivity_keys(subject, ground.graph),
-            subject.search_key((*ground.steps, *ground.later), judged_on_test=test is not None),
+            subject.search_key((*ground.steps, *ground.later), known.recipe, judged_on_test=test is not None),
         )
         folder = cache_folder("variants")
         return job_specs.search_job(

@@ -1,4 +1,4 @@
-"""What single precisions would cost, held against a budget: one line each, with a mark."""
+"""What single precisions cost, measured or predicted, held against a budget: one line each, with a mark."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class ReferenceList(QWidget):
         title.setProperty("role", "caption")
         head = QHBoxLayout()
         head.addWidget(title, 1)
-        head.addWidget(Tag(PREDICTED))
+        self.tag = Tag(PREDICTED)
+        head.addWidget(self.tag)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
@@ -48,6 +49,9 @@ class ReferenceList(QWidget):
         """Show what is known of each precision and whether it keeps the budget."""
         known = {one.precision: one for one in references}
         self.setVisible(bool(known))
+        shown = [known[precision] for precision in _SHOWN if precision in known]
+        # Where both kinds stand side by side the lines say which they are.
+        self.tag.setVisible(not any(one.is_measured for one in shown))
         for precision, (mark, text) in zip(_SHOWN, self.rows, strict=True):
             reference = known.get(precision)
             mark.setVisible(reference is not None)
@@ -59,7 +63,10 @@ class ReferenceList(QWidget):
             name, role = ("close", "bad") if broken else ("check", "ok") if is_known else ("help", "muted")
             mark.setPixmap(icon_pixmap(name, role, _ICON_PX, self.devicePixelRatioF()))
             words = f"{reference.name}: {reference.text}"
-            kept = "predicted to keep the budget" if is_known else "not known yet"
+            if not self.tag.isVisibleTo(self):
+                words = f"{words} {'measured' if reference.is_measured else 'predicted'}"
+            keeps = "keeps the budget" if reference.is_measured else "predicted to keep the budget"
+            kept = keeps if is_known else "not known yet"
             reasons = ", ".join(broken) or kept
             text.set_wordings(f"{words} — {broken[0]}" if broken else words, words)
             text.setAccessibleName(f"{words}, {reasons}")

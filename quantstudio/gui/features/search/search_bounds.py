@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from quantstudio.core import figures
 from quantstudio.core.precision import Precision, WeightFormat
-from quantstudio.core.search_results import BudgetObstacle
+from quantstudio.core.search_results import CLASS_DROP_FACTOR, BudgetObstacle
 from quantstudio.gui.widgets.bound_row import Bound
 from quantstudio.workspace.search_references import Reference
 from quantstudio.workspace.search_terms import DEFAULT_DROP_POINTS
 
+CLASS_DROP = "max_class_drop"
 _KILO, _MEGA = 1e3, 1e6
 _LARGE_BYTES = 2_000_000
 _WIDEST_DROP = 5.0
@@ -22,6 +23,17 @@ def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
     known = {one.precision: one for one in references}
     return (
         _drop(known),
+        Bound(
+            CLASS_DROP,
+            "Worst class",
+            "Points that any one class may lose, beyond what its samples lose by chance; off, classes may be "
+            "traded away",
+            "pp",
+            low=0.0,
+            high=4 * _WIDEST_DROP,
+            usual=CLASS_DROP_FACTOR * DEFAULT_DROP_POINTS,
+            digits=2,
+        ),
         _bytes("max_size_bytes", "File size", "The ONNX file as it is written", _sizes(known)),
         _bytes(
             "max_weight_bytes",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Mapping
+from typing import Any
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
@@ -22,10 +25,15 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.search_results import ActivationFamily, SearchBudget
+from quantstudio.core.search_results import ANY_CLASS_DROP, ActivationFamily, SearchBudget, SearchGoal
 from quantstudio.gui.facts.plan_facts import change_text, figures_of
 from quantstudio.gui.features.search.reference_list import ReferenceList
-from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text, reachable_text
+from quantstudio.gui.features.search.search_bounds import (
+    CLASS_DROP,
+    bounds_for,
+    obstacle_text,
+    reachable_text,
+)
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import theme_hub
 from quantstudio.gui.widgets.bound_row import BoundRow
@@ -36,6 +44,7 @@ from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.workspace.runs.searches import plan_name
 from quantstudio.workspace.search_references import (
     FAMILY_TEXTS,
+    GOAL_TEXTS,
     Reference,
     references,
 )
@@ -57,7 +66,9 @@ class SearchPanel(BudgetPanel):
         self._made_of: tuple[object, ...] = ()
         self._bounds = bounds_for(())
         self.rows = {bound.key: BoundRow(bound) for bound in self._bounds}
-        self.rows["max_drop"].set_value(self._bounds[0].usual)
+        for key in ("max_drop", CLASS_DROP):
+            self.rows[key].set_value(next(b.usual for b in self._bounds if b.key == key))
+        self._last_drop = self.rows["max_drop"].value
         hide = SmallButton("search.close", "Hide", "Hide the search panel")
         hide.clicked.connect(self.closed)
         self.add_to_header(hide)
@@ -85,7 +96,15 @@ class SearchPanel(BudgetPanel):
             max_latency_ratio=values["max_latency_ratio"],
             average_bits=values["average_bits"],
             max_share_above_8=values["max_share_above_8"],
+            max_class_drop=self._class_drop(),
         )
+
+    def _class_drop(self) -> float | None:
+        """The bound on a class; None is the default, which follows the bound on all classes together."""
+        own = self.rows[CLASS_DROP].value
+        if self._follows(self.rows["max_drop"].value):
+            return None
+        return ANY_CLASS_DROP if own is None else own
 
     @override
     def take_focus(self) -> None:
@@ -95,12 +114,14 @@ class SearchPanel(BudgetPanel):
     def terms(self) -> SearchTerms:
         """Everything a search is asked for."""
         pins = pins_for(self._by_hand()) if self.keep.isChecked() else ()
-        return SearchTerms(self.budget, self._family(), pins, self.judge.isChecked())
+        goal = SearchGoal(self.goal.currentData())
+        return SearchTerms(self.budget, self._family(), pins, self.judge.isChecked(), goal)
 
     def set_budget(self, budget: SearchBudget) -> None:
         """Show other bounds."""
         for key, row in self.rows.items():
-            row.set_value(getattr(budget, key))
+            row.set_value(budget.class_drop if key == CLASS_DROP else getattr(budget, key))
+        self._last_drop = budget.max_drop
         self._on_terms_changed()
 
     # Building.
@@ -113,22 +134,10 @@ class SearchPanel(BudgetPanel):
         column.setSpacing(6)
         for row in self.rows.values():
             column.addWidget(row)
-        self.family = QComboBox()
-        self.family.setObjectName("search.family")
-        self.family.setAccessibleName("Activations in the plans")
-        # Its longest words must not widen the card.
-        self.family.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.family.setMinimumContentsLength(8)
-        for family, text in FAMILY_TEXTS.items():
-            self.family.addItem(text, family)
-        label = QLabel("Activations")
-        label.setProperty("role", "caption")
-        label.setBuddy(self.family)
-        line = QHBoxLayout()
-        line.setSpacing(8)
-        line.addWidget(label)
-        line.addWidget(self.family, 1)
-        column.addLayout(line)
+        self.goal = _choice("search.goal", "What is made small where accuracy is the only bound", GOAL_TEXTS)
+        column.addLayout(_labelled("Make small", self.goal))
+        self.family = _choice("search.family", "Activations in the plans", FAMILY_TEXTS)
+        column.addLayout(_labelled("Activations", self.family))
         self.keep = QCheckBox("Keep layers I set by hand")
         self.keep.setObjectName("search.keep")
         self.judge = QCheckBox("Judge on the test data")
@@ -190,9 +199,11 @@ class SearchPanel(BudgetPanel):
 
     def _connect(self) -> None:
         session = self._session
+        self.rows["max_drop"].changed.connect(self._on_drop_changed)
         for row in self.rows.values():
             row.changed.connect(self._on_terms_changed)
         self.family.currentIndexChanged.connect(self._on_family_changed)
+        self.goal.currentIndexChanged.connect(self.terms_changed)
         self.start.clicked.connect(self._on_start)
         self.stop.clicked.connect(session.workspace.searches.cancel)
         self.nearest.clicked.connect(self._on_nearest)
@@ -281,8 +292,9 @@ class SearchPanel(BudgetPanel):
                 if self._session.workspace.searches.result is not None
                 else ()
             )
+            file = f"{figures.size(plan.size_bytes)} file, " if plan.size_bytes is not None else ""
             sentence = (
-                f"Chosen: {plan_name(chosen)}, {figures.size(plan.weight_bytes)} packed, "
+                f"Chosen: {plan_name(chosen)}, {file}{figures.size(plan.weight_bytes)} packed, "
                 f"{change_text(plan)} measured{speed}."
             )
             self.verdict_text.setText(" ".join((sentence, *notes)))
@@ -331,6 +343,18 @@ class SearchPanel(BudgetPanel):
         self._show_foot()
         self.terms_changed.emit()
 
+    def _on_drop_changed(self) -> None:
+        """The bound on a class keeps to twice the one on all, unless somebody set it."""
+        drop = self.rows["max_drop"].value
+        if self._follows(self._last_drop):
+            self.rows[CLASS_DROP].set_value(SearchBudget(max_drop=drop).class_drop)
+        self._last_drop = drop
+
+    def _follows(self, drop: float | None) -> bool:
+        """Whether the bound on a class is the default beside a bound on all classes together."""
+        own, usual = self.rows[CLASS_DROP].value, SearchBudget(max_drop=drop).class_drop
+        return own is usual if own is None or usual is None else math.isclose(own, usual)
+
     def _on_family_changed(self, _index: int) -> None:
         self._refresh()
         self.terms_changed.emit()
@@ -358,6 +382,31 @@ class SearchPanel(BudgetPanel):
         self._refresh_references()
         if found is not None:
             self.set_budget(found.budget)
+            self.goal.setCurrentIndex(self.goal.findData(found.goal))
 
     def _on_theme_changed(self, _theme: object) -> None:
         self._show_references()
+
+
+def _choice(name: str, accessible: str, texts: Mapping[Any, str]) -> QComboBox:
+    """A drop-down whose longest words do not widen the card."""
+    box = QComboBox()
+    box.setObjectName(name)
+    box.setAccessibleName(accessible)
+    box.setToolTip(accessible)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    for value, text in texts.items():
+        box.addItem(text, value)
+    return box
+
+
+def _labelled(text: str, box: QComboBox) -> QHBoxLayout:
+    label = QLabel(text)
+    label.setProperty("role", "caption")
+    label.setBuddy(box)
+    line = QHBoxLayout()
+    line.setSpacing(8)
+    line.addWidget(label)
+    line.addWidget(box, 1)
+    return line
