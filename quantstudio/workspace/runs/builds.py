@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from quantstudio.core.findings import VARIANT
 from quantstudio.core.recipe import Recipe
@@ -40,3 +41,8 @@ def keep_build(
         )
     findings.put(VARIANT, key, variant)
     return variant
+
+
+def is_file(path: str) -> bool:
+    """Whether a file of the cache is still there; the cache may be emptied at any time."""
+    return bool(path) and Path(path).is_file()

@@ -43,7 +43,7 @@ from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.runs import job_specs
-from quantstudio.workspace.runs.builds import keep_build
+from quantstudio.workspace.runs.builds import is_file, keep_build
 from quantstudio.workspace.runs.outcomes import few, measured_text
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
 from quantstudio.workspace.subject import SENSITIVITY_SAMPLES, Subject
@@ -498,8 +498,3 @@ class Runs:
 def new_group() -> str:
     """A name for work that belongs together."""
     return uuid.uuid4().hex
-
-
-def is_file(path: str) -> bool:
-    """Whether a file of the cache is still there; the cache may be emptied at any time."""
-    return bool(path) and Path(path).is_file()
