@@ -116,19 +116,21 @@ def test_that_a_bound_a_class_and_the_goal_are_terms(qtbot):
     session = analysed_session()
     panel = SearchPanel(session)
     qtbot.addWidget(panel)
-    assert (panel.budget.max_drop, panel.budget.class_drop) == (0.5, 1.0)
+    goals = [panel.terms.goal]
+    bounds = [panel.budget.class_drop]
     panel.rows["max_drop"].spin.setValue(0.3)
-    assert (panel.budget.class_drop, panel.rows["max_class_drop"].value) == (0.6, 0.6)
+    bounds.append(panel.budget.class_drop)
     panel.rows["max_class_drop"].spin.setValue(2.0)
     panel.rows["max_drop"].spin.setValue(0.5)
-    assert panel.budget.class_drop == 2.0
-    assert panel.terms.goal is SearchGoal.FILE
-    panel.goal.setCurrentIndex(panel.goal.findData(SearchGoal.WEIGHTS))
-    assert panel.terms.goal == "weights"
+    bounds.append(panel.budget.class_drop)
     panel.set_budget(SearchBudget(max_drop=0.2))
-    assert panel.budget.class_drop == 0.4
+    bounds.append(panel.budget.class_drop)
     panel.rows["max_class_drop"].check.setChecked(False)
-    assert panel.budget.class_drop is None
+    bounds.append(panel.budget.class_drop)
+    assert bounds == [1.0, 0.6, 2.0, 0.4, None]
+    panel.goal.setCurrentIndex(panel.goal.findData(SearchGoal.WEIGHTS))
+    goals.append(panel.terms.goal)
+    assert goals == [SearchGoal.FILE, SearchGoal.WEIGHTS]
     session.close()
 
 
