@@ -10,6 +10,7 @@ from quantstudio.cli.execution import run_task
 from quantstudio.cli.options import absolute, checked_output, data_json, model_source, split_model
 from quantstudio.core.codec import to_json
 from quantstudio.core.files import file_digest, written_together
+from quantstudio.core.judgement import INFERRED, Judging
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.results import BuildResult
 from quantstudio.project.recipe_file import (
@@ -34,6 +35,8 @@ class BuildPaths:
         trust: Whether programs may be run.
         output: File to write.
         beside: Recipe file to write.
+        judging: What is said of the outputs.
+        batch_axes: Axes of the samples by input or output.
     """
 
     model: str
@@ -44,6 +47,8 @@ class BuildPaths:
     trust: bool
     output: Path
     beside: Path
+    judging: Judging = INFERRED
+    batch_axes: tuple[tuple[str, int], ...] = ()
 
     def open_model(self) -> ModelSummary:
         """Open the model."""
@@ -54,7 +59,15 @@ class BuildPaths:
     @property
     def data_spec(self) -> dict[str, Any] | None:
         """The data as tasks take it, or None."""
-        return data_json(self.data, self.transform, trust=self.trust) if self.data else None
+        if not self.data:
+            return None
+        return data_json(
+            self.data,
+            self.transform,
+            trust=self.trust,
+            judging=self.judging,
+            batch_axes=self.batch_axes,
+        )
 
 
 def checked_paths(
@@ -66,6 +79,8 @@ def checked_paths(
     statistics: str = "",
     factory: str = "",
     trust: bool = False,
+    judging: Judging = INFERRED,
+    batch_axes: tuple[tuple[str, int], ...] = (),
     reads: tuple[str, ...] = (),
 ) -> BuildPaths:
     """The paths of a command, refused before any work is done if one cannot be written.
@@ -78,6 +93,8 @@ def checked_paths(
         statistics: See `BuildPaths`.
         factory: See `BuildPaths`.
         trust: See `BuildPaths`.
+        judging: See `BuildPaths`.
+        batch_axes: See `BuildPaths`.
         reads: Files that are read besides; the output must not replace them, the recipe may.
 
     Raises:
@@ -87,7 +104,9 @@ def checked_paths(
     beside = checked_output(
         str(destination.with_suffix(".recipe.json")), inputs=(model, data, statistics, output)
     )
-    return BuildPaths(model, factory, data, transform, statistics, trust, destination, beside)
+    return BuildPaths(
+        model, factory, data, transform, statistics, trust, destination, beside, judging, batch_axes
+    )
 
 
 def build_beside(paths: BuildPaths, summary: ModelSummary, **asked: Any) -> tuple[BuildResult, RecipeFile]:  # noqa: ANN401
@@ -117,7 +136,7 @@ def build_beside(paths: BuildPaths, summary: ModelSummary, **asked: Any) -> tupl
         file = RecipeFile(
             recipe=result.recipe,
             model=model_source(paths.model, paths.factory),
-            data=DataSource(absolute(paths.data), paths.transform, digest=digest) if paths.data else None,
+            data=_data_source(paths, digest),
             output=OutputSource(paths.output.name, result.build.digest),
             statistics=_statistics(paths.statistics),
         )
@@ -128,6 +147,12 @@ def build_beside(paths: BuildPaths, summary: ModelSummary, **asked: Any) -> tupl
 def build_json(build: BuildResult, file: RecipeFile, recipe_path: Path) -> dict[str, Any]:
     """The document that commands which build write; `recipe` can be saved and run as it is."""
     return {**to_json(build), "recipe": to_json(file), "recipe_path": str(recipe_path)}
+
+
+def _data_source(paths: BuildPaths, digest: str) -> DataSource | None:
+    if not paths.data:
+        return None
+    return DataSource(absolute(paths.data), paths.transform, digest=digest, batch_axes=paths.batch_axes)
 
 
 def _statistics(path: str) -> StatisticsSource | None:

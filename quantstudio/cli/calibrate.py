@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from quantstudio.cli.execution import run_task
+from quantstudio.cli.judged import BatchAxisOption, batch_axes_of
 from quantstudio.cli.options import (
     DataOption,
     FactoryOption,
@@ -32,6 +33,7 @@ def command(
     samples: SamplesOption = 512,
     transform: TransformOption = "",
     provider: ProviderOption = "cpu",
+    batch_axis: BatchAxisOption = None,
     trust: TrustOption = False,
     factory: FactoryOption = "",
     json: JsonOption = "",
@@ -42,7 +44,7 @@ def command(
 
     target = checked_output(output, inputs=(model, data))
     check_json(json, inputs=(model, data, output))
-    spec = data_json(data, transform, trust=trust)
+    spec = data_json(data, transform, trust=trust, batch_axes=batch_axes_of(batch_axis))
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
     result = run_task(
         calibrate,

@@ -9,6 +9,14 @@ from typing import Annotated
 import typer
 
 from quantstudio.cli.execution import run_task
+from quantstudio.cli.judged import (
+    BatchAxisOption,
+    JudgedOutputOption,
+    MetricOption,
+    TaskOption,
+    batch_axes_of,
+    judging_of,
+)
 from quantstudio.cli.options import (
     DataOption,
     JsonOption,
@@ -20,7 +28,7 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.errors import MeasureError
-from quantstudio.core.results import Agreement, CompareResult, VariantResult
+from quantstudio.core.results import Agreement, CompareResult, Headline, VariantResult
 
 
 def command(
@@ -33,6 +41,10 @@ def command(
     threads: Annotated[int, typer.Option("--threads", min=0, help="Threads; 0 leaves one core free.")] = 0,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size of the latency runs.")] = 1,
     latency: Annotated[bool, typer.Option(help="Time the models.")] = True,
+    task: TaskOption = "",
+    output: JudgedOutputOption = "",
+    metric: MetricOption = "",
+    batch_axis: BatchAxisOption = None,
     trust: TrustOption = False,
     json: JsonOption = "",
 ) -> None:
@@ -50,7 +62,14 @@ def command(
         compare,
         base=base,
         variants=variants,
-        data=data_json(data, transform, samples=samples, trust=trust),
+        data=data_json(
+            data,
+            transform,
+            samples=samples,
+            trust=trust,
+            judging=judging_of(task, output, metric),
+            batch_axes=batch_axes_of(batch_axis),
+        ),
         provider=provider,
         threads=threads or None,
         batch=batch,
@@ -81,7 +100,12 @@ def print_comparison(result: CompareResult) -> None:
     if base.latency_ms is not None:
         title += f"; latency of batch {base.latency_ms.batch} on {_threads(base.latency_ms.threads)}"
         title += f"; {base.latency_ms.load_text}" if base.latency_ms.load_text else ""
-    print_table(console_for(""), title, columns, rows, right=(1, 5, 7))
+    console = console_for("")
+    print_table(console, title, columns, rows, right=(1, 5, 7))
+    judgement = result.judgement
+    if judgement is not None:
+        how = "chosen" if judgement.is_chosen else "inferred"
+        console.print(f"judged as {judgement.task.value} ({how}): {judgement.reason}", highlight=False)
 
 
 def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
@@ -95,7 +119,7 @@ def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
         v.name,
         format_bytes(v.size_bytes),
         "  ".join(f"{name} {value:.4f}" for name, value in v.metrics.items()) or "no labels",
-        drop,
+        drop if v.headline is None or is_base or v.drop is not None else _loss(v.headline),
         "—" if v.agreement is None or is_base else _agreement(v.agreement),
         "—" if v.latency_ms is None else f"{v.latency_ms.p50:.3f}",
         speed,
@@ -103,10 +127,19 @@ def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
     )
 
 
+def _loss(headline: Headline) -> str:
+    loss = headline.loss
+    return f"{loss.value:+.2f} [{loss.low:+.2f}, {loss.high:+.2f}]"
+
+
 def _drop_title(result: CompareResult) -> str:
-    """Points of accuracy, or percent of error where the outputs are numbers."""
-    is_error = any(v.drop_method == "bootstrap" for v in result.variants)
-    return "more error, % [95 %]" if is_error else "drop, points [95 %]"
+    """Points of the task's figure, or percent of error where there are targets."""
+    if any(v.drop_method == "bootstrap" for v in result.variants):
+        return "more error, % [95 %]"
+    figure = result.variants[0].headline
+    if figure is None or figure.metric == "top1":
+        return "drop, points [95 %]"
+    return f"{figure.label}: loss, {figure.unit} [95 %]"
 
 
 def _agreement(agreement: Agreement) -> str:

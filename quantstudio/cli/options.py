@@ -13,6 +13,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, ModelLoadError, OutputError, RecipeError
 from quantstudio.core.files import file_digest
+from quantstudio.core.judgement import INFERRED, Judging
 from quantstudio.core.recipe import LayerRule
 from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes, named_scheme
 from quantstudio.core.target import DEFAULT_TARGET, targets
@@ -97,15 +98,23 @@ FactoryOption = Annotated[
 ]
 
 
-def data_json(path: str, transform: str, *, samples: int = 0, trust: bool = False) -> dict[str, Any]:
-    """A data set reference as tasks take it.
+def data_json(
+    path: str,
+    transform: str,
+    *,
+    samples: int = 0,
+    trust: bool = False,
+    judging: Judging = INFERRED,
+    batch_axes: tuple[tuple[str, int], ...] = (),
+) -> dict[str, Any]:
+    """A data set reference as tasks take it, with what is said of the outputs.
 
     Raises:
         DataError: the path is empty, or the transform cannot be read.
     """
     if not path.strip():
         raise DataError("--data names no file", hint="Give --data FILE.npz or a folder of images")
-    spec = DataSpec(path=path, transform=parse_transform(transform), samples=samples, trusted=trust)
+    spec = DataSpec(path, parse_transform(transform), samples, trust, batch_axes, judging)
     return dict(to_json(spec))
 
 

@@ -10,6 +10,14 @@ from typing import Annotated
 import typer
 
 from quantstudio.cli.building import build_beside, build_json, checked_paths
+from quantstudio.cli.judged import (
+    BatchAxisOption,
+    MetricOption,
+    OtherOutputOption,
+    TaskOption,
+    batch_axes_of,
+    judging_of,
+)
 from quantstudio.cli.options import (
     CalibrationSamplesOption,
     DataOption,
@@ -79,6 +87,10 @@ def command(
     statistics: StatisticsOption = "",
     samples: CalibrationSamplesOption = None,
     transform: TransformOption = "",
+    task: TaskOption = "",
+    judged_output: OtherOutputOption = "",
+    metric: MetricOption = "",
+    batch_axis: BatchAxisOption = None,
     trust: TrustOption = False,
     factory: FactoryOption = "",
     json: JsonOption = "",
@@ -92,6 +104,8 @@ def command(
         statistics=statistics,
         factory=factory,
         trust=trust,
+        judging=judging_of(task, judged_output, metric),
+        batch_axes=batch_axes_of(batch_axis),
         reads=(recipe,),
     )
     check_json(json, inputs=(model, data, recipe, statistics, output, str(paths.beside)))

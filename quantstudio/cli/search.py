@@ -11,6 +11,14 @@ from typing import Annotated
 import typer
 
 from quantstudio.cli.execution import run_task
+from quantstudio.cli.judged import (
+    BatchAxisOption,
+    MetricOption,
+    OtherOutputOption,
+    TaskOption,
+    batch_axes_of,
+    judging_of,
+)
 from quantstudio.cli.options import (
     DataOption,
     FactoryOption,
@@ -137,6 +145,10 @@ def command(
     recipe: KeptOption = "",
     target: TargetOption = "",
     transform: TransformOption = "",
+    task: TaskOption = "",
+    judged_output: OtherOutputOption = "",
+    metric: MetricOption = "",
+    batch_axis: BatchAxisOption = None,
     trust: TrustOption = False,
     factory: FactoryOption = "",
     json: JsonOption = "",
@@ -173,8 +185,11 @@ def command(
     goal_named(goal)
     kept = _kept(recipe, target, samples)
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
-    spec = data_json(data, transform, trust=trust)
-    test_spec = data_json(test_data, transform, trust=trust) if test_data else None
+    axes, judging = batch_axes_of(batch_axis), judging_of(task, judged_output, metric)
+    spec, test_spec = (
+        data_json(one, transform, trust=trust, judging=judging, batch_axes=axes) if one else None
+        for one in (data, test_data)
+    )
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
     with written_together(beside, destination) as (new_recipe, new_model):
         result = run_task(
@@ -193,7 +208,7 @@ def command(
         file = RecipeFile(
             recipe=result.chosen.recipe,
             model=model_source(model, factory),
-            data=DataSource(absolute(data), transform, digest=result.data_digest),
+            data=DataSource(absolute(data), transform, digest=result.data_digest, batch_axes=axes),
             output=OutputSource(destination.name, result.build.digest),
         )
         write_recipe_file(new_recipe, file)

@@ -10,6 +10,13 @@ from typing import Annotated
 import typer
 
 from quantstudio.cli.execution import run_task
+from quantstudio.cli.judged import (
+    BatchAxisOption,
+    JudgedOutputOption,
+    TaskOption,
+    batch_axes_of,
+    judging_of,
+)
 from quantstudio.cli.options import (
     DataOption,
     FactoryOption,
@@ -123,6 +130,9 @@ def command(
     recipe: KeptOption = "",
     device: DeviceOption = "cpu",
     transform: TransformOption = "",
+    task: TaskOption = "",
+    output: JudgedOutputOption = "",
+    batch_axis: BatchAxisOption = None,
     trust: TrustOption = False,
     factory: FactoryOption = "",
     json: JsonOption = "",
@@ -136,7 +146,8 @@ def command(
 
     check_json(json, inputs=(model, data, statistics, recipe))
     kept = read_recipe_file(Path(recipe)).recipe.bare if recipe else None
-    spec = data_json(data, transform, trust=trust)
+    axes, judging = batch_axes_of(batch_axis), judging_of(task, output)
+    spec = data_json(data, transform, trust=trust, judging=judging, batch_axes=axes)
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
     chosen = _listed(",".join(layers)) if layers else None
     if chosen or top or all_but or accumulated:

@@ -12,6 +12,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.effective_plan import EffectivePlan
+from quantstudio.core.judgement import INFERRED, Judging
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
@@ -101,19 +102,20 @@ def digest_of(inputs: Any) -> str:  # noqa: ANN401  JSON values, or frozen ones 
 
 
 def data_identity(spec: DataSpec, content: str = "") -> str:
-    """What a data set is, wherever it lies: its content, what is done to it, how much of it is used.
+    """What a data set is, wherever it lies: its content, how it is read and transformed, how much is used.
 
     Args:
         spec: The data set.
         content: Digest of the file or folder; where there is none, its path stands for it.
     """
-    return digest_of(
-        {
-            "content": content or f"{PATH_INSTEAD}{spec.path}",
-            "transform": spec.transform.text,
-            "samples": spec.samples,
-        }
-    )
+    inputs: dict[str, Any] = {
+        "content": content or f"{PATH_INSTEAD}{spec.path}",
+        "transform": spec.transform.text,
+        "samples": spec.samples,
+    }
+    if spec.batch_axes:
+        inputs["axes"] = sorted(spec.batch_axes)
+    return digest_of(inputs)
 
 
 def weights_key(graph: str) -> str:
@@ -158,7 +160,9 @@ def graph_key(
     return graph
 
 
-def sensitivity_key(kind: FindingKind[Any], graph: str, data: str, samples: int) -> str:
+def sensitivity_key(
+    kind: FindingKind[Any], graph: str, data: str, samples: int, judging: Judging = INFERRED
+) -> str:
     """Of sensitivity by layer, of the run it came from, and of the curve of accuracy.
 
     Args:
@@ -166,8 +170,9 @@ def sensitivity_key(kind: FindingKind[Any], graph: str, data: str, samples: int)
         graph: Digest of the graph, or its `graph_key` after steps.
         data: Identity of the calibration data.
         samples: Samples of it; activation ranges are calibrated over the same ones, so they add nothing.
+        judging: What the user said of the outputs.
     """
-    return kind.key(graph=graph, data=data, samples=samples)
+    return kind.key(graph=graph, data=data, samples=samples, **_said(judging))
 
 
 def costs_key(graph: str, *, has_data: bool = True) -> str:
@@ -182,7 +187,12 @@ def costs_key(graph: str, *, has_data: bool = True) -> str:
 
 
 def search_key(
-    graph: str, data: str, test: str, steps: Sequence[Step] = (), kept: Recipe | None = None
+    graph: str,
+    data: str,
+    test: str,
+    steps: Sequence[Step] = (),
+    kept: Recipe | None = None,
+    judging: Judging = INFERRED,
 ) -> str:
     """Of what searches found; a row for each set of terms.
 
@@ -193,11 +203,12 @@ def search_key(
         steps: Steps that all plans have.
         kept: Recipe of which all plans have the target and the range settings; None as older projects, whose
             keys held neither.
+        judging: What the user said of the outputs.
     """
     inputs: dict[str, Any] = {"steps": [step.text for step in steps]} if steps else {}
     if kept is not None:
         inputs |= {"target": kept.target, "calibration": to_json(kept.calibration)}
-    return SEARCH.key(graph=graph, data=data, test=test, **inputs)
+    return SEARCH.key(graph=graph, data=data, test=test, **inputs, **_said(judging))
 
 
 def variant_key(graph: str, recipe: Recipe, plan: EffectivePlan | None, statistics: str) -> str:
@@ -215,6 +226,11 @@ def variant_key(graph: str, recipe: Recipe, plan: EffectivePlan | None, statisti
     return VARIANT.key(graph=graph, plan=plan.digest, statistics=statistics if reads else "")
 
 
-def measurement_key(variant: str, data: str) -> str:
+def measurement_key(variant: str, data: str, judging: Judging = INFERRED) -> str:
     """Of what was measured of a variant (its key, or the graph's digest) on data; a row for each way to."""
-    return MEASUREMENT.key(variant=variant, data=data)
+    return MEASUREMENT.key(variant=variant, data=data, **_said(judging))
+
+
+def _said(judging: Judging) -> dict[str, Any]:
+    """What the user said of the outputs, as part of a key; nothing where he said nothing, as in old keys."""
+    return {} if judging == INFERRED else {"judging": judging}

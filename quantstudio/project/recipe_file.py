@@ -49,12 +49,14 @@ class DataSource:
         transform: As the command line takes it.
         samples: Samples used; 0 means all.
         digest: Digest of what was read; empty: not checked.
+        batch_axes: Axes of the samples the user named, by input or output.
     """
 
     path: str
     transform: str = ""
     samples: int = 0
     digest: str = ""
+    batch_axes: tuple[tuple[str, int], ...] = ()
 
     @property
     def spec(self) -> DataSpec:
@@ -63,7 +65,8 @@ class DataSource:
         Raises:
             DataError: the transform cannot be read.
         """
-        return DataSpec(self.path, parse_transform(self.transform), self.samples)
+        transform = parse_transform(self.transform)
+        return DataSpec(self.path, transform, self.samples, batch_axes=self.batch_axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ def recipe_text(file: RecipeFile) -> str:
     order = ["schema", "quantstudio", "model", "data", "statistics", "output", "recipe"]
     if file.statistics is None:
         order.remove("statistics")  # rare: only where a statistics file was named
+    if file.data is not None and not file.data.batch_axes:
+        del values["data"]["batch_axes"]  # rare too, and unknown to older versions
     return _pretty({key: values[key] for key in order}) + "\n"
 
 

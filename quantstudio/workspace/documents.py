@@ -406,6 +406,7 @@ class Documents:
                 transform=data.transform.text,
                 samples=data.samples,
                 digest=activations.data_digest if activations is not None else "",
+                batch_axes=data.batch_axes,
             )
             if data is not None
             else None

@@ -18,6 +18,8 @@ def command_line(known: Known, output: str) -> str:
         parts += ["--data", data.path, "--samples", str(known.recipe.calibration.samples)]
         if data.transform.text:
             parts += ["--transform", data.transform.text]
+        for name, axis in data.batch_axes:
+            parts += ["--batch-axis", f"{name}={axis}"]
     if subject is not None and subject.factory:
         parts += ["--factory", subject.factory]
     if (subject is not None and subject.is_trusted) or (data is not None and data.trusted):
@@ -43,6 +45,8 @@ def python_code(known: Known, output: str) -> str:
             arguments.append(f"transform={data.transform.text!r}")
         if data.samples:
             arguments.append(f"samples={data.samples}")
+        if data.batch_axes:
+            arguments.append(f"batch_axes={dict(data.batch_axes)!r}")
     if subject is not None and subject.factory:
         arguments.append(f"factory={subject.factory!r}")
     if is_trusted or (data is not None and data.trusted):

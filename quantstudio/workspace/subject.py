@@ -19,6 +19,7 @@ from quantstudio.core.findings import (
     sensitivity_key,
     weights_key,
 )
+from quantstudio.core.judgement import INFERRED, Judging
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
@@ -102,7 +103,8 @@ class Subject:
 
     def sensitivity_key(self, kind: FindingKind[Any], graph: str) -> str:
         """Of sensitivity, its run or its curve."""
-        return sensitivity_key(kind, graph, _identity(self.calibration), SENSITIVITY_SAMPLES)
+        data, judging = _identity(self.calibration), _judging(self.calibration)
+        return sensitivity_key(kind, graph, data, SENSITIVITY_SAMPLES, judging)
 
     def search_key(self, steps: Sequence[Step], kept: Recipe | None, *, judged_on_test: bool) -> str:
         """Of searches with some steps, whose plans the test data judged, or the calibration data alone.
@@ -111,12 +113,17 @@ class Subject:
         neither.
         """
         test = _identity(self.test) if judged_on_test else ""
-        return search_key(self.model.digest, _identity(self.calibration), test, steps, kept)
+        judging = _judging(self.calibration)
+        return search_key(self.model.digest, _identity(self.calibration), test, steps, kept, judging)
 
     def measurement_key(self, variant: str) -> str:
         """Of what was measured of a variant, by its key."""
-        return measurement_key(variant, _identity(self.measured_on))
+        return measurement_key(variant, _identity(self.measured_on), _judging(self.measured_on))
 
 
 def _identity(source: Source | None) -> str:
     return source.identity if source is not None else ""
+
+
+def _judging(source: Source | None) -> Judging:
+    return source.spec.judging if source is not None else INFERRED

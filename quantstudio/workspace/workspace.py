@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -12,6 +13,7 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, MeasureError, ModelLoadError, QuantStudioError, RecipeError
 from quantstudio.core.findings import StatisticsFile
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.judgement import INFERRED, Judging
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import LayerRule, Recipe
@@ -85,6 +87,8 @@ class Workspace(Known):
         samples: Use only the first so many samples of the data; 0 for all.
         trust: Agree to run files that are programs (.pt2, TorchScript, `module:callable`).
         factory: `module:callable` that makes the network a .safetensors or state_dict file belongs to.
+        batch_axes: Axis of the samples by input or output, where the model's symbols do not say.
+        judging: What the outputs are; what is left empty is inferred.
         project: Where everything is kept: a .qstudio file, made if it is not there. None keeps it in an
             unsaved project.
         progress: Whether to show how far work is, on a terminal or in a notebook.
@@ -108,6 +112,8 @@ class Workspace(Known):
         samples: int = 0,
         trust: bool = False,
         factory: str = "",
+        batch_axes: Mapping[str, int] | None = None,
+        judging: Judging = INFERRED,
         project: str | Path | Project | None = None,
         progress: bool = True,
         backend: BackendFactory = ProcessBackend,
@@ -133,7 +139,15 @@ class Workspace(Known):
         try:
             self._begin(model, trust=trust, factory=factory)
             if data is not None or test is not None:
-                self.use_data(data, test, transform=transform, samples=samples, trust=trust)
+                self.use_data(
+                    data,
+                    test,
+                    transform=transform,
+                    samples=samples,
+                    trust=trust,
+                    batch_axes=batch_axes,
+                    judging=judging,
+                )
         except BaseException:
             self.close()
             raise
@@ -160,6 +174,8 @@ class Workspace(Known):
         transform: str = "",
         samples: int = 0,
         trust: bool = False,
+        batch_axes: Mapping[str, int] | None = None,
+        judging: Judging = INFERRED,
     ) -> None:
         """Use other data. What was found with data that was used before is known again at once.
 
@@ -169,6 +185,8 @@ class Workspace(Known):
             transform: What is done to each sample of both.
             samples: Use only the first so many samples of both; 0 for all.
             trust: Agree to run `module:callable`.
+            batch_axes: Axis of the samples by input or output, where the model's symbols do not say.
+            judging: What the outputs are; what is left empty is inferred.
 
         Raises:
             DataError: it cannot be read or does not fit the model; the data before stays.
@@ -177,7 +195,11 @@ class Workspace(Known):
             raise DataError(
                 "data needs a model that it fits", hint=Hint("Open a model first", HintAction.OPEN_MODEL)
             )
-        calibration, judged = (_spec(one, transform, samples, trust=trust) for one in (data, test))
+        axes = tuple((batch_axes or {}).items())
+        calibration, judged = (
+            _spec(one, DataSpec("", parse_transform(transform), samples, trust, axes, judging))
+            for one in (data, test)
+        )
         for spec in (calibration, judged):
             if spec is not None:
                 self._finish(lambda spec=spec: self.runs.check_data(spec, lambda _found: None))  # type: ignore[misc]
@@ -476,12 +498,11 @@ def _opened(project: str | Path | Project | None) -> Project:
     return Project.open(path) if path.exists() else Project.create(path)
 
 
-def _spec(
-    data: str | Path | DataSpec | None, transform: str, samples: int, *, trust: bool
-) -> DataSpec | None:
+def _spec(data: str | Path | DataSpec | None, said: DataSpec) -> DataSpec | None:
+    """The data with all that is said of it; a whole `DataSpec` says it itself."""
     if data is None or isinstance(data, DataSpec):
         return data
-    return DataSpec(str(data), parse_transform(transform), samples, trust)
+    return replace(said, path=str(data))
 
 
 def _bytes(megabytes: float | None) -> int | None:

@@ -1,0 +1,54 @@
+"""What the command line says of outputs and axes."""
+
+import json
+
+import onnx
+import pytest
+
+from quantstudio.cli.judged import batch_axes_of, judging_of
+from quantstudio.cli.main import invoke
+from quantstudio.core.errors import DataError
+from quantstudio.core.judgement import Judging, Task
+from tests.engine.network_kinds import disturbed, encoder, stateful
+
+
+def test_that_options_become_values() -> None:
+    assert judging_of("detect", "boxes", "own.py:metric") == Judging(Task.DETECT, "boxes", "own.py:metric")
+    assert judging_of("", "") == Judging()
+    assert batch_axes_of(["state=1", "a=b=-1"]) == (("state", 1), ("a=b", -1))
+
+
+@pytest.mark.parametrize("text", ["state", "state=", "=1", "state=one", "state=1.5"])
+def test_that_an_axis_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="NAME=K"):
+        batch_axes_of([text])
+
+
+def test_that_an_unknown_task_is_refused_with_those_there_are() -> None:
+    with pytest.raises(DataError) as raised:
+        judging_of("guess", "")
+    assert "segment" in str(raised.value.hint)
+
+
+def test_that_compare_says_what_it_judged_and_why(tmp_path, capsys) -> None:
+    path, data = encoder().saved(tmp_path)
+    variant = tmp_path / "variant.onnx"
+    onnx.save(disturbed(onnx.load(path), 0.1), str(variant))
+    arguments = ["compare", str(path), str(variant), "--data", str(data), "--no-latency"]
+    assert invoke([*arguments, "--judged-output", "last_hidden_state", "--json", "-"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["judged_as"]["outputs"] == ["last_hidden_state"]
+    assert document["variants"][1]["headline"]["metric"] == "cosine"
+    assert invoke([*arguments, "--task", "unknown"]) == 0
+    assert "judged as unknown (chosen)" in capsys.readouterr().out
+
+
+def test_that_a_state_calibrates_and_quantizes_from_the_command_line(tmp_path) -> None:
+    path, data = stateful().saved(tmp_path)
+    out = tmp_path / "int8.onnx"
+    arguments = ["quantize", str(path), "--data", str(data), "--preset", "static-int8", "-o", str(out)]
+    assert invoke([*arguments, "--batch-axis", "state=1"]) == 0
+    recipe = json.loads((tmp_path / "int8.recipe.json").read_text())
+    assert recipe["data"]["batch_axes"] == [["state", 1]]
+    assert invoke(["run", str(tmp_path / "int8.recipe.json"), "-o", str(tmp_path / "again.onnx")]) == 0
+    assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
