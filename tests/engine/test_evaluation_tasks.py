@@ -12,12 +12,15 @@ from onnx import helper, numpy_helper
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import MeasureError, TrustRequiredError
+from quantstudio.core.events import CancelToken
 from quantstudio.core.judgement import Judging, Task
 from quantstudio.core.results import CompareResult
+from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.compare import compare, compare_json
 from quantstudio.engine.model.open import open_model
+from quantstudio.engine.search.measure import Judge
 from tests.engine.network_kinds import KINDS, SAMPLES, Kind, disturbed, multi_label, stateful, time_major
 
 QUICK: dict[str, Any] = {"latency": False, "footprint": False}
@@ -176,3 +179,20 @@ def test_that_the_json_names_the_task_the_figure_and_every_output(tmp_path: Path
         ("probs", True),
         ("new_state", False),
     ]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_that_the_estimate_of_each_kind_is_near_what_is_measured(tmp_path: Path, name: str) -> None:
+    path, data = KINDS[name]().saved(tmp_path)
+    graph = open_model(path)
+    dataset = open_dataset(DataSpec(str(data)), graph.summary.inputs)
+    estimate = fisher_sensitivity(graph, dataset, precisions=("int4",))
+    exact = exact_sensitivity(graph, dataset, precisions=("int4",))
+    assert estimate.method == "fisher"
+    assert [row.name for row in estimate.layers] == [row.name for row in exact.layers]
+    for one, other in zip(estimate.layers, exact.layers, strict=True):
+        assert 1 / 5 < one.by_precision["int4"] / other.by_precision["int4"] < 5
+    assert (exact.curve is not None) == (name in ("stateful", "with integers", "channels last"))
+    judge = Judge(graph, dataset, samples=SAMPLES, cancel=CancelToken())
+    assert judge.base.kl == 0
+    assert judge.measure(disturbed(graph.proto, 0.5)).kl > 0

@@ -141,7 +141,7 @@ def test_that_outputs_that_are_no_numbers_are_refused(tmp_path: Path, method: ob
 
 def test_that_a_class_that_is_switched_off_adds_nothing(tmp_path: Path) -> None:
     graph = perceptron(tmp_path)
-    objective = objective_of(graph, None)
+    objective = objective_of(graph, data_of(tmp_path, graph, x=X))
     base, other = normal(5, 4), normal(5, 4)
     off = np.float32(-np.inf)
     masked = [np.concatenate([a, np.full((5, 1), off)], axis=1) for a in (base, other)]

@@ -1,9 +1,14 @@
-"""How far a network's outputs moved: KL divergence for classifiers, normalised squared error for the rest.
+"""How far a network's outputs moved, in nats: by what its outputs mean.
 
-Both are a KL divergence between output distributions: of the class probabilities, or of Gaussians with unit
-variance around outputs that were divided by their standard deviation over the data (1/2 * squared distance).
-So sensitivities of any network are in nats, add up over layers, and have one second-order form: the output's
-Gauss-Newton matrix.
+* Class scores, for each sample, position or pixel: KL divergence of the class probabilities.
+* Values that are yes or no, each for itself: KL divergence of each probability, averaged.
+* Everything else (numbers, vectors, boxes, signals, what nobody knows): half the squared error in standard
+  deviations of the output over the data. Of boxes, coordinates and scores each have their own deviation:
+  pixels would drown shares.
+
+All are a KL divergence between output distributions; the last of Gaussians with unit variance around outputs
+that were divided by their standard deviation. So sensitivities of any network are in nats, add up over
+layers, and have one second-order form: the output's Gauss-Newton matrix.
 """
 
 from __future__ import annotations
@@ -18,24 +23,33 @@ from numpy.typing import NDArray
 
 from quantstudio.core.distributions import kl_divergence, log_softmax
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.engine.evaluation.judging import graph_reading
+from quantstudio.engine.evaluation.outputs import Meaning
+from quantstudio.engine.evaluation.probe import DatasetLike
+from quantstudio.engine.evaluation.reading import Kind, Reading
+from quantstudio.engine.evaluation.sample_axis import SampleAxis
 from quantstudio.engine.graph.graph import Graph
 
 Array = NDArray[np.generic]
 Scores = NDArray[np.float64]
-
-_FLOAT_TYPES = ("float32", "float64", "float16", "bfloat16")
+Deviation = float | Scores
 
 # What only writes scores in another form, such as [N, C] as [N, C, 1, 1].
 _RESHAPES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 # Below this a probability is rounding noise of a float32 softmax.
-_SMALLEST_PROBABILITY = 1e-12
+SMALLEST_PROBABILITY = 1e-12
+# And of a float32 Sigmoid, near either end.
+SMALLEST_DECISION = 1e-7
+FIRST = SampleAxis(0)
 
 
 class OutputKind(StrEnum):
     """What a network's outputs mean."""
 
     CLASSES = "classes"
+    DECISIONS = "decisions"
     VALUES = "values"
 
 
@@ -44,12 +58,17 @@ class Objective:
     """Which outputs are compared, and how.
 
     Attributes:
-        kind: Class scores, or plain values.
+        kind: Class scores, yes or no value by value, or plain values.
         outputs: Graph outputs compared.
-        tensors: The tensor of each output that carries logits or values; the input of a last Softmax where
-            there is one, so that it can be differentiated without dividing by tiny probabilities.
-        is_probability: Whether the graph output itself is a probability (behind a Softmax).
+        tensors: The tensor of each output that carries logits or values; the input of a last Softmax or
+            Sigmoid where there is one, so that it can be differentiated without dividing by tiny
+            probabilities.
+        is_probability: Whether the graph output itself is a probability.
         class_axis: Axis of the classes in the tensor of a class output, counted from the end.
+        axes: Where the samples are in each output.
+        has_logits: Whether the tensors hold logits, also where outputs are probabilities.
+        split: Of boxes with their scores in one table: axis of the numbers of a candidate, counted from the
+            end, and how many of them are the box.
     """
 
     kind: OutputKind
@@ -57,46 +76,119 @@ class Objective:
     tensors: tuple[str, ...]
     is_probability: bool = False
     class_axis: int = -1
+    axes: tuple[SampleAxis, ...] = ()
+    has_logits: bool = True
+    split: tuple[int, int] | None = None
+
+    def axis(self, position: int) -> SampleAxis:
+        """Where the samples are in one output."""
+        return self.axes[position] if self.axes else FIRST
+
+    @property
+    def has_whole_outputs(self) -> bool:
+        """Whether an output carries no sample axis, so that feeds must be single samples."""
+        return any(axis.axis < 0 for axis in self.axes)
+
+    @property
+    def key(self) -> str:
+        """Tells results kept under it from others; empty for what always was: samples on the first axis."""
+        is_plain = self.kind is not OutputKind.DECISIONS and self.split is None and self.has_logits
+        if is_plain and all(axis == FIRST for axis in self.axes):
+            return ""
+        axes = [(axis.axis, axis.fold) for axis in self.axes]
+        return f"{self.kind} {self.outputs} {axes} {self.class_axis} {self.split} {self.has_logits}"
+
+    def rows(self, position: int, output: Array, held: int, count: int) -> Array:
+        """One output with samples first; scores of one class a sample as [count, classes].
+
+        Raises:
+            MeasureError: its axis does not hold the samples.
+        """
+        found = self.axis(position).rows(output, held, count, self.outputs[position])
+        return class_rows(found) if self.kind is OutputKind.CLASSES else found
 
 
-def objective_of(graph: Graph, labels: NDArray[np.int64] | NDArray[np.float32] | None) -> Objective:
-    """What to compare for this graph.
+def objective_of(graph: Graph, dataset: DatasetLike, cancel: CancelToken | None = None) -> Objective:
+    """What to compare for this graph: what its outputs mean, judged as a comparison judges them.
 
-    Class scores when the labels are classes, a Softmax comes last, or (without labels) the only float output
-    has at least two values on its last axis or is [N, classes, 1, ...]; otherwise values, all float outputs
-    together. With class labels and several outputs the first float output counts. Scores of rank 4 and more
-    are taken as [N, classes, H, W], others as [..., classes].
+    Raises:
+        MeasureError: no output holds float numbers, or the model does not run on the data.
+        JobCancelled: `cancel` was set.
+    """
+    return objective_from(graph, graph_reading(graph, dataset, cancel or never_cancelled()))
+
+
+def objective_from(graph: Graph, reading: Reading) -> Objective:
+    """What to compare where outputs are read in this way.
 
     Raises:
         MeasureError: no output holds float numbers.
     """
-    floats = [output for output in graph.summary.outputs if output.dtype in _FLOAT_TYPES]
-    if not floats:
+    form = reading.form
+    if reading.kind is Kind.DECISIONS or (form is not None and form.binary):
+        is_probability = reading.is_probability if form is None else form.probabilities
+        return _decisions(graph, reading, is_probability)
+    if reading.kind is Kind.MASKS and reading.output in reading.floats:
+        if reading.class_axis == 0:
+            return _decisions(graph, reading, reading.is_probability)
+        # Counted from the end, as [N, C, H, W] or [N, H, W, C] with samples first.
+        return _classes(graph, reading, reading.class_axis - 4, reading.is_probability)
+    if form is not None and form.meaning in (Meaning.CLASSES, Meaning.TOKENS):
+        return _classes(graph, reading, -1, form.probabilities)
+    names = tuple(name for name in reading.judgement.outputs if name in reading.floats) or reading.floats
+    if not names:
         raise MeasureError(
             "no output of the model holds float numbers, so there is nothing to compare",
             hint="A form of it without the ArgMax or Cast at its end is needed",
         )
-    producers = {name: node for node in graph.proto.graph.node for name in node.output}
-    first = floats[0]
-    shape: Sequence[int | str | None] = first.shape
-    name = first.name
+    axes = tuple(reading.axes[name] for name in names)
+    split = None
+    head = reading.head
+    if head is not None and head.scores == head.boxes:
+        split = (-2 if head.channels_first else -1, 4)
+    return Objective(OutputKind.VALUES, names, names, axes=axes, split=split)
+
+
+def _classes(graph: Graph, reading: Reading, class_axis: int, is_probability: bool) -> Objective:
+    name, axis = reading.output, reading.axes[reading.output]
+    producers = {one: node for node in graph.proto.graph.node for one in node.output}
+    info = next(output for output in graph.summary.outputs if output.name == name)
+    shape: Sequence[int | str | None] = info.shape
+    tensor = name
     classes = _flat_classes(shape)
-    if classes is not None:
-        shape, name = _behind_reshapes(graph.proto.graph, producers, name, shape, classes)
-    softmax = producers.get(name)
-    if softmax is not None and softmax.op_type != "Softmax":
-        softmax = None
-    has_classes = labels is not None and np.issubdtype(labels.dtype, np.integer)
-    last = first.shape[-1] if first.shape else None
-    looks_like_scores = len(floats) == 1 and (classes is not None or (isinstance(last, int) and last >= 2))
-    if softmax is not None or has_classes or (labels is None and looks_like_scores):
-        rank = len(shape)
-        is_second = rank >= 4 or classes is not None
-        axis = _softmax_axis(softmax, rank) if softmax is not None else (1 - rank if is_second else -1)
-        tensor = softmax.input[0] if softmax is not None else name
-        return Objective(OutputKind.CLASSES, (first.name,), (tensor,), softmax is not None, axis)
-    names = tuple(output.name for output in floats)
-    return Objective(OutputKind.VALUES, names, names)
+    if classes is not None and axis == FIRST:
+        shape, tensor = _behind_reshapes(graph.proto.graph, producers, name, shape, classes)
+        class_axis = 1 - len(shape)
+    softmax = producers.get(tensor)
+    if softmax is not None and softmax.op_type == "Softmax":
+        axis_of = _softmax_axis(softmax, len(shape))
+        return Objective(OutputKind.CLASSES, (name,), (softmax.input[0],), True, axis_of, (axis,))
+    # Probabilities that no Softmax of the graph makes, at least none in this form, have no logits.
+    return Objective(
+        OutputKind.CLASSES, (name,), (tensor,), is_probability, class_axis, (axis,), not is_probability
+    )
+
+
+def _decisions(graph: Graph, reading: Reading, is_probability: bool) -> Objective:
+    producers = {one: node for node in graph.proto.graph.node for one in node.output}
+    names = tuple(name for name in reading.judgement.outputs if name in reading.floats)
+    axes = tuple(reading.axes[name] for name in names)
+    tensors = []
+    for name, axis in zip(names, axes, strict=True):
+        node = producers.get(name)
+        while node is not None and node.op_type in _RESHAPES and axis == FIRST:
+            node = producers.get(node.input[0])
+        tensors.append(node.input[0] if node is not None and node.op_type == "Sigmoid" else name)
+    has_logits = not is_probability or all(t not in names for t in tensors)
+    return Objective(
+        OutputKind.DECISIONS,
+        names,
+        tuple(tensors) if has_logits else names,
+        is_probability,
+        -1,
+        axes,
+        has_logits,
+    )
 
 
 def _flat_classes(shape: Sequence[int | str | None]) -> int | None:
@@ -150,52 +242,73 @@ def log_probabilities(scores: Array, objective: Objective) -> Scores:
     if objective.is_probability:
         # A float32 softmax sums to 1 within 1e-7 only: unnormalised, that much divergence would be noise, and
         # below zero as often as above.
-        return log_softmax(np.log(np.maximum(moved, _SMALLEST_PROBABILITY)))
+        return log_softmax(np.log(np.maximum(moved, SMALLEST_PROBABILITY)))
     return log_softmax(moved)
 
 
 class SpreadTally:
     """Standard deviation of each output over the data, batch by batch."""
 
-    def __init__(self, outputs: int) -> None:
-        self._count = np.zeros(outputs)
-        self._mean = np.zeros(outputs)
-        self._squares = np.zeros(outputs)
+    def __init__(self, outputs: int, split: tuple[int, int] | None = None) -> None:
+        self._split = split
+        parts = outputs * (1 if split is None else 2)
+        self._count = np.zeros(parts)
+        self._mean = np.zeros(parts)
+        self._squares = np.zeros(parts)
+        self._shapes: list[tuple[int, ...]] = [()] * outputs
 
     def add(self, outputs: Sequence[Array]) -> None:
-        """Count the values of one batch.
+        """Count the values of one batch, samples first.
 
         Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", eq. (1.5): sums of
         squares would lose everything where the mean is large against the spread.
         """
         for i, output in enumerate(outputs):
-            values = np.asarray(output, dtype=np.float64)
-            if not values.size:
-                continue
-            mean, before = float(values.mean()), self._count[i]
-            total = before + values.size
-            shift = mean - self._mean[i]
-            self._squares[i] += (
-                float(np.square(values - mean).sum()) + shift**2 * before * values.size / total
-            )
-            self._mean[i] += shift * values.size / total
-            self._count[i] = total
+            self._shapes[i] = tuple(output.shape)
+            if self._split is None:
+                self._add_part(i, output)
+            else:
+                boxes, scores = np.split(output, [self._split[1]], axis=self._split[0])
+                self._add_part(2 * i, boxes)
+                self._add_part(2 * i + 1, scores)
 
-    def deviations(self) -> tuple[float, ...]:
-        """One per output; 1 for a constant one."""
+    def _add_part(self, i: int, output: Array) -> None:
+        values = np.asarray(output, dtype=np.float64)
+        if not values.size:
+            return
+        mean, before = float(values.mean()), self._count[i]
+        total = before + values.size
+        shift = mean - self._mean[i]
+        self._squares[i] += float(np.square(values - mean).sum()) + shift**2 * before * values.size / total
+        self._mean[i] += shift * values.size / total
+        self._count[i] = total
+
+    def deviations(self) -> tuple[Deviation, ...]:
+        """One per output, 1 for a constant one; of boxes and scores in one table an array that fits it."""
         found = np.sqrt(self._squares / np.maximum(self._count, 1))
-        return tuple(float(deviation) if deviation > 0 else 1.0 for deviation in found)
+        found[found == 0] = 1.0
+        if self._split is None:
+            return tuple(found.tolist())
+        axis, boxes = self._split
+        tables = []
+        for i, shape in enumerate(self._shapes):
+            size = shape[axis]
+            one = np.where(np.arange(size) < boxes, found[2 * i], found[2 * i + 1])
+            tables.append(one.reshape(size, *[1] * (-1 - axis)))
+        return tuple(tables)
 
 
-def output_deviations(outputs: Sequence[Array]) -> tuple[float, ...]:
-    """Standard deviation of each value output over the data; 1 for a constant one."""
-    tally = SpreadTally(len(outputs))
+def output_deviations(
+    outputs: Sequence[Array], split: tuple[int, int] | None = None
+) -> tuple[Deviation, ...]:
+    """Standard deviation of each value output over the data, samples first; see `SpreadTally.deviations`."""
+    tally = SpreadTally(len(outputs), split)
     tally.add(outputs)
     return tally.deviations()
 
 
 def divergence(
-    base: Sequence[Array], other: Sequence[Array], objective: Objective, deviations: Sequence[float] = ()
+    base: Sequence[Array], other: Sequence[Array], objective: Objective, deviations: Sequence[Deviation] = ()
 ) -> Scores:
     """Divergence of each sample's outputs, nats, [N]; the mean over positions for outputs that have several.
 
@@ -206,18 +319,34 @@ def divergence(
         deviations: From `output_deviations` of the base; only for values.
 
     Returns:
-        KL(base || other) of the class probabilities, or half the squared distance in standard deviations,
-        averaged over the values of a sample and summed over outputs.
+        KL(base || other) of the class probabilities, or of each yes or no, or half the squared distance in
+        standard deviations; averaged over the values of a sample and summed over outputs.
     """
     if objective.kind is OutputKind.CLASSES:
         p, q = log_probabilities(base[0], objective), log_probabilities(other[0], objective)
         per_position = kl_divergence(p, q)
         return np.asarray(per_position.reshape(len(per_position), -1).mean(axis=1))
     total = np.zeros(len(base[0]))
+    if objective.kind is OutputKind.DECISIONS:
+        for a, b in zip(base, other, strict=True):
+            each = _decision_divergence(*(_shares(x, objective) for x in (a, b)))
+            total += each.reshape(len(each), -1).mean(axis=1)
+        return total
     for a, b, deviation in zip(base, other, deviations, strict=True):
         distance = (np.asarray(b, np.float64) - np.asarray(a, np.float64)) / deviation
         total += 0.5 * np.square(distance).reshape(len(distance), -1).mean(axis=1)
     return total
+
+
+def _shares(values: Array, objective: Objective) -> Scores:
+    """Probability of each yes."""
+    x = np.asarray(values, dtype=np.float64)
+    found = x if objective.is_probability else 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+    return np.asarray(np.clip(found, SMALLEST_DECISION, 1 - SMALLEST_DECISION))
+
+
+def _decision_divergence(p: Scores, q: Scores) -> Scores:
+    return np.asarray(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
 
 
 def predicted_classes(scores: Array, objective: Objective) -> NDArray[np.int64]:

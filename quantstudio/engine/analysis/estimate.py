@@ -10,7 +10,7 @@ import torch
 from quantstudio.core.errors import MeasureError, UnsupportedOpError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
-from quantstudio.engine.analysis.divergence import OutputKind, Scores, class_rows
+from quantstudio.engine.analysis.divergence import OutputKind, Scores
 from quantstudio.engine.analysis.fisher import FisherPass, PassMemory
 from quantstudio.engine.analysis.precisions import Trial
 from quantstudio.engine.analysis.sensitivity_job import SensitivityJob
@@ -127,7 +127,7 @@ class _Estimator:
             tally.sqnr.update(effects.sqnr)
             self._kept.keep_sqnr(effects.sqnr)
         # Only what takes one class score a sample reads them; a language model's would fill the memory.
-        scores = class_rows(effects.outputs[0])
+        scores = effects.outputs[0]
         has_scores = job.objective.kind is OutputKind.CLASSES and scores.ndim == 2
         by_precision: dict[str, dict[str, Scores]] = {name: {} for name in names}
         for layer, found in effects.effects.items():
@@ -145,7 +145,7 @@ class _Estimator:
             _find_layouts(self._job, fisher)
             if self._job.objective.kind is OutputKind.VALUES:
                 first = next(self._job.dataset.batches(_DEVIATION_SAMPLES, stop=self._job.samples))
-                fisher.set_deviations(first.feed, first.count)
+                fisher.set_deviations(first.feed, first.count, first.held)
             self._fisher = fisher
         for memory in self._unread:
             self._fisher.resume(memory)
@@ -201,10 +201,11 @@ def _find_layouts(job: SensitivityJob, fisher: FisherPass) -> None:
     data = job.dataset
     if data.fixed_batch is not None:
         fisher.assume_layouts(next(data.batches(data.fixed_batch)).feed, data.fixed_batch)
-    elif len(data) < 3:
+    elif len(data) < 3 or job.objective.has_whole_outputs:
         fisher.assume_layouts(next(data.batches(1)).feed, 1)
     else:
-        fisher.find_layouts(next(data.batches(2, stop=2)).feed, next(data.batches(3, stop=3)).feed)
+        two, three = (next(data.batches(n, stop=n)).feed for n in (2, 3))
+        fisher.find_layouts(two, three, data.sample_axes)
 
 
 def _batch_size(job: SensitivityJob, fisher: FisherPass, device: torch.device) -> int:
@@ -212,7 +213,7 @@ def _batch_size(job: SensitivityJob, fisher: FisherPass, device: torch.device) -
     data = job.dataset
     if data.fixed_batch is not None:
         return data.fixed_batch
-    if len(data) < 3:
+    if len(data) < 3 or job.objective.has_whole_outputs:
         return 1
     on_cpu = device.type == "cpu"
     # Gradients and handles double what the forward pass holds.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 import onnx
@@ -26,11 +27,11 @@ from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.analysis.classes import class_labels
 from quantstudio.engine.analysis.divergence import (
     Array,
+    Deviation,
     Objective,
     OutputKind,
     Scores,
     SpreadTally,
-    class_rows,
     divergence,
     predicted_classes,
 )
@@ -122,6 +123,12 @@ class _Collected:
         return Measured(np.concatenate(self.divergence), np.concatenate(self.hits) if self.hits else None)
 
 
+def _alike(pairs: Sequence[tuple[Feed, Feed]], names: Sequence[str]) -> Iterator[list[tuple[Feed, Feed]]]:
+    """Runs of batches whose outputs have one shape and can be joined."""
+    for _, part in groupby(pairs, key=lambda pair: [pair[0][name].shape[1:] for name in names]):
+        yield list(part)
+
+
 class ExactScorer:
     """Runs a graph with one layer changed at a time against the FP32 outputs of the same samples.
 
@@ -166,7 +173,7 @@ class ExactScorer:
         self._cut = self._start
         self._truth = truth
         self._size: int = truth._size if truth is not None else dataset.fixed_batch or self._batch_size()
-        self._deviations: tuple[float, ...] = ()
+        self._deviations: tuple[Deviation, ...] = ()
         self._base = _Kept()
         self._labels: NDArray[np.int64] | None = None
         self.scores: Array | None = None
@@ -240,10 +247,11 @@ class ExactScorer:
     def _compare(self, collected: _Collected) -> None:
         """Divergence of the outputs that wait."""
         names = self._objective.outputs
-        base, outputs = (
-            [np.concatenate([pair[side][n] for pair in collected.waiting]) for n in names] for side in (0, 1)
-        )
-        collected.divergence.append(divergence(base, outputs, self._objective, self._deviations))
+        for part in _alike(collected.waiting, names):
+            base, outputs = (
+                [np.concatenate([pair[side][n] for pair in part]) for n in names] for side in (0, 1)
+            )
+            collected.divergence.append(divergence(base, outputs, self._objective, self._deviations))
         collected.waiting.clear()
         collected.waiting_bytes = 0
 
@@ -300,7 +308,7 @@ class ExactScorer:
     # -- running ---------------------------------------------------------------------------------------
 
     def _run_unchanged(self) -> None:
-        spread = SpreadTally(len(self._objective.outputs))
+        spread = SpreadTally(len(self._objective.outputs), self._objective.split)
         scores: list[Array] = []
         session = self._behind(self._start)
         for index, feed in enumerate(self._feeds()):
@@ -317,7 +325,7 @@ class ExactScorer:
             self._base.add(outputs)
             if self._objective.kind is OutputKind.VALUES:
                 spread.add(values)
-            elif values[0].ndim == 2:
+            elif self._objective.kind is OutputKind.CLASSES and values[0].ndim == 2:
                 scores.append(values[0])
         self._deviations = spread.deviations()
         if scores:
@@ -334,19 +342,14 @@ class ExactScorer:
         valid = min(self._size, self._samples - index * self._size)
         held = self._dataset.fixed_batch or valid
         found = {}
-        for name in self._objective.outputs:
-            value = values[name]
-            if not value.ndim or len(value) < valid:
-                raise MeasureError(
-                    f"output of shape {value.shape} does not have one row per sample",
-                    hint="Sensitivity needs the samples on the first axis of the outputs",
-                )
-            value = value[: len(value) * valid // held]
-            found[name] = class_rows(value) if self._objective.kind is OutputKind.CLASSES else value
+        for position, name in enumerate(self._objective.outputs):
+            found[name] = self._objective.rows(position, values[name], held, valid)
         return found
 
     def _batch_size(self) -> int:
         """Samples per batch, by what one sample puts out."""
+        if self._objective.has_whole_outputs:
+            return 1
         feed = self._start.part_of(next(self._dataset.batches(1, stop=1)).feed)
         found = run(self._behind(self._start), feed, cancel=self._cancel)
         per_sample = sum(np.asarray(value).nbytes for value in found)

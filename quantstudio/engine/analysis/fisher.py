@@ -32,6 +32,7 @@ from quantstudio.engine.analysis.contraction import (
     weight_effects,
 )
 from quantstudio.engine.analysis.divergence import (
+    Deviation,
     Objective,
     OutputKind,
     output_deviations,
@@ -125,8 +126,8 @@ class FisherPass:
         self._seen_ranges: dict[str, tuple[float, float]] = {}
         self._layouts: dict[str, BatchLayout | None] = {}
         self._signs = np.random.default_rng(seed)
-        self._deviations = (1.0,) * len(objective.tensors)
-        self._columns: frozenset[str] = frozenset()
+        self._deviations: tuple[Deviation, ...] = (1.0,) * len(objective.tensors)
+        self._columns: Mapping[str, int] = {}
         self._curvatures = self._last_curvatures = np.zeros(0)
         self._errors_of_tensor: dict[tuple[str, str], Tensor] = {}
         # Bytes a sample takes while the backward pass waits; known after `find_layouts`.
@@ -155,9 +156,17 @@ class FisherPass:
 
     # -- where the samples are -------------------------------------------------------------------------
 
-    def find_layouts(self, two: Mapping[str, Array], three: Mapping[str, Array]) -> None:
-        """Find each tensor's sample axis by running two and three samples and looking at what grew."""
-        self._columns = frozenset(n for n in two if two[n].shape[:1] == (2,) and three[n].shape[:1] == (3,))
+    def find_layouts(
+        self, two: Mapping[str, Array], three: Mapping[str, Array], columns: Mapping[str, int]
+    ) -> None:
+        """Find each tensor's sample axis by running two and three samples and looking at what grew.
+
+        Args:
+            two: A feed of two samples.
+            three: One of three.
+            columns: Axis of the samples by input.
+        """
+        self._columns = dict(columns)
         small, large = self._shapes(two), self._shapes(three)
         self._layouts = {name: _grown_axis(small[name], large[name]) for name in small}
         self.bytes_per_sample = 4 * sum(math.prod(large[n]) - math.prod(small[n]) for n in small)
@@ -172,13 +181,13 @@ class FisherPass:
         with torch.no_grad():
             return {name: tuple(t.shape) for name, t in self._module.record(feed).items()}
 
-    def set_deviations(self, feed: Mapping[str, Array], count: int) -> None:
+    def set_deviations(self, feed: Mapping[str, Array], count: int, held: int) -> None:
         """Take the spread that value outputs are divided by from these samples."""
         with torch.no_grad():
             found = self._module.run(feed, self._objective.tensors)
-        self._deviations = output_deviations(
-            [found[n][:count].cpu().numpy() for n in self._objective.tensors]
-        )
+        values = [found[n].cpu().numpy() for n in self._objective.tensors]
+        rows = [self._objective.rows(i, value, held, count) for i, value in enumerate(values)]
+        self._deviations = output_deviations(rows, self._objective.split)
 
     # -- one batch -------------------------------------------------------------------------------------
 
@@ -207,7 +216,10 @@ class FisherPass:
         found = self._draw_once(feed, count, size, token, with_sqnr=with_sqnr)
         rows = self._heavy_rows(found.outputs)
         if len(rows):
-            part = {name: array[rows] if name in self._columns else array for name, array in feed.items()}
+            part = {
+                name: np.take(array, rows, axis=self._columns[name]) if name in self._columns else array
+                for name, array in feed.items()
+            }
             count = len(rows)
             extra = [self._draw_once(part, count, count, token).effects for _ in range(_EXTRA_DRAWS)]
             for layer, by_precision in found.effects.items():
@@ -222,8 +234,10 @@ class FisherPass:
         """Samples worth more draws: none unless few samples carry the curvature seen so far."""
         if self._objective.kind is not OutputKind.CLASSES or not self._columns:
             return np.zeros(0, np.int64)
-        p = torch.softmax(torch.from_numpy(outputs[0]), self._objective.class_axis)
-        certainty = p.square_().sum(self._objective.class_axis).reshape(len(p), -1)
+        axis = -1 if outputs[0].ndim == 2 else self._objective.class_axis
+        values = torch.from_numpy(outputs[0])
+        p = torch.softmax(values, axis) if self._objective.has_logits else values.clone()
+        certainty = p.square_().sum(axis).reshape(len(p), -1)
         curvature = (1 - certainty.double()).mean(1).clamp_(min=0).numpy()
         self._last_curvatures = curvature
         self._curvatures = np.concatenate([self._curvatures, curvature])
@@ -250,7 +264,7 @@ class FisherPass:
         finally:
             self._module.hooks = {}
         outputs = tuple(found[name] for name in self._objective.tensors)
-        seeds = [self._seed(i, output.detach(), count / size) for i, output in enumerate(outputs)]
+        seeds = [self._seed(i, output.detach(), count, size) for i, output in enumerate(outputs)]
         gradients = tap_gradients(taps, outputs, seeds)
         self._errors_of_tensor.clear()
         effects: dict[str, dict[str, NDArray[np.float64]]] = {}
@@ -275,7 +289,10 @@ class FisherPass:
                     cancel.raise_if_set()
                     sqnr[name] = self._output_sqnr(probe, tap)
         self._errors_of_tensor.clear()
-        arrays = tuple(output.detach()[: len(output) * count // size].cpu().numpy() for output in outputs)
+        arrays = tuple(
+            np.ascontiguousarray(self._objective.rows(i, output.detach().cpu().numpy(), size, count))
+            for i, output in enumerate(outputs)
+        )
         return BatchEffects(effects, arrays, sqnr, tuple(unreachable))
 
     def output_sqnr(self, feed: Mapping[str, Array], cancel: CancelToken) -> dict[str, float]:
@@ -294,21 +311,42 @@ class FisherPass:
             self._module.hooks = {}
             self._errors_of_tensor.clear()
 
-    def _seed(self, position: int, output: Tensor, valid: float) -> Tensor:
+    def _seed(self, position: int, output: Tensor, count: int, size: int) -> Tensor:
         """Start of the backward pass, A v; zero for padding."""
+        axis = self._objective.axis(position).axis
+        rows = output.movedim(axis, 0) if axis >= 0 else output[None]
+        seed = self._seed_of_rows(position, rows, size)
+        seed[round(len(seed) * (count / size if axis >= 0 else 1)) :] = 0
+        return seed.movedim(0, axis) if axis >= 0 else seed[0]
+
+    def _seed_of_rows(self, position: int, rows: Tensor, size: int) -> Tensor:
+        """The same with samples first; each has one row or several."""
+        values = max(rows.numel() // max(size, 1), 1)
+        seed: Tensor
         if self._objective.kind is OutputKind.VALUES:
-            values = output[0].numel()
-            seed: Tensor = self._draw(output) / (self._deviations[position] * values**0.5)
+            deviation = torch.as_tensor(self._deviations[position], dtype=rows.dtype, device=rows.device)
+            seed = self._draw(rows) / (deviation * values**0.5)
+        elif self._objective.kind is OutputKind.DECISIONS:
+            p = torch.sigmoid(rows) if self._objective.has_logits else rows
+            spread = (p * (1 - p)).clamp_(min=_SMOOTHING).sqrt_()
+            # Of a probability itself the curvature is the inverse of its logit's.
+            seed = self._draw(rows) * (spread if self._objective.has_logits else 1 / spread) / values**0.5
         else:
-            scores = output.movedim(self._objective.class_axis, -1)
-            p = torch.softmax(scores, -1) * (1 - _SMOOTHING) + _SMOOTHING / scores.shape[-1]
-            root = p.sqrt()
-            signs = self._draw(scores)
-            seed = root * signs - p * (root * signs).sum(-1, keepdim=True)
-            positions = max(scores[0, ..., 0].numel(), 1)
-            seed = (seed / positions**0.5).movedim(-1, self._objective.class_axis)
-        seed[round(len(seed) * valid) :] = 0
+            seed = self._seed_of_scores(rows, values)
         return seed
+
+    def _seed_of_scores(self, rows: Tensor, values: int) -> Tensor:
+        class_axis = self._objective.class_axis
+        scores = rows.movedim(class_axis, -1)
+        p = torch.softmax(scores, -1) if self._objective.has_logits else scores
+        p = p * (1 - _SMOOTHING) + _SMOOTHING / scores.shape[-1]
+        root = p.sqrt()
+        signs = self._draw(scores)
+        seed: Tensor = root * signs - p * (root * signs).sum(-1, keepdim=True)
+        if not self._objective.has_logits:
+            seed = seed / p
+        seed = seed / max(values // scores.shape[-1], 1) ** 0.5
+        return seed.movedim(-1, class_axis)
 
     def _draw(self, like: Tensor) -> Tensor:
         """Signs, the same for a sample whatever the batch size."""

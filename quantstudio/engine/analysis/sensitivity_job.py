@@ -81,10 +81,12 @@ class SensitivityJob:
         }
         for one in trials.values():
             _say_left_out(one, candidates, obstacles, reporter)
+        objective = objective_of(graph, dataset, cancel)
+        kept_under = (graph.digest, dataset.digest, str(count), *([objective.key] if objective.key else []))
         return cls(
             graph=graph,
             dataset=dataset,
-            objective=objective_of(graph, dataset.labels),
+            objective=objective,
             layers=tuple(
                 layer for layer in candidates if not all(obstacles[layer.name, name] for name in trials)
             ),
@@ -93,7 +95,7 @@ class SensitivityJob:
             reference=asked[-1].name,
             samples=count,
             statistics=statistics,
-            entries=store.entries(graph.digest, dataset.digest, str(count)) if store else NoEntries(),
+            entries=store.entries(*kept_under) if store else NoEntries(),
             ranges_name=statistics_digest(statistics)[:32] if store and statistics else "",
             reporter=reporter,
             cancel=cancel or never_cancelled(),

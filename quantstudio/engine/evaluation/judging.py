@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ from quantstudio.engine.evaluation.tallies import (
     Tally,
     VectorTally,
 )
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import Optimization, open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +46,21 @@ def reading_of(
     facts = network_facts(model)
     probe = Probe(session, dataset, facts, cancel)
     return infer_reading(Scene(facts, probe, dataset.labels, tuple(dataset.class_names), dataset.judging))
+
+
+def graph_reading(graph: Graph, dataset: DatasetLike, cancel: CancelToken) -> Reading:
+    """How the outputs of an opened model are read, on the CPU.
+
+    Raises:
+        MeasureError: see `reading_of`.
+        ModelLoadError: the runtime refuses the model.
+        JobCancelled: `cancel` was set.
+    """
+    # A graph behind steps may not be written anywhere: its path is that of the model as it was opened, whose
+    # outputs mean the same.
+    path = Path(graph.summary.graph_path)
+    session = open_session(path, optimization=Optimization.BASIC, cancel=cancel)
+    return reading_of(graph.proto, session, dataset, cancel)
 
 
 def task_tally(reading: Reading, dataset: DatasetLike) -> Tally | None:

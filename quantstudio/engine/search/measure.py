@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,17 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import CancelToken
 from quantstudio.core.results import Interval
 from quantstudio.engine.analysis.classes import SampleClasses, sample_classes
 from quantstudio.engine.analysis.divergence import (
     Array,
+    Deviation,
     OutputKind,
+    SpreadTally,
     class_axis,
-    class_rows,
     divergence,
     objective_of,
-    output_deviations,
     predicted_classes,
 )
 from quantstudio.engine.data.dataset import Dataset
@@ -102,12 +102,12 @@ class Judge:
         self._samples = min(samples, len(dataset)) if samples > 0 else len(dataset)
         self._cancel = cancel
         self._kept: list[tuple[dict[str, Array], int]] | None = None
-        self._objective = objective_of(graph, dataset.labels)
+        self._objective = objective_of(graph, dataset, cancel)
         self._outputs = self._run(
             open_session(Path(graph.summary.graph_path), threads=worker_threads(), cancel=cancel)
         )
         is_values = self._objective.kind is OutputKind.VALUES
-        self._deviations = output_deviations(self._outputs) if is_values else ()
+        self._deviations = self._spread() if is_values else ()
         self._classes = self._predictions(self._outputs)
         self._labels = self._class_labels()
         scores = self._outputs[0] if self._classes is not None and self._classes.ndim == 1 else None
@@ -136,9 +136,19 @@ class Judge:
         """One sample (or one fixed batch), for timing."""
         return next(self._dataset.batches(1, stop=1)).feed
 
-    def _measurement(self, outputs: list[Array]) -> Measurement:
-        if all(np.isfinite(np.asarray(output, np.float64)).all() for output in outputs):
-            kl = float(divergence(self._outputs, outputs, self._objective, self._deviations).mean())
+    def _spread(self) -> tuple[Deviation, ...]:
+        tally = SpreadTally(len(self._objective.outputs), self._objective.split)
+        for part in self._outputs:
+            tally.add(part)
+        return tally.deviations()
+
+    def _measurement(self, outputs: list[list[Array]]) -> Measurement:
+        if all(np.isfinite(np.asarray(output, np.float64)).all() for part in outputs for output in part):
+            each = [
+                divergence(ours, theirs, self._objective, self._deviations)
+                for ours, theirs in zip(self._outputs, outputs, strict=True)
+            ]
+            kl = float(np.concatenate(each).mean())
         else:
             kl = float("inf")
         metric = drop = changed = None
@@ -166,13 +176,14 @@ class Judge:
                 found.append(ClassDrop(name, int(own.sum()), drop))
         return tuple(found)
 
-    def _predictions(self, outputs: list[Array]) -> NDArray[np.int64] | None:
-        scores = outputs[0]
+    def _predictions(self, outputs: list[list[Array]]) -> NDArray[np.int64] | None:
+        scores = outputs[0][0]
         if self._objective.kind is not OutputKind.CLASSES or scores.ndim < 2:
             return None
         if scores.shape[class_axis(scores, self._objective)] < 2:
             return None
-        return predicted_classes(scores, self._objective)
+        chosen = [predicted_classes(part[0], self._objective) for part in outputs]
+        return chosen[0] if len(chosen) == 1 else np.concatenate([part.reshape(-1) for part in chosen])[None]
 
     def _class_labels(self) -> NDArray[np.int64] | None:
         labels = self._dataset.labels
@@ -182,29 +193,26 @@ class Judge:
             return None
         return np.asarray(labels[: self._samples], dtype=np.int64)
 
-    def _run(self, session: ort.InferenceSession) -> list[Array]:
+    def _run(self, session: ort.InferenceSession) -> list[list[Array]]:
+        """The compared outputs, samples first, in parts whose samples have one size."""
         parts: list[list[Array]] = [[] for _ in self._objective.outputs]
         for feed, count in self._feeds():
             self._cancel.raise_if_set()
-            rows = self._dataset.fixed_batch or count
+            held = self._dataset.fixed_batch or count
             found = run(session, feed, self._objective.outputs, cancel=self._cancel)
-            for part, value in zip(parts, found, strict=True):
-                if not value.ndim or len(value) < count:
-                    raise MeasureError(
-                        f"output of shape {value.shape} does not have one row per sample",
-                        hint="A search needs the samples on the first axis of the outputs",
-                    )
-                part.append(value[: len(value) * count // rows])
-        whole = [np.concatenate(part) for part in parts]
-        return [class_rows(one) for one in whole] if self._objective.kind is OutputKind.CLASSES else whole
+            for position, value in enumerate(found):
+                parts[position].append(self._objective.rows(position, value, held, count))
+        # Where samples differ in size, one part each; else one for all.
+        runs = groupby(zip(*parts, strict=True), key=lambda run: [one.shape[1:] for one in run])
+        return [[np.concatenate(one) for one in zip(*part, strict=True)] for _, part in runs]
 
     def _feeds(self) -> Iterator[tuple[dict[str, Array], int]]:
         if self._kept is not None:
             yield from self._kept
             return
         kept: list[tuple[dict[str, Array], int]] | None = []
-        size = 0
-        for batch in self._dataset.batches(_BATCH, stop=self._samples):
+        size, most = 0, 1 if self._objective.has_whole_outputs else _BATCH
+        for batch in self._dataset.batches(most, stop=self._samples):
             size += sum(array.nbytes for array in batch.feed.values())
             if kept is not None and size <= _FEEDS_KEPT_BYTES:
                 kept.append((batch.feed, batch.count))
