@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import CancelToken, NullReporter, Part, Severity
+from quantstudio.core.judgement import Judging, Task
 from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.engine.data.dataset import Dataset, open_dataset
@@ -47,10 +48,10 @@ def opened(
     return open_model(path)
 
 
-def data_of(tmp_path: Path, graph: Graph, **arrays: np.ndarray) -> Dataset:
+def data_of(tmp_path: Path, graph: Graph, task: Task | None = None, **arrays: np.ndarray) -> Dataset:
     path = tmp_path / "data.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]
-    return open_dataset(DataSpec(str(path)), graph.summary.inputs)
+    return open_dataset(DataSpec(str(path), judging=Judging(task)), graph.summary.inputs)
 
 
 W1, W2, B2 = normal(6, 12, scale=0.6), normal(12, 4, scale=0.8), normal(4)

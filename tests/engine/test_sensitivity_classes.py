@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from quantstudio.core.codec import from_json, to_json
+from quantstudio.core.judgement import Task
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.quantization.weights import quantize_weight
@@ -46,7 +47,7 @@ def test_that_the_exact_divergence_is_told_by_true_class(tmp_path: Path) -> None
 
 def test_that_without_labels_the_predicted_class_counts(tmp_path: Path) -> None:
     graph = perceptron(tmp_path)
-    data = data_of(tmp_path, graph, x=X)
+    data = data_of(tmp_path, graph, Task.CLASSIFY, x=X)
     wanted = [kl_of_first_layer()[k == Y].mean() for k in range(4)]
     exact = by_name(exact_sensitivity(graph, data).layers)["first"]
     assert exact.by_class == pytest.approx(wanted, rel=1e-3)

@@ -9,6 +9,7 @@ import pytest
 
 from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.errors import RecipeError
+from quantstudio.core.judgement import Task
 from quantstudio.engine.analysis import exact
 from quantstudio.engine.analysis.exact import ExactScorer
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
@@ -46,7 +47,7 @@ def test_that_all_but_one_is_the_rest_quantized(tmp_path: Path) -> None:
 def test_that_all_but_one_holds_for_activations_too(tmp_path: Path) -> None:
     graph = perceptron(tmp_path)
     name = "int4+int4-activations"
-    data = data_of(tmp_path, graph, x=X)
+    data = data_of(tmp_path, graph, Task.CLASSIFY, x=X)
     layers = by_name(exact_sensitivity(graph, data, precisions=(), reference=name, all_but=True).layers)
     grid = IntegerGrid(4, signed=False)
     hidden = np.maximum(X @ W1, 0)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import CalibrationError, JobCancelled, MeasureError
 from quantstudio.core.events import CancelToken
+from quantstudio.core.judgement import Task
 from quantstudio.engine.analysis import exact
 from quantstudio.engine.analysis.divergence import SpreadTally, divergence, objective_of
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
@@ -141,7 +142,7 @@ def test_that_outputs_that_are_no_numbers_are_refused(tmp_path: Path, method: ob
 
 def test_that_a_class_that_is_switched_off_adds_nothing(tmp_path: Path) -> None:
     graph = perceptron(tmp_path)
-    objective = objective_of(graph, data_of(tmp_path, graph, x=X))
+    objective = objective_of(graph, data_of(tmp_path, graph, Task.CLASSIFY, x=X))
     base, other = normal(5, 4), normal(5, 4)
     off = np.float32(-np.inf)
     masked = [np.concatenate([a, np.full((5, 1), off)], axis=1) for a in (base, other)]

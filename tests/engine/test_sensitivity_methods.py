@@ -15,6 +15,7 @@ from quantstudio.core.affine import IntegerGrid, affine_qparams
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, JobCancelled, RecipeError
 from quantstudio.core.events import CancelToken
+from quantstudio.core.judgement import Task
 from quantstudio.core.precision import LayerScheme, Precision, WeightRange
 from quantstudio.core.results import Provenance
 from quantstudio.core.statistics import Histogram, Statistics
@@ -70,7 +71,7 @@ def test_that_exact_kl_and_accuracy_drop_are_those_of_the_quantized_weights(tmp_
 
 def test_that_exact_activation_kl_is_that_of_rounded_inputs(tmp_path: Path) -> None:
     graph = perceptron(tmp_path)
-    data = data_of(tmp_path, graph, x=X)
+    data = data_of(tmp_path, graph, Task.CLASSIFY, x=X)
     result = exact_sensitivity(graph, data, precisions=("int4-activations",), reference="int4-activations")
     grid = IntegerGrid(4, signed=False)
     scale, zero_point = affine_qparams(float(X.min()), float(X.max()), grid)
@@ -188,7 +189,7 @@ def test_that_token_outputs_are_averaged_over_positions(tmp_path: Path) -> None:
         {"y": ["n", 5, 4]},
     )
     x = normal(400, 5, 6)
-    data = data_of(tmp_path, graph, x=x)
+    data = data_of(tmp_path, graph, Task.TOKENS, x=x)
     wanted = mean_kl(x @ w, x @ quantize_weight(w, INT4, 1).dequantized)
     exact = exact_sensitivity(graph, data, precisions=("int4",))
     fisher = fisher_sensitivity(graph, data, precisions=("int4",))
@@ -318,7 +319,7 @@ def test_that_a_tied_weight_is_changed_in_one_layer_only(tmp_path: Path) -> None
         {"y": ["n", 4]},
     )
     x = normal(200, 4)
-    data = data_of(tmp_path, graph, x=x)
+    data = data_of(tmp_path, graph, Task.CLASSIFY, x=x)
     layers = by_name(exact_sensitivity(graph, data, precisions=("int2",), reference="int2").layers)
     q = quantize_weight(w, LayerScheme(Precision.INT2, weight_range=WeightRange.MSE), 1).dequantized
     x = x.astype(np.float64)
