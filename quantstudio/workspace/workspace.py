@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from quantstudio.core.aim import DEFAULT_AIM, Aim, aim_named
 from quantstudio.core.data_spec import DataSpec, parse_transform
@@ -27,7 +26,6 @@ from quantstudio.core.search_results import (
     SearchResult,
     family_named,
     goal_named,
-    is_number,
 )
 from quantstudio.core.steps import SettingValue, StepInfo
 from quantstudio.core.variants import Variant
@@ -39,6 +37,7 @@ from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace.documents import Documents
 from quantstudio.workspace.edits import Edits
+from quantstudio.workspace.given import bytes_of, given_data, opened_project, there
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.opening import Opening, let_go
 from quantstudio.workspace.report_data import comparison, known_sensitivity
@@ -48,10 +47,6 @@ from quantstudio.workspace.search_terms import SearchTerms
 from quantstudio.workspace.sessions import Sessions
 from quantstudio.workspace.summaries import Summaries
 from quantstudio.workspace.turns import Turns
-
-T = TypeVar("T")
-
-MB = 1_000_000
 
 
 class Workspace(Known):
@@ -122,7 +117,7 @@ class Workspace(Known):
         pump = Pump()
         self._is_closed = False
         self._turns = Turns(pump, progress=progress) if call_soon is None else None
-        super().__init__(_opened(project), call_soon or pump.call_soon)
+        super().__init__(opened_project(project), call_soon or pump.call_soon)
         self.jobs = JobQueue(backend, call_soon or pump.call_soon)
         self.opening = Opening(self)
         self.edits = Edits(self)
@@ -197,7 +192,7 @@ class Workspace(Known):
             )
         axes = tuple((batch_axes or {}).items())
         calibration, judged = (
-            _spec(one, DataSpec("", parse_transform(transform), samples, trust, axes, judging))
+            given_data(one, DataSpec("", parse_transform(transform), samples, trust, axes, judging))
             for one in (data, test)
         )
         for spec in (calibration, judged):
@@ -265,7 +260,7 @@ class Workspace(Known):
             CalibrationError: there is no data.
         """
         self._finish(self.runs.add_calibration)
-        return _there(self.statistics_file)
+        return there(self.statistics_file)
 
     def sensitivity(
         self,
@@ -296,7 +291,7 @@ class Workspace(Known):
             )
 
         self._finish(start)
-        return _there(known_sensitivity(self))
+        return there(known_sensitivity(self))
 
     def quantize(self, recipe: str | Path | Recipe | None = None, *, aim: str | Aim = DEFAULT_AIM) -> Variant:
         """Build the plan as it is, or another recipe, which then becomes the plan's as one undo step.
@@ -319,7 +314,7 @@ class Workspace(Known):
             elif recipe is not None:
                 self._finish(lambda: self.documents.import_recipe(str(recipe)))
             self._finish(self.runs.quantize)
-        return _there(self.current_variant)
+        return there(self.current_variant)
 
     def search(
         self,
@@ -364,8 +359,8 @@ class Workspace(Known):
         """
         budget = SearchBudget(
             max_drop=max_drop,
-            max_size_bytes=_bytes(max_size_mb),
-            max_weight_bytes=_bytes(max_weights_mb),
+            max_size_bytes=bytes_of(max_size_mb),
+            max_weight_bytes=bytes_of(max_weights_mb),
             max_latency_ratio=max_latency_ratio,
             average_bits=average_bits,
             max_share_above_8=max_share_above_8,
@@ -373,7 +368,7 @@ class Workspace(Known):
         )
         terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test, goal_named(goal))
         self._finish(lambda: self.searches.start(terms))
-        return _there(self.search_result)
+        return there(self.search_result)
 
     def measure(self, *, every: bool = False) -> CompareResult:
         """Accuracy, latency, size and memory of the plan, beside FP32, built first where needed.
@@ -471,7 +466,7 @@ class Workspace(Known):
     def _begin(self, model: str | Path | None, *, trust: bool, factory: str) -> None:
         if model is not None:
             self._finish(lambda: self.documents.open_model(str(model), trust=trust, factory=factory))
-            _there(self.model)
+            there(self.model)
         elif self._turns is not None and self.model is not None:
             self._finish(self.documents.resume)
 
@@ -487,34 +482,3 @@ class Workspace(Known):
 
     def _on_job_failed(self, row: JobRow) -> None:
         self.notify(NoticeLevel.ERROR, f"{row.title} failed: {row.outcome}", row.hint)
-
-
-def _opened(project: str | Path | Project | None) -> Project:
-    if project is None:
-        return Project.temporary(restore=False)
-    if isinstance(project, Project):
-        return project
-    path = Path(project)
-    return Project.open(path) if path.exists() else Project.create(path)
-
-
-def _spec(data: str | Path | DataSpec | None, said: DataSpec) -> DataSpec | None:
-    """The data with all that is said of it; a whole `DataSpec` says it itself."""
-    if data is None or isinstance(data, DataSpec):
-        return data
-    return replace(said, path=str(data))
-
-
-def _bytes(megabytes: float | None) -> int | None:
-    if megabytes is not None and not is_number(megabytes):
-        raise RecipeError(
-            f"a bound in MB is not a finite number: {megabytes!r}", hint="Leave it out for no bound"
-        )
-    return None if megabytes is None else round(megabytes * MB)
-
-
-def _there(found: T | None) -> T:
-    """What work that succeeded leaves behind."""
-    if found is None:
-        raise MeasureError("the work ended without a result", hint="See the list of jobs")
-    return found
