@@ -110,7 +110,7 @@ class Judge:
         self._deviations = self._spread() if is_values else ()
         self._classes = self._predictions(self._outputs)
         self._labels = self._class_labels()
-        scores = self._outputs[0] if self._classes is not None and self._classes.ndim == 1 else None
+        scores = self._outputs[0][0] if self._classes is not None and self._classes.ndim == 1 else None
         self._grouped = sample_classes(dataset, self._objective, scores)
         self.metric_name = "" if self._classes is None else "agreement" if self._labels is None else "top1"
         self.base = self._measurement(self._outputs)
