@@ -28,7 +28,8 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.errors import MeasureError
-from quantstudio.core.results import Agreement, CompareResult, Headline, VariantResult
+from quantstudio.core.quality import AGREEMENT, loss_of, quality_of
+from quantstudio.core.results import Agreement, CompareResult, Interval, VariantResult
 
 
 def command(
@@ -89,7 +90,7 @@ def print_comparison(result: CompareResult) -> None:
         "model",
         "size",
         "metrics",
-        _drop_title(result),
+        _loss_title(result),
         "agreement with the first",
         "p50 ms",
         "speed-up [95 %]",
@@ -109,17 +110,16 @@ def print_comparison(result: CompareResult) -> None:
 
 
 def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
-    drop = "—"
-    if v.drop is not None and not is_base:
-        drop = f"{v.drop.value:+.2f} [{v.drop.low:+.2f}, {v.drop.high:+.2f}]"
+    loss = None if is_base else loss_of(v)
+    lost = "—" if loss is None else _with_ends(loss.value, signed=True)
     speed = "—"
     if v.speedup is not None and not is_base:
         speed = f"{v.speedup.value:.2f}× [{v.speedup.low:.2f}, {v.speedup.high:.2f}]"
     return (
         v.name,
         format_bytes(v.size_bytes),
-        "  ".join(f"{name} {value:.4f}" for name, value in v.metrics.items()) or "no labels",
-        drop if v.headline is None or is_base or v.drop is not None else _loss(v.headline),
+        _metrics(v, is_base=is_base),
+        lost,
         "—" if v.agreement is None or is_base else _agreement(v.agreement),
         "—" if v.latency_ms is None else f"{v.latency_ms.p50:.3f}",
         speed,
@@ -127,19 +127,22 @@ def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
     )
 
 
-def _loss(headline: Headline) -> str:
-    loss = headline.loss
-    return f"{loss.value:+.2f} [{loss.low:+.2f}, {loss.high:+.2f}]"
+def _metrics(v: VariantResult, *, is_base: bool) -> str:
+    """The one figure of the task, then what else was measured against the labels."""
+    found = quality_of(v, is_base=is_base)
+    own = {} if found is None or found.key == AGREEMENT else {found.key: found.value.value}
+    return "  ".join(f"{key} {value:.4f}" for key, value in (own | v.metrics).items()) or "no labels"
 
 
-def _drop_title(result: CompareResult) -> str:
-    """Points of the task's figure, or percent of error where there are targets."""
-    if any(v.drop_method == "bootstrap" for v in result.variants):
-        return "more error, % [95 %]"
-    figure = result.variants[0].headline
-    if figure is None or figure.metric == "top1":
-        return "drop, points [95 %]"
-    return f"{figure.label}: loss, {figure.unit} [95 %]"
+def _loss_title(result: CompareResult) -> str:
+    """What is lost, of which metric."""
+    loss = next((loss for v in result.variants[1:] if (loss := loss_of(v)) is not None), None)
+    return "loss [95 %]" if loss is None else f"{loss.of}: loss, {loss.unit} [95 %]"
+
+
+def _with_ends(found: Interval, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{found.value:{sign}.2f} [{found.low:{sign}.2f}, {found.high:{sign}.2f}]"
 
 
 def _agreement(agreement: Agreement) -> str:

@@ -63,7 +63,7 @@ class StatisticsFile(Record):
     samples: int = 0
 
 
-WEIGHTS = FindingKind("weights", StatisticsFile)
+WEIGHTS = FindingKind("weights", StatisticsFile, version=2)
 CALIBRATION = FindingKind("calibration", StatisticsFile, rows="samples asked for")
 SENSITIVITY = FindingKind("sensitivity", LayerSensitivity, rows="layer")
 SENSITIVITY_RUN = FindingKind("sensitivity-run", SensitivityResult)

@@ -119,6 +119,11 @@ class ModelSummary:
         """What layers are called, by name."""
         return {layer.name: layer.title for layer in self.layers}
 
+    @property
+    def can_be_quantized(self) -> bool:
+        """Whether any layer has float weights to quantize; in a file that was quantized before none has."""
+        return any(layer.quantizable and layer.weight_name for layer in self.layers)
+
     def layer(self, name: str) -> LayerInfo | None:
         """The layer of that name, or None."""
         return next((layer for layer in self.layers if layer.name == name), None)

@@ -21,11 +21,20 @@ class Provenance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with its interval: 95 % where measured, 90 % where predicted."""
+    """A value with its interval: 95 % where measured, 90 % where predicted.
+
+    The interval holds its value: the ends of a bootstrap, which may leave it out, are widened to it.
+    """
 
     value: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        if self.low > self.value:
+            object.__setattr__(self, "low", self.value)
+        if self.high < self.value:
+            object.__setattr__(self, "high", self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +272,7 @@ class LatencyResult:
         other_load: Share of the machine's processors, 0 to 1, that other programs used meanwhile; None where
             that is not known, as in older projects.
         processor_mhz: Frequency of the processors at the end of it; None where the system does not say.
+        scale: What the times as they were taken are multiplied by, see `core.time_scale`.
     """
 
     p50: float
@@ -277,6 +287,7 @@ class LatencyResult:
     samples_ms: tuple[float, ...] = ()
     other_load: float | None = None
     processor_mhz: float | None = None
+    scale: float = 1.0
 
     @property
     def load_text(self) -> str:
@@ -422,48 +433,6 @@ class CompareResult(Record):
 
     def _parts(self) -> tuple[VariantResult, ...]:
         return self.variants
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFile:
-    """Where the weight statistics of a graph lie."""
-
-    path: str
-    layers: int
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationFile:
-    """Where the activation statistics of a graph lie.
-
-    Attributes:
-        path: The npz file.
-        digest: Digest of the statistics.
-        samples: Samples seen.
-        tensors: Tensors observed.
-        seconds: Time it took.
-        provider: Execution provider they were observed on.
-    """
-
-    path: str
-    digest: str
-    samples: int
-    tensors: int
-    seconds: float
-    provider: str = "CPUExecutionProvider"
-
-
-@dataclass(frozen=True, slots=True)
-class Devices:
-    """What this machine can compute on; nothing that is not listed may be offered.
-
-    Attributes:
-        providers: Execution providers of ONNX Runtime, for calibration, exact sensitivity and measuring.
-        torch_devices: torch devices, for the sensitivity estimate.
-    """
-
-    providers: tuple[str, ...]
-    torch_devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

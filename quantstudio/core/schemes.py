@@ -89,7 +89,9 @@ def named_scheme(name: str) -> LayerScheme:
     """
     scheme = NAMED_SCHEMES.get(_ALIASES.get(name, name))
     if scheme is None:
-        raise RecipeError(f"unknown precision {name!r}", hint=f"Choose one of {', '.join(NAMED_SCHEMES)}")
+        raise RecipeError(
+            f"unknown precision {name!r}", hint=f"Choose one of {listed_schemes(NAMED_SCHEMES)}"
+        )
     return scheme
 
 
@@ -138,7 +140,7 @@ def preset_scheme(name: str) -> LayerScheme:
     """
     scheme = NAMED_SCHEMES.get(_ALIASES.get(name, name))
     if scheme is None:
-        raise RecipeError(f"unknown preset {name!r}", hint=f"Choose one of {', '.join(preset_names())}")
+        raise RecipeError(f"unknown preset {name!r}", hint=f"Choose one of {listed_schemes(preset_names())}")
     return scheme
 
 

@@ -67,7 +67,8 @@ class WeightStatistics:
         channel_p1: 1st percentile per channel, shape [C].
         channel_p99: 99th percentile per channel, shape [C].
         channel_median: Median per channel, shape [C].
-        sqnr_db: SQNR in dB by scheme name, with the scheme's own granularity and range rule.
+        sqnr_db: SQNR in dB by scheme name, with the scheme's own granularity and range rule; "static-int8@7"
+            where a target narrows its grid to 7 bits (see `core.weight_error`).
     """
 
     layer: str

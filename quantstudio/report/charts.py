@@ -11,6 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from quantstudio.core.figures import interval, milliseconds, number, percent, significant, size
+from quantstudio.core.quality import Loss, loss_of, quality_of
 from quantstudio.core.results import (
     ClassAccuracy,
     CompareResult,
@@ -37,39 +38,43 @@ MAX_NAMED_BARS = 24
 LETTER_WIDTH = 6.4
 
 
-def drop_chart(comparison: CompareResult) -> Markup | None:
-    """Accuracy lost by every variant with its 95 % interval; None without labels."""
-    drops = [(v, v.drop) for v in comparison.variants[1:] if v.drop is not None]
-    if not drops:
+def loss_chart(comparison: CompareResult) -> Markup | None:
+    """What every variant loses with its 95 % interval; None where nobody measured a difference."""
+    losses = _losses(comparison)
+    if not losses:
         return None
-    low = min(0.0, *(d.low for _, d in drops))
-    high = max(0.0, *(d.high for _, d in drops))
-    unit = "points of top-1" if comparison.task == "classification" else "% more error (RMSE)"
+    unit = losses[0][1].unit
+    title = f"{losses[0][1].of}, {unit}"
+    low = min(0.0, *(d.value.low for _, d in losses))
+    high = max(0.0, *(d.value.high for _, d in losses))
     margin = max((high - low) * 0.08, 0.05)
-    drawing = _rows(len(drops), f"Loss against FP32 in {unit}: ", drops_text(comparison))
+    drawing = _rows(len(losses), f"Loss against FP32, {title}: ", losses_text(comparison))
     scale = Scale(low - margin, high + margin, NAME_WIDTH + 12, HALF_WIDTH - 90)
     bottom = drawing.height - 40
-    horizontal_axis(drawing, scale, 6, bottom, f"loss, {unit}")
+    horizontal_axis(drawing, scale, 6, bottom, f"loss, {title}")
     drawing.line(scale(0), 6, scale(0), bottom, "zero")
-    for row, (variant, drop) in enumerate(drops):
-        y = _row_y(row)
-        tip = f"{variant.name}: {number(drop.value, 2, signed=True)} ({interval(drop, signed=True)})"
+    for row, (variant, lost) in enumerate(losses):
+        y, loss = _row_y(row), lost.value
+        tip = f"{variant.name}: {number(loss.value, 2, signed=True)} ({interval(loss, signed=True)})"
         drawing.text(NAME_WIDTH, y + 4, shortened(variant.name, NAME_CHARACTERS), "name", "end")
-        _whisker(drawing, scale(drop.low), scale(drop.high), y, "q-line", tip)
-        drawing.circle(scale(drop.value), y, 5, "q", tip)
-        drawing.text(
-            HALF_WIDTH - 2, y + 4, f"{number(drop.value, 2, signed=True)} {_unit(comparison)}", "value", "end"
-        )
+        _whisker(drawing, scale(loss.low), scale(loss.high), y, "q-line", tip)
+        drawing.circle(scale(loss.value), y, 5, "q", tip)
+        drawing.text(HALF_WIDTH - 2, y + 4, f"{number(loss.value, 2, signed=True)} {unit}", "value", "end")
     return drawing.render()
 
 
-def drops_text(comparison: CompareResult) -> str:
+def losses_text(comparison: CompareResult) -> str:
     """The losses as one sentence."""
     return "; ".join(
-        f"{v.name} {number(v.drop.value, 2, signed=True)}, 95 % interval {interval(v.drop, signed=True)}"
-        for v in comparison.variants[1:]
-        if v.drop is not None
+        f"{v.name} {number(loss.value.value, 2, signed=True)}, "
+        f"95 % interval {interval(loss.value, signed=True)}"
+        for v, loss in _losses(comparison)
     )
+
+
+def _losses(comparison: CompareResult) -> list[tuple[VariantResult, Loss]]:
+    """Variants with what they lose, where an interval says how sure that is."""
+    return [(v, loss) for v in comparison.variants[1:] if (loss := loss_of(v)) is not None]
 
 
 def size_chart(comparison: CompareResult) -> Markup:
@@ -124,36 +129,36 @@ def latency_chart(comparison: CompareResult) -> Markup | None:
 
 
 def tradeoff_chart(comparison: CompareResult) -> Markup | None:
-    """Accuracy against latency (size where nothing was timed); None without labels."""
-    rated = [v for v in comparison.variants if "top1" in v.metrics and v.drop is not None]
-    if len(rated) < 2:
+    """Quality against latency (size where nothing was timed); None where no interval says how sure it is."""
+    judged = [(v, quality_of(v, is_base=i == 0)) for i, v in enumerate(comparison.variants)]
+    rated = [(v, q) for i, (v, q) in enumerate(judged) if q is not None and (i == 0 or q.has_interval)]
+    if len(rated) < 2 or rated[0][0] is not comparison.variants[0]:
         return None
-    has_times = all(v.latency_ms is not None for v in rated)
-    across = [v.latency_ms.p50 if v.latency_ms else v.size_bytes / 1e6 for v in rated]
-    base = 100 * rated[0].metrics["top1"]
-    bounds = [(base - v.drop.high, base - v.drop.low) for v in rated if v.drop is not None]
+    has_times = all(v.latency_ms is not None for v, _ in rated)
+    across = [v.latency_ms.p50 if v.latency_ms else v.size_bytes / 1e6 for v, _ in rated]
+    bounds = [(100 * q.value.low, 100 * q.value.high) for _, q in rated]
+    bounds[0] = (100 * rated[0][1].value.value,) * 2  # what is paired with it has its uncertainty
     low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
     margin = max((high - low) * 0.12, 0.1)
     title = "p50 latency, ms" if has_times else "size, MB"
     spoken = "; ".join(
-        f"{v.name} {percent(v.metrics['top1'])} at {significant(a)}"
-        for v, a in zip(rated, across, strict=True)
+        f"{v.name} {q.text} at {significant(a)}" for (v, q), a in zip(rated, across, strict=True)
     )
-    drawing = Drawing(HALF_WIDTH, 252, f"Top-1 accuracy against {title}: {spoken}")
+    drawing = Drawing(HALF_WIDTH, 252, f"{rated[0][1].name} against {title}: {spoken}")
     x = Scale(0.0, max(across) * 1.18, 56, HALF_WIDTH - 14)
     y = Scale(low - margin, min(high + margin, 100 + margin), 208, 12)
     vertical_axis(drawing, y, 56, HALF_WIDTH - 14)
     horizontal_axis(drawing, x, 208, 208, title)
-    names = [shortened(v.name, 26) for v in rated]
-    dots = [(x(a), y(100 * v.metrics["top1"])) for v, a in zip(rated, across, strict=True)]
+    names = [shortened(v.name, 26) for v, _ in rated]
+    dots = [(x(a), y(100 * q.value.value)) for (_, q), a in zip(rated, across, strict=True)]
     is_left = [_goes_left(i, dots, names[i]) for i in range(len(dots))]
     heights = _label_heights(dots, names, is_left)
-    for index, (variant, value, (bottom, top)) in enumerate(zip(rated, across, bounds, strict=True)):
+    for index, ((variant, quality), value) in enumerate(zip(rated, across, strict=True)):
         kind = "fp" if index == 0 else "q"
         px, py = dots[index]
-        tip = f"{variant.name}: {percent(variant.metrics['top1'])}, {significant(value)} ({title})"
+        tip = f"{variant.name}: {quality.text}, {significant(value)} ({title})"
         if index:
-            drawing.line(px, y(bottom), px, y(top), f"{kind}-line", tip)
+            drawing.line(px, y(bounds[index][0]), px, y(bounds[index][1]), f"{kind}-line", tip)
         drawing.circle(px, py, 6, kind, tip)
         side, anchor = (-11, "end") if is_left[index] else (11, "start")
         drawing.text(px + side, heights[index] + 4, names[index], "name", anchor)
@@ -309,7 +314,3 @@ def _whisker(drawing: Drawing, x1: float, x2: float, y: float, kind: str, tip: s
     drawing.line(x1, y, x2, y, kind, tip)
     for x in (x1, x2):
         drawing.line(x, y - 4, x, y + 4, kind)
-
-
-def _unit(comparison: CompareResult) -> str:
-    return "pp" if comparison.task == "classification" else "%"

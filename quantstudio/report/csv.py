@@ -17,6 +17,7 @@ Cell = str | int | float | bool | None
 
 _VARIANT_COLUMNS = (
     "name",
+    "contents",
     "path",
     "size_bytes",
     "samples",
@@ -62,7 +63,7 @@ _LAYER_COLUMNS = (
     "kl",
     "kl_low",
     "kl_high",
-    "sqnr_db",
+    "weight_sqnr_db",
     "note",
 )
 
@@ -126,6 +127,7 @@ def _variant_row(v: VariantResult, data: ReportData) -> Sequence[Cell]:
     times, close = v.latency_ms, v.agreement
     return (
         v.name,
+        data.contents.get(v.path, ""),
         v.path,
         v.size_bytes,
         v.samples,
@@ -176,6 +178,6 @@ def _layer_cells(data: ReportData) -> Iterable[Sequence[Cell]]:
             r.kl,
             r.kl_low,
             r.kl_high,
-            r.sqnr_db,
+            r.weight_sqnr_db,
             r.note,
         )

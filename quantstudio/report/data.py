@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quantstudio.core.data_spec import DataSpec, is_same_source
 from quantstudio.core.layers import ModelSummary
@@ -29,6 +29,8 @@ class ReportData:
         headline: Path of the variant the key figures are about; by default the last one built that was
             measured, else the first measured.
         notes: One sentence each.
+        weight_sqnr_db: SQNR of the weights of each layer in the precision it has in `recipe`, by layer.
+        contents: What each variant contains, by the path of its file: "INT8 · 3 W4A8".
     """
 
     title: str
@@ -44,6 +46,8 @@ class ReportData:
     machine: tuple[tuple[str, str], ...] = ()
     headline: str = ""
     notes: tuple[str, ...] = ()
+    weight_sqnr_db: dict[str, float] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_measured_on_calibration(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,8 @@ from quantstudio.core import figures
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import ON_CALIBRATION, DataSpec
 from quantstudio.core.files import write_text
-from quantstudio.core.precision import Precision
+from quantstudio.core.precision import Precision, weight_format
+from quantstudio.core.quality import AGREEMENT, Quality, loss_of, quality_of
 from quantstudio.core.results import Interval, SensitivityResult, VariantResult
 from quantstudio.report import charts
 from quantstudio.report.data import ReportData
@@ -85,6 +87,7 @@ def render_html(data: ReportData) -> str:
         verdict=verdict(data),
         figures=figures_of(data),
         variants=_variants(data),
+        headings=_headings(data),
         headline=data.headline_variant,
         layers=rows,
         steps=step_rows(data),
@@ -137,12 +140,12 @@ def verdict(data: ReportData) -> str:
         else:
             parts.append(_times(speed.value, "faster", "slower"))
     sentences = [" and ".join(parts) + "."] if parts else []
-    if variant.drop is not None:
-        sentences.append(_loss_sentence(variant, data))
-    elif variant.agreement is not None and variant.metrics == {}:
+    lost, judged = _loss_sentence(variant), quality_of(variant, is_base=False)
+    if lost:
+        sentences.append(lost)
+    elif judged is not None and judged.key == AGREEMENT:
         sentences.append(
-            f"Without labels, it decides as FP32 does on {figures.percent(variant.agreement.top1)} of "
-            f"{variant.samples} samples."
+            f"Without labels, it decides as FP32 does on {judged.text} of {variant.samples} samples."
         )
     if data.is_measured_on_calibration:
         sentences.append(
@@ -165,9 +168,9 @@ def figures_of(data: ReportData) -> list[Figure]:
             how += f", {timed.load_text}"
         offered = (
             (
-                "Loss of accuracy",
+                "Loss",
                 f"against FP32, paired on the same {variant.samples} samples{where}, 95 % intervals",
-                charts.drop_chart(comparison),
+                charts.loss_chart(comparison),
             ),
             ("File size", "with external data", charts.size_chart(comparison)),
             (
@@ -192,7 +195,7 @@ def figures_of(data: ReportData) -> list[Figure]:
         svg = charts.sensitivity_chart(data.sensitivity, data.model.titles)
         if svg is not None:
             text = (
-                f"KL divergence from FP32 when one layer alone is {data.sensitivity.reference}, "
+                f"KL divergence from FP32 when one layer alone is {_reference(data.sensitivity)}, "
                 f"{data.sensitivity.samples} samples{_steps_text(data.sensitivity)}"
             )
             found.append(Figure("Layer sensitivity", text, _sensitivity_tag(data), svg, True, False))
@@ -212,30 +215,21 @@ def _size_card(variant: VariantResult, base: VariantResult) -> Card:
 
 
 def _quality_card(variant: VariantResult, base: VariantResult, where: str) -> Card | None:
-    name = "top1" if "top1" in variant.metrics else "rmse"
-    if name in variant.metrics:
-        is_top1 = name == "top1"
-        value, before = variant.metrics[name], base.metrics.get(name, float("nan"))
-        show = figures.percent if is_top1 else figures.significant
-        drop = variant.drop
-        change = "" if drop is None else _change_text(drop, is_top1=is_top1)
-        detail = f"FP32 {show(before)}"
-        if drop is not None:
-            better = Interval(-drop.value, -drop.high, -drop.low) if is_top1 else drop
-            detail += f" · 95 % {figures.interval(better, signed=True)}"
-        title = "Top-1 accuracy" if is_top1 else "RMSE"
-        return Card(f"{title}{where}", show(value), change, _drop_tone(drop), _tag(variant), detail)
-    if variant.agreement is None:
+    found = quality_of(variant, is_base=False)
+    if found is None:
         return None
-    close = variant.agreement
-    return Card(
-        f"Agreement with FP32{where}",
-        figures.percent(close.top1),
-        "",
-        "plain",
-        _tag(variant),
-        f"output SQNR {figures.number(close.sqnr_db, 1)} dB, no labels",
-    )
+    before = quality_of(base, is_base=True)
+    detail = f"FP32 {before.text if before is not None else found.base_text}"
+    change, tone, loss = "", "plain", loss_of(variant)
+    if found.loss is not None and loss is not None:
+        change, tone = found.change_text, _loss_tone(found)
+        detail += f" · change, 95 % {found.change_ends_text}"
+    elif loss is not None:
+        change = f"{loss.of} {figures.number(loss.value.value, 1, signed=True)} %"
+        detail += f" · 95 % {figures.interval(loss.value, signed=True)}"
+    elif variant.agreement is not None:
+        detail = f"output SQNR {figures.decibels(variant.agreement.sqnr_db)}, no labels"
+    return Card(f"{found.name}{where}", found.text, change, tone, _tag(variant), detail)
 
 
 def _latency_card(variant: VariantResult) -> Card | None:
@@ -253,33 +247,26 @@ def _latency_card(variant: VariantResult) -> Card | None:
     )
 
 
-def _change_text(drop: Interval, *, is_top1: bool) -> str:
-    if is_top1:
-        return f"{figures.number(-drop.value, 2, signed=True)} pp"
-    return f"{figures.number(drop.value, 1, signed=True)} %"
-
-
-def _drop_tone(drop: Interval | None) -> str:
-    if drop is None:
-        return "plain"
-    if drop.low <= 0:
+def _loss_tone(found: Quality) -> str:
+    if found.loss is None or found.is_noise or found.loss.value <= 0:
         return "ok"
-    return "warn" if drop.value < 1 else "bad"
+    return "bad" if found.is_below_floor else "warn"
 
 
-def _loss_sentence(variant: VariantResult, data: ReportData) -> str:
-    assert variant.drop is not None
-    drop = variant.drop
-    is_top1 = data.comparison is not None and data.comparison.task == "classification"
-    what = "points of top-1 accuracy" if is_top1 else "% in RMSE"
-    amount = figures.number(abs(drop.value), 2)
-    ends = f"95 % interval {figures.interval(drop, signed=True)}"
-    if drop.low <= 0 <= drop.high:
+def _loss_sentence(variant: VariantResult) -> str:
+    found = loss_of(variant)
+    if found is None:
+        return ""
+    loss, unit = found.value, "points" if found.unit == "pp" else found.unit
+    what = f"{unit} of {found.of}"
+    amount = figures.number(abs(loss.value), 2)
+    ends = f"95 % interval {figures.interval(loss, signed=True)}"
+    if loss.low <= 0 <= loss.high:
         return (
             f"A loss cannot be told from zero on {variant.samples} samples: measured "
-            f"{figures.number(drop.value, 2, signed=True)} {what}, {ends}."
+            f"{figures.number(loss.value, 2, signed=True)} {what}, {ends}."
         )
-    verb = "loses" if drop.value > 0 else "gains"
+    verb = "loses" if loss.value > 0 else "gains"
     return f"It {verb} {amount} {what} on {variant.samples} samples ({ends})."
 
 
@@ -299,6 +286,14 @@ def _steps_text(found: SensitivityResult) -> str:
     return f"{behind}, without {', '.join(found.left_out)}" if found.left_out else behind
 
 
+def _reference(found: SensitivityResult) -> str:
+    """The precision of its headline figures as the window calls it: "INT4"."""
+    try:
+        return weight_format(found.reference).label
+    except ValueError:
+        return found.reference
+
+
 def _sensitivity_tag(data: ReportData) -> str:
     if data.sensitivity is None:
         return ""
@@ -309,20 +304,21 @@ def _variants(data: ReportData) -> list[dict[str, Any]]:
     """Cells of the table of variants, as text."""
     if data.comparison is None:
         return []
-    is_top1 = data.comparison.task == "classification"
     rows = []
     for index, v in enumerate(data.comparison.variants):
-        times, close = v.latency_ms, v.agreement
-        quality = v.metrics.get("top1" if is_top1 else "rmse")
-        show = figures.percent if is_top1 else figures.significant
+        times, close, found = v.latency_ms, v.agreement, quality_of(v, is_base=index == 0)
+        has_answers = close is not None and not math.isnan(close.top1)
         rows.append(
             {
                 "name": v.name,
+                "contents": _contents(v, data),
                 "size": figures.size(v.size_bytes),
-                "quality": figures.NOTHING if quality is None else show(quality),
-                "drop": _with_ends(v.drop if index else None, signed=True),
-                "agreement": figures.percent(close.top1) if close and index else figures.NOTHING,
-                "sqnr": f"{figures.number(close.sqnr_db, 1)} dB" if close and index else figures.NOTHING,
+                "quality": figures.NOTHING if found is None else found.text,
+                "drop": _loss_cell(v) if index else (figures.NOTHING, ""),
+                "agreement": figures.percent(close.top1)
+                if close and index and has_answers
+                else figures.NOTHING,
+                "sqnr": figures.decibels(close.sqnr_db) if close and index else figures.NOTHING,
                 "p50": figures.milliseconds(times.p50) if times else figures.NOTHING,
                 "p99": figures.milliseconds(times.p99) if times else figures.NOTHING,
                 "speedup": _with_ends(v.speedup if index else None, suffix="×"),
@@ -333,6 +329,27 @@ def _variants(data: ReportData) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _contents(variant: VariantResult, data: ReportData) -> str:
+    """What a variant contains, where its name does not say it."""
+    found = data.contents.get(variant.path, "")
+    return "" if found == variant.name else found
+
+
+def _headings(data: ReportData) -> tuple[str, str]:
+    """What the columns of quality and loss are called."""
+    variant = data.headline_variant
+    found = quality_of(variant, is_base=False) if variant is not None else None
+    loss = loss_of(variant) if variant is not None else None
+    if found is None or loss is None:
+        return "Quality" if found is None else found.name, "Loss"
+    return found.name, f"Loss, {loss.unit}" if loss.of == found.name else f"{loss.of}, {loss.unit}"
+
+
+def _loss_cell(variant: VariantResult) -> tuple[str, str]:
+    loss = loss_of(variant)
+    return _with_ends(loss.value if loss is not None else None, signed=True)
 
 
 def _with_ends(value: Interval | None, *, signed: bool = False, suffix: str = "") -> tuple[str, str]:
@@ -403,6 +420,7 @@ def _template() -> Template:
         percent=figures.percent,
         significant=figures.significant,
         count=figures.count,
+        decibels=figures.decibels,
         chip=_chip,
     )
     return environment.get_template("template.html")

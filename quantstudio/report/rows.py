@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme, Precision, activation_format, weight_format
 from quantstudio.core.results import BuiltLayer
 from quantstudio.report.data import ReportData
@@ -28,7 +29,7 @@ class LayerRow:
         kl: KL divergence the layer causes alone; None where not analyzed.
         kl_low: Lower end of its interval.
         kl_high: Upper end.
-        sqnr_db: SQNR of the layer's own output; None where not analyzed.
+        weight_sqnr_db: SQNR of its weights in that precision; None where not analyzed or nothing is lost.
         note: Why the layer is not what was asked, or cannot be quantized.
     """
 
@@ -45,7 +46,7 @@ class LayerRow:
     kl: float | None = None
     kl_low: float | None = None
     kl_high: float | None = None
-    sqnr_db: float | None = None
+    weight_sqnr_db: float | None = None
     note: str = ""
 
 
@@ -65,14 +66,14 @@ def layer_rows(data: ReportData) -> list[LayerRow]:
                 shape="×".join(str(n) for n in layer.weight_shape),
                 parameters=layer.parameters,
                 weight_bytes=became.weight_bytes if became else layer.weight_bytes,
-                precision=precision_label(became) if became else "",
+                precision=_label(layer, became) if became else "",
                 role=_role(became) if became else Precision.FP32.role,
                 kernel=became.kernel if became else "",
                 is_integer=became.is_integer_kernel if became else False,
                 kl=score.kl if score else None,
                 kl_low=score.kl_low if score else None,
                 kl_high=score.kl_high if score else None,
-                sqnr_db=score.sqnr_db if score else None,
+                weight_sqnr_db=data.weight_sqnr_db.get(layer.name),
                 note=(became.note if became and became.note else layer.reason),
             )
         )
@@ -117,6 +118,11 @@ def settings_text(settings: Mapping[str, object]) -> str:
         f"{name.replace('_', ' ')} {shown[value] if isinstance(value, bool) else value}"
         for name, value in settings.items()
     )
+
+
+def _label(layer: LayerInfo, became: BuiltLayer) -> str:
+    """What the table of layers calls it, too: of weights the file held quantized before, "INT8 stored"."""
+    return f"{layer.stored_as} stored" if layer.stored_as else precision_label(became)
 
 
 def _role(layer: BuiltLayer) -> str:

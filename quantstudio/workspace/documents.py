@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.effective_plan import resolve
-from quantstudio.core.errors import BuildError, QuantStudioError
-from quantstudio.core.files import written_beside, written_together
+from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
@@ -30,6 +29,7 @@ from quantstudio.project.recipe_file import (
 from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
 from quantstudio.project.store import SUFFIX, Project
 from quantstudio.workspace.edits import Edits
+from quantstudio.workspace.exports import ChangedBuildError, write_export
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.leaving import Leaving
 from quantstudio.workspace.opening import Opening
@@ -252,7 +252,8 @@ class Documents:
                 return
             self._choice = ""
             self._opening.set_data(calibration, test, contents)
-            if calibration is not None and self._known.sensitivity_curve is None:
+            model, curve = self._known.model, self._known.sensitivity_curve
+            if calibration is not None and curve is None and model is not None and model.can_be_quantized:
                 self._runs.analyze()
 
         self._known.background.run(lambda: _contents(paths), read, lambda _error: read({}))
@@ -348,31 +349,37 @@ class Documents:
 
     def export(self, path: str, *, with_recipe: bool = True) -> None:
         """Write the variant of the recipe as it is, building it first where needed."""
+        self._export(path, with_recipe=with_recipe, is_rebuilt=False)
+
+    def _export(self, path: str, *, with_recipe: bool, is_rebuilt: bool) -> None:
         target = Path(path)
         beside = target.with_suffix(".recipe.json")
         variant = self._known.current_variant
         if variant is None or not Path(variant.path).is_file():
-            self._runs.quantize(on_built=lambda: self.export(path, with_recipe=with_recipe))
+            again = partial(self._export, path, with_recipe=with_recipe, is_rebuilt=is_rebuilt)
+            self._runs.quantize(on_built=again)
             return
         source, file = Path(variant.path), self._recipe_file(variant)
         file = replace(file, output=OutputSource(target.name, variant.build.digest if variant.build else ""))
 
         def write() -> None:
-            if not target.parent.is_dir():
-                raise BuildError("the folder does not exist", where=str(target.parent), hint="Make it first")
-            if not with_recipe:
-                with written_beside(target) as new_model:
-                    shutil.copyfile(source, new_model)
+            write_export(
+                source, file.output.digest if file.output else "", target, file if with_recipe else None
+            )
+
+        def failed(error: Exception) -> None:
+            if is_rebuilt or not isinstance(error, ChangedBuildError):
+                self._known.notify_of(error)
                 return
-            with written_together(beside, target) as (new_recipe, new_model):
-                shutil.copyfile(source, new_model)
-                write_recipe_file(new_recipe, file)
+            source.unlink(missing_ok=True)  # and build what the name says
+            self._known.notify(NoticeLevel.WARNING, f"{error.what}: it is built again", "", error.where)
+            self._export(path, with_recipe=with_recipe, is_rebuilt=True)
 
         def done(_nothing: None) -> None:
             also = f" and {beside.name}" if with_recipe else ""
             self._known.notify(NoticeLevel.SUCCESS, f"Exported {target.name}{also}")
 
-        self._known.background.run(write, done, self._known.notify_of)
+        self._known.background.run(write, done, failed)
 
     def write_report(self, path: str) -> None:
         """Write an HTML report of everything known now."""

@@ -13,10 +13,11 @@ from quantstudio.core.steps import SettingValue, Step
 from quantstudio.core.target import target_named
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.rows import NoticeLevel
-from quantstudio.project.state import Plan
+from quantstudio.project.state import Plan, ProjectState
 from quantstudio.workspace import recipe_edits as edits
 from quantstudio.workspace import step_edits
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.names import content_name, following_name
 from quantstudio.workspace.recipe_edits import Edit
 
 
@@ -153,7 +154,7 @@ class Edits:
         """Make an edit of the active plan's recipe; tell of the layers that could not follow."""
         known = self._known
         if edit.recipe != known.recipe:
-            state = known.project.state.with_recipe(edit.recipe)
+            state = self._with_recipe(edit.recipe)
             self._change(lambda: known.project.edit(state, edit.label, merge_key=edit.merge_key))
         if edit.skipped:
             name, reason = edit.skipped[0]
@@ -163,11 +164,13 @@ class Edits:
     # Plans.
 
     def add_plan(self, name: str = "", recipe: Recipe | None = None) -> None:
-        """A new plan with that recipe, or the default one, made active."""
+        """A new plan with that recipe, or the default one, made active; it says what it holds by default."""
         known = self._known
         state = known.project.state
-        free = _free_name(name.strip() or "Plan", [p.name for p in state.plans])
-        plan = Plan(free, recipe or edits.default_recipe(known.layers))
+        recipe = recipe or edits.default_recipe(known.layers)
+        wanted = name.strip() or (content_name(recipe, known.layers) if known.layers else "Plan")
+        free = _free_name(wanted, [p.name for p in state.plans])
+        plan = Plan(free, recipe)
         self._change(lambda: known.project.edit(state.with_plan(plan), f"Add plan {free}"))
 
     def duplicate_plan(self, name: str) -> None:
@@ -229,6 +232,14 @@ class Edits:
         self._change(self._known.project.redo)
 
     # Inside.
+
+    def _with_recipe(self, recipe: Recipe) -> ProjectState:
+        """The plans with another recipe in the active one; a name that says a precision follows."""
+        state = self._known.project.state
+        others = {plan.name for plan in state.plans} - {state.active}
+        name = following_name(state.active, recipe, self._known.layers, others)
+        changed = state.with_recipe(recipe)
+        return changed if name == state.active else changed.renamed(state.active, name)
 
     def _change(self, change: Callable[[], bool]) -> None:
         """Change the plans; tell the views if it changed anything, the user if it could not."""

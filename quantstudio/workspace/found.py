@@ -11,8 +11,10 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
+from quantstudio.core.time_scale import on_scale_of
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.findings import Findings
+from quantstudio.workspace.names import base_name
 from quantstudio.workspace.resolved import Ground
 from quantstudio.workspace.subject import Subject
 
@@ -87,6 +89,8 @@ def _has(recipe: Recipe, kept: Recipe) -> bool:
 def read_variants(findings: Findings, subject: Subject, measurement_row: str) -> Records[Variant]:
     """The base and every build, oldest first, with what was measured of it on the data of now.
 
+    Times are on the scale of the base's, which may have been timed again since.
+
     Args:
         findings: Where they are kept.
         subject: The model with its data.
@@ -99,6 +103,12 @@ def read_variants(findings: Findings, subject: Subject, measurement_row: str) ->
         return asked if asked is not None else findings.newest(MEASUREMENT, key)
 
     model = subject.model
-    base = Variant(model.digest, "FP32", "", Recipe(), model.graph_path, None, result=measured(model.digest))
+    name, found = base_name(model.layers), measured(model.digest)
+    base = Variant(model.digest, name, "", Recipe(), model.graph_path, None, result=found)
+
+    def beside_base(variant: str) -> VariantResult | None:
+        found = measured(variant)
+        return found and on_scale_of(base.result, found)
+
     built = sorted(findings.all(VARIANT), key=lambda one: one.created)
-    return Records((base, *(replace(one, result=measured(one.key)) for one in built)))
+    return Records((base, *(replace(one, result=beside_base(one.key)) for one in built)))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32
+from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe, is_legal
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.steps import StepInfo
 
 BETWEEN = " · "
 GROUPS_NAMED = 3  # more kinds of precision than that make no name any more
 UNCHANGED = "FP32 rebuilt"
+_MIXED = " mixed"
+# A name that says a precision, perhaps of a copy: "INT8", "INT8 mixed 2", "W4A8 copy".
+_CLAIM = re.compile(r"(?P<label>.+?)(?P<mixed> mixed)?(?: copy)?(?: \d+)?")
 _METHODS = {
     RangeMethod.MINMAX: "min–max",
     RangeMethod.PERCENTILE: "percentile",
@@ -21,18 +26,20 @@ _METHODS = {
 }
 
 
-def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[str] = ()) -> str:
-    """Precision of most layers, then what differs: "INT8", "INT8 · 3 W4A8", "INT8 · 2 clipped · equalize".
+def variant_name(plan: str, taken: Collection[str] = ()) -> str:
+    """The name of the plan it was built from; from the second build on with a number: "INT8 #2"."""
+    if plan not in taken:
+        return plan
+    return next(free for i in range(2, len(taken) + 3) if (free := f"{plan} #{i}") not in taken)
 
-    Layers left in FP32 because they cannot have that precision do not count. A name in `taken` gets a number.
+
+def contents_text(recipe: Recipe, layers: Sequence[LayerInfo]) -> str:
+    """What a recipe gives, beside the name: "INT8", "INT8 · 3 W4A8", "INT8 · 2 clipped · equalize".
+
+    The precision of most layers, then what differs. Layers left in FP32 because they cannot have that
+    precision do not count.
     """
-    chosen = {layer: recipe.scheme_for(layer) for layer in layers if layer.schemes}
-    integer = Counter(s for s in chosen.values() if not s.is_float).most_common(1)
-    schemes = [
-        scheme
-        for layer, scheme in chosen.items()
-        if not (integer and scheme == FP32 and not is_legal(layer, integer[0][0], recipe.on_target))
-    ]
+    schemes = _chosen(recipe, layers)
     groups = Counter(scheme.label for scheme in schemes).most_common()
     parts = [label if i == 0 else f"{number} {label}" for i, (label, number) in enumerate(groups)]
     if len(parts) > GROUPS_NAMED:
@@ -49,10 +56,62 @@ def variant_name(recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[
     if clipped:
         parts.append(f"{clipped} clipped")
     parts += [step.name for step in recipe.steps if step.is_on]
-    name = BETWEEN.join(parts)
-    if name not in taken:
+    return BETWEEN.join(parts)
+
+
+def content_name(recipe: Recipe, layers: Sequence[LayerInfo]) -> str:
+    """What a plan is called that nobody named: "INT8", or "INT8 mixed" where layers differ."""
+    groups = Counter(scheme.label for scheme in _chosen(recipe, layers)).most_common()
+    if not groups:
+        return FP32.label
+    return groups[0][0] if len(groups) == 1 else f"{groups[0][0]}{_MIXED}"
+
+
+def following_name(
+    name: str, recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[str] = ()
+) -> str:
+    """The name of a plan whose recipe is now this one: a name that says a precision says the one there is.
+
+    Args:
+        name: Of the plan; one that a person made up stays.
+        recipe: What it holds now.
+        layers: Of the model.
+        taken: Names of the other plans.
+    """
+    found = _CLAIM.fullmatch(name)
+    if found is None or found["label"] not in {scheme.label for scheme in NAMED_SCHEMES.values()}:
         return name
-    return next(free for i in range(2, len(taken) + 3) if (free := f"{name} #{i}") not in taken)
+    honest = content_name(recipe, layers)
+    if not layers or honest == found["label"] + (found["mixed"] or ""):
+        return name
+    if honest not in taken:
+        return honest
+    return next(free for i in range(2, len(taken) + 3) if (free := f"{honest} {i}") not in taken)
+
+
+def file_name(plan: str) -> str:
+    """A plan's name as part of that of a file: "int8-mixed"."""
+    return re.sub(r"[^a-z0-9.]+", "-", plan.lower()).strip("-.") or "quantized"
+
+
+def base_name(layers: Sequence[LayerInfo]) -> str:
+    """What the model as it was opened is called: "FP32", or what its file holds: "INT8 stored"."""
+    stored = Counter(layer.stored_as for layer in layers if layer.stored_as)
+    if not stored:
+        return FP32.label
+    floats = sum(bool(layer.weight_name) and not layer.stored_as for layer in layers)
+    label = " and ".join(name for name, _ in stored.most_common())
+    return f"{label} stored, {floats} {FP32.label}" if floats else f"{label} stored"
+
+
+def _chosen(recipe: Recipe, layers: Sequence[LayerInfo]) -> list[LayerScheme]:
+    chosen = {layer: recipe.scheme_for(layer) for layer in layers if layer.schemes}
+    integer = Counter(s for s in chosen.values() if not s.is_float).most_common(1)
+    return [
+        scheme
+        for layer, scheme in chosen.items()
+        if not (integer and scheme == FP32 and not is_legal(layer, integer[0][0], recipe.on_target))
+    ]
 
 
 def step_labels(names: Sequence[str], known: Sequence[StepInfo]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from quantstudio.project.references import ReferenceKind, content_digest, is_cal
 from quantstudio.project.state import Plan, ProjectState
 from quantstudio.project.store import Project
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.names import content_name
 from quantstudio.workspace.recipe_edits import default_recipe
 from quantstudio.workspace.subject import Source, Subject
 
@@ -181,8 +182,9 @@ class Opening:
         """The first model of a project decides what its untouched first plan is."""
         project = self._known.project
         recipe = default_recipe(model.layers)
+        name = content_name(recipe, model.layers)
         if project.state == ProjectState((Plan(START_PLAN, default_recipe()),), START_PLAN):
-            project.edit(project.state.with_recipe(recipe), f"{START_LABEL}INT8 at run time")
+            project.edit(ProjectState((Plan(name, recipe),), name), f"{START_LABEL}{name}")
 
     def _warn_of(self, model: ModelSummary) -> None:
         """Say once what makes a model's results worthless; the log names every tensor."""

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult, VariantResult
 from quantstudio.core.variants import Variant
 from quantstudio.core.version import VERSION
+from quantstudio.core.weight_error import weight_sqnr_db
 from quantstudio.project.store import Project
 from quantstudio.report.data import ReportData
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.names import base_name, contents_text
 from quantstudio.workspace.opening import subject_of
 
 
@@ -61,6 +64,11 @@ def report_of(known: Known) -> ReportData:
         machine=machine(base.result),
         headline=current.path if current is not None and current.result is not None else "",
         notes=model.notes,
+        weight_sqnr_db=_weight_sqnr_db(known, current.recipe if current is not None else known.recipe),
+        contents={
+            one.path: base_name(model.layers) if one.is_base else contents_text(one.recipe, model.layers)
+            for one in known.variants
+        },
     )
 
 
@@ -74,13 +82,28 @@ def machine(base: VariantResult | None) -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
+def _weight_sqnr_db(known: Known, recipe: Recipe) -> dict[str, float]:
+    """As the table of layers shows it."""
+    overrides = {one.tensor: one for one in recipe.weight_ranges}
+    found = {
+        layer.name: weight_sqnr_db(
+            known.weights.get(layer.name),
+            recipe.scheme_for(layer),
+            overrides.get(layer.name),
+            recipe.on_target,
+        )
+        for layer in known.layers
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _at_once(function: Callable[[], None]) -> None:
     function()
 
 
 def comparison(variants: Sequence[Variant]) -> CompareResult | None:
     """What was measured of variants, the base first, side by side; None where none of them was measured."""
-    results = tuple(one.result for one in variants if one.result is not None)
+    results = tuple(replace(one.result, name=one.name) for one in variants if one.result is not None)
     if not results:
         return None
     metrics = results[0].metrics

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from quantstudio.core.findings import SUMMARY
+from quantstudio.core.quality import quality_of
 from quantstudio.core.results import VariantResult
 from quantstudio.core.session_summary import BARS_KEPT, MeasuredDot, SessionSummary, ShownVariant
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.known import Known
-
-# What judges a result from before there was one figure for every task.
-_METRICS = ("top1", "r2")
-AGREEMENT = "agreement"
 
 
 class Summaries:
@@ -66,16 +63,8 @@ def stretched(values: Sequence[float], most: int) -> list[float]:
 
 def judged(result: VariantResult, *, is_base: bool) -> tuple[str, float | None]:
     """The metric a result is judged by, and its value; an empty metric where nothing could be judged."""
-    headline = result.headline
-    if headline is not None:
-        return headline.metric, headline.value
-    metric = next((key for key in _METRICS if key in result.metrics), "")
-    if metric:
-        return metric, result.metrics[metric]
-    if is_base:
-        return AGREEMENT, 1.0
-    agreement = result.agreement.top1 if result.agreement is not None else None
-    return (AGREEMENT, agreement) if agreement is not None and agreement == agreement else ("", None)
+    found = quality_of(result, is_base=is_base)
+    return ("", None) if found is None else (found.key, found.value.value)
 
 
 def _shown(built: Sequence[Variant], base_bytes: int) -> ShownVariant | None:

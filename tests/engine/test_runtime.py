@@ -15,6 +15,7 @@ from quantstudio.core.errors import JobCancelled, MeasureError
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.graph.runtime import (
     available_providers,
+    first_line,
     open_session,
     resolve_provider,
     run,
@@ -66,6 +67,16 @@ def test_that_a_failing_run_says_so_in_one_line() -> None:
     with pytest.raises(MeasureError, match="does not run on this data") as caught:
         run(session, {"t0": np.ones((4, 5), np.float32)}, cancel=CancelToken())
     assert "\n" not in caught.value.one_line
+
+
+def test_that_a_shape_that_does_not_fit_is_told_whole() -> None:
+    error = RuntimeError(
+        "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions for input: x for the following "
+        "indices\n index: 2 Got: 8 Expected: 16\n index: 3 Got: 8 Expected: 16\n Please fix either."
+    )
+    assert first_line(error) == (
+        "its input 'x' got 8 where it wants 16 along axis 2, 8 where it wants 16 along axis 3"
+    )
 
 
 def test_that_only_providers_of_this_machine_are_offered() -> None:

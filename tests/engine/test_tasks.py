@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.errors import DataError, JobCancelled, MeasureError, RecipeError
 from quantstudio.core.events import CancelToken
-from quantstudio.core.results import Devices
+from quantstudio.core.task_results import Devices
 from quantstudio.engine.tasks.calibration import calibrate
 from quantstudio.engine.tasks.compare import compare
 from quantstudio.engine.tasks.data import data_summary

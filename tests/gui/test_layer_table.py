@@ -10,7 +10,9 @@ from PySide6.QtCore import Qt
 from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.figures import NOTHING, THIN_SPACE
-from quantstudio.core.precision import STATIC_INT4
+from quantstudio.core.precision import STATIC_INT4, STATIC_INT8, WEIGHT_INT8
+from quantstudio.core.target import WITH_VNNI, WITHOUT_VNNI
+from quantstudio.core.weight_error import rounding_key, weight_sqnr_db
 from quantstudio.gui.facts.layer_facts import (
     activation_distribution,
     sparkline,
@@ -62,7 +64,8 @@ def test_that_a_row_shows_what_is_known_of_its_layer(session, model):
     layer = session.workspace.layers[CONV]
     assert text(model, CONV, LayerColumn.NAME) == layer.name
     assert text(model, CONV, LayerColumn.PRECISION) == "INT8"
-    expected = session.workspace.weights[layer.name].sqnr_db["static-int8"]
+    bits = session.workspace.recipe.on_target.weight_bits
+    expected = session.workspace.weights[layer.name].sqnr_db[rounding_key("static-int8", bits)]
     assert text(model, CONV, LayerColumn.SQNR) == f"{expected:.1f}{THIN_SPACE}dB"
     assert text(model, CONV, LayerColumn.KERNEL) == NOTHING
     assert text(model, NORM, LayerColumn.TYPE) == "LayerNorm"
@@ -190,6 +193,23 @@ def test_that_weights_per_group_show_a_bound(session):
     assert distribution.is_grouped
     assert distribution.grid is not None
     assert distribution.grid.bits == 4
+    # At the range in force the figure is exact, elsewhere the histogram knows a bound alone.
+    assert distribution.exact_db == statistics.sqnr_db["weight-int4"]
+    rest = distribution.effect(distribution.low, distribution.high)
+    assert rest is not None
+    assert rest.sqnr_db == distribution.exact_db
+    assert not distribution.has_bound(distribution.low, distribution.high)
+    assert distribution.has_bound(distribution.low / 2, distribution.high / 2)
+
+
+def test_that_sqnr_is_of_the_bits_the_target_keeps(session):
+    """Kernels without VNNI keep weights to 7 bits: about 6 dB less than the format could."""
+    statistics = session.workspace.weights[session.workspace.layers[0].name]
+    wide, narrow = (weight_sqnr_db(statistics, STATIC_INT8, None, t) for t in (WITH_VNNI, WITHOUT_VNNI))
+    assert wide is not None
+    assert narrow is not None
+    assert 5 < wide - narrow < 7
+    assert weight_sqnr_db(statistics, WEIGHT_INT8, None, WITHOUT_VNNI) == wide
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])

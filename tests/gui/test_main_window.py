@@ -346,7 +346,7 @@ class TestPanels:
         full.toggle_view("jobs")
         row = next(r for r in full.session.workspace.jobs.rows if r.title == "Measure")
         line = find(full, JobsPanel).line(row.job_id)
-        assert line.detail.text().startswith("top-1 92.20")
+        assert line.detail.text().startswith("top-1 accuracy 92.20")
         assert "succeeded" in line.accessibleName()
 
     def test_that_a_job_is_stopped_from_its_line(self, qtbot, runner, full):
@@ -365,10 +365,11 @@ class TestPanels:
         full.show_view("plans")
         settle(full)
         table = full.findChild(PlansPanel).table
-        cells = [[table.item(r, c).text() for c in range(6)] for r in range(2)]
-        assert [row[0] for row in cells] == ["INT8", "INT8 copy"]
-        assert [row[5] for row in cells] == ["measured on calibration data", "predicted"]
-        assert cells[0][3].startswith("92.20")
+        cells = [[table.item(r, c).text() for c in range(7)] for r in range(2)]
+        assert [row[0] for row in cells] == ["INT8", "INT8 mixed"]
+        assert [row[1] for row in cells] == ["INT8", "INT8 · 1 FP32"]
+        assert [row[6] for row in cells] == ["measured on calibration data", "predicted"]
+        assert cells[0][4].startswith("92.20")
 
     def test_that_a_row_of_the_plans_switches_and_renames(self, full):
         full.session.workspace.edits.add_plan("Second")

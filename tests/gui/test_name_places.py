@@ -10,6 +10,7 @@ from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
 from quantstudio.gui.plots.prediction_check import PredictionCheckPlot
 from quantstudio.gui.plots.trade_off import TradeOffPlot
 from quantstudio.gui.plots.trade_off_dots import TradeOffPoint
+from tests.gui.plot_mouse import shown
 from tests.gui.settling import settled
 
 
@@ -92,3 +93,13 @@ def test_that_names_of_dots_in_one_place_do_not_run_together(qtbot, make):
     plot.resize(560, 620)
     settled()
     assert run_together(rows_of(plot)) == []
+
+
+def test_that_the_axes_follow_the_figure_that_is_checked(qtbot):
+    """The same variants, another figure: the dots of latency are not where those of accuracy were."""
+    plot = shown(qtbot, PredictionCheckPlot(), 500, 300)
+    plot.show_points([PredictionPoint("v", 93.0, 92.0, 94.0, 93.2)], "accuracy", "%")
+    plot.show_points([PredictionPoint("v", 0.2, 0.18, 0.22, 0.21)], "latency", "ms")
+    (left, right), (bottom, top) = plot.item.getViewBox().viewRange()
+    assert left < 0.18 < 0.22 < right < 1.0
+    assert bottom < 0.21 < top < 1.0

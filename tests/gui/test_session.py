@@ -1,5 +1,6 @@
 """The session: edits with undo, streamed results, pipelines, durability, failures."""
 
+import hashlib
 import json
 import threading
 from dataclasses import replace
@@ -191,7 +192,8 @@ class TestPlans:
         opened.workspace.edits.duplicate_plan("INT8")
         assert opened.workspace.active_plan == "INT8 copy"
         opened.workspace.edits.set_scheme(conv_names(opened), "fp32")
-        opened.workspace.edits.rename_plan("INT8 copy", "Careful")
+        assert opened.workspace.active_plan == "INT8 mixed"
+        opened.workspace.edits.rename_plan("INT8 mixed", "Careful")
         opened.workspace.edits.activate_plan("INT8")
         assert opened.workspace.recipe == uniform_recipe("static-int8")
         assert [p.name for p in opened.workspace.plans] == ["INT8", "Careful"]
@@ -204,7 +206,7 @@ class TestPlans:
     def test_that_a_new_plan_gets_a_free_name(self, opened):
         opened.workspace.edits.add_plan()
         opened.workspace.edits.add_plan()
-        assert [p.name for p in opened.workspace.plans] == ["INT8", "Plan", "Plan 2"]
+        assert [p.name for p in opened.workspace.plans] == ["INT8", "INT8 2", "INT8 3"]
 
     def test_that_the_last_plan_cannot_go(self, opened):
         said = notices(opened)
@@ -292,7 +294,7 @@ class TestAnalysis:
         with_data.workspace.edits.set_scheme(conv_names(with_data), "fp32")
         with_data.workspace.runs.quantize()
         idle(qtbot, with_data)
-        assert [v.name for v in with_data.workspace.variants] == ["FP32", "INT8", "INT8 · 2 FP32"]
+        assert [v.name for v in with_data.workspace.variants] == ["FP32", "INT8", "INT8 mixed"]
         with_data.workspace.edits.load_variant(first)
         assert with_data.workspace.recipe == first.recipe
         assert with_data.workspace.current_variant.name == "INT8"
@@ -337,7 +339,7 @@ class TestAnalysis:
         with_data.workspace.runs.quantize()
         with_data.workspace.runs.measure_every()
         idle(qtbot, with_data)
-        assert replay.submitted[-1].params["names"] == ["FP32", "INT8", "INT8 · 2 FP32"]
+        assert replay.submitted[-1].params["names"] == ["FP32", "INT8", "INT8 mixed"]
         assert all(v.result is not None for v in with_data.workspace.variants)
 
     def test_that_threads_of_the_settings_reach_the_measurement(self, qtbot, replay, with_data):
@@ -600,7 +602,7 @@ class TestFiles:
         assert file.recipe == with_data.workspace.recipe
         assert file.data is not None
         assert file.output is not None
-        assert file.output.digest == "f" * 64
+        assert file.output.digest == hashlib.sha256(b"onnx").hexdigest()
         assert file.data.path == with_data.workspace.calibration_data.path
 
     def test_that_a_model_without_room_for_its_recipe_is_not_exported(self, qtbot, with_data, tmp_path):

@@ -19,6 +19,7 @@ from quantstudio.engine.tasks.quantize import quantize
 from quantstudio.gui.session import Session
 from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.project.store import Project
+from quantstudio.workspace.names import contents_text
 from quantstudio.workspace.search_terms import SearchTerms
 from tests.engine.test_pipeline_registry import PLUGIN, plug_in
 from tests.gui.settling import settled
@@ -187,7 +188,8 @@ def test_that_steps_in_the_window_give_the_bytes_of_the_task(qtbot, model, data,
         assert variant is not None
         assert variant.build is not None
         assert [step.name for step in variant.build.steps] == ["equalize", "bias"]
-        assert variant.name == "INT8 · equalize · bias"
+        assert variant.name == "INT8"
+        assert contents_text(variant.recipe, workspace.layers) == "INT8 · equalize · bias"
         made = Path(variant.path).read_bytes()
         recipe = workspace.recipe
     finally:

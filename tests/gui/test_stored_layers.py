@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import QPoint, Qt
 
+from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.precision import Precision
+from quantstudio.gui.facts.needs import (
+    needs_data,
+    needs_float_weights,
+    needs_float_weights_and_data,
+    needs_variants,
+)
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, SORT_ROLE, LayerColumn, LayerTableModel
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.features.layers.precision_chip import stored_role
@@ -63,6 +70,32 @@ def test_that_a_stored_layer_cannot_be_edited_and_says_why(session):
     assert cell.data(Qt.ItemDataRole.ToolTipRole) == REASON
     assert REASON in model.index(0, LayerColumn.NAME).data(Qt.ItemDataRole.ToolTipRole)
     assert not model.setData(cell, "fp32")
+
+
+def test_that_a_quantized_file_is_what_it_is_and_offers_no_more(qtbot, qapp):
+    made = stored_model()
+    layers = tuple(
+        replace(one, quantizable=False, schemes=("fp32",), reason=REASON, stored_as="INT8")
+        if one.weight_name
+        else one
+        for one in made.layers
+    )
+    runner = IdleRunner()
+    session = Session(lambda _on_event: runner)
+    session.workspace.opening.set_model(replace(made, layers=layers))
+    panel = KeyFiguresPanel(session)
+    qtbot.addWidget(panel)
+    assert panel.size_card.delta.text() == "INT8 stored"
+    assert session.workspace.base is not None
+    assert session.workspace.base.name == "INT8 stored"
+    session.workspace.opening.set_data(DataSpec("data.npz"), None)
+    for needs in (needs_float_weights, needs_float_weights_and_data, needs_variants):
+        assert needs(session) == "The file is quantized already: open the float model it was made from"
+    assert needs_data(session) == ""
+    session.workspace.runs.measure()
+    assert [spec.task.partition(":")[2] for spec in runner.submitted] == ["compare"]
+    assert runner.submitted[0].params["names"] == ["INT8 stored"]
+    session.close()
 
 
 def test_that_keys_and_commands_pass_over_a_stored_layer(session):

@@ -127,4 +127,6 @@ def full_report() -> ReportData:
         sensitivity=sensitivity,
         machine=(("Processor", "Test CPU"),),
         notes=("a note",),
+        weight_sqnr_db={"conv<1>": 41.3},
+        contents={"/out/int8.onnx": "INT8 · 1 FP32"},
     )

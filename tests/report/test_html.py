@@ -110,8 +110,10 @@ def test_that_sensitivity_says_which_steps_it_is_behind_and_which_it_does_not_kn
 def test_that_the_key_figures_are_those_of_the_variant() -> None:
     size, accuracy, latency, layers = cards(full_report())
     assert (size.value.replace("\u202f", " "), size.change) == ("250 B", "4.0× smaller")
-    assert (accuracy.value.replace("\u202f", " "), accuracy.change) == ("90.00 %", "−1.00 pp")
-    assert accuracy.tone == "bad"
+    assert (accuracy.value, accuracy.change) == ("90.00\u202f%", "−1.00\u202fpp")
+    assert accuracy.tone == "warn"
+    more = replace(_int8(), drop=Interval(1.5, 0.7, 2.3))
+    assert cards(_with_variant(more))[1].tone == "bad"
     assert "−1.80 to −0.20" in accuracy.detail
     assert (latency.value.replace("\u202f", " "), latency.change) == ("2.00 ms", "2.0× faster")
     assert layers.value == "1 / 2"
@@ -133,9 +135,9 @@ def test_that_without_labels_agreement_takes_the_place_of_accuracy() -> None:
     bare = replace(_int8(), metrics={}, drop=None, per_class=(), segments=())
     data = _with_variant(bare, labelled=False)
     assert "decides as FP32 does on 99.10" in verdict(data)
-    assert [c.title for c in cards(data)][1] == "Agreement with FP32"
+    assert [c.title for c in cards(data)][1] == "Same answers as the base"
     titles = [f.title for f in figures_of(data)]
-    assert "Loss of accuracy" not in titles
+    assert "Loss" not in titles
     assert "no labels" in _outline(data).text
 
 
@@ -148,8 +150,8 @@ def test_that_regression_speaks_of_error() -> None:
     )
     data = replace(data, comparison=CompareResult((base, worse), 200, 1.0, labelled=True, task="regression"))
     card = cards(data)[1]
-    assert (card.title, card.value, card.change) == ("RMSE", "0.510", "+2.0 %")
-    assert "It loses 2.00 % in RMSE" in verdict(data)
+    assert (card.title, card.value, card.change) == ("R²", "89.00\u202f%", "RMS error +2.0 %")
+    assert "It loses 2.00 % of RMS error" in verdict(data)
     _outline(data)
 
 

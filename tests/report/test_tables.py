@@ -73,7 +73,7 @@ def test_that_a_layer_row_joins_model_build_and_sensitivity() -> None:
         "QLinearConv",
         90,
     )
-    assert (first.kl, first.kl_low, first.kl_high, first.sqnr_db) == (0.02, 0.01, 0.03, 22.5)
+    assert (first.kl, first.kl_low, first.kl_high, first.weight_sqnr_db) == (0.02, 0.01, 0.03, 41.3)
     assert second.note == "kept by the recipe"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -188,7 +189,7 @@ def _quantize(params: dict[str, Any]) -> list[Event]:
     )
     build = BuildResult(
         str(output),
-        "f" * 64,
+        hashlib.sha256(output.read_bytes()).hexdigest(),
         f"variant {recipe.digest[:8]} {params['statistics']}",
         recipe.digest,
         4,

@@ -122,7 +122,14 @@ def weight_statistics(info: LayerInfo, seed: int = 0) -> WeightStatistics:
         name: channel_clip_effect(
             histogram.counts, histogram.edges, (low, high), reach, IntegerGrid(bits, signed=True)
         ).sqnr_db
-        for name, bits in (("static-int8", 8), ("dynamic-int8", 8), ("weight-int8", 8), ("static-int4", 4))
+        for name, bits in (
+            ("static-int8", 8),
+            ("static-int8@7", 7),
+            ("dynamic-int8", 8),
+            ("dynamic-int8@7", 7),
+            ("weight-int8", 8),
+            ("static-int4", 4),
+        )
     }
     sqnr["weight-int4"] = sqnr["static-int4"] + 3
     return WeightStatistics(

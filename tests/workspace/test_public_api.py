@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from quantstudio.core.precision import FP32
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.core.results import CompareResult
 from quantstudio.core.samples import sample
+from quantstudio.core.variants import Variant
 from quantstudio.jobs.backends.inline import InlineBackend
 from quantstudio.jobs.rows import JobRow
 from quantstudio.project.recipe_file import read_recipe_file
@@ -85,6 +87,13 @@ def test_that_fifteen_lines_reproduce_the_table_of_the_demo(tmp_path: Path) -> N
     assert (tmp_path / "net.int8.onnx").read_bytes() == built.read_bytes()
 
 
+def without_times(variant: Variant | None) -> Variant | None:
+    """The scale of all times moves where the base turns out faster than it was known to be."""
+    if variant is None or variant.result is None:
+        return variant
+    return replace(variant, result=replace(variant.result, latency_ms=None))
+
+
 def test_that_an_edit_is_undone_with_its_figures(ws: Workspace) -> None:
     before = ws.current_variant
     assert before is not None
@@ -94,7 +103,7 @@ def test_that_an_edit_is_undone_with_its_figures(ws: Workspace) -> None:
     assert ws.recipe.scheme_for(ws.layers[0]) == FP32
     assert ws.measure().variants[-1].name != before.name
     ws.undo()
-    assert ws.current_variant == before
+    assert without_times(ws.current_variant) == without_times(before)
     ws.redo()
     assert ws.recipe.scheme_for(ws.layers[0]) == FP32
     ws.undo()

@@ -14,6 +14,8 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import WEIGHT_BINS, Histogram, WeightStatistics
+from quantstudio.core.target import targets
+from quantstudio.core.weight_error import rounding_key, weight_bits
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_array
 from quantstudio.engine.graph.view import index
@@ -147,29 +149,34 @@ def _sqnr_by_scheme(layer: LayerInfo, weight: FloatArray) -> dict[str, float]:
     axis = layer.channel_axis
     usual = _spread_channels(weight, axis, SQNR_ELEMENTS)
     rare = _spread_channels(weight, axis, RARE_ELEMENTS)
-    by_scheme: dict[LayerScheme, float] = {}
+    by_scheme: dict[tuple[LayerScheme, int], float] = {}
     found: dict[str, float] = {}
     for name, scheme in NAMED_SCHEMES.items():
         if name == "fp32" or name not in layer.schemes:
             continue
         # Schemes that differ in their activations only share one result.
-        key = LayerScheme(
+        bare = LayerScheme(
             weights=scheme.weights,
             granularity=scheme.granularity,
             group_size=scheme.group_size,
             weight_range=scheme.weight_range,
         )
-        if key not in by_scheme:
-            part = usual if scheme.weights.key else rare
-            if scheme.weights.is_integer:
-                rounded = quantize_weight(part, scheme, axis).dequantized
-            else:
-                largest = np.float32(np.finfo(np.float16).max)
-                rounded = np.clip(part, -largest, largest).astype(np.float16).astype(np.float32)
-            noise = float(np.square(part - rounded, dtype=np.float64).sum())
-            by_scheme[key] = sqnr_db(float(np.square(part, dtype=np.float64).sum()), noise)
-        found[name] = by_scheme[key]
+        part = usual if scheme.weights.key else rare
+        for bits in dict.fromkeys(weight_bits(scheme, target) for target in targets()):
+            if (bare, bits) not in by_scheme:
+                by_scheme[bare, bits] = _sqnr(part, scheme, axis, bits)
+            found[rounding_key(name, bits)] = by_scheme[bare, bits]
     return found
+
+
+def _sqnr(weight: FloatArray, scheme: LayerScheme, axis: int | None, bits: int) -> float:
+    if scheme.weights.is_integer:
+        rounded = quantize_weight(weight, scheme, axis, max_bits=bits).dequantized
+    else:
+        largest = np.float32(np.finfo(np.float16).max)
+        rounded = np.clip(weight, -largest, largest).astype(np.float16).astype(np.float32)
+    noise = float(np.square(weight - rounded, dtype=np.float64).sum())
+    return sqnr_db(float(np.square(weight, dtype=np.float64).sum()), noise)
 
 
 def _spread_channels(weight: FloatArray, axis: int | None, elements: int) -> FloatArray:

@@ -12,6 +12,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
 from quantstudio.core.results import CompareResult, VariantResult
+from quantstudio.core.time_scale import on_scale_of
 from quantstudio.engine.evaluation.footprint import file_bytes
 from quantstudio.engine.evaluation.footprint import footprint as footprint_of
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
@@ -168,10 +169,11 @@ def _with_latency(
         reporter=reporter,
         cancel=cancel,
     )
-    return [
+    base, *variants = [
         replace(result, latency_ms=one, speedup=ratio)
         for result, one, ratio in zip(results, timed.results, timed.speedups, strict=True)
     ]
+    return [base, *(on_scale_of(base, variant) for variant in variants)]
 
 
 def _with_footprint(

@@ -32,6 +32,9 @@ SILENT_REQUANTIZERS = ("WeightBiasQuantization",)
 
 # "[ONNXRuntimeError] : 1 : FAIL : " says nothing to a person.
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: ?)?")
+# A shape that does not fit: the input in the first line, an axis in each line behind it.
+_INPUT = re.compile(r"invalid dimensions for input: (\S+)")
+_AXIS = re.compile(r"index: (\d+) Got: (\S+) Expected: (\S+)")
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -226,6 +229,11 @@ def check_provider(session: ort.InferenceSession, provider: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of a runtime's message, without its class prefix."""
+    """First line of a runtime's message, without its class prefix; what does not fit of a wrong shape."""
     text = str(error).strip().splitlines()
+    axes = _AXIS.findall(str(error))
+    name = _INPUT.search(text[0]) if text else None
+    if axes and name is not None:
+        unfit = ", ".join(f"{got} where it wants {wanted} along axis {axis}" for axis, got, wanted in axes)
+        return f"its input {name[1]!r} got {unfit}"
     return _CODE.sub("", text[0])[:400] if text else type(error).__name__

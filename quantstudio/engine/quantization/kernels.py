@@ -120,13 +120,13 @@ def built_layers(
     built = []
     for layer in layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
-        note = emission.plan.notes.get(layer.name, "")
+        note = emission.plan.notes.get(layer.name, "") or (layer.reason if layer.stored_as else "")
         if not (kernel.is_integer or note or scheme.is_weight_only) and target.support(layer, scheme).is_fast:
             note = f"{scheme.label} asked, but the runtime runs it as {kernel.label}"
         built.append(
             BuiltLayer(
                 name=layer.name,
-                weights=scheme.weights.name,
+                weights=layer.stored_as.lower() or scheme.weights.name,
                 activations=scheme.activations.name,
                 kernel=f"{kernel.label}, simulated" if scheme.is_simulated else kernel.label,
                 is_integer_kernel=kernel.is_integer,

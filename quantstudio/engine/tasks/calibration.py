@@ -9,8 +9,8 @@ from typing import Any
 
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.folders import cache_folder
-from quantstudio.core.results import CalibrationFile, WeightFile
 from quantstudio.core.statistics_file import save_statistics, save_weight_statistics, statistics_digest
+from quantstudio.core.task_results import CalibrationFile, WeightFile
 from quantstudio.engine.analysis.weights import weight_statistics as weight_statistics_of
 from quantstudio.engine.calibration.observer import calibrate as observe
 from quantstudio.engine.graph.runtime import resolve_provider

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
-from quantstudio.core.results import Devices
+from quantstudio.core.task_results import Devices
 from quantstudio.engine.graph.runtime import available_providers
 
 

@@ -15,9 +15,9 @@ from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import Granularity, LayerScheme
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, RangeOverride
-from quantstudio.core.schemes import scheme_name
 from quantstudio.core.statistics import Histogram, WeightStatistics
 from quantstudio.core.target import DEFAULT_TARGET, Target
+from quantstudio.core.weight_error import full_range, known_sqnr_db, weight_bits
 from quantstudio.gui.plots.distribution import Distribution
 
 SPARK_BINS = 30
@@ -36,24 +36,28 @@ def override_for(ranges: Iterable[RangeOverride], key: str) -> RangeOverride | N
 
 
 def weight_distribution(
-    statistics: WeightStatistics, scheme: LayerScheme, override: RangeOverride | None
+    statistics: WeightStatistics,
+    scheme: LayerScheme,
+    override: RangeOverride | None,
+    target: Target = DEFAULT_TARGET,
 ) -> Distribution:
     """A layer's weights with the grid of its scheme and the clip range in force."""
     histogram = statistics.histogram
-    reach = max(abs(histogram.minimum), abs(histogram.maximum))
-    low, high = (override.low, override.high) if override else (-reach, reach)
+    low, high = (override.low, override.high) if override else full_range(statistics)
     is_per_tensor = scheme.granularity is Granularity.PER_TENSOR or not len(statistics.channel_low)
+    is_integer = scheme.weights.is_integer
     return Distribution(
         key=statistics.layer,
         kind="weights",
         histogram=histogram,
-        grid=IntegerGrid(scheme.weights.bits, signed=True) if scheme.weights.is_integer else None,
+        grid=IntegerGrid(weight_bits(scheme, target), signed=True) if is_integer else None,
         low=low,
         high=high,
         is_edited=override is not None,
         channels=None if is_per_tensor else (statistics.channel_low, statistics.channel_high),
         is_grouped=scheme.granularity is Granularity.PER_GROUP,
-        note=f"{scheme.label}, {scheme.granularity.value}" if scheme.weights.is_integer else "",
+        note=f"{scheme.label}, {scheme.granularity.value}" if is_integer else "",
+        exact_db=None if override else known_sqnr_db(statistics, scheme, target),
     )
 
 
@@ -91,18 +95,6 @@ def _calibrated_range(
     """The range the build will use, and the name of the method that gave it."""
     low, high = activation_range(histogram, settings, grid)
     return float(low), float(high), f"{_METHOD_NAMES[settings.method]} range"
-
-
-def weight_sqnr_db(
-    statistics: WeightStatistics | None, scheme: LayerScheme, override: RangeOverride | None
-) -> float | None:
-    """SQNR of a layer's weights in its scheme; None where nothing is known or nothing is lost."""
-    if statistics is None or not scheme.weights.is_integer:
-        return None
-    if override is None:
-        return statistics.sqnr_db.get(scheme_name(scheme))
-    effect = weight_distribution(statistics, scheme, override).effect(override.low, override.high)
-    return None if effect is None else effect.sqnr_db
 
 
 def sparkline(histogram: Histogram, mean: float, std: float) -> NDArray[np.float64]:

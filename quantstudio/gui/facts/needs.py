@@ -17,6 +17,21 @@ def needs_data(session: Session) -> str:
     )
 
 
+def needs_float_weights(session: Session) -> str:
+    """It quantizes: a file that was quantized before has nothing left to."""
+    missing, model = needs_model(session), session.workspace.model
+    if missing or model is None or model.can_be_quantized:
+        return missing
+    if any(layer.stored_as for layer in model.layers):
+        return "The file is quantized already: open the float model it was made from"
+    return "The model has no weights that can be quantized"
+
+
+def needs_float_weights_and_data(session: Session) -> str:
+    """It quantizes, and runs data through the model."""
+    return needs_float_weights(session) or needs_data(session)
+
+
 def needs_selection(session: Session) -> str:
     """It works on the selected layers."""
     return "" if session.selection else "Select layers first"
@@ -24,4 +39,6 @@ def needs_selection(session: Session) -> str:
 
 def needs_variants(session: Session) -> str:
     """It compares variants."""
-    return needs_data(session) or ("" if len(session.workspace.variants) > 1 else "Quantize first")
+    if len(session.workspace.variants) > 1:
+        return needs_data(session)
+    return needs_data(session) or needs_float_weights(session) or "Quantize first"

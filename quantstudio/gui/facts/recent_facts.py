@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from quantstudio.core import figures
+from quantstudio.core.quality import METRIC_NAMES, metric_text
 from quantstudio.core.session_summary import ShownVariant
-from quantstudio.gui.facts.variant_facts import AGREEMENT, metric_text
 from quantstudio.workspace.sessions import RecentEntry, RecentKind
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -39,7 +39,7 @@ def headline_text(shown: ShownVariant) -> str:
     """The three figures that decide: "96.67 % · 1.29× faster · 29 % of the size"."""
     parts = []
     if shown.value is not None:
-        parts.append(value_text(shown.metric, shown.value))
+        parts.append(metric_text(shown.metric, shown.value))
     if shown.speedup is not None:
         parts.append(f"{figures.ratio(shown.speedup)} speed")
     parts.append(f"{figures.percent(shown.size_share, 0)} size")
@@ -50,8 +50,9 @@ def headline_tip(shown: ShownVariant) -> str:
     """The same in whole words."""
     parts = [f"{shown.name}, measured"]
     if shown.value is not None:
-        label = shown.headline.label if shown.headline is not None else shown.metric
-        parts.append(f"{label}: {value_text(shown.metric, shown.value)}")
+        known = METRIC_NAMES.get(shown.metric, shown.metric)
+        label = shown.headline.label if shown.headline is not None else known
+        parts.append(f"{label}: {metric_text(shown.metric, shown.value)}")
     if shown.speedup is not None:
         parts.append(f"FP32 takes {figures.ratio(shown.speedup)} its time")
     parts.append(f"its file has {figures.percent(shown.size_share, 0)} of the size of FP32's")
@@ -66,8 +67,3 @@ def state_text(entry: RecentEntry) -> str:
     if summary is None:
         return ""
     return f"{figures.counted(summary.layers, 'layer')}, {figures.size(summary.model_bytes)}"
-
-
-def value_text(metric: str, value: float) -> str:
-    """A metric's value as everywhere else."""
-    return figures.percent(value) if metric == AGREEMENT else metric_text(metric, value)

@@ -2,91 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from quantstudio.core import figures
-from quantstudio.core.results import Interval, VariantResult
+from quantstudio.core import figures, quality
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.quality import Quality
+from quantstudio.core.results import Interval
+from quantstudio.core.time_scale import scale_text
 from quantstudio.core.variants import Variant
-
-METRIC_NAMES = {
-    "top1": "Top-1 accuracy",
-    "top5": "Top-5 accuracy",
-    "rmse": "RMS error",
-    "mae": "Mean absolute error",
-    "r2": "R²",
-}
-_SHARES = frozenset({"top1", "top5", "r2"})
-AGREEMENT = "agreement"
+from quantstudio.workspace.names import base_name, contents_text
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """How good a variant is.
-
-    Attributes:
-        key: "top1", "r2" or "agreement".
-        name: For a person.
-        value: 0 to 1, with the paired 95 % interval where there is one.
-        has_interval: Whether the ends say anything.
-    """
-
-    key: str
-    name: str
-    value: Interval
-    has_interval: bool
+def contents_of(variant: Variant, layers: Sequence[LayerInfo]) -> str:
+    """What a variant contains: "INT8 · 3 W4A8"; of the base what its file holds."""
+    return base_name(layers) if variant.is_base else contents_text(variant.recipe, layers)
 
 
 def quality_of(variant: Variant) -> Quality | None:
-    """Accuracy against labels, R² for regression, else agreement with FP32.
-
-    None before measuring, and for a model that gives numbers on data without labels.
-    """
-    result = variant.result
-    if result is None:
-        return None
-    for key in ("top1", "r2"):
-        if key in result.metrics:
-            value = result.metrics[key]
-            drop = None if variant.is_base or key != "top1" else result.drop
-            ends = (value, value)
-            if drop is not None:  # a share cannot leave 0 to 1, whatever the interval of the difference says
-                ends = (max(0.0, value - drop.high / 100), min(1.0, value - drop.low / 100))
-            elif key == "top1" and result.samples:
-                ends = share_interval(value, result.samples)
-            return Quality(
-                key, METRIC_NAMES[key], Interval(value, *ends), drop is not None or ends != (value, value)
-            )
-    if result.agreement is not None and math.isnan(result.agreement.top1):
-        return None  # numbers, not classes: nothing to agree on
-    if variant.is_base:
-        value = 1.0
-    elif result.agreement is not None:
-        value = result.agreement.top1
-    else:
-        return None
-    return Quality(AGREEMENT, "Agreement with FP32", Interval(value, value, value), has_interval=False)
+    """The one figure of the task; None before measuring, and where nothing could be judged."""
+    return quality.quality_of(variant.result, is_base=variant.is_base)
 
 
-def share_interval(share: float, samples: int) -> tuple[float, float]:
-    """The 95 % interval of a share found in so many samples (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
-    z, n = 1.959964, float(samples)
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def latency_of(variant: Variant, base: Variant | None) -> Interval | None:
+def latency_of(variant: Variant) -> Interval | None:
     """Median latency in milliseconds; its ends come from the paired speed-up."""
     result = variant.result
     if result is None or result.latency_ms is None:
         return None
-    p50 = result.latency_ms.p50
-    reference = base.result.latency_ms if base is not None and base.result is not None else None
-    if result.speedup is None or reference is None or min(result.speedup.low, result.speedup.high) <= 0:
-        return Interval(p50, p50, p50)
-    low, high = reference.p50 / result.speedup.high, reference.p50 / result.speedup.low
-    return Interval(p50, min(low, p50), max(high, p50))
+    p50, speedup = result.latency_ms.p50, result.speedup
+    if speedup is None or speedup.low <= 0:
+        return quality.exact(p50)
+    return Interval(p50, p50 * speedup.value / speedup.high, p50 * speedup.value / speedup.low)
 
 
 def size_of(variant: Variant, base_bytes: int) -> int:
@@ -96,25 +41,20 @@ def size_of(variant: Variant, base_bytes: int) -> int:
     return variant.build.size_bytes if variant.build is not None else base_bytes
 
 
-def metric_text(key: str, value: float) -> str:
-    """A metric's value: shares as percent, errors as they are."""
-    return figures.percent(value) if key in _SHARES else figures.significant(value, 4)
-
-
 def interval_text(low: str, high: str) -> str:
     """An interval in brackets."""
     return f"[{low}, {high}]"
 
 
-def change_text(result: VariantResult) -> str:
-    """Change of the main metric against FP32, in points, with its interval: "−0.25 pp [−0.41, −0.09]"."""
-    if result.drop is None:
+def change_text(variant: Variant) -> str:
+    """Change of the main metric against FP32 with its interval: "−0.25 pp  [−0.41, −0.09]"."""
+    found = quality_of(variant)
+    if found is None or found.loss is None or found.change is None:
         return figures.NOTHING
-    if "top1" not in result.metrics:
-        # For regression the drop is a relative error.
-        return figures.percent(result.drop.value)
-    low, high = (figures.number(-v, 2, signed=True) for v in (result.drop.high, result.drop.low))
-    return f"{figures.points(-result.drop.value)}  {interval_text(low, high)}"
+    if found.loss.low == found.loss.high:
+        return found.change_text
+    low, high = (figures.number(end, 2, signed=True) for end in (found.change.low, found.change.high))
+    return f"{found.change_text}  {interval_text(low, high)}"
 
 
 def speedup_text(speedup: Interval | None) -> str:
@@ -124,6 +64,19 @@ def speedup_text(speedup: Interval | None) -> str:
     digits = 2
     low, high = figures.number(speedup.low, digits), figures.number(speedup.high, digits)
     return f"{figures.number(speedup.value, digits)}{figures.TIMES}  {interval_text(low, high)}"
+
+
+def timing_text(variant: Variant) -> str:
+    """How its latency was taken: runs, batch, threads, what else the machine did; empty where it was not."""
+    latency = variant.result.latency_ms if variant.result is not None else None
+    if latency is None:
+        return ""
+    found = (
+        f"{latency.runs} runs, batch {latency.batch}, {latency.threads} threads, {latency.provider}",
+        latency.load_text,
+        scale_text(latency),
+    )
+    return "; ".join(part for part in found if part)
 
 
 def state_text(variant: Variant) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class Distribution:
         channels: Smallest and largest value per channel where each channel has its own scale, else None.
         is_grouped: Whether scales are finer than a channel, so that the error shown is an upper bound.
         note: Where the range comes from, for the reader.
+        exact_db: SQNR over the values themselves, with that range; None where only the histogram tells.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Distribution:
     channels: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
     is_grouped: bool = False
     note: str = ""
+    exact_db: float | None = None
 
     @property
     def is_symmetric(self) -> bool:
@@ -77,11 +79,24 @@ class Distribution:
         """What clipping to [low, high] does; None without a grid."""
         if self.grid is None:
             return None
+        found = self._estimated(low, high, self.grid)
+        if self.exact_db is None or (low, high) != (self.low, self.high):
+            return found
+        centres = (self.histogram.edges[1:] + self.histogram.edges[:-1]) / 2
+        power = float((self.histogram.counts * centres**2).sum()) / max(int(self.histogram.counts.sum()), 1)
+        noise = power * 10 ** (-self.exact_db / 10)
+        return replace(found, sqnr_db=self.exact_db, mean_squared_error=noise)
+
+    def has_bound(self, low: float, high: float) -> bool:
+        """Whether the error with that range is a bound alone."""
+        return self.is_grouped and (self.exact_db is None or (low, high) != (self.low, self.high))
+
+    def _estimated(self, low: float, high: float, grid: IntegerGrid) -> ClipEffect:
         histogram = self.histogram
-        if self.channels is not None and self.grid.signed:
+        if self.channels is not None and grid.signed:
             clip = max(-low, high)
-            return channel_clip_effect(histogram.counts, histogram.edges, self.channels, clip, self.grid)
-        return clip_effect(histogram.counts, histogram.edges, low, high, self.grid)
+            return channel_clip_effect(histogram.counts, histogram.edges, self.channels, clip, grid)
+        return clip_effect(histogram.counts, histogram.edges, low, high, grid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,7 +39,7 @@ class PrecisionCost:
 
 
 def precision_costs(
-    schemes: Sequence[str], sqnr_db: Mapping[str, float], sensitivity: LayerSensitivity | None
+    schemes: Sequence[str], sqnr_db: Mapping[str, float | None], sensitivity: LayerSensitivity | None
 ) -> tuple[PrecisionCost, ...]:
     """The schemes of a layer, most bits first, with SQNR of the weights and KL of the model's output."""
     named = [(name, NAMED_SCHEMES[name]) for name in NAMED_SCHEMES if name in {"fp32", *schemes}]

@@ -286,7 +286,7 @@ class HistogramPlot(Plot):
         effect = self._effect
         if effect is None:
             return ""
-        bound = "≥ " if self._shown.is_grouped else ""
+        bound = "≥ " if self._shown.has_bound(*self._range) else ""
         clipped = figures.percent(effect.clipped_share, 2 if effect.clipped_share else 0)
         error = figures.significant(math.sqrt(max(effect.mean_squared_error, 0.0)), 2)
         return f"clipped {clipped} · SQNR {bound}{figures.decibels(effect.sqnr_db)} · error {error}"

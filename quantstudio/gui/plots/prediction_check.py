@@ -36,6 +36,7 @@ class PredictionCheckPlot(Plot):
         self._points: tuple[PredictionPoint, ...] = ()
         self._named: tuple[PredictionPoint, ...] = ()
         self._is_log = False
+        self._of: tuple[object, ...] = ()
         self._add_items()
         self.item.showGrid(x=True, y=True, alpha=0.16)
         self.item.getViewBox().setMouseEnabled(x=True, y=True)
@@ -63,9 +64,11 @@ class PredictionCheckPlot(Plot):
         self, points: Sequence[PredictionPoint], figure: str, unit: str, *, is_log: bool = False
     ) -> None:
         """Draw these, in the unit of the axes; `is_log` for figures that span decades (all above 0)."""
-        is_new = [p.name for p in points] != [p.name for p in self._points] or is_log != self._is_log
-        self._points, self._is_log = tuple(points), is_log
         label = f"{figure} ({unit})" if unit else figure
+        # Another figure lies elsewhere, though it is of the same variants: the axes must follow.
+        shown = (label, is_log, *(p.name for p in points))
+        is_new, self._of = shown != self._of, shown
+        self._points, self._is_log = tuple(points), is_log
         for axis in ("left", "bottom"):
             self.item.getAxis(axis).setLogMode(is_log)
         self.set_labels(f"Predicted {label}", f"Measured {label}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quantstudio.core.figures import counted, number, percent, points, significant, size
+from quantstudio.core.figures import counted, number, points, size
+from quantstudio.core.quality import quality_of
 from quantstudio.core.results import BuildResult, CompareResult
 from quantstudio.core.search_results import SearchResult
 
@@ -19,10 +20,9 @@ def measured_text(found: CompareResult, *, where: str) -> str:
     """The last variant of a measurement; `where` says what the samples were, if that matters."""
     last = found.variants[-1]
     parts = []
-    if "top1" in last.metrics:
-        parts.append(f"top-1 {percent(last.metrics['top1'])}")
-    elif "rmse" in last.metrics:
-        parts.append(f"RMS error {significant(last.metrics['rmse'], 4)}")
+    quality = quality_of(last, is_base=len(found.variants) == 1)
+    if quality is not None:
+        parts.append(f"{quality.name[0].lower()}{quality.name[1:]} {quality.text}")
     if last.speedup is not None:
         parts.append(f"{number(last.speedup.value, 2)}× the speed of FP32")
     parts.append(f"{found.samples} samples {where}".rstrip())

@@ -20,7 +20,6 @@ from quantstudio.core.figures import counted, number, size
 from quantstudio.core.findings import (
     CALIBRATION,
     COSTS,
-    MEASUREMENT,
     WEIGHTS,
     StatisticsFile,
 )
@@ -28,7 +27,6 @@ from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import (
-    CalibrationFile,
     CompareResult,
     LayerSensitivity,
     QuantizeResult,
@@ -36,6 +34,7 @@ from quantstudio.core.results import (
 )
 from quantstudio.core.schemes import AUTO
 from quantstudio.core.steps import StepList
+from quantstudio.core.task_results import CalibrationFile
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.spec import JobSpec, Lane
@@ -43,7 +42,7 @@ from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.runs import job_specs
-from quantstudio.workspace.runs.builds import is_file, keep_build
+from quantstudio.workspace.runs.builds import is_file, keep_build, keep_measurements, plan_of_preset
 from quantstudio.workspace.runs.outcomes import few, measured_text
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
 from quantstudio.workspace.subject import SENSITIVITY_SAMPLES, Subject
@@ -129,10 +128,11 @@ class Runs:
         self.add_build(group, preset=preset, aim=aim)
 
     def measure(self) -> None:
-        """Measure the recipe as it is, building it first if needed."""
-        group = new_group()
-        self._calibrate_if_needed(group)
-        self.add_build(group)
+        """Measure the recipe as it is, building it first if needed; alone what has nothing to quantize."""
+        group, model = new_group(), self._known.model
+        if model is None or model.can_be_quantized:
+            self._calibrate_if_needed(group)
+            self.add_build(group)
         self.add_measurement(group)
 
     def measure_every(self) -> None:
@@ -405,7 +405,10 @@ class Runs:
             asked = made[-1]
             recipe = result.recipe if preset else asked.recipe
             is_edited = self._known.recipe != asked.recipe
-            keep_build(self._known, asked.subject, result.build, recipe, asked.plan, asked.statistics)
+            plan = asked.plan
+            if preset:
+                plan = plan_of_preset(self._known, asked.subject, recipe, "" if is_edited else plan)
+            keep_build(self._known, asked.subject, result.build, recipe, plan, asked.statistics)
             if preset and not is_edited:  # whoever went on editing meanwhile keeps the plan on the screen
                 self._edits.set_recipe(recipe, f"Choose precisions by preset {chosen_by}")
             if on_built is not None:
@@ -429,7 +432,7 @@ class Runs:
         def make() -> JobSpec | None:
             known, subject = self._known, self._subject()
             chosen = [v for v in known.variants if not v.is_base and is_asked(v) and is_file(v.path)]
-            if not chosen:
+            if not chosen and subject.model.can_be_quantized:
                 return None
             data = known.measured_on or self._needed_data()
             asked.update({v.path: subject.measurement_key(v.key) for v in chosen})
@@ -439,15 +442,12 @@ class Runs:
                 subject.model,
                 data,
                 [Path(v.path) for v in chosen],
-                ["FP32", *(v.name for v in chosen)],
+                [known.variants[0].name, *(v.name for v in chosen)],
                 options=known.options,
             )
 
         def finished(found: CompareResult) -> str:
-            base, *variants = found.variants
-            for path, result in (("", base), *((one.path, one) for one in variants)):
-                if path in asked:
-                    self._known.findings.put(MEASUREMENT, asked[path], result, row=rows[-1])
+            keep_measurements(self._known.findings, found, asked, rows[-1], are_all=every)
             return measured_text(
                 found, where=ON_CALIBRATION if self._known.is_measured_on_calibration else ""
             )

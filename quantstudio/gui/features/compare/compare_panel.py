@@ -239,7 +239,8 @@ class ComparePanel(QWidget):
             f"{what} {ON_CALIBRATION}, which biases it upwards", f"{what} {ON_CALIBRATION}"
         )
         self.caution.setVisible(is_flattering)
-        self.model.set_variants(self.shown, on_calibration=is_flattering)
+        layers = self._session.workspace.layers
+        self.model.set_variants(self.shown, layers, on_calibration=is_flattering)
         self._set_widths()
         self.stack.setCurrentWidget(self.table if has_any else self.empty)
         for control in (self.choose, self.again):

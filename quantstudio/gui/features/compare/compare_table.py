@@ -13,9 +13,11 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
-from quantstudio.core.results import VariantResult
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.quality import AGREEMENT, METRIC_NAMES, error_growth, loss_unit, metric_text, quality_of
+from quantstudio.core.results import Interval, VariantResult
 from quantstudio.core.variants import Variant
-from quantstudio.gui.facts.variant_facts import METRIC_NAMES, metric_text
+from quantstudio.gui.facts.variant_facts import contents_of
 from quantstudio.gui.theme import current_theme, ui_font
 from quantstudio.gui.widgets.row_table import side_of
 from quantstudio.workspace.names import BETWEEN
@@ -36,18 +38,25 @@ def _dash(value: str | None) -> str:
 
 
 def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
-    keys = dict.fromkeys(key for result in results for key in result.metrics)
+    """The headline first, then the other metrics, then what the headline loses."""
+    judged = [quality_of(r, is_base=index == 0) for index, r in enumerate(results)]
+    heads = {found.key: found for found in judged if found is not None and found.key != AGREEMENT}
+    keys = dict.fromkeys([*heads, *(key for result in results for key in result.metrics)])
     rows = [
         _Metric(
-            METRIC_NAMES.get(key, key),
-            lambda _v, r, key=key: _dash(metric_text(key, r.metrics[key]) if key in r.metrics else None),  # type: ignore[misc]
+            heads[key].name if key in heads else METRIC_NAMES.get(key, key),
+            lambda v, r, key=key: _dash(_metric_text(v, r, key)),  # type: ignore[misc]
         )
         for key in keys
     ]
-    if any(r.drop is not None for r in results):
-        unit = "pp" if "top1" in keys else "%"
-        rows.append(_Metric("Change", _against_base(_change)))
-        rows.append(_Metric(f"95 % CI ({unit})", _against_base(_change_interval)))
+    losses = [found for found in judged if found is not None and found.loss is not None]
+    if losses and heads:
+        unit = loss_unit(losses[0].unit)
+        rows.append(_Metric("Change", lambda v, r: _dash(_change(v, r))))
+        rows.append(_Metric(f"95 % CI ({unit})", lambda v, r: _dash(_change_interval(v, r))))
+    elif any(error_growth(r) is not None for r in results):
+        rows.append(_Metric("RMS error, growth", _against_base(_growth)))
+        rows.append(_Metric("95 % CI (%)", _against_base(_growth_interval)))
     methods = {r.drop_method for r in results if r.p_value is not None}
     if methods:
         name = "McNemar" if methods == {"mcnemar"} else ", ".join(sorted(methods))
@@ -55,23 +64,38 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     return rows
 
 
+def _metric_text(variant: Variant, result: VariantResult, key: str) -> str | None:
+    found = quality_of(result, is_base=variant.is_base)
+    if found is not None and found.key == key:
+        return found.text
+    return metric_text(key, result.metrics[key]) if key in result.metrics else None
+
+
 def _against_base(read: Callable[[VariantResult], str]) -> Callable[[Variant, VariantResult], str]:
     """A cell that says nothing of the base itself."""
     return lambda variant, result: figures.NOTHING if variant.is_base else read(result)
 
 
-def _change(result: VariantResult) -> str:
-    if result.drop is None:
-        return figures.NOTHING
-    if "top1" in result.metrics:
-        return figures.points(-result.drop.value)
-    return f"{figures.number(-result.drop.value, 2, signed=True)}{figures.THIN_SPACE}%"
+def _change(variant: Variant, result: VariantResult) -> str | None:
+    found = quality_of(result, is_base=variant.is_base)
+    return None if found is None else found.change_text
 
 
-def _change_interval(result: VariantResult) -> str:
-    if result.drop is None:
+def _change_interval(variant: Variant, result: VariantResult) -> str | None:
+    found = quality_of(result, is_base=variant.is_base)
+    return None if found is None or found.change is None else range_text(found.change)
+
+
+def _growth(result: VariantResult) -> str:
+    growth = error_growth(result)
+    if growth is None:
         return figures.NOTHING
-    return range_text(-result.drop.high, -result.drop.low)
+    return f"{figures.number(growth.value, 2, signed=True)}{figures.THIN_SPACE}%"
+
+
+def _growth_interval(result: VariantResult) -> str:
+    growth = error_growth(result)
+    return figures.NOTHING if growth is None else range_text(growth)
 
 
 def _p_value(result: VariantResult) -> str:
@@ -88,9 +112,9 @@ def _speedup_interval(result: VariantResult) -> str:
     return f"{figures.number(result.speedup.low, 2)}…{figures.number(result.speedup.high, 2)}"
 
 
-def range_text(low: float, high: float) -> str:
+def range_text(found: Interval) -> str:
     """Two signed figures with an ellipsis between: "−0.43…−0.10"."""
-    return f"{figures.number(low, 2, signed=True)}…{figures.number(high, 2, signed=True)}"
+    return f"{figures.number(found.low, 2, signed=True)}…{figures.number(found.high, 2, signed=True)}"
 
 
 def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
@@ -162,17 +186,21 @@ class CompareTableModel(QAbstractTableModel):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._variants: tuple[Variant, ...] = ()
+        self._contents: tuple[str, ...] = ()
         self._cells: list[tuple[str, ...]] = []
         self._where = ""
         self._accuracy_rows = 0
 
-    def set_variants(self, variants: Sequence[Variant], *, on_calibration: bool = False) -> None:
-        """Compare these; variants without a measurement are left out.
+    def set_variants(
+        self, variants: Sequence[Variant], layers: Sequence[LayerInfo] = (), *, on_calibration: bool = False
+    ) -> None:
+        """Compare these, built of these layers; variants without a measurement are left out.
 
         With `on_calibration` every row of accuracy says so to who listens or hovers.
         """
         self.beginResetModel()
         self._variants = tuple(v for v in variants if v.result is not None)
+        self._contents = tuple(contents_of(v, layers) if layers else v.name for v in self._variants)
         results = [v.result for v in self._variants if v.result is not None]
         self._where = f" {ON_CALIBRATION}" if on_calibration else ""
         accuracy = _metric_rows(results) if results else []
@@ -206,9 +234,11 @@ class CompareTableModel(QAbstractTableModel):
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             if section == 0:
                 return "Metric"
-            name = self._variants[section - 1].name
-            # A long name on several lines: the column is as narrow as its figures.
-            return name.replace(BETWEEN, "\n") if role == Qt.ItemDataRole.DisplayRole else name
+            name, contents = self._variants[section - 1].name, self._contents[section - 1]
+            if role == Qt.ItemDataRole.ToolTipRole:
+                return name if contents == name else f"{name}: {contents}"
+            # What it holds on several lines: the column is as narrow as its figures.
+            return name if contents == name else f"{name}\n{contents}".replace(BETWEEN, "\n")
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return side_of(is_right=section > 0)
         return None

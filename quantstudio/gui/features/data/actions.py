@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantstudio.gui.action import Action, Command, Context
-from quantstudio.gui.facts.needs import needs_data, needs_model
+from quantstudio.gui.facts.needs import needs_float_weights_and_data, needs_model
 from quantstudio.gui.features.data.data_dialog import DataDialog
 from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.workspace.values import TrustRequest
@@ -33,7 +33,7 @@ def commands() -> tuple[Command, ...]:
             "Ctrl+Shift+C",
             "Run the calibration data through the model",
             tool=210,
-            why_not=needs_data,
+            why_not=needs_float_weights_and_data,
         ),
     )
 

@@ -8,6 +8,7 @@ from quantstudio.gui.action import Action, Command, Context
 from quantstudio.gui.facts.needs import needs_model
 from quantstudio.gui.features.export.export_dialog import ExportDialog
 from quantstudio.gui.session import Session
+from quantstudio.workspace.names import file_name
 
 RECIPES = "Recipes (*.json)"
 
@@ -52,14 +53,14 @@ def _import_recipe(context: Context) -> None:
 
 
 def _export_recipe(context: Context) -> None:
-    name = f"{_stem(context.session)}.recipe.json"
+    name = f"{_named_stem(context.session)}.recipe.json"
     write = context.session.workspace.documents.export_recipe
     context.ask_for_target("file.export_recipe", "Export recipe", name, RECIPES, write)
 
 
 def _export(context: Context) -> None:
     folder = Path(context.folder or Path.home())
-    proposed = folder / f"{_stem(context.session)}.int8.onnx"
+    proposed = folder / f"{_named_stem(context.session)}.onnx"
     ExportDialog(context.session, str(proposed), context.window).open()
 
 
@@ -67,6 +68,11 @@ def _report(context: Context) -> None:
     name = f"{_stem(context.session)}.report.html"
     write = context.session.workspace.documents.write_report
     context.ask_for_target("file.report", "Write report", name, "HTML (*.html)", write)
+
+
+def _named_stem(session: Session) -> str:
+    """The model's name with that of the plan: "net.int8-mixed"."""
+    return f"{_stem(session)}.{file_name(session.workspace.active_plan)}"
 
 
 def _stem(session: Session) -> str:

@@ -10,7 +10,10 @@ from typing_extensions import override
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
-from quantstudio.core.schemes import scheme_name
+from quantstudio.core.recipe import RangeOverride
+from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
+from quantstudio.core.statistics import WeightStatistics
+from quantstudio.core.weight_error import weight_sqnr_db
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.layer_facts import (
     activation_distribution,
@@ -204,12 +207,16 @@ class InspectPanel(QWidget):
             self.histogram.subtitle.setText(layer.title)
             if not layer.weight_name:
                 self.histogram.show_empty(f"{layer.op_type} layers multiply activations: no weights to show.")
+            elif layer.stored_as:
+                self.histogram.show_empty(_stored_text(layer))
             else:
                 self.histogram.show_empty("The weights have not been analyzed yet.", "Analyze")
             return
         recipe = self._session.workspace.recipe
         override = override_for(recipe.weight_ranges, layer.name)
-        self.histogram.show_distribution(weight_distribution(statistics, recipe.scheme_for(layer), override))
+        self.histogram.show_distribution(
+            weight_distribution(statistics, recipe.scheme_for(layer), override, recipe.on_target)
+        )
 
     def _show_activations(self, layer: LayerInfo) -> None:
         activations = self._session.workspace.activations
@@ -256,6 +263,8 @@ class InspectPanel(QWidget):
             self.channels.show_empty(self._without_layer())
         elif not layer.weight_name:
             self.channels.show_empty("This layer has no weights.")
+        elif layer.stored_as:
+            self.channels.show_empty(_stored_text(layer))
         else:
             self.channels.show_empty("The weights have not been analyzed yet.", "Analyze")
 
@@ -271,12 +280,28 @@ class InspectPanel(QWidget):
         statistics = self._session.workspace.weights.get(layer.name)
         recipe = self._session.workspace.recipe
         current = recipe.scheme_for(layer)
+        override = override_for(recipe.weight_ranges, layer.name)
+        columns = columns_for(recipe.on_target.schemes(layer), current)
         costs = precision_costs(
-            columns_for(recipe.on_target.schemes(layer), current),
-            statistics.sqnr_db if statistics is not None else {},
+            columns,
+            {name: self._sqnr(statistics, NAMED_SCHEMES[name], current, override) for name in columns},
             self._session.workspace.layer_sensitivity.get(layer.name),
         )
         self.bits.show_costs(layer.name, costs, scheme_name(current))
+
+    def _sqnr(
+        self,
+        statistics: WeightStatistics | None,
+        scheme: LayerScheme,
+        current: LayerScheme,
+        override: RangeOverride | None,
+    ) -> float | None:
+        """As the table shows it for the scheme the layer has; a range set by hand is of that alone."""
+        is_current = scheme_name(scheme) == scheme_name(current)
+        target = self._session.workspace.recipe.on_target
+        return weight_sqnr_db(
+            statistics, current if is_current else scheme, override if is_current else None, target
+        )
 
     # ------------------------------------------------------------------ commands
 
@@ -318,3 +343,9 @@ class InspectPanel(QWidget):
 
     def _on_export_failed(self, error: object) -> None:
         tell_export_failed(self._session, error)
+
+
+def _stored_text(layer: LayerInfo) -> str:
+    return (
+        f"The file holds these weights as {layer.stored_as} already: open the float model to see them whole."
+    )

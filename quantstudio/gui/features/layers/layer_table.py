@@ -17,6 +17,7 @@ from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.recipe import RangeOverride
 from quantstudio.core.results import BuiltLayer
 from quantstudio.core.schemes import NAMED_SCHEMES, scheme_name
+from quantstudio.core.weight_error import weight_sqnr_db
 from quantstudio.gui.facts.layer_facts import (
     has_choice,
     layer_tip,
@@ -25,7 +26,6 @@ from quantstudio.gui.facts.layer_facts import (
     sparkline,
     stored_bits,
     type_text,
-    weight_sqnr_db,
 )
 from quantstudio.gui.features.layers.layer_names import short_names
 from quantstudio.gui.features.layers.layer_tips import kernel_tip, precision_tip, sensitivity_tip
@@ -325,10 +325,10 @@ class LayerTableModel(QAbstractTableModel):
         return f"{layer.title}, {name}: {text}"
 
     def _sqnr(self, layer: LayerInfo) -> float | None:
-        override = override_for(self._session.workspace.recipe.weight_ranges, layer.name)
-        return weight_sqnr_db(
-            self._session.workspace.weights.get(layer.name), self.scheme_of(layer.name), override
-        )
+        recipe = self._session.workspace.recipe
+        override = override_for(recipe.weight_ranges, layer.name)
+        statistics = self._session.workspace.weights.get(layer.name)
+        return weight_sqnr_db(statistics, self.scheme_of(layer.name), override, recipe.on_target)
 
     def _spark(self, layer: LayerInfo) -> NDArray[np.float64] | None:
         statistics = self._session.workspace.weights.get(layer.name)

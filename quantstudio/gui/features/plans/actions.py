@@ -11,10 +11,11 @@ from quantstudio.core.recipe import ActivationScope, RangeMethod
 from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, scheme_families
 from quantstudio.core.target import targets
 from quantstudio.gui.action import SECTION, Action, Choice, Choices, Command, Context, Submenu, ToolMenu
-from quantstudio.gui.facts.needs import needs_data, needs_model
+from quantstudio.gui.facts.needs import needs_float_weights, needs_float_weights_and_data, needs_model
 from quantstudio.gui.feature import toggle_action
 from quantstudio.gui.features.plans.rules_dialog import RulesDialog
 from quantstudio.gui.session import Session
+from quantstudio.workspace.names import contents_text
 
 RANGE_TEXTS = {
     RangeMethod.MSE: "Least squared error",
@@ -106,7 +107,7 @@ def _builds() -> tuple[Command, ...]:
             "play",
             "F5",
             "Analyze, quantize, measure",
-            why_not=needs_data,
+            why_not=needs_float_weights_and_data,
         ),
         Action(
             "run.quantize",
@@ -119,7 +120,7 @@ def _builds() -> tuple[Command, ...]:
             "Build the model according to the plan",
             tool=310,
             is_primary=True,
-            why_not=needs_model,
+            why_not=needs_float_weights,
         ),
         Submenu("run.presets", "Quantize by &preset", "run", 320),
         *_presets(),
@@ -150,7 +151,7 @@ def _auto(aim: Aim, order: int) -> Action:
         tip="Measure several recipes, refuse what loses too much or is slower than FP32, and take "
         f"{aim.text}",
         words=f"Quantize: {aim.text}",
-        why_not=needs_data,
+        why_not=needs_float_weights_and_data,
     )
 
 
@@ -163,7 +164,7 @@ def _preset(name: str, text: str, order: int) -> Action:
         order,
         tip=f"Quantize with the preset {name}; its recipe becomes the plan's",
         words=f"Quantize: {text}",  # out of its menu, a preset needs its verb
-        why_not=needs_data,
+        why_not=needs_float_weights_and_data,
     )
 
 
@@ -172,7 +173,10 @@ def _needs_two_plans(session: Session) -> str:
 
 
 def _plan_tip(session: Session) -> str:
-    return f"{session.workspace.active_plan}: the plan being edited; you can keep several side by side"
+    workspace = session.workspace
+    contents = contents_text(workspace.recipe, workspace.layers) if workspace.layers else ""
+    holds = f" holds {contents}" if contents else ""
+    return f"{workspace.active_plan}{holds}: the plan being edited; you can keep several side by side"
 
 
 def _switches(context: Context) -> list[Choice]:

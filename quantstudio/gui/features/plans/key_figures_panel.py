@@ -9,25 +9,25 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.predict.table import Prediction
+from quantstudio.core.quality import AGREEMENT, DEFAULT_FLOOR, METRIC_NAMES, Quality
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.layer_facts import precision_label
 from quantstudio.gui.facts.variant_facts import (
-    Quality,
     latency_of,
     quality_of,
     size_of,
     speedup_text,
+    timing_text,
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.key_figure import KeyFigure, Tone
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
-from quantstudio.workspace.names import step_labels
+from quantstudio.workspace.names import base_name, step_labels
 from quantstudio.workspace.values import NOT_TESTED
 
-BAD_POINTS = 1.0  # a significant loss of more than one point is more than something to look at
 NO_MODEL = "Open a model"
 _HAIR = "\u200a"
 
@@ -81,15 +81,16 @@ class KeyFiguresPanel(QWidget):
         base = model.file_bytes
         if current is not None and (current.build is not None or current.result is not None):
             value, tag, detail = size_of(current, base), MEASURED, f"File of {current.name}"
-        elif prediction is not None and prediction.size_bytes is not None:
+        elif model.can_be_quantized and prediction is not None and prediction.size_bytes is not None:
             value, tag = prediction.size_bytes, PREDICTED
             exact = "exact" if prediction.is_size_exact else "off by one percent at most"
             detail = f"From the bytes of each layer's scheme, {exact}{self._unknown(prediction)}"
         else:
-            self.size_card.set_figure(figures.size(base), delta="FP32", detail="Size of the FP32 model")
+            name = self._base_name()
+            self.size_card.set_figure(figures.size(base), delta=name, detail=f"Size of the {name} model")
             return
         delta, tone = _times(base, value, "smaller", "larger")
-        detail = f"{detail}; the FP32 model takes {figures.size(base)}"
+        detail = f"{detail}; the {self._base_name()} model takes {figures.size(base)}"
         memory = self._memory_bytes(current, is_measured=tag == MEASURED)
         self.size_card.set_figure(
             figures.size(value),
@@ -109,6 +110,10 @@ class KeyFiguresPanel(QWidget):
         prediction = self._session.workspace.prediction
         return (prediction.memory_bytes or 0) if prediction is not None else 0
 
+    def _base_name(self) -> str:
+        """What the model as it was opened is: "FP32", or what its file holds."""
+        return base_name(self._session.workspace.layers)
+
     # ------------------------------------------------------------------ accuracy
 
     def _show_quality(self, current: Variant | None, stale: Variant | None) -> None:
@@ -116,7 +121,7 @@ class KeyFiguresPanel(QWidget):
         self._name_quality(base)
         measured = quality_of(current) if current is not None else None
         if current is not None and measured is not None:
-            self._show_measured_quality(measured, base, current, MEASURED)
+            self._show_measured_quality(measured, current, MEASURED)
             return
         prediction = self._session.workspace.prediction
         if prediction is not None and prediction.accuracy is not None:
@@ -127,12 +132,11 @@ class KeyFiguresPanel(QWidget):
             return
         old = quality_of(stale) if stale is not None else None
         if stale is not None and old is not None:
-            self._show_measured_quality(old, base, stale, OUT_OF_DATE)
+            self._show_measured_quality(old, stale, OUT_OF_DATE)
             return
         if base is not None:
-            self._set_quality(
-                figures.percent(base.value.value), delta="FP32", tag=MEASURED, detail="Of the FP32 model"
-            )
+            name = self._base_name()
+            self._set_quality(base.text, delta=name, tag=MEASURED, detail=f"Of the {name} model")
             return
         hint = (
             NO_MODEL
@@ -143,40 +147,27 @@ class KeyFiguresPanel(QWidget):
 
     def _name_quality(self, base: Quality | None) -> None:
         curve = self._session.workspace.sensitivity_curve
-        if base is not None:
-            name = base.name
-        elif curve is not None and not curve.labelled:
-            name = "Agreement with FP32"
-        else:
-            name = "Top-1 accuracy"
-        self.quality_card.caption.set_wordings(name, name.split(" ", 1)[0])
+        is_labelled = curve is None or curve.labelled
+        name = METRIC_NAMES["top1" if is_labelled else AGREEMENT] if base is None else base.name
+        self.quality_card.caption.set_wordings(
+            name, name.split(" ", 1)[0] if base is None else base.short_name
+        )
 
-    def _show_measured_quality(
-        self, quality: Quality, base: Quality | None, variant: Variant, tag: str
-    ) -> None:
-        value = quality.value
+    def _show_measured_quality(self, quality: Quality, variant: Variant, tag: str) -> None:
         delta, tone, detail = "", Tone.NEUTRAL, f"{variant.name}"
         if variant.result is not None:
             detail += f", {figures.count(variant.result.samples)} samples"
-        if base is not None:
-            change = (value.value - base.value.value) * 100
-            delta = figures.points(change)
-            is_within_noise = quality.has_interval and value.low <= base.value.value <= value.high
-            tone = _quality_tone(change, is_certain=not is_within_noise)
-            detail += f"; FP32 has {figures.percent(base.value.value)}"
+        if quality.loss is not None:
+            delta, tone = quality.change_text, _measured_tone(quality)
+            detail += f"; {self._base_name()} has {quality.base_text}"
         if quality.has_interval:
-            detail += f"; 95 % interval {figures.percent(value.low)} to {figures.percent(value.high)}"
+            detail += f"; 95 % interval {quality.ends_text}"
         worst = _worst_measured(variant)
         if worst:
             detail += f"; most lost, in points: {worst}"
-        ends = _ends(value) if quality.has_interval else ""
+        ends = _ends(quality.value) if quality.has_interval else ""
         self._set_quality(
-            figures.percent(value.value),
-            delta=delta,
-            tone=tone,
-            tag=tag,
-            detail=detail,
-            more=_joined(ends, worst),
+            quality.text, delta=delta, tone=tone, tag=tag, detail=detail, more=_joined(ends, worst)
         )
 
     def _show_predicted_quality(
@@ -187,7 +178,10 @@ class KeyFiguresPanel(QWidget):
         delta, tone = "", Tone.NEUTRAL
         if reference is not None:
             change = (accuracy.value - reference) * 100
-            delta, tone = figures.points(change), _quality_tone(change, is_certain=True)
+            delta, tone = (
+                figures.points(change),
+                _tone(change, base.floor if base is not None else DEFAULT_FLOOR),
+            )
         worst = _worst_predicted(prediction)
         self._set_quality(
             figures.percent(accuracy.value),
@@ -255,9 +249,9 @@ class KeyFiguresPanel(QWidget):
 
     def _show_latency(self, current: Variant | None, stale: Variant | None) -> None:
         base = self._session.workspace.base
-        reference = latency_of(base, None) if base is not None else None
+        reference = latency_of(base) if base is not None else None
         prediction = self._session.workspace.prediction
-        measured = latency_of(current, base) if current is not None else None
+        measured = latency_of(current) if current is not None else None
         if current is not None and measured is not None:
             self._set_latency(measured.value, _paired(current, reference), MEASURED, _latency_detail(current))
         elif prediction is not None and prediction.latency_ms is not None:
@@ -265,12 +259,12 @@ class KeyFiguresPanel(QWidget):
             fp32 = Interval(known, known, known) if known is not None else reference
             detail = f"From the time of each layer{self._unknown(prediction)}"
             self._set_latency(prediction.latency_ms, fp32, PREDICTED, detail)
-        elif stale is not None and (old := latency_of(stale, base)) is not None:
+        elif stale is not None and (old := latency_of(stale)) is not None:
             self._set_latency(old.value, _paired(stale, reference), OUT_OF_DATE, _latency_detail(stale))
         elif reference is not None and base is not None:
             self.latency_card.set_figure(
                 figures.milliseconds(reference.value),
-                delta="FP32",
+                delta=self._base_name(),
                 tag=MEASURED,
                 detail=_latency_detail(base),
             )
@@ -341,7 +335,7 @@ def _newest_measured(variants: tuple[Variant, ...]) -> Variant | None:
 
 
 def _paired(variant: Variant, reference: Interval | None) -> Interval | None:
-    """FP32's time by the paired speed-up: machines drift, and medians of whole runs drift with them."""
+    """FP32's time by the paired speed-up, wherever FP32 was timed otherwise since."""
     result = variant.result
     if result is None or result.latency_ms is None or result.speedup is None:
         return reference
@@ -350,15 +344,10 @@ def _paired(variant: Variant, reference: Interval | None) -> Interval | None:
 
 
 def _latency_detail(variant: Variant) -> str:
-    latency = variant.result.latency_ms if variant.result is not None else None
-    if latency is None:
+    timing = timing_text(variant)
+    if not timing:
         return variant.name
-    text = (
-        f"{variant.name}, {latency.runs} runs, batch {latency.batch}, {latency.threads} threads, "
-        f"{latency.provider}"
-    )
-    if latency.load_text:
-        text += f"; {latency.load_text}"
+    text = f"{variant.name}, {timing}"
     if variant.result is not None and variant.result.speedup is not None and not variant.is_base:
         text += f"; speed-up {speedup_text(variant.result.speedup)}, paired with FP32"
     return text
@@ -423,12 +412,17 @@ def _short(delta: str) -> str:
     return delta
 
 
-def _quality_tone(change: float, *, is_certain: bool) -> Tone:
+def _measured_tone(quality: Quality) -> Tone:
+    if quality.loss is not None and quality.loss.value > 0 and quality.is_noise:
+        return Tone.NEUTRAL
+    return _tone(-quality.loss.value if quality.loss is not None else 0.0, quality.floor)
+
+
+def _tone(change: float, floor: float) -> Tone:
+    """A loss beyond the floor is more than something to look at."""
     if change >= 0:
         return Tone.GOOD
-    if not is_certain:
-        return Tone.NEUTRAL
-    return Tone.BAD if change < -BAD_POINTS else Tone.WARN
+    return Tone.BAD if change < -floor else Tone.WARN
 
 
 def _times(base: float, value: float, better: str, worse: str) -> tuple[str, Tone]:

@@ -24,10 +24,11 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.project.state import Plan
-from quantstudio.workspace.names import step_labels
+from quantstudio.workspace.names import contents_text, step_labels
 
-_COLUMNS = ("Plan", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
+_COLUMNS = ("Plan", "Contains", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
 _ICONS = {"add": "plus", "duplicate": "copy", "rename": "edit", "delete": "delete"}
+QUALITY = 4  # the column of the task's figure
 PLANS_TURN = 6
 
 
@@ -112,6 +113,12 @@ class PlansPanel(QWidget):
         self._is_filling = True
         plans = self._session.workspace.plans
         self.table.setRowCount(len(plans))
+        base = self._session.workspace.base
+        quality = quality_of(base) if base is not None else None
+        heading = self.table.horizontalHeaderItem(QUALITY)
+        if heading is not None and quality is not None:
+            heading.setText(quality.short_name)
+            heading.setToolTip(quality.name)
         for row, plan in enumerate(plans):
             for column, text in enumerate((plan.name, *self._figures(plan))):
                 item = QTableWidgetItem(text)
@@ -127,14 +134,15 @@ class PlansPanel(QWidget):
         session = self._session
         predicted = session.workspace.predicted(plan.recipe)
         if predicted is None:
-            return ("", "", "", "", "")
+            return ("", "", "", "", "", "")
+        contents = contents_text(plan.recipe, session.workspace.layers)
         quantized = f"{predicted.quantized} of {len(session.workspace.layers)}"
         measured = session.workspace.variant_of(plan.recipe)
         if measured is not None and measured.result is not None:
             where = f" {ON_CALIBRATION}" if session.workspace.is_measured_on_calibration else ""
-            return (quantized, *_measured(measured), f"measured{where}")
+            return (contents, quantized, *_measured(measured), f"measured{where}")
         left_out = step_labels(predicted.left_out, session.workspace.steps)
-        return (quantized, *_predicted(predicted), figures.predicted(left_out))
+        return (contents, quantized, *_predicted(predicted), figures.predicted(left_out))
 
     def _on_current_changed(self, row: int) -> None:
         if not self._is_filling and 0 <= row < len(self._session.workspace.plans):
@@ -178,7 +186,7 @@ def _measured(variant: Variant) -> tuple[str, str, str]:
     latency = result.latency_ms
     return (
         size(result.size_bytes),
-        NOTHING if quality is None else percent(quality.value.value),
+        NOTHING if quality is None else quality.text,
         NOTHING if latency is None else milliseconds(latency.p50),
     )
 

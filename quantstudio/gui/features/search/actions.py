@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantstudio.gui.action import Action, Command, Context
-from quantstudio.gui.facts.needs import needs_model
+from quantstudio.gui.facts.needs import needs_float_weights
 
 
 def commands() -> tuple[Command, ...]:
@@ -20,7 +20,7 @@ def commands() -> tuple[Command, ...]:
             "Find the best precision of every layer within a budget",
             tool=240,
             tool_text="Search",
-            why_not=needs_model,
+            why_not=needs_float_weights,
         ),
     )
 

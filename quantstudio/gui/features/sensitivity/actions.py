@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from quantstudio.gui.action import Action, Command, Context
-from quantstudio.gui.facts.needs import needs_data, needs_model, needs_selection
+from quantstudio.gui.facts.needs import (
+    needs_float_weights,
+    needs_float_weights_and_data,
+    needs_model,
+    needs_selection,
+)
 from quantstudio.gui.session import Session
 
 if TYPE_CHECKING:
@@ -26,7 +31,7 @@ def commands() -> tuple[Command, ...]:
             "Ctrl+Shift+A",
             "Rank the layers by what quantizing them costs",
             tool=220,
-            why_not=needs_data,
+            why_not=needs_float_weights_and_data,
         ),
         Action(
             "run.exact",
@@ -46,7 +51,7 @@ def commands() -> tuple[Command, ...]:
             "sensitivity",
             "Ctrl+Shift+H",
             "Set everything above a line to one precision",
-            why_not=needs_model,
+            why_not=needs_float_weights,
         ),
         Action(
             "view.classes",
@@ -61,7 +66,7 @@ def commands() -> tuple[Command, ...]:
 
 
 def _needs_data_and_selection(session: Session) -> str:
-    return needs_data(session) or needs_selection(session)
+    return needs_float_weights_and_data(session) or needs_selection(session)
 
 
 def _on_panel(context: Context, do: Callable[[SensitivityPanel], None]) -> None:

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.gui.facts.export_notice import tell_export_failed
+from quantstudio.gui.facts.needs import needs_float_weights, needs_float_weights_and_data
 from quantstudio.gui.features.sensitivity.sensitivity_menu import MeasureChoices, SensitivityMenu, show_menu
 from quantstudio.gui.features.sensitivity.threshold_bar import ThresholdBar
 from quantstudio.gui.plots.plot import Plot
@@ -200,6 +201,8 @@ class SensitivityPanel(QWidget):
             plot.subtitle.setText("")
             if self._session.workspace.model is None:
                 plot.show_empty("Open a model to see which of its layers suffer when quantized.")
+            elif missing := needs_float_weights(self._session):
+                plot.show_empty(f"{missing}.")
             elif self._session.workspace.calibration_data is None:
                 plot.show_empty("Sensitivity needs calibration data.", "Choose data…")
             else:
@@ -301,7 +304,7 @@ class SensitivityPanel(QWidget):
             self.classes.subtitle.setText("")
             self.classes.show_empty(
                 "No figures by class: they come with Sensitivity, for outputs that are class scores.",
-                "Run Sensitivity" if session.workspace.calibration_data is not None else "",
+                "" if needs_float_weights_and_data(session) else "Run Sensitivity",
             )
             return
         count = max(len(values) for values in by_class.values())

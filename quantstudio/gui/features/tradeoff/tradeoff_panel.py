@@ -47,6 +47,7 @@ SQNR_NAME = "Output SQNR"
 SEARCH_ROOM_PX = 800
 _GAP_PX = 8
 _VARIANT_WIDTHS = {
+    VariantColumn.CONTENTS: 150,
     VariantColumn.QUALITY: 80,
     VariantColumn.CHANGE: 194,
     VariantColumn.SIZE: 84,
@@ -54,7 +55,12 @@ _VARIANT_WIDTHS = {
     VariantColumn.SPEEDUP: 140,
     VariantColumn.STATE: 176,
 }
-_VARIANT_GIVING_WAY = (VariantColumn.STATE, VariantColumn.SPEEDUP, VariantColumn.LATENCY)
+_VARIANT_GIVING_WAY = (
+    VariantColumn.STATE,
+    VariantColumn.CONTENTS,
+    VariantColumn.SPEEDUP,
+    VariantColumn.LATENCY,
+)
 _PLAN_WIDTHS = {
     PlanColumn.CHANGE: 94,  # "−53.52 pp"
     PlanColumn.BITS: 56,

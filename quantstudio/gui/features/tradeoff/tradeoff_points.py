@@ -7,11 +7,12 @@ from enum import StrEnum
 
 from quantstudio.core import figures
 from quantstudio.core.packing import PackedPlan, packed_plan
+from quantstudio.core.quality import METRIC_NAMES, SQNR, Quality, exact
 from quantstudio.core.results import Interval
 from quantstudio.core.search_results import PlanPoint, SearchBudget, SearchFront
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.plan_facts import figures_of, plan_lines
-from quantstudio.gui.facts.variant_facts import Quality, latency_of, quality_of, size_of
+from quantstudio.gui.facts.variant_facts import contents_of, latency_of, quality_of, size_of, timing_text
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits, TradeOffPoint
 from quantstudio.gui.session import Session
 from quantstudio.workspace.names import step_labels
@@ -20,7 +21,6 @@ from quantstudio.workspace.runs.searches import plan_name
 PREDICTED_KEY = "predicted"
 PLAN_KEY = "plan "
 SMALL_BYTES = 2_000_000
-SQNR = "sqnr"
 
 
 class Cost(StrEnum):
@@ -144,7 +144,7 @@ class TradeoffPoints:
     @property
     def _base_ms(self) -> float | None:
         base, costs = self._session.workspace.base, self._session.workspace.costs
-        latency = latency_of(base, base) if base is not None else None
+        latency = latency_of(base) if base is not None else None
         if latency is not None:
             return latency.value
         return costs.fp32_ms if costs is not None and costs.fp32_ms > 0 else None
@@ -157,19 +157,18 @@ class TradeoffPoints:
         if quality is None or cost is None or model is None:
             return None
         value = quality.value
-        lines = [f"{quality.name} {self._quality_text(value.value)}"]
-        if self._name_of(variant) != variant.name:
-            lines.append(variant.name)
+        lines = [f"{quality.name} {quality.text}"]
+        lines.append(contents_of(variant, model.layers))
         if quality.has_interval:
-            lines[0] += f"  [{figures.percent(value.low)}, {figures.percent(value.high)}]"
+            lines[0] += f"  [{quality.ends_text.replace(' to ', ', ')}]"
         lines.append(figures.size(size_of(variant, model.file_bytes)))
-        latency = latency_of(variant, self._session.workspace.base)
+        latency = latency_of(variant)
         if latency is not None:
-            lines.append(figures.milliseconds(latency.value))
+            lines += [figures.milliseconds(latency.value), timing_text(variant)]
         lines.append("measured" if variant.is_base else "measured — click to load this recipe")
         return TradeOffPoint(
             key=variant.key,
-            name=self._name_of(variant),
+            name=variant.name,
             cost=cost,
             quality=value if self.is_sqnr else _percent(value),
             is_base=variant.is_base,
@@ -183,31 +182,22 @@ class TradeoffPoints:
         agreement = variant.result.agreement if variant.result is not None else None
         if variant.is_base or agreement is None or not math.isfinite(agreement.sqnr_db):
             return None
-        return Quality(SQNR, "Output SQNR", _exact(agreement.sqnr_db), has_interval=False)
-
-    def _quality_text(self, value: float) -> str:
-        return figures.decibels(value) if self.is_sqnr else figures.percent(value)
-
-    def _name_of(self, variant: Variant) -> str:
-        """Its own name; that of a mixed plan would run across the plot."""
-        search, chosen = self._session.workspace.searches, self._session.workspace.searches.chosen
-        is_chosen = chosen is not None and search.key_of(chosen) == variant.key
-        return plan_name(chosen, is_chosen=True) if chosen is not None and is_chosen else variant.name
+        return Quality(SQNR, METRIC_NAMES[SQNR], exact(agreement.sqnr_db), has_interval=False, base=math.inf)
 
     def _cost_of(self, variant: Variant) -> Interval | None:
         model = self._session.workspace.model
         if model is None:
             return None
         if self._cost is Cost.LATENCY:
-            return latency_of(variant, self._session.workspace.base)
+            return latency_of(variant)
         if self._cost is Cost.SIZE:
-            return _exact(size_of(variant, model.file_bytes) / self._unit[1])
+            return exact(size_of(variant, model.file_bytes) / self._unit[1])
         packed = self._packed.get(variant.key)
         if packed is None:
             packed = self._packed[variant.key] = packed_plan(
                 model.layers, variant.recipe.schemes(model.layers)
             )
-        return _exact(self._packed_cost(packed))
+        return exact(self._packed_cost(packed))
 
     def _packed_cost(self, packed: PackedPlan) -> float:
         return packed.average_bits if self._cost is Cost.BITS else packed.weight_bytes / self._unit[1]
@@ -221,7 +211,7 @@ class TradeoffPoints:
         if cost is None:
             return None
         detail = f"{figures.percent(front.base_metric)} on the {figures.count(front.samples)} samples"
-        quality = _exact(front.base_metric * 100)
+        quality = exact(front.base_metric * 100)
         return TradeOffPoint(base.key, base.name, cost, quality, is_base=True, detail=detail)
 
     def _what_if(self) -> TradeOffPoint | None:
@@ -238,7 +228,7 @@ class TradeoffPoints:
         return TradeOffPoint(
             key=PREDICTED_KEY,
             name="this recipe, predicted",
-            cost=_exact(cost),
+            cost=exact(cost),
             quality=_percent(accuracy),
             is_current=True,
             is_predicted=True,
@@ -288,8 +278,8 @@ class TradeoffPoints:
         return TradeOffPoint(
             key=PLAN_KEY + self._session.workspace.searches.key_of(point),
             name=plan_name(point, is_chosen=role is DotRole.CHOSEN),
-            cost=_exact(cost),
-            quality=_exact(quality),
+            cost=exact(cost),
+            quality=exact(quality),
             is_current=role is DotRole.FRONT and point.recipe == self._session.workspace.recipe,
             is_predicted=point.measured is None,
             detail="\n".join([*plan_lines(point, self._session.workspace.steps), "click to load this plan"]),
@@ -321,12 +311,8 @@ class TradeoffPoints:
 _ORDER = (DotRole.CHOSEN, DotRole.VARIANT, DotRole.TRIED, DotRole.FRONT)
 
 
-def _exact(value: float) -> Interval:
-    return Interval(value, value, value)
-
-
 def _maybe(value: float | None) -> Interval | None:
-    return None if value is None else _exact(value)
+    return None if value is None else exact(value)
 
 
 def _percent(share: Interval) -> Interval:

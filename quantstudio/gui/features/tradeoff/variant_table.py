@@ -13,11 +13,13 @@ from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import (
     change_text,
+    contents_of,
     latency_of,
     quality_of,
     size_of,
     speedup_text,
     state_text,
+    timing_text,
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, ui_font
@@ -26,22 +28,24 @@ from quantstudio.gui.widgets.row_model import RowModel
 VARIANT_ROLE = Qt.ItemDataRole.UserRole + 1
 SORT_ROLE = Qt.ItemDataRole.UserRole
 _UNKNOWN = -1e300
+_WORDS = (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole)
 
 
 class VariantColumn(IntEnum):
     """Columns from left to right."""
 
     NAME = 0
-    QUALITY = 1
-    CHANGE = 2
-    SIZE = 3
-    LATENCY = 4
-    SPEEDUP = 5
-    STATE = 6
+    CONTENTS = 1
+    QUALITY = 2
+    CHANGE = 3
+    SIZE = 4
+    LATENCY = 5
+    SPEEDUP = 6
+    STATE = 7
 
 
 _RIGHT = (VariantColumn.QUALITY, VariantColumn.SIZE, VariantColumn.LATENCY)
-_HEADERS = ("Variant", "Accuracy", "Change", "Size", "Latency p50", "Speed-up", "State")
+_HEADERS = ("Variant", "Contains", "Accuracy", "Change", "Size", "Latency p50", "Speed-up", "State")
 
 
 class VariantTableModel(RowModel[Variant]):
@@ -59,17 +63,31 @@ class VariantTableModel(RowModel[Variant]):
         match role:
             case Qt.ItemDataRole.FontRole if row.is_current and column == VariantColumn.NAME:
                 return ui_font(semibold=True)
-            case Qt.ItemDataRole.ForegroundRole if column in (VariantColumn.STATE, VariantColumn.CHANGE):
+            case Qt.ItemDataRole.ForegroundRole if column in (
+                VariantColumn.STATE,
+                VariantColumn.CHANGE,
+                VariantColumn.CONTENTS,
+            ):
                 return current_theme().color("muted")
             case Qt.ItemDataRole.ToolTipRole:
                 where = f" {ON_CALIBRATION}" if self._session.workspace.is_measured_on_calibration else ""
-                return _variant_tip(row, where)
+                return _variant_tip(row, contents_of(row, self._session.workspace.layers), where)
             case _ if role == VARIANT_ROLE:
                 return row
             case _ if role == SORT_ROLE:
                 return self._sort_key(row, column)
             case _:
                 return None
+
+    @override
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        base = self._session.workspace.base
+        quality = quality_of(base) if base is not None else None
+        if quality is not None and section == VariantColumn.QUALITY and role in _WORDS:
+            return quality.short_name if role == Qt.ItemDataRole.DisplayRole else quality.name
+        return super().headerData(section, orientation, role)
 
     def _base_bytes(self) -> int:
         return self._session.workspace.model.file_bytes if self._session.workspace.model is not None else 0
@@ -80,14 +98,16 @@ class VariantTableModel(RowModel[Variant]):
         match column:
             case VariantColumn.NAME:
                 return row.name
+            case VariantColumn.CONTENTS:
+                return contents_of(row, self._session.workspace.layers)
             case VariantColumn.QUALITY:
-                return figures.NOTHING if quality is None else figures.percent(quality.value.value)
+                return figures.NOTHING if quality is None else quality.text
             case VariantColumn.CHANGE:
-                return figures.NOTHING if result is None or row.is_base else change_text(result)
+                return change_text(row)
             case VariantColumn.SIZE:
                 return figures.size(size_of(row, self._base_bytes()))
             case VariantColumn.LATENCY:
-                latency = latency_of(row, self._session.workspace.base)
+                latency = latency_of(row)
                 return figures.NOTHING if latency is None else figures.milliseconds(latency.value)
             case VariantColumn.SPEEDUP:
                 return figures.NOTHING if result is None or row.is_base else speedup_text(result.speedup)
@@ -95,13 +115,13 @@ class VariantTableModel(RowModel[Variant]):
                 return f"{state_text(row)}, current recipe" if row.is_current else state_text(row)
 
     def _sort_key(self, variant: Variant, column: int) -> object:
-        quality, latency = quality_of(variant), latency_of(variant, self._session.workspace.base)
+        quality, latency = quality_of(variant), latency_of(variant)
         result = variant.result
         match column:
             case VariantColumn.QUALITY:
                 return quality.value.value if quality is not None else _UNKNOWN
             case VariantColumn.CHANGE:
-                return -result.drop.value if result is not None and result.drop is not None else 0.0
+                return -quality.loss.value if quality is not None and quality.loss is not None else 0.0
             case VariantColumn.SIZE:
                 return size_of(variant, self._base_bytes())
             case VariantColumn.LATENCY:
@@ -115,11 +135,12 @@ class VariantTableModel(RowModel[Variant]):
         fresh = self._session.workspace.variants
         is_same = [one.key for one in fresh] == [one.key for one in self._rows]
         self.show_rows(fresh, is_reset=not is_same)
+        self.headerDataChanged.emit(Qt.Orientation.Horizontal, VariantColumn.QUALITY, VariantColumn.QUALITY)
 
 
-def _variant_tip(variant: Variant, where: str) -> str:
-    lines = [variant.name]
-    if variant.plan:
+def _variant_tip(variant: Variant, contents: str, where: str) -> str:
+    lines = [variant.name, contents]
+    if variant.plan and variant.plan != variant.name:
         lines.append(f"plan {variant.plan}")
     if variant.build is not None:
         integer = sum(layer.is_integer_kernel for layer in variant.build.layers)
@@ -129,6 +150,8 @@ def _variant_tip(variant: Variant, where: str) -> str:
         lines.append(
             f"measured on {figures.count(variant.result.samples)} samples{where}, {variant.result.provider}"
         )
+        timing = timing_text(variant)
+        lines += [timing] if timing else []
     if not variant.is_base:
         lines.append("Double-click to load its recipe")
     return "\n".join(lines)
