@@ -155,7 +155,7 @@ def _print_trials(found: Diagnosis) -> None:
         return plain(number(-value if found.ground is Ground.STATISTICS else value, 3))
 
     rows = [
-        (one.transform.text or "(none)", one.title, written(one.score), str(one.samples))
+        (one.transform.text or "(none)", plain(one.title), written(one.score), str(one.samples))
         for one in found.trials[:_TRIALS_SHOWN]
     ]
     print_table(

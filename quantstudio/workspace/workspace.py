@@ -35,6 +35,7 @@ from quantstudio.jobs.pump import Pump
 from quantstudio.jobs.queue import CallSoon, JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.store import Project
+from quantstudio.workspace.doctor import Doctor
 from quantstudio.workspace.documents import Documents
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.given import bytes_of, given_data, opened_project, there
@@ -73,6 +74,7 @@ class Workspace(Known):
         documents: Files that are opened and written.
         sessions: Others than the one that is open.
         summaries: What lists of sessions show of what is open.
+        doctor: Finds out how data becomes what the model wants.
 
     Args:
         model: An .onnx, .pt2, TorchScript or .safetensors file to open; None for what the project holds.
@@ -127,6 +129,7 @@ class Workspace(Known):
         self.sessions = Sessions(self)
         self.summaries = Summaries(self)
         self.opening.leaving.connect(self.summaries.keep)
+        self.doctor = Doctor(self, self.jobs)
         self.opening.leaving.connect(self.jobs.abandon)
         self.jobs.idle.connect(self.summaries.keep)
         self.opening.logged.connect(self.jobs.logged.emit)

@@ -104,10 +104,8 @@ def test_that_data_is_checked_while_other_work_runs(full, runner, npz):
     dialog = DataDialog(full.context)
     dialog.open()
     dialog.calibration.path.setText(npz)
-    count = len(runner.submitted)
-    dialog.check.click()
-    assert "Opening" in dialog.found.text()
-    assert runner.tasks[count:] == ["data_summary"]
+    wait_until(lambda: runner.tasks[-1] == "examine_data")
+    assert "Looking" in dialog.doctor.status.text()
     assert full.session.workspace.jobs.running.title == "Calibrate"
 
 
@@ -120,8 +118,7 @@ def test_that_data_is_checked_while_other_work_times_runs(full, runner, npz):
     dialog = DataDialog(full.context)
     dialog.open()
     dialog.calibration.path.setText(npz)
-    dialog.check.click()
-    assert runner.tasks[-1] == "data_summary"
+    wait_until(lambda: runner.tasks[-2:] == ["examine_data", "examine_data"])
     assert runner.pauses[-1] == ("pause", work)
 
 

@@ -78,20 +78,17 @@ class TestData:
         assert "no such file" in dialog.calibration.problem.text()
         assert not dialog.use.isEnabled()
 
-    def test_that_checking_asks_the_worker_and_shows_shapes(self, full, npz):
+    def test_that_the_worker_is_asked_at_once_and_shapes_are_shown(self, full, npz):
         dialog = DataDialog(full.context, offered=npz)
         dialog.open()
-        dialog.check.click()
         settle(full)
-        assert "3×32×32" in dialog.found.text()
-        assert "10 classes" in dialog.found.text()
-        assert dialog.found.text().count("\n") == 1
+        assert "[3, 32, 32]" in dialog.doctor.facts.text()
+        assert "10 classes" in dialog.doctor.classes.text()
 
     def test_that_an_answer_after_the_dialog_is_gone_is_ignored(self, qtbot, full, runner, npz):
+        runner.is_holding = True
         dialog = DataDialog(full.context, offered=npz)
         dialog.open()
-        runner.is_holding = True
-        dialog.check.click()
         gone: list[bool] = []
         dialog.destroyed.connect(lambda: gone.append(True))
         dialog.reject()

@@ -201,12 +201,11 @@ class TestDataDialog:
         ("action", "is_offered"), [(HintAction.OPEN_MODEL_AGAIN, True), (HintAction.CHECK_DATA, False)]
     )
     def test_that_it_offers_what_it_is_not_there_for_itself(self, full, runner, tmp_path, action, is_offered):
-        runner.answers["data_summary"] = fails(Hint("Do something", action))
+        runner.answers["examine_data"] = fails(Hint("Do something", action))
         dialog = DataDialog(full.context)
         dialog.open()
-        dialog.check.click()
         settle(full)
-        assert "Do something" in dialog.found.text()
+        assert "Do something" in dialog.doctor.status.text()
         assert dialog.remedy.isVisible() == is_offered
         if is_offered:
             dialog.remedy.click()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.data_spec import Transform
+from quantstudio.core.figures import MINUS
 
 # Beyond this a mean for each column of a table is no transform a person reads.
 MAX_COLUMNS = 64
@@ -119,19 +120,19 @@ def _affine(values: Values) -> Iterator[_Affine]:
         return
     if values.low < 0:
         yield "as stored", 1.0, _ZERO, _ONE
-        yield "-1 to 1 moved to 0 to 1", 0.5, (-0.5,), _ONE
+        yield f"{MINUS}1 to 1 moved to 0 to 1", 0.5, (-0.5,), _ONE
         yield from _own(values, 1.0, "mean and deviation of this data")
         return
     for number, unit in enumerate(_units(values)):
         scale = 1 / unit
         of_unit = f" ({unit:g} becomes 1)" if number else ""
         yield f"0 to 1{of_unit}", scale, _ZERO, _ONE
-        yield f"-1 to 1{of_unit}", scale, _HALF, _HALF
+        yield f"{MINUS}1 to 1{of_unit}", scale, _HALF, _HALF
         if unit in (1.0, _BYTE):
             yield from _published(values, scale)
         if not number:  # with another unit it would be the same
             yield from _own(values, scale, "mean and deviation of this data")
-        yield f"-0.5 to 0.5{of_unit}", scale, _HALF, _ONE
+        yield f"{MINUS}0.5 to 0.5{of_unit}", scale, _HALF, _ONE
     yield ("as stored" if values.high <= 1 else f"as stored, 0 to {values.high:g}"), 1.0, _ZERO, _ONE
     if values.high <= 1:
         yield "0 to 255", 255.0, _ZERO, _ONE

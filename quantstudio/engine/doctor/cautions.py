@@ -9,6 +9,7 @@ import numpy as np
 
 from quantstudio.core.data_spec import Transform
 from quantstudio.core.diagnosis import Caution, ClassCount, DataFigure, Ground, InputFacts, Trouble
+from quantstudio.core.errors import DataError, in_one_line
 from quantstudio.core.figures import count, counted, number, percent
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.doctor.overlap import Overlap
@@ -60,9 +61,10 @@ def wrong_transform(
     return Caution(Trouble.WRONG_TRANSFORM, f"{text}.", USE_PROPOSED, transform) if is_worse else None
 
 
-def does_not_fit(error: str, transform: Transform) -> Caution:
+def does_not_fit(error: DataError, transform: Transform) -> Caution:
     """That the data does not fit the network with the transform asked about."""
-    return Caution(Trouble.WRONG_TRANSFORM, error, USE_PROPOSED, transform)
+    text = in_one_line(error.what[:1].upper() + error.what[1:], hint=error.hint.text)
+    return Caution(Trouble.WRONG_TRANSFORM, text, USE_PROPOSED, transform)
 
 
 def about_answers(

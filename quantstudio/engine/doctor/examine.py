@@ -140,7 +140,7 @@ class _Round:
         try:
             used = self._used(self._bench, self._question.data, asked)
         except DataError as error:
-            caution = cautions.does_not_fit(error.one_line, proposal.best.transform)
+            caution = cautions.does_not_fit(error, proposal.best.transform)
             return self._of(proposal, Trial(asked, "as typed"), None, (caution,))
         proposal, trial, caution_found = self._judged(proposal, used)
         return self._of(proposal, trial, used, () if caution_found is None else (caution_found,))
@@ -287,7 +287,7 @@ class _Round:
             used = self._used(test, spec, transform)
         except DataError:
             return None
-        return replace(used, score=used.bench.score(transform, used.bench.many()))
+        return replace(used, score=used.bench.score_many(transform))
 
     def _about_labels(self) -> list[Caution]:
         question = self._question

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,16 @@ def score_of(output: NDArray[np.generic], answers: Answers, indices: NDArray[np.
         return Score(told, _NONE, chosen, indices)
     right = (chosen == np.asarray(labels, dtype=np.int64)).astype(np.float64)
     return Score(right, told, chosen, indices)
+
+
+def joined(parts: Sequence[Score]) -> Score:
+    """Scores of different samples as one."""
+    return Score(
+        np.concatenate([one.marks for one in parts]),
+        np.concatenate([one.finer for one in parts]),
+        np.concatenate([one.answers for one in parts]),
+        np.concatenate([one.indices for one in parts]),
+    )
 
 
 def told_by(output: NDArray[np.generic], form: OutputForm) -> NDArray[np.float64]:

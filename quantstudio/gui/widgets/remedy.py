@@ -11,7 +11,7 @@ from shiboken6 import isValid
 from quantstudio.gui.widgets.small_button import SmallButton
 
 # On its own ground: beside text, words in the accent colour alone are taken for more text.
-_LOOK = """
+REMEDY_LOOK = """
 QPushButton {{ background: {accent_soft}; border: 1px solid transparent; border-radius: 5px; color: {accent};
     padding: 0 8px; min-height: 18px; min-width: 0; font-size: 11px; font-weight: 600; }}
 QPushButton:hover {{ border-color: {accent}; }}
@@ -39,7 +39,7 @@ class RemedyButton(SmallButton):
     Hidden while there is nothing to do.
     """
 
-    look = _LOOK
+    look = REMEDY_LOOK
 
     def __init__(self, name: str, parent: QWidget, remedy: Remedy | None = None) -> None:
         super().__init__(name, "", "", parent)

@@ -44,6 +44,20 @@ def data_summary_job(model: ModelSummary, data: DataSpec) -> JobSpec:
     return new_job(f"{TASKS}data:data_summary", {"graph_path": model.graph_path, "data": to_json(data)})
 
 
+def examine_data_job(
+    model: ModelSummary, data: DataSpec, test: DataSpec | None, *, is_asked: bool
+) -> JobSpec:
+    """Find the transform the model wants of a data set, and what is wrong with it."""
+    params: dict[str, Any] = {
+        "graph_path": model.graph_path,
+        "data": to_json(data),
+        "is_asked": is_asked,
+    }
+    if test is not None:
+        params["test"] = to_json(test)
+    return new_job(f"{TASKS}data:examine_data", params)
+
+
 def weights_job(model: ModelSummary) -> JobSpec:
     """Weight statistics of every layer."""
     return new_job(f"{TASKS}calibration:weight_statistics", {"graph_path": model.graph_path})

@@ -1,165 +1,37 @@
-"""Choosing data: path, transform and number of samples, for calibration and for the test of accuracy."""
+"""Choosing data: the doctor proposes how it becomes what the model wants, before anything is pressed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
-
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import (
-    QDialogButtonBox,
-    QFileDialog,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QPushButton,
-    QSpinBox,
-    QWidget,
-)
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QDialogButtonBox, QLabel
 from typing_extensions import override
 
 from quantstudio.core.data_spec import DataSpec, Transform, parse_transform
+from quantstudio.core.diagnosis import Diagnosis, Trouble
 from quantstudio.core.errors import QuantStudioError
-from quantstudio.core.events import JobState
-from quantstudio.core.figures import count
+from quantstudio.core.events import ErrorInfo, JobState
 from quantstudio.core.hints import NO_HINT, Hint, HintAction
 from quantstudio.gui.action import Context
-from quantstudio.gui.widgets.dialog import Dialog, caption
-from quantstudio.gui.widgets.path_edit import PathEdit
+from quantstudio.gui.features.data.data_fields import DataFields
+from quantstudio.gui.features.data.doctor_card import CHOOSE_CALIBRATION, CHOOSE_TEST, EDIT_TEST, DoctorCard
+from quantstudio.gui.features.data.examination import Examination, Question
+from quantstudio.gui.widgets.dialog import Dialog
 from quantstudio.gui.widgets.remedy import RemedyButton
 from quantstudio.jobs.rows import JobRow
-from quantstudio.project.references import is_callable_name
+from quantstudio.workspace.doctor import beside
 
-MAX_SAMPLES = 100_000_000
 # What this very dialog is for.
-_DONE_HERE = {HintAction.CHOOSE_DATA, HintAction.CHECK_DATA, HintAction.TRUST_DATA}
-EXAMPLE = "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW"
-
-
-class DataFields(QWidget):
-    """One data set: path with a browse button, transform, samples. Emits `edited`."""
-
-    edited = Signal()
-
-    def __init__(self, key: str, title: str, spec: DataSpec | None, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setObjectName(f"data.{key}")
-        self._key = key
-        self.path = PathEdit(spec.path if spec else "", self)
-        self.path.setObjectName(f"data.{key}.path")
-        self.path.setAccessibleName(f"{title}: file, folder or module:callable")
-        self.path.setPlaceholderText("images.npz, a folder with one subfolder per class, or module:callable")
-        self.transform = QLineEdit(spec.transform.text if spec else "", self)
-        self.transform.setObjectName(f"data.{key}.transform")
-        self.transform.setAccessibleName(f"{title}: transform")
-        self.transform.setPlaceholderText(EXAMPLE)
-        self.samples = QSpinBox(self)
-        self.samples.setObjectName(f"data.{key}.samples")
-        self.samples.setAccessibleName(f"{title}: samples, 0 for all")
-        self.samples.setRange(0, MAX_SAMPLES)
-        self.samples.setSpecialValueText("all")
-        self.samples.setGroupSeparatorShown(True)
-        self.samples.setValue(spec.samples if spec else 0)
-        browse = QPushButton("File…", self)
-        browse.setObjectName(f"data.{key}.browse")
-        browse.setAccessibleName(f"{title}: choose a file")
-        browse.clicked.connect(self._browse_file)
-        folder = QPushButton("Folder…", self)
-        folder.setObjectName(f"data.{key}.folder")
-        folder.setAccessibleName(f"{title}: choose a folder of images")
-        folder.clicked.connect(self._browse_folder)
-        self.problem = QLabel("", self)
-        self.problem.setObjectName(f"data.{key}.problem")
-        self.problem.setProperty("role", "caption")
-        self.problem.setWordWrap(True)
-        self._lay_out(title, (browse, folder))
-        order = (self.path, browse, folder, self.transform, self.samples)
-        for one, other in pairwise(order):
-            QWidget.setTabOrder(one, other)
-        for field in (self.path, self.transform):
-            field.textChanged.connect(self._on_edited)
-        self.samples.valueChanged.connect(self._on_edited)
-        self._check()
-
-    def _lay_out(self, title: str, buttons: tuple[QPushButton, ...]) -> None:
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(8)
-        grid.setVerticalSpacing(4)
-        head = QLabel(title, self)
-        head.setObjectName(f"data.{self._key}.title")
-        head.setProperty("role", "title")
-        grid.addWidget(head, 0, 0, 1, 2)
-        row = QHBoxLayout()
-        row.setSpacing(8)
-        for button in buttons:
-            button.setAutoDefault(False)
-            row.addWidget(button, 1)
-        grid.addWidget(self.path, 1, 0)
-        grid.addLayout(row, 1, 1)
-        name = f"data.{self._key}"
-        grid.addWidget(caption("Transform", self, f"{name}.transform.label", self.transform), 2, 0)
-        grid.addWidget(caption("Samples", self, f"{name}.samples.label", self.samples), 2, 1)
-        grid.addWidget(self.transform, 3, 0)
-        grid.addWidget(self.samples, 3, 1)
-        grid.addWidget(self.problem, 4, 0, 1, 2)
-        grid.setColumnStretch(0, 1)
-
-    @property
-    def spec(self) -> DataSpec | None:
-        """The data set as typed; None while it is empty or not valid."""
-        path = self.path.text().strip()
-        if not path or self.error:
-            return None
-        return DataSpec(path, parse_transform(self.transform.text()), self.samples.value())
-
-    @property
-    def error(self) -> str:
-        """What is wrong with what was typed; empty if nothing is."""
-        path = self.path.text().strip()
-        if path and not is_callable_name(path) and not Path(path).exists():
-            return "There is no such file or folder"
-        try:
-            parse_transform(self.transform.text())
-        except QuantStudioError as error:
-            return error.one_line
-        return ""
-
-    @property
-    def runs_code(self) -> bool:
-        """Whether the path is module:callable."""
-        return is_callable_name(self.path.text().strip())
-
-    def _on_edited(self) -> None:
-        self._check()
-        self.edited.emit()
-
-    def _check(self) -> None:
-        error = self.error
-        self.problem.setText(error or _described(self.spec))
-        self.problem.setProperty("role", "error" if error else "caption")
-        self.problem.style().polish(self.problem)
-
-    def _browse_file(self) -> None:
-        dialog = QFileDialog(self, "Choose data", self.path.text(), "Arrays (*.npz);;All files (*)")
-        dialog.setObjectName("data.file_dialog")
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.fileSelected.connect(self.path.setText)
-        dialog.open()
-
-    def _browse_folder(self) -> None:
-        dialog = QFileDialog(self, "Choose a folder of images", self.path.text())
-        dialog.setObjectName("data.folder_dialog")
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.fileSelected.connect(self.path.setText)
-        dialog.open()
+_DONE_HERE = {
+    HintAction.CHOOSE_DATA,
+    HintAction.CHECK_DATA,
+    HintAction.TRUST_DATA,
+    HintAction.USE_TRANSFORM,
+}
+_WIDTH = 780
 
 
 class DataDialog(Dialog):
-    """Calibration and test data of the session, checked in the worker against the model."""
+    """Calibration and test data of the session, with what the data doctor says of them."""
 
     def __init__(self, context: Context, *, offered: str = "", offered_test: str = "") -> None:
         super().__init__(
@@ -171,34 +43,54 @@ class DataDialog(Dialog):
         )
         self._context = context
         self._session = session = context.session
-        calibration, test = session.workspace.calibration_data, session.workspace.test_data
-        transform = calibration.transform if calibration is not None else Transform()
+        workspace = session.workspace
+        calibration, test = workspace.calibration_data, workspace.test_data
+        # A transform that nobody typed or used before gives way to the proposed one.
+        self._is_own = calibration is not None
+        remembered = "" if self._is_own else workspace.doctor.remembered
+        self._is_remembered = bool(remembered)
+        transform = calibration.transform if calibration is not None else parse_transform(remembered)
         if offered and (calibration is None or offered_test):
             calibration = DataSpec(offered, transform)
         elif offered:
             offered_test = offered
+        found_test = ""
+        if offered and test is None and not offered_test:
+            found_test = offered_test = beside(offered)
         if offered_test:
             test = DataSpec(offered_test, transform)
-        self._build(calibration, test)
+        self._build(calibration, test, transform)
+        if found_test:
+            self.test.remark("Found beside the calibration data")
         self._last_transform = self.calibration.transform.text()
         self.calibration.transform.textEdited.connect(self._on_transform_edited)
+        self.test.transform.textEdited.connect(self._on_test_transform_edited)
         self._is_using = False
-        self._checks: dict[str, str] = {}
-        self._found_lines: list[str] = []
-        session.job_signals.failed.connect(self._on_failed)
         session.job_signals.changed.connect(self._on_jobs_changed)
         session.data_changed.connect(self._on_data_changed)
         session.data_refused.connect(self._on_refused)
-        self.setMinimumWidth(640)
-        session.workspace.runs.expect_checks()
+        self.setMinimumWidth(_WIDTH)
+        workspace.runs.expect_checks()
         self._refresh()
+        self._ask(at_once=True)
 
-    def _build(self, calibration: DataSpec | None, test: DataSpec | None) -> None:
+    def _build(self, calibration: DataSpec | None, test: DataSpec | None, transform: Transform) -> None:
         self.calibration = DataFields("calibration", "Calibration", calibration, self)
         self.test = DataFields("test", "Test", test, self)
+        if calibration is None:
+            self.calibration.transform.setText(transform.text)
         self.body.addWidget(self.calibration)
-        self.body.addSpacing(8)
+        self.body.addSpacing(4)
         self.body.addWidget(self.test)
+        self.body.addSpacing(4)
+        self.doctor = DoctorCard(self)
+        self.doctor.wanted.connect(self._on_wanted)
+        self.doctor.asked.connect(self._on_asked)
+        self._fitting = QTimer(self)
+        self._fitting.setSingleShot(True)
+        self._fitting.timeout.connect(self._fit)
+        self.doctor.resized.connect(self._fitting.start)
+        self.body.addWidget(self.doctor)
         self.found = QLabel("", self)
         self.found.setObjectName("data.found")
         self.found.setProperty("role", "muted")
@@ -208,57 +100,137 @@ class DataDialog(Dialog):
         self.remedy.clicked.connect(self.reject)
         self.body.addWidget(self.remedy, 0, Qt.AlignmentFlag.AlignLeft)
         self.body.addStretch(1)
-        self.check = self.add_button("check", "Check", QDialogButtonBox.ButtonRole.ActionRole)
-        self.check.setToolTip("Open the data in the worker and see the shapes the model would get")
         self.add_cancel()
         self.use = self.add_button(
             "use", "Use this data", QDialogButtonBox.ButtonRole.AcceptRole, is_default=True
         )
-        self.check.clicked.connect(self._on_check)
         self.use.clicked.connect(self._on_use)
+        self.examination = Examination(self._session, self)
+        self.examination.begun.connect(self._on_begun)
+        self.examination.found.connect(self._on_found)
+        self.examination.failed.connect(self._on_failed)
         for fields in (self.calibration, self.test):
-            fields.edited.connect(self._refresh)
-            fields.edited.connect(self._session.workspace.runs.expect_checks)
+            fields.edited.connect(self._on_edited)
+
+    def _fit(self) -> None:
+        """Grow with what the doctor has to say; a dialog that was made larger stays so."""
+        self._layout.activate()
+        width = self.width()
+        needed = self._layout.totalHeightForWidth(width)
+        if needed > self.height():
+            self.resize(width, needed)
+
+    # What is typed.
 
     def _on_transform_edited(self, text: str) -> None:
         """Test data goes through the same transform until it is given another."""
+        self._is_own = True
         if self.test.transform.text() in ("", self._last_transform):
             self.test.transform.setText(text)
         self._last_transform = text
+        self._ask()
+
+    def _on_test_transform_edited(self, _text: str) -> None:
+        self._is_own = True
+        self._ask()
+
+    def _on_edited(self) -> None:
+        self._refresh()
+        self._session.workspace.runs.expect_checks()
+        self.doctor.show_used(self._typed)
+        self._ask()
 
     def _refresh(self) -> None:
         fields = (self.calibration, self.test)
         is_valid = self.calibration.spec is not None and not any(f.error for f in fields)
         self.use.setEnabled(is_valid and not self._is_using)
-        self.check.setEnabled(is_valid and not self._is_using and not any(f.runs_code for f in fields))
         for field in fields:
             field.setEnabled(not self._is_using)
 
-    def _on_check(self) -> None:
-        self._checks.clear()
-        self._found_lines.clear()
-        self._say("Opening the data…")
-        for title, fields in (("Calibration", self.calibration), ("Test", self.test)):
-            spec = fields.spec
-            if spec is not None:
-                self._checks[self._session.workspace.runs.check_data(spec, _Found(self, title).show)] = title
+    @property
+    def _typed(self) -> str:
+        """The transform in the field in its usual form; what cannot be read as it is."""
+        text = self.calibration.transform.text()
+        try:
+            return parse_transform(text).text
+        except QuantStudioError:
+            return text
 
-    def show_found(self, line: str) -> None:
-        """Add a line on what a data set holds."""
-        self._found_lines.append(line)
-        self._say("\n".join(self._found_lines))
+    # The doctor.
+
+    def _ask(self, *, at_once: bool = False) -> None:
+        question = self._question()
+        self.examination.ask(question, at_once=at_once)
+        if question is None:
+            self._tell_why_not()
+
+    def _question(self) -> Question | None:
+        fields = (self.calibration, self.test)
+        if self._session.workspace.model is None or any(one.runs_code for one in fields):
+            return None
+        is_asked = self._is_own or self._is_remembered
+        data, test = (one.spec if is_asked else one.source for one in fields)
+        if data is None or any(one.error for one in fields):
+            return None
+        return Question(data, test, is_asked)
+
+    def _on_begun(self) -> None:
+        self.doctor.say("Looking at the data…")
+        self._say("")
+
+    def _tell_why_not(self) -> None:
+        is_code = self.calibration.runs_code or self.test.runs_code
+        self.doctor.show_nothing(
+            "Data from your own Python function is looked at once you have agreed to run it."
+            if is_code
+            else "Choose data, and its transform is proposed here."
+        )
+
+    def _on_found(self, found: Diagnosis) -> None:
+        is_refuted = any(one.trouble is Trouble.WRONG_TRANSFORM for one in found.cautions)
+        if self._is_remembered and not self._is_own and is_refuted:
+            # What networks with such inputs got last is not what this one wants.
+            self._is_remembered = False
+            self._ask(at_once=True)
+            return
+        if not self._is_own and not self._is_remembered:
+            self._put(found.proposed.transform)
+        self.doctor.show_diagnosis(found, self._typed)
+
+    def _on_failed(self, error: ErrorInfo) -> None:
+        self.doctor.show_nothing(_told(error), is_error=True)
+        self.remedy.offer(None if error.hint.action in _DONE_HERE else self._context.remedy(error.hint))
+
+    def _put(self, transform: Transform) -> None:
+        """Write a transform into the fields; test data keeps one of its own."""
+        is_alike = self.test.transform.text() in ("", self._last_transform)
+        self.calibration.transform.setText(transform.text)
+        if is_alike:
+            self.test.transform.setText(transform.text)
+        self._last_transform = transform.text
+
+    def _on_wanted(self, transform: Transform) -> None:
+        self._is_own = self._is_remembered = False
+        self._put(transform)
+        self._ask(at_once=True)
+
+    def _on_asked(self, remedy: str) -> None:
+        if remedy == CHOOSE_TEST:
+            self.test.browse_file()
+        elif remedy == CHOOSE_CALIBRATION:
+            self.calibration.browse_file()
+        elif remedy == EDIT_TEST:
+            self.test.transform.setFocus()
+            self.test.transform.selectAll()
+
+    # Using it.
 
     def _say(self, text: str, *, is_error: bool = False, hint: Hint = NO_HINT) -> None:
         self.found.setText(text)
+        self.found.setVisible(bool(text))
         self.found.setProperty("role", "error" if is_error else "muted")
         self.found.style().polish(self.found)
         self.remedy.offer(None if hint.action in _DONE_HERE else self._context.remedy(hint))
-
-    def _on_failed(self, row: JobRow) -> None:
-        title = self._checks.get(row.job_id)
-        if title is not None:
-            self._found_lines.append(f"{title}: {_sentence(row)}")
-            self._say("\n".join(self._found_lines), is_error=True, hint=row.hint)
 
     def _on_use(self) -> None:
         calibration, test = self.calibration.spec, self.test.spec
@@ -266,6 +238,7 @@ class DataDialog(Dialog):
             self.accept()  # the question whether to run it comes in its own dialog
             self._session.workspace.documents.choose_data(calibration, test)
             return
+        self.examination.close()
         self._is_using = True
         self._say("Opening the data…")
         self._refresh()
@@ -292,52 +265,18 @@ class DataDialog(Dialog):
 
     @override
     def done(self, result: int) -> None:
+        self.examination.close()
         if self._is_using:
             self._is_using = False
             self._session.workspace.documents.drop_choice()
         super().done(result)
 
 
-class _Found:
-    """Writes what a data set holds into the dialog, if that is still open."""
-
-    def __init__(self, dialog: DataDialog, title: str) -> None:
-        self._dialog: DataDialog | None = dialog
-        self._title = title
-        dialog.destroyed.connect(self._on_destroyed)
-
-    def show(self, result: Mapping[str, Any]) -> None:
-        """Result of the engine's `data_summary`."""
-        if self._dialog is None:
-            return
-        shapes = ", ".join(
-            f"{name} {'×'.join(str(n) for n in shape) or 'scalar'}"
-            for name, shape in result["shapes"].items()
-        )
-        classes = result["classes"]
-        labels = f"{classes} classes" if classes else "targets" if result["labelled"] else "no labels"
-        self._dialog.show_found(f"{self._title}: {count(result['samples'])} samples, {shapes}, {labels}")
-
-    def _on_destroyed(self) -> None:
-        self._dialog = None
+def _told(error: ErrorInfo) -> str:
+    return " ".join(
+        f"{part[:1].upper()}{part[1:].rstrip('.')}." for part in (error.what, error.hint.text) if part
+    )
 
 
 def _sentence(row: JobRow) -> str:
     return " ".join(f"{part.rstrip('.')}." for part in (row.outcome, row.hint.text) if part)
-
-
-def _described(spec: DataSpec | None) -> str:
-    if spec is None:
-        return ""
-    parts = []
-    transform = spec.transform
-    if transform.resize:
-        parts.append(f"resized to {transform.resize[0]}×{transform.resize[1]}")
-    if transform.crop:
-        parts.append(f"cropped to {transform.crop[0]}×{transform.crop[1]}")
-    low, high = ((pixel * transform.scale - transform.mean[0]) / transform.std[0] for pixel in (0, 255))
-    if transform.scale != 1.0 or transform.mean != (0.0,) or transform.std != (1.0,):
-        parts.append(f"pixel 0 becomes {low:.4g}, pixel 255 becomes {high:.4g}")
-    if transform.layout != "keep":
-        parts.append(f"channels {'first' if transform.layout == 'NCHW' else 'last'}")
-    return ", ".join(parts).capitalize() if parts else "Arrays are passed to the model unchanged"
