@@ -107,6 +107,9 @@ class CostTable:
         written_ratio: Time of the model written with every layer FP32 over that of the model as opened:
             what is written says less of its tensors, and the runtime fuses more.
         fp32_memory_bytes: Peak memory of a fresh process that runs FP32 once; 0 where not measured.
+        threads: Threads of the timed runs; 0 where nothing was timed, as in older projects.
+        other_load: Share of the processors, 0 to 1, that other programs used meanwhile; None where not known.
+        processor_mhz: Frequency of the processors at the end of it; None where the system does not say.
     """
 
     layers: Mapping[str, LayerCost]
@@ -119,6 +122,9 @@ class CostTable:
     tensors: tuple[LiveTensor, ...] = ()
     written_ratio: float = 1.0
     fp32_memory_bytes: int = 0
+    threads: int = 0
+    other_load: float | None = None
+    processor_mhz: float | None = None
 
     def weight_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """Bytes of a layer's parameters in a scheme; NaN where nobody priced it, 0 for an unknown layer."""

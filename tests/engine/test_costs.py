@@ -72,6 +72,8 @@ def test_that_shares_of_time_add_up_and_integer_layers_are_priced(prepared):
     assert table.fp32_ms > 0
     assert sum(row.time_share for row in table.layers.values()) == pytest.approx(1.0)
     assert table.provider == "CPUExecutionProvider"
+    assert table.threads >= 1
+    assert table.other_load is None or 0 <= table.other_load <= 1
     heaviest = max(graph.layers, key=lambda layer: layer.macs or 0)
     assert table.layers[heaviest.name].time_ratio["static-int8"] > 0
 

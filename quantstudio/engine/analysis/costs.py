@@ -25,6 +25,7 @@ from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.precision import FP32, STATIC_INT8, Granularity, LayerScheme
 from quantstudio.core.recipe import Recipe, uniform_recipe
+from quantstudio.core.results import LatencyResult
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.graph_costs import held_bytes, layer_edges, live_tensors
@@ -105,11 +106,12 @@ def cost_table(
         borders = _border_plans(graph, statistics, edges, Path(folder), token)
         feed = _timed_feed(graph, base.emission, statistics, dataset)
         ratios: dict[Path, float] = {}
+        timed: LatencyResult | None = None
         runtime_bytes = 0
         if feed is not None:
             base_path = Path((opened or graph).summary.graph_path)
             threads = threads or worker_threads()
-            ratios = _time(graph, base_path, uniform, borders, feed, threads, reporter, token)
+            ratios, timed = _time(graph, base_path, uniform, borders, feed, threads, reporter, token)
             runtime_bytes = _weigh(uniform, feed, reporter, token)
         one_scale = _one_scale(graph, statistics, names, Path(folder), token)
         structure = base.path.stat().st_size - sum(base.bytes_by_layer.values())
@@ -131,6 +133,9 @@ def cost_table(
         tensors=tensors,
         written_ratio=written,
         fp32_memory_bytes=base.peak_bytes,
+        threads=timed.threads if timed is not None else 0,
+        other_load=timed.other_load if timed is not None else None,
+        processor_mhz=timed.processor_mhz if timed is not None else None,
     )
     return replace(costs, border=_border_cost(costs, borders, ratios))
 
@@ -190,8 +195,8 @@ def _time(
     threads: int,
     reporter: Reporter,
     cancel: CancelToken,
-) -> dict[Path, float]:
-    """Time and profile every scheme; what files take over the opened model is returned, by path."""
+) -> tuple[dict[Path, float], LatencyResult | None]:
+    """Time and profile every scheme; returns what files take over the opened model, by path, and its time."""
     names = list(uniform)
     paths = [opened, *(uniform[n].path for n in names), *(one.path for one in borders)]
     budget = LatencyBudget(seconds=SECONDS_PER_SCHEME * len(paths), min_rounds=7)
@@ -210,8 +215,8 @@ def _time(
         reporter.message(f"Latency cannot be predicted: {error.what}", Severity.WARNING)
         for row in uniform.values():
             row.p50_ms = 0.0
-        return {}
-    return ratios
+        return {}, None
+    return ratios, timed.results[0]
 
 
 def _border_plans(
