@@ -108,6 +108,20 @@ def test_that_a_transformer_block_names_its_kernels(tmp_path):
     assert kernels["up"].weight_bytes == 1024 + 64 * 4
 
 
+@pytest.mark.parametrize("count", [2, "n"], ids=["known batch", "any batch"])
+def test_that_a_product_with_a_bias_runs_on_integers_whatever_shapes_are_known(tmp_path, count):
+    net = NetBuilder(1)
+    net.weight("bias", 24, scale=0.1)
+    y = net.op("Erf", net.op("Add", net.matmul("x", "up", 16, 24), "bias", name="add"), name="erf")
+    graph = opened(net.model({"x": [count, 5, 16]}, [net.matmul(y, "down", 24, 8)]), tmp_path)
+    statistics = statistics_of(graph, {"x": normal(2, 5, 16)})
+    built = build_variant(graph, statistics, uniform_recipe(STATIC_INT8), tmp_path / "v.onnx")
+    assert [layer.kernel for layer in built.layers] == ["MatMulIntegerToFloat"] * 2
+    assert built.warnings == ()
+    biases = [t for t in onnx.load(tmp_path / "v.onnx").graph.initializer if t.name.startswith("bias")]
+    assert [list(t.dims) for t in biases] == ([[1, 1, 24]] if count == 2 else [[24]])
+
+
 def test_that_layers_inside_control_flow_name_their_kernels(tmp_path):
     graph = opened(branch_model(), tmp_path)
     result = build_variant(graph, None, uniform_recipe(WEIGHT_INT8), tmp_path / "v.onnx")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,10 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import BuildError, DataError, RecipeError
 from quantstudio.core.events import NullReporter, Severity
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, STATIC_INT8
 from quantstudio.core.recipe import ActivationScope, Recipe, uniform_recipe
-from quantstudio.core.results import Agreement, Headline, Interval, VariantResult
+from quantstudio.core.results import Agreement, BuiltLayer, Headline, Interval, VariantResult
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.quantization.build import build_variant
@@ -23,6 +25,7 @@ from quantstudio.engine.search.candidates import Candidate, auto_candidates
 from quantstudio.engine.search.first_samples import FirstSamples
 from quantstudio.engine.search.judged import Judged, choose
 from quantstudio.engine.search.presets import build_preset
+from quantstudio.engine.search.speed import reasons_of_slowness
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
@@ -38,6 +41,7 @@ def _quick_timing(monkeypatch):
     quick = LatencyBudget(seconds=0.05, min_rounds=3, max_rounds=4)
     monkeypatch.setattr(presets, "TIMING", quick)
     monkeypatch.setattr(speed, "CONFIRMING", quick)
+    monkeypatch.setattr(speed, "CHECKING", quick)
 
 
 @pytest.fixture
@@ -264,6 +268,39 @@ def test_that_missing_data_and_unknown_presets_are_refused(residual, tmp_path):
         build_preset(graph, None, None, "static-int8", tmp_path / "v.onnx")
     with pytest.raises(RecipeError, match="unknown preset"):
         build_preset(graph, None, None, "fast", tmp_path / "v.onnx")
+
+
+@pytest.mark.parametrize(("value", "high"), [(0.48, 0.6), (0.9, 1.2), (1.3, 1.4)])
+def test_that_a_preset_by_hand_warns_of_a_file_slower_than_fp32_and_says_why(
+    residual, tmp_path, monkeypatch, value, high
+):
+    graph, dataset = residual
+    monkeypatch.setattr(speed, "speed_against", lambda *_: Interval(value, value - 0.1, high))
+    _, built = build_preset(graph, dataset, None, "static-int8", tmp_path / "v.onnx")
+    said = [text for text in built.warnings if "slower than FP32" in text]
+    assert len(said) == (value == 0.48)
+    if said:
+        assert "0.48 times its speed on this machine: " in said[0]
+        assert "so small" in said[0]
+
+
+def test_that_float_layers_conversions_and_narrow_layers_are_reasons_of_slowness():
+    def made(name, kernel, *, integer):
+        return BuiltLayer(name, "int8", "int8", kernel, is_integer_kernel=integer)
+
+    built = [made("a", "Gemm (float)", integer=False), made("b", "QGemm", integer=True)]
+    operators = Counter({"QuantizeLinear": 3, "DequantizeLinear": 2})
+    floats, conversions = reasons_of_slowness((), built, operators)
+    assert floats == "1 of 2 layers compute in float (a)"
+    assert conversions == "5 conversions between integers and floats for 1 integer layer"
+    thin = [
+        LayerInfo("b", "Conv", "w", weight_shape=(8, 3, 3, 3)),
+        LayerInfo("c", "Conv", "w", (64, 3, 3, 3)),
+    ]
+    (narrow,) = reasons_of_slowness(thin, built[1:], Counter())
+    assert narrow.startswith("1 convolution with fewer than 16 channels")
+    (nothing,) = reasons_of_slowness((), built[1:], Counter())
+    assert "so small" in nothing
 
 
 def test_that_first_samples_are_a_data_set_of_their_own(residual):

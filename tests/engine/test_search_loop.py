@@ -1,5 +1,6 @@
 """Whole searches on small networks: what is returned was measured and keeps its budget."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -318,6 +319,19 @@ def test_that_no_class_may_lose_more_than_twice_the_mean_by_default(budget, kept
     assert Verdicts(bench, budget, None).keeps_classes(plan) is kept
     assert measured.worst is not None
     assert measured.worst.drop.value == 6.0
+
+
+def test_that_a_plan_that_loses_too_much_is_named_with_its_figure():
+    measured = Measurement(1e-4, None, Interval(0.3, -0.2, 0.8), 512, 0.01)
+    of_class = replace(measured, classes=(lost(3.55, 1.0), lost(2.0, 0.5)))
+    bench: Any = SimpleNamespace(judge_classes=lambda _plan: of_class)
+    plan: Any = SimpleNamespace(measurement=measured, test=None, by_class=of_class)
+    traded = Verdicts(bench, SearchBudget(max_class_drop=1.0), None).loss_reason(plan)
+    assert traded == "class 7 loses 3.55 points of its 200 samples"
+    noisy = Verdicts(bench, SearchBudget(), 1e-5)
+    bench.law = lambda: None
+    assert noisy.loss_reason(plan) == "too noisy"
+    assert Verdicts(bench, SearchBudget(), None).loss_reason(plan) == ""
 
 
 @pytest.mark.parametrize("ratio", [1.5, 0.0, -1.0])

@@ -285,6 +285,8 @@ class _Emitter:
                     node.input[index], inputs[index] = self._data(original.name, name, nodes)
                 elif self._is_integer(name):
                     node.input[index] = self.real[name]
+            elif (original.name, index) in self.plan.apart:
+                node.input[index] = self._bias_apart(name, nodes)
             elif is_integer and original.name not in self.layers and self._is_operand(original, index):
                 value = np.asarray(self.view.array(name), dtype=np.float32)
                 node.input[index] = add_quantized_constant(nodes, name, value, self.target.activation_grid())
@@ -307,6 +309,15 @@ class _Emitter:
             made = nodes.keep(key, self.names.fresh(f"{tensor}_int{params.grid.bits}_dequantized"))
             add_pair(nodes, f"{tensor}_int{params.grid.bits}", self.real[tensor], made, params)
         return made, params
+
+    def _bias_apart(self, name: str, nodes: NodeList) -> str:
+        """A bias with a leading axis more than a Gemm takes: the runtime leaves its Add alone."""
+        made = nodes.made(("apart", name))
+        if made is None:
+            value = np.asarray(self.view.array(name), dtype=np.float32)
+            wide = value.reshape((1,) * (3 - value.ndim) + value.shape)
+            made = nodes.keep(("apart", name), nodes.constants.add(f"{name}_apart", wide))
+        return made
 
     def _is_operand(self, node: onnx.NodeProto, index: int) -> bool:
         return node.op_type in ("Add", "Mul", "Concat") and self.view.is_constant(node.input[index])

@@ -404,16 +404,11 @@ class _Loop:
 
     def say_what_is_won(self, chosen: Tried) -> None:
         """Note what a choice wins over INT8 in what ships, and which class loses most."""
-        broken = [
-            one
+        broken = {
+            one.recipe.digest: reason
             for one in self.bench.tried.values()
-            if self.verdicts.keeps_costs(one)
-            and not (
-                self.verdicts.keeps_drop(one)
-                and self.verdicts.keeps_known_drop(one)
-                and self.verdicts.keeps_known_classes(one)
-            )
-        ]
+            if self.verdicts.keeps_costs(one) and (reason := self.verdicts.loss_reason(one))
+        }
         self.notes += self.shipping.notes(chosen, broken)
         worst = self.bench.judge_classes(chosen).worst if self.budget.class_drop is not None else None
         if worst is not None and worst.drop.value > 0:

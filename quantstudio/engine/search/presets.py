@@ -10,7 +10,7 @@ from pathlib import Path
 from quantstudio.core import figures
 from quantstudio.core.aim import DEFAULT_AIM, Aim
 from quantstudio.core.effective_plan import resolve
-from quantstudio.core.errors import BuildError, CalibrationError, DataError, ModelLoadError
+from quantstudio.core.errors import BuildError, CalibrationError, DataError, MeasureError, ModelLoadError
 from quantstudio.core.events import (
     NULL_REPORTER,
     CancelToken,
@@ -35,7 +35,7 @@ from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.search.candidates import Candidate, auto_candidates, small_weights
 from quantstudio.engine.search.first_samples import FirstSamples
 from quantstudio.engine.search.judged import Judged, choose, floor_text, is_not_slower, loss_text
-from quantstudio.engine.search.speed import speed_against
+from quantstudio.engine.search.speed import slowness, speed_against
 
 # Samples `auto` judges accuracy on: KL of the outputs is known to a few percent with this many.
 JUDGED_SAMPLES = 512
@@ -95,7 +95,30 @@ def build_preset(
     recipe = preset_recipe(preset_scheme(preset), graph.layers, own)
     if statistics is None and not _has_steps(own) and resolve(recipe, graph.layers).is_static:
         statistics = _calibrated(graph, dataset, own.calibration, reporter, token)
-    return recipe, _Builder(graph, dataset, statistics).build(recipe, output, reporter, token)
+    built = _Builder(graph, dataset, statistics).build(recipe, output, reporter, token)
+    return recipe, _with_speed(graph, built, recipe, dataset, reporter, token)
+
+
+def _with_speed(
+    graph: Graph,
+    built: BuildResult,
+    recipe: Recipe,
+    dataset: Dataset | None,
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> BuildResult:
+    """The build, with a warning where it is slower than FP32: nobody quantizes for that."""
+    if dataset is None or all(rule.scheme.is_float for rule in recipe.rules):
+        return built
+    reporter.progress(0, 1, "runs", "Timing against FP32")
+    try:
+        said = slowness(graph, built, dataset, cancel)
+    except MeasureError as error:
+        said = f"The file was not timed against FP32: {error.one_line}"
+    if not said:
+        return built
+    reporter.message(said, Severity.WARNING)
+    return replace(built, warnings=(*built.warnings, said))
 
 
 @dataclass(frozen=True, slots=True)

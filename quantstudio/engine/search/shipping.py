@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from quantstudio.core import figures
 from quantstudio.core.aim import Aim
@@ -53,17 +53,18 @@ class Shipping:
             return one.latency_ratio
         return self._ratios().get(one.kernels, math.inf)
 
-    def notes(self, chosen: Tried, broken: Sequence[Tried]) -> list[str]:
+    def notes(self, chosen: Tried, broken: Mapping[str, str]) -> list[str]:
         """What is to be said of a choice, a sentence each.
 
         Args:
             chosen: The plan.
-            broken: Plans that lose too much.
+            broken: Why plans lose too much, by the digest of their recipe.
         """
         int8 = next((one for one in self._bench.tried.values() if one.name == INT8_EVERYWHERE), None)
         if int8 is None:
             return []
-        said = self._best_text(chosen) if chosen is int8 else self._gain_text(chosen, int8, int8 in broken)
+        why = broken.get(int8.recipe.digest, "")
+        said = self._best_text(chosen) if chosen is int8 else self._gain_text(chosen, int8, why)
         return [said, *self._better_but_broken(chosen, broken)]
 
     # Inside.
@@ -84,7 +85,7 @@ class Shipping:
         )
         return f"{INT8_EVERYWHERE} is best here{why}."
 
-    def _gain_text(self, chosen: Tried, int8: Tried, is_int8_broken: bool) -> str:
+    def _gain_text(self, chosen: Tried, int8: Tried, why_not_int8: str) -> str:
         smaller = 1 - chosen.size_bytes / int8.size_bytes
         faster = self.ratio(int8) / self.ratio(chosen) if math.isfinite(self.ratio(int8)) else math.nan
         won = []
@@ -96,27 +97,31 @@ class Shipping:
             return f"Against {INT8_EVERYWHERE} the plan is {' and '.join(won)}."
         said = f"The plan wins nothing over {INT8_EVERYWHERE} in what ships: the file is no smaller"
         said += " and no faster" if not math.isnan(faster) else ""
-        if is_int8_broken:
-            return f"{said}, but {INT8_EVERYWHERE} loses more than the bound."
+        if why_not_int8:
+            return f"{said}, but {INT8_EVERYWHERE} loses more than the bounds ({why_not_int8})."
         return f"{said}."
 
-    def _better_but_broken(self, chosen: Tried, broken: Sequence[Tried]) -> list[str]:
+    def _better_but_broken(self, chosen: Tried, broken: Mapping[str, str]) -> list[str]:
         """Plans that would ship better and lose too much, each with what it loses."""
         own = self.ratio(chosen)
         better = [
             one
-            for one in broken
+            for one in self._bench.tried.values()
             if one.name
+            and one.recipe.digest in broken
             and (one.size_bytes * SAME_SIZE < chosen.size_bytes or self.ratio(one) < SAME_SPEED * own)
         ]
         if not better:
             return []
         texts = [
-            f"{one.name} ({figures.size(one.size_bytes)}, {figures.ratio(1 / self.ratio(one))} FP32's speed"
-            f"{_loss_text(one)})"
+            f"{one.name} ({figures.size(one.size_bytes)}{self._speed_text(one)}; {broken[one.recipe.digest]})"
             for one in better
         ]
-        return [f"Smaller or faster, but they lose more than the bound: {', '.join(texts)}."]
+        return [f"Smaller or faster, but they lose more than the bounds: {', '.join(texts)}."]
+
+    def _speed_text(self, one: Tried) -> str:
+        ratio = self.ratio(one)
+        return f", {figures.ratio(1 / ratio)} FP32's speed" if math.isfinite(ratio) else ""
 
     def _time(self, plans: Sequence[Tried]) -> None:
         known = self._ratios()
@@ -149,12 +154,3 @@ def _most_accurate(plans: Sequence[Tried]) -> list[Tried]:
     """Those within the noise of the best."""
     limit = max(LOSS_RATIO * min(one.measurement.kl for one in plans), NEGLIGIBLE_KL)
     return [one for one in plans if one.measurement.kl <= limit]
-
-
-def _loss_text(one: Tried) -> str:
-    drop = one.measurement.drop
-    if drop is None or drop.value <= 0:
-        return (
-            f", KL {figures.significant(one.measurement.kl, 2)}" if one.measurement.kl > NEGLIGIBLE_KL else ""
-        )
-    return f", {figures.points(-drop.value)}"

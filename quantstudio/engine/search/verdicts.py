@@ -74,6 +74,22 @@ class Verdicts:
             return False
         return cap is None or one.measurement.kl <= cap * (1 + 1e-9)
 
+    def loss_reason(self, one: Tried) -> str:
+        """Why a measured plan loses too much, with the figure; empty where it does not as far as is known."""
+        limit, class_limit, counted = self.budget.max_drop, self.budget.class_drop, one.measurement.drop
+        if limit is not None and counted is not None and counted.value > limit + 1e-9:
+            return f"{counted.value:.2f} points on {one.measurement.samples} samples"
+        if not self.keeps_drop(one):
+            expected = self.drop_at(one.measurement.kl)
+            return f"up to {expected:.2f} points expected" if expected == expected else "too noisy"
+        if one.test is not None and not self.keeps_drop_on_test(one) and one.test.drop is not None:
+            return f"{one.test.drop.value:.2f} points on {one.test.samples} test samples"
+        if class_limit is not None and not self.keeps_known_classes(one):
+            broken = [own for own in self.bench.judge_classes(one).classes if own.breaks(class_limit)]
+            worst = max(broken, key=lambda own: own.drop.value)
+            return f"class {worst.name} loses {worst.drop.value:.2f} points of its {worst.samples} samples"
+        return ""
+
     def keeps_latency(self, one: Tried) -> bool:
         """Whether a timed plan keeps the bound on the time."""
         ratio = self.budget.max_latency_ratio
