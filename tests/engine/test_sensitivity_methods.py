@@ -267,6 +267,26 @@ def test_that_a_layer_without_gradient_is_measured_instead(tmp_path: Path) -> No
 
 
 def test_that_a_network_torch_cannot_run_is_measured_instead(tmp_path: Path) -> None:
+    graph = opened(
+        tmp_path,
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"], name="product"),
+            helper.make_node("Reshape", ["h", "squares"], ["m"], name="square"),
+            helper.make_node("Det", ["m"], ["d"], name="volume"),
+        ],
+        {"w": normal(6, 12), "squares": np.array([-1, 3, 2, 2], np.int64)},
+        {"x": (TensorProto.FLOAT, ["n", 6])},
+        {"d": ["n", 3]},
+    )
+    data = data_of(tmp_path, graph, x=X)
+    events = Events()
+    result = fisher_sensitivity(graph, data, reporter=events, precisions=("int4",))
+    assert result.method == "exact"
+    assert any("volume" in text for text in events.texts)
+    assert by_name(result.layers)["product"].kl > 0
+
+
+def test_that_layers_in_branches_are_measured_and_those_around_estimated(tmp_path: Path) -> None:
     def body(name: str, weight: str) -> onnx.GraphProto:
         return helper.make_graph(
             [helper.make_node("MatMul", ["x", weight], [f"{name}_y"], name=f"{name}_product")],
@@ -297,9 +317,9 @@ def test_that_a_network_torch_cannot_run_is_measured_instead(tmp_path: Path) -> 
     data = data_of(tmp_path, graph, x=X)
     events = Events()
     result = fisher_sensitivity(graph, data, reporter=events, precisions=("int4",))
-    assert result.method == "exact"
-    assert any("branch" in text for text in events.texts)
+    assert result.method == "fisher"
     layers = by_name(result.layers)
+    assert {name for name, layer in layers.items() if layer.method == "fisher"} == {"head"}
     taken = next(layer for name, layer in layers.items() if "b_product" in name)
     idle = next(layer for name, layer in layers.items() if "a_product" in name)
     assert taken.kl > 0

@@ -138,7 +138,8 @@ class _Estimator:
     def _ready(self) -> FisherPass:
         """The pass, made when first needed, with the batches before this one behind it."""
         if self._fisher is None:
-            self._module = TorchGraph(self._job.graph.proto).to(self._device)
+            proto, wanted = self._job.graph.proto, self._job.objective.tensors
+            self._module = TorchGraph(proto, wanted).to(self._device)
             fisher = FisherPass(
                 self._module, (), self._job.objective, ranges=self._job.known_ranges(), seed=SEED
             )
@@ -158,7 +159,7 @@ class _Estimator:
         probes = []
         for layer in self._job.layers:
             trials = {name: one for name, one in self._job.trials_of(layer).items() if name in names}
-            if trials:
+            if trials and module.has_node(layer.name):
                 probes.append(_probe(self._job, module, layer, trials))
         return probes
 
@@ -166,10 +167,10 @@ class _Estimator:
 def reference_sqnr(job: SensitivityJob, layers: Sequence[LayerInfo]) -> dict[str, float]:
     """SQNR in dB of each layer's own output on a few samples; nothing where torch cannot run the graph."""
     try:
-        module = TorchGraph(job.graph.proto)
+        module = TorchGraph(job.graph.proto, job.objective.tensors)
         with torch_settings(worker_threads()):
             probes = []
-            for layer in layers:
+            for layer in (one for one in layers if module.has_node(one.name)):
                 trials = job.trials_of(layer)
                 headline = job.headline(trials)
                 probes.append(_probe(job, module, layer, {headline: trials[headline]}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -13,7 +14,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from quantstudio.core.errors import QuantStudioError, UnsupportedOpError
+from quantstudio.engine.graph.protos import captures, reads, subgraphs
 from quantstudio.engine.torch_graph import (  # noqa: F401  each import registers its operators
+    contrib,
     convolution,
     elementwise,
     indexing,
@@ -24,8 +27,10 @@ from quantstudio.engine.torch_graph import (  # noqa: F401  each import register
     recurrent,
     reduction,
     resize,
+    sampling,
     shaping,
 )
+from quantstudio.engine.torch_graph.bodies import BODY_KERNELS
 from quantstudio.engine.torch_graph.parameters import weight_names
 from quantstudio.engine.torch_graph.registry import (
     FALLBACK_HINT,
@@ -101,26 +106,35 @@ class TorchGraph(nn.Module):
         hooks: Replacement by node name; empty for the plain network.
     """
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(
+        self, proto: onnx.ModelProto, outputs: Sequence[str] | None = None, *, is_body: bool = False
+    ) -> None:
         """Build the module.
 
         Args:
             proto: Model at opset 13 or later with unique node names (`Graph.proto`).
+            outputs: Tensors wanted, inner ones too: nodes they do not need are left out. None for the whole
+                graph.
+            is_body: The graph is the body of a node: it reads tensors from outside, and its weights are
+                constants.
 
         Raises:
-            UnsupportedOpError: an operator has no torch form, or runs a sub-graph; names the node.
+            UnsupportedOpError: an operator has no torch form; names the node.
         """
         super().__init__()
         graph = proto.graph
         initializers = {tensor.name: tensor for tensor in graph.initializer}
         self._key: dict[str, str] = {}
         self._element_type = {name: tensor.data_type for name, tensor in initializers.items()}
-        trainable = set(weight_names(graph))
+        trainable = set() if is_body else set(weight_names(graph))
         for position, (name, tensor) in enumerate(initializers.items()):
             self._add_initializer(name, tensor_from_proto(tensor), position, name in trainable)
         self.input_names = tuple(v.name for v in graph.input if v.name not in initializers)
-        self.output_names = tuple(v.name for v in graph.output)
-        self.nodes = tuple(self._node(i, node) for i, node in enumerate(graph.node))
+        self.output_names = tuple(v.name for v in graph.output) if outputs is None else tuple(outputs)
+        # Bodies live on the module's device; the nodes that run them hold them as well.
+        self.bodies = nn.ModuleList()
+        chosen = graph.node if outputs is None else _needed(graph, outputs)
+        self.nodes = tuple(self._node(i, node) for i, node in enumerate(chosen))
         self._by_name = {node.name: node for node in self.nodes}
         self._producer = {name: node.index for node in self.nodes for name in node.outputs if name}
         self._last_use = _last_uses(self.nodes)
@@ -137,9 +151,12 @@ class TorchGraph(nn.Module):
             self.register_buffer(key, tensor, persistent=False)
 
     def _node(self, index: int, proto: onnx.NodeProto) -> Node:
-        if proto.op_type not in OPERATORS or proto.domain not in ("", "ai.onnx"):
+        operator = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+        if operator in BODY_KERNELS:
+            return self._node_with_bodies(index, proto)
+        if operator not in OPERATORS:
             raise UnsupportedOpError(
-                f"operator {proto.domain + '.' if proto.domain else ''}{proto.op_type} has no torch form",
+                f"operator {operator} has no torch form",
                 where=proto.name or f"node {index}",
                 hint=FALLBACK_HINT,
             )
@@ -151,8 +168,29 @@ class TorchGraph(nn.Module):
             inputs=tuple(proto.input),
             outputs=tuple(proto.output),
             attributes=Attributes(proto, types),
-            kernel=OPERATORS[proto.op_type],
+            kernel=OPERATORS[operator],
         )
+
+    def _node_with_bodies(self, index: int, proto: onnx.NodeProto) -> Node:
+        """A node whose bodies are modules; what they read from outside follows the node's own inputs."""
+        kernel, given = BODY_KERNELS[proto.op_type], len(proto.input)
+        graphs: dict[str, TorchGraph] = {}
+        outside: dict[str, None] = {}
+        for name, body in subgraphs(proto):
+            graphs[name] = TorchGraph(onnx.ModelProto(graph=body), is_body=True)
+            outside.update(dict.fromkeys(captures(body)))
+        self.bodies.extend(graphs.values())
+        plain = onnx.NodeProto(op_type=proto.op_type, name=proto.name, output=proto.output)
+        plain.attribute.extend(a for a in proto.attribute if not a.HasField("g"))
+        attributes = Attributes(plain)
+
+        def compute(_: Attributes, *inputs: Value) -> Result:
+            around = dict(zip(outside, inputs[given:], strict=True))
+            bound = {name: partial(graph.run_body, around) for name, graph in graphs.items()}
+            return kernel(attributes, bound, inputs[:given], attributes.output_count)
+
+        names = (*proto.input, *outside)
+        return Node(index, proto.name, proto.op_type, names, tuple(proto.output), attributes, compute)
 
     # -- weights -----------------------------------------------------------------------------------------
 
@@ -200,6 +238,10 @@ class TorchGraph(nn.Module):
 
     # -- running -----------------------------------------------------------------------------------------
 
+    def has_node(self, name: str) -> bool:
+        """Whether the module computes a node of that name itself, outside all bodies."""
+        return name in self._by_name
+
     def node(self, name: str) -> Node:
         """A node by name.
 
@@ -232,6 +274,13 @@ class TorchGraph(nn.Module):
             for name in freed[node.index]:
                 values.pop(name, None)
         return {name: self._lookup(name, values) for name in wanted}
+
+    def run_body(self, around: Mapping[str, Value], inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Outputs in order, for inputs in order and what is read from outside by name."""
+        found = {name: value for name, value in around.items() if value is not None}
+        found.update(zip(self.input_names, inputs, strict=True))
+        results = self.run(found)
+        return [results[name] for name in self.output_names]
 
     def record(self, feed: Feed) -> dict[str, Tensor]:
         """All tensors of one run by name."""
@@ -278,6 +327,17 @@ class TorchGraph(nn.Module):
             if name not in kept and name not in self._key:
                 freed[index].append(name)
         return tuple(tuple(names) for names in freed)
+
+
+def _needed(graph: onnx.GraphProto, outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes these tensors are made from, in order of execution."""
+    wanted = set(outputs)
+    chosen = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            chosen.append(node)
+            wanted.update(reads(node))
+    return chosen[::-1]
 
 
 def _last_uses(nodes: Sequence[Node]) -> dict[str, int]:

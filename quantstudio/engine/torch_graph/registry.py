@@ -57,7 +57,7 @@ class Attributes:
     __slots__ = ("_values", "element_types", "output_count")
 
     def __init__(self, node: onnx.NodeProto, element_types: dict[int, int] | None = None) -> None:
-        self._values: dict[str, Any] = {a.name: _attribute_value(a, node) for a in node.attribute}
+        self._values: dict[str, Any] = {a.name: _attribute_value(a) for a in node.attribute}
         self.output_count = max((i + 1 for i, name in enumerate(node.output) if name), default=0)
         self.element_types = element_types or {}
 
@@ -90,11 +90,7 @@ class Attributes:
         return self._values.get(name)
 
 
-def _attribute_value(attribute: onnx.AttributeProto, node: onnx.NodeProto) -> Any:  # noqa: ANN401
-    if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-        raise UnsupportedOpError(
-            f"{node.op_type} runs a sub-graph, which has no gradient", where=node.name, hint=FALLBACK_HINT
-        )
+def _attribute_value(attribute: onnx.AttributeProto) -> Any:  # noqa: ANN401
     value = helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode(errors="replace")
@@ -107,7 +103,7 @@ FALLBACK_HINT = "Analysis falls back to ONNX Runtime; training this network is n
 
 
 def operator(*names: str) -> Callable[[Kernel], Kernel]:
-    """Register a function as the kernel of these ONNX operators."""
+    """Register a function as the kernel of these ONNX operators; other domains stand before the name."""
 
     def register(kernel: Kernel) -> Kernel:
         for name in names:
