@@ -46,19 +46,20 @@ SQNR_NAME = "Output SQNR"
 # A panel at least this wide shows the search beside the plot without being asked.
 SEARCH_ROOM_PX = 800
 _GAP_PX = 8
+_NAME_GIVES_PX = 20
 _VARIANT_WIDTHS = {
-    VariantColumn.CONTENTS: 150,
-    VariantColumn.QUALITY: 80,
-    VariantColumn.CHANGE: 194,
-    VariantColumn.SIZE: 84,
-    VariantColumn.LATENCY: 96,
+    VariantColumn.CONTENTS: 112,
+    VariantColumn.QUALITY: 78,
+    VariantColumn.CHANGE: 192,
+    VariantColumn.SIZE: 72,
+    VariantColumn.LATENCY: 92,
     VariantColumn.SPEEDUP: 140,
     VariantColumn.STATE: 176,
 }
 _VARIANT_GIVING_WAY = (
     VariantColumn.STATE,
-    VariantColumn.CONTENTS,
     VariantColumn.SPEEDUP,
+    VariantColumn.CONTENTS,
     VariantColumn.LATENCY,
 )
 _PLAN_WIDTHS = {
@@ -223,7 +224,8 @@ class TradeoffPanel(QWidget):
 
     def _fit_columns(self) -> None:
         room = self.width() - (self.beside.width() + 8 if self.beside.isVisibleTo(self) else 0)
-        fit_columns(self.table, room, _VARIANT_WIDTHS, _VARIANT_GIVING_WAY)
+        # What a variant contains says more of it than the end of its name.
+        fit_columns(self.table, room + _NAME_GIVES_PX, _VARIANT_WIDTHS, _VARIANT_GIVING_WAY)
         fit_columns(self.plans, room, _PLAN_WIDTHS, _PLAN_GIVING_WAY)
 
     # ------------------------------------------------------------------ the search beside
