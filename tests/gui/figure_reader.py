@@ -21,6 +21,7 @@ from PySide6.QtCore import QAbstractItemModel, Qt
 
 from quantstudio.cli.compare import _row
 from quantstudio.core.predict.table import Prediction
+from quantstudio.core.quality import quality_of
 from quantstudio.core.variants import Variant
 from quantstudio.gui.features.compare.compare_table import CompareTableModel
 from quantstudio.gui.features.inspect.inspect_panel import InspectPanel
@@ -302,11 +303,17 @@ def _trade_off(found: Readings, session: Session) -> None:
             if not points.is_sqnr:
                 found.exact(of, "quality", point.quality.value, where)
                 if not point.key.startswith(PLAN_KEY):  # the tip of a plan tells what it loses, as its row
-                    first = point.detail.split("\n")[0].rpartition("accuracy")[2]
+                    first = point.detail.split("\n")[0].removeprefix(_metric(session))
                     found.text(of, "quality", first, f"tip, {where}")
                 if point.quality.low != point.quality.high:
                     found.exact(of, "quality low", point.quality.low, where)
                     found.exact(of, "quality high", point.quality.high, where)
+
+
+def _metric(session: Session) -> str:
+    base = session.workspace.base
+    quality = quality_of(base.result, is_base=True) if base is not None else None
+    return quality.name if quality is not None else ""
 
 
 def _search(found: Readings, session: Session) -> None:
@@ -438,7 +445,9 @@ def _report(found: Readings, session: Session) -> None:
         elif headings and headings[0] == "#" and len(row) == len(headings) and row[1] in layers:
             cells = dict(zip(headings, row, strict=True))
             found.text(row[1], "weight sqnr", cells.get("Weight SQNR", ""), "report")
-            if cells.get("Precision") and session.workspace.current_variant is not None:
+            # A layer that did not become what was asked has the reason below its name.
+            is_as_asked = session.workspace.current_variant is not None and not small[1]
+            if cells.get("Precision") and is_as_asked:
                 found.word(f"precision of {row[1]}", cells["Precision"], "report")
     with TemporaryDirectory() as folder:
         for path in write_csv(data, Path(folder)):

@@ -26,6 +26,7 @@ from quantstudio.gui.session import Session
 from quantstudio.jobs.backends.inline import InlineBackend
 from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
+from tests.engine.network_kinds import denoiser, detector, encoder, several_targets, with_integers
 from tests.gui.conftest import wait_until
 from tests.gui.figure_reader import Readings, active, read
 from tests.gui.settling import settled
@@ -71,7 +72,8 @@ def _footprint(path: Path, *_args: object, **_named: object) -> Footprint:
 
 
 @pytest.fixture(scope="module")
-def looks(qapp: QApplication, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looks]:
+def home(qapp: QApplication, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for sessions that time in moments."""
     home = tmp_path_factory.mktemp("consistency")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUANTSTUDIO_CACHE", str(home / "cache"))
@@ -80,7 +82,12 @@ def looks(qapp: QApplication, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setattr(timing, "LatencyBudget", partial(replace, QUICK))
         patch.setattr(workbench, "TIMING", QUICK)
         patch.setattr(comparing, "footprint_of", _footprint)
-        yield _looks_of_a_session(home / "work.qstudio")
+        yield home
+
+
+@pytest.fixture(scope="module")
+def looks(home: Path) -> Looks:
+    return _looks_of_a_session(home / "work.qstudio")
 
 
 def _looks_of_a_session(path: Path) -> Looks:
@@ -229,3 +236,22 @@ def test_that_the_session_showed_what_it_is_looked_at_for(looks):
     assert {"inspector", "layers.csv"} <= {one.where for one in looks.at["analyzed"].figures}
     assert "search plans" in {one.where for one in looks.at["searched"].figures}
     assert "predict()" in {one.where for one in looks.at["edited"].figures}
+
+
+@pytest.mark.parametrize(
+    "kind", [encoder, detector, denoiser, several_targets, with_integers], ids=lambda kind: kind.__name__
+)
+def test_that_the_figure_of_every_task_is_one_everywhere(home, kind):
+    model, data = kind().saved(home / kind.__name__)
+    session = Session(InlineBackend, project=Project.create(home / f"{kind.__name__}.qstudio"))
+    try:
+        session.workspace.documents.open_path(str(model))
+        _settle(session)
+        session.workspace.opening.set_data(DataSpec(str(data)), None)
+        session.workspace.runs.measure()
+        _settle(session)
+        found = read(session)
+    finally:
+        session.close()
+    assert len(found.words["metric"]) == 4
+    assert [*found.disagreements(), *found.outside(), *found.wrong_ratios("FP32")] == []

@@ -14,7 +14,7 @@ from typing_extensions import override
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.quality import AGREEMENT, METRIC_NAMES, error_growth, loss_unit, metric_text, quality_of
+from quantstudio.core.quality import AGREEMENT, METRIC_NAMES, error_growth, loss_of, metric_text, quality_of
 from quantstudio.core.results import Interval, VariantResult
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import contents_of
@@ -40,7 +40,7 @@ def _dash(value: str | None) -> str:
 def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     """The headline first, then the other metrics, then what the headline loses."""
     judged = [quality_of(r, is_base=index == 0) for index, r in enumerate(results)]
-    heads = {found.key: found for found in judged if found is not None and found.key != AGREEMENT}
+    heads = {found.key: found for found in judged if found is not None}
     keys = dict.fromkeys([*heads, *(key for result in results for key in result.metrics)])
     rows = [
         _Metric(
@@ -49,12 +49,12 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
         )
         for key in keys
     ]
-    losses = [found for found in judged if found is not None and found.loss is not None]
-    if losses and heads:
-        unit = loss_unit(losses[0].unit)
+    losses = [loss for r in results[1:] if (loss := loss_of(r)) is not None]
+    if losses and losses[0].of in {found.name for found in heads.values()}:
+        unit = losses[0].unit
         rows.append(_Metric("Change", lambda v, r: _dash(_change(v, r))))
         rows.append(_Metric(f"95 % CI ({unit})", lambda v, r: _dash(_change_interval(v, r))))
-    elif any(error_growth(r) is not None for r in results):
+    elif losses:
         rows.append(_Metric("RMS error, growth", _against_base(_growth)))
         rows.append(_Metric("95 % CI (%)", _against_base(_growth_interval)))
     methods = {r.drop_method for r in results if r.p_value is not None}
@@ -128,8 +128,14 @@ def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     sqnr = _Metric("Output SQNR", cell(lambda r: figures.decibels(r.agreement.sqnr_db if r.agreement else 0)))
     if all(math.isnan(r.agreement.top1) for r in results if r.agreement is not None):
         return [sqnr]
+    is_headline = any(
+        found.key == AGREEMENT for r in results if (found := quality_of(r, is_base=False)) is not None
+    )
+    same = _Metric(
+        METRIC_NAMES[AGREEMENT], cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))
+    )
     return [
-        _Metric("Same answers", cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))),
+        *(() if is_headline else (same,)),
         _Metric("KL from FP32", cell(lambda r: figures.significant(r.agreement.kl if r.agreement else 0))),
         sqnr,
     ]
