@@ -87,7 +87,7 @@ def anchors(
     marks, roots = np.stack([one.marks for one in traces]), np.stack([one.roots for one in traces])
     alike = np.stack([_covariance(marks, roots, one, own) for one in traces])
     # A little more on the diagonal: plans may be equal but for rounding.
-    inverse = np.asarray(np.linalg.inv(alike + 1e-6 * np.eye(len(traces))), dtype=np.float64)
+    inverse = np.asarray(np.linalg.inv(alike + 1e-10 * np.eye(len(traces))), dtype=np.float64)
     return Anchors(marks, roots, own, inverse, inverse @ means)
 
 

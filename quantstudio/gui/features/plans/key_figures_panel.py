@@ -130,6 +130,11 @@ class KeyFiguresPanel(QWidget):
         if prediction is not None and prediction.accuracy_at_most is not None:
             self._show_collapse(prediction, prediction.accuracy_at_most, base)
             return
+        if prediction is not None and prediction.unpriced and self._session.workspace.layer_sensitivity:
+            many = figures.counted(prediction.unpriced, "layer")
+            detail = f"{many} in a precision or a range that nobody analyzed: measure to know it"
+            self.quality_card.set_figure(figures.NOTHING, detail=detail, more="measure to know")
+            return
         old = quality_of(stale) if stale is not None else None
         if stale is not None and old is not None:
             self._show_measured_quality(old, stale, OUT_OF_DATE)
