@@ -181,6 +181,8 @@ def _finish(session: Session) -> None:
 
 def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
     """What is pictured, by name of the file; in this order."""
+    from PySide6.QtTest import QTest
+
     from quantstudio.gui.features.data.data_dialog import DataDialog
     from quantstudio.gui.features.sensitivity.sensitivity_panel import BARS, SensitivityPanel
     from quantstudio.gui.features.tradeoff.tradeoff_panel import CHECK, TRADE_OFF, TradeoffPanel
@@ -216,7 +218,10 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
     def data() -> QDialog:
         window.show_view("inspect")
         window.actions_list["model.data"].trigger()
-        return [one for one in window.findChildren(DataDialog) if one.isVisible()][-1]
+        dialog = [one for one in window.findChildren(DataDialog) if one.isVisible()][-1]
+        while dialog.doctor.status.text():
+            QTest.qWait(50)
+        return dialog
 
     return {
         "inspect": inspect,

@@ -8,6 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from quantstudio.cli.execution import run_task
+from quantstudio.cli.judged import (
+    BatchAxisOption,
+    JudgedOutputOption,
+    TaskOption,
+    batch_axes_of,
+    judging_of,
+)
 from quantstudio.cli.options import (
     FactoryOption,
     JsonOption,
@@ -47,6 +54,9 @@ def command(
             help='Check this transform instead of proposing one; "" for none at all.',
         ),
     ] = None,
+    task: TaskOption = "",
+    output: JudgedOutputOption = "",
+    batch_axis: BatchAxisOption = None,
     trust: TrustOption = False,
     factory: FactoryOption = "",
     json: JsonOption = "",
@@ -56,8 +66,11 @@ def command(
     from quantstudio.engine.tasks.models import open_model
 
     check_json(json, inputs=(model, data, test))
-    given = data_json(data, transform or "", trust=trust)
-    judged = data_json(test, transform or "", trust=trust) if test else None
+    axes, judging = batch_axes_of(batch_axis), judging_of(task, output)
+    given, judged = (
+        data_json(one, transform or "", trust=trust, judging=judging, batch_axes=axes) if one else None
+        for one in (data, test)
+    )
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
     found = run_task(
         examine_data,
@@ -108,19 +121,7 @@ def _trial_json(one: Trial) -> dict[str, Any]:
 
 def _print(found: Diagnosis) -> None:
     console = console_for("")
-    classes = (
-        f", {counted(len(found.classes), 'class').replace('classs', 'classes')}" if found.classes else ""
-    )
-    lines = [f"{Path(found.path).name}: {count(found.samples)} samples{classes}"]
-    lines += [
-        f"input {one.name}: stored {one.stored}, {number(one.stored_low, 2)} to "
-        f"{number(one.stored_high, 2)}; the network gets {one.given}, {number(one.low, 2)} to "
-        f"{number(one.high, 2)}, mean {number(one.mean, 2)}, deviation {number(one.std, 2)}"
-        for one in found.inputs
-    ]
-    if found.segments:
-        lines.append(f"other columns: {', '.join(found.segments)}")
-    for line in lines:
+    for line in _head(found):
         console.print(plain(line))
     if found.trials and found.trials[0].samples:
         _print_trials(found)
@@ -139,6 +140,24 @@ def _print(found: Diagnosis) -> None:
         console.print(f'use it with: --transform "{found.proposed.transform.text}"')
     elif found.asked.transform == found.proposed.transform:
         console.print("nothing does better than this transform")
+
+
+def _head(found: Diagnosis) -> list[str]:
+    classes = (
+        f", {counted(len(found.classes), 'class').replace('classs', 'classes')}" if found.classes else ""
+    )
+    lines = [f"{Path(found.path).name}: {count(found.samples)} samples{classes}"]
+    lines += [
+        f"input {one.name}: stored {one.stored}, {number(one.stored_low, 2)} to "
+        f"{number(one.stored_high, 2)}; the network gets {one.given}, {number(one.low, 2)} to "
+        f"{number(one.high, 2)}, mean {number(one.mean, 2)}, deviation {number(one.std, 2)}"
+        for one in found.inputs
+    ]
+    if found.judgement is not None:
+        lines.append(f"judged as {found.judgement.task.value}: {found.judgement.reason}")
+    if found.segments:
+        lines.append(f"other columns: {', '.join(found.segments)}")
+    return lines
 
 
 def _print_trials(found: Diagnosis) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from quantstudio.core.data_spec import Transform
 from quantstudio.core.hints import NO_HINT, Hint
+from quantstudio.core.judgement import Judgement
 from quantstudio.core.record import Record
 
 
@@ -176,6 +177,7 @@ class Diagnosis(Record):
         digest: Of the content of the data.
         is_final: Whether nothing better follows.
         segments: Names of other columns.
+        judgement: How the outputs were read; None in a first answer.
     """
 
     path: str
@@ -194,7 +196,8 @@ class Diagnosis(Record):
     cautions: tuple[Caution, ...] = ()
     digest: str = ""
     is_final: bool = True
-    segments: tuple[str, ...] = field(default=())
+    segments: tuple[str, ...] = ()
+    judgement: Judgement | None = None
 
     @property
     def used(self) -> Trial:

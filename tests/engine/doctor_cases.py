@@ -48,11 +48,12 @@ def brightness_net(
     dtype: int = TensorProto.FLOAT,
     remembers: bool = False,
     scores: bool = True,
+    any_size: bool = False,
 ) -> Graph:
     """A network that tells the levels apart when its input went through `trained_with`.
 
     With `remembers` a batch normalization holds what its training data looked like; without `scores` it gives
-    one number, the level.
+    one number, the level; `any_size` lets height and width open.
     """
     transform = parse_transform(trained_with)
     means, spread = _normalized(transform, channels)
@@ -67,7 +68,8 @@ def brightness_net(
             "b": np.array([-means[0] * slope], np.float32),
         }
         weights["w"][0] = slope
-    shape: list[int | str | None] = ["N", EDGE, EDGE, channels] if nhwc else ["N", channels, EDGE, EDGE]
+    edges: list[int | str | None] = ["H", "W"] if any_size else [EDGE, EDGE]
+    shape: list[int | str | None] = ["N", *edges, channels] if nhwc else ["N", channels, *edges]
     nodes, here = [], "x"
     if dtype != TensorProto.FLOAT:
         nodes.append(node("Cast", [here], ["f"], to=TensorProto.FLOAT))

@@ -336,3 +336,22 @@ def test_that_answers_all_alike_tell_nothing_however_sure() -> None:
     told = [float(told_by(rows, form).mean()) for rows in (alike, unsure, different)]
     assert told[:2] == pytest.approx([0, 0], abs=1e-6)
     assert told[2] == pytest.approx(np.log(3), abs=0.02)
+
+
+def test_that_images_of_several_sizes_are_resized_for_a_network_of_any(home: Path) -> None:
+    images, _ = pixels(per_class=2, channels=3)
+    for place, image in enumerate(images):
+        folder = home / "images" / ("dark" if place < 6 else "light")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).resize((8 + place, 8)).save(folder / f"{place}.png")
+    graph = brightness_net(home / "any.onnx", "scale=1/255", channels=3, any_size=True)
+    found = asked(graph, str(home / "images"), classes=None)
+    assert found.proposed.transform.resize == (224, 224)
+    assert found.figure is None or found.figure.samples == len(images)
+
+
+def test_that_equally_good_transforms_are_said_to_be(net: Graph, home: Path) -> None:
+    images = np.zeros((40, 8, 8), np.uint8)
+    images[20:] = 255
+    found = asked(net, stored(home / "two.npz", images=images, labels=np.repeat([0, 5], 20)))
+    assert "as well" in found.reason

@@ -21,6 +21,7 @@ from quantstudio.core.diagnosis import (
 from quantstudio.core.errors import DataError
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.judgement import INFERRED
 from quantstudio.engine.doctor import cautions
 from quantstudio.engine.doctor.figures import classes_of, facts_of, figure_of, given_by
 from quantstudio.engine.doctor.geometry import fitting_of
@@ -106,6 +107,7 @@ def examine(question: Question, *, reporter: Reporter, cancel: CancelToken) -> D
         source=graph.summary.source_path,
         data=bench.fitting.dataset.digest,
         test="" if test is None else test.fitting.dataset.digest,
+        judging=[data.judging, question.test.judging if question.test is not None else INFERRED],
         paths=[data.path, "" if question.test is None else question.test.path],
         asked="" if asked is None else f"={asked.text}",
         test_asked="" if asked is None or question.test is None else question.test.transform.text,
@@ -155,6 +157,7 @@ class _Round:
             graph=bench.graph.digest,
             source=bench.graph.summary.source_path,
             data=bench.fitting.dataset.digest,
+            judging=bench.fitting.dataset.judging,
         )
         known = recall(Proposal, key)
         if known is not None:
@@ -271,6 +274,7 @@ class _Round:
             cautions=_sorted(warned),
             digest=in_use.bench.fitting.dataset.digest,
             segments=tuple(in_use.bench.fitting.dataset.segments),
+            judgement=in_use.bench.answers.judgement,
         )
 
     def _proposed_figure(self, proposed: _Used) -> DataFigure | None:

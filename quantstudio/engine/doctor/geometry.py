@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from quantstudio.engine.data.labels import Labels
 
 # Where a network takes any size and the images have several.
 USUAL_SIZE = (224, 224)
+_SIZES_LOOKED_AT = 12
 _PICTURE_RANK = 4
 
 
@@ -76,6 +78,8 @@ def fittings(
         for geometry in group:
             try:
                 fitting = fitting_of(replace(spec, transform=geometry), inputs, classes)
+                if Path(spec.path).is_dir():
+                    _check_sizes(fitting.dataset)
             except DataError as error:
                 first = first or error
                 continue
@@ -103,6 +107,16 @@ def spread(total: int, count: int, block: int = 16) -> list[tuple[int, int]]:
     ranges = max(1, count // block)
     starts = np.linspace(0, total - block, ranges).astype(int) if total > block else np.zeros(1, int)
     return [(int(start), min(int(start) + block, total)) for start in dict.fromkeys(starts.tolist())]
+
+
+def _check_sizes(dataset: Dataset) -> None:
+    """Read some images: nothing else tells whether all have one size.
+
+    Raises:
+        DataError: they have not.
+    """
+    for place in range(0, len(dataset), max(1, len(dataset) // _SIZES_LOOKED_AT)):
+        next(iter(dataset.batches(1, start=place, stop=place + 1)))
 
 
 def _sample(dataset: Dataset) -> Mapping[str, NDArray[Any]]:

@@ -38,4 +38,10 @@ def reason_of(proposal: Proposal) -> str:
             )
         case Ground.NOTHING_TO_CHOOSE:
             return "The network takes the numbers as they are stored"
-    return text if runner_up is None else f"{text}; next is {runner_up.title} with {write(runner_up.score)}"
+    if runner_up is None:
+        return text
+    equal = sum(1 for one in rest if write(one.score) == write(best.score))
+    if equal:
+        others = f"{equal} others do" if equal > 1 else f"{runner_up.title} does"
+        return f"{text}; {others} as well, and this is the most usual"
+    return f"{text}; next is {runner_up.title} with {write(runner_up.score)}"

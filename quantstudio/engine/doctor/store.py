@@ -13,7 +13,7 @@ from quantstudio.core.folders import cache_folder
 T = TypeVar("T")
 
 # Raised when the same data gets another answer.
-VERSION = 1
+VERSION = 2
 _KEPT = 200
 
 

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QFileDialog, QGridLayout, QLabel, QLineEdit, QPush
 
 from quantstudio.core.data_spec import DataSpec, Transform, parse_transform
 from quantstudio.core.errors import QuantStudioError
+from quantstudio.core.judgement import INFERRED
 from quantstudio.gui.widgets.path_edit import PathEdit
 from quantstudio.project.references import is_callable_name
 
@@ -19,7 +20,12 @@ _TITLE_PX = 96
 
 
 class DataFields(QWidget):
-    """One data set: path with buttons that browse, transform, samples. Emits `edited`."""
+    """One data set: path with buttons that browse, transform, samples. Emits `edited`.
+
+    Attributes:
+        judging: What is said of the outputs, which no field here shows.
+        batch_axes: Sample axes that were named.
+    """
 
     edited = Signal()
 
@@ -28,6 +34,8 @@ class DataFields(QWidget):
         self.setObjectName(f"data.{key}")
         self._key = key
         self._remark = ""
+        self.judging = spec.judging if spec else INFERRED
+        self.batch_axes = spec.batch_axes if spec else ()
         self.path = PathEdit(spec.path if spec else "", self)
         self.path.setObjectName(f"data.{key}.path")
         self.path.setAccessibleName(f"{title}: file, folder or module:callable")
@@ -99,7 +107,7 @@ class DataFields(QWidget):
         path = self.path.text().strip()
         if not path or self.error:
             return None
-        return DataSpec(path, parse_transform(self.transform.text()), self.samples.value())
+        return self._said(path, parse_transform(self.transform.text()))
 
     @property
     def source(self) -> DataSpec | None:
@@ -107,7 +115,16 @@ class DataFields(QWidget):
         path = self.path.text().strip()
         if not path or self._path_error:
             return None
-        return DataSpec(path, Transform(), self.samples.value())
+        return self._said(path, Transform())
+
+    def _said(self, path: str, transform: Transform) -> DataSpec:
+        return DataSpec(
+            path,
+            transform,
+            self.samples.value(),
+            batch_axes=self.batch_axes,
+            judging=self.judging,
+        )
 
     @property
     def error(self) -> str:
