@@ -223,6 +223,9 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
             QTest.qWait(50)
         return dialog
 
+    def start() -> None:
+        window.show_view("start")
+
     return {
         "inspect": inspect,
         "threshold": threshold,
@@ -230,6 +233,7 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
         "trade-off": search,
         "prediction-check": check,
         "compare": compare,
+        "start": start,
         "data": data,
     }
 

@@ -21,7 +21,7 @@ from quantstudio.core.files import written_together
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, CompareResult, SensitivityResult
-from quantstudio.core.samples import DEFAULT_SAMPLE, Sample, sample, sample_names
+from quantstudio.core.samples import EASY_SAMPLE, Sample, sample, sample_names
 from quantstudio.core.version import VERSION
 from quantstudio.project.recipe_file import (
     DataSource,
@@ -41,7 +41,7 @@ def command(
     ] = "quantstudio-demo",
     name: Annotated[
         str, typer.Option("--sample", metavar="NAME", help=f"Bundled sample: {', '.join(sample_names())}.")
-    ] = DEFAULT_SAMPLE,
+    ] = EASY_SAMPLE,
     json: JsonOption = "",
 ) -> None:
     """Open, calibrate, analyze, quantize, measure and report a bundled model."""

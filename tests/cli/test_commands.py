@@ -253,10 +253,10 @@ def test_that_demo_writes_report_model_and_a_recipe_that_reproduces_it(tmp_path,
     table = capsys.readouterr().out
     assert "FP32" in table
     assert "INT8" in table
-    model = folder / "digits_uneven.int8.onnx"
+    model = folder / "digits_resnet.int8.onnx"
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     again = tmp_path / "again.onnx"
-    assert invoke(["run", str(folder / "digits_uneven.int8.recipe.json"), "-o", str(again)]) == 0
+    assert invoke(["run", str(folder / "digits_resnet.int8.recipe.json"), "-o", str(again)]) == 0
     assert again.read_bytes() == model.read_bytes()
 
 

@@ -82,6 +82,20 @@ class TestShown:
         assert not page.isVisible()
         assert find(start, LayersPanel).isVisible()
 
+    def test_that_a_button_whose_action_cannot_be_done_looks_so(self, start):
+        assert not start.actions_list["run.calibrate"].isEnabled()
+        assert not find(start, QWidget, "toolbar.run.calibrate").isEnabled()
+        assert find(start, QWidget, "toolbar.file.open").isEnabled()
+
+    def test_that_a_narrow_page_has_fewer_columns(self, start):
+        grid = find(start, StartPage).samples
+        for width, columns in ((1280, 4), (620, 2)):
+            start.resize(width, 720)
+            settle(start)
+            QCoreApplication.processEvents()
+            assert len({tile.x() for tile in grid.tiles}) == columns
+            assert grid.width() <= start.width()
+
     def test_that_a_first_start_offers_samples_and_says_that_nothing_is_lost(self, start):
         page = find(start, StartPage)
         assert page.nothing.isVisible()

@@ -34,7 +34,7 @@ NOTEBOOK = """
 import json
 import quantstudio as qs
 
-with qs.Workspace.sample() as ws:
+with qs.Workspace.sample("digits_resnet") as ws:
     ws.calibrate()
     ws.sensitivity()
     ws.quantize("auto")

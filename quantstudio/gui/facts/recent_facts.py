@@ -35,14 +35,15 @@ def kind_text(entry: RecentEntry, now: float) -> str:
     return f"{what}, {when_text(entry.changed, now)}" if entry.changed else what
 
 
-def headline_text(shown: ShownVariant) -> str:
-    """The three figures that decide: "96.67 % · 1.29× faster · 29 % of the size"."""
+def headline_text(shown: ShownVariant, *, is_short: bool = False) -> str:
+    """The three figures that decide: "96.67 % · 1.29× speed · 29 % size", or without the words."""
     parts = []
+    speed, size = ("", "") if is_short else (" speed", " size")
     if shown.value is not None:
         parts.append(metric_text(shown.metric, shown.value))
     if shown.speedup is not None:
-        parts.append(f"{figures.ratio(shown.speedup)} speed")
-    parts.append(f"{figures.percent(shown.size_share, 0)} size")
+        parts.append(f"{figures.ratio(shown.speedup)}{speed}")
+    parts.append(f"{figures.percent(shown.size_share, 0)}{size}")
     return " · ".join(parts)
 
 

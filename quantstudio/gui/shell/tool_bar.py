@@ -104,7 +104,13 @@ class ToolBar(QToolBar):
             button.setAccessibleName(described.plain_text)
             if described.is_primary:
                 button.setProperty("primary", True)
-        self._tools.append(_Tool(described, button, self.addWidget(button)))
+        place = self.addWidget(button)
+        if isinstance(described, Action):
+            # The place has a state of its own, and would make a button usable whose action is not.
+            action = actions[described.id]
+            action.changed.connect(lambda: place.setEnabled(action.isEnabled()))
+            place.setEnabled(action.isEnabled())
+        self._tools.append(_Tool(described, button, place))
 
     def _add_space(self) -> None:
         space = QWidget(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from quantstudio.gui.action import Action, Command, Context
-from quantstudio.gui.features.start.dialogs import LeaveDialog
 from quantstudio.workspace.leaving import LeaveRequest
 
 
@@ -25,6 +24,8 @@ def commands() -> tuple[Command, ...]:
 
 def ask_to_leave(context: Context, request: LeaveRequest) -> None:
     """Ask whether work may be stopped for what is to be opened."""
+    from quantstudio.gui.features.start.dialogs import LeaveDialog  # seldom needed
+
     leaving = context.session.workspace.documents.leaving
     dialog = LeaveDialog(request, context.window)
     dialog.stop_chosen.connect(leaving.stop)

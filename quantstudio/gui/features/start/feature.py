@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
+from PySide6.QtWidgets import QWidget
+
 from quantstudio.gui.action import Context
 from quantstudio.gui.feature import Feature, Parts, Place, View
 from quantstudio.gui.features.start.actions import ask_to_leave, commands
-from quantstudio.gui.features.start.start_page import StartPage
 
 
-def _build(context: Context, _parts: Parts) -> StartPage:
+def _build(context: Context, _parts: Parts) -> QWidget:
+    # Most windows begin with what was open last: they do not wait for this.
+    from quantstudio.gui.features.start.start_page import StartPage
+
     return StartPage(context)
 
 

@@ -68,6 +68,7 @@ class RecentTile(Tile):
             self.add_line(shown.name, "muted")
             words = headline_tip(shown)
             if isinstance(first, ElidedLabel):
+                first.set_wordings(headline_text(shown), headline_text(shown, is_short=True))
                 first.set_detail(words)
         else:
             words = state_text(entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QWidget
 from typing_extensions import override
@@ -45,6 +45,11 @@ class TileGrid(QWidget):
             tile.moved.connect(partial(self._move, tile))
         self._columns = 0
         self._place()
+
+    @override
+    def minimumSizeHint(self) -> QSize:
+        """One tile is enough: the page may become narrower than the columns that stand now."""
+        return QSize(WIDTH_MIN_PX, super().minimumSizeHint().height())
 
     @override
     def resizeEvent(self, event: QResizeEvent) -> None:
