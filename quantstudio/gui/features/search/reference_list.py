@@ -50,8 +50,8 @@ class ReferenceList(QWidget):
         known = {one.precision: one for one in references}
         self.setVisible(bool(known))
         shown = [known[precision] for precision in _SHOWN if precision in known]
-        # Where both kinds stand side by side the lines say which they are.
-        self.tag.setVisible(not any(one.is_measured for one in shown))
+        # Lines that were measured say so.
+        self.tag.setVisible(not all(one.is_measured for one in shown))
         for precision, (mark, text) in zip(_SHOWN, self.rows, strict=True):
             reference = known.get(precision)
             mark.setVisible(reference is not None)
@@ -62,11 +62,11 @@ class ReferenceList(QWidget):
             is_known = is_foreseen(reference, budget)
             name, role = ("close", "bad") if broken else ("check", "ok") if is_known else ("help", "muted")
             mark.setPixmap(icon_pixmap(name, role, _ICON_PX, self.devicePixelRatioF()))
-            words = f"{reference.name}: {reference.text}"
-            if not self.tag.isVisibleTo(self):
-                words = f"{words} {'measured' if reference.is_measured else 'predicted'}"
+            said = f"{reference.text} measured" if reference.is_measured else reference.text
+            words = f"{reference.name}: {said}"
             keeps = "keeps the budget" if reference.is_measured else "predicted to keep the budget"
             kept = keeps if is_known else "not known yet"
             reasons = ", ".join(broken) or kept
-            text.set_wordings(f"{words} — {broken[0]}" if broken else words, words)
+            short = f"{precision.label}: {said}"
+            text.set_wordings(f"{words} — {broken[0]}" if broken else words, words, short)
             text.setAccessibleName(f"{words}, {reasons}")
