@@ -103,7 +103,7 @@ def below(fraction: float, digits: int = 1) -> str:
 
 
 def more_lost(value: float, digits: int = 1) -> str:
-    """A loss of which only the least is known: "> 20.4 pp lost"; never "more than nothing"."""
+    """A loss of which only the least is known: "> 20.4 pp lost"."""
     if not math.isfinite(value):
         return NOTHING
     return f">{THIN_SPACE}{number(max(value, 0.0), digits)}{THIN_SPACE}pp lost"

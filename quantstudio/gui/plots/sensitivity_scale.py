@@ -73,10 +73,10 @@ class SensitivityScale:
     @property
     def entries(self) -> tuple[tuple[str, int], ...]:
         """What the levels stand for, with the level, for a legend."""
-        part = figures.percent(NOTED_SHARE, 0)
+        part = f"\u2265{figures.THIN_SPACE}{figures.percent(NOTED_SHARE, 0)}"
         if self.losses is None:
-            return ((f"{part} of the sum or more", 1),)
-        noted = (f"{part} of the plan\u2019s loss or more", 1)
+            return ((f"{part} of the sum", 1),)
+        noted = (f"{part} of the loss", 1)
         if not self.breaking:
             return (noted,)
         return ((f"breaks {figures.number(self.losses.budget, 1)}{figures.THIN_SPACE}pp", 2), noted)

@@ -202,10 +202,10 @@ class KeyFiguresPanel(QWidget):
         """So much is rounded away that errors of layers no longer add up: a bound, and no figure."""
         curve = self._session.workspace.sensitivity_curve
         reference = base.value.value if base is not None else (curve.accuracy[0] if curve else None)
-        delta = figures.more_lost((reference - at_most) * 100) if reference is not None else ""
+        lost = (reference - at_most) * 100 if reference is not None else 0.0
         self._set_quality(
             figures.below(at_most),
-            delta=delta,
+            delta=figures.more_lost(lost) if lost > 0 else "",
             tone=Tone.BAD,
             tag=PREDICTED,
             detail="Layers rounded so coarsely may ruin the network together, by more than their own losses "
