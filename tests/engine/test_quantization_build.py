@@ -225,6 +225,14 @@ def test_that_probes_follow_the_calibrated_distribution(residual):
     assert (again["x"] == feeds[0]["x"]).all()
 
 
+def test_that_probes_have_the_lengths_a_graph_insists_on(tmp_path):
+    """An export with one length baked in: none of the usual lengths fits."""
+    net = NetBuilder()
+    view = net.op("Reshape", "x", net.constant("shape", np.array([-1, 7, 4], np.int64)), name="view")
+    graph = opened(net.model({"x": (["batch", "length", 4], onnx.TensorProto.FLOAT)}, [view]), tmp_path)
+    assert (2, 7, 4) in [feed["x"].shape for feed in probe_feeds(graph.proto, None)]
+
+
 def test_that_an_empty_histogram_gives_values_within_its_ends(residual):
     graph, statistics = residual
     statistics.tensors["x"].counts[:] = 0

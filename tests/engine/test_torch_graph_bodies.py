@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import UnsupportedOpError
-from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
+from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.torch_graph.module import TorchGraph
@@ -28,6 +28,7 @@ from tests.engine.builders import (
     save,
     value,
 )
+from tests.engine.network_kinds import KINDS
 from tests.engine.sensitivity_cases import Events, by_name
 
 
@@ -178,3 +179,17 @@ def test_that_operators_behind_the_outputs_that_count_need_no_torch_form(tmp_pat
     result = fisher_sensitivity(opened, data, precisions=("int4",))
     assert result.method == "fisher"
     assert {row.method for row in result.layers} == {"fisher"}
+
+
+@pytest.mark.parametrize("kind", ["graph network", "variable length"])
+def test_that_feeds_of_different_lengths_are_estimated_in_one_pass(tmp_path: Path, kind: str) -> None:
+    """One feed a file: the lengths of the first were taken for those of all."""
+    path, folder = KINDS[kind]().saved(tmp_path)
+    opened = open_model(path)
+    data = open_dataset(DataSpec(str(folder)), opened.summary.inputs)
+    result = fisher_sensitivity(opened, data, precisions=("int4",))
+    assert result.method == "fisher"
+    assert all(row.kl > 0 for row in result.layers)
+    measured = by_name(exact_sensitivity(opened, data, precisions=("int4",)).layers)
+    for row in result.layers:
+        assert row.kl == pytest.approx(measured[row.name].kl, rel=1.0)

@@ -34,7 +34,7 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.footprint import footprint
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.graph.runtime import Feed, resolve_provider, worker_threads
+from quantstudio.engine.graph.runtime import Feed, open_session, resolve_provider, run, worker_threads
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.quantization.probe import probe_feeds
@@ -104,7 +104,7 @@ def cost_table(
             uniform[name] = _emitted(graph, statistics, NAMED_SCHEMES[name], Path(folder), token)
         base, edges = uniform["fp32"], layer_edges(graph)
         borders = _border_plans(graph, statistics, edges, Path(folder), token)
-        feed = _timed_feed(graph, base.emission, statistics, dataset)
+        feed = _timed_feed(graph, base.emission, statistics, dataset, token)
         ratios: dict[Path, float] = {}
         timed: LatencyResult | None = None
         runtime_bytes = 0
@@ -179,11 +179,25 @@ def _one_scale(
 
 
 def _timed_feed(
-    graph: Graph, base: Emission, statistics: Statistics | None, dataset: Dataset | None
+    graph: Graph,
+    base: Emission,
+    statistics: Statistics | None,
+    dataset: Dataset | None,
+    cancel: CancelToken,
 ) -> Feed | None:
+    """A sample of the data, or without data the first probe that the network accepts."""
     if dataset is not None:
         return next(iter(dataset.batches(1))).feed
-    return next(iter(probe_feeds(base.model, statistics)), None) if graph.summary.inputs else None
+    if not graph.summary.inputs:
+        return None
+    session = open_session(Path(graph.summary.graph_path), cancel=cancel)
+    for feed in probe_feeds(base.model, statistics):
+        try:
+            run(session, feed, cancel=cancel)
+        except MeasureError:
+            continue
+        return feed
+    return None
 
 
 def _time(

@@ -125,6 +125,7 @@ class FisherPass:
         self._ranges = dict(ranges)
         self._seen_ranges: dict[str, tuple[float, float]] = {}
         self._layouts: dict[str, BatchLayout | None] = {}
+        self._is_single = False
         self._signs = np.random.default_rng(seed)
         self._deviations: tuple[Deviation, ...] = (1.0,) * len(objective.tensors)
         self._columns: Mapping[str, int] = {}
@@ -175,7 +176,14 @@ class FisherPass:
         """Take the first axis as the samples', where nothing can grow because the batch size is fixed."""
         shapes = self._shapes(feed)
         self._layouts = {name: _fixed_layout(shape, batch) for name, shape in shapes.items()}
+        self._is_single = batch == 1
         self.bytes_per_sample = 4 * sum(math.prod(shape) for shape in shapes.values()) // batch
+
+    def _layout_of(self, name: str, tensor: Tensor) -> BatchLayout | None:
+        """Where the samples are in a tensor; feeds of one sample each may have lengths of their own."""
+        if self._is_single:
+            return _fixed_layout(tuple(tensor.shape), 1)
+        return self._layouts.get(name)
 
     def _shapes(self, feed: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
         with torch.no_grad():
@@ -380,7 +388,7 @@ class FisherPass:
             return {}
         located = []
         for i, gradient in gradients.outputs.items():
-            layout = self._layouts.get(tap.node.outputs[i])
+            layout = self._layout_of(tap.node.outputs[i], gradient)
             if layout is None:
                 return None
             located.append((i, gradient, layout))
@@ -399,7 +407,7 @@ class FisherPass:
             total: Tensor | None = None
             for position, gradient in gradients.activations.items():
                 name = tap.node.inputs[position]
-                layout = self._layouts.get(name)
+                layout = self._layout_of(name, gradient)
                 if layout is None:
                     return None
                 error = self._activation_error(name, precision, tap.activations[position].detach(), grid)

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -98,11 +98,10 @@ def working_size(
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Batch and length of other dynamic axes the original accepts, and what that says about it."""
     shapes = [shape_of(value) or () for value in model.graph.input]
-    has_batch = any(shape and not isinstance(shape[0], int) for shape in shapes)
-    has_other = any(not isinstance(dim, int) for shape in shapes for dim in shape[1:])
+    has_batch, has_other = _dynamic(shapes)
     outputs = [value.name for value in model.graph.output]
     failure: MeasureError | None = None
-    for size in _candidate_sizes(model, has_batch, has_other):
+    for size in candidate_sizes(model):
         try:
             watched_run(session, random_feed(model, size, FIRST_SEED), outputs, token)
         except MeasureError as error:
@@ -125,12 +124,20 @@ def _has_integers(model: ModelProto) -> bool:
     return any(np.dtype(helper.tensor_dtype_to_np_dtype(kind)).kind in "iu" for kind in kinds)
 
 
-def _candidate_sizes(model: ModelProto, has_batch: bool, has_other: bool) -> Iterator[tuple[int, int]]:
+def candidate_sizes(model: ModelProto) -> Iterator[tuple[int, int]]:
+    """Batch and length of the other dynamic axes, to try in turn until the model runs."""
+    has_batch, has_other = _dynamic([shape_of(value) or () for value in model.graph.input])
     baked = _baked_lengths(model)
     lengths = list(dict.fromkeys([*_LENGTHS, *baked])) if has_other else [1]
     batches = list(dict.fromkeys([2, 1, *baked[:4]])) if has_batch else [1]
     for batch in batches:
         yield from ((batch, length) for length in lengths)
+
+
+def _dynamic(shapes: Sequence[Shape]) -> tuple[bool, bool]:
+    """Whether any first axis, and whether any other one, has no fixed length."""
+    has_batch = any(shape and not isinstance(shape[0], int) for shape in shapes)
+    return has_batch, any(not isinstance(dim, int) for shape in shapes for dim in shape[1:])
 
 
 def _baked_lengths(model: ModelProto) -> list[int]:

@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from quantstudio.core.statistics import Histogram, Statistics
-from quantstudio.engine.model.trial import Feed, GiveUpError, random_feed
-
-# (batch, other dynamic axes) to try in turn until the model runs: text and small axes, then images.
-_SIZES = ((2, 8), (2, 32), (2, 64), (2, 224), (1, 8), (1, 32), (1, 224), (1, 1))
+from quantstudio.engine.model.trial import Feed, GiveUpError, candidate_sizes, random_feed
 
 
 def probe_feeds(model: ModelProto, statistics: Statistics | None) -> Iterator[Feed]:
@@ -23,7 +20,7 @@ def probe_feeds(model: ModelProto, statistics: Statistics | None) -> Iterator[Fe
     """
     tried: set[tuple[tuple[int, ...], ...]] = set()
     generator = np.random.default_rng(0)
-    for size in _SIZES:
+    for size in candidate_sizes(model):
         try:
             feed = random_feed(model, size, seed=0)
         except GiveUpError:
