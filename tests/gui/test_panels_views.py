@@ -15,6 +15,7 @@ from quantstudio.core.findings import COSTS, CURVE, SENSITIVITY
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
 from quantstudio.core.predict.check import Figure
 from quantstudio.core.recipe import RangeOverride
+from quantstudio.gui.facts.variant_facts import busy_text
 from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.inspect.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPanel
 from quantstudio.gui.features.layers.layer_table import LayerColumn
@@ -344,6 +345,18 @@ def test_that_measured_figures_carry_sign_tone_and_interval(qtbot, measured):
     assert "95 % interval" in panel.quality_card.toolTip()
     assert "2.7× faster" in panel.latency_card.accessibleName()
     assert panel.size_card.delta.property("role") == "good"
+
+
+def test_that_a_time_taken_on_a_busy_machine_says_so(qtbot):
+    session = measured_session(6)
+    current = session.workspace.current_variant
+    assert current is not None
+    assert current.result is not None
+    assert current.result.latency_ms is not None
+    assert busy_text(current) == ""
+    for share, said in ((0.05, ""), (0.6, "busy machine, 60\u202f% other load")):
+        latency = replace(current.result.latency_ms, other_load=share)
+        assert busy_text(replace(current, result=replace(current.result, latency_ms=latency))) == said
 
 
 def test_that_a_prediction_tells_its_interval_the_class_at_risk_and_memory(qtbot, session):

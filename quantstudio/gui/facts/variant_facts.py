@@ -12,6 +12,9 @@ from quantstudio.core.time_scale import scale_text
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.names import base_name, contents_text
 
+# Of the processors; what other programs take below it hardly shows in a median.
+BUSY_SHARE = 0.2
+
 
 def contents_of(variant: Variant, layers: Sequence[LayerInfo]) -> str:
     """What a variant contains: "INT8 · 3 W4A8"; of the base what its file holds."""
@@ -77,6 +80,15 @@ def timing_text(variant: Variant) -> str:
         scale_text(latency),
     )
     return "; ".join(part for part in found if part)
+
+
+def busy_text(variant: Variant) -> str:
+    """That other programs took part of the machine while it was timed, in few words; empty where none did."""
+    latency = variant.result.latency_ms if variant.result is not None else None
+    share = latency.other_load if latency is not None else None
+    if share is None or share < BUSY_SHARE:
+        return ""
+    return f"busy machine, {figures.percent(share, 0)} other load"
 
 
 def state_text(variant: Variant) -> str:

@@ -15,6 +15,7 @@ from quantstudio.core.results import Interval
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.layer_facts import precision_label
 from quantstudio.gui.facts.variant_facts import (
+    busy_text,
     latency_of,
     quality_of,
     size_of,
@@ -258,7 +259,13 @@ class KeyFiguresPanel(QWidget):
         prediction = self._session.workspace.prediction
         measured = latency_of(current) if current is not None else None
         if current is not None and measured is not None:
-            self._set_latency(measured.value, _paired(current, reference), MEASURED, _latency_detail(current))
+            self._set_latency(
+                measured.value,
+                _paired(current, reference),
+                MEASURED,
+                _latency_detail(current),
+                note=busy_text(current),
+            )
         elif prediction is not None and prediction.latency_ms is not None:
             known = prediction.fp32_ms
             fp32 = Interval(known, known, known) if known is not None else reference
@@ -272,12 +279,15 @@ class KeyFiguresPanel(QWidget):
                 delta=self._base_name(),
                 tag=MEASURED,
                 detail=_latency_detail(base),
+                note=busy_text(base),
             )
         else:
             hint = NO_MODEL if self._session.workspace.model is None else "Measure to know it"
             self.latency_card.set_figure(figures.NOTHING, detail=hint)
 
-    def _set_latency(self, value_ms: float, reference: Interval | None, tag: str, detail: str) -> None:
+    def _set_latency(
+        self, value_ms: float, reference: Interval | None, tag: str, detail: str, note: str = ""
+    ) -> None:
         """`reference` is what FP32 would take beside this figure."""
         delta, tone = "", Tone.NEUTRAL
         if reference is not None:
@@ -289,6 +299,7 @@ class KeyFiguresPanel(QWidget):
             tone=tone,
             tag=tag,
             detail=detail,
+            note=note,
         )
 
     # ------------------------------------------------------------------ layers
