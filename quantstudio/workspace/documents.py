@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
@@ -15,21 +14,16 @@ from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.signals import Signal
-from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.recipe_file import (
-    DataSource,
-    ModelSource,
-    OutputSource,
-    RecipeFile,
     read_recipe_file,
     write_recipe_file,
 )
 from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
 from quantstudio.project.store import SUFFIX, Project
 from quantstudio.workspace.edits import Edits
-from quantstudio.workspace.exports import ChangedBuildError, write_export
+from quantstudio.workspace.exports import Export, recipe_file_of
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.leaving import Leaving
 from quantstudio.workspace.opening import Opening
@@ -341,7 +335,7 @@ class Documents:
     def export_recipe(self, path: str) -> None:
         """Write the recipe with everything that reproduces its variant."""
         try:
-            write_recipe_file(Path(path), self._recipe_file(self._known.current_variant))
+            write_recipe_file(Path(path), recipe_file_of(self._known, self._known.current_variant))
         except QuantStudioError as error:
             self._known.notify_of(error)
             return
@@ -349,37 +343,7 @@ class Documents:
 
     def export(self, path: str, *, with_recipe: bool = True) -> None:
         """Write the variant of the recipe as it is, building it first where needed."""
-        self._export(path, with_recipe=with_recipe, is_rebuilt=False)
-
-    def _export(self, path: str, *, with_recipe: bool, is_rebuilt: bool) -> None:
-        target = Path(path)
-        beside = target.with_suffix(".recipe.json")
-        variant = self._known.current_variant
-        if variant is None or not Path(variant.path).is_file():
-            again = partial(self._export, path, with_recipe=with_recipe, is_rebuilt=is_rebuilt)
-            self._runs.quantize(on_built=again)
-            return
-        source, file = Path(variant.path), self._recipe_file(variant)
-        file = replace(file, output=OutputSource(target.name, variant.build.digest if variant.build else ""))
-
-        def write() -> None:
-            write_export(
-                source, file.output.digest if file.output else "", target, file if with_recipe else None
-            )
-
-        def failed(error: Exception) -> None:
-            if is_rebuilt or not isinstance(error, ChangedBuildError):
-                self._known.notify_of(error)
-                return
-            source.unlink(missing_ok=True)  # and build what the name says
-            self._known.notify(NoticeLevel.WARNING, f"{error.what}: it is built again", "", error.where)
-            self._export(path, with_recipe=with_recipe, is_rebuilt=True)
-
-        def done(_nothing: None) -> None:
-            also = f" and {beside.name}" if with_recipe else ""
-            self._known.notify(NoticeLevel.SUCCESS, f"Exported {target.name}{also}")
-
-        self._known.background.run(write, done, failed)
+        Export(self._known, self._runs, Path(path), with_recipe=with_recipe).start()
 
     def write_report(self, path: str) -> None:
         """Write an HTML report of everything known now."""
@@ -402,27 +366,6 @@ class Documents:
         self._known.background.run(write, done, self._known.notify_of)
 
     # Inside.
-
-    def _recipe_file(self, variant: Variant | None) -> RecipeFile:
-        known = self._known
-        model, data = known.model, known.calibration_data
-        activations = known.activations
-        source = (
-            DataSource(
-                path=data.path,
-                transform=data.transform.text,
-                samples=data.samples,
-                digest=activations.data_digest if activations is not None else "",
-                batch_axes=data.batch_axes,
-            )
-            if data is not None
-            else None
-        )
-        return RecipeFile(
-            recipe=variant.recipe if variant is not None else known.recipe,
-            model=ModelSource(model.source_path, model.source_digest) if model is not None else None,
-            data=source,
-        )
 
     def _opened_model(self, path: str) -> None:
         self._asked = None

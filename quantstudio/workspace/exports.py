@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from quantstudio.core.errors import BuildError
 from quantstudio.core.files import file_digest, written_beside, written_together
-from quantstudio.project.recipe_file import RecipeFile, write_recipe_file
+from quantstudio.core.variants import Variant
+from quantstudio.jobs.rows import NoticeLevel
+from quantstudio.project.recipe_file import (
+    DataSource,
+    ModelSource,
+    OutputSource,
+    RecipeFile,
+    write_recipe_file,
+)
+from quantstudio.workspace.known import Known
+from quantstudio.workspace.runs.runs import Runs
 
 
 class ChangedBuildError(BuildError):
@@ -43,3 +54,71 @@ def _copy(source: Path, digest: str, target: Path) -> None:
     shutil.copyfile(source, target)
     if digest and file_digest(target) != digest:
         raise ChangedBuildError("the built file was changed in the cache", where=str(source))
+
+
+class Export:
+    """The variant of the recipe as it is, on its way out of the cache; built first where needed.
+
+    Args:
+        known: What is open.
+        runs: What builds it.
+        target: Where to.
+        with_recipe: Whether the recipe is written beside it.
+    """
+
+    def __init__(self, known: Known, runs: Runs, target: Path, *, with_recipe: bool) -> None:
+        self._known = known
+        self._runs = runs
+        self._target = target
+        self._with_recipe = with_recipe
+        self._is_rebuilt = False
+
+    def start(self) -> None:
+        """Write it; the user is told how that went."""
+        variant = self._known.current_variant
+        if variant is None or not Path(variant.path).is_file():
+            self._runs.quantize(on_built=self.start)
+            return
+        source, digest = Path(variant.path), variant.build.digest if variant.build else ""
+        output = OutputSource(self._target.name, digest)
+        recipe = replace(recipe_file_of(self._known, variant), output=output) if self._with_recipe else None
+
+        def write() -> None:
+            write_export(source, digest, self._target, recipe)
+
+        def failed(error: Exception) -> None:
+            if self._is_rebuilt or not isinstance(error, ChangedBuildError):
+                self._known.notify_of(error)
+                return
+            source.unlink(missing_ok=True)  # and build what the name says
+            self._known.notify(NoticeLevel.WARNING, f"{error.what}: it is built again", "", error.where)
+            self._is_rebuilt = True
+            self.start()
+
+        def done(_nothing: None) -> None:
+            also = f" and {self._target.with_suffix('.recipe.json').name}" if self._with_recipe else ""
+            self._known.notify(NoticeLevel.SUCCESS, f"Exported {self._target.name}{also}")
+
+        self._known.background.run(write, done, failed)
+
+
+def recipe_file_of(known: Known, variant: Variant | None) -> RecipeFile:
+    """The recipe of a variant, or of the plan, with everything that reproduces it."""
+    model, data = known.model, known.calibration_data
+    activations = known.activations
+    source = (
+        DataSource(
+            path=data.path,
+            transform=data.transform.text,
+            samples=data.samples,
+            digest=activations.data_digest if activations is not None else "",
+            batch_axes=data.batch_axes,
+        )
+        if data is not None
+        else None
+    )
+    return RecipeFile(
+        recipe=variant.recipe if variant is not None else known.recipe,
+        model=ModelSource(model.source_path, model.source_digest) if model is not None else None,
+        data=source,
+    )
