@@ -37,10 +37,10 @@ class LeaveDialog(Dialog):
         text.setWordWrap(True)
         self.body.addWidget(text)
         self.add_cancel("Stay here")
-        wait = self.add_button("wait", "Open when it is done", QDialogButtonBox.ButtonRole.AcceptRole)
-        stop = self.add_button(
-            "stop", "Stop and open", QDialogButtonBox.ButtonRole.AcceptRole, is_default=True
-        )
+        # What loses nothing is what Enter does.
+        accept = QDialogButtonBox.ButtonRole.AcceptRole
+        wait = self.add_button("wait", "Open when it is done", accept, is_default=True)
+        stop = self.add_button("stop", "Stop and open", accept)
         wait.clicked.connect(self.wait_chosen)
         stop.clicked.connect(self.stop_chosen)
         for button in (wait, stop):
@@ -67,7 +67,7 @@ class DeleteDialog(Dialog):
             "stay. This cannot be undone.",
             parent,
         )
-        self.add_cancel("Keep it")
+        self.add_button("cancel", "Keep it", QDialogButtonBox.ButtonRole.RejectRole, is_default=True)
         delete = self.add_button("delete", "Delete session", QDialogButtonBox.ButtonRole.AcceptRole)
         delete.clicked.connect(self.agreed)
         delete.clicked.connect(self.accept)
