@@ -125,6 +125,8 @@ def _print(found: Diagnosis) -> None:
         console.print(plain(line))
     if found.trials and found.trials[0].samples:
         _print_trials(found)
+    else:
+        console.print(plain(f"{found.reason}."))
     if found.classes:
         rows = [(str(one.index), one.name, plain(count(one.count))) for one in found.classes[:_CLASSES_SHOWN]]
         more = len(found.classes) - _CLASSES_SHOWN

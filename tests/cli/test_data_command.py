@@ -11,6 +11,7 @@ import pytest
 from quantstudio.cli.data import plain
 from quantstudio.cli.main import invoke
 from quantstudio.core.samples import sample
+from tests.engine.doctor_cases import brightness_net, pixels, stored
 from tests.shared_data import MODELS, TEST, TRAIN, TRANSFORM, needs_shared
 
 SAMPLE = sample("digits_mobilenet")
@@ -89,3 +90,12 @@ def test_that_fashion_mnist_gets_its_transform_and_its_accuracy(capsys: pytest.C
     assert wrong["figure"]["value"] < 0.15
     assert wrong["cautions"][0]["trouble"] == "wrong transform"
     assert wrong["cautions"][0]["transform"] == proposed
+
+
+def test_that_a_proposal_that_nothing_could_judge_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = brightness_net(tmp_path / "level.onnx", "scale=1/255 layout=NCHW", scores=False)
+    data = stored(tmp_path / "images.npz", images=pixels(per_class=3)[0])
+    assert invoke(["data", graph.summary.source_path, data]) == 0
+    assert "Nothing was tried" in capsys.readouterr().out
