@@ -230,6 +230,9 @@ class TestCautions:
         test = stored(home / "scaled.npz", images=(images / 255).astype(np.float32), labels=labels)
         found = asked(net, labelled, FASHION, test=test)
         assert Trouble.UNLIKE_RANGE in troubles(found)
+        # No transform was tried on the test data, so nothing is said of those that were.
+        assert not any("No transform" in one.text for one in found.cautions)
+        assert any("transform of its own" in one.text for one in found.cautions)
 
     def test_that_labels_that_count_from_one_are_told(self, net: Graph, home: Path) -> None:
         images, labels = pixels()

@@ -68,9 +68,17 @@ def does_not_fit(error: DataError, transform: Transform) -> Caution:
 
 
 def about_answers(
-    bench: Bench, score: Score, figure: DataFigure | None, *, is_proposed: bool
+    bench: Bench, score: Score, figure: DataFigure | None, *, is_proposed: bool, is_test: bool
 ) -> Iterator[Caution]:
-    """Answers that are all alike, or no better than chance."""
+    """Answers that are all alike, or no better than chance.
+
+    Args:
+        bench: The data set.
+        score: How the network does on it.
+        figure: The figure of that, where there are labels.
+        is_proposed: Whether calibration data goes through the transform that is proposed.
+        is_test: Whether this is test data, on which no transform was tried.
+    """
     answers = score.answers
     if len(answers) < _ENOUGH:
         return
@@ -78,11 +86,14 @@ def about_answers(
     share = float(counts.max()) / len(answers)
     labels = bench.answers.labels_of(score.indices)
     common = _commonest(np.asarray(labels)) if labels is not None and figure is not None else 0.0
-    cure = (
-        "No transform that was tried does better: the network and the data may not belong together"
-        if is_proposed
-        else "The network may have been trained with another transform"
-    )
+    cure = "The network may have been trained with another transform"
+    if is_proposed and is_test:
+        cure = "Test data may need a transform of its own, or count its classes in another order"
+    elif is_proposed:
+        cure = (
+            "No transform that was tried does better: the network and the data may not belong together, or "
+            "the labels count the classes in another order"
+        )
     if share >= _CONSTANT_SHARE and common < share - _POINT:
         name = _class_name(bench, int(values[counts.argmax()]))
         yield Caution(Trouble.CONSTANT_ANSWERS, f"{percent(share, 0)} of the answers are {name}. {cure}.")
@@ -91,8 +102,7 @@ def about_answers(
         if figure.low <= chance:
             yield Caution(
                 Trouble.NEAR_CHANCE,
-                f"{percent(figure.value, 1)} is no better than chance ({percent(chance, 1)}). {cure}"
-                + (", or the labels count the classes in another order." if is_proposed else "."),
+                f"{percent(figure.value, 1)} is no better than chance ({percent(chance, 1)}). {cure}.",
             )
 
 

@@ -253,7 +253,13 @@ class _Round:
         does_fit = used is not None or asked is None or asked.transform == best.transform
         warned = [
             *found,
-            *cautions.about_answers(source.bench, source.score, figure, is_proposed=is_proposed),
+            *cautions.about_answers(
+                source.bench,
+                source.score,
+                figure,
+                is_proposed=is_proposed,
+                is_test=on_test is not None,
+            ),
             *self._about_labels(),
             *self._about_test(inputs, on_test),
         ]

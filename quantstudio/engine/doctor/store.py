@@ -13,7 +13,7 @@ from quantstudio.core.folders import cache_folder
 T = TypeVar("T")
 
 # Raised when the same data gets another answer.
-VERSION = 2
+VERSION = 3
 _KEPT = 200
 
 
