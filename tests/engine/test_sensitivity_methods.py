@@ -481,3 +481,19 @@ def test_that_a_weight_that_holds_nan_is_left_out_by_name(tmp_path: Path, method
     result = method(graph, data, precisions=("int4",), reporter=events)  # type: ignore[operator]
     assert set(by_name(result.layers)) == {"product"}
     assert [text for text in events.texts if "'bias_table'" in text and "'table' holds NaN" in text]
+
+
+def test_that_a_network_without_float_layers_is_not_run_but_said_to_be_quantized(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="round"),
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"], name="product"),
+        helper.make_node("Cast", ["i"], ["f"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["y"], name="scale"),
+    ]
+    weights = {"w": RNG.integers(-9, 9, (6, 4)).astype(np.int8)}
+    graph = opened(tmp_path, nodes, weights, {"x": (TensorProto.FLOAT, ["n", 6])}, {"y": ["n", 4]})
+    events = Events()
+    result = fisher_sensitivity(graph, data_of(tmp_path, graph, x=X), reporter=events)
+    assert result.layers == ()
+    assert [text for text in events.texts if "1 of 1 are quantized already" in text]
+    assert not [text for text in events.texts if "torch form" in text]

@@ -81,6 +81,11 @@ def fisher_sensitivity(
         graph, dataset, samples, precisions, reference, statistics, reporter, cancel, store
     )
     job.cancel.raise_if_set()
+    if not job.layers:
+        stored = sum(bool(layer.stored_as) for layer in graph.layers)
+        why = f": {stored} of {len(graph.layers)} are quantized already" if stored else ""
+        reporter.message(f"No layer of this model can have one of these precisions{why}", Severity.WARNING)
+        return _measured_result(job, (), CPU, started)
     try:
         found = estimate(job, where)
     except UnsupportedOpError as error:
