@@ -18,6 +18,23 @@ class Task(StrEnum):
     SIGNAL = "signal"
     UNKNOWN = "unknown"
 
+    @property
+    def label(self) -> str:
+        """For a person."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    Task.CLASSIFY: "Classification",
+    Task.SEGMENT: "Segmentation",
+    Task.DETECT: "Detection",
+    Task.REGRESS: "Regression",
+    Task.EMBED: "Embedding",
+    Task.TOKENS: "Tokens",
+    Task.SIGNAL: "Signal",
+    Task.UNKNOWN: "Unknown: values are compared",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Judging:

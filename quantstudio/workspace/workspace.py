@@ -41,6 +41,7 @@ from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.given import bytes_of, given_data, opened_project, there
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.opening import Opening, let_go
+from quantstudio.workspace.output_judge import OutputJudge
 from quantstudio.workspace.report_data import comparison, known_sensitivity
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.runs.searches import Searches
@@ -71,6 +72,7 @@ class Workspace(Known):
         edits: Changes of recipe and plans, each one undo step.
         runs: Engine work that is not waited for.
         searches: Searches for mixed precision.
+        output_judge: Finds out what the outputs mean.
         documents: Files that are opened and written.
         sessions: Others than the one that is open.
         summaries: What lists of sessions show of what is open.
@@ -125,6 +127,7 @@ class Workspace(Known):
         self.edits = Edits(self)
         self.runs = Runs(self, self.opening, self.edits, self.jobs)
         self.searches = Searches(self, self.edits, self.runs, self.jobs)
+        self.output_judge = OutputJudge(self, self.jobs)
         self.documents = Documents(self, self.opening, self.edits, self.runs, self.jobs)
         self.sessions = Sessions(self)
         self.summaries = Summaries(self)

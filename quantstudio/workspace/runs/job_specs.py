@@ -58,6 +58,11 @@ def examine_data_job(
     return new_job(f"{TASKS}data:examine_data", params)
 
 
+def judge_outputs_job(model: ModelSummary, data: DataSpec) -> JobSpec:
+    """What the outputs of the model mean."""
+    return new_job(f"{TASKS}judging:judge_outputs", {"graph_path": model.graph_path, "data": to_json(data)})
+
+
 def weights_job(model: ModelSummary) -> JobSpec:
     """Weight statistics of every layer."""
     return new_job(f"{TASKS}calibration:weight_statistics", {"graph_path": model.graph_path})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QDialogButtonBox, QLabel
 from typing_extensions import override
@@ -11,10 +13,12 @@ from quantstudio.core.diagnosis import Diagnosis, Trouble
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.events import ErrorInfo, JobState
 from quantstudio.core.hints import NO_HINT, Hint, HintAction
+from quantstudio.core.judgement import INFERRED
 from quantstudio.gui.action import Context
 from quantstudio.gui.features.data.data_fields import DataFields
 from quantstudio.gui.features.data.doctor_card import CHOOSE_CALIBRATION, CHOOSE_TEST, EDIT_TEST, DoctorCard
 from quantstudio.gui.features.data.examination import Examination, Question
+from quantstudio.gui.features.data.judged_row import JudgedRow
 from quantstudio.gui.widgets.dialog import Dialog
 from quantstudio.gui.widgets.remedy import RemedyButton
 from quantstudio.jobs.rows import JobRow
@@ -51,14 +55,14 @@ class DataDialog(Dialog):
         self._is_remembered = bool(remembered)
         transform = calibration.transform if calibration is not None else parse_transform(remembered)
         if offered and (calibration is None or offered_test):
-            calibration = DataSpec(offered, transform)
+            calibration = replace(calibration or DataSpec(""), path=offered, transform=transform, samples=0)
         elif offered:
             offered_test = offered
         found_test = ""
         if offered and test is None and not offered_test:
             found_test = offered_test = beside(offered)
         if offered_test:
-            test = DataSpec(offered_test, transform)
+            test = replace(calibration or DataSpec(""), path=offered_test, transform=transform, samples=0)
         self._build(calibration, test, transform)
         if found_test:
             self.test.remark("Found beside the calibration data")
@@ -77,6 +81,8 @@ class DataDialog(Dialog):
     def _build(self, calibration: DataSpec | None, test: DataSpec | None, transform: Transform) -> None:
         self.calibration = DataFields("calibration", "Calibration", calibration, self)
         self.test = DataFields("test", "Test", test, self)
+        if test is None and calibration is not None:
+            self.test.read_like(calibration)
         if calibration is None:
             self.calibration.transform.setText(transform.text)
         self.body.addWidget(self.calibration)
@@ -91,6 +97,10 @@ class DataDialog(Dialog):
         self._fitting.timeout.connect(self._fit)
         self.doctor.resized.connect(self._fitting.start)
         self.body.addWidget(self.doctor)
+        judging = next((one.judging for one in (test, calibration) if one is not None), INFERRED)
+        self.judged = JudgedRow(self._session, judging, self)
+        self.judged.edited.connect(self._on_judged_as)
+        self.body.addWidget(self.judged)
         self.found = QLabel("", self)
         self.found.setObjectName("data.found")
         self.found.setProperty("role", "muted")
@@ -111,6 +121,10 @@ class DataDialog(Dialog):
         self.examination.failed.connect(self._on_failed)
         for fields in (self.calibration, self.test):
             fields.edited.connect(self._on_edited)
+
+    def _on_judged_as(self) -> None:
+        for fields in (self.calibration, self.test):
+            fields.judge_as(self.judged.judging)
 
     def _fit(self) -> None:
         """Grow with what the doctor has to say; a dialog that was made larger stays so."""
@@ -146,6 +160,9 @@ class DataDialog(Dialog):
         self.use.setEnabled(is_valid and not self._is_using)
         for field in fields:
             field.setEnabled(not self._is_using)
+        runs_code = any(field.runs_code for field in fields)
+        self.judged.setEnabled(not self._is_using)
+        self.judged.ask(None if runs_code else self.test.spec or self.calibration.spec)
 
     @property
     def _typed(self) -> str:
@@ -239,6 +256,7 @@ class DataDialog(Dialog):
             self._session.workspace.documents.choose_data(calibration, test)
             return
         self.examination.close()
+        self.judged.close_questions()
         self._is_using = True
         self._say("Opening the data…")
         self._refresh()
@@ -266,6 +284,7 @@ class DataDialog(Dialog):
     @override
     def done(self, result: int) -> None:
         self.examination.close()
+        self.judged.close_questions()
         if self._is_using:
             self._is_using = False
             self._session.workspace.documents.drop_choice()

@@ -1,0 +1,159 @@
+"""What the outputs are judged as, with the reason; another task can be chosen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QWidget
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.events import ErrorInfo
+from quantstudio.core.judgement import INFERRED, Judgement, Judging, Task
+from quantstudio.gui.session import Session
+
+PAUSE_MS = 350
+_INFERRED = "As inferred"
+_TITLE_PX = 96
+
+
+class JudgedRow(QWidget):
+    """The task, chosen or inferred, and why. Emits `edited` when another is chosen."""
+
+    edited = Signal()
+
+    def __init__(self, session: Session, judging: Judging, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setObjectName("data.judged")
+        self._judge = session.workspace.output_judge
+        self._given = judging
+        self._data: DataSpec | None = None
+        self._answer: _Answer | None = None
+        self._waiting = _Waiting()
+        self.destroyed.connect(self._waiting.end)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(PAUSE_MS)
+        self._timer.timeout.connect(self._send)
+        label = QLabel("Judged as", self)
+        label.setObjectName("data.judged.label")
+        label.setProperty("role", "muted")
+        label.setFixedWidth(_TITLE_PX)
+        self.task = QComboBox(self)
+        self.task.setObjectName("data.judged.task")
+        self.task.setAccessibleName("What the outputs are judged as")
+        self.task.setToolTip("What is compared between FP32 and a variant, and what a search may lose")
+        self.task.addItem(_INFERRED, None)
+        for task in Task:
+            self.task.addItem(task.label, task)
+        self.task.setCurrentIndex(max(self.task.findData(judging.task), 0))
+        self.task.activated.connect(self._on_chosen)
+        label.setBuddy(self.task)
+        self.reason = QLabel("", self)
+        self.reason.setObjectName("data.judged.reason")
+        self.reason.setProperty("role", "caption")
+        self.reason.setWordWrap(True)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(8)
+        grid.setVerticalSpacing(5)
+        grid.addWidget(label, 0, 0)
+        grid.addWidget(self.task, 0, 1)
+        grid.addWidget(self.reason, 1, 1, 1, 2)
+        grid.setColumnStretch(2, 1)
+        self.task.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+
+    @property
+    def judging(self) -> Judging:
+        """What is said of the outputs."""
+        chosen: Task | None = self.task.currentData()
+        if chosen == self._given.task:
+            return self._given
+        # Another task may read another output.
+        return replace(INFERRED, task=chosen, metric=self._given.metric)
+
+    def ask(self, data: DataSpec | None) -> None:
+        """Judge the outputs on other data, after a pause; the same again is not asked twice."""
+        asked = replace(data, judging=self.judging) if data is not None else None
+        if asked == self._data:
+            return
+        self._data = asked
+        self._drop()
+        if asked is None:
+            self._timer.stop()
+            self._say("")
+        else:
+            self._timer.start()
+
+    def close_questions(self) -> None:
+        """Nobody waits for an answer any more."""
+        self._timer.stop()
+        self._drop()
+
+    def show_judgement(self, judgement: Judgement) -> None:
+        """The answer."""
+        name = judgement.task.label.partition(":")[0]
+        reason = judgement.reason[:1].upper() + judgement.reason[1:]
+        self.task.setItemText(0, f"{_INFERRED}: {name}" if not judgement.is_chosen else _INFERRED)
+        self._say(f"{reason}.")
+
+    def show_problem(self, error: ErrorInfo) -> None:
+        """Why there is no answer."""
+        self.task.setItemText(0, _INFERRED)
+        self._say(" ".join(f"{part.rstrip('.')}." for part in (error.what, error.hint.text) if part), "error")
+
+    def _say(self, text: str, role: str = "caption") -> None:
+        self.reason.setText(text)
+        self.reason.setVisible(bool(text))
+        self.reason.setProperty("role", role)
+        self.reason.style().polish(self.reason)
+
+    def _on_chosen(self) -> None:
+        data = self._data
+        self.edited.emit()
+        if data is not None:
+            self.ask(data)
+
+    def _send(self) -> None:
+        if self._data is None:
+            return
+        self._answer = self._waiting.answer = answer = _Answer(self)
+        answer.job = self._judge.ask(self._data, answer.on_judged, answer.on_failed)
+
+    def _drop(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.row = None
+            if answer.job and not answer.is_there:
+                self._judge.drop(answer.job)
+
+
+class _Waiting:
+    """Knows the answer that is waited for when the row is gone without a word."""
+
+    def __init__(self) -> None:
+        self.answer: _Answer | None = None
+
+    def end(self) -> None:
+        """Let the answer come to nobody."""
+        if self.answer is not None:
+            self.answer.row = None
+
+
+class _Answer:
+    """Hands an answer on, while somebody waits for it."""
+
+    def __init__(self, row: JudgedRow) -> None:
+        self.row: JudgedRow | None = row
+        self.job = ""
+        self.is_there = False
+
+    def on_judged(self, found: Judgement) -> None:
+        self.is_there = True
+        if self.row is not None:
+            self.row.show_judgement(found)
+
+    def on_failed(self, error: ErrorInfo) -> None:
+        self.is_there = True
+        if self.row is not None:
+            self.row.show_problem(error)
