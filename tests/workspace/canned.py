@@ -22,6 +22,7 @@ from quantstudio.core.diagnosis import (
     Trial,
 )
 from quantstudio.core.events import Event, JobEnded, JobState, PartFound, Progress
+from quantstudio.core.judgement import Judgement, Task
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,
@@ -146,6 +147,12 @@ def diagnosis(path: str = "data.npz", transform: str = "scale=1/255", **more: An
         "shown": (ShownSample(0, "", "0.1 0.2 0.3", "class 1", "class 2", False),),
     }
     return Diagnosis(path, **(said | more))
+
+
+def _judge(params: dict[str, Any]) -> list[Any]:
+    chosen = params["data"]["judging"]["task"]
+    task = Task(chosen) if chosen else Task.CLASSIFY
+    return [succeeded(Judgement(task, "labels are classes", ("logits",), (0,), chosen is not None))]
 
 
 def _examine(params: dict[str, Any]) -> list[Event]:
@@ -297,6 +304,7 @@ ANSWERS: dict[str, Answer] = {
     "open_model": _open,
     "data_summary": _data,
     "examine_data": _examine,
+    "judge_outputs": _judge,
     "weight_statistics": _weights,
     "calibrate": _calibrate,
     "sensitivity": _sensitivity,

@@ -160,9 +160,9 @@ class DataDialog(Dialog):
         self.use.setEnabled(is_valid and not self._is_using)
         for field in fields:
             field.setEnabled(not self._is_using)
-        runs_code = any(field.runs_code for field in fields)
         self.judged.setEnabled(not self._is_using)
-        self.judged.ask(None if runs_code else self.test.spec or self.calibration.spec)
+        if not is_valid or any(field.runs_code for field in fields):
+            self.judged.ask(None)
 
     @property
     def _typed(self) -> str:
@@ -213,6 +213,8 @@ class DataDialog(Dialog):
         if not self._is_own and not self._is_remembered:
             self._put(found.proposed.transform)
         self.doctor.show_diagnosis(found, self._typed)
+        if found.is_final:  # with the transform that is there now
+            self.judged.ask(self.test.spec or self.calibration.spec)
 
     def _on_failed(self, error: ErrorInfo) -> None:
         self.doctor.show_nothing(_told(error), is_error=True)

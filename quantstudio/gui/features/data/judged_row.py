@@ -45,8 +45,9 @@ class JudgedRow(QWidget):
         self.task.setToolTip("What is compared between FP32 and a variant, and what a search may lose")
         self.task.addItem(_INFERRED, None)
         for task in Task:
-            self.task.addItem(task.label, task)
-        self.task.setCurrentIndex(max(self.task.findData(judging.task), 0))
+            self.task.addItem(task.label, task.value)
+        if judging.task is not None:
+            self.task.setCurrentIndex(self.task.findData(judging.task.value))
         self.task.activated.connect(self._on_chosen)
         label.setBuddy(self.task)
         self.reason = QLabel("", self)
@@ -66,7 +67,8 @@ class JudgedRow(QWidget):
     @property
     def judging(self) -> Judging:
         """What is said of the outputs."""
-        chosen: Task | None = self.task.currentData()
+        text = self.task.currentData()  # Qt makes plain text of it
+        chosen = Task(text) if text else None
         if chosen == self._given.task:
             return self._given
         # Another task may read another output.
