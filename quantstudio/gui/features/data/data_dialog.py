@@ -82,7 +82,7 @@ class DataDialog(Dialog):
         self.calibration = DataFields("calibration", "Calibration", calibration, self)
         self.test = DataFields("test", "Test", test, self)
         if test is None and calibration is not None:
-            self.test.read_like(calibration)
+            self.test.judging, self.test.batch_axes = calibration.judging, calibration.batch_axes
         if calibration is None:
             self.calibration.transform.setText(transform.text)
         self.body.addWidget(self.calibration)
@@ -124,7 +124,7 @@ class DataDialog(Dialog):
 
     def _on_judged_as(self) -> None:
         for fields in (self.calibration, self.test):
-            fields.judge_as(self.judged.judging)
+            fields.judging = self.judged.judging
 
     def _fit(self) -> None:
         """Grow with what the doctor has to say; a dialog that was made larger stays so."""

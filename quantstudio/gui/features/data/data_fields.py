@@ -23,7 +23,7 @@ class DataFields(QWidget):
     """One data set: path with buttons that browse, transform, samples. Emits `edited`.
 
     Attributes:
-        judging: What is said of the outputs, which no field here shows.
+        judging: What is said of the outputs, which is shown elsewhere.
         batch_axes: Sample axes that were named.
     """
 
