@@ -60,4 +60,6 @@ def test_that_what_no_field_shows_stays(full, train) -> None:
     dialog = opened(full)
     assert dialog.calibration.spec == said
     dialog.test.path.setText(train)
-    assert dialog.test.spec == replace(said, transform=dialog.test.spec.transform)
+    test = dialog.test.spec
+    assert test is not None
+    assert test == replace(said, transform=test.transform)
