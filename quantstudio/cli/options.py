@@ -195,7 +195,7 @@ def layer_rule(option: str, text: str) -> LayerRule:
         RecipeError: it is not PATTERN=SCHEME, or there is no such scheme.
     """
     pattern, equals, name = text.rpartition("=")
-    hint = f"Schemes: {', '.join(NAMED_SCHEMES)}"
+    hint = f"Schemes: {listed_schemes(NAMED_SCHEMES)}"
     if not equals:
         raise RecipeError(f"{option} {text!r} is not PATTERN=SCHEME", hint=hint)
     try:

@@ -14,7 +14,9 @@ from quantstudio.core.target import Target
 def weight_bits(scheme: LayerScheme, target: Target) -> int:
     """Bits of the grid weights are rounded to: kernels of a target may take fewer than the format has."""
     bits = scheme.weights.bits
-    return bits if scheme.is_weight_only else min(bits, target.weight_bits)
+    if scheme.is_weight_only or not scheme.weights.is_integer:
+        return bits
+    return min(bits, target.weight_bits)
 
 
 def rounding_key(scheme: str, bits: int) -> str:

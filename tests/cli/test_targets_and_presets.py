@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from quantstudio.cli.main import invoke
 from quantstudio.core.aim import Aim
 from quantstudio.core.samples import sample
-from quantstudio.core.schemes import NAMED_SCHEMES, preset_names
+from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes, preset_names
 from quantstudio.core.target import targets
 
 SAMPLE = sample("digits_resnet")
@@ -68,8 +68,8 @@ def test_that_other_runtimes_get_signed_activations(build):
 @pytest.mark.parametrize(
     ("options", "listed"),
     [
-        (["--preset", "int9"], preset_names()),
-        (["--preset", "static-int8", "--set", "*=int9"], tuple(NAMED_SCHEMES)),
+        (["--preset", "int9"], (listed_schemes(preset_names()),)),
+        (["--preset", "static-int8", "--set", "*=int9"], (listed_schemes(NAMED_SCHEMES),)),
         (["--target", "npu"], tuple(one.name for one in targets())),
         (["--aim", "quick"], tuple(Aim)),
         (["--preset", "static-int8", "--aim", "fast"], ("--preset auto",)),

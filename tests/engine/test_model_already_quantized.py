@@ -123,7 +123,7 @@ def test_that_the_float_layers_left_in_a_quantized_file_can_be_quantized(tmp_pat
     opened = open_model(save(four_bits(), tmp_path))
     assert [layer.stored_as for layer in opened.layers] == ["INT4", ""]
     built = build_variant(opened, None, uniform_recipe("weight-int8"), tmp_path / "q.onnx")
-    assert [layer.weights for layer in built.layers] == ["fp32", "int8"]
+    assert [layer.weights for layer in built.layers] == ["int4", "int8"]
     assert any("1 of 2 layers were quantized before" in warning for warning in built.warnings)
     x = random(3, 32)
     expected, found = outputs_of(four_bits(), {"x": x})[0], outputs_of(tmp_path / "q.onnx", {"x": x})[0]
