@@ -105,12 +105,25 @@ def base_name(layers: Sequence[LayerInfo]) -> str:
 
 
 def _chosen(recipe: Recipe, layers: Sequence[LayerInfo]) -> list[LayerScheme]:
-    chosen = {layer: recipe.scheme_for(layer) for layer in layers if layer.schemes}
-    integer = Counter(s for s in chosen.values() if not s.is_float).most_common(1)
+    able = [layer for layer in layers if layer.schemes]
+    asked, target = recipe.asked_schemes(able), recipe.on_target
+    known: dict[tuple[str, bool, tuple[str, ...], int], bool] = {}
+
+    def takes(layer: LayerInfo, scheme: LayerScheme) -> bool:
+        """Whether it is legal, asked once per kind of layer: names are made on every edit."""
+        key = (layer.op_type, bool(layer.weight_name), layer.schemes, id(scheme))
+        if key not in known:
+            known[key] = is_legal(layer, scheme, target)
+        return known[key]
+
+    chosen = [asked[layer.name] if takes(layer, asked[layer.name]) else FP32 for layer in able]
+    by_id = {id(scheme): scheme for scheme in chosen if not scheme.is_float}
+    usual = Counter(id(scheme) for scheme in chosen if not scheme.is_float).most_common(1)
+    if not usual:
+        return chosen
+    integer = by_id[usual[0][0]]
     return [
-        scheme
-        for layer, scheme in chosen.items()
-        if not (integer and scheme == FP32 and not is_legal(layer, integer[0][0], recipe.on_target))
+        scheme for layer, scheme in zip(able, chosen, strict=True) if scheme != FP32 or takes(layer, integer)
     ]
 
 

@@ -58,6 +58,7 @@ class CostColumns:
         self._first = np.asarray([t.first for t in tensors], dtype=np.intp)
         self._last = np.asarray([t.last for t in tensors], dtype=np.intp)
         self._kernels: dict[Hashable, int] = {}
+        self._able: dict[str, NDArray[np.bool_]] = {}
         shares = self._column(FP32).time
         # A layer nobody timed still tells one plan from another.
         self._kernel_weights = np.nan_to_num(shares) + 0.1 / max(len(self._layers), 1)
@@ -90,7 +91,10 @@ class CostColumns:
             return not used
         name = used.pop()
         is_static = any(schemes[index].is_static for index in np.unique(chosen))
-        able = np.asarray([name.removesuffix(ONE_SCALE) in layer.schemes for layer in self._layers])
+        able = self._able.get(name)
+        if able is None:
+            anchor = name.removesuffix(ONE_SCALE)
+            able = self._able[name] = np.asarray([anchor in layer.schemes for layer in self._layers])
         holds = np.asarray([one == name for one in names])[chosen]
         return bool((able == holds).all()) and (scope is ActivationScope.ALL or not is_static)
 

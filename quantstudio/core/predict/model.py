@@ -23,7 +23,7 @@ _MIN_CHANGES = 20.0
 # Plans whose KL rests on a law for ranges set by hand tell of that, not of the formats.
 _MOSTLY_BY_LAW = 0.3
 # Parts of what a KL, and of what a loss at its KL, is off by that no other plan shares.
-_OWN_KL, _OWN_LOSS = 0.2, 0.5
+_OWN_KL, _OWN_LOSS = 0.4, 0.5
 # Where next to nothing is lost, one sample is many deviations.
 _FURTHEST_LOSS = 4.0
 # A loss beyond this share that is known no better than to that width is no figure: such a network may
