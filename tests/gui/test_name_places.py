@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 
 from quantstudio.core.predict.check import PredictionPoint
 from quantstudio.core.results import Interval
-from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
+from quantstudio.gui.plots.name_places import Box, NamePlaces, pixel_size
 from quantstudio.gui.plots.prediction_check import PredictionCheckPlot
 from quantstudio.gui.plots.trade_off import TradeOffPlot
 from quantstudio.gui.plots.trade_off_dots import TradeOffPoint
@@ -14,12 +16,26 @@ from tests.gui.plot_mouse import shown
 from tests.gui.settling import settled
 
 
-def test_that_a_taken_line_is_left_to_the_first():
-    places = NamePlaces(10.0)
-    assert places.take(0, 5, (0.0, 10.0)) == 0.0
-    assert places.take(4, 9, (0.0, 9.0, 10.0)) == 10.0
-    assert places.take(5, 9, (0.0,)) == 0.0
-    assert places.take(0, 9, (0.0, 5.0, 10.0)) is None
+def test_that_names_keep_off_dots_and_each_other_and_stay_near(qtbot):
+    plot = TradeOffPlot()
+    qtbot.addWidget(plot)
+    plot.resize(520, 300)
+    plot.show()
+    settled()
+    view = plot.item.getViewBox()
+    view.setRange(xRange=(0, view.width()), yRange=(0, view.height()), padding=0)
+    places = NamePlaces(view)
+    dots = [Box(x - 5, 95, x + 5, 105) for x in (100, 118, 136)]
+    for x in (100, 118, 136):
+        places.block(x, 100, 5)
+    found = [places.take(x, 100, 60, 15, 5) for x in (100, 118, 136)]
+    names = [place for place in found if place is not None]
+    assert len(names) == 3
+    assert not any(name.meets(dot) for name in names for dot in dots)
+    assert not any(one.meets(other) for one, other in combinations(names, 2))
+    for _ in range(12):
+        places.take(118, 100, 60, 15, 5)
+    assert places.take(118, 100, 60, 15, 5) is None
 
 
 def rows_of(plot) -> list[tuple[float, float, float]]:
@@ -87,7 +103,7 @@ def test_that_names_of_dots_in_one_place_do_not_run_together(qtbot, make):
     plot.resize(520, 300)
     plot.show()
     settled()
-    assert len(rows_of(plot)) >= 4
+    assert len(rows_of(plot)) >= 3
     assert run_together(rows_of(plot)) == []
     # The range stays the same: only the size of a pixel does not.
     plot.resize(560, 620)

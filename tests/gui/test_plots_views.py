@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyqtgraph as pg
 import pytest
 from PySide6.QtCore import QPoint
-from PySide6.QtGui import QGuiApplication, QImage
+from PySide6.QtGui import QColor, QGuiApplication, QImage
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtTest import QTest
 
@@ -29,7 +30,9 @@ from quantstudio.gui.plots.trade_off import TradeOffPlot
 from quantstudio.gui.plots.trade_off_dots import TradeOffPoint, pareto_front, stack_levels
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.gui.widgets.segmented import Segmented
 from tests.gui.plot_mouse import click, place, shown
+from tests.gui.settling import settled
 from tests.workspace.samples import latency, model_summary, weight_statistics
 
 SCALE = SensitivityScale(
@@ -330,3 +333,44 @@ def test_that_the_view_is_where_the_mouse_helper_thinks(latency_plot):
     assert isinstance(corner, QPoint)
     assert corner.x() < other.x()
     assert corner.y() > other.y()
+
+
+def test_that_classes_are_dots_whose_axis_holds_every_interval(qtbot):
+    classes = [ClassAccuracy(f"c{i}", 50, 0.9 - i / 100, 0.88 - i / 50, 0.8 - i / 50, 0.93) for i in range(6)]
+    plot = shown(qtbot, ClassAccuracyPlot(), 600, 300)
+    plot.show_classes(classes, "INT8")
+    low, high = plot.item.getViewBox().viewRange()[1]
+    assert low < 100 * min(row.low for row in classes)
+    assert high > 100 * max(row.high for row in classes)
+    assert not any(isinstance(part, pg.BarGraphItem) for part in plot.item.getViewBox().addedItems)
+    for dots, shares in zip(
+        plot._dots, ([r.base for r in classes], [r.variant for r in classes]), strict=True
+    ):
+        assert [100 * share for share in shares] == pytest.approx(list(dots.getData()[1]))
+
+
+def test_that_a_chart_keeps_its_title_beside_a_control(qtbot):
+    plot = ClassAccuracyPlot()
+    switch = Segmented((("a", "One"), ("b", "Other")), "Plot shown")
+    plot.replace_title(switch)
+    shown(qtbot, plot, 600, 300)
+    assert plot.title.isVisible()
+    assert plot.title.mapTo(plot, QPoint(0, 0)).y() > switch.mapTo(plot, QPoint(0, 0)).y()
+    plot.resize(600, 120)
+    settled()
+    assert not plot.title.isVisible()
+    plot.resize(600, 300)
+    plot.show_title(is_shown=True)
+    settled()
+    assert plot.title.isVisible()
+
+
+def test_that_the_colours_of_fp32_and_current_differ():
+    plot_of = TradeOffPoint("a", "FP32", Interval(1, 1, 1), Interval(90, 90, 90), is_base=True)
+    now = replace(plot_of, key="b", is_base=False, is_current=True)
+    for theme in (LIGHT, DARK):
+        apply_to = TradeOffPlot()
+        apply_to.show_points([plot_of, now], "t", "x", "y")
+        colours = dict(apply_to.legend_entries(theme))
+        assert QColor(colours["FP32"]).hslHue() != QColor(colours["current"]).hslHue()
+        apply_to.deleteLater()

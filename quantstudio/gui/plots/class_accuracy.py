@@ -15,16 +15,20 @@ from quantstudio.core import figures
 from quantstudio.core.results import ClassAccuracy
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot
-from quantstudio.gui.theme import Theme, current_theme
+from quantstudio.gui.theme import Theme
 
 TITLE = "Accuracy by class"
 MAX_CLASSES = 24
-_BAR = 0.36
+_ASIDE = 0.14  # of a class's width: FP32 left of its middle, the variant right
+_DOT_PX = 9
 _NARROW_PX = 400
 
 
 class ClassAccuracyPlot(Plot):
-    """Two bars per class and the 95 % interval of the variant's; with many classes, those that lose most."""
+    """Two dots per class and the 95 % interval of the variant's; of many classes, those that lose most.
+
+    Dots, not bars: the axis begins where the classes do, and a bar that does not begin at zero lies.
+    """
 
     def __init__(self, name: str = "class_accuracy", parent: QWidget | None = None) -> None:
         super().__init__(
@@ -38,12 +42,12 @@ class ClassAccuracyPlot(Plot):
         self._classes: tuple[ClassAccuracy, ...] = ()
         self._variant = self._where = ""
         self._is_narrow = False
-        self._bars = [pg.BarGraphItem(x=[], height=[], width=_BAR, pen=None) for _ in range(2)]
-        for bars in self._bars:
-            self.item.addItem(bars)
         nothing = np.zeros(0)
         self._errors = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing, beam=0.12)
-        self.item.addItem(self._errors)
+        self._changes = pg.PlotCurveItem([], [], connect="pairs", antialias=True)
+        self._dots = [pg.ScatterPlotItem(size=_DOT_PX, symbol=symbol, pen=None) for symbol in ("s", "o")]
+        for part in (self._errors, self._changes, *self._dots):
+            self.item.addItem(part)
         self.item.scene().sigMouseMoved.connect(self._on_moved)
         self.retheme()
 
@@ -56,7 +60,7 @@ class ClassAccuracyPlot(Plot):
         """Draw the classes of a variant's result; `where` names data that biases it upwards."""
         self._variant, self._where = variant, where
         self._classes = tuple(classes)
-        note = "bars show the 95 % interval"
+        note = "lines show the 95 % interval"
         if len(classes) > MAX_CLASSES:
             worst = sorted(classes, key=lambda c: c.variant - c.base)[:MAX_CLASSES]
             self._classes = tuple(worst)
@@ -78,10 +82,12 @@ class ClassAccuracyPlot(Plot):
         variant = np.asarray([c.variant for c in self._classes]) * 100
         low = np.asarray([c.low for c in self._classes]) * 100
         high = np.asarray([c.high for c in self._classes]) * 100
-        for bars, heights, side in zip(self._bars, (base, variant), (-1, 1), strict=True):
-            bars.setOpts(x=x + side * _BAR / 2, height=heights, width=_BAR)
+        for dots, heights, side in zip(self._dots, (base, variant), (-1, 1), strict=True):
+            dots.setData(x=x + side * _ASIDE, y=heights)
+        ends = np.stack((x - _ASIDE, x + _ASIDE), axis=1).reshape(-1)
+        self._changes.setData(ends, np.stack((base, variant), axis=1).reshape(-1))
         self._errors.setData(
-            x=x + _BAR / 2,
+            x=x + _ASIDE,
             y=variant,
             top=np.maximum(high - variant, 0),
             bottom=np.maximum(variant - low, 0),
@@ -89,11 +95,13 @@ class ClassAccuracyPlot(Plot):
 
     @override
     def reset_view(self) -> None:
-        lowest = min((min(c.base, c.variant, c.low) for c in self._classes), default=0.0) * 100
-        # Accuracies lie close together: start the axis below the lowest, unless that is near zero.
-        start = max(0.0, 5 * np.floor((lowest - 2) / 5)) if lowest > 30 else 0.0
+        shares = [s for c in self._classes for s in (c.base, c.variant, c.low, c.high) if np.isfinite(s)]
+        lowest, highest = 100 * min(shares, default=0.0), 100 * max(shares, default=1.0)
+        air = max(1.0, 0.08 * (highest - lowest))
         self.item.getViewBox().setRange(
-            xRange=(-0.6, max(len(self._classes) - 0.4, 0.6)), yRange=(float(start), 101.0), padding=0
+            xRange=(-0.6, max(len(self._classes) - 0.4, 0.6)),
+            yRange=(max(-air, lowest - air), min(100.0, highest) + air),
+            padding=0,
         )
 
     def _words(self) -> str:
@@ -136,9 +144,11 @@ class ClassAccuracyPlot(Plot):
 
     @override
     def recolour(self, theme: Theme) -> None:
-        for bars, colour in zip(self._bars, (theme.fp, theme.q), strict=True):
-            bars.setOpts(brush=pg.mkBrush(colour), pen=None)
-        self._errors.setOpts(pen=pg.mkPen(current_theme().text, width=1))
+        for dots, colour in zip(self._dots, (theme.fp, theme.q), strict=True):
+            dots.setBrush(pg.mkBrush(colour))
+            dots.setPen(pg.mkPen(theme.surface, width=1))
+        self._changes.setPen(pg.mkPen(theme.faint, width=1.4))
+        self._errors.setOpts(pen=pg.mkPen(theme.faint, width=1.2))
 
 
 def _short(label: str) -> str:

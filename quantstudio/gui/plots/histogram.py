@@ -258,7 +258,7 @@ class HistogramPlot(Plot):
         )
         self._draw_bars()
         self._place_caption()
-        self.readout.setText(self._readout_text())
+        self.readout.set_wordings(*self._readout_texts())
         self.tag.set_text(SIMULATED)
 
     def _draw_bars(self) -> None:
@@ -281,15 +281,22 @@ class HistogramPlot(Plot):
         _, (_, top) = self.item.getViewBox().viewRange()
         self._caption.setPos(self._range[1], top)
 
-    def _readout_text(self) -> str:
+    def _readout_texts(self) -> tuple[str, ...]:
+        """What the clip range does, and the same for less room."""
         assert self._shown is not None
         effect = self._effect
         if effect is None:
-            return ""
+            return ("",)
         bound = "≥ " if self._shown.has_bound(*self._range) else ""
         clipped = figures.percent(effect.clipped_share, 2 if effect.clipped_share else 0)
         error = figures.significant(math.sqrt(max(effect.mean_squared_error, 0.0)), 2)
-        return f"clipped {clipped} · SQNR {bound}{figures.decibels(effect.sqnr_db)} · error {error}"
+        sqnr = f"{bound}{figures.decibels(effect.sqnr_db)}"
+        return (
+            f"clipped {clipped} · SQNR {sqnr} · error {error}",
+            f"{clipped} · {sqnr} · error {error}",
+            f"{clipped} · {sqnr}",
+            sqnr,
+        )
 
     def _words(self) -> str:
         assert self._shown is not None
@@ -303,7 +310,7 @@ class HistogramPlot(Plot):
         low, high = self._range
         return (
             f"{text}; kept from {figures.significant(low)} to {figures.significant(high)}, "
-            f"{self._readout_text().replace(' · ', ', ')}."
+            f"{self._readout_texts()[0].replace(' · ', ', ')}."
         )
 
     def _drag(self, end: str) -> None:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pyqtgraph as pg
 from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
-from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QStackedWidget, QWidget
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QMenu,
+    QSizePolicy,
+    QSpacerItem,
+    QStackedWidget,
+    QWidget,
+)
 from typing_extensions import override
 
 from quantstudio.core.errors import OutputError
@@ -16,7 +25,7 @@ from quantstudio.gui.plots.axes import FigureAxis
 from quantstudio.gui.plots.export import PlotImage, image_of, save_image, save_table
 from quantstudio.gui.plots.figure import Figure, figure_view
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, theme_hub, ui_font
-from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.card import GAP, Card
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.legend import Legend
 
@@ -55,6 +64,12 @@ class Plot(Card):
         self.labels = labels
         self.summary = ""
         self._is_low = False
+        self._is_title_below = False
+        self._title_line = QHBoxLayout()
+        self._title_line.setSpacing(GAP)
+        self.body.addLayout(self._title_line)
+        policy = QSizePolicy.Policy
+        self._header_gap = QSpacerItem(0, 0, policy.Expanding, policy.Minimum)
         self.legend = Legend()
         self.legend.setObjectName(f"plot.{name}.legend")
         self.header.addWidget(self.legend)
@@ -87,6 +102,42 @@ class Plot(Card):
         self.item.showGrid(y=True, alpha=GRID_ALPHA)
         self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.view.customContextMenuRequested.connect(self._on_context_menu)
+
+    # ------------------------------------------------------------------ title
+
+    @override
+    def replace_title(self, widget: QWidget) -> None:
+        """Put a control where the title stands; the title goes on a line of its own below it."""
+        self.header.insertWidget(0, widget)
+        self._tab_through_header()
+        self._place_title(is_below=True)
+
+    @override
+    def show_title(self, *, is_shown: bool) -> None:
+        self._place_title(is_below=not is_shown)
+
+    def _place_title(self, *, is_below: bool) -> None:
+        if is_below == self._is_title_below:
+            return
+        self._is_title_below = is_below
+        for label in (self.title, self.subtitle):
+            self.header.removeWidget(label)
+            self._title_line.removeWidget(label)
+        if is_below:
+            self.header.insertItem(1, self._header_gap)
+            self._title_line.addWidget(self.title)
+            self._title_line.addWidget(self.subtitle, 1)
+        else:
+            self.header.removeItem(self._header_gap)
+            self.header.insertWidget(0, self.title)
+            self.header.insertWidget(1, self.subtitle, 1)
+        self._fit_title()
+
+    def _fit_title(self) -> None:
+        """A low card gives the line of the title to the plot: the control above says what it shows."""
+        has_room = not (self._is_low and self._is_title_below)
+        self.title.setVisible(has_room and bool(self.title.text()))
+        self.subtitle.setVisible(has_room)
 
     # ------------------------------------------------------------------ states
 
@@ -122,6 +173,7 @@ class Plot(Card):
         if is_low != self._is_low:
             self._is_low = is_low
             self._fit_labels()
+            self._fit_title()
 
     def _fit_labels(self) -> None:
         """Without height the bars are worth more than the names of the axes."""

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.predict.check import PredictionPoint, trust
-from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
+from quantstudio.gui.plots.name_places import NamePlaces
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 
@@ -21,8 +21,6 @@ DOT_PX = 11
 NEAR_PX = 12
 NAMED_UP_TO = 12
 NAME_PX = 15
-# Lines above the dot, then below it.
-_NAME_LINES = (0.75, -0.75, 1.75, -1.75, 2.75, -2.75)
 AIR = 0.08
 
 
@@ -109,21 +107,20 @@ class PredictionCheckPlot(Plot):
         self._place_names()
 
     def _place_names(self, *_args: object) -> None:
-        """Above the bar of the interval, on the side with room; further off where it is crowded."""
-        view = self.item.getViewBox()
-        (left, right), (_, top) = view.viewRange()
-        px, py = pixel_size(view)
-        places = NamePlaces(NAME_PX * py)
+        """Beside its dot, off every dot and every other name; where nothing near is free the tip has it."""
+        places = NamePlaces(self.item.getViewBox())
+        for point in self._points:
+            y = self._at(point.measured)
+            places.block(self._at(point.predicted), y, DOT_PX / 2)
+            places.block_line((self._at(point.low), y), (self._at(point.high), y))
         for point, text in zip(self._named, self._names, strict=False):
+            width = text.boundingRect().width()
             x, y = self._at(point.predicted), self._at(point.measured)
-            is_right = x > (left + right) / 2
-            x += (-DOT_PX if is_right else DOT_PX) * px / 2
-            width = text.boundingRect().width() * px
-            start = x - width if is_right else x
-            lines = [y + line * NAME_PX * py for line in _NAME_LINES]
-            free = places.take(start, start + width, [at for at in lines if at + NAME_PX * py / 2 < top])
-            text.setAnchor((1.0, 0.5) if is_right else (0.0, 0.5))
-            text.setPos(x, lines[0] if free is None else free)
+            place = places.take(x, y, width, NAME_PX, DOT_PX / 2)
+            text.setVisible(place is not None)
+            if place is not None:
+                text.setAnchor((0.0, 0.5))
+                text.setPos(*places.at(place))
 
     @override
     def reset_view(self) -> None:

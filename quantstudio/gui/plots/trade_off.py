@@ -36,8 +36,6 @@ RING_PX = 21
 CLICK_PX = 12
 NAMED_UP_TO = 14
 NAME_PX = 15
-# Above the dot, else below it, else on a further line.
-_NAME_LINES = (1.3, -0.3, 2.3, -1.3, 3.3, -2.3)
 HUNDRED = 100.0
 ABOVE_HUNDRED = 0.08
 SHADE_ALPHA = 22
@@ -74,7 +72,6 @@ class TradeOffPlot(Plot):
         self.item.scene().sigMouseClicked.connect(self._on_clicked)
         self.item.scene().sigMouseMoved.connect(self._on_moved)
         self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
-        self.item.getViewBox().sigResized.connect(self._on_range_changed)
         self.item.getViewBox().sigResized.connect(self._on_range_changed)
         self.retheme()
 
@@ -218,7 +215,7 @@ class TradeOffPlot(Plot):
             y=np.asarray([p.quality.value for p in current]),
             size=[RING_PX + STACK_PX * max(levels.values(), default=0) for _ in current],
         )
-        self._ring.setPen(pg.mkPen(theme.accent, width=2))
+        self._ring.setPen(pg.mkPen(theme.text, width=2))
         self._draw_limits(theme)
         self._draw_level(theme)
         self._write_names(theme)
@@ -236,27 +233,35 @@ class TradeOffPlot(Plot):
             if i < len(shown):
                 text.setText(shown[i].name)
                 is_marked = shown[i].is_current or shown[i].role is DotRole.CHOSEN
-                text.setColor(theme.accent if is_marked else theme.muted)
+                text.setColor(theme.text if is_marked else theme.muted)
         self._place_names()
 
     def _place_names(self) -> None:
-        """Beside the dot where there is room: above it, else below, else on a further line."""
-        view = self.item.getViewBox()
-        (left, right), (_, top) = view.viewRange()
-        px, py = pixel_size(view)
-        places = NamePlaces(NAME_PX * py)
-        for point, text in zip(self._named, self._names, strict=False):
-            if not text.isVisible():
-                continue
-            is_right = point.cost.value > (left + right) / 2
-            beside = (RING_PX / 2 + 3 if point.is_current else DOT_PX) * px
-            width = text.boundingRect().width() * px
-            x = point.cost.value - beside if is_right else point.cost.value + beside
-            start = x - width if is_right else x
-            lines = (point.quality.value + (line - 0.5) * NAME_PX * py for line in _NAME_LINES)
-            y = places.take(start, start + width, [y for y in lines if y + NAME_PX * py / 2 < top])
-            text.setAnchor((1.0, 0.5) if is_right else (0.0, 0.5))
-            text.setPos(x, point.quality.value if y is None else y)
+        """Beside its dot, off every dot and every other name; where nothing near is free the tip has it."""
+        places = NamePlaces(self.item.getViewBox())
+        for point in self._points:
+            places.block(point.cost.value, point.quality.value, self._radius(point))
+            x, quality = point.cost.value, point.quality
+            if quality.high > quality.low:
+                places.block_line((x, quality.low), (x, quality.high))
+        # What is loaded, then what is chosen: they get the best places.
+        shown = sorted(
+            zip(self._named, self._names, strict=False),
+            key=lambda one: (not one[0].is_current, one[0].role is not DotRole.CHOSEN),
+        )
+        for point, text in shown:
+            size = text.boundingRect()
+            place = places.take(
+                point.cost.value, point.quality.value, size.width(), NAME_PX, self._radius(point)
+            )
+            text.setVisible(place is not None)
+            if place is not None:
+                text.setAnchor((0.0, 0.5))
+                text.setPos(*places.at(place))
+
+    @staticmethod
+    def _radius(point: TradeOffPoint) -> float:
+        return (RING_PX if point.is_current else dot_size(point, 0)) / 2
 
     @override
     def reset_view(self) -> None:
@@ -324,7 +329,7 @@ class TradeOffPlot(Plot):
         roles = {p.role for p in self._points}
         entries = [("FP32", theme.fp), ("variant", theme.q)]
         if any(p.is_current for p in self._points):
-            entries.append(("current", theme.accent))
+            entries.append(("current", theme.text))
         if DotRole.FRONT in roles:
             entries.append(("front", theme.series[FRONT_SERIES]))
         if DotRole.TRIED in roles:

@@ -19,8 +19,9 @@ SAME_PLACE = 0.012  # of the range shown
 # Points lost up to which dots are in the first view, whatever the variants lose.
 MIN_SPAN = 1.5
 # FP32 that costs this many times what the rest does is left to the line at its level.
-FAR_BASE = 1.6
+FAR_BASE = 3.0
 FRONT_SERIES = 2  # of the theme's series
+CHOSEN_SERIES = 3
 
 
 class DotRole(StrEnum):
@@ -160,11 +161,11 @@ def _colour(point: TradeOffPoint, theme: Theme) -> str:
         case DotRole.FRONT:
             return theme.series[FRONT_SERIES]
         case DotRole.CHOSEN:
-            return theme.accent
+            return theme.series[CHOSEN_SERIES]
         case DotRole.TRIED:
             return theme.faint
         case _:
-            return theme.accent if point.is_predicted else theme.fp if point.is_base else theme.q
+            return theme.text if point.is_predicted else theme.fp if point.is_base else theme.q
 
 
 def dot_fill(point: TradeOffPoint, theme: Theme) -> str:

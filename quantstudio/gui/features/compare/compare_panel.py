@@ -6,7 +6,6 @@ from PySide6.QtCore import QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QComboBox,
     QGridLayout,
     QHeaderView,
     QMenu,
@@ -32,6 +31,7 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.caution import Caution
+from quantstudio.gui.widgets.elided_combo import ElidedComboBox
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
@@ -46,7 +46,7 @@ SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are 
 ROW_PX = 28
 METRIC_PX = 146
 SAMPLE_PX = 92
-COLUMN_MIN_PX = 106  # an interval of differences in semibold
+COLUMN_MIN_PX = 118  # an interval of differences in semibold
 
 
 class ComparePanel(QWidget):
@@ -142,11 +142,10 @@ class ComparePanel(QWidget):
         self.flip_card.add(self.flip_stack)
 
     def _lay_out(self) -> None:
-        self.variant = QComboBox()
+        self.variant = ElidedComboBox()
         self.variant.setObjectName("compare.variant")
         self.variant.setAccessibleName("Variant shown class by class")
-        self.variant.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.variant.setMinimumContentsLength(6)
+        self.variant.setMinimumContentsLength(8)
         self.classes.add_to_header(self.variant)
         self.below = QStackedWidget()
         self._switches: dict[str, Segmented] = {}

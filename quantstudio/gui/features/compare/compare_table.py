@@ -157,11 +157,9 @@ def _cost_rows(results: Sequence[VariantResult]) -> list[_Metric]:
             )
         rows.append(
             _Metric(
-                "Throughput",
+                "Samples per second",
                 lambda _v, r: (
-                    figures.NOTHING
-                    if r.latency_ms is None
-                    else f"{figures.number(r.latency_ms.throughput, 0)}{figures.THIN_SPACE}samples/s"
+                    figures.NOTHING if r.latency_ms is None else figures.number(r.latency_ms.throughput, 0)
                 ),
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QStackedWidget, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedWidget, QWidget
 from typing_extensions import override
 
 from quantstudio.core.layers import LayerInfo
@@ -24,6 +24,7 @@ from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, columns_for, precision_costs
 from quantstudio.gui.plots.histogram import HistogramPlot
 from quantstudio.gui.session import Session
+from quantstudio.gui.widgets.elided_combo import ElidedComboBox
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
 
@@ -60,10 +61,9 @@ class InspectPanel(QWidget):
         self.kind = Segmented(((WEIGHTS, "Weights"), (ACTIVATIONS, "Activations")), "Values shown")
         self.kind.setObjectName("inspect.kind")
         self.histogram.replace_title(self.kind)
-        self.tensor = QComboBox()
+        self.tensor = ElidedComboBox()
         self.tensor.setObjectName("inspect.tensor")
         self.tensor.setAccessibleName("Activation tensor")
-        self.tensor.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.tensor.setMinimumContentsLength(8)
         self.histogram.chooser.addWidget(self.tensor)
         self.right = QStackedWidget()

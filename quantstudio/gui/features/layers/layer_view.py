@@ -26,7 +26,7 @@ from quantstudio.gui.features.layers.sparkline import SparklineDelegate
 ROW_PX = 28
 NAME_MIN_PX = 132
 WIDTHS = {
-    LayerColumn.NUMBER: 46,
+    LayerColumn.NUMBER: 38,
     LayerColumn.TYPE: 88,
     LayerColumn.WEIGHTS: 84,
     LayerColumn.PRECISION: 84,
@@ -41,9 +41,9 @@ NAME_COMFORT_PX = 190
 GIVING_WAY = (
     LayerColumn.KERNEL,
     LayerColumn.PARAMETERS,
-    LayerColumn.NUMBER,
     LayerColumn.TYPE,
     LayerColumn.WEIGHTS,
+    LayerColumn.NUMBER,  # the axis of the sensitivity plot speaks of it
 )
 # What the list of keys says beside the commands.
 LAYER_KEYS = (("Choose a precision from the list", "Enter"), ("Copy the names of the selection", "Ctrl+C"))

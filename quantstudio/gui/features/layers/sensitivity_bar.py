@@ -16,7 +16,7 @@ from quantstudio.gui.plots.sensitivity_scale import SensitivityScale
 from quantstudio.gui.theme import current_theme
 from quantstudio.gui.widgets.cell import PADDING, CellDelegate, Index
 
-TEXT_PX = 58
+TEXT_PX = 68
 BAR_PX = 6
 _ROLES = ("ok", "warn", "bad")
 

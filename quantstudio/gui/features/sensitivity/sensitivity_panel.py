@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QComboBox, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 from typing_extensions import override
 
 from quantstudio.core.sensitivity_rows import EXACT
@@ -29,6 +29,7 @@ from quantstudio.gui.plots.sensitivity_scale import (
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.elided_combo import ElidedComboBox
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
@@ -88,7 +89,7 @@ class SensitivityPanel(QWidget):
     def _make_controls(self) -> None:
         self.tag = Tag()
         self.tag.setObjectName("sensitivity.tag")
-        self.precision = QComboBox()
+        self.precision = ElidedComboBox()
         self.precision.setObjectName("sensitivity.precision")
         self.precision.setAccessibleName("Precision the layers are judged at")
         self.precision.view().setMinimumWidth(_LIST_PX)
