@@ -38,6 +38,7 @@ class Distribution:
         is_grouped: Whether scales are finer than a channel, so that the error shown is an upper bound.
         note: Where the range comes from, for the reader.
         exact_db: SQNR over the values themselves, with that range; None where only the histogram tells.
+        label: What people call the layer or tensor, where that is not its key.
     """
 
     key: str
@@ -51,6 +52,12 @@ class Distribution:
     is_grouped: bool = False
     note: str = ""
     exact_db: float | None = None
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.label or self.key
 
     @property
     def is_symmetric(self) -> bool:

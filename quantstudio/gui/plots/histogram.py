@@ -230,7 +230,7 @@ class HistogramPlot(Plot):
             self.item.getViewBox().setYRange(0, top / self._peak, padding=0)
         cut = "  ·  tallest bin cut off" if is_cut and not self._is_log else ""
         note = f"  ·  {self._shown.note}" if self._shown.note else ""
-        key, bins = self._shown.key, f"  ·  {figures.count(len(counts))} bins"
+        key, bins = self._shown.title, f"  ·  {figures.count(len(counts))} bins"
         self.subtitle.set_wordings(f"{key}{bins}{note}{cut}", f"{key}{bins}", key)
 
     # ------------------------------------------------------------------ clip lines
@@ -302,7 +302,7 @@ class HistogramPlot(Plot):
         assert self._shown is not None
         histogram = self._shown.histogram
         text = (
-            f"{self._shown.key}: {self._shown.kind} from {figures.significant(histogram.minimum)} "
+            f"{self._shown.title}: {self._shown.kind} from {figures.significant(histogram.minimum)} "
             f"to {figures.significant(histogram.maximum)}"
         )
         if self._effect is None:

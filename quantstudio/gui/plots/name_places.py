@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pyqtgraph as pg
 
 GAP_PX = 3
+STEP_PX = 6
 LINES_AWAY = 2  # a name further off is nobody's: the tip of the dot has it
 
 
@@ -74,6 +76,15 @@ class NamePlaces:
         """Keep names off an upright or level line, such as an error bar, unless there is no other place."""
         (left, bottom), (right, top) = self._pixels(*start), self._pixels(*end)
         self._thin.append(Box(left - 1, bottom - 1, right + 1, top + 1))
+
+    def block_curve(self, xs: Sequence[float], ys: Sequence[float]) -> None:
+        """Keep names off a line through these points, as off an error bar."""
+        points = [self._pixels(x, y) for x, y in zip(xs, ys, strict=True)]
+        for (x, y), (next_x, next_y) in pairwise(points):
+            steps = max(1, min(200, round(max(abs(next_x - x), abs(next_y - y)) / STEP_PX)))
+            for i in range(steps + 1):
+                across, up = x + (next_x - x) * i / steps, y + (next_y - y) * i / steps
+                self._thin.append(Box(across - 1, up - 1, across + 1, up + 1))
 
     def take(self, x: float, y: float, width: float, height: float, radius: float) -> Box | None:
         """Where a name of that size in pixels can stand beside a dot of that radius.

@@ -113,6 +113,8 @@ class PredictionCheckPlot(Plot):
             y = self._at(point.measured)
             places.block(self._at(point.predicted), y, DOT_PX / 2)
             places.block_line((self._at(point.low), y), (self._at(point.high), y))
+        (left, right), _ = self.item.getViewBox().viewRange()
+        places.block_curve((left, right), (left, right))
         for point, text in zip(self._named, self._names, strict=False):
             width = text.boundingRect().width()
             x, y = self._at(point.predicted), self._at(point.measured)

@@ -244,6 +244,13 @@ class TradeOffPlot(Plot):
             x, quality = point.cost.value, point.quality
             if quality.high > quality.low:
                 places.block_line((x, quality.low), (x, quality.high))
+        for line in (self._front, self._plans):
+            xs, ys = line.getData()
+            if xs is not None and ys is not None:
+                places.block_curve(xs.tolist(), ys.tolist())
+        if self._level.isVisible():
+            (left, right), _ = self.item.getViewBox().viewRange()
+            places.block_line((left, self._level.value()), (right, self._level.value()))
         # What is loaded, then what is chosen: they get the best places.
         shown = sorted(
             zip(self._named, self._names, strict=False),

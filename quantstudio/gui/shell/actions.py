@@ -67,6 +67,11 @@ class Actions(QObject):
         self._icons[name] = icon_name
         self._set_icon(self._described[name])
 
+    def why_not(self, name: str) -> str:
+        """Why an action cannot be done now; empty where it can."""
+        made = self._made[name]
+        return "" if made.isEnabled() else self._reasons.get(name) or "Not now"
+
     def keys_text(self, name: str) -> str:
         """The first key of an action as people write it; empty for none."""
         return self._made[name].shortcut().toString(QKeySequence.SequenceFormat.NativeText)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantstudio.gui.action import Context
+from quantstudio.gui.action import Choice, Context
 from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.widgets.command_palette import PaletteEntry
 
@@ -16,15 +16,19 @@ def palette_entries(actions: Actions, context: Context) -> list[PaletteEntry]:
             actions[name].trigger,
             actions.keys_text(name),
             described.icon,
-            actions[name].isEnabled(),
+            actions.why_not(name),
         )
         for name, described in actions.described.items()
         if described.is_in_palette
     ]
     entries += [
-        PaletteEntry(choice.words, choices.group, choice.run, icon=choices.icon, is_enabled=choice.is_enabled)
+        PaletteEntry(choice.words, choices.group, choice.run, icon=choices.icon, why_not=_why_not(choice))
         for choices in actions.choices
         for choice in choices.entries(context)
         if choice.words
     ]
     return entries
+
+
+def _why_not(choice: Choice) -> str:
+    return "" if choice.is_enabled else choice.tip or "Not now"

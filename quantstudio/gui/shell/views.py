@@ -10,7 +10,6 @@ from PySide6.QtWidgets import (
     QDockWidget,
     QFrame,
     QMainWindow,
-    QScrollArea,
     QStackedWidget,
     QTabWidget,
     QToolButton,
@@ -22,6 +21,7 @@ from typing_extensions import override
 
 from quantstudio.gui.action import Context
 from quantstudio.gui.feature import Place, View
+from quantstudio.gui.shell.page_scroll import PageScroll
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
 
@@ -33,7 +33,6 @@ DOCK_MAX_PX = 690
 NARROW_PX = 1000
 BELOW_MIN_PX = 190
 TABS_MINIMUM_PX = 120
-PAGE_MINIMUM_PX = 170
 
 
 class Views(QObject):
@@ -61,6 +60,9 @@ class Views(QObject):
         self._next_timer = QTimer(self)
         self._next_timer.setSingleShot(True)
         self._next_timer.timeout.connect(self.build_next)
+        self._fit_timer = QTimer(self)
+        self._fit_timer.setSingleShot(True)
+        self._fit_timer.timeout.connect(self.size_docks)
         self.dock_share = DOCK_SHARE
         self._is_left_away = False
         self._window_width = 0
@@ -109,10 +111,9 @@ class Views(QObject):
 
     def add_below_pages(self, widget: QWidget) -> None:
         """Give something of the window a place of its own between the pages and the status bar."""
-        row = QVBoxLayout()
-        row.setContentsMargins(GAP, 0, MARGIN, GAP)
-        row.addWidget(widget)
-        self._whole.addLayout(row)
+        # Margins of its own: those of a layout would stay while it is hidden.
+        widget.setContentsMargins(GAP, 0, MARGIN, GAP)
+        self._whole.addWidget(widget)
 
     def _build_left(self) -> None:
         self.left_dock: QDockWidget | None = None
@@ -124,6 +125,7 @@ class Views(QObject):
             self._columns.append(column)
             self.left_dock = self._dock(view.name, view.title, holder, Qt.DockWidgetArea.LeftDockWidgetArea)
             self.left_dock.installEventFilter(self)
+            self.left_dock.visibilityChanged.connect(self._on_left_shown)
 
     def _build_below(self) -> None:
         views = self._at(Place.BELOW)
@@ -251,7 +253,9 @@ class Views(QObject):
         placeholder = old.widget() if old is not None else None
         if placeholder is not None:
             placeholder.deleteLater()
-        layout.addWidget(_scrolled(self._widgets[name]))
+        scroll = PageScroll(self._widgets[name])
+        scroll.needs_changed.connect(self._fit_timer.start)
+        layout.addWidget(scroll)
 
     # Showing.
 
@@ -382,23 +386,15 @@ class Views(QObject):
                 margins.setBottom(0 if shown else GAP)
                 layout.setContentsMargins(margins)
 
+    def _on_left_shown(self, _is_shown: bool) -> None:
+        """The separator beside the layers is the gap; without them the pages have a margin of their own."""
+        margins = self._columns[0].contentsMargins()
+        is_hidden = self.left_dock is None or self.left_dock.isHidden()
+        margins.setLeft(MARGIN if is_hidden else 0)
+        self._columns[0].setContentsMargins(margins)
+
     def _retheme(self) -> None:
         self._close_below.setIcon(icon("close", "muted", 14))
-
-
-def _scrolled(widget: QWidget) -> QScrollArea:
-    """A page that a small window shows part by part instead of growing beyond the screen."""
-    area = QScrollArea()
-    area.setObjectName(f"scroll.{widget.objectName()}")
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    area.setWidgetResizable(True)
-    area.viewport().setAutoFillBackground(False)
-    widget.setAutoFillBackground(False)
-    # Less than the plots ask for: they give way before anything scrolls.
-    widget.setMinimumHeight(PAGE_MINIMUM_PX)
-    area.setWidget(widget)
-    return area
 
 
 def _page(name: str) -> QWidget:

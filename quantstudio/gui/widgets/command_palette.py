@@ -37,7 +37,7 @@ class PaletteEntry:
         run: Called when chosen.
         keys: Shortcut as shown; empty for none.
         icon: Icon name; empty for none.
-        is_enabled: Whether it can be done now.
+        why_not: Why it cannot be done now; empty where it can.
     """
 
     text: str
@@ -45,7 +45,12 @@ class PaletteEntry:
     run: Callable[[], object]
     keys: str = ""
     icon: str = ""
-    is_enabled: bool = True
+    why_not: str = ""
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it can be done now."""
+        return not self.why_not
 
 
 def match_score(query: str, text: str) -> int | None:
@@ -183,7 +188,7 @@ class _EntryDelegate(QStyledItemDelegate):
             painter.drawText(left, int(middle | Qt.AlignmentFlag.AlignLeft), entry.text)
             painter.setFont(ui_font(11))
             painter.setPen(QColor(theme.muted))
-            right = "    ".join(part for part in (entry.group, entry.keys) if part)
+            right = entry.why_not or "    ".join(part for part in (entry.group, entry.keys) if part)
             painter.drawText(left, int(middle | Qt.AlignmentFlag.AlignRight), right)
         finally:
             painter.restore()

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.dialog import Dialog, caption
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.workspace.script import command_line, python_code
 
 
@@ -99,9 +100,7 @@ class ExportDialog(Dialog):
 
     def _refresh(self) -> None:
         path = self.path.text().strip()
-        self.write.setEnabled(
-            bool(Path(path).name) and Path(path).parent.is_dir() and not Path(path).is_dir()
-        )
+        allow(self.write, _why_not(path))
         if path and not Path(path).name:
             path = ""
         self.command.setPlainText(command_line(self._session.workspace, path))
@@ -120,3 +119,12 @@ class ExportDialog(Dialog):
             self.path.text().strip(), with_recipe=self.with_recipe.isChecked()
         )
         self.accept()
+
+
+def _why_not(path: str) -> str:
+    """What is wrong with a path to write to; empty where nothing is."""
+    if not Path(path).name:
+        return "Name a file first"
+    if Path(path).is_dir():
+        return "This is a folder: name a file in it"
+    return "" if Path(path).parent.is_dir() else "The folder does not exist"

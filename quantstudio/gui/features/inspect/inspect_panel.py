@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedWidget, QWidget
@@ -214,9 +215,8 @@ class InspectPanel(QWidget):
             return
         recipe = self._session.workspace.recipe
         override = override_for(recipe.weight_ranges, layer.name)
-        self.histogram.show_distribution(
-            weight_distribution(statistics, recipe.scheme_for(layer), override, recipe.on_target)
-        )
+        drawn = weight_distribution(statistics, recipe.scheme_for(layer), override, recipe.on_target)
+        self.histogram.show_distribution(replace(drawn, label=layer.label))
 
     def _show_activations(self, layer: LayerInfo) -> None:
         activations = self._session.workspace.activations
@@ -287,7 +287,7 @@ class InspectPanel(QWidget):
             {name: self._sqnr(statistics, NAMED_SCHEMES[name], current, override) for name in columns},
             self._session.workspace.layer_sensitivity.get(layer.name),
         )
-        self.bits.show_costs(layer.name, costs, scheme_name(current))
+        self.bits.show_costs(layer.title, costs, scheme_name(current))
 
     def _sqnr(
         self,

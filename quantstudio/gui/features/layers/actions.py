@@ -48,6 +48,7 @@ def _schemes(context: Context) -> list[Choice]:
             NAMED_SCHEMES[name].text,
             partial(session.workspace.edits.set_scheme, session.selection, name),
             is_enabled=bool(names),
+            tip="" if names else "Select layers that can be quantized first",
             is_apart=index == 0,
         )
         for family in scheme_families(names or NAMED_SCHEMES)

@@ -240,6 +240,7 @@ class LayersPanel(QWidget):
         """What can be done with the selected layers."""
         menu = QMenu(self)
         menu.setObjectName("layers.menu")
+        menu.setToolTipsVisible(True)
         names = self._session.selection
         current = self._session.current_layer
         row = self.model.row_of(current) if current is not None else None
@@ -254,7 +255,9 @@ class LayersPanel(QWidget):
         menu.addAction("Copy names").triggered.connect(self._on_copy_names)
         menu.addSeparator()
         exact = menu.addAction("Exact sensitivity of selection")
-        exact.setEnabled(self._session.workspace.calibration_data is not None)
+        if self._session.workspace.calibration_data is None:
+            exact.setEnabled(False)
+            exact.setToolTip("Choose data first")
         exact.triggered.connect(self._on_exact)
         return menu
 

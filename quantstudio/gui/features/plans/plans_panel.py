@@ -22,6 +22,7 @@ from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.project.state import Plan
 from quantstudio.workspace.names import contents_text, step_labels
@@ -127,7 +128,7 @@ class PlansPanel(QWidget):
                 self.table.setItem(row, column, item)
             if plan.name == self._session.workspace.active_plan:
                 self.table.setCurrentCell(row, 0)
-        self.buttons["delete"].setEnabled(len(plans) > 1)
+        allow(self.buttons["delete"], "" if len(plans) > 1 else "The last plan cannot be deleted")
         self._is_filling = False
 
     def _figures(self, plan: Plan) -> tuple[str, ...]:

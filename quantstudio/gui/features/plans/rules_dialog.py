@@ -29,6 +29,7 @@ from quantstudio.core.schemes import CUSTOM, NAMED_SCHEMES, scheme_families, sch
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme
 from quantstudio.gui.widgets.dialog import Dialog, caption
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
 MAX_SHOWN = 500
@@ -270,11 +271,13 @@ class RulesDialog(Dialog):
 
     def _refresh_buttons(self) -> None:
         row, count = self.list.currentRow(), self.list.count()
-        self.up.setEnabled(row > 0)
-        self.down.setEnabled(0 <= row < count - 1)
-        self.remove.setEnabled(row >= 0)
-        self.change.setEnabled(row >= 0)
-        self.add.setEnabled(self.preview.topLevelItemCount() > 0)
+        missing = "" if row >= 0 else "Choose a rule first"
+        allow(self.up, missing or ("" if row > 0 else "It is the first"))
+        allow(self.down, missing or ("" if row < count - 1 else "It is the last"))
+        allow(self.remove, missing)
+        allow(self.change, missing)
+        has_match = self.preview.topLevelItemCount() > 0
+        allow(self.add, "" if has_match else "No layer matches")
 
     def _on_row_changed(self, row: int) -> None:
         rules = self._session.workspace.recipe.rules

@@ -39,6 +39,7 @@ from quantstudio.gui.theme import theme_hub
 from quantstudio.gui.widgets.bound_row import BoundRow
 from quantstudio.gui.widgets.budget_panel import BudgetPanel
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.workspace.runs.searches import plan_name
@@ -242,7 +243,7 @@ class SearchPanel(BudgetPanel):
             f"Keep {len(by_hand)} layers I set by hand" if by_hand else "Keep layers I set by hand"
         )
         self.keep.setToolTip(", ".join(list(by_hand)[:12]) or "No layer of this plan was set by hand")
-        self.judge.setEnabled(session.workspace.test_data is not None)
+        allow(self.judge, "" if session.workspace.test_data is not None else "Choose test data first")
         self._show_references()
         self._show_verdict()
         self._show_foot()
@@ -309,7 +310,9 @@ class SearchPanel(BudgetPanel):
         self.stop.setVisible(row is not None)
         self.start.setVisible(row is None)
         is_bounded = any(row.value is not None for row in self.rows.values())
-        self.start.setEnabled(session.workspace.model is not None and (is_bounded or not is_ready))
+        missing = "Open a model first" if session.workspace.model is None else "Turn on at least one bound"
+        can_start = session.workspace.model is not None and (is_bounded or not is_ready)
+        allow(self.start, "" if can_start else missing)
         self.start.setText("Search" if is_ready or session.workspace.model is None else "Choose data…")
         self.start.setAccessibleName(self.start.text())
         idle = self._idle_text(is_bounded=is_bounded)

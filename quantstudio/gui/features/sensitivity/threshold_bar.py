@@ -23,6 +23,7 @@ from quantstudio.gui.plots.sensitivity_threshold import (
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.widgets.elided_label import ElidedLabel
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.workspace.names import step_labels
 from quantstudio.workspace.recipe_edits import form_of, with_threshold
 
@@ -184,7 +185,8 @@ class ThresholdBar(QWidget):
         self._strip.set_preview(roles, _legend(roles, self._strip.rows))
         self._say(*sides)
         self._effect_throttle.request()
-        self.apply.setEnabled(any(now[name] != scheme for name, scheme in then.items()))
+        is_change = any(now[name] != scheme for name, scheme in then.items())
+        allow(self.apply, "" if is_change else "Every layer has that precision already")
 
     # ------------------------------------------------------------------ inside
 

@@ -24,6 +24,7 @@ from quantstudio.gui.features.steps.step_lines import StepLine, step_lines
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.empty_state import EmptyState
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
 NOTHING = (
@@ -160,12 +161,14 @@ class StepsPanel(QWidget):
             return
         row, count = self.list.currentRow(), self.list.count()
         has_row = 0 <= row < count
-        self.buttons["up"].setEnabled(has_row and row > 0)
-        self.buttons["down"].setEnabled(has_row and row < count - 1)
-        self.buttons["remove"].setEnabled(has_row)
+        missing = "" if has_row else "Choose a step first"
+        allow(self.buttons["up"], missing or ("" if row > 0 else "It is the first"))
+        allow(self.buttons["down"], missing or ("" if row < count - 1 else "It is the last"))
+        allow(self.buttons["remove"], missing)
         info = self._infos.get(self._session.workspace.recipe.steps[row].name) if has_row else None
-        self.buttons["edit"].setEnabled(info is not None)
-        self.buttons["add"].setEnabled(self._session.workspace.model is not None)
+        allow(self.buttons["edit"], missing or ("" if info is not None else "This step is not known here"))
+        has_model = self._session.workspace.model is not None
+        allow(self.buttons["add"], "" if has_model else "Open a model first")
 
     # What can be done.
 

@@ -35,6 +35,7 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.budget_panel import BudgetPanel
 from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.row_table import fit_columns, row_table
 from quantstudio.gui.widgets.segmented import Segmented
@@ -345,8 +346,9 @@ class TradeoffPanel(QWidget):
         is_base = isinstance(chosen, Variant) and chosen.is_base
         can_load = chosen is not None and not is_base
         is_loaded = chosen is not None and chosen.recipe == self._session.workspace.recipe
-        self.load.setEnabled(can_load and not is_loaded)
-        self.load_as.setEnabled(can_load)
+        missing = "" if can_load else "FP32 has no recipe to load" if is_base else "Choose a row first"
+        allow(self.load, missing or ("The plan has this recipe already" if is_loaded else ""))
+        allow(self.load_as, missing)
 
     def _on_load(self) -> None:
         self._load(self._chosen())
@@ -356,7 +358,7 @@ class TradeoffPanel(QWidget):
 
     def _on_view_chosen(self, key: str) -> None:
         self.plots.setCurrentWidget(self.check if key == CHECK else self.plot)
-        self.cost.setEnabled(key == TRADE_OFF)
+        allow(self.cost, "" if key == TRADE_OFF else "Of the trade-off; the check has measures of its own")
 
     def _on_rows_chosen(self, key: str) -> None:
         self.stack.setCurrentWidget(self.plans if key == PLANS else self.table)
