@@ -121,7 +121,7 @@ def _take(folder: Path, project: str, sizes: list[Size]) -> None:
                     if dialog is not None:
                         dialog.close()  # type: ignore[attr-defined]
 
-    take_all(lambda _window: {"start": lambda: None})
+    take_all(lambda shown: {"start": lambda: shown.show_view("start")})
     session.workspace.documents.open_project(project)
     _finish(session)
     session.select([session.workspace.layers[2].name])

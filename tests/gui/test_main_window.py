@@ -1,5 +1,6 @@
 """The window: actions, keys, docks, drag and drop, accessibility of every control."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -543,3 +544,18 @@ class TestOpening:
 def test_that_a_window_without_a_model_asks_for_one(window: MainWindow):
     assert window.windowTitle() == "QuantStudio"
     assert window.session.workspace.model is None
+
+
+def test_that_a_plan_that_needs_data_is_not_built_without(full):
+    full.session.workspace.edits.set_scheme(
+        [layer.name for layer in full.session.workspace.layers], "static-int8"
+    )
+    known = full.session.workspace
+    known.subject = replace(known.subject, calibration=None)
+    full.actions_list.refresh()
+    quantize = full.actions_list["run.quantize"]
+    assert not quantize.isEnabled()
+    assert "Choose data first" in quantize.toolTip()
+    known.edits.set_scheme([layer.name for layer in known.layers], "weight-int8")
+    full.actions_list.refresh()
+    assert quantize.isEnabled()

@@ -16,9 +16,13 @@ from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.compare.compare_table import CompareTableModel
 from quantstudio.gui.features.layers.layer_names import short_names
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
+from quantstudio.gui.shell.page_scroll import PAGE_MINIMUM_PX, PageScroll
 from quantstudio.gui.theme import ui_font
+from quantstudio.gui.widgets.elided_combo import ElidedComboBox
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.empty_state import EmptyState
+from quantstudio.gui.widgets.enabling import allow
+from quantstudio.gui.widgets.key_figure import KeyFigure
 from quantstudio.gui.widgets.legend import Legend
 from quantstudio.gui.widgets.small_button import SmallButton
 from tests.gui.conftest import find
@@ -186,3 +190,67 @@ def test_that_what_a_narrow_toolbar_cannot_hold_is_in_its_menu_and_comes_back(fu
     assert not more.isVisible()
     assert bar.moved == ()
     assert {name: button.toolButtonStyle() for name, button in named.items()} == styles
+
+
+def test_that_a_small_window_holds_everything_and_growing_back_restores_it(full):
+    full.resize(1280, 720)
+    settled(full.session)
+    dock = full.views.left_dock
+    width = dock.width()
+    full.resize(800, 500)
+    settled(full.session)
+    assert (full.width(), full.height()) == (800, 500)
+    assert not dock.isVisible()
+    page = full.views.tabs.currentWidget()
+    scroll = find(page, PageScroll)
+    assert scroll.widget().height() >= PAGE_MINIMUM_PX
+    assert scroll.verticalScrollBar().maximum() > 0
+    for figure in full.findChildren(KeyFigure):
+        if figure.delta.text():
+            assert not figure.delta.is_elided
+    full.actions_list["view.layers"].trigger()
+    assert dock.isVisible()
+    full.actions_list["view.layers"].trigger()
+    full.resize(1280, 720)
+    full.views.show("layers")
+    settled(full.session)
+    assert dock.width() == width
+
+
+def test_that_a_page_that_needs_more_width_gets_it_from_the_layers(full):
+    full.resize(1280, 720)
+    full.show_view("search")
+    settled(full.session)
+    scroll = find(full.views.tabs.currentWidget(), PageScroll)
+    assert scroll.horizontalScrollBar().maximum() == 0
+
+
+def test_that_a_narrow_card_puts_the_change_below_its_figure(qtbot):
+    card = KeyFigure("latency", "latency", "Latency p50")
+    qtbot.addWidget(card)
+    card.set_figure("1.10 ms", delta="1.02× faster", short_delta="1.02× ↓")
+    card.show()
+    tops = []
+    for width in (300, 110):
+        card.resize(width, 90)
+        settled()
+        assert not card.delta.is_elided
+        tops.append(card.delta.y() - card.value.y() >= card.value.height())
+    assert tops == [False, True]
+
+
+def test_that_a_control_that_cannot_be_used_says_why_and_is_itself_again(qtbot):
+    button = SmallButton("plot.load", "Load", "Load the recipe")
+    qtbot.addWidget(button)
+    allow(button, "Choose a row first")
+    assert not button.isEnabled()
+    assert button.toolTip() == "Load the recipe\nChoose a row first"
+    allow(button, "")
+    assert button.isEnabled()
+    assert button.toolTip() == "Load the recipe"
+    choice = ElidedComboBox()
+    qtbot.addWidget(choice)
+    choice.addItem("INT8 · 4 W4A8 · 3 W6A8")
+    choice.resize(90, 28)
+    assert "…" in choice.shown_text
+    assert choice.toolTip() == choice.currentText()

@@ -32,6 +32,16 @@ def needs_float_weights_and_data(session: Session) -> str:
     return needs_float_weights(session) or needs_data(session)
 
 
+def needs_build(session: Session) -> str:
+    """It builds the plan: layers with quantized activations need data that say how large these get."""
+    workspace = session.workspace
+    missing = needs_float_weights(session)
+    if missing or workspace.calibration_data is not None:
+        return missing
+    asked = workspace.recipe.schemes(workspace.layers).values()
+    return "Choose data first: this plan quantizes activations" if any(s.is_static for s in asked) else ""
+
+
 def needs_selection(session: Session) -> str:
     """It works on the selected layers."""
     return "" if session.selection else "Select layers first"

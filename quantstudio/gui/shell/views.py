@@ -29,6 +29,7 @@ MARGIN = 12
 GAP = 8
 DOCK_SHARE = 0.43
 DOCK_MAX_PX = 690
+DOCK_MINIMUM_PX = 240
 # Of a window: a narrower one shows the pages or the layers, not both.
 NARROW_PX = 1000
 BELOW_MIN_PX = 190
@@ -65,6 +66,7 @@ class Views(QObject):
         self._fit_timer.timeout.connect(self.size_docks)
         self.dock_share = DOCK_SHARE
         self._is_left_away = False
+        self._below_pages: QWidget | None = None
         self._window_width = 0
         self._build_centre()
         self._build_left()
@@ -112,8 +114,9 @@ class Views(QObject):
     def add_below_pages(self, widget: QWidget) -> None:
         """Give something of the window a place of its own between the pages and the status bar."""
         # Margins of its own: those of a layout would stay while it is hidden.
-        widget.setContentsMargins(GAP, 0, MARGIN, GAP)
+        widget.setContentsMargins(MARGIN, 0, MARGIN, GAP)
         self._whole.addWidget(widget)
+        self._below_pages = widget
 
     def _build_left(self) -> None:
         self.left_dock: QDockWidget | None = None
@@ -121,6 +124,8 @@ class Views(QObject):
             holder = QWidget()
             column = QVBoxLayout(holder)
             column.setContentsMargins(MARGIN, MARGIN - 2, 0, GAP)
+            # Less than it asks for: a window made small at once must not be held by what goes a moment later.
+            holder.setMinimumWidth(DOCK_MINIMUM_PX)
             column.addWidget(self._widgets[view.name])
             self._columns.append(column)
             self.left_dock = self._dock(view.name, view.title, holder, Qt.DockWidgetArea.LeftDockWidgetArea)
@@ -191,7 +196,8 @@ class Views(QObject):
         width = self._window.width()
         largest = DOCK_MAX_PX if self.dock_share == DOCK_SHARE else width
         needed = max((self._needed(page) for page in self._at(Place.PAGE)), default=0) + MARGIN + GAP
-        wanted = min(largest, round(width * self.dock_share), width - needed)
+        least = max(self._widgets[view.name].minimumSizeHint().width() for view in self._at(Place.LEFT))
+        wanted = max(least + MARGIN, min(largest, round(width * self.dock_share), width - needed))
         self._window.resizeDocks([self.left_dock], [wanted], Qt.Orientation.Horizontal)
 
     def _needed(self, page: View) -> int:
@@ -390,8 +396,11 @@ class Views(QObject):
         """The separator beside the layers is the gap; without them the pages have a margin of their own."""
         margins = self._columns[0].contentsMargins()
         is_hidden = self.left_dock is None or self.left_dock.isHidden()
-        margins.setLeft(MARGIN if is_hidden else 0)
+        left = MARGIN if is_hidden else 0
+        margins.setLeft(left)
         self._columns[0].setContentsMargins(margins)
+        if self._below_pages is not None:
+            self._below_pages.setContentsMargins(left, 0, MARGIN, GAP)
 
     def _retheme(self) -> None:
         self._close_below.setIcon(icon("close", "muted", 14))

@@ -11,7 +11,7 @@ from quantstudio.core.recipe import ActivationScope, RangeMethod
 from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, scheme_families
 from quantstudio.core.target import targets
 from quantstudio.gui.action import SECTION, Action, Choice, Choices, Command, Context, Submenu, ToolMenu
-from quantstudio.gui.facts.needs import needs_float_weights, needs_float_weights_and_data, needs_model
+from quantstudio.gui.facts.needs import needs_build, needs_float_weights_and_data, needs_model
 from quantstudio.gui.feature import toggle_action
 from quantstudio.gui.features.plans.rules_dialog import RulesDialog
 from quantstudio.gui.session import Session
@@ -120,7 +120,7 @@ def _builds() -> tuple[Command, ...]:
             "Build the model according to the plan",
             tool=310,
             is_primary=True,
-            why_not=needs_float_weights,
+            why_not=needs_build,
         ),
         Submenu("run.presets", "Quantize by &preset", "run", 320),
         *_presets(),
