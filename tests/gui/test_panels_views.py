@@ -65,7 +65,9 @@ def measured(qtbot):
 
 @pytest.fixture
 def empty(qapp):
-    return Session(IdleRunner)
+    made = Session(IdleRunner)
+    yield made
+    made.close()
 
 
 def click_row(table, row, column=LayerColumn.NAME, modifier=NONE) -> None:
