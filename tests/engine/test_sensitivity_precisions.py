@@ -64,7 +64,9 @@ def test_that_both_methods_give_every_precision_and_agree(tmp_path: Path) -> Non
 def test_that_weights_and_inputs_together_are_measured_together(tmp_path: Path) -> None:
     graph = perceptron(tmp_path)
     name = "int4+int4-activations"
-    result = exact_sensitivity(graph, data_of(tmp_path, graph, Task.CLASSIFY, x=X), precisions=(name,), reference=name)
+    result = exact_sensitivity(
+        graph, data_of(tmp_path, graph, Task.CLASSIFY, x=X), precisions=(name,), reference=name
+    )
     grid = IntegerGrid(4, signed=False)
     scale, zero_point = affine_qparams(float(X.min()), float(X.max()), grid)
     int4 = LayerScheme(Precision.INT4, weight_range=WeightRange.MSE)
@@ -88,7 +90,9 @@ def test_that_weights_and_inputs_together_are_measured_together(tmp_path: Path) 
 )
 def test_that_granularity_is_what_is_measured(tmp_path: Path, name: str, granularity: Granularity) -> None:
     graph = perceptron(tmp_path)
-    result = exact_sensitivity(graph, data_of(tmp_path, graph, Task.CLASSIFY, x=X), precisions=(name,), reference=name)
+    result = exact_sensitivity(
+        graph, data_of(tmp_path, graph, Task.CLASSIFY, x=X), precisions=(name,), reference=name
+    )
     scheme = LayerScheme(Precision.INT4, granularity=granularity, group_size=8, weight_range=WeightRange.MSE)
     w2 = quantize_weight(W2, scheme, 1).dequantized
     wanted = mean_kl(logits_of(X), logits_of(X, w2=w2))
@@ -142,7 +146,9 @@ def test_that_weights_beyond_half_precision_stay_out_of_it(tmp_path: Path) -> No
         {"x": (TensorProto.FLOAT, ["n", 6])},
         {"y": ["n", 12]},
     )
-    found = fisher_sensitivity(graph, data_of(tmp_path, graph, Task.CLASSIFY, x=X), precisions=("fp16", "int8"))
+    found = fisher_sensitivity(
+        graph, data_of(tmp_path, graph, Task.CLASSIFY, x=X), precisions=("fp16", "int8")
+    )
     assert "fp16" not in found.layers[0].by_precision
     assert "int8" in found.layers[0].by_precision
 
