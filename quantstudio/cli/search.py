@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -160,17 +160,12 @@ def command(
 
     With --recipe every plan is built and measured with the steps of that recipe.
 
-    Weights below 8 bits are stored in INT8 containers, so the file runs at INT8 speed; how large they are
-    packed is shown beside.
+    Weights below 8 bits are stored in INT8 containers: the file runs at INT8 speed.
     """
     from quantstudio.engine.tasks.models import open_model
     from quantstudio.engine.tasks.search import search
 
-    destination = checked_output(output, inputs=(model, data, test_data, recipe))
-    beside = checked_output(
-        str(destination.with_suffix(".recipe.json")), inputs=(model, data, test_data, output)
-    )
-    check_json(json, inputs=(model, data, test_data, recipe, output, str(beside)))
+    destination, beside = _destinations(output, recipe, json, (model, data, test_data))
     budget = _budget(
         {
             "--max-drop": max_drop,
@@ -186,10 +181,8 @@ def command(
     kept = _kept(recipe, target, samples)
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     axes, judging = batch_axes_of(batch_axis), judging_of(task, judged_output, metric)
-    spec, test_spec = (
-        data_json(one, transform, trust=trust, judging=judging, batch_axes=axes) if one else None
-        for one in (data, test_data)
-    )
+    said: dict[str, Any] = {"trust": trust, "judging": judging, "batch_axes": axes}
+    spec, test_spec = (data_json(one, transform, **said) if one else None for one in (data, test_data))
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
     with written_together(beside, destination) as (new_recipe, new_model):
         result = run_task(
@@ -217,6 +210,18 @@ def command(
         write_json("search", {**to_json(result), "recipe": to_json(file), "recipe_path": str(beside)}, json)
     if json != "-":
         _print(result, beside)
+
+
+def _destinations(output: str, recipe: str, json: str, reads: tuple[str, ...]) -> tuple[Path, Path]:
+    """The model and the recipe to write.
+
+    Raises:
+        OutputError: one of them, or the JSON, cannot be written.
+    """
+    destination = checked_output(output, inputs=(*reads, recipe))
+    beside = checked_output(str(destination.with_suffix(".recipe.json")), inputs=(*reads, output))
+    check_json(json, inputs=(*reads, recipe, output, str(beside)))
+    return destination, beside
 
 
 def _kept(path: str, target: str, samples: int) -> Recipe:

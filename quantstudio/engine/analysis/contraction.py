@@ -236,3 +236,26 @@ def _product_effects(
             changes.append((changed * wanted[part].unsqueeze(2)).sum((1, 3)))
         effects = torch.cat(changes)
     return effects * alpha if alpha != 1.0 else effects
+
+
+def grown_axis(two: tuple[int, ...], three: tuple[int, ...]) -> BatchLayout | None:
+    """The axis that is 2k long for two samples and 3k for three, if there is exactly one."""
+    if len(two) != len(three):
+        return None
+    changed = [i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
+    if len(changed) != 1:
+        return None
+    axis = changed[0]
+    fold, rest = divmod(two[axis], 2)
+    if rest or three[axis] != 3 * fold:
+        return None
+    return BatchLayout(axis, fold)
+
+
+def fixed_layout(shape: tuple[int, ...], batch: int) -> BatchLayout | None:
+    """With a fixed batch nothing can grow: the first axis, if it can hold the samples."""
+    if batch == 1:
+        return BatchLayout(0, shape[0]) if shape else None
+    if not shape or shape[0] % batch:
+        return None
+    return BatchLayout(0, shape[0] // batch)

@@ -28,6 +28,8 @@ from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.analysis.contraction import (
     BatchLayout,
     dot_per_sample,
+    fixed_layout,
+    grown_axis,
     output_errors,
     weight_effects,
 )
@@ -169,20 +171,20 @@ class FisherPass:
         """
         self._columns = dict(columns)
         small, large = self._shapes(two), self._shapes(three)
-        self._layouts = {name: _grown_axis(small[name], large[name]) for name in small}
+        self._layouts = {name: grown_axis(small[name], large[name]) for name in small}
         self.bytes_per_sample = 4 * sum(math.prod(large[n]) - math.prod(small[n]) for n in small)
 
     def assume_layouts(self, feed: Mapping[str, Array], batch: int) -> None:
         """Take the first axis as the samples', where nothing can grow because the batch size is fixed."""
         shapes = self._shapes(feed)
-        self._layouts = {name: _fixed_layout(shape, batch) for name, shape in shapes.items()}
+        self._layouts = {name: fixed_layout(shape, batch) for name, shape in shapes.items()}
         self._is_single = batch == 1
         self.bytes_per_sample = 4 * sum(math.prod(shape) for shape in shapes.values()) // batch
 
     def _layout_of(self, name: str, tensor: Tensor) -> BatchLayout | None:
         """Where the samples are in a tensor; feeds of one sample each may have lengths of their own."""
         if self._is_single:
-            return _fixed_layout(tuple(tensor.shape), 1)
+            return fixed_layout(tuple(tensor.shape), 1)
         return self._layouts.get(name)
 
     def _shapes(self, feed: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
@@ -477,26 +479,3 @@ class FisherPass:
 def _power(values: Tensor) -> float:
     """Sum of squares, in float64 (which not every device has)."""
     return float(values.detach().cpu().double().square().sum())
-
-
-def _grown_axis(two: tuple[int, ...], three: tuple[int, ...]) -> BatchLayout | None:
-    """The axis that is 2k long for two samples and 3k for three, if there is exactly one."""
-    if len(two) != len(three):
-        return None
-    changed = [i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
-    if len(changed) != 1:
-        return None
-    axis = changed[0]
-    fold, rest = divmod(two[axis], 2)
-    if rest or three[axis] != 3 * fold:
-        return None
-    return BatchLayout(axis, fold)
-
-
-def _fixed_layout(shape: tuple[int, ...], batch: int) -> BatchLayout | None:
-    """With a fixed batch nothing can grow: the first axis, if it can hold the samples."""
-    if batch == 1:
-        return BatchLayout(0, shape[0]) if shape else None
-    if not shape or shape[0] % batch:
-        return None
-    return BatchLayout(0, shape[0] // batch)
