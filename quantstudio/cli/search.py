@@ -158,9 +158,8 @@ def command(
     Without bounds on size, bits or time: the smallest file that loses no more than --max-drop, of equally
     small ones the fastest; where nothing wins over INT8 everywhere, that, with the reason.
 
-    With --recipe every plan is built and measured with the steps of that recipe.
-
-    Weights below 8 bits are stored in INT8 containers: the file runs at INT8 speed.
+    With --recipe every plan is built and measured with the steps of that recipe. Weights below 8 bits are
+    stored in INT8 containers: the file runs at INT8 speed.
     """
     from quantstudio.engine.tasks.models import open_model
     from quantstudio.engine.tasks.search import search
@@ -205,7 +204,10 @@ def command(
             output=OutputSource(destination.name, result.build.digest),
         )
         write_recipe_file(new_recipe, file)
-    result = replace(result, build=replace(result.build, output=str(destination)))
+    _tell(replace(result, build=replace(result.build, output=str(destination))), file, beside, json)
+
+
+def _tell(result: SearchResult, file: RecipeFile, beside: Path, json: str) -> None:
     if json:
         write_json("search", {**to_json(result), "recipe": to_json(file), "recipe_path": str(beside)}, json)
     if json != "-":
