@@ -10,6 +10,7 @@ from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.precision import searched_formats
 from quantstudio.core.predict.kl_model import ACTIVATIONS, KlModel
+from quantstudio.core.results import BuildResult
 from quantstudio.core.search_results import SearchFront, SearchResult
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
@@ -110,15 +111,22 @@ def search(
     loop.say_what_is_won(chosen)
     made, observed = bench.prepared(chosen.recipe)
     build = build_variant(made.graph, observed, made.plan, Path(output), reporter=reporter, cancel=token)
+    return _result(loop, chosen, replace(build, steps=made.steps), dataset, started)
+
+
+def _result(loop: _Loop, chosen: Tried, build: BuildResult, dataset: Dataset, started: float) -> SearchResult:
+    bench = loop.bench
     model = bench.model()
-    front = loop.front(model.kl, chosen)
     base = bench.base.metric
     activations = bench.parts(chosen.schemes).get(ACTIVATIONS, 0.0)
-    ordered = sorted(bench.tried.values(), key=lambda one: not one.name)
+    front = loop.front(model.kl, chosen)
     return SearchResult(
         front=tuple(front_point(bench, model, plan.schemes) for plan in front),
         chosen=tried_point(bench, model, chosen),
-        tried=tuple(tried_point(bench, model, one) for one in ordered),
+        tried=tuple(
+            tried_point(bench, model, one)
+            for one in sorted(bench.tried.values(), key=lambda one: not one.name)
+        ),
         budget=loop.budget,
         family=bench.space.family,
         groups=bench.space.groups,
@@ -130,11 +138,11 @@ def search(
         builds=len(bench.tried),
         seconds=time.perf_counter() - started - bench.timing_seconds,
         timing_seconds=bench.timing_seconds,
-        build=replace(build, steps=made.steps),
+        build=build,
         data_digest=dataset.digest,
         notes=tuple(loop.notes),
         created=time.time(),
-        goal=asked.goal,
+        goal=bench.request.goal,
     )
 
 
