@@ -11,6 +11,8 @@ WORDS: Mapping[HintAction, str] = {
     HintAction.CHECK_DATA: "--data, --transform",
     HintAction.TRUST_DATA: "--trust",
     HintAction.USE_TRANSFORM: "--transform",
+    HintAction.CHOOSE_TASK: "--task, --judged-output",
+    HintAction.NAME_BATCH_AXIS: "--batch-axis NAME=K",
     HintAction.OPEN_MODEL: "as MODEL",
     HintAction.OPEN_MODEL_AGAIN: "run the command again",
     HintAction.TRUST_MODEL: "--trust",

@@ -17,6 +17,8 @@ class HintAction(StrEnum):
     CHECK_DATA = "check_data"
     TRUST_DATA = "trust_data"
     USE_TRANSFORM = "use_transform"
+    CHOOSE_TASK = "choose_task"
+    NAME_BATCH_AXIS = "name_batch_axis"
     OPEN_MODEL = "open_model"
     OPEN_MODEL_AGAIN = "open_model_again"
     TRUST_MODEL = "trust_model"

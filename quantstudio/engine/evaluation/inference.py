@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.judgement import Task
 from quantstudio.engine.evaluation.class_rules import SOFTMAX, classify, decisions, is_decisions
 from quantstudio.engine.evaluation.heads import find_head
@@ -37,7 +38,7 @@ def infer_reading(scene: Scene) -> Reading:
             raise MeasureError(
                 f"the outputs cannot be read as {chosen.value}: "
                 + "; ".join(f"{one.name} is {list(scene.shape(one))} a sample" for one in scene.outputs),
-                hint="Choose another --task, or name the output with --output",
+                hint=Hint("Choose another task, or the output that is judged", HintAction.CHOOSE_TASK),
             )
         return found
     for rule in (_targets, classify, _detect, _segment, _tokens, _embed, _signal, _regress):

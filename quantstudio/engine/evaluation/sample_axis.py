@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.hints import Hint, HintAction
 
 Array = NDArray[np.generic]
 
@@ -48,7 +49,7 @@ class SampleAxis:
             raise MeasureError(
                 f"output {name!r} has shape {list(output.shape)} for {held} samples, which were expected on "
                 f"axis {self.axis}",
-                hint=f"Name the axis of the samples: --batch-axis {name}=K",
+                hint=Hint(f"Name the axis that holds the samples of {name!r}", HintAction.NAME_BATCH_AXIS),
             )
         first = np.moveaxis(output, self.axis, 0)
         if self.fold > 1:
