@@ -13,6 +13,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import BuildError, DataError, RecipeError
 from quantstudio.core.events import NullReporter, Severity
+from quantstudio.core.judgement import AGREEMENT, SIGNAL, TOP1
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, STATIC_INT8
 from quantstudio.core.recipe import ActivationScope, Recipe, uniform_recipe
@@ -83,9 +84,23 @@ def judged(
         footprint=None,
         provider="CPUExecutionProvider",
         samples=512,
-        headline=headline,
+        headline=headline or headline_of(drop, drop_low, top1, sqnr),
     )
     return Judged(Candidate(name, uniform_recipe("static-int8")), result)
+
+
+def headline_of(drop, drop_low, top1, sqnr):
+    """As a comparison gives it: of labels, else of answers, else of the signal."""
+    if drop is not None:
+        loss, figure = Interval(drop, drop_low, drop + 1), TOP1
+    elif not math.isnan(top1):
+        lost = 100 * (1 - top1)
+        loss, figure = Interval(lost, lost / 2, 2 * lost), AGREEMENT
+    else:
+        lost = 100 * 10 ** (-sqnr / 20)
+        loss, figure = Interval(lost, lost, lost), SIGNAL
+    value = 1 - loss.value / 100
+    return Headline(figure.metric, figure.label, 1.0, value, loss, figure.unit, figure.floor)
 
 
 def name_of(chosen):
@@ -138,6 +153,11 @@ def test_that_signals_are_judged_by_their_noise():
     assert name_of(choose([good, bad], Aim.FAST)) == "static"
     assert choose([bad], Aim.FAST) is None
     assert "38.0\u202fdB" in good.text
+
+
+def test_that_what_nothing_could_be_judged_of_is_not_taken():
+    one = judged("static", speedup=5.0)
+    assert choose([replace(one, result=replace(one.result, headline=None))], Aim.FAST) is None
 
 
 def test_that_the_figure_of_the_task_comes_before_every_other():
@@ -245,8 +265,8 @@ def test_that_auto_names_what_is_below_the_floor_and_keeps_fp32_where_all_is(res
     monkeypatch.setattr(presets, "_judged", fixed({"": 3.0}, **noisy))
     recipe, built = build_preset(graph, dataset, None, "auto", tmp_path / "v.onnx", aim=Aim.SMALL)
     assert recipe.rules == ()
-    assert "static (Output signal: 54.33 % lost, the floor is 10 %)" in built.preset
-    assert "weights as INT8 (Output signal" in built.preset
+    assert "static (Output kept (1 - relative error): 54.33 % lost, the floor is 10 %)" in built.preset
+    assert "weights as INT8 (Output kept" in built.preset
 
 
 def test_that_auto_of_a_net_without_integer_kernels_stores_small_weights(tmp_path):

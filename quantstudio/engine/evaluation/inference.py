@@ -9,6 +9,7 @@ import numpy as np
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.judgement import Task
+from quantstudio.engine.evaluation.boxes import CONFIDENCE
 from quantstudio.engine.evaluation.class_rules import SOFTMAX, classify, decisions, is_decisions
 from quantstudio.engine.evaluation.heads import find_head
 from quantstudio.engine.evaluation.network_facts import OutputFacts
@@ -135,6 +136,7 @@ def _detect(scene: Scene, is_chosen: bool) -> Reading | None:
     if found is None:
         return None
     head, why, names = found
+    why = f"{why}; boxes of a confidence of {CONFIDENCE} and more count"
     return scene.reading(Task.DETECT, Kind.BOXES, why, *names, head=head)
 
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from quantstudio.core import figures
 from quantstudio.core.aim import Aim
 from quantstudio.core.results import Headline, Interval, VariantResult
-from quantstudio.engine.evaluation.uncertainty import wilson_interval
 from quantstudio.engine.search.candidates import Candidate
 
-# Floors where a measurement brings none: points of top-1, points of predictions that change where there are
-# no labels, per cent by which an error grows, and per cent of the output's amplitude that is noise (20 dB).
-DROP_FLOOR_POINTS = 1.0
-AGREEMENT_FLOOR_POINTS = 5.0
-ERROR_FLOOR_PERCENT = 5.0
-NOISE_FLOOR_PERCENT = 10.0
 # Times the floor beyond which a loss is no result, however few samples there were to prove it.
 FAR_BELOW = 5.0
 # A mean KL below this (nats) moves accuracy by less than the reference networks' own uncertainty on 10,000
@@ -41,10 +33,10 @@ class Judged:
     candidate: Candidate
     result: VariantResult
 
-    @cached_property
+    @property
     def headline(self) -> Headline | None:
         """The one figure it is judged by, its floor with it; None where nothing could be judged."""
-        return self.result.headline or _headline(self.result)
+        return self.result.headline
 
     @property
     def holds(self) -> bool:
@@ -143,34 +135,3 @@ def _most_accurate(judged: Sequence[Judged]) -> list[Judged]:
     best = min(judged, key=lambda one: one.noise)
     limit = max(LOSS_RATIO * best.noise, NEGLIGIBLE_KL if best.has_kl else NEGLIGIBLE_NOISE)
     return [one for one in judged if one.noise <= limit]
-
-
-def _headline(result: VariantResult) -> Headline | None:
-    """The figure that a measurement without one comes to."""
-    agreement, drop = result.agreement, result.drop
-    if drop is not None and result.drop_method == "mcnemar":
-        value = result.metrics.get("top1", math.nan)
-        base = value + drop.value / 100
-        return Headline("top1", "Top-1 accuracy", base, value, drop, "points", DROP_FLOOR_POINTS)
-    if drop is not None:
-        value = result.metrics.get("rmse", math.nan)
-        base = value / (1 + drop.value / 100)
-        return Headline("rmse", "RMS error", base, value, drop, "%", ERROR_FLOOR_PERCENT)
-    if agreement is not None and not math.isnan(agreement.top1):
-        return _agreement(agreement.top1, max(result.samples, 1))
-    if agreement is not None and not math.isnan(agreement.sqnr_db):
-        return _noise(agreement.sqnr_db)
-    return None
-
-
-def _agreement(share: float, samples: int) -> Headline:
-    low, high = wilson_interval(round(share * samples), samples)
-    loss = Interval(100 * (1 - share), 100 * (1 - high), 100 * (1 - low))
-    return Headline("agreement", "Agreement with FP32", 1.0, share, loss, "points", AGREEMENT_FLOOR_POINTS)
-
-
-def _noise(sqnr_db: float) -> Headline:
-    lost = 100 * 10 ** (-sqnr_db / 20)
-    return Headline(
-        "sqnr", "Output signal", math.inf, sqnr_db, Interval(lost, lost, lost), "%", NOISE_FLOOR_PERCENT
-    )
