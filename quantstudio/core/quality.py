@@ -17,7 +17,7 @@ METRIC_NAMES = {
     "agreement": judgement.AGREEMENT.label,
     "sqnr": "Output SQNR",
 }
-_SHORT_NAMES = {
+SHORT_NAMES = {
     "top1": "Accuracy",
     "agreement": "Agreement",
     "f1": "F1",
@@ -62,7 +62,7 @@ class Quality:
     @property
     def short_name(self) -> str:
         """The name where there is little room: "Accuracy"."""
-        return _SHORT_NAMES.get(self.key, self.name)
+        return SHORT_NAMES.get(self.key, self.name)
 
     @property
     def is_noise(self) -> bool:

@@ -1,4 +1,4 @@
-"""The question before work is stopped because something else is opened."""
+"""The question before work is stopped because something else is opened, or the program is to end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LeaveRequest:
     """Work would be stopped; only the user can say whether it may.
 
     Attributes:
-        opens: What is to be opened instead, for a person.
+        opens: What is to be opened instead, for a person; empty where the program is to end.
         jobs: Titles of the work that runs and waits.
     """
 
@@ -53,17 +53,26 @@ class Leaving:
     def then(self, opens: str, go: Callable[[], object]) -> None:
         """Call `go`, which opens something else, as soon as the user lets what is open go."""
         self._waits = False
-        titles = [
-            work.title
-            for work in self._jobs.under_way
-            if work.lane is not Lane.QUICK and work.key not in _CHEAP and not work.is_detached
-        ]
+        titles = self._titles()
         if titles and self.is_asking:
             self._go = go
-            self.asked.emit(LeaveRequest(opens, tuple(dict.fromkeys(titles))))
+            self.asked.emit(LeaveRequest(opens, titles))
         else:
             self._go = None
             go()
+
+    @property
+    def asks(self) -> bool:
+        """Whether `then` would ask first."""
+        return self.is_asking and bool(self._titles())
+
+    def _titles(self) -> tuple[str, ...]:
+        titles = (
+            work.title
+            for work in self._jobs.under_way
+            if work.lane is not Lane.QUICK and work.key not in _CHEAP and not work.is_detached
+        )
+        return tuple(dict.fromkeys(titles))
 
     def stop(self) -> None:
         """Open it now; the work is cancelled, and what it finished is kept."""

@@ -123,6 +123,14 @@ def test_that_a_value_too_large_for_float32_is_refused() -> None:
         pytest.param(
             (30, 30), U8, info("b", 1, 28, 28), "layout=NCHW", ["Add resize=28x28 to"], id="needs-only-resize"
         ),
+        pytest.param(
+            (50, 200),
+            U8,
+            info("b", 1, 64, "width"),
+            "layout=NCHW",
+            ["[b, 1, 64, width]", "Store pictures 64 high"],
+            id="fixed-height-open-width",
+        ),
         pytest.param((28, 28), U8, info("b", 784), "", ["Reshape the array to [N, 784]"], id="needs-flat"),
         pytest.param((5,), F32, info("b", 4), "", ["[N, 5]", "[b, 4]"], id="other-features"),
         pytest.param(

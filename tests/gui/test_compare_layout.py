@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantstudio.gui.features.compare.compare_panel import FLIPS, LATENCY, MIN_PX, SIZES, ComparePanel
+from quantstudio.gui.features.compare.compare_table import _lines
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
 from tests.gui.settling import settled
@@ -58,3 +59,19 @@ def test_that_every_plot_is_within_reach_at_every_width(qtbot, panel):
 
 def test_that_what_the_cards_would_like_does_not_widen_the_window(panel):
     assert panel.minimumWidth() == MIN_PX
+
+
+def test_that_names_of_metrics_and_plans_are_read_whole(panel):
+    settled()
+    rows = panel.table.verticalHeader()
+    for name in panel.model.metrics:
+        assert rows.fontMetrics().horizontalAdvance(name) < rows.width(), name
+    header = panel.table.horizontalHeader()
+    for section in range(1, panel.model.columnCount()):
+        for line in panel.model.headerData(section, header.orientation()).split("\n"):
+            assert header.fontMetrics().horizontalAdvance(line) < header.sectionSize(section), line
+
+
+def test_that_long_names_are_broken_between_words_and_then_cut_in_the_middle():
+    assert _lines("Search 0.5 points mixed") == ["Search 0.5", "points mixed"]
+    assert _lines("resnet_for_the_small_board") == ["resnet_…l_board"]

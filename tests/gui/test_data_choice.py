@@ -198,3 +198,20 @@ def test_that_test_data_is_transformed_alike_until_told_otherwise(full):
     dialog.test.transform.setText("layout=NHWC")
     QTest.keyClicks(dialog.calibration.transform, " scale=2")
     assert dialog.test.transform.text() == "layout=NHWC"
+
+
+def test_that_a_failed_check_is_told_once_and_the_button_says_what_is_missing(qtbot, full, runner, npz):
+    said = "samples are 1x28x28, the model takes 3x32x32"
+    runner.answers["data_summary"] = runner.answers["examine_data"] = refuses(npz)
+    dialog = DataDialog(full.context)
+    dialog.open()
+    dialog.calibration.path.setText(npz)
+    qtbot.waitUntil(lambda: said in dialog.doctor.status.text().lower())
+    dialog.use.click()
+    settle(full)
+    assert dialog.found.text() == "Nothing was changed."
+    dialog.calibration.path.setText("")
+    assert not dialog.use.isEnabled()
+    assert dialog.use.toolTip() == "Choose calibration data first"
+    dialog.calibration.path.setText("/nowhere.npz")
+    assert "There is no such file" in dialog.use.toolTip()

@@ -129,3 +129,38 @@ def test_that_the_share_of_the_layers_and_the_panel_below_come_back(window):
     views.leave_start()
     assert views.layout_state().startswith(before)
     assert not views.below_dock.isHidden()
+
+
+def test_that_the_order_of_rows_comes_back(windows):
+    before, memory = arranged(windows)
+    before.table.setSortingEnabled(True)
+    before.table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+    before.layers.sortByColumn(LayerColumn.SQNR, Qt.SortOrder.DescendingOrder)
+    memory.save()
+    after, _ = arranged(windows)
+    header = after.layers.horizontalHeader()
+    assert header.sortIndicatorSection() == LayerColumn.SQNR
+    assert header.sortIndicatorOrder() is Qt.SortOrder.DescendingOrder
+
+
+def test_that_a_killed_program_keeps_its_layout(window):
+    window.views.dock_share = 0.31
+    window._keep_timer.timeout.emit()
+    assert b"share=0.3100" in bytes(Settings().layout("docks").data())
+
+
+def test_that_layers_can_be_brought_back_with_a_button(qtbot, window):
+    window.views.leave_start()
+    button = window.views.tabs.cornerWidget(Qt.Corner.TopLeftCorner)
+    assert button.isHidden()
+    window.resize(900, 640)
+    qtbot.waitUntil(button.isVisible)
+    assert window.views.left_dock.isHidden()
+    button.click()
+    assert window.views.left_dock.isVisible()
+    assert button.isChecked()
+    button.click()
+    assert window.views.left_dock.isHidden()
+    window.resize(1280, 720)
+    window.show_view("layers")
+    qtbot.waitUntil(button.isHidden)

@@ -221,6 +221,24 @@ def test_that_work_is_stopped_only_where_the_user_says_so(start, replay, tmp_pat
     assert workspace.jobs.running.title == "Calibrate"
 
 
+def test_that_quitting_asks_before_it_stops_work(qtbot, start, replay, tmp_path):
+    workspace = start.session.workspace
+    workspace.documents.open_path(str(make_session(tmp_path / "net.onnx")))
+    workspace.opening.set_data(DataSpec("train.npz"), None)
+    settle(start)
+    replay.is_holding = True
+    workspace.runs.calibrate()
+    assert not start.close()
+    dialog = find(start, LeaveDialog)
+    assert find(dialog, QLabel, "leave.jobs").text().startswith("Quitting stops")
+    find(dialog, QPushButton, "leave.cancel").click()
+    assert start.isVisible()
+    assert workspace.jobs.running.title == "Calibrate"
+    assert not start.close()
+    start.findChildren(LeaveDialog)[-1].findChild(QPushButton, "leave.stop").click()
+    assert not start.isVisible()
+
+
 class TestWords:
     def test_that_moments_are_said_as_people_say_them(self):
         noon = 1_700_000_000.0

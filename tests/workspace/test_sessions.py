@@ -243,3 +243,17 @@ def test_that_a_model_that_changed_opens_as_another_session_and_says_so(
     assert known.project.path != first
     assert first.exists()
     assert "first.onnx has changed since it was opened" in said
+
+    def test_that_quitting_asks_too(self, busy: tuple[Desk, list[LeaveRequest], str]) -> None:
+        desk, asked, _other = busy
+        leaving, ended = desk.known.documents.leaving, []
+        assert leaving.asks
+        leaving.then("", lambda: ended.append(True))
+        assert asked[-1] == LeaveRequest("", ("Calibrate",))
+        assert not ended
+        leaving.wait()
+        desk.runner.is_holding = False
+        desk.runner.release()
+        desk.settle()
+        assert ended == [True]
+        assert not leaving.asks

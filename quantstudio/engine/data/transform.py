@@ -285,10 +285,27 @@ def _shape_error(
     wanted = shape_text(target.shape)
     hint = _shape_hint(transform, sample_shape, dtype, target)
     if not hint:
-        hint = "Store the array in the shape the model takes"
+        hint = _open_size_hint(target) or "Store the array in the shape the model takes"
         if len(fixed) == len(target.shape) - 1 and int(np.prod(fixed)) == int(np.prod(sample_shape)):
             hint = f"Reshape the array to {shape_text(target.shape[1:], 'N')} before saving it"
     return DataError(f"the data is {made} but the model's input {target.name!r} takes {wanted}", hint=hint)
+
+
+def _open_size_hint(target: TensorInfo) -> str:
+    """For pictures of which one side only is fixed: no size is right for all of them."""
+    if len(target.shape) != 4 or not isinstance(target.shape[1], int):
+        return ""
+    match target.shape[2:]:
+        case (int(height), _) if target.shape[1] <= MAX_COLOUR_CHANNELS and not isinstance(
+            target.shape[3], int
+        ):
+            return f"Store pictures {height} high, of any width"
+        case (_, int(width)) if target.shape[1] <= MAX_COLOUR_CHANNELS and not isinstance(
+            target.shape[2], int
+        ):
+            return f"Store pictures {width} wide, of any height"
+        case _:
+            return ""
 
 
 def _shape_hint(
@@ -301,6 +318,10 @@ def _shape_hint(
             if with_size:
                 size = target.shape[2:4] if layout == "NCHW" else target.shape[1:3]
                 if len(size) != 2 or not all(isinstance(d, int) for d in size):
+                    continue
+                # An open width read as channels would make the channels a height.
+                channels = target.shape[1 if layout == "NCHW" else 3]
+                if not isinstance(channels, int) or channels > MAX_COLOUR_CHANNELS:
                     continue
                 changed = replace(changed, resize=(int(size[0] or 0), int(size[1] or 0)), crop=None)
             forms = list(_bound_forms(changed, sample_shape, dtype, target))

@@ -88,7 +88,7 @@ def busy_text(variant: Variant) -> str:
     share = latency.other_load if latency is not None else None
     if share is None or share < BUSY_SHARE:
         return ""
-    return f"busy machine, {figures.percent(share, 0)} other load"
+    return f"{figures.percent(share, 0)} other load"
 
 
 def state_text(variant: Variant) -> str:

@@ -1,4 +1,4 @@
-"""Remembers how the user arranged the window: size and state, docks, splitters, columns."""
+"""Remembers how the user arranged the window: size and state, docks, splitters, columns, orders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
-from PySide6.QtCore import QByteArray
+from PySide6.QtCore import QByteArray, Qt
 from PySide6.QtWidgets import QHeaderView, QMainWindow, QSplitter, QWidget
 
 from quantstudio.gui.shell.settings import Settings
@@ -60,6 +60,7 @@ class LayoutMemory:
                 splitter.restoreState(state)
         for name, header in _named(widget, QHeaderView):
             _widen(header, _text(self._settings.layout(f"columns.{name}")))
+            _sort(header, _text(self._settings.layout(f"sort.{name}")))
         for name, one in _named(widget, QWidget):
             if isinstance(one, Rememberable):
                 one.restore_layout_state(_text(self._settings.layout(f"choice.{name}")))
@@ -74,6 +75,8 @@ class LayoutMemory:
         for name, header in _named(self._window, QHeaderView):
             if widths := _widths(header):
                 keep(f"columns.{name}", _bytes(json.dumps(widths)))
+            if header.isSortIndicatorShown():
+                keep(f"sort.{name}", _bytes(_sorting(header)))
         for name, one in _named(self._window, QWidget):
             if isinstance(one, Rememberable):
                 keep(f"choice.{name}", _bytes(one.layout_state()))
@@ -109,6 +112,21 @@ def _widen(header: QHeaderView, text: str) -> None:
         width = widths.get(str(i)) if isinstance(widths, dict) else None
         if isinstance(width, int) and width >= NARROWEST_PX:
             header.resizeSection(i, width)
+
+
+def _sorting(header: QHeaderView) -> str:
+    """Number of the column that rows are in order of, and which way: "2 descending"."""
+    way = "descending" if header.sortIndicatorOrder() is Qt.SortOrder.DescendingOrder else "ascending"
+    return f"{header.sortIndicatorSection()} {way}"
+
+
+def _sort(header: QHeaderView, text: str) -> None:
+    column, _, way = text.partition(" ")
+    if header.isSortIndicatorShown() and column.isdecimal() and int(column) < header.count():
+        is_down = way == "descending"
+        header.setSortIndicator(
+            int(column), Qt.SortOrder.DescendingOrder if is_down else Qt.SortOrder.AscendingOrder
+        )
 
 
 def _text(state: QByteArray) -> str:

@@ -29,6 +29,7 @@ from quantstudio.project.store import is_session_file
 from quantstudio.workspace.values import Notification
 
 FIRST_PAINT_MS = 30
+KEEP_MS = 5000
 
 
 class MainWindow(QMainWindow):
@@ -76,7 +77,11 @@ class MainWindow(QMainWindow):
         self.views.built.connect(self._layout.restore)
         if settings.page in self.views.page_names:
             self.views.show(settings.page)
-        self._are_plots_shown = False
+        self._are_plots_shown = self._is_let_go = False
+        self._keep_timer = QTimer(self)
+        self._keep_timer.setInterval(KEEP_MS)
+        self._keep_timer.timeout.connect(self._keep_layout)
+        self._keep_timer.start()
         # Timers of its own: PySide at times frees those of QTimer.singleShot while they wait to be deleted.
         self._docks_timer = _once(self, self.views.size_docks)
         self._plots_timer = _once(self, self.show_plots)
@@ -208,13 +213,29 @@ class MainWindow(QMainWindow):
         event.acceptProposedAction()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Nothing to ask: everything is on disk. Ends the worker."""
+        """Asks only before work is stopped: everything else is on disk. Ends the worker."""
+        leaving = self.session.workspace.documents.leaving
+        if leaving.asks and not self._is_let_go:
+            event.ignore()
+            leaving.then("", self._let_go)
+            return
         self._model_timer.stop()
+        self._keep_timer.stop()
         self.views.leave_start()  # what stands behind it is what is remembered
-        self._layout.save()
-        self.settings.page = self.views.page
+        self._keep_layout()
         self.session.close()
         super().closeEvent(event)
+
+    def _let_go(self) -> None:
+        self._is_let_go = True
+        self.close()
+
+    def _keep_layout(self) -> None:
+        """Now and then, too: a program that is killed has no other moment."""
+        if self.views.is_start_shown:
+            return  # what stands behind it is what is remembered
+        self._layout.save()
+        self.settings.page = self.views.page
 
 
 def _import_plots() -> None:

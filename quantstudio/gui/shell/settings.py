@@ -128,8 +128,9 @@ class Settings(QObject):
         return value if isinstance(value, QByteArray) else QByteArray()
 
     def save_layout(self, name: str, value: QByteArray) -> None:
-        """Keep a geometry or window state."""
-        self._store.setValue(f"layout{LAYOUT_VERSION}/{name}", value)
+        """Keep a geometry or window state; the file is not written for what it holds."""
+        if self.layout(name) != value:
+            self._store.setValue(f"layout{LAYOUT_VERSION}/{name}", value)
 
     def _count(self, key: str, otherwise: int) -> int:
         text = self._text(key, "")

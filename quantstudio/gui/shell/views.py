@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from PySide6.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication
@@ -97,6 +98,7 @@ class Views(QObject):
         self.tabs.setDocumentMode(True)
         # On a small screen, with the panel below open, the pages give way first.
         self.tabs.setMinimumHeight(TABS_MINIMUM_PX)
+        self._left_button = self._make_left_button()
         for view in self._at(Place.PAGE):
             self.tabs.addTab(_page(view.name), view.title)
         column.addWidget(self.tabs, 1)
@@ -110,6 +112,22 @@ class Views(QObject):
         self._whole.addWidget(self._stack, 1)
         self._window.setCentralWidget(whole)
         self._columns = [column]
+
+    def _make_left_button(self) -> QToolButton:
+        """Brings back what stands left of the pages, where it is away or takes turns with them."""
+        button = QToolButton()
+        button.setObjectName("tabs.left")
+        button.setCheckable(True)
+        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        button.setIconSize(QSize(16, 16))
+        for view in self._at(Place.LEFT):
+            button.setText(view.title)
+            button.setAccessibleName(f"Show the {view.title.lower()} beside the pages")
+            button.setToolTip(f"{view.title} beside the pages")
+            button.clicked.connect(partial(self.toggle, view.name))
+        self.tabs.setCornerWidget(button, Qt.Corner.TopLeftCorner)
+        button.hide()
+        return button
 
     def add_below_pages(self, widget: QWidget) -> None:
         """Give something of the window a place of its own between the pages and the status bar."""
@@ -193,6 +211,7 @@ class Views(QObject):
                 self._is_left_away = False
                 self.left_dock.show()
         self._window_width = self._window.width()
+        self._show_left_button()
         width = self._window.width()
         largest = DOCK_MAX_PX if self.dock_share == DOCK_SHARE else width
         needed = max((self._needed(page) for page in self._at(Place.PAGE)), default=0) + MARGIN + GAP
@@ -392,17 +411,24 @@ class Views(QObject):
                 margins.setBottom(0 if shown else GAP)
                 layout.setContentsMargins(margins)
 
+    def _show_left_button(self) -> None:
+        is_away = self.left_dock is not None and self.left_dock.isHidden()
+        self._left_button.setChecked(not is_away)
+        self._left_button.setVisible(is_away or 0 < self._window_width < NARROW_PX)
+
     def _on_left_shown(self, _is_shown: bool) -> None:
         """The separator beside the layers is the gap; without them the pages have a margin of their own."""
         margins = self._columns[0].contentsMargins()
         is_hidden = self.left_dock is None or self.left_dock.isHidden()
         left = MARGIN if is_hidden else 0
+        self._show_left_button()
         margins.setLeft(left)
         self._columns[0].setContentsMargins(margins)
         if self._below_pages is not None:
             self._below_pages.setContentsMargins(left, 0, MARGIN, GAP)
 
     def _retheme(self) -> None:
+        self._left_button.setIcon(icon("layers"))
         self._close_below.setIcon(icon("close", "muted", 14))
 
 

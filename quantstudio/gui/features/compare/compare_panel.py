@@ -44,7 +44,8 @@ WIDE_PX = 860  # below it the table takes the whole width, and the plots share a
 MIN_PX = 520
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
-METRIC_PX = 146
+METRIC_MIN_PX, METRIC_MAX_PX = 120, 220
+METRIC_AIR_PX = 24
 SAMPLE_PX = 92
 COLUMN_MIN_PX = 118  # an interval of differences in semibold
 
@@ -107,7 +108,7 @@ class ComparePanel(QWidget):
         # The metrics stand in the header of the rows: they stay while many variants scroll.
         rows = self.table.verticalHeader()
         rows.setAccessibleName("Metrics")
-        rows.setFixedWidth(METRIC_PX)
+        rows.setFixedWidth(METRIC_MIN_PX)
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         rows.setSectionsClickable(False)
         rows.show()
@@ -346,6 +347,9 @@ class ComparePanel(QWidget):
         for section in range(self.model.columnCount()):
             header.setSectionResizeMode(section, QHeaderView.ResizeMode.Stretch)
         self.table.setColumnHidden(0, True)
+        rows = self.table.verticalHeader()
+        widest = max((rows.fontMetrics().horizontalAdvance(name) for name in self.model.metrics), default=0)
+        rows.setFixedWidth(max(METRIC_MIN_PX, min(METRIC_MAX_PX, widest + METRIC_AIR_PX)))
 
     # ------------------------------------------------------------------ commands
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
@@ -14,7 +15,16 @@ from typing_extensions import override
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.quality import AGREEMENT, METRIC_NAMES, error_growth, loss_of, metric_text, quality_of
+from quantstudio.core.quality import (
+    AGREEMENT,
+    METRIC_NAMES,
+    SHORT_NAMES,
+    Quality,
+    error_growth,
+    loss_of,
+    metric_text,
+    quality_of,
+)
 from quantstudio.core.results import Interval, VariantResult
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import contents_of
@@ -24,6 +34,10 @@ from quantstudio.workspace.names import BETWEEN
 
 Index = QModelIndex | QPersistentModelIndex
 
+# Of a column that is no wider than its figures.
+LETTERS_IN_LINE = 16
+LETTERS_IN_NAME = 20
+
 
 @dataclass(frozen=True, slots=True)
 class _Metric:
@@ -31,6 +45,7 @@ class _Metric:
 
     name: str
     read: Callable[[Variant, VariantResult], str]
+    detail: str = ""
 
 
 def _dash(value: str | None) -> str:
@@ -44,8 +59,9 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     keys = dict.fromkeys([*heads, *(key for result in results for key in result.metrics)])
     rows = [
         _Metric(
-            heads[key].name if key in heads else METRIC_NAMES.get(key, key),
+            _row_name(heads[key]) if key in heads else METRIC_NAMES.get(key, key),
             lambda v, r, key=key: _dash(_metric_text(v, r, key)),  # type: ignore[misc]
+            heads[key].name if key in heads else "",
         )
         for key in keys
     ]
@@ -62,6 +78,11 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
         name = "McNemar" if methods == {"mcnemar"} else ", ".join(sorted(methods))
         rows.append(_Metric(f"p, {name}", _against_base(_p_value)))
     return rows
+
+
+def _row_name(found: Quality) -> str:
+    """What a narrow column has room for."""
+    return found.name if len(found.name) <= LETTERS_IN_NAME else found.short_name
 
 
 def _metric_text(variant: Variant, result: VariantResult, key: str) -> str | None:
@@ -132,7 +153,9 @@ def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
         found.key == AGREEMENT for r in results if (found := quality_of(r, is_base=False)) is not None
     )
     same = _Metric(
-        METRIC_NAMES[AGREEMENT], cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0))
+        SHORT_NAMES[AGREEMENT],
+        cell(lambda r: figures.percent(r.agreement.top1 if r.agreement else 0)),
+        METRIC_NAMES[AGREEMENT],
     )
     return [
         *(() if is_headline else (same,)),
@@ -192,6 +215,7 @@ class CompareTableModel(QAbstractTableModel):
         self._variants: tuple[Variant, ...] = ()
         self._contents: tuple[str, ...] = ()
         self._cells: list[tuple[str, ...]] = []
+        self._details: list[str] = []
         self._where = ""
         self._accuracy_rows = 0
 
@@ -210,6 +234,7 @@ class CompareTableModel(QAbstractTableModel):
         accuracy = _metric_rows(results) if results else []
         self._accuracy_rows = len(accuracy)
         rows = [*accuracy, *_agreement_rows(results), *_cost_rows(results)] if results else []
+        self._details = [row.detail for row in rows]
         self._cells = [
             (row.name, *(row.read(v, v.result) for v in self._variants if v.result is not None))
             for row in rows
@@ -218,6 +243,11 @@ class CompareTableModel(QAbstractTableModel):
             self._cells.append(("Integer kernels", *(_kernels(v) for v in self._variants)))
             self._cells.append(("Samples", *(figures.count(r.samples) for r in results)))
         self.endResetModel()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the rows."""
+        return tuple(cells[0] for cells in self._cells)
 
     @override
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
@@ -241,8 +271,8 @@ class CompareTableModel(QAbstractTableModel):
             name, contents = self._variants[section - 1].name, self._contents[section - 1]
             if role == Qt.ItemDataRole.ToolTipRole:
                 return name if contents == name else f"{name}: {contents}"
-            # What it holds on several lines: the column is as narrow as its figures.
-            return name if contents == name else f"{name}\n{contents}".replace(BETWEEN, "\n")
+            parts = [name] if contents == name else [name, *contents.split(BETWEEN)]
+            return "\n".join(line for part in parts for line in _lines(part))
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return side_of(is_right=section > 0)
         return None
@@ -257,7 +287,8 @@ class CompareTableModel(QAbstractTableModel):
             case Qt.ItemDataRole.DisplayRole:
                 return text
             case Qt.ItemDataRole.ToolTipRole:
-                return f"{text}{where}"
+                whole = self._details[index.row()] if index.row() < len(self._details) else ""
+                return f"{whole if whole and index.column() == 0 else text}{where}"
             case Qt.ItemDataRole.TextAlignmentRole:
                 return side_of(is_right=index.column() > 0)
             case Qt.ItemDataRole.ForegroundRole if index.column() == 0:
@@ -280,6 +311,13 @@ class CompareTableModel(QAbstractTableModel):
 
     def _is_current(self, column: int) -> bool:
         return self._variants[column - 1].is_current
+
+
+def _lines(text: str) -> list[str]:
+    """What stands in a header, broken between words; a word too long for a line loses its middle."""
+    half = (LETTERS_IN_LINE - 1) // 2
+    lines = wrap(text, LETTERS_IN_LINE, break_long_words=False, break_on_hyphens=False)
+    return [one if len(one) <= LETTERS_IN_LINE else f"{one[:half]}…{one[-half:]}" for one in lines]
 
 
 def _kernels(variant: Variant) -> str:

@@ -20,6 +20,7 @@ from quantstudio.gui.features.data.doctor_card import CHOOSE_CALIBRATION, CHOOSE
 from quantstudio.gui.features.data.examination import Examination, Question
 from quantstudio.gui.features.data.judged_row import JudgedRow
 from quantstudio.gui.widgets.dialog import Dialog
+from quantstudio.gui.widgets.enabling import allow
 from quantstudio.gui.widgets.remedy import RemedyButton
 from quantstudio.jobs.rows import JobRow
 from quantstudio.workspace.doctor import beside
@@ -70,6 +71,7 @@ class DataDialog(Dialog):
         self.calibration.transform.textEdited.connect(self._on_transform_edited)
         self.test.transform.textEdited.connect(self._on_test_transform_edited)
         self._is_using = False
+        self._failure: ErrorInfo | None = None
         session.job_signals.changed.connect(self._on_jobs_changed)
         session.data_changed.connect(self._on_data_changed)
         session.data_refused.connect(self._on_refused)
@@ -157,12 +159,20 @@ class DataDialog(Dialog):
     def _refresh(self) -> None:
         fields = (self.calibration, self.test)
         is_valid = self.calibration.spec is not None and not any(f.error for f in fields)
-        self.use.setEnabled(is_valid and not self._is_using)
+        allow(self.use, self._why_not_use())
         for field in fields:
             field.setEnabled(not self._is_using)
         self.judged.setEnabled(not self._is_using)
         if not is_valid or any(field.runs_code for field in fields):
             self.judged.ask(None)
+
+    def _why_not_use(self) -> str:
+        if self._is_using:
+            return "The data is being opened"
+        for title, fields in (("calibration", self.calibration), ("test", self.test)):
+            if fields.error:
+                return f"Mend the {title} data first: {fields.error}"
+        return "" if self.calibration.spec is not None else "Choose calibration data first"
 
     @property
     def _typed(self) -> str:
@@ -192,6 +202,7 @@ class DataDialog(Dialog):
         return Question(data, test, is_asked)
 
     def _on_begun(self) -> None:
+        self._failure = None
         self.doctor.say("Looking at the data…")
         self._say("")
 
@@ -217,6 +228,7 @@ class DataDialog(Dialog):
             self.judged.ask(self.test.spec or self.calibration.spec)
 
     def _on_failed(self, error: ErrorInfo) -> None:
+        self._failure = error
         self.doctor.show_nothing(_told(error), is_error=True)
         self.remedy.offer(None if error.hint.action in _DONE_HERE else self._context.remedy(error.hint))
 
@@ -270,7 +282,9 @@ class DataDialog(Dialog):
             self.accept()
 
     def _on_refused(self, row: JobRow) -> None:
-        self._stop_using(f"{_sentence(row)} Nothing was changed.", row.hint)
+        told = _sentence(row)
+        is_told = self._failure is not None and self._failure.what in row.outcome
+        self._stop_using("Nothing was changed." if is_told else f"{told} Nothing was changed.", row.hint)
 
     def _on_jobs_changed(self) -> None:
         # The check was stopped from the jobs panel.

@@ -38,4 +38,5 @@ def _wait(context: Context, request: LeaveRequest) -> None:
     leaving = context.session.workspace.documents.leaving
     leaving.wait()
     if leaving.waits_for_work:
-        context.tell("info", f"{request.opens} opens when the work here is done")
+        what = f"{request.opens} opens" if request.opens else "QuantStudio ends"
+        context.tell("info", f"{what} when the work here is done")

@@ -13,7 +13,7 @@ JOBS_NAMED = 5
 
 
 class LeaveDialog(Dialog):
-    """Work runs: stop it for what is to be opened, open that when it is done, or stay.
+    """Work runs: stop it for what is to be opened, or to quit; do that when it is done, or stay.
 
     Signals:
         stop_chosen(), wait_chosen(): as they say; closing it in any other way stays.
@@ -27,8 +27,9 @@ class LeaveDialog(Dialog):
         named = list(request.jobs[:JOBS_NAMED])
         more = len(request.jobs) - len(named)
         lines = [f"•  {title}" for title in named] + ([f"•  {more} more"] if more else [])
+        begun, then = (f"Opening {request.opens}", "open") if request.opens else ("Quitting", "quit")
         text = QLabel(
-            f"Opening {request.opens} stops what is under way here:\n\n"
+            f"{begun} stops what is under way here:\n\n"
             + "\n".join(lines)
             + "\n\nThe session itself is kept as it is, with everything that was finished.",
             self,
@@ -39,8 +40,8 @@ class LeaveDialog(Dialog):
         self.add_cancel("Stay here")
         # What loses nothing is what Enter does.
         accept = QDialogButtonBox.ButtonRole.AcceptRole
-        wait = self.add_button("wait", "Open when it is done", accept, is_default=True)
-        stop = self.add_button("stop", "Stop and open", accept)
+        wait = self.add_button("wait", f"{then.capitalize()} when it is done", accept, is_default=True)
+        stop = self.add_button("stop", f"Stop and {then}", accept)
         wait.clicked.connect(self.wait_chosen)
         stop.clicked.connect(self.stop_chosen)
         for button in (wait, stop):
