@@ -31,6 +31,8 @@ SQNR = "sqnr"
 POINTS = "points"
 # A loss of more than this in its unit, where no task says what a result may lose.
 DEFAULT_FLOOR = 1.0
+# 97.5 % of a normal distribution lie below so many deviations.
+Z_95 = 1.959963984540054
 _ABSOLUTE = frozenset({"rmse", "mae"})
 
 
@@ -160,10 +162,15 @@ def loss_of(result: VariantResult) -> Loss | None:
 
 
 def share_interval(share: float, samples: int) -> tuple[float, float]:
-    """The 95 % interval of a share found in so many samples (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
-    z, n = 1.959964, float(samples)
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    """The 95 % interval of a share found in so many samples, 0 to 1 without any.
+
+    Source: Wilson, J. Am. Stat. Assoc. 22, 1927.
+    """
+    if samples == 0:
+        return 0.0, 1.0
+    scale = 1 + Z_95**2 / samples
+    middle = (share + Z_95**2 / (2 * samples)) / scale
+    half = Z_95 * math.sqrt(share * (1 - share) / samples + Z_95**2 / (4 * samples**2)) / scale
     return max(0.0, middle - half), min(1.0, middle + half)
 
 

@@ -146,7 +146,7 @@ def test_that_outputs_are_read_for_what_they_are(
 
 @pytest.mark.parametrize("output", [np.zeros((2, 4, 9), dtype=np.float32), np.zeros((2, 4), dtype=np.int64)])
 def test_that_an_output_that_cannot_be_judged_is_refused(output: np.ndarray) -> None:
-    with pytest.raises(MeasureError, match="first"):
+    with pytest.raises(MeasureError, match="that is judged"):
         output_form(output, np.array([0, 1]))
 
 

@@ -91,12 +91,10 @@ class Objective:
 
     @property
     def key(self) -> str:
-        """Tells results kept under it from others; empty for what always was: samples on the first axis."""
-        is_plain = self.kind is not OutputKind.DECISIONS and self.split is None and self.has_logits
-        if is_plain and all(axis == FIRST for axis in self.axes):
-            return ""
+        """Tells results kept under it from those of outputs that are read in another way."""
         axes = [(axis.axis, axis.fold) for axis in self.axes]
-        return f"{self.kind} {self.outputs} {axes} {self.class_axis} {self.split} {self.has_logits}"
+        form = (self.is_probability, self.class_axis, self.split, self.has_logits)
+        return f"{self.kind} {self.outputs} {axes} {form}"
 
     def rows(self, position: int, output: Array, held: int, count: int) -> Array:
         """One output with samples first; scores of one class a sample as [count, classes].

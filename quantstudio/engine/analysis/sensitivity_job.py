@@ -82,7 +82,7 @@ class SensitivityJob:
         for one in trials.values():
             _say_left_out(one, candidates, obstacles, reporter)
         objective = objective_of(graph, dataset, cancel)
-        kept_under = (graph.digest, dataset.digest, str(count), *([objective.key] if objective.key else []))
+        kept_under = (graph.digest, dataset.digest, str(count), objective.key)
         return cls(
             graph=graph,
             dataset=dataset,

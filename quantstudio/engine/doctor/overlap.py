@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.data.dataset import Dataset
 
@@ -44,11 +46,12 @@ def overlap(test: Dataset, calibration: Dataset, cancel: CancelToken) -> Overlap
 def _contents(dataset: Dataset, cancel: CancelToken) -> tuple[list[int], bool]:
     """A number that stands for each sample, and whether these are all."""
     first = next(iter(dataset.batches(1, stop=1)))
-    each = sum(array[:1].nbytes for array in first.feed.values())
+    axes = dataset.sample_axes
+    each = sum(first.feed[name].nbytes // first.held for name in axes)
     limit = min(MAX_SAMPLES, MAX_BYTES // max(each, 1), len(dataset))
     found: list[int] = []
     for batch in dataset.batches(_BATCH, stop=limit):
         cancel.raise_if_set()
-        rows = [array for array in batch.feed.values() if len(array) >= batch.count]
+        rows = [np.moveaxis(batch.feed[name], axis, 0) for name, axis in axes.items()]
         found.extend(hash(tuple(row[i].tobytes() for row in rows)) for i in range(batch.count))
     return found, limit >= len(dataset)

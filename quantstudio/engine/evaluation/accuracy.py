@@ -87,7 +87,7 @@ class ValueTally:
         targets = self._targets[start : start + len(values)]
         if values.shape != targets.shape:
             raise MeasureError(
-                f"the model's first output has {values.shape[1]} values per sample, the labels have "
+                f"the output that is judged has {values.shape[1]} values per sample, the labels have "
                 f"{targets.shape[1]}",
                 hint="Give one target for each value the model predicts",
             )

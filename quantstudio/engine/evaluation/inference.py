@@ -254,7 +254,7 @@ def _unknown(scene: Scene, is_chosen: bool) -> Reading:
     if not scene.floats:
         raise MeasureError(
             "no output of the model holds float numbers, so there is nothing to compare",
-            hint="Export the model without its final ArgMax or Cast",
+            hint="A form of it without the ArgMax or Cast at its end is needed",
         )
     shapes = ", ".join(f"{one.name} {list(scene.shape(one))}" for one in scene.floats[:4])
     return scene.reading(

@@ -1,4 +1,4 @@
-"""What a model's first output means, and how to read class scores from it."""
+"""What an output means, and how to read class scores from it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.hints import Hint, HintAction
 
 Labels = NDArray[np.int64] | NDArray[np.float32] | None
 # Rows of a quantized softmax miss 1 by a few steps of 1/256.
@@ -26,7 +27,7 @@ class Meaning(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutputForm:
-    """How the base's first output is read; variants are read the same way.
+    """How an output of the base is read; variants are read the same way.
 
     Attributes:
         meaning: What a row is.
@@ -55,7 +56,7 @@ def output_form(output: NDArray[np.generic], labels: Labels) -> OutputForm:
     """How to read outputs like this one of the base.
 
     Args:
-        output: First output of the base for some samples, shape [n, ...].
+        output: Output of the base for some samples, shape [n, ...].
         labels: All labels of the data set: int64 classes, float32 targets, or None.
 
     Raises:
@@ -68,8 +69,8 @@ def output_form(output: NDArray[np.generic], labels: Labels) -> OutputForm:
         return OutputForm(Meaning.INDEX)
     if output.dtype.kind != "f":
         raise MeasureError(
-            f"the model's first output holds {output.dtype} of shape {list(output.shape)}, not scores",
-            hint="Make the output to be judged the model's first",
+            f"the output that is judged holds {output.dtype} of shape {list(output.shape)}, not scores",
+            hint=Hint("Name another output to judge", HintAction.CHOOSE_TASK),
         )
     if output.size == len(output):
         return _single_number(output, labels)
@@ -78,8 +79,8 @@ def output_form(output: NDArray[np.generic], labels: Labels) -> OutputForm:
         return OutputForm(Meaning.CLASSES, probabilities, classes=output.shape[1])
     if has_classes:
         raise MeasureError(
-            f"the data has one class per sample, but the model's first output has shape {list(output.shape)}",
-            hint="Make the class scores the first output, or leave out the labels to measure agreement",
+            f"the data has one class per sample, but the output that is judged has shape {list(output.shape)}",
+            hint=Hint("Name the output with the class scores, or leave out the labels", HintAction.CHOOSE_TASK),
         )
     if output.ndim == 3:
         probabilities = _are_probabilities(output.reshape(-1, output.shape[2]))

@@ -136,7 +136,7 @@ def score_models(
     for model in models:
         token.raise_if_set()
         scores.append(_score(model, models[0], dataset, reading))
-    return _with_headlines(scores, models, reporter), reading
+    return _with_headlines(scores, models, reading, reporter), reading
 
 
 def _reading(path: Path, session: ort.InferenceSession, dataset: DatasetLike, cancel: CancelToken) -> Reading:
@@ -283,7 +283,7 @@ def _score(model: _Model, base: _Model, dataset: DatasetLike, reading: Reading) 
 
 
 def _with_headlines(
-    scores: Sequence[Score], models: Sequence[_Model], reporter: Reporter
+    scores: Sequence[Score], models: Sequence[_Model], reading: Reading, reporter: Reporter
 ) -> tuple[Score, ...]:
     """The task's figure of every model; of the outputs as they are where the base gives nothing to match."""
     found = [
@@ -292,9 +292,14 @@ def _with_headlines(
     ]
     told = next((one for one in found[1:] or found if one is not None), None)
     if told is None:
-        found = [model.errors.headline() for model in models]
+        # The outputs that were named; all there are where those hold nothing that could be lost.
+        found = [model.errors.headline(reading.judgement.outputs) for model in models]
+        if found[0] is None:
+            found = [model.errors.headline() for model in models]
     else:
-        found[0] = replace(told, value=told.base, loss=NO_LOSS)
+        # A variant without a figure beside one that has it finds as little as the base does.
+        same = replace(told, value=told.base, loss=NO_LOSS)
+        found = [same, *(one or same for one in found[1:])]
     if told is not None or not any(model.task for model in models):
         return tuple(replace(score, headline=one) for score, one in zip(scores, found, strict=True))
     reporter.message(

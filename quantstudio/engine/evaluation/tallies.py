@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -387,10 +387,15 @@ class ErrorTally:
         found = self.headline()
         return {} if found is None else {SIGNAL.metric: found.value}
 
-    def headline(self) -> Headline | None:
-        """1 less the relative error of the worst output; None where all outputs are zero."""
+    def headline(self, names: Collection[str] = ()) -> Headline | None:
+        """1 less the relative error of the worst output; None where all outputs are zero.
+
+        Args:
+            names: Outputs that count; all of them without.
+        """
         power = self._signal.sum(axis=0) / np.maximum(self._values, 1)
-        told = np.flatnonzero(power > SMALLEST_OUTPUT**2)
+        counts = np.array([not names or name in names for name in self.names], dtype=np.bool_)
+        told = np.flatnonzero((power > SMALLEST_OUTPUT**2) & counts)
         if not len(told):
             return None
         noise = np.where(np.isfinite(self._noise), self._noise, np.maximum(self._signal, 1.0) * 100)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from quantstudio.core.quality import share_interval
 from quantstudio.core.results import Interval
 
-Z_95 = 1.959963984540054
 BOOTSTRAP_RESAMPLES = 2000
 # Indices drawn at a time, so that memory stays flat.
 BOOTSTRAP_BLOCK = 1 << 20
@@ -43,13 +43,7 @@ class PairedDifference:
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     """95 % interval of a proportion; (0, 1) without samples."""
-    if total == 0:
-        return 0.0, 1.0
-    share = successes / total
-    scale = 1 + Z_95**2 / total
-    centre = (share + Z_95**2 / (2 * total)) / scale
-    half = Z_95 * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return share_interval(successes / max(total, 1), total)
 
 
 def paired_accuracy(base_right: NDArray[np.bool_], variant_right: NDArray[np.bool_]) -> PairedDifference:

@@ -11,7 +11,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import CalibrationError, RecipeError
 from quantstudio.core.events import CancelToken, Reporter, Severity
 from quantstudio.core.hints import Hint, HintAction
-from quantstudio.core.layers import ModelSummary
+from quantstudio.core.layers import ModelSummary, TensorInfo
 from quantstudio.core.precision import STATIC_INT8
 from quantstudio.core.recipe import is_legal
 from quantstudio.core.schemes import AUTO, preset_scheme
@@ -99,13 +99,18 @@ def value_of(kind: type[T], value: Mapping[str, Any], where: str) -> T:
 
 
 def class_count(summary: ModelSummary) -> int | None:
-    """How many classes the first output tells apart, where its form says so: [N, K] float scores, K > 1.
+    """How many classes the network tells apart at most, where an output says so: [N, K] float scores, K > 1.
 
-    One column is a regression or a yes-or-no, and the labels tell which.
+    One column is a regression or a yes-or-no, and the labels tell which. Which of several outputs the labels
+    are about is found out later, from more than shapes.
     """
-    if not summary.outputs or not summary.outputs[0].dtype.startswith(("float", "bfloat")):
+    return max((count for output in summary.outputs if (count := _scores_of(output))), default=None)
+
+
+def _scores_of(output: TensorInfo) -> int | None:
+    if not output.dtype.startswith(("float", "bfloat")):
         return None
-    _, *rest = summary.outputs[0].shape or (None,)
+    _, *rest = output.shape or (None,)
     if not rest or any(size != 1 for size in rest[1:]):
         return None
     return rest[0] if isinstance(rest[0], int) and rest[0] > 1 else None
