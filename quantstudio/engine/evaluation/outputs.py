@@ -79,8 +79,11 @@ def output_form(output: NDArray[np.generic], labels: Labels) -> OutputForm:
         return OutputForm(Meaning.CLASSES, probabilities, classes=output.shape[1])
     if has_classes:
         raise MeasureError(
-            f"the data has one class per sample, but the output that is judged has shape {list(output.shape)}",
-            hint=Hint("Name the output with the class scores, or leave out the labels", HintAction.CHOOSE_TASK),
+            "the data has one class per sample, but the output that is judged has shape "
+            f"{list(output.shape)}",
+            hint=Hint(
+                "Name the output with the class scores, or leave out the labels", HintAction.CHOOSE_TASK
+            ),
         )
     if output.ndim == 3:
         probabilities = _are_probabilities(output.reshape(-1, output.shape[2]))
