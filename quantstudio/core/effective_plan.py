@@ -156,15 +156,20 @@ class LayerList:
     def __init__(self, layers: Iterable[LayerInfo]) -> None:
         self.layers = tuple(layers)
         self.by_name = {layer.name: layer for layer in self.layers}
-        numbers: dict[tuple[str, bool, tuple[str, ...]], int] = {}
+        numbers: dict[tuple[str, bool, tuple[str, ...], str], int] = {}
         # Hundreds of layers are of a handful of kinds.
         self.kinds = {
             layer.name: numbers.setdefault(
-                (layer.op_type, bool(layer.weight_name), layer.schemes), len(numbers)
+                (layer.op_type, bool(layer.weight_name), layer.schemes, layer.stored_as), len(numbers)
             )
             for layer in self.layers
         }
         self.examples = {self.kinds[layer.name]: layer for layer in reversed(self.layers)}
+
+    @classmethod
+    def of(cls, layers: Iterable[LayerInfo]) -> LayerList:
+        """The list of these layers; they themselves where they are one."""
+        return layers if isinstance(layers, cls) else cls(layers)
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.layers)
@@ -189,7 +194,7 @@ def resolve(
     if known is not None:
         # Written out, so that a default that is left out and one that is given make the same file.
         recipe = replace(recipe, steps=completed_steps(recipe.steps, known.values()))
-    listed = layers if isinstance(layers, LayerList) else LayerList(layers)
+    listed = LayerList.of(layers)
     legal = _Legal(target_named(recipe.target), listed)
     for rule in recipe.rules:
         if rule.is_exact:

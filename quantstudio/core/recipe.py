@@ -187,7 +187,7 @@ class Recipe:
 
     def asked_schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
         """`asked_scheme` of every layer in one pass over the rules: for many layers named one by one."""
-        asked = {layer.name: FP32 for layer in layers}
+        asked = dict.fromkeys((layer.name for layer in layers), FP32)
         for rule in self.rules:
             if rule.is_exact:
                 asked.update({name: rule.scheme for name in rule.names if name in asked})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from quantstudio.core.effective_plan import LayerList
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.precision import LayerScheme, WeightFormat
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, LayerRule, Recipe
@@ -40,7 +41,7 @@ class Edits:
 
     def set_precision(self, names: Sequence[str], weights: WeightFormat) -> None:
         """Put each layer in the first form of a precision it can have."""
-        self.apply(edits.with_precision(self._known.recipe, self._known.layers, names, weights))
+        self.apply(edits.with_precision(self._known.recipe, self._listed, names, weights))
 
     def set_threshold(
         self, above: Sequence[str], below: Sequence[str], *, keep: WeightFormat, rest: WeightFormat | None
@@ -233,11 +234,17 @@ class Edits:
 
     # Inside.
 
+    @property
+    def _listed(self) -> LayerList:
+        """The model's layers, with what decides what they can have: for what is worked out on every edit."""
+        subject = self._known.subject
+        return subject.listed if subject is not None else LayerList(())
+
     def _with_recipe(self, recipe: Recipe) -> ProjectState:
         """The plans with another recipe in the active one; a name that says a precision follows."""
         state = self._known.project.state
         others = {plan.name for plan in state.plans} - {state.active}
-        name = following_name(state.active, recipe, self._known.layers, others)
+        name = following_name(state.active, recipe, self._listed, others)
         changed = state.with_recipe(recipe)
         return changed if name == state.active else changed.renamed(state.active, name)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from quantstudio.core.effective_plan import LayerList
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe, is_legal
@@ -33,22 +34,22 @@ def variant_name(plan: str, taken: Collection[str] = ()) -> str:
     return next(free for i in range(2, len(taken) + 3) if (free := f"{plan} #{i}") not in taken)
 
 
-def contents_text(recipe: Recipe, layers: Sequence[LayerInfo]) -> str:
+def contents_text(recipe: Recipe, layers: Iterable[LayerInfo]) -> str:
     """What a recipe gives, beside the name: "INT8", "INT8 · 3 W4A8", "INT8 · 2 clipped · equalize".
 
     The precision of most layers, then what differs. Layers left in FP32 because they cannot have that
     precision do not count.
     """
-    schemes = _chosen(recipe, layers)
-    groups = Counter(scheme.label for scheme in schemes).most_common()
+    chosen = _chosen(recipe, layers)
+    groups = _labels(chosen).most_common()
     parts = [label if i == 0 else f"{number} {label}" for i, (label, number) in enumerate(groups)]
     if len(parts) > GROUPS_NAMED:
         rest = sum(number for _, number in groups[GROUPS_NAMED:])
         parts = [*parts[:GROUPS_NAMED], f"{rest} others"]
-    if all(scheme.is_float for scheme in schemes) and len(parts) <= 1 and parts != ["FP16"]:
+    if all(scheme.is_float for scheme, _ in chosen) and len(parts) <= 1 and parts != ["FP16"]:
         parts = [UNCHANGED]
     if (
-        any(scheme.is_static for scheme in schemes)
+        any(scheme.is_static for scheme, _ in chosen)
         and recipe.calibration.method != CalibrationSettings().method
     ):
         parts.append(_METHODS[recipe.calibration.method])
@@ -59,30 +60,31 @@ def contents_text(recipe: Recipe, layers: Sequence[LayerInfo]) -> str:
     return BETWEEN.join(parts)
 
 
-def content_name(recipe: Recipe, layers: Sequence[LayerInfo]) -> str:
+def content_name(recipe: Recipe, layers: Iterable[LayerInfo]) -> str:
     """What a plan is called that nobody named: "INT8", or "INT8 mixed" where layers differ."""
-    groups = Counter(scheme.label for scheme in _chosen(recipe, layers)).most_common()
+    groups = _labels(_chosen(recipe, layers)).most_common()
     if not groups:
         return FP32.label
     return groups[0][0] if len(groups) == 1 else f"{groups[0][0]}{_MIXED}"
 
 
 def following_name(
-    name: str, recipe: Recipe, layers: Sequence[LayerInfo], taken: Collection[str] = ()
+    name: str, recipe: Recipe, layers: Iterable[LayerInfo], taken: Collection[str] = ()
 ) -> str:
     """The name of a plan whose recipe is now this one: a name that says a precision says the one there is.
 
     Args:
         name: Of the plan; one that a person made up stays.
         recipe: What it holds now.
-        layers: Of the model.
+        layers: Of the model; a `LayerList` where many recipes are named for them.
         taken: Names of the other plans.
     """
     found = _CLAIM.fullmatch(name)
     if found is None or found["label"] not in {scheme.label for scheme in NAMED_SCHEMES.values()}:
         return name
-    honest = content_name(recipe, layers)
-    if not layers or honest == found["label"] + (found["mixed"] or ""):
+    listed = LayerList.of(layers)
+    honest = content_name(recipe, listed)
+    if not listed.layers or honest == found["label"] + (found["mixed"] or ""):
         return name
     if honest not in taken:
         return honest
@@ -104,26 +106,38 @@ def base_name(layers: Sequence[LayerInfo]) -> str:
     return f"{label} stored, {floats} {FP32.label}" if floats else f"{label} stored"
 
 
-def _chosen(recipe: Recipe, layers: Sequence[LayerInfo]) -> list[LayerScheme]:
-    able = [layer for layer in layers if layer.schemes]
-    asked, target = recipe.asked_schemes(able), recipe.on_target
-    known: dict[tuple[str, bool, tuple[str, ...], int], bool] = {}
+def _labels(chosen: Sequence[tuple[LayerScheme, int]]) -> Counter[str]:
+    """How many layers a label stands for."""
+    found = Counter[str]()
+    for scheme, number in chosen:
+        found[scheme.label] += number
+    return found
 
-    def takes(layer: LayerInfo, scheme: LayerScheme) -> bool:
-        """Whether it is legal, asked once per kind of layer: names are made on every edit."""
-        key = (layer.op_type, bool(layer.weight_name), layer.schemes, id(scheme))
-        if key not in known:
-            known[key] = is_legal(layer, scheme, target)
-        return known[key]
 
-    chosen = [asked[layer.name] if takes(layer, asked[layer.name]) else FP32 for layer in able]
-    by_id = {id(scheme): scheme for scheme in chosen if not scheme.is_float}
-    usual = Counter(id(scheme) for scheme in chosen if not scheme.is_float).most_common(1)
-    if not usual:
-        return chosen
-    integer = by_id[usual[0][0]]
+def _chosen(recipe: Recipe, layers: Iterable[LayerInfo]) -> list[tuple[LayerScheme, int]]:
+    """What layers get, and how many of them, in their order; names are made on every edit."""
+    listed, target = LayerList.of(layers), recipe.on_target
+    asked = recipe.asked_schemes(listed.layers)
+    schemes = {id(scheme): scheme for scheme in asked.values()}
+    # Hundreds of layers are a handful of kinds, which ask for a handful of schemes.
+    groups = Counter(zip(listed.kinds.values(), map(id, asked.values()), strict=True))
+    able = {kind: layer for kind, layer in listed.examples.items() if layer.schemes}
+    chosen = [
+        (layer, schemes[key] if is_legal(layer, schemes[key], target) else FP32, number)
+        for (kind, key), number in groups.items()
+        if (layer := able.get(kind)) is not None
+    ]
+    integers = Counter[int]()
+    for _, scheme, number in chosen:
+        if not scheme.is_float:
+            integers[id(scheme)] += number
+    if not integers:
+        return [(scheme, number) for _, scheme, number in chosen]
+    usual = schemes[integers.most_common(1)[0][0]]
     return [
-        scheme for layer, scheme in zip(able, chosen, strict=True) if scheme != FP32 or takes(layer, integer)
+        (scheme, number)
+        for layer, scheme, number in chosen
+        if scheme != FP32 or is_legal(layer, usual, target)
     ]
 
 

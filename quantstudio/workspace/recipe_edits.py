@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from quantstudio.core.effective_plan import LayerList
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme, WeightFormat
 from quantstudio.core.recipe import (
@@ -65,21 +66,18 @@ def with_precision(
     recipe: Recipe, layers: Iterable[LayerInfo], names: Sequence[str], weights: WeightFormat
 ) -> Edit:
     """These layers in the first form of a format each can have, as one edit."""
-    listed = {layer.name: layer for layer in layers}
+    listed = LayerList.of(layers)
     forms, target = forms_of(weights), recipe.on_target
-    # Hundreds of layers are of a handful of kinds.
-    known: dict[tuple[str, bool, tuple[str, ...], str], str | None] = {}
+    firsts = {kind: _first_legal(layer, forms, target) for kind, layer in listed.examples.items()}
     groups: dict[str, list[str]] = {}
     skipped: list[tuple[str, str]] = []
     for name in names:
-        layer = listed.get(name)
-        if layer is None:
+        kind = listed.kinds.get(name)
+        if kind is None:
             continue
-        kind = (layer.op_type, bool(layer.weight_name), layer.schemes, layer.stored_as)
-        if kind not in known:
-            known[kind] = _first_legal(layer, forms, target)
-        form = known[kind]
+        form = firsts[kind]
         if form is None:
+            layer = listed.by_name[name]
             skipped.append((name, layer.reason or f"{layer.op_type} layers have no {weights.label} form"))
         else:
             groups.setdefault(form, []).append(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from quantstudio.core.effective_plan import EffectivePlan, LayerList, fitting
+from quantstudio.core.effective_plan import EffectivePlan, fitting
 from quantstudio.core.findings import variant_key
 from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.steps import Step, StepInfo, changing_steps, filled_in, steps_before
@@ -64,7 +64,6 @@ class ResolvedRecipes:
     def __init__(self) -> None:
         self._known: dict[int, _Resolved] = {}
         self._of: tuple[Subject | None, Sequence[StepInfo]] = (None, ())
-        self._layers = LayerList(())
 
     def ground(self, subject: Subject, steps: Sequence[StepInfo], recipe: Recipe) -> Ground:
         """What the precisions of a recipe are chosen on."""
@@ -85,13 +84,12 @@ class ResolvedRecipes:
         if self._of[0] is not subject or self._of[1] is not steps or len(self._known) > MAX_KEPT:
             self._known.clear()
             self._of = (subject, steps)
-            self._layers = LayerList(subject.model.layers)
         # The recipe is kept with what it comes to, so that a new one at its address is not taken for it.
         found = self._known.get(id(recipe))
         if found is None or found.recipe is not recipe:
             # A default that is left out and one that is given must come to the same.
             filled = replace(recipe, steps=filled_in(recipe.steps, steps))
-            plan = fitting(filled, self._layers)
+            plan = fitting(filled, subject.listed)
             found = _Resolved(recipe, ground_of(subject, steps, filled), plan, {})
             self._known[id(recipe)] = found
         return found

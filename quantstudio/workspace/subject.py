@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.effective_plan import LayerList
 from quantstudio.core.findings import (
     FindingKind,
     calibration_key,
@@ -70,6 +71,11 @@ class Subject:
     def layers(self) -> Records[LayerInfo]:
         """Layers of the model."""
         return Records(self.model.layers)
+
+    @cached_property
+    def listed(self) -> LayerList:
+        """The same, with what decides what they can have."""
+        return LayerList(self.model.layers)
 
     @property
     def measured_on(self) -> Source | None:

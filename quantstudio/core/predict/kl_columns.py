@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +99,11 @@ class KlColumns:
 
     def assigned(self, plan: EffectivePlan) -> Chosen:
         """The scheme of every layer, by its number."""
-        given = [plan.schemes.get(layer.name, FP32) for layer in self._layers]
+        given = list(map(plan.schemes.get, self._places, repeat(FP32)))
         # Layers share the few schemes a recipe holds; to hash one takes longer than all the rest.
-        numbers = {key: self._scheme(scheme) for key, scheme in {id(one): one for one in given}.items()}
-        return np.asarray([numbers[id(scheme)] for scheme in given], dtype=np.intp)
+        keys = list(map(id, given))
+        numbers = {key: self._scheme(scheme) for key, scheme in dict(zip(keys, given, strict=True)).items()}
+        return np.fromiter(map(numbers.__getitem__, keys), dtype=np.intp, count=len(keys))
 
     def estimates(self, chosen: Chosen, plan: EffectivePlan) -> Estimates:
         """What is estimated of a plan.
@@ -114,11 +116,12 @@ class KlColumns:
         marks = np.zeros((2, len(self._layers)), dtype=np.int64)
         schemes = self.schemes
         ranges = (plan.calibration.method, plan.calibration.percentile, plan.activation_scope)
-        missing = np.zeros(len(self._layers), dtype=bool)
+        missing, by_law = np.zeros(len(self._layers), dtype=bool), 0.0
         for index in np.unique(chosen):
             (part, activations), own = self._columns[index]
             where = np.flatnonzero(chosen == index)
             estimated = own[:, where]
+            by_law += float(estimated[2].sum())
             missing[where] = np.isnan(estimated[0])
             estimated = np.nan_to_num(estimated)
             if activations >= 0:
@@ -130,7 +133,6 @@ class KlColumns:
             marks[_ACTIVATIONS, where] = self._mark(
                 (activations_of, *ranges) if activations_of.is_static else activations_of
             )
-        by_law = float(sum(self._columns[i][1][2, chosen == i].sum() for i in np.unique(chosen)))
         if plan.weight_ranges or plan.activation_ranges:
             by_law += self._clip(plan, chosen, single, missing, marks)
         total = float(single.sum())
