@@ -31,6 +31,8 @@ SIZES = ("1600x1000", "1280x720", "1600x1000@2")
 SAMPLE = "digits_resnet"
 SECONDS_TO_FINISH = 240
 SETTLE_MS = 700
+# Points around a dialog, and how dark it makes what lies behind.
+AIR, SHADE = 10, 110
 # Longer than a notification stays: none belongs in a screenshot.
 QUIET_MS = 9500
 _PROJECT = "results.qstudio"
@@ -133,15 +135,16 @@ def _take(folder: Path, project: str, sizes: list[Size]) -> None:
 
 def _picture(window: MainWindow, dialog: object) -> QPixmap:
     """The window, with a dialog where it stands over it."""
-    from PySide6.QtGui import QPainter
+    from PySide6.QtGui import QColor, QPainter
     from PySide6.QtWidgets import QDialog
 
     picture = window.grab()
     if isinstance(dialog, QDialog):
         over = dialog.grab()
         painter = QPainter(picture)
-        left = (window.width() - dialog.width()) // 2
-        painter.drawPixmap(left, max(0, (window.height() - dialog.height()) // 2), over)
+        painter.fillRect(window.rect(), QColor(0, 0, 0, SHADE))
+        left, top = (window.width() - dialog.width()) // 2, (window.height() - dialog.height()) // 2
+        painter.drawPixmap(left, max(0, top), over)
         painter.end()
     return picture
 
@@ -219,8 +222,9 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
         window.show_view("inspect")
         window.actions_list["model.data"].trigger()
         dialog = [one for one in window.findChildren(DataDialog) if one.isVisible()][-1]
-        while dialog.doctor.status.text():
+        while dialog.doctor.status.text() or not dialog.judged.reason.text():
             QTest.qWait(50)
+        dialog.resize(dialog.width(), min(dialog.height(), window.height() - 2 * AIR))
         return dialog
 
     def start() -> None:

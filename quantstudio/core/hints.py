@@ -31,6 +31,7 @@ class HintAction(StrEnum):
     CHOOSE_RECIPE = "choose_recipe"
     CHOOSE_DEVICE = "choose_device"
     OPEN_PROJECT = "open_project"
+    OPEN_SESSION = "open_session"
     LOCATE_FILES = "locate_files"
 
 

@@ -16,6 +16,7 @@ from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.signals import Signal
 from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
+from quantstudio.project.outline import ProjectOutline
 from quantstudio.project.recipe_file import (
     read_recipe_file,
     write_recipe_file,
@@ -29,6 +30,7 @@ from quantstudio.workspace.leaving import Leaving
 from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.report_data import report_of
 from quantstudio.workspace.runs.runs import Runs
+from quantstudio.workspace.sessions import earlier_session
 from quantstudio.workspace.values import TrustRequest
 
 PROGRAM_SUFFIXES = {
@@ -71,6 +73,7 @@ class Documents:
         self._choice = ""
         self._check_job = ""
         self._asked: TrustRequest | None = None  # until it is open
+        self._earlier: Path | None = None
         self._jobs = jobs
         self.leaving = Leaving(jobs)
         jobs.failed.connect(self._on_job_failed)
@@ -279,6 +282,7 @@ class Documents:
         # A project is locked by whoever has it open, this window too.
         is_open = present.path.resolve() == Path(path).resolve()
         if self._attach(lambda: present if is_open else Project.open(Path(path))):
+            self._earlier = None
             self.opened.emit(path)
             self.resume()
             for gone in self._known.project.missing():
@@ -367,9 +371,38 @@ class Documents:
 
     # Inside.
 
+    @property
+    def earlier(self) -> Path | None:
+        """The session in which work was done before on the model that was opened last; None for none."""
+        return self._earlier
+
+    def open_earlier(self) -> None:
+        """Go on there."""
+        if self._earlier is not None:
+            self.open_path(str(self._earlier))
+
+    def _look_for_earlier(self, path: str) -> None:
+        """Say so where the model that was just opened has a session already: nobody does work twice."""
+        present = self._known.project.path
+
+        def told(found: ProjectOutline | None) -> None:
+            if found is None or self._known.project.path != present:
+                return
+            self._earlier = found.path
+            known = f": {found.summary.shown.name} and more" if found.summary and found.summary.shown else ""
+            self._known.notify(
+                NoticeLevel.INFO,
+                f"There is an earlier session of {Path(path).name}{known}",
+                Hint("This one begins anew; that one has its plans and results", HintAction.OPEN_SESSION),
+            )
+
+        self._known.background.run(lambda: earlier_session(path, present), told, self._known.notify_of)
+
     def _opened_model(self, path: str) -> None:
         self._asked = None
         self.opened.emit(path)
+        self._earlier = None
+        self._look_for_earlier(path)
         self._runs.add_weights()
         if self._data_to_offer:
             self._offer_all(self._data_to_offer)

@@ -103,6 +103,23 @@ def recent_entries(recent: Sequence[str], most: int = 0) -> tuple[RecentEntry, .
     )
 
 
+def earlier_session(model: str, present: Path) -> ProjectOutline | None:
+    """The session or project of a model that was written last and in which something was done.
+
+    Args:
+        model: The model's file.
+        present: The session that is open, which does not count.
+    """
+    others = [path for path in Project.sessions() if path != present]
+    wanted = Path(model).resolve()
+    found = [
+        one
+        for one in outlines(others)
+        if one.model and Path(one.model).resolve() == wanted and not one.is_untouched and not one.trouble
+    ]
+    return max(found, key=lambda one: one.changed, default=None)
+
+
 def _entry(found: ProjectOutline) -> RecentEntry:
     return RecentEntry(
         found.path,

@@ -43,7 +43,7 @@ def test_that_every_plot_is_within_reach_at_every_width(qtbot, panel):
     for key, card in ((LATENCY, panel.latency), (SIZES, panel.sizes), (FLIPS, panel.flip_card)):
         panel.show_lower(key)
         assert card.isVisible()
-    panel.resize(1000, 640)
+    panel.resize(1200, 640)
     settled()
     assert panel.latency.isVisible()
     assert panel.classes.isVisible()

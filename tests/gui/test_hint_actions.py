@@ -48,6 +48,15 @@ def something_missing(window: MainWindow) -> Iterator[None]:
     away.rename(path)
 
 
+@contextmanager
+def something_earlier(window: MainWindow) -> Iterator[None]:
+    """The model has another session, which is gone by the time it is asked for."""
+    documents = window.session.workspace.documents
+    documents._earlier = Path("gone.qstudio")
+    yield
+    documents._earlier = None
+
+
 def press(qtbot, button: QPushButton) -> None:
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
@@ -62,7 +71,8 @@ def test_that_every_action_has_words_and_an_action_of_the_window(full):
 @pytest.mark.parametrize("action", HintAction)
 def test_that_a_press_does_the_action(qtbot, full, action):
     words, name = OFFERS[action]
-    with something_missing(full) if action is HintAction.LOCATE_FILES else nullcontext():
+    present = {HintAction.LOCATE_FILES: something_missing, HintAction.OPEN_SESSION: something_earlier}
+    with present.get(action, nullcontext)(full):
         full.context.tell("error", "It failed", Hint("Do something", action))
         toast, button = full.toasts.toasts[-1], remedy_of_toast(full)
         assert button.text() == words

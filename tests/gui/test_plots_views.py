@@ -220,6 +220,17 @@ def test_that_with_many_classes_those_that_lose_most_are_shown(qtbot):
     assert f"{MAX_CLASSES} of 40" in plot.subtitle.text()
 
 
+def test_that_a_base_that_is_stored_quantized_is_not_called_fp32(qtbot):
+    plot = shown(qtbot, ClassAccuracyPlot(), 600, 300)
+    plot.show_classes([ClassAccuracy("a", 100, 0.9, 0.9, 0.85, 0.95)], "W4A8", base="INT8 stored")
+    assert [name for name, _ in plot.legend.entries] == ["INT8 stored", "W4A8"]
+    assert "FP32" not in plot.summary + plot.subtitle.text()
+    dots = TradeOffPlot()
+    stored = replace(POINTS[0], is_base=True, name="INT8 stored")
+    dots.show_points([stored, *POINTS[1:]], "t", "x", "y")
+    assert dots.legend.entries[0][0] == "INT8 stored"
+
+
 def test_that_sizes_are_written_on_their_bars(qtbot):
     plot = shown(qtbot, SizeBarsPlot())
     plot.show_sizes([("FP32", 4_000_000), ("INT8", 1_000_000)])

@@ -11,6 +11,7 @@ import pytest
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import JobEnded
 from quantstudio.core.findings import SUMMARY
+from quantstudio.core.hints import HintAction
 from quantstudio.core.recipe import Recipe
 from quantstudio.project.outline import outline
 from quantstudio.project.store import Project
@@ -102,6 +103,27 @@ def test_that_recent_entries_are_sessions_projects_and_models_in_none(
         "named": RecentKind.PROJECT,
         "third.onnx": RecentKind.MODEL,
     }
+
+
+def test_that_a_model_opened_again_offers_the_session_it_has(opening: Desk, open_model: Open) -> None:
+    known, told = opening.known, []
+    known.notified.connect(lambda notice: told.append((notice.text, notice.hint.action)))
+    open_model("net.onnx")
+    assert known.documents.earlier is None
+    first = known.project.path
+    known.edits.set_scheme([known.layers[0].name], "fp32")
+    edited = known.recipe
+    open_model("other.onnx")
+    assert known.documents.earlier is None
+    open_model("net.onnx")
+    assert known.project.path != first
+    assert known.documents.earlier == first
+    assert ("There is an earlier session of net.onnx", HintAction.OPEN_SESSION) in told
+    known.documents.open_earlier()
+    opening.settle()
+    assert known.project.path == first
+    assert known.recipe == edited
+    assert known.documents.earlier is None
 
 
 def test_that_a_session_is_deleted_only_where_it_is_not_open(opening: Desk, open_model: Open) -> None:

@@ -41,6 +41,7 @@ class ClassAccuracyPlot(Plot):
         )
         self._classes: tuple[ClassAccuracy, ...] = ()
         self._variant = self._where = ""
+        self._base = "FP32"
         self._is_narrow = False
         nothing = np.zeros(0)
         self._errors = pg.ErrorBarItem(x=nothing, y=nothing, top=nothing, bottom=nothing, beam=0.12)
@@ -56,9 +57,18 @@ class ClassAccuracyPlot(Plot):
         """What is drawn, from left to right."""
         return self._classes
 
-    def show_classes(self, classes: Sequence[ClassAccuracy], variant: str, where: str = "") -> None:
-        """Draw the classes of a variant's result; `where` names data that biases it upwards."""
-        self._variant, self._where = variant, where
+    def show_classes(
+        self, classes: Sequence[ClassAccuracy], variant: str, where: str = "", *, base: str = "FP32"
+    ) -> None:
+        """Draw the classes of a variant's result beside those of the base.
+
+        Args:
+            classes: The result, class by class.
+            variant: Its name.
+            where: Names data that biases it upwards; empty for none.
+            base: What the model as it was opened is called.
+        """
+        self._variant, self._where, self._base = variant, where, base
         self._classes = tuple(classes)
         note = "lines show the 95 % interval"
         if len(classes) > MAX_CLASSES:
@@ -68,7 +78,7 @@ class ClassAccuracyPlot(Plot):
         if where:
             self.subtitle.set_wordings(f"{where}  ·  {note}", where, "")
         else:
-            self.subtitle.set_wordings(f"FP32 against {variant}  ·  {note}", note, "95 % interval", "")
+            self.subtitle.set_wordings(f"{base} against {variant}  ·  {note}", note, "95 % interval", "")
         axis = self.item.getAxis("bottom")
         assert isinstance(axis, NamedAxis)
         axis.set_names({float(i): _short(c.label) for i, c in enumerate(self._classes)})
@@ -112,8 +122,8 @@ class ClassAccuracyPlot(Plot):
             for c in worst
         ]
         return (
-            f"{len(self._classes)} classes{self._where and f' {self._where}'}, FP32 against {self._variant}; "
-            f"largest losses: {', '.join(parts)}."
+            f"{len(self._classes)} classes{self._where and f' {self._where}'}, {self._base} against "
+            f"{self._variant}; largest losses: {', '.join(parts)}."
         )
 
     def _on_moved(self, position: QPointF) -> None:
@@ -124,14 +134,14 @@ class ClassAccuracyPlot(Plot):
         c = self._classes[place]
         self.view.setToolTip(
             f"{c.label}  ({figures.count(c.support)} samples)\n"
-            f"FP32 {figures.percent(c.base)}\n{self._variant} {figures.percent(c.variant)}  "
+            f"{self._base} {figures.percent(c.base)}\n{self._variant} {figures.percent(c.variant)}  "
             f"[{figures.percent(c.low)}, {figures.percent(c.high)}]"
         )
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
         # In a narrow card the choice of the variant beside the legend has its name.
-        return (("FP32", theme.fp), ("variant" if self._is_narrow else self._variant, theme.q))
+        return ((self._base, theme.fp), ("variant" if self._is_narrow else self._variant, theme.q))
 
     @override
     def resizeEvent(self, event: QResizeEvent) -> None:

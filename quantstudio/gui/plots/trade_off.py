@@ -108,6 +108,11 @@ class TradeOffPlot(Plot):
         """What is drawn."""
         return self._points
 
+    @property
+    def _base_name(self) -> str:
+        """What the model as it was opened is: "FP32", "INT8 stored"."""
+        return next((p.name for p in self._points if p.is_base), "FP32")
+
     def show_points(
         self, points: Sequence[TradeOffPoint], title: str, horizontal: str, vertical: str
     ) -> None:
@@ -163,12 +168,15 @@ class TradeOffPlot(Plot):
             self._level.setValue(base.quality.value)
             self._level.setPen(pg.mkPen(theme.fp, width=1.2, style=Qt.PenStyle.DashLine))
             self._level_text.setColor(theme.fp)
+            self._level_text.setText(self._base_name)
             self._place_bound_texts()
 
     def _place_bound_texts(self) -> None:
         (left, right), (_, top) = self.item.getViewBox().viewRange()
+        px, py = pixel_size(self.item.getViewBox())
+        has_room = top - self._level.value() > self._level_text.boundingRect().height() * py
+        self._level_text.setAnchor((1.0, 1.0 if has_room else 0.0))
         self._level_text.setPos(right, self._level.value())
-        px, _ = pixel_size(self.item.getViewBox())
         if self._limits.cost is not None:
             # On the side where things are allowed, unless that is out of sight.
             fits = self._limits.cost - left > self._bound_texts[0].boundingRect().width() * px
@@ -251,6 +259,9 @@ class TradeOffPlot(Plot):
         if self._level.isVisible():
             (left, right), _ = self.item.getViewBox().viewRange()
             places.block_line((left, self._level.value()), (right, self._level.value()))
+        if self._limits.quality is not None:
+            (left, right), _ = self.item.getViewBox().viewRange()
+            places.block_line((left, self._limits.quality), (right, self._limits.quality))
         # What is loaded, then what is chosen: they get the best places.
         shown = sorted(
             zip(self._named, self._names, strict=False),
@@ -334,7 +345,7 @@ class TradeOffPlot(Plot):
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
         roles = {p.role for p in self._points}
-        entries = [("FP32", theme.fp), ("variant", theme.q)]
+        entries = [(self._base_name, theme.fp), ("variant", theme.q)]
         if any(p.is_current for p in self._points):
             entries.append(("current", theme.text))
         if DotRole.FRONT in roles:

@@ -59,6 +59,15 @@ def file_commands(window: WindowContext) -> tuple[Command, ...]:
             why_not=_needs_model_file,
             text_now=_reopen_text,
         ),
+        Action(
+            "file.earlier",
+            "Go on in the &earlier session",
+            lambda context: context.session.workspace.documents.open_earlier(),
+            "file",
+            130,
+            tip="Open the session in which work on this model was done before",
+            why_not=_needs_earlier,
+        ),
         Choices(
             "file.recent",
             "Open &recent",
@@ -122,6 +131,10 @@ def _needs_model_file(session: Session) -> str:
 
 def _needs_missing(session: Session) -> str:
     return "" if session.workspace.project.missing() else "Every file is where it was"
+
+
+def _needs_earlier(session: Session) -> str:
+    return "" if session.workspace.documents.earlier else "There is no other session of this model"
 
 
 def _reopen_text(session: Session) -> str:

@@ -25,6 +25,7 @@ OFFERS: Mapping[HintAction, tuple[str, str]] = {
     HintAction.CHOOSE_RECIPE: ("Choose another…", "file.open"),
     HintAction.CHOOSE_DEVICE: ("Settings…", "edit.settings"),
     HintAction.OPEN_PROJECT: ("Open…", "file.open"),
+    HintAction.OPEN_SESSION: ("Go on there", "file.earlier"),
     HintAction.LOCATE_FILES: ("Locate files…", "file.locate"),
 }
 """Words and id of the window's action; dots say that it asks something first."""

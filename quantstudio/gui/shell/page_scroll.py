@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 from typing_extensions import override
 
 # Less than the plots ask for: they give way before anything scrolls.
-PAGE_MINIMUM_PX = 320
+PAGE_MINIMUM_PX = 440
 
 
 class PageScroll(QScrollArea):

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFrame,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+from typing_extensions import override
 
 GAP = 8
+SCREEN_AIR_PX = 60
 MARGIN = 20
 
 
 class Dialog(QDialog):
-    """A window-modal dialog opened with `open`; content goes into `self.body`."""
+    """A window-modal dialog opened with `open`; content goes into `self.body`.
 
-    def __init__(self, name: str, heading: str, text: str, parent: QWidget) -> None:
+    One that scrolls keeps heading and buttons in sight where its content is higher than the screen.
+    """
+
+    def __init__(self, name: str, heading: str, text: str, parent: QWidget, *, scrolls: bool = False) -> None:
         super().__init__(parent)
         self.setObjectName(name)
         self.setWindowTitle(heading)
@@ -36,11 +50,28 @@ class Dialog(QDialog):
         self._layout.addLayout(head)
         self.body = QVBoxLayout()
         self.body.setSpacing(GAP)
-        self._layout.addLayout(self.body, 1)
+        self._scroll: _Scroll | None = None
+        if scrolls:
+            self._scroll = _Scroll(self.body, self)
+            self._scroll.setObjectName(f"{name}.scroll")
+            self._layout.addWidget(self._scroll, 1)
+        else:
+            self._layout.addLayout(self.body, 1)
         self.buttons = QDialogButtonBox(self)
         self.buttons.setObjectName(f"{name}.buttons")
         self.buttons.rejected.connect(self.reject)
         self._layout.addWidget(self.buttons)
+
+    def fit(self) -> None:
+        """Grow with the content as far as the screen goes; a dialog that was made larger stays so."""
+        self._layout.activate()
+        if self._scroll is None:
+            needed = self._layout.totalHeightForWidth(self.width())
+        else:
+            needed = self.height() - self._scroll.height() + self._scroll.needed
+        most = self.screen().availableGeometry().height() - SCREEN_AIR_PX
+        if min(needed, most) > self.height():
+            self.resize(self.width(), min(needed, most))
 
     def add_button(
         self, name: str, text: str, role: QDialogButtonBox.ButtonRole, *, is_default: bool = False
@@ -59,6 +90,36 @@ class Dialog(QDialog):
     def add_cancel(self, text: str = "Cancel") -> QPushButton:
         """The button that changes nothing."""
         return self.add_button("cancel", text, QDialogButtonBox.ButtonRole.RejectRole)
+
+
+class _Scroll(QScrollArea):
+    """Asks for all that is in it, and makes do with little."""
+
+    def __init__(self, content: QVBoxLayout, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._inside = QWidget(self)
+        self._inside.setLayout(content)
+        content.setContentsMargins(0, 0, 0, 0)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(self._inside)
+        self.viewport().setAutoFillBackground(False)
+        self._inside.setAutoFillBackground(False)
+
+    @property
+    def needed(self) -> int:
+        """Height of everything at the width there is."""
+        layout = self._inside.layout()
+        assert layout is not None
+        layout.activate()
+        width = self.viewport().width()
+        return layout.totalHeightForWidth(width) if layout.hasHeightForWidth() else layout.sizeHint().height()
+
+    @override
+    def sizeHint(self) -> QSize:
+        return QSize(self._inside.sizeHint().width(), self.needed)
 
 
 def caption(text: str, parent: QWidget, name: str, buddy: QWidget | None = None) -> QLabel:

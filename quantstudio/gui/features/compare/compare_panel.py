@@ -35,12 +35,13 @@ from quantstudio.gui.widgets.elided_combo import ElidedComboBox
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
+from quantstudio.workspace.names import base_name
 
 LATENCY = "latency"
 SIZES = "sizes"
 FLIPS = "flips"
 GAP = 8
-WIDE_PX = 860  # below it the table takes the whole width, and the plots share a row
+WIDE_PX = 1080  # below it the table takes the whole width, and the plots share a row
 MIN_PX = 520
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
 ROW_PX = 28
@@ -299,7 +300,8 @@ class ComparePanel(QWidget):
         result = variant.result if variant is not None else None
         if variant is not None and result is not None and result.per_class:
             where = ON_CALIBRATION if self._session.workspace.is_measured_on_calibration else ""
-            self.classes.show_classes(result.per_class, variant.name, where)
+            name = base_name(self._session.workspace.layers)
+            self.classes.show_classes(result.per_class, variant.name, where, base=name)
         elif result is not None:
             self.classes.subtitle.setText("")
             self.classes.show_empty("The data has no class labels: see the agreement with FP32 in the table.")

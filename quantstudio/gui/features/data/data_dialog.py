@@ -45,6 +45,7 @@ class DataDialog(Dialog):
             "Calibration data sets the ranges of activations and ranks the layers. Test data measures "
             "accuracy; without it, accuracy is measured on the calibration data.",
             context.window,
+            scrolls=True,
         )
         self._context = context
         self._session = session = context.session
@@ -96,7 +97,7 @@ class DataDialog(Dialog):
         self.doctor.asked.connect(self._on_asked)
         self._fitting = QTimer(self)
         self._fitting.setSingleShot(True)
-        self._fitting.timeout.connect(self._fit)
+        self._fitting.timeout.connect(self.fit)
         self.doctor.resized.connect(self._fitting.start)
         self.body.addWidget(self.doctor)
         judging = next((one.judging for one in (test, calibration) if one is not None), INFERRED)
@@ -127,14 +128,6 @@ class DataDialog(Dialog):
     def _on_judged_as(self) -> None:
         for fields in (self.calibration, self.test):
             fields.judging = self.judged.judging
-
-    def _fit(self) -> None:
-        """Grow with what the doctor has to say; a dialog that was made larger stays so."""
-        self._layout.activate()
-        width = self.width()
-        needed = self._layout.totalHeightForWidth(width)
-        if needed > self.height():
-            self.resize(width, needed)
 
     # What is typed.
 
