@@ -106,24 +106,29 @@ def test_that_recent_entries_are_sessions_projects_and_models_in_none(
 
 
 def test_that_a_model_opened_again_offers_the_session_it_has(opening: Desk, open_model: Open) -> None:
-    known, told = opening.known, []
+    known = opening.known
+    told: list[tuple[str, HintAction | None]] = []
     known.notified.connect(lambda notice: told.append((notice.text, notice.hint.action)))
+
+    def earlier() -> Path | None:
+        return known.documents.earlier
+
     open_model("net.onnx")
-    assert known.documents.earlier is None
+    assert earlier() is None
     first = known.project.path
     known.edits.set_scheme([known.layers[0].name], "fp32")
     edited = known.recipe
     open_model("other.onnx")
-    assert known.documents.earlier is None
+    assert earlier() is None
     open_model("net.onnx")
     assert known.project.path != first
-    assert known.documents.earlier == first
+    assert earlier() == first
     assert ("There is an earlier session of net.onnx", HintAction.OPEN_SESSION) in told
     known.documents.open_earlier()
     opening.settle()
     assert known.project.path == first
     assert known.recipe == edited
-    assert known.documents.earlier is None
+    assert earlier() is None
 
 
 def test_that_a_session_is_deleted_only_where_it_is_not_open(opening: Desk, open_model: Open) -> None:

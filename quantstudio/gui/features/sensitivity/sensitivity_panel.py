@@ -60,6 +60,7 @@ class SensitivityPanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.sensitivity")
         self._session = session
+        self._was_analyzed = False
         self._refresher = Refresher(self, STRIP_TURN)
         self._recolour = Refresher(self, STRIP_TURN)
         self._choices = MeasureChoices()
@@ -121,6 +122,7 @@ class SensitivityPanel(QWidget):
         session = self._session
         self._refresher.due.connect(self._on_sensitivity_changed)
         session.model_changed.connect(self._refresher.request)
+        session.jobs_changed.connect(self._on_jobs_changed)
         session.sensitivity_changed.connect(self._refresher.request)
         session.selection_changed.connect(self._on_selection_changed)
         session.recipe_changed.connect(self._on_recipe_changed)
@@ -196,6 +198,16 @@ class SensitivityPanel(QWidget):
         else:
             self._show_classes()
 
+    @property
+    def _is_analyzed_now(self) -> bool:
+        works = self._session.workspace.jobs.under_way
+        return any(work.key.startswith("sensitivity") for work in works)
+
+    def _on_jobs_changed(self) -> None:
+        if not self._session.workspace.layer_sensitivity and self._was_analyzed != self._is_analyzed_now:
+            self._was_analyzed = self._is_analyzed_now
+            self._show_empty()
+
     def _show_empty(self) -> None:
         self.tag.set_text("")
         for plot in self._plots.values():
@@ -206,6 +218,8 @@ class SensitivityPanel(QWidget):
                 plot.show_empty(f"{missing}.")
             elif self._session.workspace.calibration_data is None:
                 plot.show_empty("Sensitivity needs calibration data.", "Choose data…")
+            elif self._is_analyzed_now:
+                plot.show_empty("The analysis is under way: layers appear here as they are known.")
             else:
                 plot.show_empty(
                     "Not analyzed yet: one pass over the data shows how much each layer would suffer.",
