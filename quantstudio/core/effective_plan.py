@@ -16,6 +16,8 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, Granularity, Grid, LayerScheme, Precision
 from quantstudio.core.recipe import (
     DEFAULT_SEED,
+    EMISSION,
+    FIRST_EMISSION,
     ActivationScope,
     CalibrationSettings,
     LayerRule,
@@ -49,6 +51,7 @@ class EffectivePlan:
         target: Name of the hardware and runtime the integer types are chosen for.
         steps: Steps that are on, in order.
         seed: Of the random numbers of the steps; the default where no step draws any.
+        emission: Form of the file, where it makes a difference for these layers; else the first.
         recipe: What it was made from, written out. Not part of `digest`.
     """
 
@@ -63,6 +66,7 @@ class EffectivePlan:
     target: str = DEFAULT_TARGET.name
     steps: tuple[Step, ...] = ()
     seed: int = DEFAULT_SEED
+    emission: int = EMISSION
     recipe: Recipe = field(default_factory=Recipe)
 
     @cached_property
@@ -111,6 +115,8 @@ class EffectivePlan:
         if self.steps:
             essence["steps"] = [[step.name, dict(step.settings)] for step in self.steps]
             essence["seed"] = self.seed
+        if self.emission != FIRST_EMISSION:
+            essence["emission"] = self.emission
         if self.is_static:
             by_percentile = self.calibration.method is RangeMethod.PERCENTILE
             essence["static"] = [
@@ -156,6 +162,7 @@ class LayerList:
     def __init__(self, layers: Iterable[LayerInfo]) -> None:
         self.layers = tuple(layers)
         self.by_name = {layer.name: layer for layer in self.layers}
+        self.products = tuple(layer.name for layer in self.layers if layer.op_type == "MatMul")
         numbers: dict[tuple[str, bool, tuple[str, ...], str], int] = {}
         # Hundreds of layers are of a handful of kinds.
         self.kinds = {
@@ -217,6 +224,8 @@ def resolve(
         target=recipe.target,
         steps=on,
         seed=recipe.seed if draws else DEFAULT_SEED,
+        # Keys and bytes of plans that come out the same in every form stay what they were.
+        emission=recipe.emission if any(schemes[n].is_static for n in listed.products) else FIRST_EMISSION,
         recipe=recipe,
     )
 

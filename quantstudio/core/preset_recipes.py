@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import ActivationPrecision, LayerScheme, Precision, scheme_of
-from quantstudio.core.recipe import LayerRule, Recipe, is_legal
+from quantstudio.core.recipe import EMISSION, LayerRule, Recipe, is_legal
 from quantstudio.core.target import Target
 
 
@@ -22,10 +22,10 @@ def preset_recipe(scheme: LayerScheme, layers: Iterable[LayerInfo], start: Recip
     Args:
         scheme: What is asked of every layer.
         layers: Of the model the recipe is for.
-        start: Recipe of which everything but the rules is kept.
+        start: Recipe of which everything but the rules and the form of the file is kept.
     """
     start = start or Recipe()
-    made = replace(start, rules=(LayerRule(scheme),))
+    made = replace(start, rules=(LayerRule(scheme),), emission=EMISSION)
     listed, target = list(layers), start.on_target
     if scheme.is_float or not any(is_legal(layer, scheme, target) for layer in listed):
         return made

@@ -19,6 +19,8 @@ from quantstudio.core.steps import Step
 from quantstudio.core.target import DEFAULT_TARGET, Target, target_or_default
 
 RECIPE_SCHEMA = "quantstudio.recipe/2"
+# Forms a plan is written in; the second keeps biases apart from static products, which then run on integers.
+FIRST_EMISSION, EMISSION = 1, 2
 DEFAULT_SEED = 0
 
 
@@ -139,6 +141,7 @@ class Recipe:
         target: Name of the hardware and runtime the integer types are chosen for (see `core.target`).
         steps: What happens to the graph before it is quantized, in order; those that are off do nothing.
         seed: Of the random numbers a step draws.
+        emission: Form of the file; recipes of what older versions built do not name theirs, the first.
     """
 
     rules: tuple[LayerRule, ...] = ()
@@ -149,6 +152,7 @@ class Recipe:
     target: str = DEFAULT_TARGET.name
     steps: tuple[Step, ...] = ()
     seed: int = DEFAULT_SEED
+    emission: int = EMISSION
 
     @property
     def digest(self) -> str:
@@ -160,6 +164,8 @@ class Recipe:
             del values["steps"]
         if self.seed == DEFAULT_SEED:
             del values["seed"]
+        # The form of the file is no part of what is asked for; the digest of the plan knows it.
+        del values["emission"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

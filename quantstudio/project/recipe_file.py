@@ -13,7 +13,7 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.files import write_text
 from quantstudio.core.hints import Hint, HintAction
-from quantstudio.core.recipe import RECIPE_SCHEMA, Recipe
+from quantstudio.core.recipe import EMISSION, FIRST_EMISSION, RECIPE_SCHEMA, Recipe
 from quantstudio.core.version import VERSION
 from quantstudio.project.references import is_callable_name
 
@@ -22,7 +22,7 @@ _LINE_LISTS = frozenset({"steps", "rules", "activation_ranges", "weight_ranges"}
 _SCHEMA_1 = "quantstudio.recipe/1"
 # What version 1 did not know of.
 _TARGET_1 = "cpu-x86-vnni"
-_SINCE_2 = ("steps", "seed")
+_SINCE_2 = ("steps", "seed", "emission")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,8 @@ def recipe_text(file: RecipeFile) -> str:
         order.remove("statistics")  # rare: only where a statistics file was named
     if file.data is not None and not file.data.batch_axes:
         del values["data"]["batch_axes"]  # rare too, and unknown to older versions
+    if file.recipe.emission == FIRST_EMISSION and file.output is not None:
+        del values["recipe"]["emission"]
     return _pretty({key: values[key] for key in order}) + "\n"
 
 
@@ -184,6 +186,9 @@ def parse_recipe(text: str, where: str) -> RecipeFile:
         if isinstance(schema, str) and schema.startswith(f"{name}/"):
             raise RecipeError(f"the recipe is of version {schema!r}", where=where, hint="Update QuantStudio")
         raise _not_a_recipe(where, f'its "schema" is {schema!r}, not "{RECIPE_SCHEMA}"')
+    if isinstance(values.get("recipe"), dict) and values.get("output"):
+        # A file that says what was built and names no form was written when there was only one.
+        values = {**values, "recipe": {"emission": FIRST_EMISSION, **values["recipe"]}}
     try:
         file = from_json(RecipeFile, values)
     except CodecError as error:
@@ -207,8 +212,9 @@ def _from_version_1(values: dict[str, Any], where: str) -> dict[str, Any]:
             hint=f'Set "schema" to "{RECIPE_SCHEMA}"',
         )
     if isinstance(recipe, dict):
-        # Version 1 knew one target; what is made today is made for the machine it is made on.
-        recipe = {"target": _TARGET_1, **recipe}
+        # Version 1 knew one target and one form of files; what is made today is made for the machine it is
+        # made on.
+        recipe = {"target": _TARGET_1, **recipe, "emission": FIRST_EMISSION}
     return {**values, "schema": RECIPE_SCHEMA, **({} if recipe is None else {"recipe": recipe})}
 
 
@@ -216,6 +222,12 @@ def _check(file: RecipeFile, where: str) -> None:
     samples = file.recipe.calibration.samples
     if samples < 0:
         raise RecipeError(f"recipe.calibration.samples: {samples} is negative", where=where)
+    if not FIRST_EMISSION <= file.recipe.emission <= EMISSION:
+        raise RecipeError(
+            f"recipe.emission: {file.recipe.emission} is not known here",
+            where=where,
+            hint="Update QuantStudio",
+        )
     if file.data is None:
         return
     try:

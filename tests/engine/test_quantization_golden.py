@@ -6,15 +6,19 @@ import hashlib
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from quantstudio.core.effective_plan import resolve
+from quantstudio.core.precision import STATIC_INT8
+from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.samples import sample
 from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.calibration.tensors import calibration_tensors
 from quantstudio.engine.model.open import open_model
-from quantstudio.engine.quantization.emit import emit
-from quantstudio.project.recipe_file import parse_recipe
+from quantstudio.engine.quantization.emit import emit, variant_name
+from quantstudio.project.recipe_file import OutputSource, RecipeFile, parse_recipe, recipe_text
+from tests.engine.network_kinds import Builder
 
 # Sample, recipe, first half of the recipe's digest and of the file's SHA-256, made by the version that wrote
 # recipes of version 1 only.
@@ -223,3 +227,45 @@ def test_that_an_old_recipe_gives_the_same_bytes_as_before(opened, name, label, 
     model = emit(graph, statistics, resolve(recipe, graph.layers))
     found = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     assert found.startswith(file_digest)
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory):
+    """Products of three axes with biases, every shape known, with statistics."""
+    b = Builder()
+    up = b.add("Add", [b.add("MatMul", ["x", b.weight(8, 16)]), b.weight(16)])
+    b.add("Add", [b.add("MatMul", [b.add("Relu", [up]), b.weight(16, 8)]), b.weight(8)], "y")
+    path = tmp_path_factory.mktemp("products") / "known.onnx"
+    onnx.save(b.model({"x": [2, 6, 8]}, {"y": [2, 6, 8]}), path)
+    graph = open_model(path)
+    return graph, formula_statistics(graph)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_that_a_recipe_that_names_no_form_gives_the_bytes_it_gave(products, version):
+    graph, statistics = products
+    values = {"rules": [rule(STATIC)], "target": "cpu-x86-vnni"}
+    document = {"schema": f"quantstudio.recipe/{version}", "recipe": values, "output": {"name": "old.onnx"}}
+    text = json.dumps(document)
+    recipe = parse_recipe(text, "old.json").recipe
+    plan = resolve(recipe, graph.layers)
+    found = hashlib.sha256(emit(graph, statistics, plan).SerializeToString(deterministic=True)).hexdigest()
+    assert recipe.digest.startswith("5ac230e1c0d39f37e600727412eb1111")
+    assert found.startswith("3fa397c27a57185fc717b8fdaef5c299")
+    assert plan.digest.startswith("17f1cc20a25216ee")
+
+
+def test_that_a_new_recipe_keeps_biases_apart_and_is_another_variant_only_where_that_matters(products):
+    graph, statistics = products
+    first, now = Recipe((LayerRule(STATIC_INT8),), emission=1), Recipe((LayerRule(STATIC_INT8),))
+    old, new = (resolve(recipe, graph.layers) for recipe in (first, now))
+    written = emit(graph, statistics, new)
+    assert [t.name for t in written.graph.initializer if t.name.endswith("_apart")]
+    assert old.digest != new.digest
+    assert variant_name(graph, statistics, old) != variant_name(graph, statistics, new)
+    assert parse_recipe(recipe_text(RecipeFile(now)), "new.json").recipe == now
+    built = RecipeFile(first, output=OutputSource("old.onnx"))
+    assert parse_recipe(recipe_text(built), "old.json").recipe == first
+    convolutions = open_model(sample("digits_resnet").model).layers
+    old, new = (resolve(recipe, convolutions) for recipe in (first, now))
+    assert old.digest == new.digest

@@ -13,6 +13,7 @@ from quantstudio.core.errors import BuildError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
+from quantstudio.core.recipe import FIRST_EMISSION
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.core.target import target_named
@@ -107,6 +108,8 @@ def variant_name(graph: Graph, statistics: Statistics | None, effective: Effecti
     digest = hashlib.sha256()
     for part in (graph.digest, statistics_digest(statistics) if statistics else "", effective.recipe_digest):
         digest.update(part.encode() + b"\n")
+    if effective.emission != FIRST_EMISSION:
+        digest.update(f"emission {effective.emission}\n".encode())
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import CalibrationError, RecipeError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.precision import LayerScheme, Precision
-from quantstudio.core.recipe import ActivationScope
+from quantstudio.core.recipe import FIRST_EMISSION, ActivationScope
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.target import target_named
 from quantstudio.engine.graph.protos import attribute_value
@@ -152,6 +152,7 @@ class _StaticPlanner:
         self.statistics = statistics
         self.calibration = effective.calibration
         self.scope = effective.activation_scope
+        self.emission = effective.emission
         self.schemes = schemes
         self.layers = {node.name for node in static}
         self.integer = set(self.layers)
@@ -174,7 +175,7 @@ class _StaticPlanner:
             folded=frozenset(folded),
             barriers=frozenset(self._barriers(quantized)),
             narrowed=dict(self._narrowed(quantized)),
-            apart=frozenset(self._biases_apart(quantized)),
+            apart=frozenset(self._biases_apart(quantized) if self.emission > FIRST_EMISSION else ()),
         )
 
     def _require_statistics(self, node: onnx.NodeProto) -> None:
