@@ -28,6 +28,7 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, format_bytes, print_table, write_json
 from quantstudio.core.errors import MeasureError
+from quantstudio.core.figures import decibels, significant
 from quantstudio.core.quality import AGREEMENT, loss_of, quality_of
 from quantstudio.core.results import Agreement, CompareResult, Interval, VariantResult
 
@@ -120,7 +121,7 @@ def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
         format_bytes(v.size_bytes),
         _metrics(v, is_base=is_base),
         lost,
-        "—" if v.agreement is None or is_base else _agreement(v.agreement),
+        "—" if v.agreement is None or is_base else nearness_text(v.agreement),
         "—" if v.latency_ms is None else f"{v.latency_ms.p50:.3f}",
         speed,
         format_bytes(v.peak_memory_bytes) if v.peak_memory_bytes else "—",
@@ -145,9 +146,15 @@ def _with_ends(found: Interval, *, signed: bool = False) -> str:
     return f"{found.value:{sign}.2f} [{found.low:{sign}.2f}, {found.high:{sign}.2f}]"
 
 
-def _agreement(agreement: Agreement) -> str:
-    share = "" if math.isnan(agreement.top1) else f"{agreement.top1:.2%}, "
-    return f"{share}{agreement.sqnr_db:.1f} dB"
+def nearness_text(agreement: Agreement) -> str:
+    """How near the answers are: by KL where they are classes, whose scores may move together and cost nothing."""
+    parts = [] if math.isnan(agreement.top1) else [f"{agreement.top1:.2%}"]
+    if math.isnan(agreement.kl):
+        exact = agreement.sqnr_db == math.inf
+        parts.append("same values" if exact else f"output SQNR {decibels(agreement.sqnr_db)}")
+    else:
+        parts.append(f"KL {significant(agreement.kl)}")
+    return ", ".join(parts)
 
 
 def _threads(count: int) -> str:

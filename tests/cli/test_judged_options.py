@@ -1,14 +1,17 @@
 """What the command line says of outputs and axes."""
 
 import json
+import math
 
 import onnx
 import pytest
 
+from quantstudio.cli.compare import nearness_text
 from quantstudio.cli.judged import batch_axes_of, judging_of
 from quantstudio.cli.main import invoke
 from quantstudio.core.errors import DataError
 from quantstudio.core.judgement import Judging, Task
+from quantstudio.core.results import Agreement
 from tests.engine.network_kinds import disturbed, encoder, stateful
 
 
@@ -52,3 +55,9 @@ def test_that_a_state_calibrates_and_quantizes_from_the_command_line(tmp_path) -
     assert recipe["data"]["batch_axes"] == [["state", 1]]
     assert invoke(["run", str(tmp_path / "int8.recipe.json"), "-o", str(tmp_path / "again.onnx")]) == 0
     assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
+
+
+def test_that_the_nearness_of_classes_is_no_noise_of_their_scores() -> None:
+    assert nearness_text(Agreement(0.98, 0.0312, -2.4)) == "98.00%, KL 0.0312"
+    assert nearness_text(Agreement(math.nan, math.nan, 33.31)) == "output SQNR 33.3\u202fdB"
+    assert nearness_text(Agreement(0.98, math.nan, math.inf)) == "98.00%, same values"
