@@ -147,7 +147,7 @@ def _with_ends(found: Interval, *, signed: bool = False) -> str:
 
 
 def nearness_text(agreement: Agreement) -> str:
-    """How near the answers are: by KL where they are classes, whose scores may move together and cost nothing."""
+    """How near the answers are: by KL where they are classes, whose scores may move together at no cost."""
     parts = [] if math.isnan(agreement.top1) else [f"{agreement.top1:.2%}"]
     if math.isnan(agreement.kl):
         exact = agreement.sqnr_db == math.inf

@@ -12,7 +12,7 @@ from quantstudio.cli.main import invoke
 from quantstudio.core.errors import DataError
 from quantstudio.core.judgement import Judging, Task
 from quantstudio.core.results import Agreement
-from tests.engine.network_kinds import disturbed, encoder, stateful
+from tests.engine.network_kinds import disturbed, encoder, graph_network, stateful
 
 
 def test_that_options_become_values() -> None:
@@ -55,6 +55,12 @@ def test_that_a_state_calibrates_and_quantizes_from_the_command_line(tmp_path) -
     assert recipe["data"]["batch_axes"] == [["state", 1]]
     assert invoke(["run", str(tmp_path / "int8.recipe.json"), "-o", str(tmp_path / "again.onnx")]) == 0
     assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
+
+
+def test_that_the_data_of_graphs_of_any_size_are_examined(tmp_path, capsys) -> None:
+    path, data = graph_network().saved(tmp_path)
+    assert invoke(["data", str(path), str(data)]) == 0
+    assert "12 samples" in capsys.readouterr().out
 
 
 def test_that_the_nearness_of_classes_is_no_noise_of_their_scores() -> None:

@@ -335,12 +335,17 @@ class _Round:
     def _shown(
         self, bench: Bench, transform: Transform, samples: Samples, score: Score | None
     ) -> tuple[ShownSample, ...]:
-        """Pictures of some samples; answers where the score of all these samples is known."""
+        """Pictures of some samples; answers where the score of all these samples is known.
+
+        None where no input has an axis of samples: one feed a file, each of its own size, is no picture.
+        """
+        name = next(iter([*samples.scaled, *bench.fitting.dataset.stored]), None)
+        if name is None:
+            return ()
         labels = bench.answers.labels_of(samples.indices)
         answers = score.answers if score is not None else np.empty(0, np.int64)
         places = chosen(samples.indices, labels, answers)
         given = given_by(samples, transform)
-        name = next(iter(samples.scaled), next(iter(bench.fitting.dataset.stored)))
         names = bench.fitting.dataset.class_names
 
         def named(index: float) -> str:
