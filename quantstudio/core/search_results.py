@@ -12,8 +12,6 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
 from quantstudio.core.results import BuildResult
 
-SEARCH_SCHEMA = "quantstudio.search/1"
-
 
 def searched_precisions() -> tuple[str, ...]:
     """What a search wants of a sensitivity run; other precisions do not help it."""

@@ -20,10 +20,16 @@ from quantstudio.core.predict.kl_model import (
     KlModel,
     fitted_kl,
     kl_parts,
-    parts_array,
+    part_names,
     plan_parts,
 )
 from quantstudio.core.results import LayerSensitivity
+
+
+def parts_array(parts):
+    """Parts in the order of `part_names`."""
+    return np.asarray([parts.get(name, 0.0) for name in part_names()])
+
 
 ROW = LayerSensitivity(
     "a", 0.1, 0, 1, 20.0, by_precision={"int8": 0.01, "int4": 0.5, "int4/group32": 0.3, ACTIVATIONS: 0.02}

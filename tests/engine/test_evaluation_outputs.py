@@ -21,7 +21,7 @@ from quantstudio.engine.doctor.overlap import overlap
 from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.tasks.inputs import class_count
-from tests.engine.network_kinds import Builder, Kind, detector, normal, stateful, time_major
+from tests.engine.network_kinds import Builder, Kind, detector, graph_network, normal, stateful, time_major
 
 QUICK: dict[str, Any] = {"latency": False, "footprint": False}
 
@@ -106,6 +106,15 @@ def test_that_shared_samples_are_counted_wherever_the_samples_lie(tmp_path: Path
     _, test = opened(replace(kind, arrays=mixed), tmp_path / "test")
     found = overlap(test, calibration, CancelToken())
     assert (found.shared, found.looked_at, found.is_whole) == (3, 4, True)
+
+
+def test_that_feeds_without_a_sample_axis_are_told_apart(tmp_path: Path) -> None:
+    kind = graph_network()
+    assert isinstance(kind.arrays, list)
+    _, calibration = opened(kind, tmp_path / "calibration")
+    other = {**kind.arrays[3], "nodes": kind.arrays[3]["nodes"] + 1}
+    _, test = opened(replace(kind, arrays=[kind.arrays[5], other]), tmp_path / "test")
+    assert overlap(test, calibration, CancelToken()).shared == 1
 
 
 def test_that_labels_may_be_about_a_later_output(tmp_path: Path) -> None:

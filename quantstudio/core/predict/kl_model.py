@@ -176,11 +176,6 @@ class KlModel:
         return {name: float(level * factor) for name, factor in zip(part_names(), self.factors, strict=True)}
 
 
-def parts_array(parts: Mapping[str, float]) -> Array:
-    """Parts in the order of `part_names`."""
-    return np.asarray([parts.get(name, 0.0) for name in part_names()])
-
-
 def fitted_kl(points: Sequence[tuple[Array, float]]) -> KlModel:
     """The model that fits measured plans, as (parts in the order of `part_names`, measured KL).
 

@@ -10,7 +10,7 @@ import numpy as np
 from quantstudio.core.data_spec import Transform
 from quantstudio.core.diagnosis import Caution, ClassCount, DataFigure, Ground, InputFacts, Trouble
 from quantstudio.core.errors import DataError, in_one_line
-from quantstudio.core.figures import count, counted, number, percent
+from quantstudio.core.figures import count, number, percent
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.doctor.overlap import Overlap
 from quantstudio.engine.doctor.proposal import Bench
@@ -134,8 +134,7 @@ def about_labels(bench: Bench, classes: Sequence[ClassCount], where: str) -> Ite
             more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             yield Caution(
                 Trouble.MISSING_CLASSES,
-                f"{name} holds no samples of {len(missing)} of {counted(len(classes), 'class')[:-1]}es: "
-                f"{names}{more}.",
+                f"{name} holds no samples of {len(missing)} of {count(len(classes))} classes: {names}{more}.",
                 Hint("Choose data that holds every class", HintAction.CHOOSE_DATA),
                 is_certain=False,
             )

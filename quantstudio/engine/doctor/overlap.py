@@ -46,12 +46,17 @@ def overlap(test: Dataset, calibration: Dataset, cancel: CancelToken) -> Overlap
 def _contents(dataset: Dataset, cancel: CancelToken) -> tuple[list[int], bool]:
     """A number that stands for each sample, and whether these are all."""
     first = next(iter(dataset.batches(1, stop=1)))
-    axes = dataset.sample_axes
-    each = sum(first.feed[name].nbytes // first.held for name in axes)
+    each = sum(array.nbytes // first.held for array in first.feed.values())
     limit = min(MAX_SAMPLES, MAX_BYTES // max(each, 1), len(dataset))
     found: list[int] = []
     for batch in dataset.batches(_BATCH, stop=limit):
         cancel.raise_if_set()
-        rows = [np.moveaxis(batch.feed[name], axis, 0) for name, axis in axes.items()]
+        # An input without a sample axis, such as the edges of a graph, is part of each sample of its feed.
+        rows = [
+            np.moveaxis(array, dataset.sample_axes[name], 0)
+            if name in dataset.sample_axes
+            else [array] * batch.count
+            for name, array in batch.feed.items()
+        ]
         found.extend(hash(tuple(row[i].tobytes() for row in rows)) for i in range(batch.count))
     return found, limit >= len(dataset)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.judgement import Judgement, Judging, Task
 from quantstudio.engine.evaluation.network_facts import NetworkFacts, OutputFacts
-from quantstudio.engine.evaluation.outputs import Labels
+from quantstudio.engine.evaluation.outputs import PROBABILITY_TOLERANCE, Labels
 from quantstudio.engine.evaluation.probe import Probe
 from quantstudio.engine.evaluation.reading import Kind, Reading
 from quantstudio.engine.evaluation.sample_axis import Array
@@ -23,8 +23,6 @@ VECTOR_NAMES = (
 NUMBER_NAMES = (
     "value|values|target|targets|regress|regression|coords?|coordinates|landmarks?|keypoints?|pose|age|depth"
 )
-# Rows of a quantized softmax miss 1 by a few steps of 1/256.
-_SUM_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +103,7 @@ class Scene:
         """Whether the first samples are probabilities along an axis."""
         values: NDArray[np.float64] = np.asarray(self.rows[output.name], dtype=np.float64)
         sums = values.sum(axis=axis)
-        return bool((values >= 0).all() and np.allclose(sums, 1, atol=_SUM_TOLERANCE, rtol=0))
+        return bool((values >= 0).all() and np.allclose(sums, 1, atol=PROBABILITY_TOLERANCE, rtol=0))
 
     def is_inside_one(self, output: OutputFacts) -> bool:
         """Whether all values of the first samples lie between 0 and 1."""
