@@ -227,3 +227,13 @@ def test_that_another_model_takes_the_line_away(qtbot, panel, session):
 
 def renamed(count):
     return tuple(replace(layer, name=f"other.{layer.name}") for layer in model_summary(count).layers)
+
+
+def test_that_the_legend_is_back_where_it_was(panel):
+    panel.threshold.click()
+    header, legend = panel.strip.header, panel.strip.legend
+    at = header.indexOf(legend)
+    assert at > header.indexOf(panel.switches["bars"])
+    panel.threshold.click()
+    panel.threshold.click()
+    assert header.indexOf(legend) == at

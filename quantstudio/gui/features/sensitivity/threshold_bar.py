@@ -75,6 +75,7 @@ class ThresholdBar(QWidget):
         self.setAccessibleName("Threshold over the bars")
         self._session = session
         self._strip = strip
+        self._legend_at = -1
         self._count_wanted = 0
         self._schemes: tuple[tuple[Recipe, ModelSummary | None], dict[str, LayerScheme]] | None = None
         self._effect = ""
@@ -148,10 +149,12 @@ class ThresholdBar(QWidget):
         legend = self._strip.legend
         if is_on:
             # Four names need the room that this line has and the header has not.
+            self._legend_at = max(self._strip.header.indexOf(legend), self._legend_at)
             self._row.insertWidget(self._row.count() - 1, legend)
             self.move_to(first_level(self._strip.rows, self._strip.scale))
         else:
-            self._strip.header.insertWidget(self._strip.header.indexOf(self._strip.subtitle) + 1, legend)
+            if self._strip.header.indexOf(legend) < 0:
+                self._strip.header.insertWidget(self._legend_at, legend)
             self._strip.set_threshold(None)
             self._strip.set_preview({}, ())
 
