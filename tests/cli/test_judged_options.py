@@ -43,7 +43,7 @@ def test_that_compare_says_what_it_judged_and_why(tmp_path, capsys) -> None:
     assert document["judged_as"]["outputs"] == ["last_hidden_state"]
     assert document["variants"][1]["headline"]["metric"] == "cosine"
     assert invoke([*arguments, "--task", "unknown"]) == 0
-    assert "judged as unknown (chosen)" in capsys.readouterr().out
+    assert "judged as unknown (chosen): no meaning is asked for" in capsys.readouterr().out
 
 
 def test_that_a_state_calibrates_and_quantizes_from_the_command_line(tmp_path) -> None:
@@ -55,6 +55,13 @@ def test_that_a_state_calibrates_and_quantizes_from_the_command_line(tmp_path) -
     assert recipe["data"]["batch_axes"] == [["state", 1]]
     assert invoke(["run", str(tmp_path / "int8.recipe.json"), "-o", str(tmp_path / "again.onnx")]) == 0
     assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
+
+
+def test_that_an_axis_of_what_the_model_does_not_have_is_refused(tmp_path, capsys) -> None:
+    path, data = stateful().saved(tmp_path)
+    arguments = ["calibrate", str(path), "--data", str(data), "-o", str(tmp_path / "stats.npz")]
+    assert invoke([*arguments, "--batch-axis", "stat=1"]) == 2
+    assert "'stat', which is no input or output" in capsys.readouterr().err
 
 
 def test_that_the_data_of_graphs_of_any_size_are_examined(tmp_path, capsys) -> None:

@@ -257,12 +257,9 @@ def _unknown(scene: Scene, is_chosen: bool) -> Reading:
             hint="A form of it without the ArgMax or Cast at its end is needed",
         )
     shapes = ", ".join(f"{one.name} {list(scene.shape(one))}" for one in scene.floats[:4])
-    return scene.reading(
-        Task.UNKNOWN,
-        Kind.VALUES,
-        f"neither labels nor names nor operators say what the outputs are ({shapes} a sample): "
-        "values are compared",
-    )
+    said = "neither labels nor names nor operators say what the outputs are"
+    why = "no meaning is asked for" if scene.judging.task is Task.UNKNOWN else said
+    return scene.reading(Task.UNKNOWN, Kind.VALUES, f"{why} ({shapes} a sample): values are compared")
 
 
 _RULES: Mapping[Task, Rule] = {

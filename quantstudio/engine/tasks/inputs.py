@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from quantstudio.core.codec import CodecError, from_json
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.errors import CalibrationError, RecipeError
+from quantstudio.core.errors import CalibrationError, DataError, RecipeError
 from quantstudio.core.events import CancelToken, Reporter, Severity
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary, TensorInfo
@@ -32,11 +32,17 @@ def dataset_of(graph: Graph, data: Mapping[str, Any]) -> Dataset:
 
     Raises:
         RecipeError: a field is wrong.
-        DataError: the data cannot be read, or does not fit the model.
+        DataError: the data cannot be read, or does not fit the model, or an axis is given of nothing it has.
     """
-    return open_dataset(
-        value_of(DataSpec, data, "data"), graph.summary.inputs, classes=class_count(graph.summary)
-    )
+    spec = value_of(DataSpec, data, "data")
+    names = [one.name for one in (*graph.summary.inputs, *graph.summary.outputs)]
+    for name, _ in spec.batch_axes:
+        if name not in names:
+            raise DataError(
+                f"an axis of samples is given for {name!r}, which is no input or output of the model",
+                hint=f"It has {', '.join(names)}",
+            )
+    return open_dataset(spec, graph.summary.inputs, classes=class_count(graph.summary))
 
 
 def statistics_of(graph: Graph, path: str) -> Statistics | None:
