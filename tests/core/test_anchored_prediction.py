@@ -28,10 +28,10 @@ def plan_of(recipe):
     return resolve(recipe, LAYERS)
 
 
-def measured(recipe, *, kl=0.01, lost=0.004, ratio=0.5, name="one"):
+def measured(recipe, *, kl=0.01, lost=0.004, ratio=0.5, noise=0.0, name="one"):
     return MeasuredPlan(
         name, plan_of(recipe), 10_000, kl=kl, changed=0.03, accuracy=0.92 - lost, base=0.92,
-        latency_ratio=ratio, size_bytes=123_456,
+        latency_ratio=ratio, latency_noise=noise, size_bytes=123_456,
     )  # fmt: skip
 
 
@@ -78,6 +78,72 @@ def test_that_the_nearer_of_two_measured_plans_decides(table):
     alone = fit_prediction(table, [measured(INT8, ratio=0.8)], JUDGED)
     farther = table.predict(plan_of(half.assign(names[:1], STATIC_INT8)), alone)
     assert abs(nearer.latency_ms / 20 - 0.8) < abs(farther.latency_ms / 20 - 0.8)
+
+
+def test_that_a_time_measured_with_noise_misleads_its_neighbours_less(table):
+    near = plan_of(INT8.assign([LAYERS[0].name], FP32))
+    said = [
+        table.predict(
+            near, fit_prediction(table, [measured(INT8, ratio=0.9, noise=noise)], JUDGED)
+        ).latency_ms
+        for noise in (0.0, 0.05, 0.5)
+    ]
+    unmeasured = table.predict(near, fit_prediction(table, (), JUDGED)).latency_ms
+    away = [abs(one - unmeasured) for one in said]
+    assert away[0] > away[1] > away[2]
+    assert away[2] < 0.1 * away[0]
+
+
+def test_that_the_surer_one_of_two_times_of_the_same_kernels_counts(table):
+    four = uniform_recipe(STATIC_INT4)
+    known = [measured(INT8, ratio=0.9, noise=0.2), measured(four, ratio=0.5, noise=0.005, name="four")]
+    assert table.predict(plan_of(INT8), fit_prediction(table, known, JUDGED)).latency_ms == pytest.approx(
+        10.0, rel=0.03
+    )
+
+
+def random_plan(rng):
+    recipe = INT8
+    for precision in (Precision.INT6, Precision.INT4):
+        chosen = [one.name for one in LAYERS if rng.uniform() < 0.3]
+        recipe = recipe.assign(chosen, at_weights(STATIC_INT8, precision))
+    return recipe
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_that_no_prediction_jumps_out_of_its_interval_when_another_variant_is_measured(table, seed):
+    rng, known = np.random.default_rng(seed), list[MeasuredPlan]()
+    asked = [plan_of(random_plan(rng)) for _ in range(5)]
+    model = fit_prediction(table, known, JUDGED)
+    for index in range(5):
+        before = [table.predict(plan, model) for plan in asked]
+        reach = [1.645 * model.expected_kl(table.raw(plan))[1] for plan in asked]
+        recipe = random_plan(rng)
+        own = table.predict(plan_of(recipe), model)
+        low, value, high = own.accuracy.low, own.accuracy.value, own.accuracy.high
+        found = value + rng.uniform(-0.6, 0.6) * min(high - value, value - low)
+        off = rng.uniform(-0.6, 0.6) * model.expected_kl(table.raw(plan_of(recipe)))[1]
+        known.append(measured(recipe, kl=own.kl * np.exp(off), lost=0.92 - found, name=f"variant {index}"))
+        model = fit_prediction(table, known, JUDGED)
+        for old, wide, plan in zip(before, reach, asked, strict=True):
+            now = table.predict(plan, model)
+            assert abs(np.log(now.kl / old.kl)) <= wide
+            assert old.accuracy.low <= now.accuracy.value <= old.accuracy.high
+
+
+def test_that_variants_which_lie_apart_from_each_other_widen_what_is_said_of_the_next(table):
+    rng = np.random.default_rng(1)
+    recipes = [random_plan(rng) for _ in range(9)]
+    plain = fit_prediction(table, (), JUDGED)
+    widths = []
+    for apart in (0.2, 2.0):
+        known = [
+            measured(one, kl=table.predict(plan_of(one), plain).kl * np.exp(apart * (-1) ** i), name=f"{i}")
+            for i, one in enumerate(recipes[:-1])
+        ]
+        model = fit_prediction(table, known, JUDGED)
+        widths.append(model.expected_kl(table.raw(plan_of(recipes[-1])))[1])
+    assert widths[1] > 2 * widths[0]
 
 
 def test_that_intervals_narrow_towards_what_was_measured(table):

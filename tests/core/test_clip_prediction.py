@@ -123,6 +123,9 @@ def test_that_one_scale_for_a_tensor_is_not_priced_as_one_a_channel():
     assert channel.kl is not None
     assert tensor.kl is not None
     assert tensor.kl > 1.3 * channel.kl
+    # Nobody analyzed it, and a network may lose all: its interval is wide, or there is a bound alone.
+    spreads = [table().fitted(()).expected_kl(table().raw(plan))[1] for plan in plans]
+    assert spreads[1] > 2.0 > spreads[0]
     bare = PredictionTable(LAYERS, sensitivity=ROWS, curve=CURVE).predict(plans[1])
     assert bare.accuracy is None
     assert bare.unpriced == 2

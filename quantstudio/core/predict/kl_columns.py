@@ -15,6 +15,7 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, Granularity, Grid, LayerScheme, integer_formats
 from quantstudio.core.predict.anchors import Trace, trace
 from quantstudio.core.predict.clip_loss import (
+    ONE_SCALE_DOUBT,
     Distributions,
     Range,
     RangedKl,
@@ -37,7 +38,8 @@ class Estimates:
     Attributes:
         single: Of every layer by what it comes from, in the order of `part_names`, [parts, layers].
         unpriced: Layers nobody has an estimate of.
-        by_law: Part of the KL, 0 to 1, of which a law tells and no analysis: see `clip_loss`.
+        by_law: Part of the KL of which a law tells and no analysis: see `clip_loss`. More than 1 where that
+            law is the worse one of `ONE_SCALE_DOUBT`.
         marks: What the weights and the inputs of every layer are rounded to, [2, layers].
     """
 
@@ -136,7 +138,7 @@ class KlColumns:
         if plan.weight_ranges or plan.activation_ranges:
             by_law += self._clip(plan, chosen, single, missing, marks)
         total = float(single.sum())
-        return Estimates(single, int(missing.sum()), min(by_law / total, 1.0) if total > 0 else 0.0, marks)
+        return Estimates(single, int(missing.sum()), by_law / total if total > 0 else 0.0, marks)
 
     # Ranges set by hand.
 
@@ -213,35 +215,35 @@ class KlColumns:
         part = names.index(scheme.weights.name) if scheme.weights.is_integer else -1
         activations = scheme.activations.sensitivity_name
         for index, (layer, row) in enumerate(zip(self._layers, self._rows, strict=True)):
-            parts, is_by_law = self._parts_of(layer, row, scheme)
+            parts, doubt = self._parts_of(layer, row, scheme)
             own[0, index] = np.nan if parts is None else parts.get(scheme.weights.name, 0.0)
             own[1, index] = np.nan if parts is None else parts.get(activations, 0.0)
-            own[2, index] = own[0, index] if is_by_law else 0.0
+            own[2, index] = doubt * own[0, index]
         self._grids.append(self._mark(replace(scheme, activations=FP32.activations)))
         self._columns.append(((part, names.index(activations) if activations in names else -1), own))
         return self._schemes[scheme]
 
     def _parts_of(
         self, layer: LayerInfo, row: LayerSensitivity | None, scheme: LayerScheme
-    ) -> tuple[dict[str, float] | None, bool]:
-        """Estimates of a layer by what they come from, and whether those of its weights rest on a law."""
+    ) -> tuple[dict[str, float] | None, float]:
+        """Estimates of a layer by what they come from, and how far those of its weights rest on a law."""
         reads_floats, bits = layer.op_type != "Gather", self._weight_bits
         parts = kl_parts(row, scheme, reads_floats=reads_floats, weight_bits=bits)
         if parts is not None or scheme.granularity is not Granularity.PER_TENSOR:
-            return parts, False
+            return parts, 0.0
         own = scheme.weights.name
         # One scale for a whole tensor: from another format with such a scale, else from one scale a channel.
         other = _other_width(row, scheme)
         if row is not None and other is not None:
             known = replace(row, by_precision=row.by_precision | {f"{own}/tensor": other})
-            return kl_parts(known, scheme, reads_floats=reads_floats, weight_bits=bits), True
+            return kl_parts(known, scheme, reads_floats=reads_floats, weight_bits=bits), 1.0
         per_channel = replace(scheme, granularity=Granularity.PER_CHANNEL)
         parts = kl_parts(row, per_channel, reads_floats=reads_floats, weight_bits=bits)
         found = self._found.weights.get(layer.name)
         factor = one_scale_factor(found, scheme) if found is not None else None
         if parts is None or factor is None:
-            return None, False
-        return parts | {own: factor * parts.get(own, 0.0)}, True
+            return None, 0.0
+        return parts | {own: factor * parts.get(own, 0.0)}, ONE_SCALE_DOUBT
 
     def _mark(self, thing: Hashable) -> int:
         """A number for a thing, the same for an equal one."""

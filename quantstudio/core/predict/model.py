@@ -9,7 +9,7 @@ import numpy as np
 
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
-from quantstudio.core.predict.anchors import Anchors, Trace, anchors
+from quantstudio.core.predict.anchors import Anchor, Anchors, Trace, anchors
 from quantstudio.core.predict.clip_loss import CLIP_SPREAD
 from quantstudio.core.predict.kl_model import Array, KlModel, fitted_kl
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, VariantResult
@@ -26,6 +26,7 @@ _MOSTLY_BY_LAW = 0.3
 _OWN_KL, _OWN_LOSS = 0.4, 0.5
 # Where next to nothing is lost, one sample is many deviations.
 _FURTHEST_LOSS = 4.0
+_Z_95 = 1.96
 # A loss beyond this share that is known no better than to that width is no figure: such a network may
 # collapse, and layers no longer add up. Nor is one by a law alone that is known to no better than the last.
 _COLLAPSE_LOSS, _COLLAPSE_WIDTH, _LAW_WIDTH = 0.10, 0.20, 0.30
@@ -48,6 +49,8 @@ class MeasuredPlan:
         latency_ratio: Time over FP32 time.
         memory_bytes: Peak memory of a fresh process.
         provider: Execution provider.
+        latency_noise: Deviation of the logarithm of the time, from the interval it was measured with; 0
+            where not known.
     """
 
     name: str
@@ -62,6 +65,7 @@ class MeasuredPlan:
     latency_ratio: float | None = None
     memory_bytes: int | None = None
     provider: str = ""
+    latency_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class Raw:
         latency_ratio: Time over FP32 time; None where not priced.
         profile: Root of every layer's part of the KL, length 1, [layers]; None without parts.
         classes: Names of the classes.
-        by_law: Part of the KL, 0 to 1, of which a law tells and no analysis.
+        by_law: Part of the KL of which a law tells and no analysis; more than 1 where the law is a poor one.
         errors: What its error consists of; None without parts.
         kernels: What its time consists of; None where not priced.
         is_float: Whether every layer stays FP32.
@@ -256,11 +260,12 @@ def fitted_model(
             chance=chance,
         )
     times = [
-        float(np.log(plan.latency_ratio / raw.latency_ratio))
+        (float(np.log(plan.latency_ratio / raw.latency_ratio)), plan.latency_noise)
         for plan, raw in plans
         if plan.latency_ratio and raw.latency_ratio
     ]
-    kl, latency = fitted_kl(points), _factor(times, LATENCY_LEVEL, LATENCY_SPREAD)
+    latency = _factor([off for off, _ in times], [noise for _, noise in times], LATENCY_LEVEL, LATENCY_SPREAD)
+    kl = fitted_kl(points)
     return PredictionModel(
         kl=kl,
         law=law,
@@ -289,7 +294,7 @@ def _near_kl(plans: Sequence[tuple[MeasuredPlan, Raw]], model: KlModel) -> Ancho
             continue
         kl, deviation = _plain_kl(model, raw)
         if kl > 0:
-            found.append((raw.errors, float(np.log(plan.kl / kl)) / deviation))
+            found.append(Anchor(raw.errors, float(np.log(plan.kl / kl)) / deviation))
     return anchors(found, own=_OWN_KL)
 
 
@@ -300,16 +305,17 @@ def _near_loss(plans: Sequence[tuple[MeasuredPlan, Raw]], law: AccuracyLaw) -> A
             continue
         own, measured = law.interval(plan.kl, 0.0), law.base - (plan.base - plan.accuracy)
         reach = own.high - own.value if measured > own.value else own.value - own.low
-        found.append((raw.errors, (measured - own.value) / max(reach, 1e-9)))
+        found.append(Anchor(raw.errors, (measured - own.value) / max(reach, 1e-9)))
     return anchors(found, own=_OWN_LOSS, furthest=_FURTHEST_LOSS)
 
 
 def _near_latency(plans: Sequence[tuple[MeasuredPlan, Raw]], latency: Factor) -> Anchors | None:
     return anchors(
         [
-            (
+            Anchor(
                 raw.kernels,
                 (float(np.log(plan.latency_ratio / raw.latency_ratio)) - latency.level) / latency.spread,
+                plan.latency_noise / latency.spread,
             )
             for plan, raw in plans
             if raw.kernels is not None and plan.latency_ratio and raw.latency_ratio
@@ -342,9 +348,17 @@ def measured_plan(name: str, plan: EffectivePlan, result: VariantResult, base: V
         classes=result.per_class,
         size_bytes=result.size_bytes,
         latency_ratio=1 / result.speedup.value if result.speedup and result.speedup.value > 0 else None,
+        latency_noise=_noise(result.speedup) if result.speedup else 0.0,
         memory_bytes=result.peak_memory_bytes or None,
         provider=result.provider,
     )
+
+
+def _noise(speedup: Interval) -> float:
+    """Deviation of the logarithm of a speed-up by its interval of 95 %."""
+    if not 0 < speedup.low <= speedup.high:
+        return 0.0
+    return float(np.log(speedup.high / speedup.low)) / (2 * _Z_95)
 
 
 def searched_plan(point: PlanPoint, plan: EffectivePlan, *, labelled: bool) -> MeasuredPlan | None:
@@ -405,13 +419,14 @@ def _evidence(plan: MeasuredPlan) -> Plan:
     return Plan(plan.kl or 0.0, plan.changed, lost, plan.samples)
 
 
-def _factor(found: Sequence[float], prior: float, spread: float) -> Factor:
-    """Posterior of a common factor from ln (measured / predicted), by shrinkage."""
-    values = np.asarray(found, dtype=np.float64)
+def _factor(found: Sequence[float], noise: Sequence[float], prior: float, spread: float) -> Factor:
+    """Posterior of a common factor from ln (measured / predicted), each with its noise, by shrinkage."""
+    values, own = np.asarray(found, dtype=np.float64), np.asarray(noise, dtype=np.float64)
     level, deviation = 0.0, prior
     for _ in range(5):
-        precision = len(values) / spread**2 + prior**-2
-        level, deviation = float(values.sum() / spread**2 / precision), float(precision**-0.5)
-        excess = float(np.square(values - level).sum())
-        spread = float(np.sqrt((_SPREAD_PLANS * spread**2 + excess) / (_SPREAD_PLANS + len(values))))
+        weights = 1 / (spread**2 + own**2)
+        precision = float(weights.sum()) + prior**-2
+        level, deviation = float(weights @ values) / precision, float(precision**-0.5)
+        excess = float(weights @ np.square(values - level))
+        spread *= float(np.sqrt((_SPREAD_PLANS + excess) / (_SPREAD_PLANS + len(values))))
     return Factor(level, deviation, spread)
