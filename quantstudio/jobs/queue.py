@@ -58,6 +58,7 @@ class Work:
         found: The result as it was read, or why it could not be.
         lane: What it may run beside.
         is_aside: Nobody asked for it by name, as for steps looked up before a run; so is every quick job.
+        is_of_program: It is about no model, and goes on where the others are abandoned.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Work:
     found: Any = None
     lane: Lane = Lane.WORK
     is_aside: bool = False
+    is_of_program: bool = False
 
 
 @dataclass(slots=True)
@@ -240,14 +242,17 @@ class JobQueue:
             self._start_due()
 
     def abandon(self) -> None:
-        """Stop everything and ignore what still comes: the work is about another model."""
-        for job in self._running.values():
-            job.work.is_detached = True
-        self.cancel()
+        """Stop what is about a model and ignore what still comes of it: another one is opened."""
+        for work in self.under_way:
+            if not work.is_of_program:
+                work.is_detached = True
+                self.cancel(work.job_id)
 
     def close(self) -> None:
         """End every job and the back ends; safe to call twice."""
-        self.abandon()
+        for work in self.under_way:
+            work.is_detached = True
+        self.cancel()
         self._is_closed = True
         self._backend.close()
 

@@ -171,10 +171,6 @@ def _wrong_input(made: onnx.ModelProto) -> None:
     made.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 7
 
 
-def _wrong_output(made: onnx.ModelProto) -> None:
-    made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
-
-
 def _unknown_operator(made: onnx.ModelProto) -> None:
     made.graph.node[2].op_type = "Blorp"
 
@@ -198,7 +194,6 @@ def _gone_data(made: onnx.ModelProto) -> None:
         (_wrong_bytes, "'w1'"),
         (_wrong_shape, "first"),
         (_wrong_input, "first"),
-        (_wrong_output, "'y'"),
         (_unknown_operator, "'Blorp'"),
         (_newer_opset, "opset 99"),
         (_gone_data, "'gone.bin'"),

@@ -248,7 +248,9 @@ def _compare_table(found: Readings, session: Session) -> None:
     }
     names = [_cell(model, row, 0) for row in range(model.rowCount())]
     if names:
-        found.word("metric", names[0], "table of the comparison")
+        # A narrow column names it in short; the whole name is in the tip.
+        whole = str(model.data(model.index(0, 0), Qt.ItemDataRole.ToolTipRole))
+        found.word("metric", whole.split("\n")[0], "table of the comparison")
     for row, name in enumerate(names):
         figure = "quality" if row == 0 else figures.get(name)
         for column, variant in enumerate(measured, start=1):

@@ -213,19 +213,9 @@ class Runs:
         if self._known.are_steps_described:
             return
         key, lane = ("steps", Lane.QUICK) if group is None else ("steps first", Lane.WORK)
-        reads = partial(from_json, StepList)
-        self._jobs.add(
-            Work(
-                key,
-                "List steps",
-                job_specs.steps_job,
-                found,
-                group=group or "",
-                reads=reads,
-                lane=lane,
-                is_aside=True,
-            )
-        )
+        job, reads = job_specs.steps_job, partial(from_json, StepList)
+        work = Work(key, "List steps", job, found, group=group or "", reads=reads, lane=lane, is_aside=True)
+        self._jobs.add(replace(work, is_of_program=group is None))
 
     # Analysis.
 
