@@ -263,10 +263,9 @@ def test_that_a_slow_plan_is_noted_where_latency_is_not_bounded(net, tmp_path, m
 @pytest.fixture(scope="module")
 def shipped(net, tmp_path_factory):
     """The search people run first, on a machine where integers take half the time, whatever their bits."""
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.5))
-    yield found(net, tmp_path_factory.mktemp("shipped"), goal=SearchGoal.FILE)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.5))
+        return found(net, tmp_path_factory.mktemp("shipped"), goal=SearchGoal.FILE)
 
 
 def test_that_a_search_without_bounds_takes_int8_where_fewer_bits_ship_nothing_smaller(shipped):
