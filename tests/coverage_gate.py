@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1] / "quantstudio"
 FLOORS = {
     "cli": 97.0,
     "core": 98.5,
-    "engine": 97.5,
+    "engine": 96.5,
     "gui": 97.5,
     "jobs": 97.5,
     "project": 97.5,

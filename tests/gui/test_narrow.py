@@ -70,7 +70,7 @@ def test_that_the_latencies_name_their_models_where_no_legend_fits(qtbot):
     settled()
     assert panel.latency.legend.entries == ()
     assert panel.latency._texts[0].toPlainText().startswith("FP32  p50")
-    panel.resize(1000, 640)
+    panel.resize(1500, 640)
     settled()
     assert panel.latency._texts[0].toPlainText().startswith("p50")
     assert len(panel.latency.legend.entries) == 4
