@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quantstudio.core.data_spec import BatchAxes, parse_batch_axes
 from quantstudio.core.errors import DataError
 from quantstudio.core.judgement import Judging, Task
 
@@ -56,18 +57,10 @@ def judging_of(task: str, output: str, metric: str = "") -> Judging:
     return Judging(Task(task) if task else None, output, metric)
 
 
-def batch_axes_of(texts: Sequence[str] | None) -> tuple[tuple[str, int], ...]:
+def batch_axes_of(texts: Sequence[str] | None) -> BatchAxes:
     """Axes by input or output.
 
     Raises:
         DataError: one is not NAME=K, or a name comes twice.
     """
-    found: dict[str, int] = {}
-    for text in texts or ():
-        name, equals, axis = text.rpartition("=")
-        if not equals or not name or not axis.removeprefix("-").isdigit():
-            raise DataError(f"--batch-axis {text!r} is not NAME=K", hint="Example: --batch-axis state=1")
-        if name in found:
-            raise DataError(f"--batch-axis names {name!r} twice")
-        found[name] = int(axis)
-    return tuple(found.items())
+    return parse_batch_axes(texts or ())

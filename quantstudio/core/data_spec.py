@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantstudio.core.errors import DataError
@@ -11,6 +12,8 @@ LAYOUTS = ("NCHW", "NHWC", "keep")
 CHANNEL_ORDERS = ("RGB", "BGR")
 # Below the smallest normal float32 a factor is zero for the arithmetic that applies it.
 _SMALLEST = 2.0**-126
+BatchAxes = tuple[tuple[str, int], ...]
+"""Sample axis of arrays by input or output."""
 # Stands beside every accuracy that comes from the samples ranges were calibrated on.
 ON_CALIBRATION = "on calibration data"
 
@@ -79,8 +82,30 @@ class DataSpec:
     transform: Transform = Transform()
     samples: int = 0
     trusted: bool = False
-    batch_axes: tuple[tuple[str, int], ...] = ()
+    batch_axes: BatchAxes = ()
     judging: Judging = INFERRED
+
+
+def parse_batch_axes(texts: Sequence[str]) -> BatchAxes:
+    """Read "state=1" and the like: the sample axis of arrays by input or output.
+
+    Raises:
+        DataError: one is not NAME=K, or a name comes twice.
+    """
+    found: dict[str, int] = {}
+    for text in texts:
+        name, equals, axis = text.rpartition("=")
+        if not equals or not name or not axis.removeprefix("-").isdigit():
+            raise DataError(f"sample axis {text!r} is not NAME=K", hint="Example: state=1")
+        if name in found:
+            raise DataError(f"the sample axis of {name!r} is given twice")
+        found[name] = int(axis)
+    return tuple(found.items())
+
+
+def axes_text(axes: BatchAxes) -> str:
+    """Axes as they are typed; `parse_batch_axes` reads their parts back."""
+    return " ".join(f"{name}={axis}" for name, axis in axes)
 
 
 def is_same_source(measured_on: DataSpec | None, calibration: DataSpec | None) -> bool:

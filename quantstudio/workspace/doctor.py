@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.diagnosis import Diagnosis
-from quantstudio.core.errors import DataError, OutputError, QuantStudioError
+from quantstudio.core.errors import OutputError, QuantStudioError
 from quantstudio.core.events import ErrorInfo, Part
 from quantstudio.core.figures import percent
 from quantstudio.core.files import write_text
 from quantstudio.core.folders import config_folder
-from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import TensorInfo
-from quantstudio.jobs.queue import JobQueue, Work
-from quantstudio.jobs.spec import JobSpec, Lane
+from quantstudio.jobs.queue import JobQueue
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.questions import ask
 from quantstudio.workspace.runs.job_specs import examine_data_job
 
 logger = logging.getLogger(__name__)
@@ -63,13 +60,6 @@ class Doctor:
             on_failed: Takes the error where there is none; without it the user is notified.
         """
 
-        def make() -> JobSpec:
-            if self._known.model is None:
-                raise DataError(
-                    "data needs a model that it fits", hint=Hint("Open a model first", HintAction.OPEN_MODEL)
-                )
-            return examine_data_job(self._known.model, data, test, is_asked=is_asked)
-
         def on_part(part: Part) -> None:
             if isinstance(part, Diagnosis):
                 on_found(part)
@@ -78,22 +68,16 @@ class Doctor:
             on_found(found)
             return _outcome(found)
 
-        def failed(error: ErrorInfo) -> bool:
-            if on_failed is not None:
-                on_failed(error)
-            return on_failed is not None
-
-        return self._jobs.add(
-            Work(
-                f"examine {data} {test} {is_asked}",
-                f"Look at {Path(data.path).name}",
-                make,
-                finished,
-                on_part,
-                on_failure=failed,
-                reads=partial(from_json, Diagnosis),
-                lane=Lane.QUICK,
-            )
+        return ask(
+            self._known,
+            self._jobs,
+            f"examine {data} {test} {is_asked}",
+            f"Look at {Path(data.path).name}",
+            Diagnosis,
+            lambda model: examine_data_job(model, data, test, is_asked=is_asked),
+            finished,
+            on_part=on_part,
+            on_failed=on_failed,
         )
 
     def drop(self, job_id: str) -> None:

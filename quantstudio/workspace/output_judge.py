@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-from quantstudio.core.codec import from_json
 from quantstudio.core.data_spec import DataSpec
-from quantstudio.core.errors import DataError
 from quantstudio.core.events import ErrorInfo
-from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.judgement import Judgement
-from quantstudio.jobs.queue import JobQueue, Work
-from quantstudio.jobs.spec import JobSpec, Lane
+from quantstudio.jobs.queue import JobQueue
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.questions import ask
 from quantstudio.workspace.runs.job_specs import judge_outputs_job
 
 
@@ -43,32 +39,19 @@ class OutputJudge:
             on_failed: Takes the error where there is none; without it the user is notified.
         """
 
-        def make() -> JobSpec:
-            if self._known.model is None:
-                raise DataError(
-                    "data needs a model that it fits", hint=Hint("Open a model first", HintAction.OPEN_MODEL)
-                )
-            return judge_outputs_job(self._known.model, data)
-
         def finished(found: Judgement) -> str:
             on_judged(found)
             return found.task.label
 
-        def failed(error: ErrorInfo) -> bool:
-            if on_failed is not None:
-                on_failed(error)
-            return on_failed is not None
-
-        return self._jobs.add(
-            Work(
-                f"judge {data}",
-                "Judge the outputs",
-                make,
-                finished,
-                on_failure=failed,
-                reads=partial(from_json, Judgement),
-                lane=Lane.QUICK,
-            )
+        return ask(
+            self._known,
+            self._jobs,
+            f"judge {data}",
+            "Judge the outputs",
+            Judgement,
+            lambda model: judge_outputs_job(model, data),
+            finished,
+            on_failed=on_failed,
         )
 
     def drop(self, job_id: str) -> None:

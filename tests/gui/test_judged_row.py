@@ -63,3 +63,18 @@ def test_that_what_no_field_shows_stays(full, train) -> None:
     test = dialog.test.spec
     assert test is not None
     assert test == replace(said, transform=test.transform)
+
+
+def test_that_the_axis_of_the_samples_is_named_beside_the_data(full) -> None:
+    dialog = opened(full)
+    dialog.axes.axes.setText("input")
+    assert not dialog.use.isEnabled()
+    assert "not NAME=K" in dialog.use.toolTip()
+    dialog.axes.axes.setText("input=0 logits=1")
+    assert dialog.use.isEnabled()
+    for fields in (dialog.calibration, dialog.test):
+        assert fields.batch_axes == (("input", 0), ("logits", 1))
+    dialog.use.click()
+    settle(full)
+    assert full.session.workspace.calibration_data.batch_axes == (("input", 0), ("logits", 1))
+    assert opened(full).axes.axes.text() == "input=0 logits=1"

@@ -12,7 +12,7 @@ OFFERS: Mapping[HintAction, tuple[str, str]] = {
     HintAction.TRUST_DATA: ("Agree to run it…", "model.data"),
     HintAction.USE_TRANSFORM: ("Choose the transform…", "model.data"),
     HintAction.CHOOSE_TASK: ("Choose the task…", "model.data"),
-    HintAction.NAME_BATCH_AXIS: ("Look at the data…", "model.data"),
+    HintAction.NAME_BATCH_AXIS: ("Name the axis…", "model.data"),
     HintAction.OPEN_MODEL: ("Open a model…", "file.open"),
     HintAction.OPEN_MODEL_AGAIN: ("Open it again", "file.reopen"),
     HintAction.TRUST_MODEL: ("Agree to run it…", "file.reopen"),

@@ -15,6 +15,7 @@ from quantstudio.core.events import ErrorInfo, JobState
 from quantstudio.core.hints import NO_HINT, Hint, HintAction
 from quantstudio.core.judgement import INFERRED
 from quantstudio.gui.action import Context
+from quantstudio.gui.features.data.axes_row import AxesRow
 from quantstudio.gui.features.data.data_fields import DataFields
 from quantstudio.gui.features.data.doctor_card import CHOOSE_CALIBRATION, CHOOSE_TEST, EDIT_TEST, DoctorCard
 from quantstudio.gui.features.data.examination import Examination, Question
@@ -104,6 +105,9 @@ class DataDialog(Dialog):
         self.judged = JudgedRow(self._session, judging, self)
         self.judged.edited.connect(self._on_judged_as)
         self.body.addWidget(self.judged)
+        self.axes = AxesRow(self.calibration.batch_axes, self)
+        self.axes.edited.connect(self._on_axes_edited)
+        self.body.addWidget(self.axes)
         self.found = QLabel("", self)
         self.found.setObjectName("data.found")
         self.found.setProperty("role", "muted")
@@ -128,6 +132,11 @@ class DataDialog(Dialog):
     def _on_judged_as(self) -> None:
         for fields in (self.calibration, self.test):
             fields.judging = self.judged.judging
+
+    def _on_axes_edited(self) -> None:
+        for fields in (self.calibration, self.test):
+            fields.batch_axes = self.axes.chosen
+        self._on_edited()
 
     # What is typed.
 
@@ -156,6 +165,7 @@ class DataDialog(Dialog):
         for field in fields:
             field.setEnabled(not self._is_using)
         self.judged.setEnabled(not self._is_using)
+        self.axes.setEnabled(not self._is_using)
         if not is_valid or any(field.runs_code for field in fields):
             self.judged.ask(None)
 
@@ -165,6 +175,8 @@ class DataDialog(Dialog):
         for title, fields in (("calibration", self.calibration), ("test", self.test)):
             if fields.error:
                 return f"Mend the {title} data first: {fields.error}"
+        if self.axes.error:
+            return f"Mend the sample axes first: {self.axes.error}"
         return "" if self.calibration.spec is not None else "Choose calibration data first"
 
     @property
@@ -190,7 +202,7 @@ class DataDialog(Dialog):
             return None
         is_asked = self._is_own or self._is_remembered
         data, test = (one.spec if is_asked else one.source for one in fields)
-        if data is None or any(one.error for one in fields):
+        if data is None or self.axes.error or any(one.error for one in fields):
             return None
         return Question(data, test, is_asked)
 
