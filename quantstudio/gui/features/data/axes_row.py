@@ -21,7 +21,7 @@ class AxesRow(QWidget):
         self.setObjectName("data.axes_row")
         label = QLabel("Sample axes", self)
         label.setObjectName("data.axes.label")
-        label.setProperty("role", "title")
+        label.setProperty("role", "muted")
         label.setFixedWidth(_TITLE_PX)
         self.axes = QLineEdit(axes_text(axes), self)
         self.axes.setObjectName("data.axes")
