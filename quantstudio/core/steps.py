@@ -29,6 +29,15 @@ class Need(StrEnum):
     SEED = "seed"
 
 
+class StepGroup(StrEnum):
+    """What a step is for, in the order of the work."""
+
+    PREPARE = "prepare"
+    ROUND = "round"
+    CORRECT = "correct"
+    TUNE = "tune"
+
+
 class SettingType(StrEnum):
     """What a setting holds."""
 
@@ -175,6 +184,7 @@ class StepInfo:
         settings: In the order a form shows them.
         keeps_outputs: Whether the float network computes the same afterwards; of others, predictions say that
             they do not know what the step itself costs.
+        group: What it is for.
     """
 
     name: str
@@ -185,6 +195,7 @@ class StepInfo:
     version: int = 1
     settings: tuple[SettingInfo, ...] = ()
     keeps_outputs: bool = False
+    group: StepGroup = StepGroup.PREPARE
 
     @property
     def uses_seed(self) -> bool:

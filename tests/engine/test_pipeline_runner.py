@@ -12,6 +12,7 @@ from quantstudio.core.errors import DataError, JobCancelled, RecipeError
 from quantstudio.core.events import CancelToken, NullReporter
 from quantstudio.core.precision import STATIC_INT8, WEIGHT_INT8
 from quantstudio.core.recipe import CalibrationSettings, uniform_recipe
+from quantstudio.core.recovered import LayerRecovered, recovered_layers
 from quantstudio.core.steps import Need, Step
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.protos import as_array, as_tensor
@@ -19,7 +20,7 @@ from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline import registry
 from quantstudio.engine.pipeline.context import StepOutcome
 from quantstudio.engine.pipeline.discovery import find_steps
-from quantstudio.engine.pipeline.registry import registered, setting, step
+from quantstudio.engine.pipeline.registry import NoSettings, registered, setting, step
 from quantstudio.engine.pipeline.runner import StepInputs, prepare
 from quantstudio.engine.pipeline.store import StepStore
 from tests.engine.quantization_cases import NetBuilder, opened, statistics_of
@@ -124,6 +125,32 @@ def test_that_steps_are_applied_in_order_and_told(graph, ran):
     np.testing.assert_array_equal(first_weight(done.graph), first_weight(graph))
     assert Told.messages == ["Scale: Times 2.", "Shrink: Times 0.5."]
     assert Told.places == [(0, 2, "Scale"), (1, 2, "Shrink"), (2, 2, "Steps done")]
+
+
+def test_that_the_layers_a_step_tells_of_are_kept_with_it_and_told_again(graph):
+    class Told(NullReporter):
+        def __init__(self):
+            self.parts = []
+
+        def found(self, part):
+            self.parts.append(part)
+
+    def mending(graph, context, settings, *, reporter, cancel):
+        reporter.found(LayerRecovered("a", 0.5, None, "error"))
+        reporter.found(LayerRecovered("a", 0.5, 0.25, "error"))
+        return StepOutcome(graph, "Mended.", {"n": 1})
+
+    mending.__annotations__["settings"] = NoSettings
+    step(name="mend", label="Mend", explanation="Mends.")(mending)
+    recipe = with_steps(Step("mend", is_on=False), Step("mend"), Step("mend"))
+    first, again = Told(), Told()
+    done = prepare(graph, recipe, reporter=first)
+    assert [part.step for part in first.parts] == [0, 0, 1]  # the second is taken from the store
+    assert recovered_layers(done.steps[0].details) == (LayerRecovered("a", 0.5, 0.25, "error"),)
+    assert done.steps[0].details["n"] == 1
+    stored = prepare(graph, recipe, reporter=again)
+    assert [one.is_stored for one in stored.steps] == [True, True]
+    assert again.parts == [LayerRecovered("a", 0.5, 0.25, "error", at) for at in (0, 1)]
 
 
 def test_that_a_recipe_without_steps_leaves_the_graph_alone(graph):

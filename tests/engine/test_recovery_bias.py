@@ -8,7 +8,7 @@ import pytest
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import JobCancelled
-from quantstudio.core.events import NULL_REPORTER, CancelToken
+from quantstudio.core.events import NULL_REPORTER, CancelToken, NullReporter
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP32,
@@ -73,6 +73,25 @@ def test_that_the_shift_of_a_layer_is_its_weight_error_times_its_mean_input(tmp_
     np.testing.assert_allclose(constant(outcome.graph, "second_bias"), [10.5], rtol=1e-6)
     assert outcome.details["layers"] == 2
     assert outcome.summary.startswith("Corrected the biases of 2 layers: outputs were off by ")
+
+
+def test_that_every_layer_says_how_far_off_it_was_and_what_is_left(tmp_path):
+    class Told(NullReporter):
+        def __init__(self):
+            self.parts = []
+
+        def found(self, part):
+            self.parts.append(part)
+
+    told = Told()
+    graph = opened(two_products(), tmp_path)
+    context = context_of(graph, tmp_path, uniform_recipe(INT2), x=X)
+    outcome = correct_biases(graph, context, BiasSettings(), reporter=told, cancel=CancelToken())
+    first, second, *checked = told.parts
+    assert [(first.layer, first.after), (second.layer, second.after)] == [("first", None), ("second", None)]
+    assert [part.layer for part in checked] == ["first", "second"]
+    assert [part.before for part in checked] == list(outcome.details["shift"].values())
+    assert all(part.after < 1e-6 < part.before for part in checked)
 
 
 def test_that_a_layer_without_a_bias_gets_one(tmp_path):

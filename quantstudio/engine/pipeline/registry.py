@@ -23,7 +23,7 @@ from enum import Enum, StrEnum
 from typing import Any, Protocol, TypeVar, get_type_hints
 
 from quantstudio.core.events import CancelToken, Reporter
-from quantstudio.core.steps import Need, SettingInfo, SettingType, SettingValue, Step, StepInfo
+from quantstudio.core.steps import Need, SettingInfo, SettingType, SettingValue, Step, StepGroup, StepInfo
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 
@@ -116,6 +116,7 @@ def step(
     needs: Sequence[Need] = (),
     version: int = 1,
     keeps_outputs: bool = False,
+    group: StepGroup | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as a step.
 
@@ -127,6 +128,8 @@ def step(
         needs: What it has to be given besides the graph.
         version: To be raised with every change of what it computes: stored graphs are then made again.
         keeps_outputs: Whether the float network computes the same afterwards.
+        group: What it is for; by default read off its needs: gradients tune, the plan corrects, all else
+            prepares.
 
     Raises:
         ValueError: another step has the name, or the settings are not written as they should be.
@@ -143,6 +146,7 @@ def step(
             version,
             _setting_infos(settings_type),
             keeps_outputs,
+            group or _group_by(needs),
         )
         definition = StepDefinition(info, apply, settings_type, f"{apply.__module__}.{apply.__qualname__}")
         known = _definitions.get(name)
@@ -157,6 +161,12 @@ def step(
 def registered() -> dict[str, StepDefinition]:
     """Steps of the modules imported so far, in that order; `discovery.find_steps` imports all."""
     return dict(_definitions)
+
+
+def _group_by(needs: Sequence[Need]) -> StepGroup:
+    if Need.GRADIENTS in needs:
+        return StepGroup.TUNE
+    return StepGroup.CORRECT if Need.PLAN in needs else StepGroup.PREPARE
 
 
 def _settings_type(apply: Callable[..., StepOutcome]) -> type[Any]:

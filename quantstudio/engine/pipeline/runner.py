@@ -22,6 +22,7 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.pipeline.discovery import find_steps
 from quantstudio.engine.pipeline.observed import collected
+from quantstudio.engine.pipeline.recovering import Recovering
 from quantstudio.engine.pipeline.registry import StepDefinition
 from quantstudio.engine.pipeline.store import StepStore, step_key
 
@@ -129,7 +130,8 @@ def prepare(
             data=given.dataset,
             collect=partial(_statistics, given, plan, reporter, token),
         )
-        outcome, seconds, is_stored = _applied(graph, definition, step, context, kept, given, reporter, token)
+        told = Recovering(reporter, index)
+        outcome, seconds, is_stored = _applied(graph, definition, step, context, kept, given, told, token)
         applied.append(
             AppliedStep(
                 name=step.name,
@@ -210,16 +212,18 @@ def _applied(
     context: StepContext,
     store: StepStore,
     given: StepInputs,
-    reporter: Reporter,
+    reporter: Recovering,
     cancel: CancelToken,
 ) -> tuple[StepOutcome, float, bool]:
     """What a step does, the seconds that takes or took, and whether it was in the store."""
     key = step_key(_key_inputs(graph, definition, step, context, given))
     known = store.find(key)
     if known is not None:
+        reporter.repeat(known[0])
         return *known, True
     started, paused = perf_counter(), cancel.paused_s
-    outcome = definition.apply(graph, context, definition.settings_of(step), reporter=reporter, cancel=cancel)
+    done = definition.apply(graph, context, definition.settings_of(step), reporter=reporter, cancel=cancel)
+    outcome = reporter.with_layers(done)
     seconds = perf_counter() - started - (cancel.paused_s - paused)
     store.put(key, outcome, seconds)
     return outcome, seconds, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.figures import counted, percent
+from quantstudio.core.recovered import LayerRecovered
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.steps import Need
 from quantstudio.engine.graph.graph import Graph
@@ -30,6 +31,7 @@ from quantstudio.engine.recovery.channel_means import (
 )
 
 FloatArray = NDArray[np.float64]
+MEASURE = "shift of the mean output, of its spread"
 
 
 class Inputs(StrEnum):
@@ -131,7 +133,23 @@ class _Work:
             for _, values in self.samples.values(prefix.session, [output]):
                 found.add(values[output])
             shifts[target.layer] = self._correct(target, expected[position], found)
+            self._tell(target, shifts[target.layer])
+        self._check(expected, shifts)
         return shifts
+
+    def _check(self, expected: Sequence[ChannelMean], shifts: Mapping[str, float]) -> None:
+        """Tell what is left of every shift, all biases corrected: one run more."""
+        cancel = self.samples.cancel
+        model = emit_with_plan(self.now, self.statistics, self.context.plan, cancel, self.weights).model
+        outputs = [before_quantizing(model, target.output) for target in self.targets]
+        self.reporter.progress(len(self.targets), len(self.targets), "layers", "Checking what is left")
+        left = [ChannelMean(target.channel_axis) for target in self.targets]
+        prefix = prefix_session(model, self.graph, outputs, cancel)
+        for _, values in self.samples.values(prefix.session, outputs):
+            for mean, name in zip(left, outputs, strict=True):
+                mean.add(values[name])
+        for target, mean, now in zip(self.targets, expected, left, strict=True):
+            self._tell(target, shifts[target.layer], _share(mean, mean.mean - now.mean))
 
     def at_once(self) -> dict[str, float]:
         """Correct each layer by what it makes of float inputs; root mean square shift by layer."""
@@ -151,10 +169,11 @@ class _Work:
                 feed = {sources[position]: values[target.source]}
                 found[position].add(run(parts[position], feed, [outputs[position]], cancel=cancel)[0])
             self.reporter.progress(batch.start + batch.count, total, "samples", "Correcting biases")
-        return {
-            target.layer: self._correct(target, expected[position], found[position])
-            for position, target in enumerate(self.targets)
-        }
+        shifts = {}
+        for position, target in enumerate(self.targets):
+            shifts[target.layer] = self._correct(target, expected[position], found[position])
+            self._tell(target, shifts[target.layer])
+        return shifts
 
     def _made(self, names: list[str]) -> list[str]:
         inputs = {value.name for value in self.graph.proto.graph.input}
@@ -172,4 +191,12 @@ class _Work:
     def _correct(self, target: BiasTarget, expected: ChannelMean, found: ChannelMean) -> float:
         shift = expected.mean - found.mean
         set_bias(self.now.proto, target, shift)
-        return float(np.sqrt(np.mean(shift**2))) / max(expected.deviation, 1e-12)
+        return _share(expected, shift)
+
+    def _tell(self, target: BiasTarget, before: float, after: float | None = None) -> None:
+        self.reporter.found(LayerRecovered(target.layer, before, after, MEASURE))
+
+
+def _share(expected: ChannelMean, shift: FloatArray) -> float:
+    """Root mean square of a shift of the channels, as a share of how far their outputs spread."""
+    return float(np.sqrt(np.mean(shift**2))) / max(expected.deviation, 1e-12)

@@ -1,0 +1,51 @@
+"""What a step says of the layers it works on, passed on with the place of the step, and kept with what it did."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from quantstudio.core.codec import to_json
+from quantstudio.core.events import Part, Reporter, Severity
+from quantstudio.core.recovered import RECOVERED, LayerRecovered, recovered_layers
+from quantstudio.engine.pipeline.context import StepOutcome
+
+
+class Recovering:
+    """The reporter of one step.
+
+    Args:
+        reporter: Who is told.
+        step: Which of the steps that are run, from 0.
+    """
+
+    def __init__(self, reporter: Reporter, step: int) -> None:
+        self._reporter = reporter
+        self._step = step
+        self._layers: dict[str, LayerRecovered] = {}
+
+    def progress(self, done: int, total: int, unit: str, label: str) -> None:
+        """Pass it on."""
+        self._reporter.progress(done, total, unit, label)
+
+    def found(self, part: Part) -> None:
+        """Pass it on; a layer that is told again replaces what was said of it."""
+        if isinstance(part, LayerRecovered):
+            part = replace(part, step=self._step)
+            self._layers[part.layer] = part
+        self._reporter.found(part)
+
+    def message(self, text: str, severity: Severity = Severity.INFO) -> None:
+        """Pass it on."""
+        self._reporter.message(text, severity)
+
+    def with_layers(self, outcome: StepOutcome) -> StepOutcome:
+        """What the step did, with the layers it told of among the details."""
+        if not self._layers:
+            return outcome
+        rows = [to_json(row) for row in self._layers.values()]
+        return replace(outcome, details={**outcome.details, RECOVERED: rows})
+
+    def repeat(self, outcome: StepOutcome) -> None:
+        """Tell of the layers of a step that was done before."""
+        for row in recovered_layers(outcome.details):
+            self.found(row)
