@@ -14,7 +14,7 @@ RECOVERED = "recovered"
 
 @dataclass(frozen=True, slots=True)
 class LayerRecovered:
-    """Error of one layer before and behind a step: a share, 0.1 for 10 %, on the same samples; less is better.
+    """Error of one layer before and behind a step: a share, 0.1 for 10 %, on the same samples; less is best.
 
     Attributes:
         layer: Layer.

@@ -1,4 +1,4 @@
-"""What a step says of the layers it works on, passed on with the place of the step, and kept with what it did."""
+"""What a step says of the layers it works on: passed on with the place of the step, kept with what it did."""
 
 from __future__ import annotations
 
