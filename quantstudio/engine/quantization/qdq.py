@@ -132,7 +132,7 @@ def _write_matmul(layer: LayerNode) -> None:
 def _write_gemm(layer: LayerNode) -> None:
     source = layer.gemm_source(without_groups(layer.scheme))
     columns = source.value.shape[source.channel_axis or 0]
-    bias = _gemm_bias(layer, columns)
+    bias = gemm_bias(layer, columns)
     if bias is None and layer.input(2):
         _write_gemm_apart(layer)
         return
@@ -143,7 +143,7 @@ def _write_gemm(layer: LayerNode) -> None:
     layer.nodes.append(layer.node)
 
 
-def _gemm_bias(layer: LayerNode, columns: int) -> FloatArray | None:
+def gemm_bias(layer: LayerNode, columns: int) -> FloatArray | None:
     """Beta times C as one value a column, or None where C is not constant or not of that form."""
     value = layer.constant(2)
     if value is None or value.dtype != np.float32 or value.size not in (1, columns):

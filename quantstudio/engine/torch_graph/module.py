@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -139,6 +139,7 @@ class TorchGraph(nn.Module):
         self._producer = {name: node.index for node in self.nodes for name in node.outputs if name}
         self._last_use = _last_uses(self.nodes)
         self._freed = self._freed_after(frozenset(self.output_names))
+        self._parts: dict[tuple[frozenset[str], tuple[str, ...]], tuple[Node, ...]] = {}
         self.hooks: dict[str, Hook] = {}
 
     def _add_initializer(self, name: str, tensor: Tensor, position: int, trainable: bool) -> None:
@@ -274,6 +275,34 @@ class TorchGraph(nn.Module):
             for name in freed[node.index]:
                 values.pop(name, None)
         return {name: self._lookup(name, values) for name in wanted}
+
+    def run_part(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Tensor]:
+        """Some tensors by name from others: only the nodes in between run.
+
+        Args:
+            feed: Arrays or tensors by name, inner ones too.
+            outputs: Tensor names wanted.
+
+        Raises:
+            QuantStudioError: an output needs a tensor that is not given.
+            UnsupportedOpError: a node cannot be computed.
+        """
+        values: dict[str, Value] = {name: self._to_tensor(value) for name, value in feed.items()}
+        for node in self.between(feed, outputs):
+            self._step(node, values)
+        return {name: self._lookup(name, values) for name in outputs}
+
+    def between(self, given: Iterable[str], outputs: Sequence[str]) -> tuple[Node, ...]:
+        """The nodes that make some tensors of those given, in order of execution."""
+        key = (frozenset(given), tuple(outputs))
+        if key not in self._parts:
+            wanted, chosen = set(outputs) - key[0], []
+            for node in reversed(self.nodes):
+                if wanted.intersection(node.outputs):
+                    chosen.append(node)
+                    wanted.update(name for name in node.inputs if name and name not in key[0])
+            self._parts[key] = tuple(reversed(chosen))
+        return self._parts[key]
 
     def run_body(self, around: Mapping[str, Value], inputs: Sequence[Tensor]) -> list[Tensor]:
         """Outputs in order, for inputs in order and what is read from outside by name."""
