@@ -27,6 +27,7 @@ class Need(StrEnum):
     LABELS = "labels"
     PLAN = "plan"
     SEED = "seed"
+    FLOAT = "float"  # the network as it was before steps that round
 
 
 class StepGroup(StrEnum):

@@ -127,6 +127,27 @@ def test_that_steps_are_applied_in_order_and_told(graph, ran):
     assert Told.places == [(0, 2, "Scale"), (1, 2, "Shrink"), (2, 2, "Steps done")]
 
 
+def test_that_a_step_may_ask_what_the_network_was_before_it_was_rounded(graph, ran):
+    seen = []
+
+    def looking(graph, context, settings, *, reporter, cancel):
+        seen.append((context.original, context.unrounded))
+        return StepOutcome(graph, "Looked.")
+
+    looking.__annotations__["settings"] = NoSettings
+    step(name="looking", label="Look", explanation="", needs=(Need.PLAN, Need.FLOAT))(looking)
+    scaling(ran)
+    scaling(ran, "crush", needs=(Need.PLAN,))
+    steps = (Step("scale"), Step("crush"), Step("looking"))
+    prepare(graph, with_steps(*steps))
+    ((original, unrounded),) = seen
+    np.testing.assert_array_equal(first_weight(original), first_weight(graph))
+    np.testing.assert_array_equal(first_weight(unrounded), 2 * first_weight(graph))
+    # The step's own graph is the same, what it was before is not.
+    prepare(graph, with_steps(Step("scale", {"factor": 4.0}), Step("crush", {"factor": 1.0}), steps[-1]))
+    assert len(seen) == 2
+
+
 def test_that_the_layers_a_step_tells_of_are_kept_with_it_and_told_again(graph):
     class Told(NullReporter):
         def __init__(self):

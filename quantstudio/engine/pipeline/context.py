@@ -24,6 +24,10 @@ class StepContext:
         device: torch device to compute on.
         data: Samples, or None.
         collect: Statistics of a graph over those samples, collected once and kept.
+        original: The graph before the first step of the recipe: what the network is to answer. None where
+            the step is run by itself. A step that reads it, or `unrounded`, needs `Need.FLOAT`.
+        unrounded: The graph before the first step that is not a preparation: its tensors are those of the
+            step's graph without rounding. None where the step is run by itself.
     """
 
     plan: EffectivePlan
@@ -31,6 +35,8 @@ class StepContext:
     device: str = "cpu"
     data: Dataset | None = None
     collect: Callable[[Graph], Statistics] | None = None
+    original: Graph | None = None
+    unrounded: Graph | None = None
 
     @property
     def target(self) -> str:

@@ -16,7 +16,7 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.core.steps import Need, Step, completed_steps, steps_before
+from quantstudio.core.steps import Need, Step, StepGroup, completed_steps, steps_before
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
@@ -110,6 +110,7 @@ def prepare(
     """
     token = cancel or never_cancelled()
     applied = list(behind.steps) if behind is not None else []
+    original = graph
     graph = behind.graph if behind is not None else graph
     plan = resolved(recipe, graph)
     if len(applied) == len(plan.steps):
@@ -119,16 +120,21 @@ def prepare(
     for step in plan.steps:
         _check_needs(definitions[step.name], given)
     kept = store or StepStore()
+    unrounded: Graph | None = None
     for index, step in enumerate(plan.steps[len(applied) :], len(applied)):
         token.raise_if_set()
         definition = definitions[step.name]
         reporter.progress(index, len(plan.steps), "steps", definition.info.label)
+        if unrounded is None and definition.info.group is not StepGroup.PREPARE:
+            unrounded = graph
         context = StepContext(
             plan=plan,
             seed=plan.seed,
             device=given.device,
             data=given.dataset,
             collect=partial(_statistics, given, plan, reporter, token),
+            original=original,
+            unrounded=unrounded or graph,
         )
         told = Recovering(reporter, index)
         outcome, seconds, is_stored = _applied(graph, definition, step, context, kept, given, told, token)
@@ -248,6 +254,9 @@ def _key_inputs(
         inputs["statistics"] = statistics_digest(own) if own else context.plan.calibration.samples
     if Need.PLAN in info.needs:
         inputs["plan"] = context.plan.without_steps.digest
+    if Need.FLOAT in info.needs:
+        for name, one in (("original", context.original), ("unrounded", context.unrounded)):
+            inputs[name] = one.digest if one is not None else ""
     if info.uses_seed:
         inputs["seed"] = context.seed
     return inputs
