@@ -31,7 +31,8 @@ DataOption = Annotated[
         "--data",
         metavar="D",
         help="npz file (an array per input, or images/x; labels or y), folder of images (one subfolder per "
-        "class), or module:callable with --trust.",
+        "class), text (.txt, or .jsonl with a text a line; tokenizer.json beside it or beside the model), or "
+        "module:callable with --trust.",
     ),
 ]
 TransformOption = Annotated[
@@ -40,7 +41,7 @@ TransformOption = Annotated[
         "--transform",
         metavar="T",
         help="What each sample goes through, of resize= crop= channels= scale= mean= std= layout=; for "
-        'example "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW".',
+        'example "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW". Of text: context=256, tokens a window.',
     ),
 ]
 SamplesOption = Annotated[

@@ -10,6 +10,7 @@ from quantstudio.core.judgement import INFERRED, Judging
 
 LAYOUTS = ("NCHW", "NHWC", "keep")
 CHANNEL_ORDERS = ("RGB", "BGR")
+TEXT_SUFFIXES = (".txt", ".jsonl")
 # Below the smallest normal float32 a factor is zero for the arithmetic that applies it.
 _SMALLEST = 2.0**-126
 BatchAxes = tuple[tuple[str, int], ...]
@@ -31,6 +32,7 @@ class Transform:
         crop: Centre crop (height, width) after resizing, or None.
         channels: BGR turns the order of three channels round: files hold RGB, and networks trained with
             OpenCV want BGR. `mean` and `std` are in the order the network gets.
+        context: Tokens of text a sample has; 0 for as many as suit the network. Of text alone.
     """
 
     scale: float = 1.0
@@ -40,6 +42,7 @@ class Transform:
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     channels: str = "RGB"
+    context: int = 0
 
     @property
     def text(self) -> str:
@@ -62,6 +65,8 @@ class Transform:
             parts.append("std=" + ",".join(repr(v) for v in self.std))
         if self.layout != "keep":
             parts.append(f"layout={self.layout}")
+        if self.context:
+            parts.append(f"context={self.context}")
         return " ".join(parts)
 
 
@@ -70,7 +75,7 @@ class DataSpec:
     """A data set by reference.
 
     Attributes:
-        path: npz file, folder of images (one subfolder per class), or module:callable.
+        path: npz file, folder of images (one subfolder per class), text (.txt, .jsonl) or module:callable.
         transform: What is done to each sample.
         samples: Use only the first so many samples; 0 means all.
         trusted: Whether the user agreed to run `module:callable`.
@@ -84,6 +89,11 @@ class DataSpec:
     trusted: bool = False
     batch_axes: BatchAxes = ()
     judging: Judging = INFERRED
+
+
+def is_text(path: str) -> bool:
+    """Whether data is text that a tokenizer reads, by the name of its file."""
+    return path.lower().endswith(TEXT_SUFFIXES)
 
 
 def parse_batch_axes(texts: Sequence[str]) -> BatchAxes:
@@ -114,7 +124,7 @@ def is_same_source(measured_on: DataSpec | None, calibration: DataSpec | None) -
 
 
 def parse_transform(text: str) -> Transform:
-    """Read "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW" (also resize=, crop=, channels=).
+    """Read "scale=1/255 mean=0.2860 std=0.3530 layout=NCHW" (also resize=, crop=, channels=, context=).
 
     Raises:
         DataError: an unknown key, or a value that cannot be read; the message names it.
@@ -129,7 +139,7 @@ def parse_transform(text: str) -> Transform:
         if key in values:
             raise DataError(f"transform gives {key!r} twice")
         values[key] = value
-    known = {"scale", "mean", "std", "layout", "resize", "crop", "channels"}
+    known = {"scale", "mean", "std", "layout", "resize", "crop", "channels", "context"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise DataError(
@@ -157,6 +167,7 @@ def parse_transform(text: str) -> Transform:
         resize=_size("resize", values.get("resize")),
         crop=_size("crop", values.get("crop")),
         channels=channels,
+        context=_context(values.get("context")),
     )
 
 
@@ -169,6 +180,14 @@ def _number(key: str, text: str) -> float:
     if value != value or value in (float("inf"), float("-inf")):
         raise DataError(f"transform {key}={text} is not finite")
     return value
+
+
+def _context(text: str | None) -> int:
+    if text is None:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise DataError(f"transform context={text} is no number of tokens", hint="Write context=256")
+    return int(text)
 
 
 def _numbers(key: str, text: str) -> tuple[float, ...]:

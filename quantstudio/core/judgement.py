@@ -124,6 +124,13 @@ BOXES = TaskFigure(
 POSITIONS = TaskFigure(
     "agreement", "Same token at each position", "points", 5.0, "As for classes, position by position."
 )
+LIKELIHOOD = TaskFigure(
+    "likelihood",
+    "Likelihood of the text kept",
+    "%",
+    3.0,
+    "The base's perplexity over its own: what careful 4-bit weights lose, and a reader does not notice.",
+)
 VALUES = TaskFigure(
     "r2",
     "Values explained (R² against the base)",

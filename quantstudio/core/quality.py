@@ -16,6 +16,8 @@ METRIC_NAMES = {
     "r2": "R²",
     "agreement": judgement.AGREEMENT.label,
     "sqnr": "Output SQNR",
+    "perplexity": "Perplexity",
+    "kl_p99": "KL, 99th percentile",
 }
 SHORT_NAMES = {
     "top1": "Accuracy",
@@ -25,6 +27,7 @@ SHORT_NAMES = {
     "cosine": "Cosine",
     "r2": "R²",
     "kept": "Output kept",
+    "likelihood": "Likelihood",
 }
 AGREEMENT = "agreement"
 SQNR = "sqnr"
@@ -33,7 +36,7 @@ POINTS = "points"
 DEFAULT_FLOOR = 1.0
 # 97.5 % of a normal distribution lie below so many deviations.
 Z_95 = 1.959963984540054
-_ABSOLUTE = frozenset({"rmse", "mae"})
+_ABSOLUTE = frozenset({"rmse", "mae", "perplexity", "kl_p99"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from quantstudio.core.intervals import Interval as Interval
 from quantstudio.core.judgement import Judgement
+from quantstudio.core.language import LanguageFigures
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
 
@@ -17,24 +19,6 @@ class Provenance(StrEnum):
     MEASURED = "measured"
     PREDICTED = "predicted"
     SIMULATED = "simulated"
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its interval: 95 % where measured, 90 % where predicted.
-
-    The interval holds its value: the ends of a bootstrap, which may leave it out, are widened to it.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if self.low > self.value:
-            object.__setattr__(self, "low", self.value)
-        if self.high < self.value:
-            object.__setattr__(self, "high", self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +370,7 @@ class VariantResult(Record):
         flipped_to: Class this model chooses for each of them.
         headline: The one figure of the task; None in older projects and where nothing could be judged.
         outputs: Every float output against the base's; empty in older projects.
+        language: Of a language model on text; None for everything else.
     """
 
     path: str
@@ -409,6 +394,7 @@ class VariantResult(Record):
     flipped_to: tuple[int, ...] = ()
     headline: Headline | None = None
     outputs: tuple[OutputError, ...] = ()
+    language: LanguageFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

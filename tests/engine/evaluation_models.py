@@ -66,6 +66,7 @@ class ArrayDataset:
     given_axes: dict[str, int] = field(default_factory=dict)
     judging: Judging = INFERRED
     trusted: bool = False
+    next_tokens: NDArray[np.int64] | None = None
 
     @property
     def sample_axes(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.data_spec import DataSpec, is_text
 from quantstudio.core.errors import DataError
 from quantstudio.core.layers import TensorInfo
 from quantstudio.engine.data.axes import batch_symbols, input_axis, moved
@@ -26,6 +26,7 @@ from quantstudio.engine.data.sources import (
     content_digest,
     list_image_folder,
 )
+from quantstudio.engine.data.text import TextNetwork, open_text
 from quantstudio.engine.data.transform import InputTransform, bind_transform, shape_text, shapes_agree
 
 INPUT_NAMES = ("x", "images", "inputs", "input")
@@ -64,6 +65,7 @@ class Dataset:
         given_axes: Axes the user named, by input or output.
         judging: What the user said of the outputs.
         trusted: Whether code of the user may run.
+        next_tokens: Of text, the token that follows each, int64 [N, T]; None for other data.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Dataset:
         self.given_axes = dict(spec.batch_axes)
         self.judging = spec.judging
         self.trusted = spec.trusted
+        self.next_tokens: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -128,7 +131,13 @@ class Dataset:
         return self._feeds.raw(index)
 
 
-def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int | None = None) -> Dataset:
+def open_dataset(
+    spec: DataSpec,
+    inputs: tuple[TensorInfo, ...],
+    *,
+    classes: int | None = None,
+    network: TextNetwork | None = None,
+) -> Dataset:
     """A data set bound to a model's inputs.
 
     Args:
@@ -136,6 +145,7 @@ def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int
             images (at least two axes per sample).
         inputs: The model's inputs.
         classes: Number of classes the model tells apart, where known: labels are then checked against it.
+        network: What the model says of text, where that is the data.
 
     Raises:
         TrustRequiredError: the data is a program and `spec.trusted` is not set.
@@ -144,6 +154,14 @@ def open_dataset(spec: DataSpec, inputs: tuple[TensorInfo, ...], *, classes: int
     if is_factory(spec.path):
         arrays = arrays_from_factory(spec.path, trusted=spec.trusted)
         return _from_arrays(spec, inputs, _Arrays(arrays, spec.path), classes)
+    if is_text(spec.path):
+        return _from_text(spec, inputs, network or TextNetwork())
+    if spec.transform.context:
+        raise DataError(
+            "context= is for text, and this data is none",
+            where=spec.path,
+            hint="Leave it out of the transform",
+        )
     path = Path(spec.path)
     if path.is_dir():
         files = list_feed_folder(path)
@@ -290,6 +308,13 @@ def _from_files(
     column = feeds.column(LABEL_NAMES)
     labels = None if column is None else labels_from(column, len(feeds), classes=classes, where=spec.path)
     return _dataset(spec, feeds, labels, (), {}, feeds.digest, 1)
+
+
+def _from_text(spec: DataSpec, inputs: tuple[TensorInfo, ...], network: TextNetwork) -> Dataset:
+    text = open_text(spec, inputs, network)
+    made = _dataset(spec, text.feeds, None, (), {}, text.digest, text.fixed_batch)
+    made.next_tokens = text.next_tokens[: len(made)]
+    return made
 
 
 def _fixed(columns: Mapping[str, Column], where: str) -> int | None:

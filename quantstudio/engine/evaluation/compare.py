@@ -144,6 +144,7 @@ def _result(path: Path, name: str, score: Score, samples: int) -> VariantResult:
         flipped_to=score.flipped_to,
         headline=score.headline,
         outputs=score.outputs,
+        language=score.language,
     )
 
 

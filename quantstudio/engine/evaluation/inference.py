@@ -12,6 +12,7 @@ from quantstudio.core.judgement import Task
 from quantstudio.engine.evaluation.boxes import CONFIDENCE
 from quantstudio.engine.evaluation.class_rules import SOFTMAX, classify, decisions, is_decisions
 from quantstudio.engine.evaluation.heads import find_head
+from quantstudio.engine.evaluation.language import read_language
 from quantstudio.engine.evaluation.network_facts import OutputFacts
 from quantstudio.engine.evaluation.outputs import Meaning, OutputForm
 from quantstudio.engine.evaluation.reading import Kind, Reading
@@ -42,6 +43,9 @@ def infer_reading(scene: Scene) -> Reading:
                 hint=Hint("Choose another task, or the output that is judged", HintAction.CHOOSE_TASK),
             )
         return found
+    language = read_language(scene)
+    if language is not None:
+        return language
     for rule in (_targets, classify, _detect, _segment, _tokens, _embed, _signal, _regress):
         found = rule(scene, False)
         if found is not None:
@@ -191,6 +195,8 @@ def _mask_axis(scene: Scene, output: OutputFacts, is_chosen: bool) -> tuple[int,
 
 
 def _tokens(scene: Scene, is_chosen: bool) -> Reading | None:
+    if is_chosen and (found := read_language(scene)) is not None:
+        return found
     for output in scene.floats:
         shape = scene.shape(output)
         if len(shape) == 3 and 1 in shape[:2]:

@@ -10,6 +10,7 @@ import numpy as np
 from quantstudio.core.events import CancelToken
 from quantstudio.core.judgement import Task
 from quantstudio.engine.evaluation.inference import infer_reading
+from quantstudio.engine.evaluation.language import NextTokenTally
 from quantstudio.engine.evaluation.network_facts import network_facts
 from quantstudio.engine.evaluation.outputs import Meaning
 from quantstudio.engine.evaluation.own_metric import OwnTally, own_metric
@@ -45,7 +46,9 @@ def reading_of(
     """
     facts = network_facts(model)
     probe = Probe(session, dataset, facts, cancel)
-    return infer_reading(Scene(facts, probe, dataset.labels, tuple(dataset.class_names), dataset.judging))
+    reads_text = dataset.next_tokens is not None
+    names = tuple(dataset.class_names)
+    return infer_reading(Scene(facts, probe, dataset.labels, names, dataset.judging, reads_text))
 
 
 def graph_reading(graph: Graph, dataset: DatasetLike, cancel: CancelToken) -> Reading:
@@ -74,6 +77,8 @@ def task_tally(reading: Reading, dataset: DatasetLike) -> Tally | None:
     if dataset.judging.metric:
         name = dataset.judging.metric
         return OwnTally(own_metric(name, trusted=dataset.trusted), name, samples, dataset.labels)
+    if reading.foretells and dataset.next_tokens is not None:
+        return NextTokenTally(reading, dataset.next_tokens[:samples])
     if reading.kind is Kind.DECISIONS:
         labels = np.asarray(dataset.labels, np.float32) if reading.uses_labels else None
         return DecisionTally(reading, samples, labels)

@@ -76,6 +76,10 @@ class DatasetLike(Protocol):
     def trusted(self) -> bool:
         """Whether code of the user may run."""
 
+    @property
+    def next_tokens(self) -> NDArray[np.int64] | None:
+        """Of text, the token that follows each; None for other data."""
+
     def __len__(self) -> int: ...
 
     def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[BatchLike]:
@@ -151,6 +155,22 @@ class Probe:
             found = self._run(batch.feed)[name]
             parts.append(self.axes[name].rows(found, batch.held, batch.count, name).reshape(-1))
         return np.concatenate(parts)
+
+    def is_causal(self, name: str, tolerance: float) -> bool:
+        """Whether no position of an output sees the tokens behind it: the last one is changed and looked for.
+
+        Where it shows, as in an encoder, what an output says of the next token was read off the page.
+        """
+        ids = next(iter(self._dataset.sample_axes))
+        feed = dict(self.first.feed)
+        changed = np.array(feed[ids])
+        changed[..., -1] = np.where(
+            changed[..., -1] == changed[..., 0], changed[..., -1] // 2, changed[..., 0]
+        )
+        before = np.asarray(self.outputs[name], np.float64)
+        after = np.asarray(self._run({**feed, ids: changed})[name], np.float64)
+        apart = np.abs(after - before)[..., :-1, :].max(initial=0.0)
+        return bool(apart <= tolerance * max(np.abs(before).max(initial=0.0), 1e-12))
 
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one sample of each input."""

@@ -79,6 +79,7 @@ class Reading:
         is_probability: Whether decisions and masks of one class passed their Sigmoid.
         has_blank: Whether tokens are read as a recogniser's: repeats and a blank left out.
         uses_labels: Whether labels judge, and not the base's outputs.
+        foretells: Whether each position of a text is scores of the token that follows it.
     """
 
     judgement: Judgement
@@ -91,6 +92,7 @@ class Reading:
     is_probability: bool = False
     has_blank: bool = False
     uses_labels: bool = False
+    foretells: bool = False
 
     @property
     def output(self) -> str:

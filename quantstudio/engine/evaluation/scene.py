@@ -35,6 +35,7 @@ class Scene:
         labels: All labels of the data, or None.
         class_names: Names of the classes, or none.
         judging: What the user said.
+        reads_text: Whether the data is text, cut into windows of tokens.
     """
 
     facts: NetworkFacts
@@ -42,6 +43,7 @@ class Scene:
     labels: Labels
     class_names: tuple[str, ...]
     judging: Judging
+    reads_text: bool = False
 
     @property
     def rows(self) -> Mapping[str, Array]:
@@ -119,4 +121,4 @@ class Scene:
         )
         floats = tuple(n for n, rows in self.rows.items() if rows.dtype.kind == "f")
         used = {n: axes[n] for n in self.rows if n in judged or n in floats}
-        return Reading(judgement, kind, used, floats, **more)  # type: ignore[arg-type]
+        return Reading(judgement, kind, **({"axes": used, "floats": floats} | more))  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from quantstudio.core.errors import MeasureError
 from quantstudio.core.events import CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.judgement import AGREEMENT, TARGETS, TOP1
+from quantstudio.core.language import LanguageFigures
 from quantstudio.core.results import Agreement, ClassAccuracy, Headline, Interval, OutputError
 from quantstudio.engine.evaluation.accuracy import (
     ClassTally,
@@ -25,6 +26,7 @@ from quantstudio.engine.evaluation.accuracy import (
 )
 from quantstudio.engine.evaluation.agreement import AgreementTally
 from quantstudio.engine.evaluation.judging import reading_of, task_tally
+from quantstudio.engine.evaluation.language import NextTokenTally
 from quantstudio.engine.evaluation.outputs import OutputForm
 from quantstudio.engine.evaluation.probe import BatchLike, DatasetLike
 from quantstudio.engine.evaluation.reading import Kind, Reading
@@ -62,6 +64,7 @@ class Score:
     flipped_to: tuple[int, ...] = ()
     headline: Headline | None = None
     outputs: tuple[OutputError, ...] = ()
+    language: LanguageFigures | None = None
 
 
 @dataclass(slots=True)
@@ -159,7 +162,7 @@ def _model(path: Path, session: ort.InferenceSession, reading: Reading, dataset:
     names = dict(zip(reading.axes, own, strict=True)) if missing else {name: name for name in reading.axes}
     model = _Model(path, session, names, ErrorTally(reading.floats, len(dataset)))
     form, labels, samples = reading.form, dataset.labels if reading.uses_labels else None, len(dataset)
-    if form is not None:
+    if form is not None and not reading.foretells:
         model.agreement = AgreementTally(form)
         if form.is_class_per_sample:
             model.classes = ClassTally(_class_labels(labels, form), samples, form)
@@ -273,6 +276,8 @@ def _score(model: _Model, base: _Model, dataset: DatasetLike, reading: Reading) 
     )
     if model.agreement is not None:
         plain = replace(plain, agreement=model.agreement.result())
+    if isinstance(model.task, NextTokenTally):
+        plain = replace(plain, agreement=model.task.agreement(sqnr), language=model.task.figures())
     if model.classes is not None and base.classes is not None:
         if not reading.uses_labels:
             return _agreement_score(plain, model.classes, base.classes)

@@ -158,8 +158,16 @@ def _concrete(shape: Shape, size: tuple[int, int], symbols: dict[str, int]) -> t
             lengths.append(dim)
         else:
             length = batch if axis == 0 else other
-            lengths.append(symbols.setdefault(dim, length) if dim else length)
+            lengths.append(_length(dim, length, symbols) if dim else length)
     return tuple(lengths)
+
+
+def _length(symbol: str, length: int, symbols: dict[str, int]) -> int:
+    """Of a symbol; of a sum of symbols and numbers, as exporters of decoders write, what its parts make."""
+    parts = [part.strip() for part in symbol.split("+")]
+    if len(parts) < 2 or not all(part.isdigit() or part.isidentifier() for part in parts):
+        return symbols.setdefault(symbol, length)
+    return sum(int(part) if part.isdigit() else symbols.setdefault(part, length) for part in parts)
 
 
 def _random(

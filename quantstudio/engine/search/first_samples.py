@@ -64,6 +64,12 @@ class FirstSamples:
         """Whether code of the user may run."""
         return self._dataset.trusted
 
+    @property
+    def next_tokens(self) -> NDArray[np.int64] | None:
+        """Of text, the token that follows each of these."""
+        tokens = self._dataset.next_tokens
+        return None if tokens is None else tokens[: self._count]
+
     def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Samples in order."""
         last = self._count if stop is None else min(stop, self._count)

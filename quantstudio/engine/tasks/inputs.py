@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quantstudio.core.codec import CodecError, from_json
-from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.data_spec import DataSpec, is_text
 from quantstudio.core.errors import CalibrationError, DataError, RecipeError
 from quantstudio.core.events import CancelToken, Reporter, Severity
 from quantstudio.core.hints import Hint, HintAction
@@ -19,6 +19,7 @@ from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import load_statistics
 from quantstudio.core.target import Target
 from quantstudio.engine.data.dataset import Dataset, open_dataset
+from quantstudio.engine.data.text import text_network
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.observed import collected
 
@@ -42,7 +43,9 @@ def dataset_of(graph: Graph, data: Mapping[str, Any]) -> Dataset:
                 f"an axis of samples is given for {name!r}, which is no input or output of the model",
                 hint=f"It has {', '.join(names)}",
             )
-    return open_dataset(spec, graph.summary.inputs, classes=class_count(graph.summary))
+    summary = graph.summary
+    network = text_network(summary) if is_text(spec.path) else None
+    return open_dataset(spec, summary.inputs, classes=class_count(summary), network=network)
 
 
 def statistics_of(graph: Graph, path: str) -> Statistics | None:
