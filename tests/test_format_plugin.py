@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE_S
 MODULE = """
 from quantstudio.core.precision import WeightFormat, register
 
-register(WeightFormat("int5", 5, "INT5", "31 steps", "5"))
+register(WeightFormat("int7", 7, "INT7", "127 levels", "7"))
 """
 SAMPLE = sample("digits_resnet")
 DATA = ["--data", str(SAMPLE.train), "--transform", SAMPLE.transform]
@@ -63,7 +63,7 @@ panel = LayersPanel(session)
 menu = panel.context_menu()
 submenu = menu.findChild(type(menu), "layers.menu.selection")
 offered = {action.text(): action for action in submenu.actions() if action.text()}
-offered["INT5 weights, INT8 activations"].trigger()
+offered["INT7 weights, INT8 activations"].trigger()
 labels = {workspace.recipe.scheme_for(layer).label for layer in workspace.layers if layer.quantizable}
 workspace.documents.export(output)
 wait(Path(output).with_suffix(".recipe.json").is_file)
@@ -77,11 +77,11 @@ print(json.dumps({"offered": list(offered), "labels": sorted(labels), "sensitivi
 def installed(tmp_path: Path) -> dict[str, str]:
     """The environment of a program beside which the package is installed."""
     site = tmp_path / "site"
-    metadata = site / "int5_format-1.0.dist-info"
+    metadata = site / "int7_format-1.0.dist-info"
     metadata.mkdir(parents=True)
-    (site / "int5_format.py").write_text(MODULE)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: int5-format\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[quantstudio.formats]\nint5 = int5_format\n")
+    (site / "int7_format.py").write_text(MODULE)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: int7-format\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[quantstudio.formats]\nint7 = int7_format\n")
     root = Path(__file__).parents[1]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(root)]), "COLUMNS": "200"}
 
@@ -110,39 +110,39 @@ def largest_integer(path: Path) -> int:
 def test_that_the_command_line_knows_a_format_of_an_installed_package(installed, tmp_path):
     model, variant, found = str(SAMPLE.model), str(tmp_path / "v.onnx"), str(tmp_path / "s.json")
     again = str(tmp_path / "again.onnx")
-    precisions = ["--precisions", "int5,int8-activations", "--reference", "int5"]
+    precisions = ["--precisions", "int7,int8-activations", "--reference", "int7"]
     commands = [
-        ["quantize", model, *DATA, "--preset", "static-int5", "--set", "*linear*=weight-int5", "-o", variant],
+        ["quantize", model, *DATA, "--preset", "static-int7", "--set", "*linear*=weight-int7", "-o", variant],
         ["run", str(tmp_path / "v.recipe.json"), "-o", again],
         ["sensitivity", model, *DATA, "--samples", "32", *precisions, "--json", found],
     ]
     output_of(COMMANDS, installed, given=json.dumps(commands))
-    assert largest_integer(Path(variant)) == 15
+    assert largest_integer(Path(variant)) == 63
     assert Path(variant).read_bytes() == Path(again).read_bytes()
     recipe = json.loads((tmp_path / "v.recipe.json").read_text())
-    assert '"int5"' in json.dumps(recipe)
+    assert '"int7"' in json.dumps(recipe)
     layers = json.loads(Path(found).read_text())["layers"]
-    assert all("int5" in row["by_precision"] for row in layers)
+    assert all("int7" in row["by_precision"] for row in layers)
 
 
 def test_that_help_lists_a_format_of_an_installed_package(installed):
     for command in ("quantize", "sensitivity"):
         text = output_of(COMMANDS, installed, given=json.dumps([[command, "--help"]]))
-        assert "int5" in text
+        assert "int7" in text
 
 
 def test_that_the_window_offers_and_its_worker_builds_a_format_of_an_installed_package(installed, tmp_path):
     variant = tmp_path / "v.onnx"
     arguments = (str(SAMPLE.model), str(SAMPLE.train), SAMPLE.transform, str(variant))
     found = json.loads(output_of(WINDOW, installed, *arguments).splitlines()[-1])
-    assert {"INT5 weights, INT8 activations", "INT5 weights only"} <= set(found["offered"])
-    assert "INT5 weights" in found["sensitivity"]
+    assert {"INT7 weights, INT8 activations", "INT7 weights only"} <= set(found["offered"])
+    assert "INT7 weights" in found["sensitivity"]
     assert found["labels"] == ["W5A8"]
-    assert largest_integer(variant) == 15
+    assert largest_integer(variant) == 63
 
 
 def test_that_a_broken_package_is_left_out_and_named(installed, tmp_path):
-    (tmp_path / "site" / "int5_format.py").write_text("raise RuntimeError('half an idea')\n")
+    (tmp_path / "site" / "int7_format.py").write_text("raise RuntimeError('half an idea')\n")
     text = output_of(
         "from quantstudio.core.schemes import NAMED_SCHEMES\nprint('static-int8' in NAMED_SCHEMES)", installed
     )
@@ -153,6 +153,6 @@ def test_that_nothing_is_looked_up_before_a_format_is_asked_for(installed):
     code = """
         import sys
         import quantstudio.core.precision, quantstudio.core.recipe, quantstudio.core.target
-        print("int5_format" in sys.modules, "importlib.metadata" in sys.modules)
+        print("int7_format" in sys.modules, "importlib.metadata" in sys.modules)
     """
     assert output_of(code, installed).split() == ["False", "False"]

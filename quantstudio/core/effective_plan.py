@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from quantstudio.core.codebooks import codebook_pays, why_no_codebook
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, Granularity, Grid, LayerScheme, Precision
+from quantstudio.core.precision import FP32, Granularity, LayerScheme, Precision, at_weights
 from quantstudio.core.recipe import (
+    BIASES_APART,
     DEFAULT_SEED,
     EMISSION,
     FIRST_EMISSION,
@@ -145,7 +147,7 @@ def _scheme_essence(scheme: LayerScheme, clip: tuple[float, float] | None) -> di
         del values["granularity"]
     if not integer or values["granularity"] != Granularity.PER_GROUP:
         del values["group_size"]
-    if not integer or clip or scheme.weights.grid is Grid.SIGN:
+    if not scheme.weights.has_range_rule or clip:
         del values["weight_range"]
     if integer and clip:
         values["clip"] = clip
@@ -225,9 +227,23 @@ def resolve(
         steps=on,
         seed=recipe.seed if draws else DEFAULT_SEED,
         # Keys and bytes of plans that come out the same in every form stay what they were.
-        emission=recipe.emission if any(schemes[n].is_static for n in listed.products) else FIRST_EMISSION,
+        emission=_emission(recipe, schemes, listed, has_steps=bool(on)),
         recipe=recipe,
     )
+
+
+def _emission(
+    recipe: Recipe, schemes: Mapping[str, LayerScheme], listed: LayerList, *, has_steps: bool
+) -> int:
+    """The first form that gives what the form of the recipe gives: such plans keep their keys and bytes."""
+    integers = {
+        id(scheme): scheme.weights for scheme in schemes.values() if scheme.weights.is_integer
+    }.values()
+    if (has_steps and integers) or any(weights != Precision.INT8 for weights in integers):
+        return recipe.emission
+    if any(schemes[name].is_static for name in listed.products):
+        return min(recipe.emission, BIASES_APART)
+    return FIRST_EMISSION
 
 
 def fitting(recipe: Recipe, layers: Iterable[LayerInfo]) -> EffectivePlan | None:
@@ -268,6 +284,12 @@ def _granted(
         for name, scheme in asked.items():
             if kinds[name] in refused[id(scheme)]:
                 schemes[name], notes[name] = FP32, _refusal(listed.by_name[name], scheme)
+    for name, scheme in schemes.items():
+        if scheme.weights.has_codebook and not codebook_pays(listed.by_name[name], scheme.weights):
+            schemes[name] = at_weights(scheme, Precision.INT8)
+            notes[name] = (
+                f"{scheme.label} asked; {schemes[name].label}: {why_no_codebook(listed.by_name[name])}"
+            )
     if recipe.activation_scope is ActivationScope.WEIGHTED:
         # Products of two activations stay float, unless a rule names them one by one.
         named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)

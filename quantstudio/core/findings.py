@@ -63,13 +63,14 @@ class StatisticsFile(Record):
     samples: int = 0
 
 
-WEIGHTS = FindingKind("weights", StatisticsFile, version=2)
+# All 2^b levels below 8 bits: 3 of weights, 2 of sensitivity and of what is made of it.
+WEIGHTS = FindingKind("weights", StatisticsFile, version=3)
 CALIBRATION = FindingKind("calibration", StatisticsFile, rows="samples asked for")
-SENSITIVITY = FindingKind("sensitivity", LayerSensitivity, rows="layer")
-SENSITIVITY_RUN = FindingKind("sensitivity-run", SensitivityResult)
-CURVE = FindingKind("curve", AccuracyCurve)
+SENSITIVITY = FindingKind("sensitivity", LayerSensitivity, version=2, rows="layer")
+SENSITIVITY_RUN = FindingKind("sensitivity-run", SensitivityResult, version=2)
+CURVE = FindingKind("curve", AccuracyCurve, version=2)
 COSTS = FindingKind("costs", CostTable, version=2)  # 2: one scale a tensor has a price of its own
-SEARCH = FindingKind("search", SearchResult, rows="terms")
+SEARCH = FindingKind("search", SearchResult, version=2, rows="terms")
 VARIANT = FindingKind("variant", Variant)
 MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measured")
 # From the digest of a data set to what stands for it in the keys of a project of the first format.

@@ -44,6 +44,7 @@ class LayerInfo(Record):
         scope: Path of the enclosing If/Loop/Scan body; empty in the main graph.
         stored_as: Precision of weights the file itself holds quantized: "INT8"; empty for float weights.
         label: Path of its module, where the exporter kept it; no other layer has it. Empty where it did not.
+        groups: Parts a convolution falls into that see nothing of each other; depthwise: one a channel.
     """
 
     name: str
@@ -63,6 +64,7 @@ class LayerInfo(Record):
     scope: str = ""
     stored_as: str = ""
     label: str = ""
+    groups: int = 1
 
     @property
     def title(self) -> str:

@@ -15,6 +15,8 @@ from typing import Final, TypeVar
 from quantstudio.core.plugins import load_plugins
 
 PLUGINS = "quantstudio.formats"
+# Grids of so many bits are symmetric and leave out their lowest integer, where it is one of many.
+NARROW_BITS = 7
 
 _Row = TypeVar("_Row", "WeightFormat", "ActivationFormat")
 
@@ -29,11 +31,17 @@ class Container(StrEnum):
 
 
 class Grid(StrEnum):
-    """How weights are rounded: not at all, to equal steps about zero, or to their sign."""
+    """How weights are rounded.
+
+    FLOAT not at all; UNIFORM to equal steps about zero; SIGN to their sign; TERNARY to a step either side of
+    zero, or to zero; CODEBOOK to one of 2^b INT8 codes, which every output channel has of its own.
+    """
 
     FLOAT = "float"
     UNIFORM = "uniform"
     SIGN = "sign"
+    TERNARY = "ternary"
+    CODEBOOK = "codebook"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,16 @@ class WeightFormat:
     def is_integer(self) -> bool:
         """Whether weights live on an integer grid."""
         return self.grid is not Grid.FLOAT
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether every output channel has a table of the codes its weights take."""
+        return self.grid is Grid.CODEBOOK
+
+    @property
+    def has_range_rule(self) -> bool:
+        """Whether `LayerScheme.weight_range` makes a difference; other grids have one best scale."""
+        return self.grid is Grid.UNIFORM
 
     def to_text(self) -> str:
         """The name, as JSON holds it."""
@@ -134,13 +152,35 @@ class Precision:
         "fp16", 16, "FP16", "half the bytes, computed as FP32", "16", "F", "ok", Grid.FLOAT,
         Container.FLOAT16, Container.FLOAT16,
     )  # fmt: skip
-    INT8: Final = WeightFormat("int8", 8, "INT8", "255 steps", "8", "8", "fp")
-    INT6: Final = WeightFormat("int6", 6, "INT6", "63 steps", "6")
-    INT4: Final = WeightFormat("int4", 4, "INT4", "15 steps", "4", "4", packed=Container.INT4)
-    INT3: Final = WeightFormat("int3", 3, "INT3", "7 steps", "3", packed=Container.INT4)
-    INT2: Final = WeightFormat("int2", 2, "INT2", "3 steps", "2", packed=Container.INT4)
+    INT8: Final = WeightFormat("int8", 8, "INT8", "255 levels", "8", "8", "fp")
+    INT6: Final = WeightFormat("int6", 6, "INT6", "64 levels", "6")
+    INT5: Final = WeightFormat("int5", 5, "INT5", "32 levels", "5")
+    INT4: Final = WeightFormat("int4", 4, "INT4", "16 levels", "4", "4", packed=Container.INT4)
+    CODEBOOK4: Final = WeightFormat(
+        "codebook4", 4, "CB4", "16 levels of its own a channel", "4", grid=Grid.CODEBOOK
+    )
+    INT3: Final = WeightFormat("int3", 3, "INT3", "8 levels", "3", packed=Container.INT4)
+    CODEBOOK3: Final = WeightFormat(
+        "codebook3", 3, "CB3", "8 levels of its own a channel", "3", grid=Grid.CODEBOOK
+    )
+    INT2: Final = WeightFormat("int2", 2, "INT2", "4 levels", "2", packed=Container.INT4)
+    TERNARY: Final = WeightFormat(
+        "ternary",
+        2,
+        "Ternary",
+        "one step down, none, or one up",
+        "T",
+        grid=Grid.TERNARY,
+        packed=Container.INT4,
+    )
+    CODEBOOK2: Final = WeightFormat(
+        "codebook2", 2, "CB2", "4 levels of its own a channel", "2", grid=Grid.CODEBOOK
+    )
     BINARY: Final = WeightFormat(
         "binary", 1, "Binary", "its sign times one scale", "B1", grid=Grid.SIGN, packed=Container.INT4
+    )
+    CODEBOOK1: Final = WeightFormat(
+        "codebook1", 1, "CB1", "2 levels of its own a channel", "1", grid=Grid.CODEBOOK
     )
 
 
@@ -238,16 +278,17 @@ class LayerScheme:
 
     @property
     def label(self) -> str:
-        """Short name for a table cell: INT8, W4, W4A8, "W4A4, simulated", INT8 dyn, FP16, FP32."""
+        """Short name for a table cell: INT8, W4, W4A8, "W2A8 codebook", "W4A4, simulated", INT8 dyn, FP32."""
         if self.is_float:
             return self.weights.label
+        table = " codebook" if self.weights.has_codebook else ""
         weights, bits = f"W{self.weights.short or self.weights.bits}", self.activations.bits
         if self.is_weight_only:
-            return weights
+            return f"{weights}{table}"
         is_plain = self.weights == Precision.INT8 and bits == self.weights.bits
         if self.is_dynamic:
-            return "INT8 dyn" if is_plain else f"{weights} dyn"
-        label = "INT8" if is_plain else f"{weights}A{bits}"
+            return "INT8 dyn" if is_plain else f"{weights} dyn{table}"
+        label = "INT8" if is_plain else f"{weights}A{bits}{table}"
         return f"{label}, simulated" if self.is_simulated else label
 
     @property
@@ -277,6 +318,22 @@ DYNAMIC_INT8 = LayerScheme(Precision.INT8, ActivationPrecision.INT8_DYNAMIC)
 WEIGHT_INT8 = LayerScheme(Precision.INT8)
 WEIGHT_INT4 = LayerScheme(Precision.INT4, granularity=Granularity.PER_GROUP, weight_range=WeightRange.MSE)
 STATIC_INT4 = LayerScheme(Precision.INT4, ActivationPrecision.INT8, weight_range=WeightRange.MSE)
+
+
+def integer_levels(weights: WeightFormat, max_bits: int = 8) -> tuple[int, int]:
+    """The smallest and the largest integer that weights of a format take.
+
+    INT8 is symmetric; fewer bits use all 2^b integers, as what unpacks or multiplies them takes them.
+
+    Args:
+        weights: The format; codes of a codebook are those of INT8.
+        max_bits: Bits the kernel may take: wider grids are narrowed to these (see `Target.weight_bits`).
+    """
+    if weights.grid in (Grid.SIGN, Grid.TERNARY):
+        return -1, 1
+    bits = min(Precision.INT8.bits if weights.has_codebook else weights.bits, max_bits)
+    high = max((1 << bits - 1) - 1, 1)
+    return (-high if bits >= NARROW_BITS else -high - 1), high
 
 
 def weight_range_of(weights: WeightFormat) -> WeightRange:
@@ -411,10 +468,16 @@ for _bundled in (
     Precision.FP16,
     Precision.INT8,
     Precision.INT6,
+    Precision.INT5,
     Precision.INT4,
+    Precision.CODEBOOK4,
     Precision.INT3,
+    Precision.CODEBOOK3,
     Precision.INT2,
+    Precision.TERNARY,
+    Precision.CODEBOOK2,
     Precision.BINARY,
+    Precision.CODEBOOK1,
     ActivationPrecision.FP32,
     ActivationPrecision.INT8,
     ActivationPrecision.INT8_DYNAMIC,

@@ -19,8 +19,10 @@ from quantstudio.core.steps import Step
 from quantstudio.core.target import DEFAULT_TARGET, Target, target_or_default
 
 RECIPE_SCHEMA = "quantstudio.recipe/2"
-# Forms a plan is written in; the second keeps biases apart from static products, which then run on integers.
-FIRST_EMISSION, EMISSION = 1, 2
+# Forms a plan is written in. The second keeps biases apart from static products, which then run on integers;
+# the third uses all 2^b levels below 8 bits, packs what it stores, and keeps what lies on a grid already.
+FIRST_EMISSION, BIASES_APART, PACKED_FILES = 1, 2, 3
+EMISSION = PACKED_FILES
 DEFAULT_SEED = 0
 
 

@@ -667,7 +667,7 @@ def test_that_a_damaged_project_never_ends_in_a_fault(seed, project, out, refuse
         (["quantize", NET, "-o", "m.onnx", "--set", "*=fp32"], "--preset"),
         (["quantize", NET, "-o", "m.onnx", "--preset", "auto", "--recipe", "r.json"], "not both"),
         (["sensitivity", NET, *DATA, "--method", "magic"], "fisher"),
-        (["sensitivity", NET, *DATA, "--reference", "int5"], "int5"),
+        (["sensitivity", NET, *DATA, "--reference", "int7"], "int7"),
         (["demo", "--sample", "nope", "--out", "demo"], "digits_resnet"),
         ([*SEARCH, "--average-bits", "nan"], "--average-bits nan cannot be a bound"),
         ([*SEARCH, "--max-size-mb", "inf"], "--max-size-mb inf cannot be a bound"),

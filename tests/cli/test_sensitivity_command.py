@@ -66,7 +66,7 @@ def test_that_fresh_computes_again_and_finds_the_same(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--precisions", "int5"], "does not know precision"),
+        (["--precisions", "int7"], "does not know precision"),
         (["--layers", "nowhere"], "not a quantizable layer"),
         (["--method", "fisher", "--all-but"], "all layers at once"),
     ],

@@ -64,6 +64,14 @@ def test_that_labels_and_texts_tell_schemes_apart() -> None:
         assert len(texts) == len(NAMED_SCHEMES)
 
 
+def test_that_a_chip_tells_codebooks_from_equal_steps() -> None:
+    assert NAMED_SCHEMES["static-int2"].label == "W2A8"
+    assert NAMED_SCHEMES["static-codebook2"].label == "W2A8 codebook"
+    assert NAMED_SCHEMES["dynamic-codebook3"].label == "W3 dyn codebook"
+    assert NAMED_SCHEMES["weight-codebook4"].label == "W4 codebook"
+    assert (Precision.INT2.label, Precision.CODEBOOK2.label) == ("INT2", "CB2")
+
+
 def test_that_float16_is_another_spelling_of_fp16() -> None:
     assert named_scheme("float16") == preset_scheme("float16") == FP16
 
@@ -72,7 +80,7 @@ def test_that_unknown_names_are_told_what_there_is() -> None:
     with pytest.raises(RecipeError, match="unknown precision 'int9'") as unknown:
         named_scheme("int9")
     assert unknown.value.hint.text == f"Choose one of {listed_schemes(NAMED_SCHEMES)}"
-    assert len(unknown.value.hint.text) < 120
+    assert len(unknown.value.hint.text) < 180
     with pytest.raises(RecipeError, match="unknown preset 'int9'") as preset:
         preset_scheme("int9")
     assert preset.value.hint.text == f"Choose one of {listed_schemes(preset_names())}"

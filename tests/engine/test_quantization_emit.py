@@ -52,10 +52,16 @@ ERRORS = {
     Precision.FP16: 0.01,
     Precision.INT8: 0.03,
     Precision.INT6: 0.08,
+    Precision.INT5: 0.15,
     Precision.INT4: 0.25,
+    Precision.CODEBOOK4: 0.25,
     Precision.INT3: 0.5,
+    Precision.CODEBOOK3: 0.5,
     Precision.INT2: 0.7,
+    Precision.TERNARY: 0.8,
+    Precision.CODEBOOK2: 0.7,
     Precision.BINARY: 1.0,
+    Precision.CODEBOOK1: 1.0,
 }
 MINMAX = CalibrationSettings(method=RangeMethod.MINMAX)
 STATIC = uniform_recipe(STATIC_INT8, calibration=MINMAX)
@@ -210,9 +216,10 @@ def test_that_a_float_product_between_integer_ones_stays_float(tmp_path):
 def test_that_low_bits_of_a_static_layer_live_in_an_int8_container(residual, tmp_path):
     graph, statistics, _ = residual
     for bits, limit in (
-        (Precision.INT6, 31),
-        (Precision.INT3, 3),
-        (Precision.INT2, 1),
+        (Precision.INT6, 32),
+        (Precision.INT3, 4),
+        (Precision.INT2, 2),
+        (Precision.TERNARY, 1),
         (Precision.BINARY, 1),
     ):
         recipe = STATIC.assign(["block1"], LayerScheme(bits, ActivationPrecision.INT8))

@@ -272,7 +272,7 @@ def test_that_every_legal_scheme_of_every_operator_builds_runs_and_keeps_its_wor
         errors[name] = relative_error(expected, outputs_of(onnx.load(path), feed)[0])
     for name, error in errors.items():
         bits = min(NAMED_SCHEMES[name].weights.bits, NAMED_SCHEMES[name].activations.bits)
-        assert error < {1: 1.0, 2: 0.7, 3: 0.4, 4: 0.25, 6: 0.06, 8: 0.03, 16: 0.002}[bits], errors
+        assert error < {1: 1.0, 2: 0.7, 3: 0.4, 4: 0.25, 5: 0.12, 6: 0.06, 8: 0.03, 16: 0.002}[bits], errors
 
 
 def test_that_labels_say_simulated() -> None:

@@ -108,7 +108,7 @@ def test_that_names_have_one_spelling() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["fp32", "fp16/tensor", "int5", "int4/row", "int4/group1", "int8+int4", "int9-activations", "a+b+c", ""],
+    ["fp32", "fp16/tensor", "int7", "int4/row", "int4/group1", "int8+int4", "int9-activations", "a+b+c", ""],
 )
 def test_that_other_names_are_refused(name: str) -> None:
     with pytest.raises(RecipeError, match="does not know"):

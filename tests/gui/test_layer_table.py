@@ -98,7 +98,7 @@ def test_that_setting_one_row_of_a_selection_sets_every_row_that_can_as_one_step
 def test_that_an_illegal_precision_is_refused(session, model):
     before = session.workspace.edits.undo_text
     assert not model.setData(model.index(EMBED, LayerColumn.PRECISION), "static-int4")
-    assert not model.setData(model.index(CONV, LayerColumn.PRECISION), "int5")
+    assert not model.setData(model.index(CONV, LayerColumn.PRECISION), "int7")
     assert session.workspace.edits.undo_text == before
 
 

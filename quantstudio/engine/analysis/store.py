@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from quantstudio.core.folders import cache_folder
 
 # Raised whenever the same key would mean other numbers than before.
-FORMAT = 2
+FORMAT = 3  # 3: all 2^b levels below 8 bits
 LIMIT_BYTES = 512 * 2**20
 BUSY_TIMEOUT_S = 2.0
 

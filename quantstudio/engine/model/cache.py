@@ -33,7 +33,7 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import all_graphs
 
 # Raised with every change of the normaliser or the layer list, so that old entries are not reused.
-NORMALISER_VERSION = 7
+NORMALISER_VERSION = 8
 
 # Protocol buffers end at 2 GiB; the rest is room for the graph itself.
 LARGEST_INLINE_BYTES = 1_900_000_000

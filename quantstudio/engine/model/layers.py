@@ -149,6 +149,7 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
         outputs=tuple(name for name in node.output if name),
         scope=scope,
         stored_as=stored_precision(dtype) if weight is not None else "",
+        groups=int_attribute(node, "group", 1) if node.op_type in ("Conv", "ConvTranspose") else 1,
         label=module_path(node, [tensor.name for tensor in tensors], has_weight=weight is not None),
     )
 

@@ -79,7 +79,10 @@ def _write_lstm(layer: LayerNode) -> None:
 def _lstm_weight(layer: LayerNode, index: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Integers [directions, columns, 4 * hidden] and scales [directions, 4 * hidden]."""
     scheme = without_groups(layer.scheme)
-    each = [quantize_weight(part, scheme, 0, layer.clip, layer.max_bits) for part in layer.weight(index)]
+    each = [
+        quantize_weight(part, scheme, 0, layer.clip, layer.max_bits, is_narrow=layer.is_narrow)
+        for part in layer.weight(index)
+    ]
     gates = layer.weight(index).shape[1]
     values = np.ascontiguousarray(np.stack([one.values.T for one in each]))
     return values, np.stack([np.broadcast_to(one.scales, (gates,)) for one in each])

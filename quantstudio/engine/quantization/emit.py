@@ -13,7 +13,7 @@ from quantstudio.core.errors import BuildError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
-from quantstudio.core.recipe import FIRST_EMISSION
+from quantstudio.core.recipe import FIRST_EMISSION, PACKED_FILES
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.core.target import target_named
@@ -134,6 +134,7 @@ class _Emitter:
         self.layers: dict[str, LayerInfo] = {layer.name: layer for layer in graph.layers}
         self.parts: dict[str, list[str]] = {}
         self.clips = effective.weight_ranges
+        self.is_narrow = effective.emission < PACKED_FILES
         # A tensor the file must offer under its own name (outputs, what bodies read) keeps that name on the
         # float side; the name before the Q/DQ pair is then another one.
         public = view.outputs | view.captured
@@ -231,6 +232,7 @@ class _Emitter:
                 inputs=inputs,
                 index_rank=None if shape is None else len(shape),
                 known=self.known,
+                is_narrow=self.is_narrow,
                 max_bits=8 if scheme.is_weight_only else self.target.weight_bits,
             )
         )

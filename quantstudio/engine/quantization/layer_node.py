@@ -44,6 +44,7 @@ class LayerNode:
         index_rank: Dimensions of the second input; None where they are not recorded.
         known: Integers of weights that an earlier writing made, or None.
         max_bits: Bits of a weight an integer kernel of the target may take.
+        is_narrow: Whether weights take the integers of the first two emissions.
     """
 
     node: onnx.NodeProto
@@ -56,6 +57,7 @@ class LayerNode:
     index_rank: int | None = None
     known: KnownWeights | None = None
     max_bits: int = 8
+    is_narrow: bool = False
 
     @property
     def name(self) -> str:
@@ -119,6 +121,7 @@ class LayerNode:
             self.clip,
             self.known,
             self.max_bits,
+            self.is_narrow,
         )
 
     def product_source(self, scheme: LayerScheme) -> WeightSource:
@@ -136,7 +139,9 @@ class LayerNode:
         return self._source_of(value, form, scheme, self.channel_axis(1))
 
     def _source_of(self, value: FloatArray, form: str, scheme: LayerScheme, axis: int | None) -> WeightSource:
-        return WeightSource(self.input(1), value, form, scheme, axis, self.clip, self.known, self.max_bits)
+        return WeightSource(
+            self.input(1), value, form, scheme, axis, self.clip, self.known, self.max_bits, self.is_narrow
+        )
 
     def add_gemm_bias(self, product: str, output: str) -> None:
         """Write `output` = `product` + beta * C for a Gemm taken apart; C may be any input or absent."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from quantstudio.core.errors import BuildError
-from quantstudio.core.precision import Container, Granularity, LayerScheme
+from quantstudio.core.precision import Container, Granularity, Grid, LayerScheme, integer_levels
 from quantstudio.engine.graph.builder import NodeList
-from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight, weight_grid
+from quantstudio.engine.quantization.weights import QuantizedWeight, narrow_levels, quantize_weight
 
 FloatArray = NDArray[np.float32]
 # Integers of weights by `WeightSource.key`, for whoever writes a graph again and again with the same weights.
@@ -35,6 +35,7 @@ class WeightSource:
         clip: Range set by hand, or None.
         known: Integers of an earlier writing of the same weights; what is new is added. None to keep none.
         max_bits: Bits of a weight the kernel may take.
+        is_narrow: Whether integers are those of the first two emissions (see `quantize_weight`).
     """
 
     name: str
@@ -45,11 +46,27 @@ class WeightSource:
     clip: tuple[float, float] | None
     known: KnownWeights | None = None
     max_bits: int = 8
+    is_narrow: bool = False
 
     @property
     def key(self) -> Hashable:
         """Equal keys give equal integers."""
-        return (self.name, self.form, self.scheme, self.channel_axis, self.clip, self.max_bits)
+        return (
+            self.name,
+            self.form,
+            self.scheme,
+            self.channel_axis,
+            self.clip,
+            self.max_bits,
+            self.is_narrow,
+        )
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """The smallest and the largest integer."""
+        if self.is_narrow and self.scheme.weights.grid is Grid.UNIFORM:
+            return narrow_levels(self.scheme, self.max_bits)
+        return integer_levels(self.scheme.weights, self.max_bits)
 
     def quantized(self) -> QuantizedWeight:
         """The integers.
@@ -64,7 +81,9 @@ class WeightSource:
                 f"its weight {self.name!r} holds NaN or infinity",
                 hint="Keep the layer in FP32, or repair the model",
             )
-        made = quantize_weight(self.value, self.scheme, self.channel_axis, self.clip, self.max_bits)
+        made = quantize_weight(
+            self.value, self.scheme, self.channel_axis, self.clip, self.max_bits, is_narrow=self.is_narrow
+        )
         if self.known is not None:
             self.known[self.key] = made
         return made
@@ -98,8 +117,7 @@ def with_room_for_bias(
     if weight.axis is not None:
         shape[weight.axis] = -1
     spread = scales.reshape(shape)
-    high = weight_grid(source.scheme.weights, source.max_bits).high
-    values = np.clip(np.rint(weight.dequantized / spread), -high, high).astype(np.int8)
+    values = np.clip(np.rint(weight.dequantized / spread), *source.levels).astype(np.int8)
     changed = replace(weight, values=values, scales=scales, dequantized=values * spread)
     return changed, True
 

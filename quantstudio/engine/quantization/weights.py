@@ -1,4 +1,4 @@
-"""Weight quantizers: symmetric integer grids of 1 to 8 bits in an int8 container."""
+"""Weight quantizers: integer grids and codebooks of 1 to 8 bits in an int8 container."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from quantstudio.core.affine import SMALLEST_SCALE, IntegerGrid
 from quantstudio.core.errors import BuildError
 from quantstudio.core.packing import group_axis
-from quantstudio.core.precision import Granularity, Grid, LayerScheme, WeightFormat, WeightRange
-
-FloatArray = NDArray[np.float32]
-
-# Blocks of this many values stay in the level-2 cache through all candidates of the scale search (3x faster
-# than whole tensors).
-_BLOCK_ELEMENTS = 1 << 16
-_CANDIDATES = 20
-# Shortest clip range tried, as part of the largest magnitude: coarse grids gain from much harder clipping.
-_SHORTEST_RANGE = {8: 0.5, 7: 0.5, 6: 0.45, 5: 0.4, 4: 0.35, 3: 0.25, 2: 0.1}
-# Rows shorter than this are reduced across columns instead: numpy pays per row.
-_SHORT_ROW = 128
+from quantstudio.core.precision import Granularity, Grid, LayerScheme, WeightRange
+from quantstudio.core.precision import integer_levels as integer_levels
+from quantstudio.engine.quantization.codebooks import codebook_rows
+from quantstudio.engine.quantization.weight_scales import (
+    FloatArray,
+    Levels,
+    full_range_scales,
+    known_scales,
+    least_squares_scales,
+    ternary_scales,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +50,15 @@ def quantize_weight(
     channel_axis: int | None,
     clip: tuple[float, float] | None = None,
     max_bits: int = 8,
+    *,
+    is_narrow: bool = False,
 ) -> QuantizedWeight:
-    """A weight rounded to the grid of a scheme.
+    """A weight rounded to the grid of a scheme; what lies on it already is kept exactly.
 
-    INT2 to INT8 use the narrow symmetric grid [-(2^(b-1)-1), 2^(b-1)-1], BINARY is sign(w) * mean|w|
-    (Rastegari et al. 2016, arXiv:1603.05279, eq. 6). Groups run along the reduced axis of a matrix; where
-    there is no single reduced axis (convolutions), PER_GROUP means PER_CHANNEL.
+    Uniform formats use the integers of `integer_levels`, BINARY is sign(w) * mean|w| (Rastegari et al. 2016,
+    arXiv:1603.05279, eq. 6), TERNARY has the scale of least squared error, a codebook has 2^b integers a
+    channel, or for the whole tensor (see `codebooks`). Groups run along the reduced axis of a matrix; where
+    there is no single reduced axis (convolutions), and for codebooks, PER_GROUP means PER_CHANNEL.
 
     Args:
         weight: Any shape, finite.
@@ -64,6 +66,8 @@ def quantize_weight(
         channel_axis: Axis of the output channels; None quantizes the whole tensor with one scale.
         clip: Range set by hand, (low, high); values outside are clipped and no range is searched.
         max_bits: Bits the kernel may take: wider grids are narrowed to these (see `Target.weight_bits`).
+        is_narrow: As in files of the first two emissions: grids are symmetric, and what lies on a grid is
+            rounded as any other.
 
     Raises:
         BuildError: the scheme's weights are not integer, or the weight holds NaN or infinity.
@@ -76,26 +80,21 @@ def quantize_weight(
     clipped = weight if clip is None else np.clip(weight, np.float32(clip[0]), np.float32(clip[1]))
     limit = None if clip is None else max(abs(clip[0]), abs(clip[1]))
     granularity, axis = _granularity(clipped, scheme, channel_axis)
-    grid = weight_grid(scheme.weights, max_bits)
+    rounding = _Rounding(scheme, max_bits, is_narrow, limit)
     if granularity is Granularity.PER_GROUP:
-        return _per_group(clipped, scheme, grid, axis, limit)
-    if granularity is Granularity.PER_CHANNEL:
-        rows = np.moveaxis(clipped, axis, 0).reshape(clipped.shape[axis], -1)
-    else:
-        rows = clipped.reshape(1, -1)
-    scales = _scales(rows, scheme, grid, limit)
+        return _per_group(clipped, scheme, rounding, axis)
+    if granularity is Granularity.PER_TENSOR:
+        values, scales = rounding.rows(clipped.reshape(1, -1))
+        values = values.reshape(weight.shape)
+        return QuantizedWeight(
+            values, scales.reshape(()), None, 0, values * scales.reshape([1] * weight.ndim)
+        )
+    moved = np.moveaxis(clipped, axis, 0)
+    values, scales = rounding.rows(moved.reshape(moved.shape[0], -1))
+    values = np.ascontiguousarray(np.moveaxis(values.reshape(moved.shape), 0, axis))
     shape = [1] * weight.ndim
-    if granularity is Granularity.PER_CHANNEL:
-        shape[axis] = -1
-    spread = scales.reshape(shape)
-    values = _round(clipped, spread, scheme.weights, grid)
-    return QuantizedWeight(
-        values=values,
-        scales=scales if granularity is Granularity.PER_CHANNEL else scales.reshape(()),
-        axis=axis if granularity is Granularity.PER_CHANNEL else None,
-        group_size=0,
-        dequantized=values * spread,
-    )
+    shape[axis] = -1
+    return QuantizedWeight(values, scales, axis, 0, values * scales.reshape(shape))
 
 
 def _granularity(
@@ -104,21 +103,20 @@ def _granularity(
     """The granularity that is possible for this shape, and the axis its scales run along."""
     if scheme.granularity is Granularity.PER_TENSOR or channel_axis is None or weight.ndim < 2:
         return Granularity.PER_TENSOR, 0
-    if scheme.granularity is Granularity.PER_GROUP:
+    if scheme.granularity is Granularity.PER_GROUP and not scheme.weights.has_codebook:
         axis = group_axis(weight.shape, channel_axis)
         if axis is not None:
             return Granularity.PER_GROUP, axis
     return Granularity.PER_CHANNEL, channel_axis % weight.ndim
 
 
-def weight_grid(weights: WeightFormat, max_bits: int = 8) -> IntegerGrid:
-    """The integers a format's weights take, no wider than a kernel may take them."""
-    return IntegerGrid(min(weights.bits, max_bits), signed=True)
+def narrow_levels(scheme: LayerScheme, max_bits: int = 8) -> Levels:
+    """The symmetric levels of files of the first two emissions, no wider than a kernel may take them."""
+    grid = IntegerGrid(min(scheme.weights.bits, max_bits), signed=True)
+    return grid.low, grid.high
 
 
-def _per_group(
-    weight: FloatArray, scheme: LayerScheme, grid: IntegerGrid, axis: int, limit: float | None
-) -> QuantizedWeight:
+def _per_group(weight: FloatArray, scheme: LayerScheme, rounding: _Rounding, axis: int) -> QuantizedWeight:
     size = max(1, scheme.group_size)
     moved = np.moveaxis(weight, axis, -1)
     length = moved.shape[-1]
@@ -132,8 +130,7 @@ def _per_group(
         counts = np.full(groups, size)
         counts[-1] = length - (groups - 1) * size
         counts = np.tile(counts, len(rows) // groups)
-    scales = _scales(rows, scheme, grid, limit, counts)
-    values = _round(rows, scales[:, None], scheme.weights, grid)
+    values, scales = rounding.rows(rows, counts)
     real = (values * scales[:, None]).reshape(padded.shape)[..., :length]
     integers = values.reshape(padded.shape)[..., :length]
     return QuantizedWeight(
@@ -145,82 +142,57 @@ def _per_group(
     )
 
 
-def _scales(
-    rows: FloatArray,
-    scheme: LayerScheme,
-    grid: IntegerGrid,
-    limit: float | None,
-    counts: NDArray[np.int64] | None = None,
-) -> FloatArray:
-    """One scale a row of shape [R, K]."""
-    if not rows.size:
-        return np.full(len(rows), SMALLEST_SCALE, dtype=np.float32)
-    if scheme.weights.grid is Grid.SIGN:
-        mean = np.abs(rows).sum(axis=1, dtype=np.float64) / (rows.shape[1] if counts is None else counts)
-        return np.asarray(np.maximum(mean.astype(np.float32), SMALLEST_SCALE), dtype=np.float32)
-    magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float32)
-    if limit is not None:
-        magnitude = np.minimum(magnitude, np.float32(limit))
-    scales = np.maximum(magnitude / np.float32(grid.high), SMALLEST_SCALE)
-    if scheme.weight_range is WeightRange.MSE and limit is None:
-        return _least_squares_scales(rows, scales, grid.bits)
-    return np.asarray(scales, dtype=np.float32)
+@dataclass(frozen=True, slots=True)
+class _Rounding:
+    """How rows are rounded that have a scale each.
 
+    Attributes:
+        scheme: Format and range rule.
+        max_bits: Bits the kernel may take.
+        is_narrow: As in the first two emissions.
+        limit: Largest magnitude set by hand, or None.
+    """
 
-def _round(
-    weight: FloatArray, scales: FloatArray, weights: WeightFormat, grid: IntegerGrid
-) -> NDArray[np.int8]:
-    if weights.grid is Grid.SIGN:
-        return np.where(weight < 0, np.int8(-1), np.int8(1))
-    high = grid.high
-    q = weight / scales
-    np.rint(q, out=q)
-    np.clip(q, -high, high, out=q)
-    return np.asarray(q, dtype=np.int8)
+    scheme: LayerScheme
+    max_bits: int
+    is_narrow: bool
+    limit: float | None
 
-
-def _least_squares_scales(rows: FloatArray, widest: FloatArray, bits: int) -> FloatArray:
-    """The scale of each row with the least squared error among clip ranges, refined in closed form."""
-    best = widest.copy()
-    length = rows.shape[1]
-    step = max(1, _BLOCK_ELEMENTS // length)
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        best[part] = _search_block(rows[part], widest[part], bits)
-    return best
-
-
-def _search_block(rows: FloatArray, widest: FloatArray, bits: int) -> FloatArray:
-    high = np.float32(IntegerGrid(bits, signed=True).high)
-    # |w| has the same error as w on a symmetric grid and needs one clip instead of two.
-    magnitude = np.abs(rows)
-    axis = 1
-    if rows.shape[1] < _SHORT_ROW:
-        magnitude = np.ascontiguousarray(magnitude.T)
-        axis = 0
-    shape = (1, -1) if axis == 0 else (-1, 1)
-    q, error = np.empty_like(magnitude), np.empty_like(magnitude)
-    best, least = widest.copy(), np.full(len(widest), np.inf, dtype=np.float32)
-    for ratio in np.linspace(1.0, _SHORTEST_RANGE[bits], _CANDIDATES, dtype=np.float32):
-        scale = np.maximum(widest * ratio, SMALLEST_SCALE)
-        np.multiply(magnitude, (1 / scale).reshape(shape), out=q)
+    def rows(
+        self, rows: FloatArray, counts: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int8], FloatArray]:
+        """Integers and scales of rows [R, K]; `counts` are the values of each that are no padding."""
+        weights = self.scheme.weights
+        if not rows.size:
+            return np.zeros(rows.shape, np.int8), np.full(len(rows), SMALLEST_SCALE, np.float32)
+        if weights.has_codebook:
+            return codebook_rows(rows, 1 << weights.bits, integer_levels(weights, self.max_bits)[1])
+        if weights.grid is Grid.SIGN:
+            mean = np.abs(rows).sum(axis=1, dtype=np.float64) / (rows.shape[1] if counts is None else counts)
+            scales = np.maximum(mean.astype(np.float32), SMALLEST_SCALE)
+            return np.where(rows < 0, np.int8(-1), np.int8(1)), scales
+        levels = integer_levels(weights, self.max_bits)
+        if self.is_narrow and weights.grid is Grid.UNIFORM:
+            levels = narrow_levels(self.scheme, self.max_bits)
+        scales = self._scales(rows, levels)
+        q = rows / scales[:, None]
         np.rint(q, out=q)
-        np.minimum(q, high, out=q)
-        # For fixed integers the best scale is <w, q> / <q, q>; rounding again with it can only gain.
-        scale = _fitted_scale(magnitude, q, scale, axis)
-        np.multiply(q, scale.reshape(shape), out=error)
-        error -= magnitude
-        total = _row_sums(error, error, axis)
-        better = total < least
-        best[better], least[better] = scale[better], total[better]
-    return best
+        np.clip(q, *levels, out=q)
+        return q.astype(np.int8), scales
 
+    def _scales(self, rows: FloatArray, levels: Levels) -> FloatArray:
+        if self.is_narrow or self.limit is not None:
+            return self._own_scales(rows, levels)
+        scales = known_scales(rows, levels)
+        new = scales == 0
+        if new.all():
+            return self._own_scales(rows, levels)
+        scales[new] = self._own_scales(rows[new], levels)
+        return scales
 
-def _fitted_scale(magnitude: FloatArray, q: FloatArray, scale: FloatArray, axis: int) -> FloatArray:
-    power = _row_sums(q, q, axis)
-    fitted = np.divide(_row_sums(magnitude, q, axis), power, out=scale.copy(), where=power > 0)
-    return np.maximum(fitted, SMALLEST_SCALE)
-
-
-def _row_sums(a: FloatArray, b: FloatArray, axis: int) -> FloatArray:
-    return np.asarray(np.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", a, b))
+    def _own_scales(self, rows: FloatArray, levels: Levels) -> FloatArray:
+        if self.scheme.weights.grid is Grid.TERNARY and self.limit is None:
+            return ternary_scales(rows)
+        if self.scheme.weight_range is WeightRange.MSE and self.limit is None:
+            return least_squares_scales(rows, levels)
+        return full_range_scales(rows, levels, self.limit)

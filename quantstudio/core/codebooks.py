@@ -1,0 +1,46 @@
+"""Where a table of codes an output channel is worth its bytes."""
+
+from __future__ import annotations
+
+import math
+
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import WeightFormat
+
+# Weights a channel must have for each entry of its table; with fewer, the table all but lists them.
+_WEIGHTS_PER_ENTRY = 1.5
+# Indices and table together are at most this part of the bytes of INT8 weights.
+_LARGEST_SHARE = 0.75
+
+
+def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
+    """Whether a layer gets smaller with a codebook, so that it is worth what rounding costs.
+
+    Layers where it does not get INT8 instead. A depthwise or otherwise grouped convolution has a handful of
+    weights a channel, each of which matters; a product of two activations has none, and keeps what was asked.
+
+    Args:
+        layer: The layer.
+        weights: A format with a codebook; of any other the answer is yes.
+    """
+    if not weights.has_codebook or not layer.weight_name:
+        return True
+    if layer.groups > 1:
+        return False
+    count, entries = weights_per_channel(layer), 1 << weights.bits
+    packed = math.ceil(count * weights.bits / 8) + entries
+    return count >= _WEIGHTS_PER_ENTRY * entries and packed <= _LARGEST_SHARE * count
+
+
+def why_no_codebook(layer: LayerInfo) -> str:
+    """Why `codebook_pays` says no, in words."""
+    if layer.groups > 1:
+        return "a table a channel would take more than it saves of a grouped convolution"
+    return f"a table a channel would take more than it saves of {weights_per_channel(layer)} weights"
+
+
+def weights_per_channel(layer: LayerInfo) -> int:
+    """Weights that share one table: those of an output channel."""
+    if layer.channel_axis is None or not layer.weight_shape:
+        return math.prod(layer.weight_shape)
+    return math.prod(layer.weight_shape) // max(layer.weight_shape[layer.channel_axis], 1)

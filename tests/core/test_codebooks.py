@@ -1,0 +1,66 @@
+"""Where a table of codes a channel pays, and what a layer gets where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from quantstudio.core.codebooks import codebook_pays
+from quantstudio.core.effective_plan import resolve
+from quantstudio.core.layers import LayerInfo
+from quantstudio.core.precision import STATIC_INT8, Precision, weight_format
+from quantstudio.core.recipe import PACKED_FILES, LayerRule, Recipe
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.steps import Step
+
+CONV = LayerInfo(
+    "conv", "Conv", "w", (64, 64, 3, 3), 64 * 577, schemes=tuple(NAMED_SCHEMES), channel_axis=0, inputs=("x",)
+)
+FIRST = replace(CONV, name="first", weight_shape=(32, 1, 3, 3))
+DEPTHWISE = replace(CONV, name="depthwise", weight_shape=(64, 1, 3, 3), groups=64)
+GROUPED = replace(CONV, name="grouped", weight_shape=(64, 32, 3, 3), groups=2)
+PRODUCT = LayerInfo("scores", "MatMul", schemes=("fp32", "static-int8"), inputs=("q", "k"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "widths"),
+    [
+        (CONV, (4, 3, 2, 1)),
+        (FIRST, (1,)),
+        (DEPTHWISE, ()),
+        (GROUPED, ()),
+        (replace(CONV, weight_shape=(64, 40, 1, 1)), (3, 2, 1)),
+        (replace(CONV, op_type="MatMul", weight_shape=(20, 512), channel_axis=1), (3, 2, 1)),
+        (PRODUCT, (4, 3, 2, 1)),
+    ],
+    ids=["conv", "nine weights", "depthwise", "grouped", "pointwise", "matmul", "product"],
+)
+def test_that_a_table_pays_where_it_saves_a_good_part(layer: LayerInfo, widths: tuple[int, ...]) -> None:
+    assert tuple(b for b in (4, 3, 2, 1) if codebook_pays(layer, weight_format(f"codebook{b}"))) == widths
+    assert codebook_pays(layer, Precision.INT4)
+
+
+def test_that_a_layer_whose_table_does_not_pay_gets_int8_and_a_note() -> None:
+    recipe = Recipe((LayerRule(NAMED_SCHEMES["static-codebook2"]),))
+    plan = resolve(recipe, [CONV, DEPTHWISE, FIRST])
+    assert plan.schemes["conv"].weights == Precision.CODEBOOK2
+    assert plan.schemes["depthwise"] == plan.schemes["first"] == STATIC_INT8
+    assert "grouped convolution" in plan.notes["depthwise"]
+    assert plan.notes["first"] == (
+        "W2A8 codebook asked; INT8: a table a channel would take more than it saves of 9 weights"
+    )
+    named = recipe.assign(["depthwise"], NAMED_SCHEMES["static-codebook2"])
+    assert resolve(named, [CONV, DEPTHWISE]).schemes["depthwise"] == STATIC_INT8
+
+
+def test_that_the_form_of_the_file_is_part_of_a_plan_where_it_matters() -> None:
+    def form(name: str, steps: tuple[Step, ...] = (), emission: int = PACKED_FILES) -> int:
+        recipe = Recipe((LayerRule(NAMED_SCHEMES[name]),), steps=steps, emission=emission)
+        return resolve(recipe, [CONV]).emission
+
+    assert form("static-int8") == form("fp32", (Step("equalize"),)) == 1
+    assert form("static-int4") == form("weight-int3") == form("static-codebook2") == PACKED_FILES
+    # A step may have chosen the integers.
+    assert form("static-int8", (Step("equalize"),)) == PACKED_FILES
+    assert form("static-int4", emission=2) == 2
