@@ -31,6 +31,19 @@ class LayerRecovered:
     step: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StepBegun:
+    """A step is about to be run, or to be taken from what was run before; or all are done.
+
+    Attributes:
+        step: Which of the steps that are run, from 0; their number when all are done.
+        name: Its name; empty when all are done.
+    """
+
+    step: int
+    name: str
+
+
 def recovered_layers(details: Mapping[str, Any]) -> tuple[LayerRecovered, ...]:
     """What a step that is done won back, from its details; empty where it does not say."""
     try:

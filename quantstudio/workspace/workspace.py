@@ -43,6 +43,7 @@ from quantstudio.workspace.known import Known
 from quantstudio.workspace.opening import Opening, let_go
 from quantstudio.workspace.output_judge import OutputJudge
 from quantstudio.workspace.report_data import comparison, known_sensitivity
+from quantstudio.workspace.runs.improvement import Improvement
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.runs.searches import Searches
 from quantstudio.workspace.search_terms import SearchTerms
@@ -71,6 +72,7 @@ class Workspace(Known):
         opening: Puts a project, a model or data in the place of what is open.
         edits: Changes of recipe and plans, each one undo step.
         runs: Engine work that is not waited for.
+        improvement: What each step of the recipe wins, and which others would.
         searches: Searches for mixed precision.
         output_judge: Finds out what the outputs mean.
         documents: Files that are opened and written.
@@ -126,6 +128,7 @@ class Workspace(Known):
         self.opening = Opening(self)
         self.edits = Edits(self)
         self.runs = Runs(self, self.opening, self.edits, self.jobs)
+        self.improvement = Improvement(self, self.edits, self.runs, self.jobs)
         self.searches = Searches(self, self.edits, self.runs, self.jobs)
         self.output_judge = OutputJudge(self, self.jobs)
         self.documents = Documents(self, self.opening, self.edits, self.runs, self.jobs)

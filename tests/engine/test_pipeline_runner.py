@@ -12,7 +12,7 @@ from quantstudio.core.errors import DataError, JobCancelled, RecipeError
 from quantstudio.core.events import CancelToken, NullReporter
 from quantstudio.core.precision import STATIC_INT8, WEIGHT_INT8
 from quantstudio.core.recipe import CalibrationSettings, uniform_recipe
-from quantstudio.core.recovered import LayerRecovered, recovered_layers
+from quantstudio.core.recovered import LayerRecovered, StepBegun, recovered_layers
 from quantstudio.core.steps import Need, Step
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.protos import as_array, as_tensor
@@ -166,12 +166,18 @@ def test_that_the_layers_a_step_tells_of_are_kept_with_it_and_told_again(graph):
     recipe = with_steps(Step("mend", is_on=False), Step("mend"), Step("mend"))
     first, again = Told(), Told()
     done = prepare(graph, recipe, reporter=first)
-    assert [part.step for part in first.parts] == [0, 0, 1]  # the second is taken from the store
+    assert [(type(part), part.step) for part in first.parts] == [
+        (StepBegun, 0), (LayerRecovered, 0), (LayerRecovered, 0),
+        (StepBegun, 1), (LayerRecovered, 1),  # taken from the store
+        (StepBegun, 2),
+    ]  # fmt: skip
     assert recovered_layers(done.steps[0].details) == (LayerRecovered("a", 0.5, 0.25, "error"),)
     assert done.steps[0].details["n"] == 1
     stored = prepare(graph, recipe, reporter=again)
     assert [one.is_stored for one in stored.steps] == [True, True]
-    assert again.parts == [LayerRecovered("a", 0.5, 0.25, "error", at) for at in (0, 1)]
+    assert again.parts == [
+        part for at in (0, 1) for part in (StepBegun(at, "mend"), LayerRecovered("a", 0.5, 0.25, "error", at))
+    ] + [StepBegun(2, "")]
 
 
 def test_that_a_recipe_without_steps_leaves_the_graph_alone(graph):

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from quantstudio.core.steps import Need, StepInfo
+from quantstudio.core.steps import Need, StepGroup, StepInfo
 from quantstudio.engine.pipeline.registry import StepDefinition, registered
 
 logger = logging.getLogger(__name__)
@@ -37,9 +37,10 @@ def find_steps() -> Mapping[str, StepDefinition]:
 
 
 def step_infos() -> tuple[StepInfo, ...]:
-    """What there is to know of every step; those that look at the plan last, as they are best run last."""
+    """What there is to know of every step, in the order they are best run in: by what they are for."""
     infos = [definition.info for definition in find_steps().values()]
-    return tuple(sorted(infos, key=lambda info: Need.PLAN in info.needs))
+    order = list(StepGroup)
+    return tuple(sorted(infos, key=lambda info: (order.index(info.group), Need.PLAN in info.needs)))
 
 
 @cache

@@ -13,6 +13,7 @@ from quantstudio.core.errors import DataError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.recovered import StepBegun
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
@@ -136,6 +137,7 @@ def prepare(
             original=original,
             unrounded=unrounded or graph,
         )
+        reporter.found(StepBegun(index, step.name))
         told = Recovering(reporter, index)
         outcome, seconds, is_stored = _applied(graph, definition, step, context, kept, given, told, token)
         applied.append(
@@ -154,6 +156,7 @@ def prepare(
         if outcome.graph.layers != graph.layers:
             plan = resolved(recipe, outcome.graph)
         graph = outcome.graph
+    reporter.found(StepBegun(len(plan.steps), ""))
     reporter.progress(len(plan.steps), len(plan.steps), "steps", "Steps done")
     return Prepared(graph, plan, tuple(applied))
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from quantstudio.core.errors import DataError
-from quantstudio.core.events import CancelToken, NullReporter, Reporter
+from quantstudio.core.errors import DataError, JobCancelled, QuantStudioError
+from quantstudio.core.events import CancelToken, NullReporter, Reporter, Severity
 from quantstudio.core.figures import number, percent, significant
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
@@ -19,12 +19,14 @@ from quantstudio.core.steps import Step
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.pipeline.runner import StepInputs, observed_after, prepare
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.search.first_samples import FirstSamples
 from quantstudio.engine.search.presets import JUDGED_SAMPLES
+from quantstudio.engine.search.time_box import TimeBox
 
-# All combinations of this many steps are tried; of more, each beginning of the list.
+# All combinations of this many steps are tried; of more, each is tried behind those that helped.
 MAX_COMBINED = 3
 # A loss this much smaller is worth another step; less is within the noise of the samples.
 WORTH_A_STEP = 0.95
@@ -61,8 +63,8 @@ def with_best_steps(
 ) -> tuple[Recipe, str]:
     """The recipe with those of its steps that measure best.
 
-    Every combination is built and compared with FP32 on the first samples of the calibration data; a longer
-    one must be better by more than the noise.
+    Every combination of a few is built and compared with FP32 on the first samples of the calibration data; a
+    longer one must be better by more than the noise. Of many, see `with_steps_that_help`.
 
     Args:
         graph: Normalised model.
@@ -81,7 +83,11 @@ def with_best_steps(
         raise DataError(
             "choosing steps means measuring them", hint=Hint("Choose data", HintAction.CHOOSE_DATA)
         )
-    candidates = list(_combinations([step for step in recipe.steps if step.is_on]))
+    asked = [step for step in recipe.steps if step.is_on]
+    if len(asked) > MAX_COMBINED:
+        bare = replace(recipe, steps=())
+        return with_steps_that_help(graph, bare, asked, inputs, reporter=reporter, cancel=cancel)
+    candidates = list(_combinations(asked))
     with tempfile.TemporaryDirectory(prefix="quantstudio-steps-") as folder:
         paths = []
         for index, steps in enumerate(candidates):
@@ -94,19 +100,110 @@ def with_best_steps(
     for one in tried[1:]:
         if one.loss < best.loss * (WORTH_A_STEP if len(one.steps) > len(best.steps) else 1.0):
             best = one
-    samples = min(len(inputs.dataset), JUDGED_SAMPLES)
-    why = (
+    return replace(recipe, steps=best.steps), _why(best, tried, inputs.dataset)
+
+
+def with_steps_that_help(
+    graph: Graph,
+    recipe: Recipe,
+    candidates: Sequence[Step],
+    inputs: StepInputs,
+    *,
+    seconds: float = 0.0,
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> tuple[Recipe, str]:
+    """The recipe with those further steps that each measure better than the recipe without.
+
+    They are tried one after the other, each behind those that were kept; what is returned is never worse
+    than the recipe was. A step that fails on this network is named and left out.
+
+    Args:
+        graph: Normalised model.
+        recipe: Recipe with the steps it has now.
+        candidates: Steps to try, in the order they are best run in.
+        inputs: What the steps may use; the data is what they are judged on.
+        seconds: When this much time is over the step under way is given up, and what was best so far is the
+            answer; 0 for as long as it takes. The recipe as it is is always measured.
+        reporter: Told of every candidate, and in a message how it did.
+        cancel: Looked at before every candidate and batch.
+
+    Returns:
+        The recipe, and why these steps, for a person.
+
+    Raises:
+        DataError: there is no data to judge on.
+        JobCancelled: `cancel` was set.
+    """
+    dataset = inputs.dataset
+    if dataset is None:
+        raise DataError(
+            "choosing steps means measuring them", hint=Hint("Choose data", HintAction.CHOOSE_DATA)
+        )
+    box = TimeBox(cancel, seconds)
+    trial = _Trial(graph, recipe, inputs, dataset, reporter)
+    reporter.progress(0, len(candidates) + 1, "candidates", f"Trying {_names(recipe.steps)}")
+    best = trial.tried(recipe.steps, cancel)
+    tried, left = [best], list(candidates)
+    while left and not box.is_over:
+        step = left.pop(0)
+        done = len(candidates) - len(left)
+        reporter.progress(done, len(candidates) + 1, "candidates", f"Trying {_names([step])}")
+        try:
+            one = trial.tried(_placed(best.steps, step), box)
+        except JobCancelled:
+            cancel.raise_if_set()
+            left.insert(0, step)
+            break
+        except QuantStudioError as error:
+            reporter.message(f"{step.name} left out: {error.what}", Severity.WARNING)
+            continue
+        is_better = one.loss < best.loss * WORTH_A_STEP
+        reporter.message(f"{'Kept' if is_better else 'Left out'} {step.name}: {one.text}")
+        tried.append(one)
+        best = one if is_better else best
+    why = _why(best, tried, dataset)
+    if left:
+        why += f" The time was over before {_names(left)} could be tried."
+    return replace(recipe, steps=best.steps), why
+
+
+def _placed(steps: Sequence[Step], step: Step) -> tuple[Step, ...]:
+    """A further step before the first that is best run behind it, by what steps are for."""
+    order = {info.name: place for place, info in enumerate(step_infos())}
+    own = order[step.name]
+    at = next((i for i, one in enumerate(steps) if order.get(one.name, -1) > own), len(steps))
+    return (*steps[:at], step, *steps[at:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Builds and measures one list of steps after the other."""
+
+    graph: Graph
+    recipe: Recipe
+    inputs: StepInputs
+    dataset: Dataset
+    reporter: Reporter
+
+    def tried(self, steps: tuple[Step, ...], cancel: CancelToken) -> _Tried:
+        cancel.raise_if_set()
+        with tempfile.TemporaryDirectory(prefix="quantstudio-steps-") as folder:
+            path = Path(folder) / "candidate.onnx"
+            _build(self.graph, replace(self.recipe, steps=steps), self.inputs, path, cancel)
+            return _measured(self.graph, self.dataset, [steps], [path], cancel)[0]
+
+
+def _why(best: _Tried, tried: Sequence[_Tried], dataset: Dataset) -> str:
+    samples = min(len(dataset), JUDGED_SAMPLES)
+    return (
         f"Chose {_names(best.steps)}. Measured on {samples} calibration samples: "
         f"{'; '.join(one.text for one in tried)}."
     )
-    return replace(recipe, steps=best.steps), why
 
 
 def _combinations(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
     """Candidates, shorter ones first, each in the order of the recipe."""
-    if len(steps) > MAX_COMBINED:
-        yield from (tuple(steps[:count]) for count in range(len(steps) + 1))
-        return
     for count in range(len(steps) + 1):
         yield from combinations(steps, count)
 
@@ -141,4 +238,4 @@ def _measured(
 
 
 def _names(steps: Sequence[Step]) -> str:
-    return " then ".join(step.name for step in steps) or "no step"
+    return " then ".join(step.name for step in steps if step.is_on) or "no step"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, QuantizeResult
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.steps import Step
 from quantstudio.core.target import target_named
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
@@ -28,7 +29,7 @@ from quantstudio.engine.pipeline.runner import (
 )
 from quantstudio.engine.quantization.build import build_variant, check_float_weights
 from quantstudio.engine.search.presets import build_preset
-from quantstudio.engine.search.step_choice import with_best_steps
+from quantstudio.engine.search.step_choice import with_best_steps, with_steps_that_help
 from quantstudio.engine.tasks.inputs import dataset_of, needs_statistics, statistics_of, value_of
 
 
@@ -44,6 +45,8 @@ def quantize(
     data_digest: str = "",
     device: str = "cpu",
     choose_steps: bool = False,
+    candidates: Sequence[Mapping[str, Any]] = (),
+    seconds: float = 0.0,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> QuantizeResult:
@@ -51,8 +54,9 @@ def quantize(
 
     The steps of a recipe are run before (see `pipeline.runner.prepare`); `statistics` are those of the graph
     as it was opened, `device` is a torch device for steps that train. With `choose_steps` only those
-    steps are kept that measure best on the data. A `preset` chooses the precisions instead; of the recipe,
-    steps, seed, range settings and target are kept. `aim` is what the preset `auto` looks for (`Aim`).
+    steps are kept that measure best on the data; of `candidates` those are added that measure better, within
+    `seconds` (see `search.step_choice.with_steps_that_help`). A `preset` chooses the precisions instead; of
+    the recipe, steps, seed, range settings and target are kept. `aim` is what the preset `auto` looks for.
 
     Raises:
         RecipeError: neither recipe nor preset, or the recipe cannot be read.
@@ -73,6 +77,11 @@ def quantize(
         inputs, why = StepInputs(dataset, observed, device), ""
         if choose_steps:
             chosen, why = with_best_steps(graph, chosen, inputs, reporter=reporter, cancel=token)
+        elif candidates:
+            steps = [value_of(Step, one, "step") for one in candidates]
+            chosen, why = with_steps_that_help(
+                graph, chosen, steps, inputs, seconds=seconds, reporter=reporter, cancel=token
+            )
         built = replace(_build(graph, chosen, inputs, Path(output), reporter, token), preset=why)
         return QuantizeResult(built, chosen, dataset.digest if dataset else "")
     kept = (chosen or Recipe()).bare

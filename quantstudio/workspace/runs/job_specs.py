@@ -15,6 +15,7 @@ from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.core.schemes import AUTO
+from quantstudio.core.steps import Step
 from quantstudio.jobs.spec import JobSpec, new_job
 from quantstudio.workspace.search_terms import SearchTerms
 from quantstudio.workspace.values import EngineOptions
@@ -167,8 +168,13 @@ def quantize_job(
     data: DataSpec | None,
     preset: str = "",
     aim: Aim = DEFAULT_AIM,
+    candidates: Sequence[Step] = (),
+    seconds: float = 0.0,
 ) -> JobSpec:
-    """Build a variant from the recipe, or from a preset that chooses its own; `aim` is of "auto" alone."""
+    """Build a variant from the recipe, or from a preset that chooses its own; `aim` is of "auto" alone.
+
+    Of `candidates` those steps are added that help, within `seconds`.
+    """
     params: dict[str, Any] = {
         "graph_path": model.graph_path,
         "output": str(output),
@@ -181,6 +187,8 @@ def quantize_job(
         params["preset"] = preset
     if preset == AUTO:
         params["aim"] = aim.value
+    if candidates:
+        params |= {"candidates": [to_json(step) for step in candidates], "seconds": seconds}
     return new_job(f"{TASKS}quantize:quantize", params)
 
 

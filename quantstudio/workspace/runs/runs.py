@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,22 +17,13 @@ from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import Part
 from quantstudio.core.figures import counted, number, size
-from quantstudio.core.findings import (
-    CALIBRATION,
-    COSTS,
-    WEIGHTS,
-    StatisticsFile,
-)
+from quantstudio.core.findings import CALIBRATION, COSTS, WEIGHTS, StatisticsFile
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.results import (
-    CompareResult,
-    LayerSensitivity,
-    QuantizeResult,
-    SensitivityResult,
-)
+from quantstudio.core.results import CompareResult, LayerSensitivity, QuantizeResult, SensitivityResult
 from quantstudio.core.schemes import AUTO
+from quantstudio.core.signals import Signal
 from quantstudio.core.steps import StepList
 from quantstudio.core.task_results import CalibrationFile
 from quantstudio.core.variants import Variant
@@ -61,6 +52,9 @@ class _Asked:
 class Runs:
     """Queues jobs and returns at once. A step finds out when its turn comes whether there is anything to do.
 
+    Attributes:
+        build_told: What a build of a recipe tells before it ends, such as of its steps.
+
     Args:
         known: What is open.
         opening: Where models come in.
@@ -73,6 +67,7 @@ class Runs:
         self._opening = opening
         self._edits = edits
         self._jobs = jobs
+        self.build_told: Signal[[Recipe, Part]] = Signal()
 
     # What the buttons do.
 
@@ -365,14 +360,17 @@ class Runs:
         preset: str = "",
         aim: Aim = DEFAULT_AIM,
         on_built: Callable[[], None] | None = None,
+        of: Recipe | None = None,
+        name: str = "",
     ) -> None:
-        """Build the recipe as it is when the turn comes, or a preset, which then becomes the recipe."""
+        """Build the recipe as it is in its turn, a preset, which becomes it, or one with its own `name`."""
         made: list[_Asked] = []
         chosen_by = f"{preset}-{aim}" if preset == AUTO else preset
 
         def make() -> JobSpec | None:
             known, subject = self._known, self._subject()
-            recipe, current = known.recipe, known.current_variant
+            recipe = of or known.recipe
+            current = known.variant_of(recipe)
             if not preset and current is not None and is_file(current.path):
                 if on_built is not None:
                     on_built()
@@ -380,7 +378,7 @@ class Runs:
             resolve(recipe, subject.model.layers)
             file = known.statistics_file_of(recipe)
             path, digest = (file.path, file.digest) if file is not None else ("", "")
-            made.append(_Asked(subject, recipe, known.active_plan, digest))
+            made.append(_Asked(subject, recipe, name or known.active_plan, digest))
             return job_specs.quantize_job(
                 subject.model,
                 recipe,
@@ -405,19 +403,23 @@ class Runs:
                 on_built()
             return f"{size(result.build.size_bytes)} in {number(result.build.seconds, 1)} s"
 
-        title = f"Quantize ({chosen_by})" if preset else "Quantize"
-        reads = partial(from_json, QuantizeResult)
-        self._add(f"quantize {chosen_by}", title, make, finished, group=group, reads=reads)
+        title = f"Quantize ({chosen_by or name})" if chosen_by or name else "Quantize"
+        reads, key = partial(from_json, QuantizeResult), f"quantize {chosen_by}{of.digest if of else ''}"
+
+        def on_part(part: Part) -> None:
+            self.build_told.emit(made[-1].recipe, part)
+
+        self._add(key, title, make, finished, on_part=on_part, group=group, reads=reads)
 
     def add_measurement(
-        self, group: str = "", *, every: bool = False, variant: Callable[[], str] | None = None
+        self, group: str = "", *, every: bool = False, variants: Callable[[], Collection[str]] | None = None
     ) -> None:
-        """Measure the current variant, the one `variant` names when its turn comes, or all, interleaved."""
+        """Measure the current variant, those `variants` names when its turn comes, or all, interleaved."""
         asked: dict[str, str] = {}
         rows: list[str] = []
 
         def is_asked(one: Variant) -> bool:
-            return every or (one.is_current if variant is None else one.key == variant())
+            return every or (one.is_current if variants is None else one.key in variants())
 
         def make() -> JobSpec | None:
             known, subject = self._known, self._subject()
@@ -443,7 +445,7 @@ class Runs:
             )
 
         title = "Measure every variant" if every else "Measure"
-        key = "measure every" if every else "measure" if variant is None else "measure found"
+        key = "measure every" if every else "measure" if variants is None else "measure found"
         reads = partial(from_json, CompareResult)
         self._add(key, title, make, finished, group=group, reads=reads, lane=Lane.TIMING)
 

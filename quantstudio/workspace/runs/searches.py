@@ -162,7 +162,7 @@ class Searches:
             reads=partial(from_json, SearchResult),
         )
         self._job_id = self._jobs.add(work)
-        self._runs.add_measurement(group, variant=lambda: self._built)
+        self._runs.add_measurement(group, variants=lambda: (self._built,))
         self.changed.emit()
 
     def cancel(self) -> None:
