@@ -46,9 +46,7 @@ from quantstudio.core.search_results import (
     ActivationFamily,
     PlanPoint,
     SearchBudget,
-    SearchGoal,
     SearchResult,
-    goal_named,
 )
 from quantstudio.core.target import target_named
 from quantstudio.project.recipe_file import (
@@ -75,21 +73,8 @@ MaxClassDropOption = Annotated[
         "no bound.",
     ),
 ]
-GoalOption = Annotated[
-    str,
-    typer.Option(
-        "--minimise",
-        metavar="|".join(SearchGoal),
-        help="What is made small where accuracy is the only bound: the file, then the time; or the weights "
-        "packed to their bits, which the file does not do below 8 bits.",
-    ),
-]
 MaxSizeMbOption = Annotated[
     float | None, typer.Option("--max-size-mb", help="Largest ONNX file, in MB of 1,000,000 bytes.")
-]
-MaxWeightsMbOption = Annotated[
-    float | None,
-    typer.Option("--max-weights-mb", help="Most MB of parameters, weights packed to their bits."),
 ]
 MaxLatencyRatioOption = Annotated[
     float | None,
@@ -133,11 +118,9 @@ def command(
     max_drop: MaxDropOption = None,
     max_class_drop: MaxClassDropOption = None,
     max_size_mb: MaxSizeMbOption = None,
-    max_weights_mb: MaxWeightsMbOption = None,
     max_latency_ratio: MaxLatencyRatioOption = None,
     average_bits: AverageBitsOption = None,
     share_above_8: ShareAbove8Option = None,
-    goal: GoalOption = SearchGoal.FILE.value,
     pins: PinsOption = None,
     activations: ActivationsOption = "auto",
     samples: SamplesOption = 512,
@@ -170,13 +153,11 @@ def command(
             "--max-drop": max_drop,
             "--max-class-drop": max_class_drop,
             "--max-size-mb": max_size_mb,
-            "--max-weights-mb": max_weights_mb,
             "--max-latency-ratio": max_latency_ratio,
             "--average-bits": average_bits,
             "--share-above-8": share_above_8,
         }
     )
-    goal_named(goal)
     kept = _kept(recipe, target, samples)
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     axes, judging = batch_axes_of(batch_axis), judging_of(task, judged_output, metric)
@@ -195,7 +176,6 @@ def command(
             samples=samples,
             test_data=test_spec,
             recipe=to_json(kept),
-            goal=goal_named(goal).value,
         )
         file = RecipeFile(
             recipe=result.chosen.recipe,
@@ -253,7 +233,6 @@ def _budget(options: Mapping[str, float | None]) -> SearchBudget:
     return SearchBudget(
         max_drop=options["--max-drop"],
         max_size_bytes=_bytes(options["--max-size-mb"]),
-        max_weight_bytes=_bytes(options["--max-weights-mb"]),
         max_latency_ratio=ratio,
         average_bits=options["--average-bits"],
         max_share_above_8=options["--share-above-8"],
@@ -288,10 +267,10 @@ def _print(result: SearchResult, recipe_path: Path) -> None:
         f"{len(result.front)} plans, activations {result.family.value}; {result.builds} built and measured "
         f"on {result.samples} samples in {result.seconds:.1f} s and {result.timing_seconds:.1f} s of timing"
     )
-    columns = ("plan", "bits", "packed", "file", "KL", result.metric_name or "metric", "x FP32", "figures")
+    columns = ("plan", "bits", "file", "KL", result.metric_name or "metric", "x FP32", "figures")
     rows = [_row(p.name or "front", p, result.samples) for p in (*named, *shown)]
     rows.append(_row("chosen", result.chosen, result.samples))
-    print_table(console, title, columns, rows, right=(1, 2, 3, 4, 5, 6))
+    print_table(console, title, columns, rows, right=(1, 2, 3, 4, 5))
     for done in result.build.steps:
         console.print(f"{done.name}: {done.summary}")
     for line in result.notes:  # warnings of the build come at the end of the command
@@ -315,7 +294,6 @@ def _row(name: str, point: PlanPoint, samples: int) -> tuple[str, ...]:
     return (
         name,
         f"{figures.average_bits:.2f}",
-        format_bytes(figures.weight_bytes),
         format_bytes(figures.size_bytes) if figures.size_bytes is not None else "—",
         f"{figures.kl:.2g}",
         f"{figures.metric:.4f}" if figures.metric is not None else "—",

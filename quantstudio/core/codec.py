@@ -1,6 +1,7 @@
 """Frozen values to JSON and back, with the path of whatever does not fit.
 
-JSON has no infinities: a float that is not finite is written as null and read back as NaN.
+JSON has no infinities: a float that is not finite is written as null and read back as NaN. A field that is
+unknown is an error, but for those a class names as `RETIRED`: older files hold them, and nothing reads them.
 """
 
 from __future__ import annotations
@@ -274,10 +275,13 @@ def _dataclass_reader(kind: type[Any]) -> _Read:
     hints = get_type_hints(kind)
     listed = {f.name: _reader(hints[f.name]) for f in fields(kind)}
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    retired: frozenset[str] = getattr(kind, "RETIRED", frozenset())
 
     def read(value: Any) -> Any:  # noqa: ANN401
         if type(value) is not dict and not isinstance(value, Mapping):
             raise _MisfitError(f"expected an object, found {_name(value)}")
+        if retired and not retired.isdisjoint(value):
+            value = {name: item for name, item in value.items() if name not in retired}
         if not listed.keys() >= value.keys():
             unknown = min(set(value) - set(listed))
             raise _MisfitError(f"unknown field {unknown!r}; known are {', '.join(sorted(listed))}")

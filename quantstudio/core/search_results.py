@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import ActivationPrecision, searched_formats
@@ -71,29 +72,6 @@ class LayerGroup:
     where: str
 
 
-class SearchGoal(StrEnum):
-    """What a search makes small where accuracy is the only bound.
-
-    FILE is what is shipped: the bytes of the file, of equally small files the time of a run, of equals the
-    loss. WEIGHTS is the parameters with their weights packed to their bits, which the file does not do below
-    8 bits.
-    """
-
-    FILE = "file"
-    WEIGHTS = "weights"
-
-
-def goal_named(name: str) -> SearchGoal:
-    """The goal of a name.
-
-    Raises:
-        RecipeError: there is none; the hint lists what there is.
-    """
-    if name not in list(SearchGoal):
-        raise RecipeError(f"unknown goal {name!r}", hint=f"Choose one of {', '.join(SearchGoal)}")
-    return SearchGoal(name)
-
-
 # A bound on the worst class without one: this many times what all classes together may lose.
 CLASS_DROP_FACTOR = 2.0
 # The bound on the worst class that nothing can break.
@@ -112,16 +90,16 @@ class SearchBudget:
         max_class_drop: Points that any one class may lose, beyond what its samples lose by chance. None is
             twice `max_drop`; `ANY_CLASS_DROP` leaves the classes unbounded.
         max_size_bytes: Bytes of the ONNX file that is written.
-        max_weight_bytes: Bytes of the parameters with their weights packed (see `PlanFigures`).
         max_latency_ratio: Time over FP32 time, at most 1: nothing slower than FP32 is ever chosen.
         average_bits: Mean bits per weight, over all weights that can be quantized.
         max_share_above_8: Part of the layers, 0 to 1, that may have more than 8 bits. None allows such
             layers only where no plan without them keeps the other bounds.
     """
 
+    RETIRED: ClassVar[frozenset[str]] = frozenset({"max_weight_bytes"})
+
     max_drop: float | None = None
     max_size_bytes: int | None = None
-    max_weight_bytes: int | None = None
     max_latency_ratio: float | None = None
     average_bits: float | None = None
     max_share_above_8: float | None = None
@@ -175,9 +153,6 @@ class PlanFigures:
         metric_high: Upper end.
         drop: Points lost against FP32 on the same samples; None where not known.
         size_bytes: ONNX file.
-        weight_bytes: Parameters with their weights packed: weights x bits / 8 rounded up, 4 bytes per
-            scale, 4 bytes per bias; float layers 4 bytes per parameter. The file itself keeps 2 to 7 bit
-            weights in INT8 containers, which is what runs at INT8 speed.
         average_bits: Mean bits per weight.
         latency_ms: Median latency of one sample; None where not timed.
         latency_ratio: Time over FP32 time; None where not timed.
@@ -189,13 +164,14 @@ class PlanFigures:
         worst_class_samples: How many those are.
     """
 
+    RETIRED: ClassVar[frozenset[str]] = frozenset({"weight_bytes"})
+
     kl: float
     metric: float | None
     metric_low: float | None
     metric_high: float | None
     drop: float | None
     size_bytes: int | None
-    weight_bytes: int
     average_bits: float
     latency_ms: float | None = None
     latency_ratio: float | None = None
@@ -254,7 +230,7 @@ class SearchResult(Record):
     """What a search found.
 
     Attributes:
-        front: Plans of which none is better in both packed bytes and predicted KL, smallest first.
+        front: Plans of which none is better in both mean bits and predicted KL, smallest first.
         chosen: The plan that was built, with what it measures.
         tried: Every plan that was measured, single-precision ones first.
         budget: What was asked.
@@ -272,8 +248,9 @@ class SearchResult(Record):
         data_digest: Digest of the data the recipe was calibrated with.
         notes: One sentence each.
         created: When it ended, in seconds since 1970; 0 where nobody noted it.
-        goal: What was made small; in older projects the packed weights.
     """
+
+    RETIRED: ClassVar[frozenset[str]] = frozenset({"goal"})
 
     front: tuple[PlanPoint, ...]
     chosen: PlanPoint
@@ -293,7 +270,6 @@ class SearchResult(Record):
     data_digest: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
     created: float = 0.0
-    goal: SearchGoal = SearchGoal.WEIGHTS
 
     def _parts(self) -> tuple[PlanPoint, ...]:
         return self.front

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from quantstudio.core import figures
-from quantstudio.core.packing import packed_plan, searched
+from quantstudio.core.packing import plan_bits, searched
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP32,
@@ -19,7 +19,7 @@ from quantstudio.core.precision import (
 )
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import ActivationScope, LayerRule, Recipe, is_legal
-from quantstudio.core.search_results import ActivationFamily, PlanFigures, SearchBudget, SearchGoal
+from quantstudio.core.search_results import ActivationFamily, PlanFigures, SearchBudget
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.recipe_edits import default_recipe
 
@@ -31,7 +31,6 @@ FAMILY_TEXTS = {
     ActivationFamily.DYNAMIC: "INT8, ranges at run time",
     ActivationFamily.WEIGHT_ONLY: "Float, weights only",
 }
-GOAL_TEXTS = {SearchGoal.FILE: "File, then time", SearchGoal.WEIGHTS: "Packed weights"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,6 @@ class Reference:
     Attributes:
         precision: Of the weights.
         size_bytes: File.
-        weight_bytes: Parameters with their weights packed.
         average_bits: Mean bits per weight.
         share_above_8: Part of the layers above 8 bits.
         drop: Points lost.
@@ -51,7 +49,6 @@ class Reference:
 
     precision: WeightFormat
     size_bytes: int | None
-    weight_bytes: int
     average_bits: float
     share_above_8: float
     drop: float | None
@@ -66,11 +63,11 @@ class Reference:
 
     @property
     def text(self) -> str:
-        """Bytes and points, "312 kB packed, −0.1 pp": of the weights, so that all can be compared."""
-        parts = [f"{figures.size(self.weight_bytes)} packed"]
+        """Bytes of the file and points, "312 kB, −0.1 pp", as far as they are known."""
+        parts = [] if self.size_bytes is None else [figures.size(self.size_bytes)]
         if self.drop is not None:
             parts.append(figures.points(-self.drop, 1))
-        return ", ".join(parts)
+        return ", ".join(parts) or figures.NOTHING
 
 
 def references(known: Known, family: ActivationFamily) -> tuple[Reference, ...]:
@@ -96,7 +93,6 @@ def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | N
     checks: Sequence[tuple[float | None, float | None, str]] = (
         (reference.drop, budget.max_drop, "loses too much"),
         (reference.size_bytes, budget.max_size_bytes, "file too large"),
-        (reference.weight_bytes, budget.max_weight_bytes, "weights too large"),
         (reference.latency_ratio, budget.max_latency_ratio, "too slow"),
         (reference.average_bits, budget.average_bits, "too many bits"),
         (reference.share_above_8, budget.max_share_above_8, "too many above 8 bits"),
@@ -106,15 +102,14 @@ def _bounded(reference: Reference, budget: SearchBudget) -> list[tuple[float | N
 
 def _reference(known: Known, precision: WeightFormat, family: ActivationFamily) -> Reference:
     recipe = _recipe(known, precision, family)
-    packed = packed_plan(known.layers, recipe.schemes(known.layers))
+    bits = plan_bits(known.layers, recipe.schemes(known.layers))
     prediction = known.predicted(recipe)
     is_base = precision == Precision.FP32
     found = Reference(
         precision,
         _file_bytes(known, prediction, is_base=is_base),
-        packed.weight_bytes,
-        packed.average_bits,
-        packed.share_above_8,
+        bits.average,
+        bits.share_above_8,
         0.0 if is_base else _drop(known, prediction),
         1.0 if is_base else _ratio(known, prediction),
     )

@@ -18,7 +18,6 @@ from quantstudio.core.search_results import (
     BudgetObstacle,
     PlanPoint,
     SearchBudget,
-    SearchGoal,
 )
 
 DEFAULT_DROP_POINTS = 0.5
@@ -26,7 +25,7 @@ DEFAULT_DROP_POINTS = 0.5
 ROOM = 1 + 1e-6
 LATENCY, SHARE = "max_latency_ratio", "max_share_above_8"
 DROPS = frozenset({"max_drop", "max_class_drop"})
-_WHOLE = frozenset({"max_size_bytes", "max_weight_bytes"})
+_WHOLE = frozenset({"max_size_bytes"})
 _DROP_STEP = 0.01
 
 
@@ -39,14 +38,12 @@ class SearchTerms:
         family: Activations in the plans.
         pins: Rules that fix the layers they match.
         is_judged_on_test: Whether the test data has the last word on the accuracy.
-        goal: What is made small where accuracy is the only bound.
     """
 
     budget: SearchBudget = field(default_factory=lambda: SearchBudget(max_drop=DEFAULT_DROP_POINTS))
     family: ActivationFamily = ActivationFamily.AUTO
     pins: tuple[LayerRule, ...] = ()
     is_judged_on_test: bool = True
-    goal: SearchGoal = SearchGoal.FILE
 
 
 def budget_text(budget: SearchBudget) -> str:
@@ -55,7 +52,6 @@ def budget_text(budget: SearchBudget) -> str:
         (budget.max_drop, lambda v: f"{figures.significant(v, 2)} pp"),
         (_bounded_class_drop(budget), lambda v: f"{figures.significant(v, 2)} pp a class"),
         (budget.max_size_bytes, lambda v: f"{figures.size(v)} file"),
-        (budget.max_weight_bytes, figures.size),
         (budget.max_latency_ratio, figures.ratio),
         (budget.average_bits, lambda v: f"{figures.significant(v, 2)} bits"),
         (budget.max_share_above_8, lambda v: f"{figures.percent(v, 0)} float"),

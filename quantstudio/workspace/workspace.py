@@ -22,10 +22,8 @@ from quantstudio.core.schemes import as_scheme
 from quantstudio.core.search_results import (
     ActivationFamily,
     SearchBudget,
-    SearchGoal,
     SearchResult,
     family_named,
-    goal_named,
 )
 from quantstudio.core.steps import SettingValue, StepInfo
 from quantstudio.core.variants import Variant
@@ -331,14 +329,12 @@ class Workspace(Known):
         max_drop: float | None = None,
         max_class_drop: float | None = None,
         max_size_mb: float | None = None,
-        max_weights_mb: float | None = None,
         max_latency_ratio: float | None = None,
         average_bits: float | None = None,
         max_share_above_8: float | None = None,
         family: str | ActivationFamily = ActivationFamily.AUTO,
         pins: Sequence[LayerRule] = (),
         judged_on_test: bool = True,
-        goal: str | SearchGoal = SearchGoal.FILE,
     ) -> SearchResult:
         """The best mixed-precision plan within bounds; it becomes a plan of its own, built and measured.
 
@@ -352,15 +348,12 @@ class Workspace(Known):
             max_class_drop: Points any one class may lose, beyond chance; twice `max_drop` by default, 100 for
                 no bound.
             max_size_mb: Megabytes the file may take.
-            max_weights_mb: Megabytes the parameters may take, weights packed to their bits.
             max_latency_ratio: Part of the FP32 time it may take.
             average_bits: Mean bits per weight.
             max_share_above_8: Part of the layers, 0 to 1, that may stay float; by default only if needed.
             family: Activations in the plans: "auto", "static", "dynamic", "weight-only", ...
             pins: Rules that fix the layers they match.
             judged_on_test: Whether the test data has the last word on the accuracy.
-            goal: What is made small where accuracy is the only bound: "file", or "weights" packed to their
-                bits.
 
         Raises:
             RecipeError: no plan keeps the bounds, or one of them makes no sense.
@@ -369,13 +362,12 @@ class Workspace(Known):
         budget = SearchBudget(
             max_drop=max_drop,
             max_size_bytes=bytes_of(max_size_mb),
-            max_weight_bytes=bytes_of(max_weights_mb),
             max_latency_ratio=max_latency_ratio,
             average_bits=average_bits,
             max_share_above_8=max_share_above_8,
             max_class_drop=max_class_drop,
         )
-        terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test, goal_named(goal))
+        terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test)
         self._finish(lambda: self.searches.start(terms))
         return there(self.search_result)
 

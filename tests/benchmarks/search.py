@@ -45,7 +45,7 @@ class Goal:
 
     Attributes:
         average_bits: Bound on the bits, or None.
-        share_of_int8: Bound on the packed bytes as part of INT8's, or None.
+        share_of_int8: Bound on the file as part of INT8's, or None.
         passes: Most FP32 passes the search may take.
         points: Most points lost against `against`.
         against: "int8" or "fp32".
@@ -74,7 +74,7 @@ def main() -> None:
     table = Table(title=f"{SAMPLES} training images, 10,000 test images, {worker_threads()} thread(s)")
     for column in (
         "network", "asked", "passes", "limit", "plans", "FP32", "INT8", "found", "points lost", "limit",
-        "bits", "packed", "INT8 packed", "x FP32", "INT8 x FP32",
+        "bits", "file", "INT8 file", "x FP32", "INT8 x FP32",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for name in arguments.nets:
@@ -111,7 +111,7 @@ def row(name: str, goal: Goal, rounds: int) -> list[str]:
         asked, f"{passes:.0f}", f"{goal.passes:.0f}", str(result.builds),
         *(f"{100 * s:.2f} %" for s in shares),
         f"{lost:+.2f} to {goal.against}", f"{goal.points}", f"{measured.average_bits:.2f}",
-        f"{measured.weight_bytes:,}", f"{eight:,}", f"{speed[1].value:.2f}", f"{speed[2].value:.2f}",
+        f"{measured.size_bytes:,}", f"{eight:,}", f"{speed[1].value:.2f}", f"{speed[2].value:.2f}",
     ]  # fmt: skip
 
 
@@ -121,13 +121,14 @@ def bound(graph: Graph, data: Dataset, out: Path, goal: Goal) -> SearchBudget:
         return SearchBudget(average_bits=goal.average_bits)
     request = SearchRequest(SearchBudget(average_bits=8), samples=16, time_chosen=False)
     eight = eight_bits(search(graph, data, out, request))
-    return SearchBudget(max_weight_bytes=int(goal.share_of_int8 * eight))
+    return SearchBudget(max_size_bytes=int(goal.share_of_int8 * eight))
 
 
 def eight_bits(result: SearchResult) -> int:
-    """Packed bytes of INT8 everywhere."""
+    """Bytes of the file with INT8 everywhere."""
     found = next(point for point in result.tried if point.name == "INT8 everywhere")
-    return found.predicted.weight_bytes
+    assert found.size_bytes is not None
+    return found.size_bytes
 
 
 def cost(

@@ -169,7 +169,7 @@ def test_that_a_ruined_variant_without_a_kl_is_left_out():
 def searched(**changes):
     values: dict[str, Any] = {
         "kl": 0.6, "metric": 0.5, "metric_low": 0.4, "metric_high": 0.6, "drop": 40.0, "size_bytes": 90,
-        "weight_bytes": 50, "average_bits": 2.5, "latency_ms": 1.0, "latency_ratio": 0.4, "samples": 512,
+        "average_bits": 2.5, "latency_ms": 1.0, "latency_ratio": 0.4, "samples": 512,
     }  # fmt: skip
     figures = PlanFigures(**(values | changes))
     return PlanPoint(90, 1.0, figures.metric, figures, Recipe(), measured=figures)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.search_results import ANY_CLASS_DROP, SearchBudget, SearchGoal, goal_named
+from quantstudio.core.search_results import ANY_CLASS_DROP, PlanFigures, SearchBudget
 
 
 @pytest.mark.parametrize("value", ["x", "0.5", True, float("nan"), float("inf"), [1]])
@@ -24,7 +25,9 @@ def test_that_a_class_may_lose_twice_what_all_may_unless_something_else_is_said(
     assert SearchBudget(average_bits=4).class_drop is None
 
 
-def test_that_a_goal_has_a_name() -> None:
-    assert goal_named("weights") is SearchGoal.WEIGHTS
-    with pytest.raises(RecipeError, match="unknown goal"):
-        goal_named("speed")
+def test_that_what_older_projects_said_of_packed_weights_is_left_out() -> None:
+    assert from_json(SearchBudget, {"max_drop": 0.5, "max_weight_bytes": 1000}) == SearchBudget(max_drop=0.5)
+    figures = PlanFigures(0.1, None, None, None, None, 900, 4.0)
+    assert from_json(PlanFigures, to_json(figures) | {"weight_bytes": 280}) == figures
+    with pytest.raises(CodecError, match="unknown field 'weights_bytes'"):
+        from_json(PlanFigures, to_json(figures) | {"weights_bytes": 280})

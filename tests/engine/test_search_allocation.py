@@ -23,7 +23,7 @@ from quantstudio.engine.search.allocation import (
 from quantstudio.engine.search.frontier import not_dominated, pareto_front
 
 INT8, INT4, INT2 = (at_weights(STATIC_INT8, weight_format(name)) for name in ("int8", "int4", "int2"))
-KL, BITS, BYTES = Quantity.KL, Quantity.AVERAGE_BITS, Quantity.WEIGHT_BYTES
+KL, BITS, BYTES = Quantity.KL, Quantity.AVERAGE_BITS, Quantity.FILE_BYTES
 
 
 def option(scheme, kl, size):
@@ -144,7 +144,7 @@ def test_that_one_bound_out_of_reach_is_named_with_the_nearest_value():
         allocate(problem, {BYTES: smallest / 2, KL: 1e9})
     assert raised.value.quantity is BYTES
     assert raised.value.nearest == pytest.approx(smallest)
-    assert "packed weight bytes" in raised.value.one_line
+    assert "file bytes" in raised.value.one_line
 
 
 def test_that_bounds_in_each_others_way_name_the_one_missed_by_least():
@@ -193,7 +193,7 @@ def test_that_a_uniform_plan_leaves_alone_what_cannot_follow():
 
 
 def test_that_the_front_rises_in_bytes_and_falls_in_kl():
-    front = pareto_front(random_problem(8, 5), points=20)
+    front = pareto_front(random_problem(8, 5), axis=BYTES, points=20)
     sizes, losses = zip(*((p.totals[BYTES], p.totals[KL]) for p in front), strict=True)
     assert len(front) > 10
     assert list(sizes) == sorted(set(sizes))
@@ -202,7 +202,7 @@ def test_that_the_front_rises_in_bytes_and_falls_in_kl():
 
 def test_that_no_plan_of_a_small_problem_beats_the_front():
     problem = random_problem(4, 7)
-    front = pareto_front(problem, points=40)
+    front = pareto_front(problem, axis=BYTES, points=40)
     for plan in every_plan(problem):
         assert any(
             p.totals[BYTES] <= plan.totals[BYTES] * 1.05 and p.totals[KL] <= plan.totals[KL] * 1.001

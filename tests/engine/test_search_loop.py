@@ -13,7 +13,7 @@ from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import JobCancelled, RecipeError
 from quantstudio.core.events import CancelToken, NullReporter
-from quantstudio.core.packing import packed_plan
+from quantstudio.core.packing import plan_bits
 from quantstudio.core.precision import FP32, STATIC_INT4, WEIGHT_INT4, Precision
 from quantstudio.core.recipe import LayerRule
 from quantstudio.core.results import Interval, LatencyResult
@@ -25,7 +25,6 @@ from quantstudio.core.search_results import (
     GroupKind,
     SearchBudget,
     SearchFront,
-    SearchGoal,
     SearchResult,
     searched_precisions,
 )
@@ -46,6 +45,10 @@ SAMPLE = sample("digits_resnet")
 SAMPLES = 128
 
 
+# Until files hold fewer bits in fewer bytes, a search of the smallest file takes INT8.
+needs_packed_files = pytest.mark.xfail(reason="files of fewer bits are as large as INT8", strict=False)
+
+
 @pytest.fixture(scope="module")
 def net(tmp_path_factory):
     monkeypatch = pytest.MonkeyPatch()
@@ -56,18 +59,9 @@ def net(tmp_path_factory):
     monkeypatch.undo()
 
 
-def found(
-    net,
-    tmp_path,
-    *,
-    pins=(),
-    test=None,
-    family=ActivationFamily.AUTO,
-    goal=SearchGoal.WEIGHTS,
-    **bounds,
-) -> SearchResult:
+def found(net, tmp_path, *, pins=(), test=None, family=ActivationFamily.AUTO, **bounds) -> SearchResult:
     graph, data = net
-    request = SearchRequest(SearchBudget(**bounds), family, pins, SAMPLES, time_chosen=False, goal=goal)
+    request = SearchRequest(SearchBudget(**bounds), family, pins, SAMPLES, time_chosen=False)
     return search(graph, data, tmp_path / "out.onnx", request, test=test)
 
 
@@ -97,12 +91,10 @@ def test_that_the_file_is_all_integer_and_as_large_as_int8(net, tmp_path):
     assert all(layer.is_integer_kernel for layer in result.build.layers)
     int8 = next(p for p in result.tried if p.name == "INT8 everywhere")
     assert result.build.size_bytes == pytest.approx(int8.size_bytes, rel=0.01)
-    assert result.chosen.measured is not None
-    assert int8.measured is not None
-    assert result.chosen.measured.weight_bytes < 0.7 * int8.measured.weight_bytes
 
 
-def test_that_a_drop_alone_makes_packed_weights_small_where_that_is_the_goal(net, tmp_path):
+@needs_packed_files
+def test_that_a_drop_alone_makes_the_file_small(net, tmp_path):
     result = found(net, tmp_path, max_drop=1.0)
     chosen = result.chosen.measured
     assert chosen is not None
@@ -110,19 +102,6 @@ def test_that_a_drop_alone_makes_packed_weights_small_where_that_is_the_goal(net
     assert chosen.drop <= 1.0
     assert chosen.average_bits < 6
     assert result.metric_name == "top1"
-
-
-def test_that_packed_bytes_are_weights_scales_and_biases(net, tmp_path):
-    graph, _ = net
-    result = found(net, tmp_path, average_bits=8)
-    int8 = next(p for p in result.tried if p.name == "INT8 everywhere")
-    expected = 0
-    for layer in graph.layers:
-        weights = int(np.prod(layer.weight_shape))
-        channels = layer.weight_shape[layer.channel_axis or 0]
-        expected += weights + 4 * channels + 4 * (layer.parameters - weights)
-    assert int8.measured is not None
-    assert int8.measured.weight_bytes == expected
 
 
 def test_that_a_file_smaller_than_int8_packs_its_weights(net, tmp_path):
@@ -188,24 +167,24 @@ def test_that_the_front_streams_and_an_impossible_budget_shows_it_with_its_obsta
     assert obstacle.nearest == raised.value.nearest
     last = listener.fronts[-1]
     assert len(listener.fronts) >= 2
-    assert [p.predicted.weight_bytes for p in last.front] == sorted(
-        p.predicted.weight_bytes for p in last.front
+    assert [p.predicted.average_bits for p in last.front] == sorted(
+        p.predicted.average_bits for p in last.front
     )
     assert "INT8 everywhere" in {p.name for p in last.tried}
     assert last.samples == SAMPLES
     assert last.base_metric is not None
 
 
-def test_that_packed_bytes_of_a_recipe_are_those_of_the_search(net, tmp_path):
+def test_that_mean_bits_of_a_recipe_are_those_of_the_search(net, tmp_path):
     graph, _ = net
     result = found(net, tmp_path, average_bits=4.5)
-    packed = packed_plan(graph.layers, result.chosen.recipe.schemes(graph.layers))
+    bits = plan_bits(graph.layers, result.chosen.recipe.schemes(graph.layers))
     assert result.chosen.measured is not None
-    assert packed.weight_bytes == result.chosen.measured.weight_bytes
-    assert packed.average_bits == pytest.approx(result.chosen.measured.average_bits)
-    assert packed.share_above_8 == 0.0
+    assert bits.average == pytest.approx(result.chosen.measured.average_bits)
+    assert bits.share_above_8 == 0.0
 
 
+@needs_packed_files
 def test_that_plans_that_break_on_the_test_data_are_followed_by_finer_ones(net, tmp_path, monkeypatch):
     limit = 0.012  # nats; the cheapest plans that keep half a point here have 0.02 to 0.04
 
@@ -265,13 +244,12 @@ def shipped(net, tmp_path_factory):
     """The search people run first, on a machine where integers take half the time, whatever their bits."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.5))
-        return found(net, tmp_path_factory.mktemp("shipped"), goal=SearchGoal.FILE)
+        return found(net, tmp_path_factory.mktemp("shipped"))
 
 
 def test_that_a_search_without_bounds_takes_int8_where_fewer_bits_ship_nothing_smaller(shipped):
     assert shipped.chosen.name == "INT8 everywhere"
     assert any(note.startswith("INT8 everywhere is best here: fewer bits") for note in shipped.notes)
-    assert shipped.goal is SearchGoal.FILE
     assert (shipped.budget.max_drop, shipped.budget.class_drop) == (0.5, 1.0)
 
 

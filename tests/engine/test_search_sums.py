@@ -9,7 +9,7 @@ import pytest
 
 from quantstudio.core.costs import CostTable
 from quantstudio.core.effective_plan import resolve
-from quantstudio.core.packing import packed_plan
+from quantstudio.core.packing import plan_bits
 from quantstudio.core.predict.kl_model import KlModel
 from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.recipe import ActivationScope, Recipe
@@ -95,11 +95,10 @@ def test_that_what_is_solved_is_what_is_predicted(net, family, tmp_path):
         for scheme in dict.fromkeys(drawn.schemes.values()):
             recipe = recipe.assign([n for n, own in drawn.schemes.items() if own == scheme], scheme)
         plan = resolve(recipe, graph.layers)
-        found, packed = table.predict(plan), packed_plan(graph.layers, plan.schemes)
+        found, bits = table.predict(plan), plan_bits(graph.layers, plan.schemes)
         for totals in (drawn.totals, space.totals(plan.schemes, model)):
             assert found.size_bytes == round(totals[Quantity.FILE_BYTES])
             assert found.latency_ms == pytest.approx(2.0 * totals[Quantity.LATENCY_RATIO])
             assert model.factors @ table.known_parts(plan) == pytest.approx(totals[Quantity.KL])
-            assert packed.weight_bytes == totals[Quantity.WEIGHT_BYTES]
-            assert packed.average_bits == pytest.approx(totals[Quantity.AVERAGE_BITS])
-            assert packed.share_above_8 == pytest.approx(totals[Quantity.SHARE_ABOVE_8])
+            assert bits.average == pytest.approx(totals[Quantity.AVERAGE_BITS])
+            assert bits.share_above_8 == pytest.approx(totals[Quantity.SHARE_ABOVE_8])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.packing import packed_plan
+from quantstudio.core.packing import plan_bits
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8, LayerScheme, Precision
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import BuildResult
@@ -26,7 +26,6 @@ BASE = 0.93
 def plan(
     layers: Sequence[LayerInfo], recipe: Recipe, drop: float, *, is_measured: bool = False, name: str = ""
 ) -> PlanPoint:
-    packed = packed_plan(layers, recipe.schemes(layers))
     figures = PlanFigures(
         kl=0.001 + drop / 100,
         metric=BASE - drop / 100,
@@ -34,8 +33,7 @@ def plan(
         metric_high=BASE - drop / 100 + 0.02,
         drop=drop,
         size_bytes=1_300_000,
-        weight_bytes=packed.weight_bytes,
-        average_bits=packed.average_bits,
+        average_bits=plan_bits(layers, recipe.schemes(layers)).average,
         latency_ms=6.9,
         latency_ratio=0.375,
     )

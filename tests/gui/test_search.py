@@ -356,12 +356,12 @@ def test_that_a_figure_is_never_rounded_below_what_can_be_had():
 
 
 def test_that_the_dial_of_another_model_stands_where_its_search_had_it(ready, panel):
-    budget = SearchBudget(max_weight_bytes=123_000, average_bits=4.2)
+    budget = SearchBudget(max_size_bytes=1_230_000, average_bits=4.2)
     note = "Layers may stay float: no plan of integers alone keeps the bounds."
     put_search(ready.workspace, replace(result(LAYERS, "search.onnx", budget), notes=(note,)))
     ready.model_changed.emit()
     settle_panel()
-    assert panel.budget.max_weight_bytes == pytest.approx(123_000, abs=1000)
+    assert panel.budget.max_size_bytes == pytest.approx(1_230_000, abs=1000)
     assert panel.budget.average_bits == pytest.approx(4.2)
     assert panel.budget.max_drop is None
     assert panel.verdict_text.text().endswith(note)
@@ -452,7 +452,7 @@ def tradeoff(qtbot):
 
 
 def test_that_the_front_stands_on_the_level_of_fp32(tradeoff):
-    assert tradeoff.cost.current == Cost.PACKED  # files of 2 to 8 bits are all of one size
+    assert tradeoff.cost.current == Cost.BITS
     dots = tradeoff.plot.points
     plans = [p for p in dots if p.role is DotRole.FRONT]
     assert len(plans) == 3
@@ -484,8 +484,9 @@ def test_that_the_dial_shades_what_it_forbids(tradeoff):
     base = next(p for p in tradeoff.plot.points if p.is_base)
     assert limits(tradeoff).quality == pytest.approx(base.quality.value - 0.5)
     assert limits(tradeoff).cost is None
-    tradeoff.beside.set_budget(SearchBudget(max_weight_bytes=300_000))
-    assert limits(tradeoff).cost == pytest.approx(300, abs=1)
+    tradeoff.beside.set_budget(SearchBudget(max_size_bytes=1_300_000))
+    tradeoff.cost.button(Cost.SIZE.value).click()
+    assert limits(tradeoff).cost == pytest.approx(1300, abs=1)
     assert limits(tradeoff).quality is None
     tradeoff.beside.set_budget(SearchBudget(average_bits=5.0, max_latency_ratio=0.5))
     tradeoff.cost.button(Cost.BITS.value).click()

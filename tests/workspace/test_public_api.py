@@ -131,7 +131,7 @@ def test_that_what_cannot_be_is_refused_with_its_reason(ws: Workspace) -> None:
     with pytest.raises(RecipeError, match="finite"):
         ws.search(max_drop=float("nan"))
     with pytest.raises(RecipeError, match="finite"):
-        ws.search(max_weights_mb=float("inf"))
+        ws.search(max_size_mb=float("inf"))
     with pytest.raises(RecipeError, match="unknown precision"):
         ws.edits.set_scheme([ws.layers[0].name], "int17")
     with pytest.raises(RecipeError, match="cannot be read"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantstudio.core.effective_plan import EffectivePlan
-from quantstudio.core.packing import packed_plan
+from quantstudio.core.packing import plan_bits
 from quantstudio.core.predict.model import PredictionModel
 from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.recipe import Recipe
@@ -22,7 +22,6 @@ def predicted_figures(
         size_bytes: Bytes of its file, for tables without costs.
     """
     found = table.predict(plan, model)
-    packed = packed_plan(table.layers, plan.schemes)
     accuracy, most = found.accuracy, found.accuracy_at_most
     timed = found.latency_ms is not None and table.fp32_ms > 0
     return PlanFigures(
@@ -32,8 +31,7 @@ def predicted_figures(
         metric_high=accuracy.high if accuracy else None,
         drop=100 * (model.law.base - accuracy.value) if accuracy and model.law else None,
         size_bytes=size_bytes if found.size_bytes is None else found.size_bytes,
-        weight_bytes=packed.weight_bytes,
-        average_bits=packed.average_bits,
+        average_bits=plan_bits(table.layers, plan.schemes).average,
         latency_ms=found.latency_ms,
         latency_ratio=(found.latency_ms or 0.0) / table.measured_fp32_ms(model) if timed else None,
         left_out=found.left_out,

@@ -40,7 +40,6 @@ class Quantity(StrEnum):
     """What a plan costs."""
 
     KL = "KL"
-    WEIGHT_BYTES = "packed weight bytes"
     FILE_BYTES = "file bytes"
     AVERAGE_BITS = "average weight bits"
     LATENCY_RATIO = "latency ratio"
@@ -49,7 +48,6 @@ class Quantity(StrEnum):
 
 # Fields of `SearchBudget`; what is not here is a drop, which is bounded through KL.
 _FIELDS: Mapping[str, str] = {
-    Quantity.WEIGHT_BYTES: "max_weight_bytes",
     Quantity.FILE_BYTES: "max_size_bytes",
     Quantity.AVERAGE_BITS: "average_bits",
     Quantity.LATENCY_RATIO: "max_latency_ratio",
@@ -274,8 +272,7 @@ class _Solver:
             smallest += float(positive.min()) if len(positive) else 0.0
         scaled = costs / smallest if smallest > 0 else costs
         # Of equally good plans the one with fewer bytes, or fewer nats, so that ties are not left to chance.
-        sizes = (Quantity.WEIGHT_BYTES, Quantity.FILE_BYTES)
-        other = Quantity.KL if quantity in sizes else Quantity.WEIGHT_BYTES
+        other = Quantity.KL if quantity is Quantity.FILE_BYTES else Quantity.FILE_BYTES
         tie = self._costs(other)
         return np.asarray(scaled + 1e-7 * tie / max(float(np.abs(tie).max()), 1e-300))
 

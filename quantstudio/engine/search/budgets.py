@@ -21,7 +21,6 @@ def checked(budget: SearchBudget) -> SearchBudget:
         "accuracy drop": (budget.max_drop, 0.0, 100.0),
         "accuracy drop of a class": (budget.max_class_drop, 0.0, ANY_CLASS_DROP),
         "file bytes": (budget.max_size_bytes, 1, float("inf")),
-        "packed weight bytes": (budget.max_weight_bytes, 1, float("inf")),
         "latency ratio, a part of the FP32 time,": (budget.max_latency_ratio, 1e-6, 1.0),
         "average bits": (budget.average_bits, 1.0, 32.0),
         "share of layers above 8 bits": (budget.max_share_above_8, 0.0, 1.0),
@@ -38,7 +37,6 @@ def with_default(budget: SearchBudget) -> SearchBudget:
     bounds = (
         budget.max_drop,
         budget.max_size_bytes,
-        budget.max_weight_bytes,
         budget.max_latency_ratio,
         budget.average_bits,
     )

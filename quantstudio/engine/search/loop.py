@@ -68,11 +68,11 @@ def search(
     """Find, build and measure the best mixed-precision plan within a budget.
 
     With a bound on bits, bytes or latency the plan with the least KL is sought; with one on accuracy alone
-    the one with the smallest file, of equally small ones the fastest, or, if that is the goal, the one with
-    the fewest packed bytes. Every plan that can be returned was built and measured, the single-precision
-    integer plans that keep the bounds among them, so the chosen one is never worse than those; where it wins
-    nothing over INT8 everywhere in what ships, that is taken. Plans are ranked by measured KL: accuracy moves
-    in steps of one sample. No class may lose more than its bound, beyond what its samples lose by chance.
+    the one with the smallest file, of equally small ones the fastest. Every plan that can be returned was
+    built and measured, the single-precision integer plans that keep the bounds among them, so the chosen one
+    is never worse than those; where it wins nothing over INT8 everywhere in what ships, that is taken. Plans
+    are ranked by measured KL: accuracy moves in steps of one sample. No class may lose more than its bound,
+    beyond what its samples lose by chance.
 
     Args:
         graph: The model.
@@ -142,7 +142,6 @@ def _result(loop: _Loop, chosen: Tried, build: BuildResult, dataset: Dataset, st
         data_digest=dataset.digest,
         notes=tuple(loop.notes),
         created=time.time(),
-        goal=bench.request.goal,
     )
 
 
@@ -369,7 +368,7 @@ class _Loop:
         costly = set(self._bounds(with_drop=False)) - {Quantity.SHARE_ABOVE_8}
         if costly:
             return Quantity.KL
-        return Quantity.FILE_BYTES if self.bench.request.ships else Quantity.WEIGHT_BYTES
+        return Quantity.FILE_BYTES
 
     # -- bounds ----------------------------------------------------------------------------------------
 
@@ -380,7 +379,6 @@ class _Loop:
         cap = self.verdicts.kl_cap() if with_drop else None
         bounds = {
             Quantity.AVERAGE_BITS: budget.average_bits,
-            Quantity.WEIGHT_BYTES: budget.max_weight_bytes,
             Quantity.FILE_BYTES: None if size is None else size - self.size_excess,
             Quantity.LATENCY_RATIO: None if ratio is None else ratio * self.latency_factor,
             Quantity.SHARE_ABOVE_8: budget.max_share_above_8,
@@ -428,10 +426,7 @@ class _Loop:
     def _rank(self, one: Tried) -> tuple[float, float]:
         if self._objective is Quantity.KL:
             return one.measurement.kl, one.size_bytes
-        if self._objective is Quantity.FILE_BYTES:
-            return one.size_bytes, one.measurement.kl
-        weight_bytes = self.bench.space.totals(one.schemes, KlModel())[Quantity.WEIGHT_BYTES]
-        return weight_bytes, one.measurement.kl
+        return one.size_bytes, one.measurement.kl
 
     def _learn_latency(self) -> bool:
         """Draw the latency bound in by what the nearest plan missed it by."""

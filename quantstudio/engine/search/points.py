@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantstudio.core.packing import packed_plan
+from quantstudio.core.packing import plan_bits
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.kl_model import KlModel
 from quantstudio.core.predict.model import PredictionModel
@@ -19,7 +19,6 @@ def tried_point(bench: Workbench, model: PredictionModel, one: Tried) -> PlanPoi
     """A measured plan."""
     judged = one.test or one.measurement
     worst = (one.test or one.by_class or one.measurement).worst
-    packed = packed_plan(bench.graph.layers, one.schemes)
     measured = PlanFigures(
         kl=one.measurement.kl,
         metric=judged.metric.value if judged.metric else None,
@@ -27,8 +26,7 @@ def tried_point(bench: Workbench, model: PredictionModel, one: Tried) -> PlanPoi
         metric_high=judged.metric.high if judged.metric else None,
         drop=judged.drop.value if judged.drop else None,
         size_bytes=one.size_bytes,
-        weight_bytes=packed.weight_bytes,
-        average_bits=packed.average_bits,
+        average_bits=plan_bits(bench.graph.layers, one.schemes).average,
         latency_ms=one.latency_ms,
         latency_ratio=one.latency_ratio,
         samples=judged.samples,

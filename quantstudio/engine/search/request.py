@@ -9,7 +9,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import ActivationFamily, SearchBudget, SearchGoal
+from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.search.measure import Measurement
@@ -27,7 +27,6 @@ class SearchRequest:
         kept: Recipe of which plans keep steps, seed, range settings and target; its precisions count for
             nothing. None calibrates with `samples` and has no steps.
         time_chosen: Whether the chosen plan is timed where latency is not bounded.
-        goal: What is made small where accuracy is the only bound.
     """
 
     budget: SearchBudget = field(default_factory=SearchBudget)
@@ -36,18 +35,16 @@ class SearchRequest:
     samples: int = 512
     kept: Recipe | None = None
     time_chosen: bool = True
-    goal: SearchGoal = SearchGoal.FILE
 
     @property
     def ships(self) -> bool:
         """Whether the file and its time are made small, and nothing else is bounded than what is lost."""
         costs = (
             self.budget.max_size_bytes,
-            self.budget.max_weight_bytes,
             self.budget.max_latency_ratio,
             self.budget.average_bits,
         )
-        return self.goal is SearchGoal.FILE and all(bound is None for bound in costs)
+        return all(bound is None for bound in costs)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.packing import FLOAT_BYTES, packed_bytes, parameter_counts, searched, weight_owners
+from quantstudio.core.packing import parameter_counts, searched, weight_owners
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP32,
@@ -286,7 +286,6 @@ class SearchSpace:
         for layer in members:
             owns = layer.name in pricing.owners
             costs[Quantity.KL] += predictor.linear(self._kl_parts(layer, scheme) or {})
-            costs[Quantity.WEIGHT_BYTES] += packed_bytes(layer, scheme, owns_weight=owns)
             costs[Quantity.FILE_BYTES] += _or_zero(self.bytes.file_bytes_of(layer.name, scheme))
             own = parameter_counts(layer, owns_weight=owns)[0]
             costs[Quantity.AVERAGE_BITS] += own * scheme.weights.bits / pricing.weights
@@ -315,13 +314,7 @@ class SearchSpace:
             file += _or_zero(self.bytes.file_bytes_of(layer.name, scheme))
             latency += self._time(layer.name, scheme)
             kl += predictor.linear(self._kl_parts(layer, scheme) or {})
-        packed = float(sum(FLOAT_BYTES * layer.parameters for layer in rest))
-        return {
-            Quantity.KL: kl,
-            Quantity.FILE_BYTES: file,
-            Quantity.LATENCY_RATIO: latency,
-            Quantity.WEIGHT_BYTES: packed,
-        }
+        return {Quantity.KL: kl, Quantity.FILE_BYTES: file, Quantity.LATENCY_RATIO: latency}
 
     def _joins(self, position: Mapping[str, int], units: Sequence[Unit]) -> tuple[tuple[int, ...], ...]:
         """Sets of units that meet in an integer Add or Concat and could differ."""

@@ -57,7 +57,6 @@ class Verdicts:
         totals = space.totals(one.schemes, KlModel())
         checks = (
             (totals[Quantity.AVERAGE_BITS], budget.average_bits),
-            (totals[Quantity.WEIGHT_BYTES], budget.max_weight_bytes),
             (totals[Quantity.SHARE_ABOVE_8], budget.max_share_above_8),
             (one.size_bytes, budget.max_size_bytes),
         )

@@ -10,13 +10,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import (
-    SearchBudget,
-    SearchGoal,
-    SearchResult,
-    family_named,
-    goal_named,
-)
+from quantstudio.core.search_results import SearchBudget, SearchResult, family_named
 from quantstudio.core.target import target_named
 from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.model.open import load_graph
@@ -38,7 +32,6 @@ def search(
     sensitivity: Mapping[str, Any] | None = None,
     costs: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
-    goal: str = SearchGoal.FILE,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SearchResult:
@@ -46,8 +39,7 @@ def search(
 
     `pins` are rules (`LayerRule`) that fix the layers they match; `statistics`, `sensitivity` and `costs` are
     what earlier tasks made, so that it is not made again. Plans keep steps, seed, range settings and target
-    of `recipe`: each is built and measured with the steps, as `quantize` builds its recipe. `goal` is what
-    is made small where accuracy is the only bound (`SearchGoal`).
+    of `recipe`: each is built and measured with the steps, as `quantize` builds its recipe.
 
     Raises:
         RecipeError: no plan keeps the budget (an `InfeasibleBudgetError`), or a parameter cannot be read.
@@ -56,7 +48,7 @@ def search(
     from quantstudio.engine.search.loop import search as search_plans  # imports torch
     from quantstudio.engine.search.request import Known, SearchRequest  # imports torch
 
-    chosen_family, chosen_goal = family_named(family), goal_named(goal)
+    chosen_family = family_named(family)
     graph = load_graph(graph_path)
     check_float_weights(graph)
     kept = value_of(Recipe, recipe, "recipe") if recipe else None
@@ -73,7 +65,6 @@ def search(
                 pins=tuple(value_of(LayerRule, pin, "pins") for pin in pins),
                 samples=samples,
                 kept=kept,
-                goal=chosen_goal,
             ),
             test=dataset_of(graph, test_data) if test_data else None,
             known=Known(

@@ -53,10 +53,7 @@ def plan_lines(point: PlanPoint, steps: Sequence[StepInfo] = ()) -> list[str]:
     if plan.metric_low is not None and plan.metric_high is not None:
         low, high = figures.percent(plan.metric_low), figures.percent(plan.metric_high)
         lines.append(f"accuracy there [{low}, {high}]")
-    lines.append(
-        f"{figures.number(plan.average_bits, 2)} bits per weight, {figures.size(plan.weight_bytes)} packed, "
-        f"{size_text(plan.size_bytes)} file"
-    )
+    lines.append(f"{figures.number(plan.average_bits, 2)} bits per weight, {size_text(plan.size_bytes)} file")
     timed = f", {latency_text(plan)} the time of FP32" if plan.latency_ratio is not None else ""
     lines.append(f"KL {figures.significant(plan.kl)}{timed}")
     return lines

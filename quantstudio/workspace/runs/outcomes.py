@@ -32,7 +32,7 @@ def measured_text(found: CompareResult, *, where: str) -> str:
 def search_text(found: SearchResult, name: str, build: BuildResult) -> str:
     """The plan a search chose."""
     figures = found.chosen.measured or found.chosen.predicted
-    parts = [f"{name}: {size(figures.weight_bytes)} packed, {size(build.size_bytes)} file"]
+    parts = [f"{name}: {size(build.size_bytes)}"]
     if figures.drop is not None:
         parts.append(points(-figures.drop))
     parts.append(f"{counted(found.builds, 'plan')} measured")

@@ -16,6 +16,8 @@ _KILO, _MEGA = 1e3, 1e6
 _LARGE_BYTES = 2_000_000
 _WIDEST_DROP = 5.0
 _MAX_BITS = 8.0
+# Marks nearer than this stand on each other.
+SAME_SIZE = 0.01
 
 
 def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
@@ -35,13 +37,6 @@ def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
             digits=2,
         ),
         _bytes("max_size_bytes", "File size", "The ONNX file as it is written", _sizes(known)),
-        _bytes(
-            "max_weight_bytes",
-            "Packed weights",
-            "All parameters with their weights packed to their bits; the file itself keeps 2 to 7 bits in "
-            "INT8, which runs at INT8 speed",
-            {p: one.weight_bytes for p, one in known.items()},
-        ),
         _latency(known),
         Bound(
             "average_bits",
@@ -108,11 +103,13 @@ def _drop(known: dict[WeightFormat, Reference]) -> Bound:
 
 
 def _sizes(known: dict[WeightFormat, Reference]) -> dict[WeightFormat, int]:
-    return {
-        p: one.size_bytes
-        for p, one in known.items()
-        if one.size_bytes is not None and p in (Precision.FP32, Precision.INT8)
-    }
+    """Files of different size; of those that are equally large the first is named."""
+    found: dict[WeightFormat, int] = {}
+    for precision, one in known.items():
+        size = one.size_bytes
+        if size is not None and all(abs(size - other) > SAME_SIZE * other for other in found.values()):
+            found[precision] = size
+    return found
 
 
 def _bytes(key: str, title: str, tip: str, sizes: dict[WeightFormat, int]) -> Bound:
@@ -120,7 +117,6 @@ def _bytes(key: str, title: str, tip: str, sizes: dict[WeightFormat, int]) -> Bo
     smallest = min(sizes.values(), default=0)
     unit, scale = ("MB", _MEGA) if largest >= _LARGE_BYTES else ("kB", _KILO)
     eight = sizes.get(Precision.INT8, round((largest + smallest) / 2))
-    usual = eight if key == "max_size_bytes" else 0.6 * eight
     return Bound(
         key,
         title,
@@ -128,7 +124,7 @@ def _bytes(key: str, title: str, tip: str, sizes: dict[WeightFormat, int]) -> Bo
         unit,
         low=0.9 * smallest / scale,
         high=largest / scale,
-        usual=usual / scale,
+        usual=eight / scale,
         digits=2 if unit == "MB" else 0,
         scale=scale,
         marks=tuple((size / scale, p.label) for p, size in sizes.items()),

@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.search_results import ANY_CLASS_DROP, ActivationFamily, SearchBudget, SearchGoal
+from quantstudio.core.search_results import ANY_CLASS_DROP, ActivationFamily, SearchBudget
 from quantstudio.gui.facts.plan_facts import change_text, figures_of
 from quantstudio.gui.features.search.reference_list import ReferenceList
 from quantstudio.gui.features.search.search_bounds import (
@@ -45,7 +45,6 @@ from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.workspace.runs.searches import plan_name
 from quantstudio.workspace.search_references import (
     FAMILY_TEXTS,
-    GOAL_TEXTS,
     Reference,
     references,
 )
@@ -89,11 +88,10 @@ class SearchPanel(BudgetPanel):
     def budget(self) -> SearchBudget:
         """The bounds as they stand."""
         values = {key: row.value for key, row in self.rows.items()}
-        size, weights = values["max_size_bytes"], values["max_weight_bytes"]
+        size = values["max_size_bytes"]
         return SearchBudget(
             max_drop=values["max_drop"],
             max_size_bytes=None if size is None else round(size),
-            max_weight_bytes=None if weights is None else round(weights),
             max_latency_ratio=values["max_latency_ratio"],
             average_bits=values["average_bits"],
             max_share_above_8=values["max_share_above_8"],
@@ -115,8 +113,7 @@ class SearchPanel(BudgetPanel):
     def terms(self) -> SearchTerms:
         """Everything a search is asked for."""
         pins = pins_for(self._by_hand()) if self.keep.isChecked() else ()
-        goal = SearchGoal(self.goal.currentData())
-        return SearchTerms(self.budget, self._family(), pins, self.judge.isChecked(), goal)
+        return SearchTerms(self.budget, self._family(), pins, self.judge.isChecked())
 
     def set_budget(self, budget: SearchBudget) -> None:
         """Show other bounds."""
@@ -135,8 +132,6 @@ class SearchPanel(BudgetPanel):
         column.setSpacing(6)
         for row in self.rows.values():
             column.addWidget(row)
-        self.goal = _choice("search.goal", "What is made small where accuracy is the only bound", GOAL_TEXTS)
-        column.addLayout(_labelled("Make small", self.goal))
         self.family = _choice("search.family", "Activations in the plans", FAMILY_TEXTS)
         column.addLayout(_labelled("Activations", self.family))
         self.keep = QCheckBox("Keep layers I set by hand")
@@ -204,7 +199,6 @@ class SearchPanel(BudgetPanel):
         for row in self.rows.values():
             row.changed.connect(self._on_terms_changed)
         self.family.currentIndexChanged.connect(self._on_family_changed)
-        self.goal.currentIndexChanged.connect(self.terms_changed)
         self.start.clicked.connect(self._on_start)
         self.stop.clicked.connect(session.workspace.searches.cancel)
         self.nearest.clicked.connect(self._on_nearest)
@@ -294,10 +288,7 @@ class SearchPanel(BudgetPanel):
                 else ()
             )
             file = f"{figures.size(plan.size_bytes)} file, " if plan.size_bytes is not None else ""
-            sentence = (
-                f"Chosen: {plan_name(chosen)}, {file}{figures.size(plan.weight_bytes)} packed, "
-                f"{change_text(plan)} measured{speed}."
-            )
+            sentence = f"Chosen: {plan_name(chosen)}, {file}{change_text(plan)} measured{speed}."
             self.verdict_text.setText(" ".join((sentence, *notes)))
         self.verdict_text.style().unpolish(self.verdict_text)
         self.verdict_text.style().polish(self.verdict_text)
@@ -385,7 +376,6 @@ class SearchPanel(BudgetPanel):
         self._refresh_references()
         if found is not None:
             self.set_budget(found.budget)
-            self.goal.setCurrentIndex(self.goal.findData(found.goal))
 
     def _on_theme_changed(self, _theme: object) -> None:
         self._show_references()

@@ -34,18 +34,16 @@ class PlanColumn(IntEnum):
     NAME = 0
     CHANGE = 1
     BITS = 2
-    PACKED = 3
-    FILE = 4
-    LATENCY = 5
-    KL = 6
-    STATE = 7
+    FILE = 3
+    LATENCY = 4
+    KL = 5
+    STATE = 6
 
 
-_HEADERS = ("Plan", "Change", "Bits", "Packed", "File", "Time", "KL", "Figures")
+_HEADERS = ("Plan", "Change", "Bits", "File", "Time", "KL", "Figures")
 _TIPS: dict[int, str] = {
     PlanColumn.CHANGE: "Points lost or won against FP32 on the same samples",
     PlanColumn.BITS: "Mean bits per weight",
-    PlanColumn.PACKED: "Parameters with their weights packed to their bits",
     PlanColumn.FILE: "The ONNX file: 2 to 7 bit weights lie in INT8 there, which runs at INT8 speed",
     PlanColumn.LATENCY: "Time relative to FP32",
     PlanColumn.KL: "Mean KL divergence from FP32, nats",
@@ -110,8 +108,6 @@ class PlanTableModel(RowModel[PlanPoint]):
                 return change_text(plan)
             case PlanColumn.BITS:
                 return figures.number(plan.average_bits, 2)
-            case PlanColumn.PACKED:
-                return figures.size(plan.weight_bytes)
             case PlanColumn.FILE:
                 return size_text(plan.size_bytes)
             case PlanColumn.LATENCY:
@@ -126,7 +122,6 @@ class PlanTableModel(RowModel[PlanPoint]):
         keys: dict[int, float | None] = {
             PlanColumn.CHANGE: None if plan.drop is None else -plan.drop,
             PlanColumn.BITS: plan.average_bits,
-            PlanColumn.PACKED: plan.weight_bytes,
             PlanColumn.FILE: plan.size_bytes,
             PlanColumn.LATENCY: plan.latency_ratio,
             PlanColumn.KL: plan.kl,

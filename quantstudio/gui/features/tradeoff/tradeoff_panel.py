@@ -16,7 +16,6 @@ from PySide6.QtWidgets import (
 from typing_extensions import override
 
 from quantstudio.core.data_spec import ON_CALIBRATION
-from quantstudio.core.packing import PackedPlan
 from quantstudio.core.search_results import PlanPoint
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.export_notice import tell_export_failed
@@ -66,7 +65,6 @@ _VARIANT_GIVING_WAY = (
 _PLAN_WIDTHS = {
     PlanColumn.CHANGE: 94,  # "−53.52 pp"
     PlanColumn.BITS: 56,
-    PlanColumn.PACKED: 84,
     PlanColumn.FILE: 84,
     PlanColumn.LATENCY: 66,
     PlanColumn.KL: 90,  # "3.2×10⁻⁵"
@@ -82,7 +80,7 @@ class TradeoffPanel(QWidget):
         super().__init__(parent)
         self.setObjectName("panel.tradeoff")
         self._session = session
-        self._packed: dict[str, PackedPlan] = {}
+        self._bits: dict[str, float] = {}
         self._is_search_wanted: bool | None = None
         self._had_plans = False
         self._refresher = Refresher(self)
@@ -90,7 +88,6 @@ class TradeoffPanel(QWidget):
         self.cost = Segmented(
             (
                 (Cost.SIZE.value, "File"),
-                (Cost.PACKED.value, "Packed"),
                 (Cost.LATENCY.value, "Latency"),
                 (Cost.BITS.value, "Bits"),
             ),
@@ -188,7 +185,7 @@ class TradeoffPanel(QWidget):
             session.search_changed,
         ):
             signal.connect(self._refresher.request)
-        session.model_changed.connect(self._packed.clear)
+        session.model_changed.connect(self._bits.clear)
         self.beside.terms_changed.connect(self._show_limits)
         self.beside.asked.connect(self.open_search)
         self.beside.closed.connect(self._on_search_closed)
@@ -279,9 +276,9 @@ class TradeoffPanel(QWidget):
         self._show_limits()
 
     def _turn_to_plans(self) -> None:
-        """The first front: on its own axis, as files of two to eight bits are all of one size."""
+        """The first front: on its own axis."""
         if self._cost() is Cost.SIZE:
-            self.cost.set_current(Cost.PACKED.value)
+            self.cost.set_current(Cost.BITS.value)
         self.rows.set_current(PLANS)
         self.stack.setCurrentWidget(self.plans)
 
@@ -294,7 +291,7 @@ class TradeoffPanel(QWidget):
         return Cost(self.cost.current)
 
     def _points(self) -> TradeoffPoints:
-        return TradeoffPoints(self._session, self._cost(), self._packed)
+        return TradeoffPoints(self._session, self._cost(), self._bits)
 
     def _show_empty(self) -> None:
         if self._session.workspace.model is None:

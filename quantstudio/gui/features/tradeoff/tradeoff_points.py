@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 
 from quantstudio.core import figures
-from quantstudio.core.packing import PackedPlan, packed_plan
+from quantstudio.core.packing import plan_bits
 from quantstudio.core.quality import METRIC_NAMES, SQNR, Quality, exact
 from quantstudio.core.results import Interval
 from quantstudio.core.search_results import PlanPoint, SearchBudget, SearchFront
@@ -27,14 +27,12 @@ class Cost(StrEnum):
     """What the horizontal axis shows."""
 
     SIZE = "size"
-    PACKED = "packed"
     LATENCY = "latency"
     BITS = "bits"
 
 
 COST_NAMES = {
     Cost.SIZE: "size",
-    Cost.PACKED: "packed weights",
     Cost.LATENCY: "latency",
     Cost.BITS: "bits",
 }
@@ -48,11 +46,11 @@ class TradeoffPoints:
     accuracy: there it is the SQNR of the output in decibels, of which FP32 has no end.
     """
 
-    def __init__(self, session: Session, cost: Cost, packed: dict[str, PackedPlan]) -> None:
-        """`packed` remembers what recipes weigh, by variant; empty it when the model changes."""
+    def __init__(self, session: Session, cost: Cost, bits: dict[str, float]) -> None:
+        """`bits` remembers the mean bits of recipes, by variant; empty it when the model changes."""
         self._session = session
         self._cost = cost
-        self._packed = packed
+        self._bits = bits
         self._front: SearchFront | None = session.workspace.searches.front
 
     @property
@@ -61,7 +59,6 @@ class TradeoffPoints:
         unit, _ = self._unit
         return {
             Cost.SIZE: f"Model size ({unit})",
-            Cost.PACKED: f"Packed weights ({unit})",
             Cost.LATENCY: "Latency p50 (ms)",
             Cost.BITS: "Average bits per weight",
         }[self._cost]
@@ -126,8 +123,6 @@ class TradeoffPoints:
         match self._cost:
             case Cost.SIZE if budget.max_size_bytes is not None:
                 return budget.max_size_bytes / divisor, figures.size(budget.max_size_bytes)
-            case Cost.PACKED if budget.max_weight_bytes is not None:
-                return budget.max_weight_bytes / divisor, figures.size(budget.max_weight_bytes)
             case Cost.BITS if budget.average_bits is not None:
                 return budget.average_bits, f"{figures.number(budget.average_bits, 1)} bits"
             case Cost.LATENCY if budget.max_latency_ratio is not None:
@@ -192,15 +187,11 @@ class TradeoffPoints:
             return latency_of(variant)
         if self._cost is Cost.SIZE:
             return exact(size_of(variant, model.file_bytes) / self._unit[1])
-        packed = self._packed.get(variant.key)
-        if packed is None:
-            packed = self._packed[variant.key] = packed_plan(
-                model.layers, variant.recipe.schemes(model.layers)
-            )
-        return exact(self._packed_cost(packed))
-
-    def _packed_cost(self, packed: PackedPlan) -> float:
-        return packed.average_bits if self._cost is Cost.BITS else packed.weight_bytes / self._unit[1]
+        bits = self._bits.get(variant.key)
+        if bits is None:
+            schemes = variant.recipe.schemes(model.layers)
+            bits = self._bits[variant.key] = plan_bits(model.layers, schemes).average
+        return exact(bits)
 
     def _base_of_search(self) -> TradeOffPoint | None:
         """FP32 by the search, until a comparison has measured it."""
@@ -244,7 +235,7 @@ class TradeoffPoints:
         if self._cost is Cost.SIZE:
             return prediction.size_bytes / self._unit[1] if prediction.size_bytes is not None else None
         layers = self._session.workspace.layers
-        return self._packed_cost(packed_plan(layers, self._session.workspace.recipe.schemes(layers)))
+        return plan_bits(layers, self._session.workspace.recipe.schemes(layers)).average
 
     # Plans of the search.
 
@@ -298,8 +289,6 @@ class TradeoffPoints:
         match self._cost:
             case Cost.SIZE:
                 return None if plan.size_bytes is None else plan.size_bytes / self._unit[1]
-            case Cost.PACKED:
-                return plan.weight_bytes / self._unit[1]
             case Cost.BITS:
                 return plan.average_bits
             case _:
