@@ -99,8 +99,14 @@ def _writer(kind: type) -> _Write:  # noqa: C901  one line for each kind of valu
         # The order of a set differs from process to process.
         return lambda value: sorted((to_json(item) for item in value), key=repr)
     if issubclass(kind, Sequence) and not issubclass(kind, bytes | bytearray | memoryview):
-        return lambda value: [item if type(item) in _PLAIN else _WRITERS[type(item)](item) for item in value]
+        return _write_sequence
     raise CodecError(f"cannot write a {kind.__name__} as JSON")
+
+
+def _write_sequence(value: Sequence[Any]) -> list[Any]:
+    if _PLAIN.issuperset(map(type, value)):  # hundreds of names
+        return list(value)
+    return [item if type(item) in _PLAIN else _WRITERS[type(item)](item) for item in value]
 
 
 def _dataclass_writer(kind: type[Any]) -> _Write:

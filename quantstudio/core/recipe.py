@@ -79,6 +79,11 @@ class LayerRule:
         return replace(self, names=tuple(nodes.get(name, name) for name in self.names))
 
     @property
+    def is_universal(self) -> bool:
+        """Whether the rule speaks about every layer."""
+        return not self.names and not self.op_types
+
+    @property
     def is_exact(self) -> bool:
         """Whether the rule lists layers one by one."""
         if not self.names or self.op_types:
@@ -195,10 +200,12 @@ class Recipe:
 
     def asked_schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
         """`asked_scheme` of every layer in one pass over the rules: for many layers named one by one."""
-        asked = dict.fromkeys((layer.name for layer in layers), FP32)
-        for rule in self.rules:
+        # What stands before a rule about every layer decides nothing.
+        last = max((index for index, rule in enumerate(self.rules) if rule.is_universal), default=-1)
+        asked = dict.fromkeys([layer.name for layer in layers], self.rules[last].scheme if last >= 0 else FP32)
+        for rule in self.rules[last + 1 :]:
             if rule.is_exact:
-                asked.update({name: rule.scheme for name in rule.names if name in asked})
+                asked.update(dict.fromkeys(filter(asked.__contains__, rule.names), rule.scheme))
             else:
                 asked.update({layer.name: rule.scheme for layer in layers if rule.matches(layer)})
         return asked

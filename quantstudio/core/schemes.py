@@ -104,6 +104,16 @@ def as_scheme(precision: LayerScheme | str) -> LayerScheme:
     return named_scheme(precision) if isinstance(precision, str) else precision
 
 
+def scheme_labels() -> frozenset[str]:
+    """What chips call the named schemes: "INT8", "W4A8"."""
+    return _labels(catalogue_version())
+
+
+@lru_cache(maxsize=2)
+def _labels(version: int) -> frozenset[str]:
+    return frozenset(scheme.label for scheme in _schemes(version).values())
+
+
 def forms_of(weights: WeightFormat) -> tuple[str, ...]:
     """Names of the schemes that mean a format, what a layer should get first: static, dynamic, alone."""
     return _forms(catalogue_version(), weights)

@@ -242,9 +242,10 @@ class Edits:
 
     def _with_recipe(self, recipe: Recipe) -> ProjectState:
         """The plans with another recipe in the active one; a name that says a precision follows."""
-        state = self._known.project.state
+        state, plan = self._known.project.state, self._known.plan_of(recipe)
         others = {plan.name for plan in state.plans} - {state.active}
-        name = following_name(state.active, recipe, self._listed, others)
+        asked = plan.asked if plan is not None else None
+        name = following_name(state.active, recipe, self._listed, others, asked)
         changed = state.with_recipe(recipe)
         return changed if name == state.active else changed.renamed(state.active, name)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from quantstudio.core.effective_plan import LayerList
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe, is_legal
-from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.schemes import scheme_labels
 from quantstudio.core.steps import StepInfo
 
 BETWEEN = " · "
@@ -60,16 +60,28 @@ def contents_text(recipe: Recipe, layers: Iterable[LayerInfo]) -> str:
     return BETWEEN.join(parts)
 
 
-def content_name(recipe: Recipe, layers: Iterable[LayerInfo]) -> str:
-    """What a plan is called that nobody named: "INT8", or "INT8 mixed" where layers differ."""
-    groups = _labels(_chosen(recipe, layers)).most_common()
+def content_name(
+    recipe: Recipe, layers: Iterable[LayerInfo], asked: Mapping[str, LayerScheme] | None = None
+) -> str:
+    """What a plan is called that nobody named: "INT8", or "INT8 mixed" where layers differ.
+
+    Args:
+        recipe: What it holds.
+        layers: Of the model.
+        asked: What the recipe asks for every layer, where that was worked out already.
+    """
+    groups = _labels(_chosen(recipe, layers, asked)).most_common()
     if not groups:
         return FP32.label
     return groups[0][0] if len(groups) == 1 else f"{groups[0][0]}{_MIXED}"
 
 
 def following_name(
-    name: str, recipe: Recipe, layers: Iterable[LayerInfo], taken: Collection[str] = ()
+    name: str,
+    recipe: Recipe,
+    layers: Iterable[LayerInfo],
+    taken: Collection[str] = (),
+    asked: Mapping[str, LayerScheme] | None = None,
 ) -> str:
     """The name of a plan whose recipe is now this one: a name that says a precision says the one there is.
 
@@ -78,12 +90,13 @@ def following_name(
         recipe: What it holds now.
         layers: Of the model; a `LayerList` where many recipes are named for them.
         taken: Names of the other plans.
+        asked: What the recipe asks for every layer, where that was worked out already.
     """
     found = _CLAIM.fullmatch(name)
-    if found is None or found["label"] not in {scheme.label for scheme in NAMED_SCHEMES.values()}:
+    if found is None or found["label"] not in scheme_labels():
         return name
     listed = LayerList.of(layers)
-    honest = content_name(recipe, listed)
+    honest = content_name(recipe, listed, asked)
     if not listed.layers or honest == found["label"] + (found["mixed"] or ""):
         return name
     if honest not in taken:
@@ -114,10 +127,13 @@ def _labels(chosen: Sequence[tuple[LayerScheme, int]]) -> Counter[str]:
     return found
 
 
-def _chosen(recipe: Recipe, layers: Iterable[LayerInfo]) -> list[tuple[LayerScheme, int]]:
+def _chosen(
+    recipe: Recipe, layers: Iterable[LayerInfo], asked: Mapping[str, LayerScheme] | None = None
+) -> list[tuple[LayerScheme, int]]:
     """What layers get, and how many of them, in their order; names are made on every edit."""
     listed, target = LayerList.of(layers), recipe.on_target
-    asked = recipe.asked_schemes(listed.layers)
+    if asked is None:
+        asked = recipe.asked_schemes(listed.layers)
     schemes = {id(scheme): scheme for scheme in asked.values()}
     # Hundreds of layers are a handful of kinds, which ask for a handful of schemes.
     groups = Counter(zip(listed.kinds.values(), map(id, asked.values()), strict=True))

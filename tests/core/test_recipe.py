@@ -85,6 +85,12 @@ def test_that_the_last_matching_rule_decides() -> None:
     }
 
 
+@given(recipes)
+def test_that_all_layers_together_are_asked_what_each_is_alone(recipe: Recipe) -> None:
+    alone = {layer.name: recipe.asked_scheme(layer) for layer in LAYERS}
+    assert list(recipe.asked_schemes(LAYERS).items()) == list(alone.items())
+
+
 def test_that_a_layer_no_rule_speaks_about_stays_float() -> None:
     assert set(resolve(Recipe(), LAYERS).schemes.values()) == {FP32}
 

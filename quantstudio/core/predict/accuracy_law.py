@@ -129,10 +129,12 @@ class AccuracyLaw:
             samples: Samples of each; 0 where nobody counted.
             scatter: Further deviation of the loss for a changed answer: a class gains what another loses.
         """
-        moved = self._moved(kl)
+        # The curve is read once, at the KLs and a step behind them.
+        under_noise, behind = _share(self.kl, self.changed, np.stack([kl, kl * np.e]))
+        moved = under_noise * np.exp(self.change[0])
         centre = np.asarray(-np.expm1(-moved))
-        rise = np.log(np.maximum(self._moved(kl * np.e), 1e-12) / np.maximum(moved, 1e-12))
-        width = np.hypot(np.hypot(rise * deviation, self.change_spread), self._change_deviation(kl))
+        rise = np.log(np.maximum(behind * np.exp(self.change[0]), 1e-12) / np.maximum(moved, 1e-12))
+        width = np.hypot(np.hypot(rise * deviation, self.change_spread), self._change_deviation(under_noise))
         low, high = (-np.expm1(-moved * np.exp(sign * Z_OF_RATE * width)) for sign in (-1, 1))
         expected = self._lost(centre, base)
         better = expected - self._lost(low, base)
@@ -149,11 +151,11 @@ class AccuracyLaw:
             np.clip(base - expected + np.hypot(better, chance) + step, value, 1.0),
         )
 
-    def _change_deviation(self, kl: Array) -> Array:
+    def _change_deviation(self, under_noise: Array) -> Array:
         """Of the factor on the curve's share: what is left of the prior, and of the luck of the curve."""
         if not self.curve_samples:
-            return np.full_like(kl, self.change[1])
-        counted = np.maximum(self.curve_samples * _share(self.kl, self.changed, kl), _MIN_CHANGES)
+            return np.full_like(under_noise, self.change[1])
+        counted = np.maximum(self.curve_samples * under_noise, _MIN_CHANGES)
         return np.asarray(self.change[1] * np.sqrt(1 + 1 / (CHANGE[1] ** 2 * counted)))
 
     def _lost(self, share: Array, base: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,23 +20,26 @@ Chosen = NDArray[np.intp]
 
 _FLOAT_BYTES = 4
 FP32_NAME = "fp32"
+# Rows of a scheme's prices.
+_WEIGHT, _FILE, _MEMORY, _TIME = range(4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Column:
-    """One scheme over all layers; NaN where it has no price.
+class GivenSchemes:
+    """What the layers of a plan have, with what every price is read from.
 
     Attributes:
-        weight_bytes: Of the parameters.
-        file_bytes: Of these and the nodes they bring.
-        memory_bytes: What they add to the peak.
-        time: Part of the FP32 run.
+        chosen: Number of every layer's scheme, [layers].
+        used: The schemes some layer has, by number.
+        is_static: Whether each layer has fixed ranges, [layers].
+        totals: Sums over layers: bytes of the parameters, of these and the nodes they bring, what they add to
+            the peak of memory, time as a part of the FP32 run; NaN where a layer has no price.
     """
 
-    weight_bytes: Array
-    file_bytes: Array
-    memory_bytes: Array
-    time: Array
+    chosen: Chosen
+    used: dict[int, LayerScheme]
+    is_static: NDArray[np.bool_]
+    totals: Array
 
 
 class CostColumns:
@@ -45,8 +48,10 @@ class CostColumns:
     def __init__(self, layers: Sequence[LayerInfo], costs: CostTable) -> None:
         self._layers, self._costs = tuple(layers), costs
         self.fp32_ms = costs.fp32_ms
-        self._columns: dict[LayerScheme, _Column] = {}
+        # Prices of every scheme that was asked for, [4, layers]; NaN where it has none.
+        self._columns: dict[LayerScheme, Array] = {}
         self._names = [layer.name for layer in self._layers]
+        self._all = np.arange(len(self._layers))
         index = {layer.name: number for number, layer in enumerate(self._layers)}
         edges = [e for e in costs.edges if e.producer in index and e.consumer in index]
         self._producers = np.asarray([index[e.producer] for e in edges], dtype=np.intp)
@@ -59,84 +64,96 @@ class CostColumns:
         self._last = np.asarray([t.last for t in tensors], dtype=np.intp)
         self._kernels: dict[Hashable, int] = {}
         self._able: dict[str, NDArray[np.bool_]] = {}
-        shares = self._column(FP32).time
+        as_float = self._column(FP32)
+        self._float_memory = float(as_float[_MEMORY].sum())
+        self._unowned_time = 1.0 - float(as_float[_TIME].sum())
         # A layer nobody timed still tells one plan from another.
-        self._kernel_weights = np.nan_to_num(shares) + 0.1 / max(len(self._layers), 1)
+        self._kernel_weights = np.nan_to_num(as_float[_TIME]) + 0.1 / max(len(self._layers), 1)
         self._float_peak = self._activation_peak(np.zeros(len(self._layers), dtype=bool))
 
-    def weight_bytes(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> int | None:
+    def given(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> GivenSchemes:
+        """What a plan gives its layers, priced.
+
+        Args:
+            chosen: Number of every layer's scheme.
+            schemes: By number.
+        """
+        used = {number: schemes[number] for number in np.flatnonzero(np.bincount(chosen)).tolist()}
+        places, is_static = np.zeros(len(schemes), dtype=np.intp), np.zeros(len(schemes), dtype=bool)
+        for place, (number, scheme) in enumerate(used.items()):
+            places[number], is_static[number] = place, scheme.is_static
+        columns = np.stack([self._column(scheme) for scheme in used.values()] or [self._column(FP32)])
+        totals = columns[places[chosen], :, self._all].sum(axis=0)
+        return GivenSchemes(chosen, used, is_static[chosen], totals)
+
+    def weight_bytes(self, given: GivenSchemes) -> int | None:
         """Bytes of all parameters with scales."""
-        total = self._sum([self._column(s).weight_bytes for s in schemes], chosen)
+        total = float(given.totals[_WEIGHT])
         return None if np.isnan(total) else round(total)
 
-    def size_bytes(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> int | None:
+    def size_bytes(self, given: GivenSchemes) -> int | None:
         """Bytes of the file."""
-        layers = self._sum([self._column(s).file_bytes for s in schemes], chosen)
+        layers = float(given.totals[_FILE])
         return None if np.isnan(layers) else round(layers) + self._costs.structure_bytes
 
-    def file_of(self, chosen: Chosen, schemes: Sequence[LayerScheme], scope: ActivationScope) -> bytes:
+    def file_of(self, given: GivenSchemes, scope: ActivationScope) -> bytes:
         """Stands for what the file of a plan holds of every layer: plans that share it have one size."""
-        names = [(file_name(scheme), scope if scheme.is_static else None) for scheme in schemes]
-        marks = [self._kernels.setdefault(name, len(self._kernels)) for name in names]
-        return np.asarray(marks)[chosen].tobytes()
+        return self._marks(given, lambda one: (file_name(one), scope if one.is_static else None)).tobytes()
 
-    def is_priced_whole(self, chosen: Chosen, schemes: Sequence[LayerScheme], scope: ActivationScope) -> bool:
+    def is_priced_whole(self, given: GivenSchemes, scope: ActivationScope) -> bool:
         """Whether a file of just this kind was written when bytes were priced: then its size is exact.
 
         Those files hold one scheme in every layer that can have it, and FP32 elsewhere.
         """
-        names = [file_name(scheme) for scheme in schemes]
-        used = {names[index] for index in np.unique(chosen) if names[index] != FP32_NAME}
+        names = {number: file_name(scheme) for number, scheme in given.used.items()}
+        used = {name for name in names.values() if name != FP32_NAME}
         if len(used) != 1:
             return not used
         name = used.pop()
-        is_static = any(schemes[index].is_static for index in np.unique(chosen))
         able = self._able.get(name)
         if able is None:
             anchor = name.removesuffix(ONE_SCALE)
             able = self._able[name] = np.asarray([anchor in layer.schemes for layer in self._layers])
-        holds = np.asarray([one == name for one in names])[chosen]
-        return bool((able == holds).all()) and (scope is ActivationScope.ALL or not is_static)
+        is_it = np.zeros(max(names, default=0) + 1, dtype=bool)
+        is_it[[number for number, one in names.items() if one == name]] = True
+        return bool((able == is_it[given.chosen]).all()) and (scope is ActivationScope.ALL or not given.is_static.any())
 
-    def latency_ratio(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> float | None:
+    def latency_ratio(self, given: GivenSchemes) -> float | None:
         """Time over FP32 time: of the layers, and of borders between unlike neighbours."""
         if self.fp32_ms <= 0:
             return None
-        own = self._sum([self._column(s).time for s in schemes], chosen)
-        unowned = 1.0 - float(self._column(schemes[0]).time.sum())
-        written = self._costs.written_ratio
-        ratio = written * (own + unowned) + self._border_ms(chosen, schemes) / self.fp32_ms
+        own = float(given.totals[_TIME]) + self._unowned_time
+        ratio = self._costs.written_ratio * own + self._border_ms(given.is_static) / self.fp32_ms
         return None if np.isnan(ratio) else max(ratio, 0.0)
 
-    def kernels(self, chosen: Chosen, schemes: Sequence[LayerScheme], scope: ActivationScope) -> Trace:
+    def kernels(self, given: GivenSchemes, scope: ActivationScope) -> Trace:
         """What a plan's time consists of: the kernels of its layers, by their part of the FP32 run.
 
         Formats that live in one container run on the same kernels, whatever range they have.
         """
-        marks = np.asarray([self._kernel(scheme, scope) for scheme in schemes])[chosen]
-        return trace(marks, self._kernel_weights)
 
-    def _kernel(self, scheme: LayerScheme, scope: ActivationScope) -> int:
-        kernel = (container(scheme), scope if scheme.is_static else None, scheme.is_simulated)
-        return self._kernels.setdefault(kernel, len(self._kernels))
+        def kernel(scheme: LayerScheme) -> Hashable:
+            return container(scheme), scope if scheme.is_static else None, scheme.is_simulated
 
-    def memory_bytes(
-        self, chosen: Chosen, schemes: Sequence[LayerScheme], judged: Judged | None
-    ) -> int | None:
+        return trace(self._marks(given, kernel), self._kernel_weights)
+
+    def _marks(self, given: GivenSchemes, kind: Callable[[LayerScheme], Hashable]) -> NDArray[np.int64]:
+        """A number for what every layer is, the same for the same thing."""
+        marks = np.zeros(max(given.used, default=0) + 1, dtype=np.int64)
+        for number, scheme in given.used.items():
+            marks[number] = self._kernels.setdefault(kind(scheme), len(self._kernels))
+        return marks[given.chosen]
+
+    def memory_bytes(self, given: GivenSchemes, judged: Judged | None) -> int | None:
         """Peak memory of a fresh process, from the measured one of FP32 and what differs."""
         measured = judged.memory_bytes if judged is not None and judged.memory_bytes else None
         base = measured or self._costs.fp32_memory_bytes
-        if not base:
+        weights = float(given.totals[_MEMORY]) - self._float_memory
+        if not base or np.isnan(weights):
             return None
-        weights = self._sum([self._column(s).memory_bytes for s in schemes], chosen)
-        weights -= float(self._column(schemes[0]).memory_bytes.sum())
-        if np.isnan(weights):
-            return None
-        is_static = np.asarray([scheme.is_static for scheme in schemes])[chosen]
-        return round(base + weights + self._activation_peak(is_static) - self._float_peak)
+        return round(base + weights + self._activation_peak(given.is_static) - self._float_peak)
 
-    def _border_ms(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> float:
-        is_static = np.asarray([scheme.is_static for scheme in schemes])[chosen]
+    def _border_ms(self, is_static: NDArray[np.bool_]) -> float:
         before, after = is_static[self._producers], is_static[self._consumers]
         border = self._costs.border
         into, out = after & ~before, before & ~after
@@ -152,16 +169,8 @@ class CostColumns:
         is_byte = np.append(is_static, False)[self._owners]
         return activation_peak(self._sizes * np.where(is_byte, 1, _FLOAT_BYTES), self._first, self._last)
 
-    def _sum(self, columns: Sequence[Array], chosen: Chosen) -> float:
-        if not self._layers:
-            return 0.0
-        return float(np.stack(columns)[chosen, np.arange(len(self._layers))].sum())
-
-    def _column(self, scheme: LayerScheme) -> _Column:
+    def _column(self, scheme: LayerScheme) -> Array:
         known = self._columns.get(scheme)
         if known is None:
-            known = self._columns[scheme] = self._priced(scheme)
+            known = self._columns[scheme] = np.asarray(self._costs.columns(self._names, scheme))
         return known
-
-    def _priced(self, scheme: LayerScheme) -> _Column:
-        return _Column(*map(np.asarray, self._costs.columns(self._names, scheme)))

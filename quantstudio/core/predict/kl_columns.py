@@ -82,14 +82,19 @@ class KlColumns:
     ) -> None:
         self._layers, self._rows, self._found = tuple(layers), tuple(rows), found
         self._edges, self._weight_bits = tuple(edges), weight_bits
-        self._places = {layer.name: index for index, layer in enumerate(self._layers)}
+        self._names = [layer.name for layer in self._layers]
+        self._places = {name: index for index, name in enumerate(self._names)}
+        self._all = np.arange(len(self._layers))
         self._readers: dict[str, list[int]] = {}
         for index, layer in enumerate(self._layers):
             for tensor in layer.inputs:
                 self._readers.setdefault(tensor, []).append(index)
         # One entry per scheme that was ever asked for, growing; index 0 is FP32.
         self._schemes: dict[LayerScheme, int] = {}
-        self._columns: list[tuple[tuple[int, int], Array]] = []
+        # Rows of the parts their weights and their inputs count for, -1 for none, [2, schemes].
+        self._parts = np.zeros((2, 0), dtype=np.intp)
+        # Of weights, of inputs, and what of the weights rests on a law, [schemes, 3, layers].
+        self._estimated = np.zeros((0, 3, len(self._layers)))
         self._grids: list[int] = []
         self._marks: dict[Hashable, int] = {}
         self._scheme(FP32)
@@ -101,7 +106,9 @@ class KlColumns:
 
     def assigned(self, plan: EffectivePlan) -> Chosen:
         """The scheme of every layer, by its number."""
-        given = list(map(plan.schemes.get, self._places, repeat(FP32)))
+        own = plan.schemes
+        in_order = list(own) == self._names
+        given = list(own.values()) if in_order else list(map(own.get, self._names, repeat(FP32)))
         # Layers share the few schemes a recipe holds; to hash one takes longer than all the rest.
         keys = list(map(id, given))
         numbers = {key: self._scheme(scheme) for key, scheme in dict(zip(keys, given, strict=True)).items()}
@@ -115,26 +122,22 @@ class KlColumns:
             plan: The plan.
         """
         single = np.zeros((len(part_names()), len(self._layers)))
-        marks = np.zeros((2, len(self._layers)), dtype=np.int64)
-        schemes = self.schemes
         ranges = (plan.calibration.method, plan.calibration.percentile, plan.activation_scope)
-        missing, by_law = np.zeros(len(self._layers), dtype=bool), 0.0
-        for index in np.unique(chosen):
-            (part, activations), own = self._columns[index]
-            where = np.flatnonzero(chosen == index)
-            estimated = own[:, where]
-            by_law += float(estimated[2].sum())
-            missing[where] = np.isnan(estimated[0])
-            estimated = np.nan_to_num(estimated)
-            if activations >= 0:
-                single[activations, where] = estimated[1]
-            if part >= 0:
-                single[part, where] = estimated[0]
-            activations_of = schemes[index].activations
-            marks[_WEIGHTS, where] = self._grids[index]
-            marks[_ACTIVATIONS, where] = self._mark(
-                (activations_of, *ranges) if activations_of.is_static else activations_of
-            )
+        weight_parts, activation_parts = self._parts
+        found = self._estimated[chosen, :, self._all]
+        missing = np.isnan(found[:, 0])
+        found = np.nan_to_num(found)
+        by_law = float(found[:, 2].sum())
+        for parts, column in ((activation_parts[chosen], 1), (weight_parts[chosen], 0)):
+            where = np.flatnonzero(parts >= 0)
+            single[parts[where], where] = found[where, column]
+        marks_of = np.zeros((2, len(self._schemes)), dtype=np.int64)
+        marks_of[_WEIGHTS] = self._grids
+        schemes = self.schemes
+        for index in np.flatnonzero(np.bincount(chosen)):
+            kind = schemes[index].activations
+            marks_of[_ACTIVATIONS, index] = self._mark((kind, *ranges) if kind.is_static else kind)
+        marks = marks_of[:, chosen]
         if plan.weight_ranges or plan.activation_ranges:
             by_law += self._clip(plan, chosen, single, missing, marks)
         total = float(single.sum())
@@ -156,7 +159,7 @@ class KlColumns:
             index = self._places.get(name)
             if index is None or not schemes[chosen[index]].weights.is_integer:
                 continue
-            part = self._columns[chosen[index]][0][0]
+            part = self._parts[_WEIGHTS, chosen[index]]
             scheme = schemes[chosen[index]]
             known = self._clipped_weights(index, scheme, clip)
             missing[index] |= known is None
@@ -168,7 +171,7 @@ class KlColumns:
         for tensor, clip in plan.activation_ranges.items():
             for index in self._reading(tensor):
                 scheme = schemes[chosen[index]]
-                part = self._columns[chosen[index]][0][1]
+                part = self._parts[_ACTIVATIONS, chosen[index]]
                 if not scheme.is_static or part < 0:
                     continue
                 known = self._clipped_inputs(index, scheme, tensor, clip, float(single[part, index]))
@@ -220,7 +223,9 @@ class KlColumns:
             own[1, index] = np.nan if parts is None else parts.get(activations, 0.0)
             own[2, index] = doubt * own[0, index]
         self._grids.append(self._mark(replace(scheme, activations=FP32.activations)))
-        self._columns.append(((part, names.index(activations) if activations in names else -1), own))
+        parts_of = [[part], [names.index(activations) if activations in names else -1]]
+        self._parts = np.concatenate([self._parts, parts_of], axis=1)
+        self._estimated = np.concatenate([self._estimated, own[np.newaxis]])
         return self._schemes[scheme]
 
     def _parts_of(

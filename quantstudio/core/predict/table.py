@@ -12,7 +12,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.predict.accuracy_law import RATE
 from quantstudio.core.predict.clip_loss import Distributions
-from quantstudio.core.predict.cost_columns import CostColumns
+from quantstudio.core.predict.cost_columns import CostColumns, GivenSchemes
 from quantstudio.core.predict.kl_columns import Chosen, Estimates, KlColumns
 from quantstudio.core.predict.kl_model import Array
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
@@ -143,15 +143,17 @@ class PredictionTable:
         if not self.is_of(plan):
             return Raw(None, None)
         chosen = self._kl.assigned(plan)
-        return self._raw(chosen, plan, self._kl.estimates(chosen, plan))
+        return self._raw(chosen, self._given(chosen), plan, self._kl.estimates(chosen, plan))
 
-    def _raw(self, chosen: Chosen, plan: EffectivePlan, found: Estimates) -> Raw:
-        costs, schemes = self._costs, self._kl.schemes
-        ratio = costs.latency_ratio(chosen, schemes) if costs else None
-        scope = plan.activation_scope
-        kernels = costs.kernels(chosen, schemes, scope) if costs and ratio else None
+    def _given(self, chosen: Chosen) -> GivenSchemes | None:
+        return self._costs.given(chosen, self._kl.schemes) if self._costs is not None else None
+
+    def _raw(self, chosen: Chosen, given: GivenSchemes | None, plan: EffectivePlan, found: Estimates) -> Raw:
+        costs, scope = self._costs, plan.activation_scope
+        ratio = costs.latency_ratio(given) if costs and given else None
+        kernels = costs.kernels(given, scope) if costs and given and ratio else None
         # What steps leave in a file nobody priced.
-        file = costs.file_of(chosen, schemes, scope) if costs and not plan.steps else None
+        file = costs.file_of(given, scope) if costs and given and not plan.steps else None
         is_float = not (chosen != 0).any()
         if not self._has_sensitivity or found.unpriced:
             return Raw(None, ratio, kernels=kernels, is_float=is_float, file=file)
@@ -189,22 +191,24 @@ class PredictionTable:
         """
         model = model or self.fitted(())
         chosen = self._kl.assigned(plan)
-        schemes = self._kl.schemes
-        is_quantized = np.asarray([not scheme.is_float for scheme in schemes])
-        quantized = int(is_quantized[chosen].sum())
+        counts = np.bincount(chosen, minlength=1).tolist()
+        quantized = sum(
+            n for n, scheme in zip(counts, self._kl.schemes, strict=False) if n and not scheme.is_float
+        )
         if not self.is_of(plan):
             return Prediction(None, None, None, None, None, quantized, quantized)
         found = self._kl.estimates(chosen, plan)
-        raw = self._raw(chosen, plan, found)
+        given, costs = self._given(chosen), self._costs
+        raw = self._raw(chosen, given, plan, found)
         kl, deviation = (None, 0.0) if raw.parts is None else model.expected_kl(raw)
         accuracy = None if kl is None else model.accuracy(raw, kl, deviation)
         value = accuracy.value if accuracy is not None else None
-        ratio, costs = model.latency_ratio(raw), self._costs
+        ratio = model.latency_ratio(raw)
         written = model.files.get(raw.file) if raw.file is not None else None
-        is_whole = costs is not None and costs.is_priced_whole(chosen, schemes, plan.activation_scope)
+        is_whole = costs and given and costs.is_priced_whole(given, plan.activation_scope)
         return Prediction(
-            size_bytes=costs.size_bytes(chosen, schemes) if costs and written is None else written,
-            weight_bytes=costs.weight_bytes(chosen, schemes) if costs else None,
+            size_bytes=costs.size_bytes(given) if costs and given and written is None else written,
+            weight_bytes=costs.weight_bytes(given) if costs and given else None,
             kl=kl,
             accuracy=value,
             latency_ms=None if ratio is None else ratio * self.measured_fp32_ms(model),
@@ -213,12 +217,12 @@ class PredictionTable:
             worst_class=None
             if kl is None or value is None
             else self._worst_class(model, found.single, kl, deviation),
-            memory_bytes=costs.memory_bytes(chosen, schemes, model.judged) if costs else None,
+            memory_bytes=costs.memory_bytes(given, model.judged) if costs and given else None,
             plans=model.plans,
             left_out=(*self._changing, *(step.name for step in plan.steps[len(self.steps) :])),
             accuracy_at_most=accuracy.at_most if accuracy is not None and value is None else None,
             fp32_ms=self.measured_fp32_ms(model) or None,
-            is_size_exact=written is not None or (is_whole and raw.file is not None),
+            is_size_exact=written is not None or bool(is_whole and raw.file is not None),
         )
 
     def fitted(
