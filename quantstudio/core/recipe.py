@@ -202,7 +202,9 @@ class Recipe:
         """`asked_scheme` of every layer in one pass over the rules: for many layers named one by one."""
         # What stands before a rule about every layer decides nothing.
         last = max((index for index, rule in enumerate(self.rules) if rule.is_universal), default=-1)
-        asked = dict.fromkeys([layer.name for layer in layers], self.rules[last].scheme if last >= 0 else FP32)
+        asked = dict.fromkeys(
+            [layer.name for layer in layers], self.rules[last].scheme if last >= 0 else FP32
+        )
         for rule in self.rules[last + 1 :]:
             if rule.is_exact:
                 asked.update(dict.fromkeys(filter(asked.__contains__, rule.names), rule.scheme))

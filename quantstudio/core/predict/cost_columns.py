@@ -116,7 +116,9 @@ class CostColumns:
             able = self._able[name] = np.asarray([anchor in layer.schemes for layer in self._layers])
         is_it = np.zeros(max(names, default=0) + 1, dtype=bool)
         is_it[[number for number, one in names.items() if one == name]] = True
-        return bool((able == is_it[given.chosen]).all()) and (scope is ActivationScope.ALL or not given.is_static.any())
+        return bool((able == is_it[given.chosen]).all()) and (
+            scope is ActivationScope.ALL or not given.is_static.any()
+        )
 
     def latency_ratio(self, given: GivenSchemes) -> float | None:
         """Time over FP32 time: of the layers, and of borders between unlike neighbours."""
