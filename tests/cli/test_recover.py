@@ -127,7 +127,7 @@ def test_that_run_applies_the_same_steps_to_another_network(start, tmp_path, cap
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--method", "melt"], "there is no step 'melt'. Known steps: equalize, bias."),
+        (["--method", "melt"], "there is no step 'melt'. Known steps: equalize, "),
         (
             ["--method", "equalize", "--set-step", "bias.samples=2"],
             "Add it to --method: equalize,bias.",

@@ -179,7 +179,7 @@ def test_that_steps_in_the_window_give_the_bytes_of_the_task(qtbot, model, data,
         workspace.runs.describe_steps()
         workspace.runs.calibrate()
         finish(qtbot, session)
-        assert [info.name for info in workspace.steps] == ["equalize", "bias"]
+        assert {"equalize", "bias"} <= {info.name for info in workspace.steps}
         workspace.edits.add_step("equalize")
         workspace.edits.add_step("bias", samples=32)
         workspace.runs.quantize()

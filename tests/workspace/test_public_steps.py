@@ -20,7 +20,8 @@ SAMPLE = sample("digits_mobilenet")
 def test_that_a_script_recovers_and_gives_the_bytes_of_the_task(tmp_path, monkeypatch):
     with qs.Workspace.sample("digits_mobilenet", progress=False) as ws:
         ws.set("*", "static-int4")
-        assert [step.name for step in ws.list_steps()][:2] == ["equalize", "bias"]
+        names = [step.name for step in ws.list_steps()]
+        assert names.index("equalize") < names.index("bias")
         ws.add_step("equalize")
         ws.add_step("bias", samples=64)
         with pytest.raises(RecipeError, match="there is no step 'melt'"):

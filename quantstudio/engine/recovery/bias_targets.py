@@ -49,6 +49,17 @@ def find_targets(graph: Graph) -> tuple[BiasTarget, ...]:
     return tuple(_targets(view, layers))
 
 
+def bias_of(model: onnx.ModelProto, target: BiasTarget) -> FloatArray:
+    """What a layer has added to its outputs, shape [C] or one value for all; zero where it has no bias."""
+    node = next(node for node in model.graph.node if node.name == target.node)
+    name = node.input[target.slot] if len(node.input) > target.slot else ""
+    held = next((tensor for tensor in model.graph.initializer if name and tensor.name == name), None)
+    if held is None:
+        return np.zeros(())
+    value = np.asarray(as_array(held), dtype=np.float64) * target.beta
+    return value.reshape(-1) if value.size > 1 else value.reshape(())
+
+
 def set_bias(model: onnx.ModelProto, target: BiasTarget, shift: FloatArray) -> None:
     """Add a shift per channel to the bias of a layer, in place.
 

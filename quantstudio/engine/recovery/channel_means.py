@@ -49,10 +49,18 @@ class ChannelMean:
         return self._sum / max(self._count, 1)
 
     @property
+    def _variances(self) -> FloatArray:
+        return self._squares / max(self._count, 1) - self.mean**2
+
+    @property
+    def deviations(self) -> FloatArray:
+        """Standard deviation per channel, shape [C]."""
+        return np.sqrt(np.maximum(self._variances, 0.0))
+
+    @property
     def deviation(self) -> float:
         """Standard deviation over all channels together."""
-        variance = self._squares / max(self._count, 1) - self.mean**2
-        return float(np.sqrt(max(float(variance.mean()), 0.0)))
+        return float(np.sqrt(max(float(self._variances.mean()), 0.0)))
 
 
 @dataclass(frozen=True, slots=True)
