@@ -17,6 +17,7 @@ from quantstudio.cli.judged import (
     batch_axes_of,
     judging_of,
 )
+from quantstudio.cli.language_table import LANGUAGE_COLUMNS, language_rows, language_title
 from quantstudio.cli.options import (
     DataOption,
     JsonOption,
@@ -104,6 +105,9 @@ def print_comparison(result: CompareResult) -> None:
         title += f"; {base.latency_ms.load_text}" if base.latency_ms.load_text else ""
     console = console_for("")
     print_table(console, title, columns, rows, right=(1, 5, 7))
+    language = language_title(result)
+    if language:
+        print_table(console, language, LANGUAGE_COLUMNS, language_rows(result), right=(5, 6, 7))
     judgement = result.judgement
     if judgement is not None:
         how = "chosen" if judgement.is_chosen else "inferred"
@@ -131,6 +135,8 @@ def _row(v: VariantResult, *, is_base: bool) -> tuple[str, ...]:
 def _metrics(v: VariantResult, *, is_base: bool) -> str:
     """The one figure of the task, then what else was measured against the labels."""
     found = quality_of(v, is_base=is_base)
+    if v.language is not None:
+        return f"perplexity {v.language.perplexity.value:.4g}"
     own = {} if found is None or found.key == AGREEMENT else {found.key: found.value.value}
     return "  ".join(f"{key} {value:.4f}" for key, value in (own | v.metrics).items()) or "no labels"
 

@@ -30,6 +30,7 @@ SHORT_NAMES = {
     "likelihood": "Likelihood",
 }
 AGREEMENT = "agreement"
+PERPLEXITY = "perplexity"
 SQNR = "sqnr"
 POINTS = "points"
 # A loss of more than this in its unit, where no task says what a result may lose.
@@ -53,6 +54,9 @@ class Quality:
             where that was not measured.
         unit: Of the loss: "points" or "%".
         floor: Largest loss a result may have, in `unit`.
+        perplexity: Of a language model, with its interval; it is what `text` says, while `value` is the
+            likelihood kept, which plots and budgets take.
+        base_perplexity: The same of the base.
     """
 
     key: str
@@ -63,11 +67,18 @@ class Quality:
     loss: Interval | None = None
     unit: str = POINTS
     floor: float = DEFAULT_FLOOR
+    perplexity: Interval | None = None
+    base_perplexity: float = math.nan
 
     @property
     def short_name(self) -> str:
         """The name where there is little room: "Accuracy"."""
-        return SHORT_NAMES.get(self.key, self.name)
+        return SHORT_NAMES.get(self.key, self.name) if self.perplexity is None else self.shown_name
+
+    @property
+    def shown_name(self) -> str:
+        """What `text` is a figure of."""
+        return self.name if self.perplexity is None else METRIC_NAMES[PERPLEXITY]
 
     @property
     def is_noise(self) -> bool:
@@ -86,17 +97,24 @@ class Quality:
 
     @property
     def text(self) -> str:
-        """The metric: "98.33 %"."""
+        """The metric: "98.33 %"; of a language model its perplexity, "18.43"."""
+        if self.perplexity is not None:
+            return metric_text(PERPLEXITY, self.perplexity.value)
         return metric_text(self.key, self.value.value)
 
     @property
     def base_text(self) -> str:
         """The same of the base."""
+        if self.perplexity is not None:
+            return metric_text(PERPLEXITY, self.base_perplexity)
         return metric_text(self.key, self.base)
 
     @property
     def ends_text(self) -> str:
         """Both ends of its interval: "97.10 % to 99.12 %"."""
+        if self.perplexity is not None:
+            low, high = (metric_text(PERPLEXITY, end) for end in (self.perplexity.low, self.perplexity.high))
+            return f"{low} to {high}"
         return f"{metric_text(self.key, self.value.low)} to {metric_text(self.key, self.value.high)}"
 
     @property
@@ -205,7 +223,12 @@ def _of_headline(result: VariantResult, headline: Headline, *, is_base: bool) ->
     found = _judged(
         result, headline.metric, headline.label, headline.value, None if is_base else headline.loss
     )
-    return replace(found, base=headline.base, unit=headline.unit, floor=headline.floor)
+    found = replace(found, base=headline.base, unit=headline.unit, floor=headline.floor)
+    language = result.language
+    if language is None:
+        return found
+    before = language.perplexity.value / language.growth.value
+    return replace(found, has_interval=True, perplexity=language.perplexity, base_perplexity=before)
 
 
 def _judged(result: VariantResult, key: str, name: str, value: float, loss: Interval | None) -> Quality:

@@ -21,6 +21,7 @@ from quantstudio.core.quality import AGREEMENT, Quality, loss_of, quality_of
 from quantstudio.core.results import Interval, SensitivityResult, VariantResult
 from quantstudio.report import charts
 from quantstudio.report.data import ReportData
+from quantstudio.report.language import language_table
 from quantstudio.report.rows import LayerRow, layer_rows, step_rows
 
 # Style of a chip by the colour role of the weights.
@@ -88,6 +89,7 @@ def render_html(data: ReportData) -> str:
         figures=figures_of(data),
         variants=_variants(data),
         headings=_headings(data),
+        language=language_table(data.comparison),
         headline=data.headline_variant,
         layers=rows,
         steps=step_rows(data),
@@ -229,7 +231,7 @@ def _quality_card(variant: VariantResult, base: VariantResult, where: str) -> Ca
         detail += f" · 95 % {figures.interval(loss.value, signed=True)}"
     elif variant.agreement is not None:
         detail = f"output SQNR {figures.decibels(variant.agreement.sqnr_db)}, no labels"
-    return Card(f"{found.name}{where}", found.text, change, tone, _tag(variant), detail)
+    return Card(f"{found.shown_name}{where}", found.text, change, tone, _tag(variant), detail)
 
 
 def _latency_card(variant: VariantResult) -> Card | None:
@@ -343,8 +345,8 @@ def _headings(data: ReportData) -> tuple[str, str]:
     found = quality_of(variant, is_base=False) if variant is not None else None
     loss = loss_of(variant) if variant is not None else None
     if found is None or loss is None:
-        return "Quality" if found is None else found.name, "Loss"
-    return found.name, f"Loss, {loss.unit}" if loss.of == found.name else f"{loss.of}, {loss.unit}"
+        return "Quality" if found is None else found.shown_name, "Loss"
+    return found.shown_name, f"Loss, {loss.unit}" if loss.of == found.name else f"{loss.of}, {loss.unit}"
 
 
 def _loss_cell(variant: VariantResult) -> tuple[str, str]:

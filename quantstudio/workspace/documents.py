@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.data_spec import DataSpec, is_text, parse_transform
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.hints import Hint, HintAction
@@ -108,7 +108,7 @@ class Documents:
             self._known.notify(
                 NoticeLevel.ERROR,
                 f"QuantStudio does not read {Path(path).name}",
-                "Models are .onnx, .pt2, TorchScript or .safetensors; data is .npz or a folder of images",
+                "Models are .onnx, .pt2, TorchScript, .safetensors; data is .npz, text or a folder of images",
             )
         else:
             self._open_or_ask(_request(path))
@@ -460,7 +460,7 @@ def _contents(paths: set[str]) -> dict[str, str]:
 
 
 def _is_data(path: str) -> bool:
-    return Path(path).suffix.lower() == ".npz" or Path(path).is_dir()
+    return Path(path).suffix.lower() == ".npz" or is_text(path) or Path(path).is_dir()
 
 
 def _looks_like_test(path: str) -> bool:

@@ -288,7 +288,7 @@ def tokenizer_json(path: Path, vocabulary: int = 96, **more: Any) -> Path:
             "invert": False,
         },
         "post_processor": None,
-        "decoder": None,
+        "decoder": {"type": "Fuse"},
         "model": {"type": "WordLevel", "vocab": table, "unk_token": "[UNK]"},
     }
     path.write_text(json.dumps(content | more), encoding="utf-8")

@@ -11,10 +11,16 @@ import pytest
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.events import NULL_REPORTER, never_cancelled
 from quantstudio.core.judgement import Task
 from quantstudio.core.results import CompareResult
 from quantstudio.engine.evaluation.compare import compare_json
+from quantstudio.engine.evaluation.generation import Decoder, caches_of
+from quantstudio.engine.evaluation.latency import LatencyBudget
+from quantstudio.engine.graph.runtime import open_session
+from quantstudio.engine.model.open import open_model
 from quantstudio.engine.tasks.compare import compare
+from quantstudio.engine.tasks.inputs import dataset_of
 from tests.engine.builders import outputs_of
 from tests.engine.decoders import TEXT, DecoderShape, decoder, random_weights, tokenizer_json
 
@@ -124,3 +130,43 @@ def test_that_an_encoder_that_sees_what_follows_is_not_said_to_foretell(tmp_path
     figure = found.variants[1].headline
     assert figure is not None
     assert figure.metric == "agreement"
+
+
+def test_that_a_decoder_writes_with_its_cache_what_it_would_write_without(tmp_path: Path) -> None:
+    weights = random_weights(SHAPE)
+    onnx.save(decoder(SHAPE, weights), tmp_path / "m.onnx")
+    session = open_session(tmp_path / "m.onnx", threads=1)
+    writer, tokens = Decoder(session), np.array([[5, 9, 2, 7]])
+    feed = writer.inputs.feed(tokens)
+    whole = session.run(["logits"], feed)[0]
+    _, key, value = session.run(None, writer.inputs.feed(tokens[:, :3]))
+    more = writer.inputs.more(tokens[:, 3:], 3)
+    more |= {"past_key_values.0.key": key, "past_key_values.0.value": value}
+    np.testing.assert_allclose(session.run(["logits"], more)[0][0, 0], whole[0, 3], atol=1e-5)
+    first, each = writer.turn_ms(tokens, 3, never_cancelled())
+    assert first > 0
+    assert each > 0
+
+
+def test_that_speed_with_the_cache_and_its_bytes_are_measured_in_turns(compared) -> None:
+    folder, _ = compared
+    data = dataset_of(open_model(folder / "base.onnx"), data_of(folder))
+    paths = [folder / "base.onnx", folder / "other.onnx"]
+    budget = LatencyBudget(0.0, 3, 3)
+    base, other = caches_of(paths, data, threads=1, provider="cpu", reporter=NULL_REPORTER, budget=budget)
+    assert base.bytes_per_token == 2 * 2 * 16 * 4
+    assert base.speed is not None
+    assert other.speed is not None
+    assert base.speed.token_speedup.value == 1
+    assert other.speed.runs == 3
+    assert (other.speed.prompt_tokens, other.speed.new_tokens) == (16, 16)
+    assert other.speed.tokens_per_second == pytest.approx(1e3 / other.speed.token_ms)
+    assert other.speed.token_ms * other.speed.token_speedup.value == pytest.approx(base.speed.token_ms)
+
+
+def test_that_a_decoder_without_a_cache_has_no_such_speed(tmp_path: Path) -> None:
+    onnx.save(decoder(DecoderShape(layers=1, with_past=False)), tmp_path / "m.onnx")
+    data = dataset_of(open_model(tmp_path / "m.onnx"), data_of(tmp_path))
+    (use,) = caches_of([tmp_path / "m.onnx"], data, threads=1, provider="cpu", reporter=NULL_REPORTER)
+    assert use.bytes_per_token == 0
+    assert use.speed is None

@@ -26,7 +26,7 @@ from quantstudio.engine.data.sources import (
     content_digest,
     list_image_folder,
 )
-from quantstudio.engine.data.text import TextNetwork, open_text
+from quantstudio.engine.data.text import TextFeeds, TextNetwork, open_text
 from quantstudio.engine.data.transform import InputTransform, bind_transform, shape_text, shapes_agree
 
 INPUT_NAMES = ("x", "images", "inputs", "input")
@@ -129,6 +129,10 @@ class Dataset:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         return self._feeds.raw(index)
+
+    def text(self, index: int) -> str:
+        """A window of text in words; empty for other data."""
+        return self._feeds.words(index) if isinstance(self._feeds, TextFeeds) else ""
 
 
 def open_dataset(

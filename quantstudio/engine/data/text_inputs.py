@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -22,7 +24,7 @@ class _Role(StrEnum):
     PLACES = "places"  # positions without a sample axis
     ZEROS = "zeros"
     PAST = "past"
-    SWITCH = "switch"  # of a decoder with and without cache in one: off
+    SWITCH = "switch"  # of a decoder with and without cache in one: on where there is something in it
     COUNT = "count"  # of logits to keep: all
 
 
@@ -57,6 +59,18 @@ def cache_axis(info: TensorInfo) -> int | None:
     """Axis of the tokens in a cache: the open one that is not the samples'; None where all are fixed."""
     samples = batch_axis(info)
     return next((k for k, size in enumerate(info.shape) if k != samples and not isinstance(size, int)), None)
+
+
+def cache_bytes_per_token(inputs: Iterable[TensorInfo]) -> int:
+    """Bytes of keys and values that are kept for each token read; 0 without a cache."""
+    total = 0
+    for info in inputs:
+        if is_cache(info) and cache_axis(info) is not None:
+            sizes = [
+                size for k, size in enumerate(info.shape) if k != batch_axis(info) and isinstance(size, int)
+            ]
+            total += math.prod(sizes) * np.dtype(info.dtype).itemsize
+    return total
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +121,7 @@ class TextInputs:
     def sample_axes(self) -> dict[str, int]:
         """Axis of the samples by input."""
         per_sample = (_Role.IDS, _Role.MASK, _Role.POSITIONS, _Role.ZEROS, _Role.PAST)
-        return {info.name: batch_axis(info) for info in self.inputs if self._role(info) in per_sample}
+        return {info.name: batch_axis(info) for info in self._ordered() if self._role(info) in per_sample}
 
     def longest(self, told: int | None) -> int | None:
         """Tokens the model can read at once, where anything says so."""
@@ -121,20 +135,34 @@ class TextInputs:
         return replace(self, tokens=tokens)
 
     def feed(self, tokens: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """All inputs for windows of tokens, [n, T], with nothing read before."""
-        return {info.name: self._array(info, tokens) for info in self.inputs}
+        """All inputs for windows of tokens, [n, T], the tokens first, with nothing read before."""
+        return {info.name: self._array(info, tokens, 0) for info in self._ordered()}
 
-    def _array(self, info: TensorInfo, tokens: NDArray[np.int64]) -> NDArray[Any]:
+    def more(self, tokens: NDArray[np.int64], read: int) -> dict[str, NDArray[Any]]:
+        """All inputs but the cache for further tokens, [n, T], where so many were read before."""
+        others = [info for info in self.inputs if self._role(info) is not _Role.PAST]
+        return {info.name: self._array(info, tokens, read) for info in others}
+
+    @property
+    def caches(self) -> tuple[TensorInfo, ...]:
+        """The inputs that hold what was read before."""
+        return tuple(info for info in self.inputs if self._role(info) is _Role.PAST)
+
+    def _ordered(self) -> list[TensorInfo]:
+        """The tokens first: who looks for the text takes the first input."""
+        return sorted(self.inputs, key=lambda info: self._role(info) is not _Role.IDS)
+
+    def _array(self, info: TensorInfo, tokens: NDArray[np.int64], read: int) -> NDArray[Any]:
         count, length = tokens.shape
-        places: NDArray[Any] = np.arange(length)
+        places: NDArray[Any] = np.arange(read, read + length)
         match self._role(info):
             case _Role.IDS:
                 made: NDArray[Any] = tokens
             case _Role.MASK:
-                made = np.ones((count, length), np.int64)
+                made = np.ones((count, read + length), np.int64)
                 size = info.shape[-1]
-                if isinstance(size, int) and size > length:  # an empty cache of fixed length comes first
-                    made = np.concatenate([np.zeros((count, size - length), np.int64), made], axis=1)
+                if isinstance(size, int) and size > read + length:  # a cache of fixed length comes first
+                    made = np.concatenate([np.zeros((count, size - read - length), np.int64), made], axis=1)
             case _Role.POSITIONS:
                 made = np.broadcast_to(places, (count, length))
             case _Role.PLACES:
@@ -149,7 +177,9 @@ class TextInputs:
                         for k, size in enumerate(info.shape)
                     ]
                 )
-            case _Role.SWITCH | _Role.COUNT:
+            case _Role.SWITCH:
+                made = np.full([1] * len(info.shape), read > 0)
+            case _Role.COUNT:
                 made = np.zeros([1] * len(info.shape))
         return np.ascontiguousarray(made, dtype=info.dtype)
 

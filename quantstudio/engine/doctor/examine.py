@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantstudio.core.data_spec import DataSpec, Transform
+from quantstudio.core.data_spec import DataSpec, Transform, is_text
 from quantstudio.core.diagnosis import (
     Caution,
     DataFigure,
@@ -40,6 +40,7 @@ from quantstudio.engine.doctor.reasons import reason_of
 from quantstudio.engine.doctor.scores import Score, beats
 from quantstudio.engine.doctor.shown import chosen, shown_samples
 from quantstudio.engine.doctor.store import key_of, recall, remember
+from quantstudio.engine.doctor.text import examine_text
 from quantstudio.engine.graph.graph import Graph
 
 
@@ -88,6 +89,8 @@ def examine(question: Question, *, reporter: Reporter, cancel: CancelToken) -> D
         JobCancelled: `cancel` was set.
     """
     graph, data = question.graph, question.data
+    if is_text(data.path):
+        return examine_text(graph, data, is_asked=question.is_asked, cancel=cancel)
     network = Network(Path(graph.summary.graph_path), cancel)
     asked = data.transform if question.is_asked else None
     bench = set_up(graph, network, data, question.classes, asked, cancel)

@@ -15,6 +15,7 @@ from quantstudio.core.results import CompareResult, VariantResult
 from quantstudio.core.time_scale import on_scale_of
 from quantstudio.engine.evaluation.footprint import file_bytes
 from quantstudio.engine.evaluation.footprint import footprint as footprint_of
+from quantstudio.engine.evaluation.generation import caches_of
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.evaluation.probe import DatasetLike
 from quantstudio.engine.evaluation.reading import Kind
@@ -87,6 +88,8 @@ def compare(
     where: dict[str, Any] = {"threads": threads, "provider": provider, "reporter": reporter, "cancel": cancel}
     if latency:
         results = _with_latency(results, dataset, batch, latency_budget, **where)
+    if reading.foretells:
+        results = _with_cache(results, dataset, timed=latency, **where)
     if footprint:
         results = _with_footprint(results, dataset, **where)
     return CompareResult(
@@ -175,6 +178,38 @@ def _with_latency(
         for result, one, ratio in zip(results, timed.results, timed.speedups, strict=True)
     ]
     return [base, *(on_scale_of(base, variant) for variant in variants)]
+
+
+def _with_cache(
+    results: Sequence[VariantResult],
+    dataset: DatasetLike,
+    *,
+    timed: bool,
+    threads: int,
+    provider: str,
+    reporter: Reporter,
+    cancel: CancelToken | None,
+) -> list[VariantResult]:
+    """Language models with what their caches take, and how fast they write with them where that is timed."""
+    paths = [Path(result.path) for result in results]
+    uses = caches_of(
+        paths,
+        dataset,
+        timed=timed,
+        threads=threads,
+        provider=provider,
+        reporter=reporter,
+        cancel=cancel,
+    )
+    return [
+        replace(
+            result,
+            language=replace(result.language, cache_bytes_per_token=use.bytes_per_token, speed=use.speed),
+        )
+        if result.language is not None
+        else result
+        for result, use in zip(results, uses, strict=True)
+    ]
 
 
 def _with_footprint(

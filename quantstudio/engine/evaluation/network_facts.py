@@ -64,6 +64,16 @@ class NetworkFacts:
     operators: frozenset[str]
 
 
+# What the runtime calls element types otherwise than numpy does.
+_RUNTIME_NAMES = {"float": "float32", "double": "float64"}
+
+
+def numpy_name(runtime_type: str) -> str:
+    """The element type of what the runtime calls "tensor(float)"."""
+    inner = runtime_type.removeprefix("tensor(").removesuffix(")")
+    return _RUNTIME_NAMES.get(inner, inner)
+
+
 def network_facts(model: onnx.ModelProto) -> NetworkFacts:
     """The facts of a model; its weights are not read."""
     graph = model.graph

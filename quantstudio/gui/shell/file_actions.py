@@ -19,9 +19,10 @@ from quantstudio.workspace.sessions import recent_entries
 
 RECENT_LISTED = 15
 OPEN_FILTER = (
-    "Everything QuantStudio reads (*.onnx *.qstudio *.npz *.pt2 *.pt *.pth *.ts *.safetensors *.json);;"
+    "Everything QuantStudio reads (*.onnx *.qstudio *.npz *.txt *.jsonl *.pt2 *.pt *.pth *.ts *.safetensors "
+    "*.json);;"
     "Models (*.onnx *.pt2 *.pt *.pth *.ts *.torchscript *.safetensors);;Projects (*.qstudio);;"
-    "Data (*.npz);;Recipes (*.json);;All files (*)"
+    "Data (*.npz *.txt *.jsonl);;Recipes (*.json);;All files (*)"
 )
 
 

@@ -22,7 +22,8 @@ def measured_text(found: CompareResult, *, where: str) -> str:
     parts = []
     quality = quality_of(last, is_base=len(found.variants) == 1)
     if quality is not None:
-        parts.append(f"{quality.name[0].lower()}{quality.name[1:]} {quality.text}")
+        name = quality.shown_name
+        parts.append(f"{name[0].lower()}{name[1:]} {quality.text}")
     if last.speedup is not None:
         parts.append(f"{number(last.speedup.value, 2)}× the speed of FP32")
     parts.append(f"{found.samples} samples {where}".rstrip())

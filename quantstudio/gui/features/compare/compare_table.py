@@ -14,10 +14,12 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
+from quantstudio.core.language import GenerationSpeed, LanguageFigures
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.quality import (
     AGREEMENT,
     METRIC_NAMES,
+    PERPLEXITY,
     SHORT_NAMES,
     Quality,
     error_growth,
@@ -57,11 +59,13 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     judged = [quality_of(r, is_base=index == 0) for index, r in enumerate(results)]
     heads = {found.key: found for found in judged if found is not None}
     keys = dict.fromkeys([*heads, *(key for result in results for key in result.metrics)])
+    if any(found.perplexity is not None for found in heads.values()):
+        keys.pop(PERPLEXITY, None)  # what the headline shows already
     rows = [
         _Metric(
             _row_name(heads[key]) if key in heads else METRIC_NAMES.get(key, key),
             lambda v, r, key=key: _dash(_metric_text(v, r, key)),  # type: ignore[misc]
-            heads[key].name if key in heads else "",
+            heads[key].shown_name if key in heads else "",
         )
         for key in keys
     ]
@@ -82,7 +86,7 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
 
 def _row_name(found: Quality) -> str:
     """What a narrow column has room for."""
-    return found.name if len(found.name) <= LETTERS_IN_NAME else found.short_name
+    return found.shown_name if len(found.shown_name) <= LETTERS_IN_NAME else found.short_name
 
 
 def _metric_text(variant: Variant, result: VariantResult, key: str) -> str | None:
@@ -164,6 +168,53 @@ def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     ]
 
 
+def _language_rows(results: Sequence[VariantResult]) -> list[_Metric]:
+    """What is measured of language models alone."""
+    if not any(r.language is not None for r in results):
+        return []
+
+    def cell(read: Callable[[LanguageFigures], str]) -> Callable[[Variant, VariantResult], str]:
+        return lambda _v, r: figures.NOTHING if r.language is None else read(r.language)
+
+    def paced(read: Callable[[GenerationSpeed], str]) -> Callable[[Variant, VariantResult], str]:
+        return cell(lambda found: figures.NOTHING if found.speed is None else read(found.speed))
+
+    rows = [
+        _Metric("Perplexity, 95 % CI", cell(lambda f: _ends(f.perplexity, 2))),
+        _Metric("Over FP32's", cell(lambda f: figures.ratio(f.growth.value)), "Perplexity over FP32's"),
+        _Metric(
+            "Over FP32's, 95 % CI", cell(lambda f: _ends(f.growth, 3)), "Perplexity over FP32's, 95 % CI"
+        ),
+    ]
+    if any(r.language is not None and r.language.speed is not None for r in results):
+        rows += [
+            _Metric(
+                "First token",
+                paced(lambda s: figures.milliseconds(s.first_token_ms)),
+                "Time from a prompt to the first token",
+            ),
+            _Metric(
+                "Tokens per second",
+                paced(lambda s: figures.number(s.tokens_per_second, 1)),
+                "Tokens per second with the cache, after the first",
+            ),
+            _Metric("Token, speed-up", paced(lambda s: figures.ratio(s.token_speedup.value))),
+        ]
+    if any(r.language is not None and r.language.cache_bytes_per_token for r in results):
+        rows.append(
+            _Metric(
+                "Cache per token",
+                cell(lambda f: figures.size(f.cache_bytes_per_token)),
+                "Keys and values kept for each token read",
+            )
+        )
+    return rows
+
+
+def _ends(found: Interval, digits: int) -> str:
+    return f"{figures.number(found.low, digits)}…{figures.number(found.high, digits)}"
+
+
 def _cost_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     rows = [_Metric("Model size", lambda _v, r: figures.size(r.size_bytes))]
     if any(r.latency_ms is not None for r in results):
@@ -233,7 +284,11 @@ class CompareTableModel(QAbstractTableModel):
         self._where = f" {ON_CALIBRATION}" if on_calibration else ""
         accuracy = _metric_rows(results) if results else []
         self._accuracy_rows = len(accuracy)
-        rows = [*accuracy, *_agreement_rows(results), *_cost_rows(results)] if results else []
+        rows = (
+            [*accuracy, *_agreement_rows(results), *_language_rows(results), *_cost_rows(results)]
+            if results
+            else []
+        )
         self._details = [row.detail for row in rows]
         self._cells = [
             (row.name, *(row.read(v, v.result) for v in self._variants if v.result is not None))

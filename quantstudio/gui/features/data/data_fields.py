@@ -8,7 +8,7 @@ from pathlib import Path
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog, QGridLayout, QLabel, QLineEdit, QPushButton, QSpinBox, QWidget
 
-from quantstudio.core.data_spec import DataSpec, Transform, parse_transform
+from quantstudio.core.data_spec import DataSpec, Transform, is_text, parse_transform
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.judgement import INFERRED
 from quantstudio.gui.widgets.path_edit import PathEdit
@@ -39,7 +39,9 @@ class DataFields(QWidget):
         self.path = PathEdit(spec.path if spec else "", self)
         self.path.setObjectName(f"data.{key}.path")
         self.path.setAccessibleName(f"{title}: file, folder or module:callable")
-        self.path.setPlaceholderText("images.npz, a folder with one subfolder per class, or module:callable")
+        self.path.setPlaceholderText(
+            "images.npz, a folder with one subfolder per class, text.txt, or module:callable"
+        )
         self.transform = QLineEdit(spec.transform.text if spec else "", self)
         self.transform.setObjectName(f"data.{key}.transform")
         self.transform.setAccessibleName(f"{title}: transform")
@@ -155,7 +157,9 @@ class DataFields(QWidget):
 
     def browse_file(self) -> None:
         """Ask for a file."""
-        dialog = QFileDialog(self, "Choose data", self.path.text(), "Arrays (*.npz);;All files (*)")
+        dialog = QFileDialog(
+            self, "Choose data", self.path.text(), "Arrays and text (*.npz *.txt *.jsonl);;All files (*)"
+        )
         dialog.setObjectName("data.file_dialog")
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.fileSelected.connect(self.path.setText)
@@ -190,6 +194,9 @@ def _described(spec: DataSpec | None) -> str:
         return ""
     parts = []
     transform = spec.transform
+    if is_text(spec.path):
+        windows = f"{transform.context} tokens" if transform.context else "as many tokens as suit the model"
+        return f"Text, in windows of {windows}"
     if transform.resize:
         parts.append(f"resized to {transform.resize[0]}×{transform.resize[1]}")
     if transform.crop:

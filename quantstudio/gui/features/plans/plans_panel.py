@@ -119,7 +119,7 @@ class PlansPanel(QWidget):
         heading = self.table.horizontalHeaderItem(QUALITY)
         if heading is not None and quality is not None:
             heading.setText(quality.short_name)
-            heading.setToolTip(quality.name)
+            heading.setToolTip(quality.shown_name)
         for row, plan in enumerate(plans):
             for column, text in enumerate((plan.name, *self._figures(plan))):
                 item = QTableWidgetItem(text)

@@ -39,7 +39,7 @@ class DropZone(QWidget):
         self.title.setProperty("role", "heading")
         words.addWidget(self.title)
         text = QLabel(
-            "ONNX, PyTorch (.pt2, TorchScript) or safetensors; its data (.npz, a folder of images) with it"
+            "ONNX, PyTorch (.pt2, TorchScript) or safetensors; its data (.npz, images, text) with it"
         )
         text.setProperty("role", "muted")
         text.setWordWrap(True)

@@ -152,7 +152,7 @@ class TradeoffPoints:
         if quality is None or cost is None or model is None:
             return None
         value = quality.value
-        lines = [f"{quality.name} {quality.text}"]
+        lines = [f"{quality.shown_name} {quality.text}"]
         lines.append(contents_of(variant, model.layers))
         if quality.has_interval:
             lines[0] += f"  [{quality.ends_text.replace(' to ', ', ')}]"

@@ -86,7 +86,7 @@ class VariantTableModel(RowModel[Variant]):
         base = self._session.workspace.base
         quality = quality_of(base) if base is not None else None
         if quality is not None and section == VariantColumn.QUALITY and role in _WORDS:
-            return quality.short_name if role == Qt.ItemDataRole.DisplayRole else quality.name
+            return quality.short_name if role == Qt.ItemDataRole.DisplayRole else quality.shown_name
         return super().headerData(section, orientation, role)
 
     def _base_bytes(self) -> int:
