@@ -26,15 +26,13 @@ from quantstudio.engine.graph.view import GraphView
 from quantstudio.engine.quantization.activations import ActivationParams, range_of_constant
 from quantstudio.engine.quantization.biases import with_biases_joined
 from quantstudio.engine.quantization.plan import RESCALING, SAME_SCALE, Plan, activation_inputs, make_plan
-from quantstudio.engine.quantization.written_weights import written_weights
+from quantstudio.engine.quantization.written_weights import WeightSlot, written_weights
 from quantstudio.engine.torch_graph.module import Feed, Node, TorchGraph
 from quantstudio.engine.torch_graph.registry import Result
 from quantstudio.engine.torch_graph.rounding import fake_quantized, fake_quantized_dynamic, rounded
 
 Tensor = torch.Tensor
 Value = Tensor | None
-# A layer and the input of its node that holds a weight.
-WeightSlot = tuple[str, int]
 _OPERANDS = frozenset({"Add", "Mul", "Concat"})
 
 
@@ -70,6 +68,7 @@ class FakeQuantized(nn.Module):
         plan: What is rounded where.
         rounding: By node name.
         weights: What every layer computes with; at first what the emitter writes, dequantized.
+        scales: Which values of an integer weight share a scale, by layer and input of its node.
         bias_steps: Step of a layer's 32-bit bias, per channel or one; layers not in it have a float bias.
         activations: Whether activations are rounded; without, only weights and biases are.
         dropped: Share of values of an activation left as they were (QDrop, Wei et al. 2022,
@@ -103,6 +102,7 @@ class FakeQuantized(nn.Module):
             slot: torch.from_numpy(value) for slot, value in written.values.items()
         }
         self.weights.update(_operands(view, self.plan, target_named(effective.target)))
+        self.scales = written.scales
         self.bias_steps = {name: torch.from_numpy(step) for name, step in written.bias_steps.items()}
         self.bias_factors = written.bias_factors
         self.activations = True

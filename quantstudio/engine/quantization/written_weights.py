@@ -29,7 +29,25 @@ from quantstudio.engine.quantization.quantized_weights import (
     with_room_for_bias,
     without_groups,
 )
-from quantstudio.engine.quantization.weights import quantize_weight
+from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight
+
+
+# A layer and the input of its node that holds a weight.
+WeightSlot = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleLayout:
+    """Which values of a weight share a scale.
+
+    Attributes:
+        axis: Axis the scales run along (per channel: the channels, per group: the grouped axis); None for
+            one scale.
+        group_size: Weights a scale covers along `axis`; 0 unless per group.
+    """
+
+    axis: int | None
+    group_size: int = 0
 
 
 @dataclass(slots=True)
@@ -38,11 +56,13 @@ class WrittenWeights:
 
     Attributes:
         values: Dequantized weight by layer and input of its node, shape of the graph's initializer.
+        scales: How the scales of an integer weight lie in it.
         bias_steps: Step of the 32-bit bias by layer, shape [C] or [].
         bias_factors: What a layer multiplies its bias with before that, where it is not 1.
     """
 
-    values: dict[tuple[str, int], FloatArray] = field(default_factory=dict)
+    values: dict[WeightSlot, FloatArray] = field(default_factory=dict)
+    scales: dict[WeightSlot, ScaleLayout] = field(default_factory=dict)
     bias_steps: dict[str, FloatArray] = field(default_factory=dict)
     bias_factors: dict[str, float] = field(default_factory=dict)
 
@@ -117,7 +137,7 @@ def _add(layer: LayerNode, found: WrittenWeights) -> None:
             found.values[layer.name, index] = _by_direction(layer, index)
     elif layer.scheme.is_weight_only:
         for index in indices:
-            found.values[layer.name, index] = layer.source(index, layer.scheme).quantized().dequantized
+            _put(found, (layer.name, index), layer.source(index, layer.scheme).quantized())
     elif 1 in indices:
         _add_integer(layer, found)
 
@@ -144,8 +164,13 @@ def _add_integer(layer: LayerNode, found: WrittenWeights) -> None:
         beta = float(layer.attribute("beta", 1.0))
         if beta != 1.0:
             found.bias_factors[layer.name] = beta
+    _put(found, (layer.name, 1), weight, alpha)
+
+
+def _put(found: WrittenWeights, slot: WeightSlot, weight: QuantizedWeight, alpha: float = 1.0) -> None:
     value = weight.dequantized if alpha == 1.0 else weight.dequantized / np.float32(alpha)
-    found.values[layer.name, 1] = np.ascontiguousarray(value, dtype=np.float32)
+    found.values[slot] = np.ascontiguousarray(value, dtype=np.float32)
+    found.scales[slot] = ScaleLayout(weight.axis, weight.group_size)
 
 
 def _source(layer: LayerNode) -> WeightSource:

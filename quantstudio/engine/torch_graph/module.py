@@ -104,6 +104,7 @@ class TorchGraph(nn.Module):
         input_names: Graph inputs.
         output_names: Graph outputs.
         hooks: Replacement by node name; empty for the plain network.
+        overrides: Tensors to compute with in place of initializers, by name; trainers put theirs here.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class TorchGraph(nn.Module):
         self._freed = self._freed_after(frozenset(self.output_names))
         self._parts: dict[tuple[frozenset[str], tuple[str, ...]], tuple[Node, ...]] = {}
         self.hooks: dict[str, Hook] = {}
+        self.overrides: dict[str, Tensor] = {}
 
     def _add_initializer(self, name: str, tensor: Tensor, position: int, trainable: bool) -> None:
         # Module attributes may not contain dots, and names that differ in them only must not meet.
@@ -331,6 +333,8 @@ class TorchGraph(nn.Module):
         value = values.get(name)
         if value is not None:
             return value
+        if name in self.overrides:
+            return self.overrides[name]
         if name in self._key:
             return self.initializer(name)
         raise QuantStudioError(

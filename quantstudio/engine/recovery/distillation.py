@@ -1,0 +1,187 @@
+"""How far a network's outputs are from those it is to give, as a loss with gradients; no labels.
+
+Class scores and decisions by the KL divergence of their probabilities (Hinton et al. 2015, arXiv:1503.02531,
+at temperature 1), everything else by half the squared error in standard deviations, which is the KL
+divergence of Gaussians. So the outputs of a network add up in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import onnx
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own convention
+
+from quantstudio.core.errors import MeasureError
+from quantstudio.core.events import CancelToken
+from quantstudio.engine.data.dataset import Batch, Dataset
+from quantstudio.engine.evaluation.judging import graph_reading
+from quantstudio.engine.evaluation.outputs import Meaning
+from quantstudio.engine.evaluation.reading import Kind, Reading
+from quantstudio.engine.graph.graph import Graph
+
+Tensor = torch.Tensor
+# Rounding noise of a float32 softmax, and of a sigmoid near either end.
+_SMALLEST_PROBABILITY = 1e-12
+_SMALLEST_DECISION = 1e-7
+
+
+class _Form(StrEnum):
+    CLASSES = "classes"
+    DECISIONS = "decisions"
+    VALUES = "values"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLoss:
+    """The loss of one output.
+
+    Attributes:
+        name: The graph output.
+        form: What its values are.
+        class_axis: Axis of the classes.
+        is_probability: Whether it holds probabilities, and no logits.
+    """
+
+    name: str
+    form: _Form = _Form.VALUES
+    class_axis: int = -1
+    is_probability: bool = False
+
+    def tensor_in(self, model: onnx.ModelProto) -> tuple[str, bool]:
+        """The tensor to compare, and whether it holds logits: what goes into the output's own Softmax.
+
+        Its gradient does not vanish where a probability is nearly 1.
+        """
+        last = {_Form.CLASSES: "Softmax", _Form.DECISIONS: "Sigmoid"}.get(self.form)
+        if self.is_probability and last is not None:
+            for node in model.graph.node:
+                if self.name in node.output and node.op_type == last:
+                    axis = next((int(a.i) for a in node.attribute if a.name == "axis"), -1)
+                    if last == "Sigmoid" or axis == self.class_axis == -1:
+                        return node.input[0], True
+        return self.name, not self.is_probability
+
+    def value(self, found: Tensor, wanted: Tensor, variance: float, *, has_logits: bool) -> Tensor:
+        """Divergence in nats, averaged over samples and positions."""
+        if self.form is _Form.CLASSES:
+            axis = self._axis(found)
+            p, q = (_log_softmax(one, axis, has_logits=has_logits) for one in (wanted, found))
+            return (p.exp() * (p - q)).sum(axis).mean()
+        if self.form is _Form.DECISIONS:
+            return _decision_divergence(found, wanted, has_logits=has_logits)
+        return F.mse_loss(found.float(), wanted.float()) / (2 * variance)
+
+    def _axis(self, scores: Tensor) -> int:
+        flat = scores.ndim > 2 and scores.shape[1] > 1 and all(size == 1 for size in scores.shape[2:])
+        return 1 if flat else self.class_axis
+
+
+def output_losses(graph: Graph, dataset: Dataset, cancel: CancelToken) -> tuple[OutputLoss, ...]:
+    """The loss of every float output of a network, by what its outputs mean.
+
+    Raises:
+        MeasureError: no output holds float numbers, or the model does not run on the data.
+        JobCancelled: `cancel` was set.
+    """
+    reading = graph_reading(graph, dataset, cancel)
+    if not reading.floats:
+        raise MeasureError(
+            "no output of the model holds float numbers, so there is nothing to learn from",
+            hint="A form of it without the ArgMax or Cast at its end is needed",
+        )
+    return tuple(_loss_of(name, reading) for name in reading.floats)
+
+
+def _loss_of(name: str, reading: Reading) -> OutputLoss:
+    if name not in reading.judgement.outputs:
+        return OutputLoss(name)
+    form = reading.form
+    if reading.kind is Kind.DECISIONS:
+        return OutputLoss(name, _Form.DECISIONS, is_probability=reading.is_probability)
+    if form is not None and form.binary:
+        return OutputLoss(name, _Form.DECISIONS, is_probability=form.probabilities)
+    if reading.kind is Kind.MASKS:
+        if reading.class_axis == 0:
+            return OutputLoss(name, _Form.DECISIONS, is_probability=reading.is_probability)
+        return OutputLoss(name, _Form.CLASSES, reading.class_axis - 4, reading.is_probability)
+    if form is not None and form.meaning in (Meaning.CLASSES, Meaning.TOKENS) and name == reading.output:
+        return OutputLoss(name, _Form.CLASSES, -1, form.probabilities)
+    return OutputLoss(name)
+
+
+class Distillation:
+    """The samples of a step, and how far a network's answers to them are from those it is to give.
+
+    Args:
+        losses: One an output.
+        teacher: The network that knows the answers.
+        student: The network that is measured, as a model: its logits may have other names.
+    """
+
+    def __init__(
+        self, losses: Sequence[OutputLoss], teacher: onnx.ModelProto, student: onnx.ModelProto
+    ) -> None:
+        self.losses = losses
+        asked = [(loss.tensor_in(teacher), loss.tensor_in(student)) for loss in losses]
+        # Where only one of them has its logits at hand, both are compared by their probabilities.
+        ends = [
+            (a[0], b[0], a[1]) if a[1] == b[1] else (loss.name, loss.name, False)
+            for loss, (a, b) in zip(losses, asked, strict=True)
+        ]
+        self.wanted = tuple(end[0] for end in ends)
+        self.compared = tuple(end[1] for end in ends)
+        self._has_logits = tuple(end[2] for end in ends)
+        self._variances: tuple[float, ...] = (1.0,) * len(losses)
+
+    def set_scale(self, answers: Sequence[Sequence[Tensor]]) -> None:
+        """Take the variance of each output from the teacher's answers."""
+        self._variances = tuple(
+            max(float(torch.cat([one[place].flatten().float() for one in answers]).var(correction=0)), 1e-12)
+            for place in range(len(self.losses))
+        )
+
+    def loss(self, found: Mapping[str, Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """Divergence of one batch, over all outputs."""
+        parts = [
+            loss.value(found[name], answer, variance, has_logits=has_logits)
+            for loss, name, answer, variance, has_logits in zip(
+                self.losses, self.compared, wanted, self._variances, self._has_logits, strict=True
+            )
+        ]
+        return torch.stack(parts).sum()
+
+
+def kept_batches(dataset: Dataset, samples: int, size: int, cancel: CancelToken) -> list[dict[str, Tensor]]:
+    """The first samples as feeds of a few each, in memory."""
+    feeds = []
+    for batch in dataset.batches(size, stop=min(samples, len(dataset))):
+        cancel.raise_if_set()
+        feeds.append(_tensors(batch))
+    return feeds
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    return {name: torch.tensor(array) for name, array in batch.feed.items()}
+
+
+def _log_softmax(scores: Tensor, axis: int, *, has_logits: bool) -> Tensor:
+    scores = scores.float()
+    if not has_logits:
+        scores = scores.clamp_min(_SMALLEST_PROBABILITY).log()
+    return F.log_softmax(scores, axis)
+
+
+def _decision_divergence(found: Tensor, wanted: Tensor, *, has_logits: bool) -> Tensor:
+    found, wanted = found.float(), wanted.float()
+    if not has_logits:
+        found, wanted = (
+            torch.logit(one.clamp(_SMALLEST_DECISION, 1 - _SMALLEST_DECISION)) for one in (found, wanted)
+        )
+    share = torch.sigmoid(wanted)
+    yes = F.logsigmoid(wanted) - F.logsigmoid(found)
+    no = F.logsigmoid(-wanted) - F.logsigmoid(-found)
+    return (share * yes + (1 - share) * no).mean()
