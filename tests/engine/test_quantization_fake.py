@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -77,8 +79,8 @@ def plan_of(graph, scheme, **options):
 
 
 SCHEMES = {
-    "residual": "static-int8 static-int4 static-int4-a4 static-int2 weight-int4 fp16",
-    "products": "static-int8 static-int4-a4 dynamic-int8 dynamic-int4 weight-int4 static-binary",
+    "residual": "static-int8 static-int4 static-int4-a4 static-codebook2 weight-int4 fp16",
+    "products": "static-int8 static-int4-a4 dynamic-int8 dynamic-codebook3 weight-int4 static-binary",
     "attention": "static-int8 static-int4-a4 dynamic-int8 weight-int8",
     "branches": "dynamic-int8 weight-int8",
     "lstm": "weight-int8",
@@ -97,6 +99,15 @@ def test_that_the_module_computes_what_the_file_does(cases, net, scheme):
     for name, value in zip(module.network.output_names, expected, strict=True):
         # A sum that falls on the other side of half a step moves one value of a tensor by one step.
         assert relative_error(value, found[name].numpy()) < 0.01, name
+
+
+def test_that_old_recipes_keep_their_narrow_grids(cases):
+    graph, statistics, feed = cases("products")
+    plan = resolve(replace(uniform_recipe(NAMED_SCHEMES["static-int2"]), emission=1), graph.layers)
+    expected = outputs_of(emit(graph, statistics, plan), feed, PLAIN)
+    with torch.no_grad():
+        found = FakeQuantized(graph, statistics, plan).run(feed)
+    assert relative_error(expected[0], found["last_out"].numpy()) < 0.01
 
 
 def test_that_four_bit_activations_are_far_from_the_float_network(cases):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import BuildError
 from quantstudio.core.precision import FP32, Granularity, LayerScheme, Precision
+from quantstudio.core.recipe import PACKED_FILES
 from quantstudio.core.target import target_named
 from quantstudio.engine.graph.builder import Constants, NodeList
 from quantstudio.engine.graph.graph import Graph
@@ -30,7 +31,6 @@ from quantstudio.engine.quantization.quantized_weights import (
     without_groups,
 )
 from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_weight
-
 
 # A layer and the input of its node that holds a weight.
 WeightSlot = tuple[str, int]
@@ -97,6 +97,7 @@ def written_weights(graph: Graph, view: GraphView, plan: Plan, effective: Effect
             clip=effective.weight_ranges.get(node.name),
             inputs=inputs,
             max_bits=8 if scheme.is_weight_only else most,
+            is_narrow=effective.emission < PACKED_FILES,
         )
         try:
             _add(written, found)
@@ -147,7 +148,12 @@ def _by_direction(layer: LayerNode, index: int) -> FloatArray:
     scheme = without_groups(layer.scheme)
     parts = layer.weight(index)
     return np.stack(
-        [quantize_weight(part, scheme, 0, layer.clip, layer.max_bits).dequantized for part in parts]
+        [
+            quantize_weight(
+                part, scheme, 0, layer.clip, layer.max_bits, is_narrow=layer.is_narrow
+            ).dequantized
+            for part in parts
+        ]
     )
 
 

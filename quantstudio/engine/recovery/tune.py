@@ -133,7 +133,9 @@ class _Tuning:
         bits = target_named(self.context.plan.target).weight_bits
         parts = TrainedParts(self.student, self.graph, self.context.plan.schemes, bits, spreads)
         if not parts.scale_parameters and not parts.bias_parameters:
-            return StepOutcome(self.graph, "No quantized layer has scales or biases of its own.", {"steps": 0})
+            return StepOutcome(
+                self.graph, "No quantized layer has scales or biases of its own.", {"steps": 0}
+            )
         before, errors = self._held_loss(), self.errors.measured(self.student)
         if not math.isfinite(before):
             raise DataError(
@@ -233,14 +235,14 @@ class _Tuning:
         return answers
 
     def _batch_size(self) -> int:
-        """Samples of a batch: fewer where there would be no batch to keep out."""
+        """Samples of a batch: fewer where the part kept out would be less than one."""
         samples = min(self.settings.samples, len(self.context.dataset))
         if samples < 2:
             raise DataError(
                 "one sample is not enough: some are trained on and others judge",
                 hint=Hint("Give at least two samples, better some hundred", HintAction.CHOOSE_DATA),
             )
-        return max(1, min(BATCH, samples // 2))
+        return max(1, min(BATCH, math.ceil(HELD_OUT * samples)))
 
     def _parts(self) -> tuple[list[int], list[int]]:
         """Batches kept out of training, evenly from the whole, and batches trained on."""
