@@ -77,6 +77,11 @@ class Samples:
     count: int
     cancel: CancelToken
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch; the last one may hold fewer."""
+        return _BATCH
+
     def batches(self) -> Iterator[Batch]:
         """The samples, a few at a time."""
         for batch in self.dataset.batches(_BATCH, stop=min(self.count, len(self.dataset))):
