@@ -31,7 +31,7 @@ PRODUCT = LayerInfo("scores", "MatMul", schemes=("fp32", "static-int8"), inputs=
         (DEPTHWISE, ()),
         (GROUPED, ()),
         (replace(CONV, weight_shape=(64, 40, 1, 1)), (3, 2, 1)),
-        (replace(CONV, op_type="MatMul", weight_shape=(20, 512), channel_axis=1), (3, 2, 1)),
+        (replace(CONV, op_type="MatMul", weight_shape=(20, 512), channel_axis=1), (2, 1)),
         (PRODUCT, (4, 3, 2, 1)),
     ],
     ids=["conv", "nine weights", "depthwise", "grouped", "pointwise", "matmul", "product"],
