@@ -20,6 +20,7 @@ from quantstudio.core.recipe import (
     DEFAULT_SEED,
     EMISSION,
     FIRST_EMISSION,
+    PACKED_FILES,
     ActivationScope,
     CalibrationSettings,
     LayerRule,
@@ -54,6 +55,7 @@ class EffectivePlan:
         steps: Steps that are on, in order.
         seed: Of the random numbers of the steps; the default where no step draws any.
         emission: Form of the file, where it makes a difference for these layers; else the first.
+        unpacked: Whether weights that could be packed are not.
         recipe: What it was made from, written out. Not part of `digest`.
     """
 
@@ -69,6 +71,7 @@ class EffectivePlan:
     steps: tuple[Step, ...] = ()
     seed: int = DEFAULT_SEED
     emission: int = EMISSION
+    unpacked: bool = False
     recipe: Recipe = field(default_factory=Recipe)
 
     @cached_property
@@ -119,6 +122,8 @@ class EffectivePlan:
             essence["seed"] = self.seed
         if self.emission != FIRST_EMISSION:
             essence["emission"] = self.emission
+        if self.unpacked:
+            essence["unpacked"] = True
         if self.is_static:
             by_percentile = self.calibration.method is RangeMethod.PERCENTILE
             essence["static"] = [
@@ -214,6 +219,8 @@ def resolve(
     schemes, notes = _granted(recipe, legal, listed, asked)
     on = tuple(step for step in recipe.steps if step.is_on)
     draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
+    # Keys and bytes of plans that come out the same in every form stay what they were.
+    emission = _emission(recipe, schemes, listed, has_steps=bool(on))
     return EffectivePlan(
         schemes=schemes,
         asked=asked,
@@ -226,8 +233,8 @@ def resolve(
         target=recipe.target,
         steps=on,
         seed=recipe.seed if draws else DEFAULT_SEED,
-        # Keys and bytes of plans that come out the same in every form stay what they were.
-        emission=_emission(recipe, schemes, listed, has_steps=bool(on)),
+        emission=emission,
+        unpacked=recipe.unpacked and emission == PACKED_FILES and any(map(_is_packed, schemes.values())),
         recipe=recipe,
     )
 
@@ -236,14 +243,17 @@ def _emission(
     recipe: Recipe, schemes: Mapping[str, LayerScheme], listed: LayerList, *, has_steps: bool
 ) -> int:
     """The first form that gives what the form of the recipe gives: such plans keep their keys and bytes."""
-    integers = {
-        id(scheme): scheme.weights for scheme in schemes.values() if scheme.weights.is_integer
-    }.values()
-    if (has_steps and integers) or any(weights != Precision.INT8 for weights in integers):
+    integers = any(scheme.weights.is_integer for scheme in schemes.values())
+    if (has_steps and integers) or any(map(_is_packed, schemes.values())):
         return recipe.emission
     if any(schemes[name].is_static for name in listed.products):
         return min(recipe.emission, BIASES_APART)
     return FIRST_EMISSION
+
+
+def _is_packed(scheme: LayerScheme) -> bool:
+    """Whether the file holds weights of fewer than eight bits."""
+    return scheme.weights.is_integer and scheme.weights != Precision.INT8
 
 
 def fitting(recipe: Recipe, layers: Iterable[LayerInfo]) -> EffectivePlan | None:

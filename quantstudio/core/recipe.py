@@ -149,6 +149,8 @@ class Recipe:
         steps: What happens to the graph before it is quantized, in order; those that are off do nothing.
         seed: Of the random numbers a step draws.
         emission: Form of the file; recipes of what older versions built do not name theirs, the first.
+        unpacked: Whether weights of fewer than eight bits take a byte each, for runtimes that do not compute
+            at load what hangs on constants alone.
     """
 
     rules: tuple[LayerRule, ...] = ()
@@ -160,6 +162,7 @@ class Recipe:
     steps: tuple[Step, ...] = ()
     seed: int = DEFAULT_SEED
     emission: int = EMISSION
+    unpacked: bool = False
 
     @property
     def digest(self) -> str:
@@ -173,13 +176,21 @@ class Recipe:
             del values["seed"]
         # The form of the file is no part of what is asked for; the digest of the plan knows it.
         del values["emission"]
+        if not self.unpacked:
+            del values["unpacked"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def bare(self) -> Recipe:
         """The recipe without precisions: its steps, seed, range settings and target, which a search keeps."""
-        return Recipe(calibration=self.calibration, target=self.target, steps=self.steps, seed=self.seed)
+        return Recipe(
+            calibration=self.calibration,
+            target=self.target,
+            steps=self.steps,
+            seed=self.seed,
+            unpacked=self.unpacked,
+        )
 
     def scheme_for(self, layer: LayerInfo) -> LayerScheme:
         """The scheme the layer gets, legal or FP32."""
@@ -221,7 +232,10 @@ class Recipe:
         }
 
     def assign(self, names: Sequence[str], scheme: LayerScheme) -> Recipe:
-        """The recipe with these layers set to the scheme, and no older exact rule left for them."""
+        """The recipe with these layers set to the scheme, and no older exact rule left for them.
+
+        What is changed is built in the form of today.
+        """
         if not names:
             # A rule without names would speak about every layer.
             return self
@@ -241,16 +255,16 @@ class Recipe:
                 break
             if rules[index].scheme == scheme:
                 rules[index] = replace(rules[index], names=(*rules[index].names, *names))
-                return replace(self, rules=tuple(rules))
-        return replace(self, rules=(*rules, LayerRule(scheme, tuple(names))))
+                return replace(self, rules=tuple(rules), emission=EMISSION)
+        return replace(self, rules=(*rules, LayerRule(scheme, tuple(names))), emission=EMISSION)
 
     def by_node(self, layers: Sequence[LayerInfo]) -> Recipe:
         """The recipe with the names of nodes where a person wrote paths of modules."""
         return replace(self, rules=tuple(rule.by_node(layers) for rule in self.rules))
 
     def with_rule(self, rule: LayerRule) -> Recipe:
-        """The recipe with one more rule at the end."""
-        return replace(self, rules=(*self.rules, rule))
+        """The recipe with one more rule at the end, built in the form of today."""
+        return replace(self, rules=(*self.rules, rule), emission=EMISSION)
 
 
 def is_legal(layer: LayerInfo, scheme: LayerScheme, target: Target) -> bool:

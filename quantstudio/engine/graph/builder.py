@@ -28,16 +28,30 @@ class Constants:
         self.protos.append(as_tensor(final, np.asarray(value)))
         return final
 
+    def add_weight(self, name: str, value: NDArray[Any]) -> str:
+        """A new initializer that keeps the name of the weight it is made of; its final name."""
+        final = self._names.given(name)
+        self.protos.append(as_tensor(final, np.asarray(value)))
+        return final
+
     def add_int4(self, name: str, values: NDArray[np.int8]) -> str:
         """A new INT4 initializer of integers in -8..7, two per byte, low nibble first; its final name."""
-        final = self._names.fresh(name)
+        return self._add_nibbles(self._names.fresh(name), values, TensorProto.INT4)
+
+    def add_int4_weight(self, name: str, values: NDArray[np.int8], *, signed: bool = True) -> str:
+        """As `add_int4`, with the name of the weight; unsigned ones are in 0..15."""
+        return self._add_nibbles(
+            self._names.given(name), values, TensorProto.INT4 if signed else TensorProto.UINT4
+        )
+
+    def _add_nibbles(self, final: str, values: NDArray[np.int8], kind: int) -> str:
         flat = values.reshape(-1)
         if flat.size % 2:
             flat = np.append(flat, np.int8(0))
         nibbles = flat.astype(np.uint8) & np.uint8(15)
         packed = nibbles[0::2] | (nibbles[1::2] << np.uint8(4))
         self.protos.append(
-            TensorProto(name=final, data_type=TensorProto.INT4, dims=values.shape, raw_data=packed.tobytes())
+            TensorProto(name=final, data_type=kind, dims=values.shape, raw_data=packed.tobytes())
         )
         return final
 
@@ -58,9 +72,11 @@ class NodeList:
         nodes: What was written.
         owner: Layer being written; empty between layers.
         owned: Names of the nodes written for each layer.
+        is_packed: Whether weights of fewer than eight bits are packed.
     """
 
-    def __init__(self, names: NameSource, constants: Constants) -> None:
+    def __init__(self, names: NameSource, constants: Constants, *, is_packed: bool = False) -> None:
+        self.is_packed = is_packed
         self.names = names
         self.constants = constants
         self.nodes: list[onnx.NodeProto] = []

@@ -17,16 +17,41 @@ def fresh_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
-class NameSource:
-    """Names nothing else in the model has; the same requests in the same order give the same names."""
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
-    def __init__(self, model: ModelProto) -> None:
+
+class NameSource:
+    """Names nothing else in the model has; the same requests in the same order give the same names.
+
+    Args:
+        model: The model.
+        is_short: Give the shortest names there are, whatever is wanted: in a small file names weigh.
+    """
+
+    def __init__(self, model: ModelProto, *, is_short: bool = False) -> None:
+        self.is_short = is_short
+        self._count = 0
         self._taken: set[str] = set()
         for _scope, graph in all_graphs(model.graph):
             self._taken.update(_local_names(graph), (value.name for value in graph.output))
             self._taken.update(node.name for node in graph.node)
 
     def fresh(self, name: str) -> str:
+        """`name`, or with a number where it is taken; a short one where those are given."""
+        if not self.is_short:
+            return self.given(name)
+        short = ""
+        while not short or short in self._taken:
+            short, left = "", self._count
+            self._count += 1
+            while left or not short:
+                left, digit = divmod(left, len(_DIGITS))
+                short = _DIGITS[digit] + short
+            short = f"_{short}"
+        self._taken.add(short)
+        return short
+
+    def given(self, name: str) -> str:
         """`name`, or with a number where it is taken."""
         return fresh_name(name, self._taken)
 

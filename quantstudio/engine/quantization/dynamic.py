@@ -16,7 +16,8 @@ from onnx import TensorProto
 
 from quantstudio.core.precision import Granularity
 from quantstudio.engine.quantization.layer_node import LayerNode
-from quantstudio.engine.quantization.quantized_weights import int8_constants, without_groups
+from quantstudio.engine.quantization.packed_weights import packed_values
+from quantstudio.engine.quantization.quantized_weights import int8_constants, without_groups, zero_points
 from quantstudio.engine.quantization.weights import quantize_weight
 
 CONTRIB_DOMAIN = "com.microsoft"
@@ -31,11 +32,13 @@ def write_dynamic(layer: LayerNode) -> None:
     source = layer.product_source(without_groups(layer.scheme))
     if source.value.ndim != 2:
         source = replace(source, scheme=replace(source.scheme, granularity=Granularity.PER_TENSOR))
-    values, scales, zeros = int8_constants(nodes, source.quantized(), source.name, source.key)
+    weight = source.quantized()
+    values, scales = int8_constants(nodes, weight, source.name, source.key)
+    zeros = [] if nodes.names.is_short else [zero_points(nodes, weight, source.name, source.key)]
     data, data_scale, data_zero = _quantized_input(layer)
     integer = nodes.add(
         "MatMulInteger",
-        [data, values, data_zero, zeros],
+        [data, values, data_zero, *zeros],
         name,
         outputs=[nodes.names.fresh(f"{name}_integer")],
         own_name=True,
@@ -56,7 +59,9 @@ def _write_lstm(layer: LayerNode) -> None:
     for index, key in ((1, "w"), (2, "r")):
         values, scales = _lstm_weight(layer, index)
         constants = layer.nodes.constants
-        inputs[index] = constants.add(f"{layer.name}_{key}_quantized", values)
+        inputs[index] = packed_values(
+            layer.nodes, values, layer.scheme.weights, f"{layer.name}_{key}", (0, 2)
+        )
         inputs.append(constants.add(f"{layer.name}_{key}_scale", scales))
         inputs.append(constants.add(f"{layer.name}_{key}_zero_point", np.zeros(scales.shape, np.int8)))
     # The kernel knows no `layout`; the planner lets only the default one through.

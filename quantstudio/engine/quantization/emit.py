@@ -129,12 +129,14 @@ class _Emitter:
         self.view = view
         self.target = target_named(effective.target)
         self.plan = plan
-        self.names = NameSource(graph.proto)
+        is_first_form = effective.emission < PACKED_FILES
+        self.names = NameSource(graph.proto, is_short=not is_first_form)
+        self.is_packed = not is_first_form and not effective.unpacked
         self.constants = Constants(self.names)
         self.layers: dict[str, LayerInfo] = {layer.name: layer for layer in graph.layers}
         self.parts: dict[str, list[str]] = {}
         self.clips = effective.weight_ranges
-        self.is_narrow = effective.emission < PACKED_FILES
+        self.is_narrow = is_first_form
         # A tensor the file must offer under its own name (outputs, what bodies read) keeps that name on the
         # float side; the name before the Q/DQ pair is then another one.
         public = view.outputs | view.captured
@@ -158,7 +160,7 @@ class _Emitter:
         main.name = source.graph.name
         main.input.extend(source.graph.input)
         main.output.extend(source.graph.output)
-        nodes = NodeList(self.names, self.constants)
+        nodes = NodeList(self.names, self.constants, is_packed=self.is_packed)
         for tensor in source.graph.input:
             self._add_pair(tensor.name, nodes)
         for node in self.view.nodes:
@@ -265,7 +267,7 @@ class _Emitter:
         scope = Scope(body, parent, {t.name: t for t in body.initializer})
         # Constants of their own: the runtime fuses a product only with weights of the same graph, and 1.31
         # fails to load where they are in the graph around it.
-        nodes = NodeList(self.names, Constants(self.names))
+        nodes = NodeList(self.names, Constants(self.names), is_packed=self.is_packed)
         for node in list(body.node):
             self._write(node, scope, nodes)
         self.parts.update(nodes.owned)

@@ -33,6 +33,22 @@ INTEGER_KERNELS = frozenset(
         "QLinearMatMul",
     }
 )
+# What brings the weights of a file back to float, or to INT8 where they are packed.
+_UNPACKING = frozenset(
+    {
+        "Cast",
+        "DequantizeLinear",
+        "Div",
+        "Gather",
+        "GatherElements",
+        "MatMul",
+        "Mod",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Transpose",
+    }
+)
 FOLDED = "folded"
 # Kernels of which "float" says nothing: they pick rows, or unpack integers themselves.
 _PLAIN = frozenset({FOLDED, "Gather", "MatMulNBits"})
@@ -241,9 +257,9 @@ def _constants_behind(
 
 
 def _leaves(name: str, producer: dict[str, onnx.NodeProto]) -> list[str]:
-    """What a tensor is computed from, if that is by scaling alone; else the tensor itself."""
+    """What a tensor is computed from, if that is by scaling or unpacking alone; else the tensor itself."""
     maker = producer.get(name)
-    if maker is None or maker.op_type not in ("Cast", "DequantizeLinear", "Mul"):
+    if maker is None or maker.op_type not in _UNPACKING:
         return [name] if name else []
     return [leaf for source in maker.input for leaf in _leaves(source, producer)]
 

@@ -20,6 +20,7 @@ from quantstudio.engine.quantization.quantized_weights import (
     FloatArray,
     WeightSource,
     add_dequantized,
+    int8_constants,
     with_room_for_bias,
     without_groups,
 )
@@ -66,13 +67,14 @@ def _limits(nodes: NodeList, params: ActivationParams) -> tuple[str, ...]:
 def _activation_constants(nodes: NodeList, tensor: str, params: ActivationParams) -> tuple[str, str]:
     """Constants for scale and zero point, shared by tensors with equal parameters."""
     key = ("activation", float(params.scale), params.zero_point, params.grid.signed)
-    kept = nodes.constants.shared(key) or nodes.constants.share(
-        key,
-        (
-            nodes.constants.add(f"{tensor}_scale", params.scale),
-            nodes.constants.add(f"{tensor}_zero_point", params.as_byte(params.zero_point)),
-        ),
-    )
+    constants = nodes.constants
+    kept = constants.shared(key)
+    if kept is None:
+        scale, zero = constants.add(f"{tensor}_scale", params.scale), params.as_byte(params.zero_point)
+        zero_key = ("zero point", str(zero.dtype), int(zero))
+        point = constants.shared(zero_key) if nodes.names.is_short else None
+        point = point or constants.share(zero_key, (constants.add(f"{tensor}_zero_point", zero),))
+        kept = constants.share(key, (scale, *point))
     return kept[0], kept[1]
 
 
@@ -171,20 +173,25 @@ def _weight_and_bias(layer: LayerNode, source: WeightSource, bias: FloatArray | 
     weight_name = add_dequantized(layer.nodes, weight, source.name, key)
     if bias is None:
         return weight_name, ""
-    return weight_name, _add_bias(layer, weight, bias, input_scale)
+    weight_scale = int8_constants(layer.nodes, weight, source.name, key)[1]
+    return weight_name, _add_bias(layer, weight, bias, weight_scale)
 
 
-def _add_bias(layer: LayerNode, weight: QuantizedWeight, bias: FloatArray, input_scale: np.float32) -> str:
+def _add_bias(layer: LayerNode, weight: QuantizedWeight, bias: FloatArray, weight_scale: str) -> str:
+    input_scale = layer.inputs[0].scale
     constants = layer.nodes.constants
     scales = (weight.scales * input_scale).astype(np.float32)
     integers = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
     limit = 2**31 - 1
     name = f"{layer.name}_bias"
-    inputs = [
-        constants.add(f"{name}_quantized", np.clip(integers, -limit, limit).astype(np.int32)),
-        constants.add(f"{name}_scale", scales),
-        constants.add(f"{name}_zero_point", np.zeros(scales.shape, np.int32)),
-    ]
+    inputs = [constants.add(f"{name}_quantized", np.clip(integers, -limit, limit).astype(np.int32))]
+    if layer.nodes.names.is_short:
+        # The product is computed when the file is loaded; the zero point is the default.
+        factor = _activation_constants(layer.nodes, layer.input(0), layer.inputs[0])[0]
+        inputs.append(layer.nodes.add("Mul", [weight_scale, factor], name))
+    else:
+        inputs.append(constants.add(f"{name}_scale", scales))
+        inputs.append(constants.add(f"{name}_zero_point", np.zeros(scales.shape, np.int32)))
     output = layer.nodes.names.fresh(f"{name}_dequantized")
     attributes: dict[str, Any] = {} if weight.axis is None else {"axis": 0}
     return layer.nodes.add(

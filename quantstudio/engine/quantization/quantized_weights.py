@@ -13,6 +13,7 @@ from onnx import TensorProto
 from quantstudio.core.errors import BuildError
 from quantstudio.core.precision import Container, Granularity, Grid, LayerScheme, integer_levels
 from quantstudio.engine.graph.builder import NodeList
+from quantstudio.engine.quantization.packed_weights import packed_values
 from quantstudio.engine.quantization.weights import QuantizedWeight, narrow_levels, quantize_weight
 
 FloatArray = NDArray[np.float32]
@@ -127,13 +128,12 @@ def add_dequantized(nodes: NodeList, weight: QuantizedWeight, name: str, key: Ha
     made = nodes.made(("dequantized", key))
     if made is not None:
         return made
-    values, scales, zeros = int8_constants(nodes, weight, name, key)
     attributes: dict[str, Any] = {} if weight.axis is None else {"axis": weight.axis}
     if weight.group_size:
         attributes["block_size"] = weight.group_size
     output = nodes.add(
         "DequantizeLinear",
-        [values, scales, zeros],
+        [*int8_constants(nodes, weight, name, key), zero_points(nodes, weight, name, key)],
         f"{name}_DequantizeLinear",
         outputs=[nodes.names.fresh(f"{name}_dequantized")],
         **attributes,
@@ -141,22 +141,34 @@ def add_dequantized(nodes: NodeList, weight: QuantizedWeight, name: str, key: Ha
     return nodes.keep(("dequantized", key), output)
 
 
-def int8_constants(
-    nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable
-) -> tuple[str, str, str]:
-    """Names of the INT8 values, their scales and their zero points."""
-    constants = nodes.constants
-    kept = constants.shared(("int8", key))
+def int8_constants(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable) -> tuple[str, str]:
+    """Names of the INT8 values and of their scales."""
+    made = nodes.made(("int8", key))
+    if made is None:
+        made = nodes.keep(("int8", key), int8_values(nodes, weight, name))
+    kept = nodes.constants.shared(("int8", key)) or nodes.constants.share(
+        ("int8", key), (nodes.constants.add(f"{name}_scale", weight.scales),)
+    )
+    return made, kept[0]
+
+
+def zero_points(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable) -> str:
+    """Zero points of weights.
+
+    They are the default, but ONNX Runtime 1.31 fails where sessions ask for `session.x64quantprecision` and
+    they are missing, or shared.
+    """
+    kept = nodes.constants.shared(("zero", key))
     if kept is None:
-        kept = constants.share(
-            ("int8", key),
-            (
-                constants.add(f"{name}_quantized", weight.values),
-                constants.add(f"{name}_scale", weight.scales),
-                constants.add(f"{name}_zero_point", np.zeros(weight.scales.shape, np.int8)),
-            ),
-        )
-    return kept[0], kept[1], kept[2]
+        zeros = nodes.constants.add(f"{name}_zero_point", np.zeros(weight.scales.shape, np.int8))
+        kept = nodes.constants.share(("zero", key), (zeros,))
+    return kept[0]
+
+
+def int8_values(nodes: NodeList, weight: QuantizedWeight, name: str) -> str:
+    """Name of the INT8 values of a weight, packed where the file packs."""
+    channels = () if weight.axis is None or weight.group_size else (weight.axis,)
+    return packed_values(nodes, weight.values, weight.format, name, channels)
 
 
 def add_dequantized_int4(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable) -> str:
@@ -168,7 +180,7 @@ def add_dequantized_int4(nodes: NodeList, weight: QuantizedWeight, name: str, ke
     kept = constants.shared(("int4", key)) or constants.share(
         ("int4", key),
         (
-            constants.add_int4(f"{name}_quantized", weight.values),
+            _int4_constant(nodes, weight, name),
             constants.add(f"{name}_scale", weight.scales),
         ),
     )
@@ -196,19 +208,20 @@ def add_unpacked(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hasha
         shape = [1] * weight.values.ndim
         if weight.axis is not None:
             shape[weight.axis] = -1
-        add = constants.add_int4 if is_int4 else constants.add
-        kept = constants.share(
-            ("unpacked", key),
-            (
-                add(f"{name}_quantized", weight.values),
-                constants.add(f"{name}_scale", weight.scales.reshape(shape)),
-            ),
-        )
+        values = _int4_constant(nodes, weight, name) if is_int4 else int8_values(nodes, weight, name)
+        scales = constants.add(f"{name}_scale", weight.scales.reshape(shape))
+        kept = constants.share(("unpacked", key), (values, scales))
     real = nodes.add("Cast", [kept[0]], f"{name}_Cast", to=TensorProto.FLOAT)
     output = nodes.add(
         "Mul", [real, kept[1]], f"{name}_Mul", outputs=[nodes.names.fresh(f"{name}_dequantized")]
     )
     return nodes.keep(("unpacked", key), output)
+
+
+def _int4_constant(nodes: NodeList, weight: QuantizedWeight, name: str) -> str:
+    if nodes.names.is_short:
+        return nodes.constants.add_int4_weight(name, weight.values)
+    return nodes.constants.add_int4(f"{name}_quantized", weight.values)
 
 
 def fits_int4(scheme: LayerScheme) -> bool:

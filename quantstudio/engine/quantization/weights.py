@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from quantstudio.core.affine import SMALLEST_SCALE, IntegerGrid
 from quantstudio.core.errors import BuildError
 from quantstudio.core.packing import group_axis
-from quantstudio.core.precision import Granularity, Grid, LayerScheme, WeightRange
+from quantstudio.core.precision import Granularity, Grid, LayerScheme, Precision, WeightFormat, WeightRange
 from quantstudio.core.precision import integer_levels as integer_levels
 from quantstudio.engine.quantization.codebooks import codebook_rows
 from quantstudio.engine.quantization.weight_scales import (
@@ -35,6 +35,7 @@ class QuantizedWeight:
             tensor.
         group_size: Weights a scale covers along `axis`; 0 unless per group.
         dequantized: `values` times their scales, float32, shape of the weight.
+        format: What was asked; its levels hold all values.
     """
 
     values: NDArray[np.int8]
@@ -42,6 +43,7 @@ class QuantizedWeight:
     axis: int | None
     group_size: int
     dequantized: FloatArray
+    format: WeightFormat = Precision.INT8
 
 
 def quantize_weight(
@@ -86,15 +88,14 @@ def quantize_weight(
     if granularity is Granularity.PER_TENSOR:
         values, scales = rounding.rows(clipped.reshape(1, -1))
         values = values.reshape(weight.shape)
-        return QuantizedWeight(
-            values, scales.reshape(()), None, 0, values * scales.reshape([1] * weight.ndim)
-        )
+        real = values * scales.reshape([1] * weight.ndim)
+        return QuantizedWeight(values, scales.reshape(()), None, 0, real, scheme.weights)
     moved = np.moveaxis(clipped, axis, 0)
     values, scales = rounding.rows(moved.reshape(moved.shape[0], -1))
     values = np.ascontiguousarray(np.moveaxis(values.reshape(moved.shape), 0, axis))
     shape = [1] * weight.ndim
     shape[axis] = -1
-    return QuantizedWeight(values, scales, axis, 0, values * scales.reshape(shape))
+    return QuantizedWeight(values, scales, axis, 0, values * scales.reshape(shape), scheme.weights)
 
 
 def _granularity(
@@ -139,6 +140,7 @@ def _per_group(weight: FloatArray, scheme: LayerScheme, rounding: _Rounding, axi
         axis=axis,
         group_size=size,
         dequantized=np.ascontiguousarray(np.moveaxis(real, -1, axis)),
+        format=scheme.weights,
     )
 
 

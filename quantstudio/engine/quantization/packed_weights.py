@@ -1,0 +1,189 @@
+"""Weights of fewer than eight bits packed into bytes, and the constant operators that unpack them to INT8.
+
+ONNX Runtime computes what hangs on constants alone when it loads a file, before it looks for Q/DQ pairs: what
+runs is what an INT8 file runs, and the file is smaller. Four bits are a type of ONNX; other widths are digits
+of numbers in a few bytes, brought apart by division and remainder, which every runtime reads alike (shifts
+and masks are misread by some). A codebook is a table of INT8 codes a channel that the digits pick from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from quantstudio.core.precision import Grid, Precision, WeightFormat, integer_levels
+from quantstudio.engine.graph.builder import NodeList
+
+Integers = NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """So many digits in so many bytes."""
+
+    digits: int
+    bytes: int
+
+
+# By radix; five ternary digits fit a byte (3^5 = 243).
+_WORDS = {
+    2: _Word(8, 1),
+    3: _Word(5, 1),
+    4: _Word(4, 1),
+    8: _Word(8, 3),
+    32: _Word(8, 5),
+    64: _Word(4, 3),
+    128: _Word(8, 7),
+}
+_NIBBLES = 16
+# Bytes that the operators and their constants take in the file.
+_CAST_BYTES, _DIGIT_BYTES = 60, 260
+
+
+def packed_values(
+    nodes: NodeList, values: Integers, weights: WeightFormat, name: str, channels: tuple[int, ...]
+) -> str:
+    """INT8 values of a weight, packed where that makes the file smaller; name of the tensor.
+
+    Args:
+        nodes: Where it is written.
+        values: Integers, shape of the weight.
+        weights: Their format.
+        name: Of the weight.
+        channels: Axes that channels lie along; none where the whole tensor has one table.
+    """
+    radix = len(code_levels(weights)) if not weights.has_codebook else 1 << weights.bits
+    if not nodes.is_packed or not _pays(values, weights, radix, channels):
+        return _plain(nodes, values, name)
+    if weights.has_codebook:
+        return _from_tables(nodes, values, radix, name, channels)
+    if radix == _NIBBLES:
+        return nodes.add("Cast", [nodes.constants.add_int4_weight(name, values)], name, to=TensorProto.INT8)
+    levels = code_levels(weights)
+    digits = np.searchsorted(levels, values.reshape(-1)).astype(np.uint8)
+    table = _shared(nodes, "levels", levels)
+    picked = nodes.add("Gather", [table, _digits(nodes, digits, radix, name)], name)
+    return _shaped(nodes, picked, digits.size, radix, values.shape)
+
+
+def _plain(nodes: NodeList, values: Integers, name: str) -> str:
+    if nodes.names.is_short:
+        return nodes.constants.add_weight(name, values)
+    return nodes.constants.add(f"{name}_quantized", values)
+
+
+def code_levels(weights: WeightFormat) -> Integers:
+    """Every integer a format without a codebook takes, ascending."""
+    low, high = integer_levels(weights)
+    step = 2 if weights.grid is Grid.SIGN else 1
+    return np.arange(low, high + 1, step, dtype=np.int8)
+
+
+def _pays(values: Integers, weights: WeightFormat, radix: int, channels: tuple[int, ...]) -> bool:
+    if weights == Precision.INT8 or (radix != _NIBBLES and radix not in _WORDS) or not values.size:
+        return False
+    packed = math.ceil(values.size * math.log2(radix) / 8)
+    if weights.has_codebook:
+        rows = _rows(values, channels)
+        if (np.diff(np.sort(rows, axis=1), axis=1) != 0).sum(axis=1).max(initial=0) >= radix:
+            return False
+        packed += len(rows) * radix
+    return packed + (_CAST_BYTES if radix == _NIBBLES else _DIGIT_BYTES) < values.size
+
+
+def _rows(values: Integers, channels: tuple[int, ...]) -> Integers:
+    """Values of one channel a row."""
+    rest = tuple(axis for axis in range(values.ndim) if axis not in channels)
+    count = math.prod(values.shape[axis] for axis in channels)
+    return values.transpose(*channels, *rest).reshape(count, -1)
+
+
+def _from_tables(nodes: NodeList, values: Integers, radix: int, name: str, channels: tuple[int, ...]) -> str:
+    rows = _rows(values, channels)
+    tables, index = _tables(rows, radix)
+    across = values.ndim == 2 and channels == (1,)  # a matrix with its channels in columns: no transposing
+    if across:
+        tables, index = np.ascontiguousarray(tables.T), np.ascontiguousarray(index.T)
+    table = nodes.constants.add(f"{name}_table", tables)
+    if radix == _NIBBLES:
+        packed = nodes.constants.add_int4_weight(name, index.astype(np.int8), signed=False)
+        picks = nodes.add("Cast", [packed], name, to=TensorProto.INT32)
+    else:
+        digits = _digits(nodes, index.reshape(-1), radix, name)
+        picks = _shaped(nodes, digits, index.size, radix, index.shape)
+    codes = nodes.add("GatherElements", [table, picks], name, axis=0 if across else 1)
+    rest = tuple(axis for axis in range(values.ndim) if axis not in channels)
+    order = (*channels, *rest)
+    shape = tuple(values.shape[axis] for axis in order)
+    if not across and shape != rows.shape:
+        codes = nodes.add("Reshape", [codes, _shape(nodes, shape)], name)
+    if not across and order != tuple(range(values.ndim)):
+        codes = nodes.add("Transpose", [codes], name, perm=[order.index(axis) for axis in range(values.ndim)])
+    return codes
+
+
+def _tables(rows: Integers, radix: int) -> tuple[Integers, NDArray[np.uint8]]:
+    """Ascending codes of each row, the largest repeated where there are fewer; the index of each value."""
+    tables = np.empty((len(rows), radix), np.int8)
+    index = np.empty(rows.shape, np.uint8)
+    for row, values in enumerate(rows):
+        codes, index[row] = np.unique(values, return_inverse=True)
+        tables[row, : len(codes)] = codes
+        tables[row, len(codes) :] = codes[-1]
+    return tables, index
+
+
+def _digits(nodes: NodeList, digits: NDArray[np.uint8], radix: int, name: str) -> str:
+    """Integers [digits of a word, words]: a row holds the digits of one place, so that they lie in order."""
+    word = _WORDS[radix]
+    kind, dtype = (TensorProto.INT32, np.int32) if word.bytes < 4 else (TensorProto.INT64, np.int64)
+    powers = (radix ** np.arange(word.digits, dtype=np.int64)).astype(dtype)
+    packed = nodes.constants.add_weight(name, packed_digits(digits, radix))
+    whole = nodes.add("Cast", [packed], name, to=kind)
+    if word.bytes > 1:
+        places = (256 ** np.arange(word.bytes, dtype=np.int64)).astype(dtype)
+        whole = nodes.add("MatMul", [_shared(nodes, "places", places), whole], name)
+    moved = nodes.add("Div", [whole, _shared(nodes, "powers", powers[:, None])], name)
+    return nodes.add("Mod", [moved, _shared(nodes, "radix", np.array(radix, dtype))], name)
+
+
+def packed_digits(digits: NDArray[np.uint8], radix: int) -> NDArray[np.uint8]:
+    """Bytes of a vector of digits: [words], or [bytes of a word, words] where one takes several.
+
+    With n words, word w holds the digits w, w + n, w + 2n, ... from its lowest place up.
+    """
+    word = _WORDS[radix]
+    count = -(-digits.size // word.digits)
+    whole = np.zeros(count, np.uint64)
+    for place in reversed(range(word.digits)):
+        part = digits[place * count : (place + 1) * count]
+        whole *= np.uint64(radix)
+        whole[: part.size] += part
+    if word.bytes == 1:
+        return whole.astype(np.uint8)
+    shifts = np.uint64(8) * np.arange(word.bytes, dtype=np.uint64)
+    return (whole >> shifts[:, None] & np.uint64(255)).astype(np.uint8)
+
+
+def _shaped(nodes: NodeList, tensor: str, count: int, radix: int, shape: tuple[int, ...]) -> str:
+    """A tensor of digits without those that fill the last word, in a shape."""
+    if count % _WORDS[radix].digits:
+        flat = nodes.add("Reshape", [tensor, _shape(nodes, (-1,))], tensor)
+        tensor = nodes.add("Slice", [flat, _shape(nodes, (0,)), _shape(nodes, (count,))], tensor)
+    return nodes.add("Reshape", [tensor, _shape(nodes, shape)], tensor)
+
+
+def _shape(nodes: NodeList, shape: tuple[int, ...]) -> str:
+    """A vector of sizes or places, written once."""
+    return _shared(nodes, "shape", np.array(shape, np.int64))
+
+
+def _shared(nodes: NodeList, what: str, value: NDArray[np.generic]) -> str:
+    """A constant that is written once."""
+    key = (what, value.dtype.str, value.shape, value.tobytes())
+    kept = nodes.constants.shared(key)
+    return (kept or nodes.constants.share(key, (nodes.constants.add(what, value),)))[0]
