@@ -65,6 +65,13 @@ RulesOption = Annotated[
         f"wins. Schemes: {listed_schemes(NAMED_SCHEMES)}.",
     ),
 ]
+UnpackedOption = Annotated[
+    bool,
+    typer.Option(
+        "--unpacked",
+        help="Write a byte a weight below 8 bits, for runtimes that do not unpack when they load a file.",
+    ),
+]
 RangeMethodOption = Annotated[
     str,
     typer.Option(

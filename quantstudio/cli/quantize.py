@@ -32,6 +32,7 @@ from quantstudio.cli.options import (
     TargetOption,
     TransformOption,
     TrustOption,
+    UnpackedOption,
     check_json,
     layer_rule,
 )
@@ -48,7 +49,7 @@ from quantstudio.core.recipe import (
     Recipe,
     uniform_recipe,
 )
-from quantstudio.core.results import BuildResult
+from quantstudio.core.results import BuildResult, PackedFile
 from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, listed_schemes, preset_scheme
 from quantstudio.core.target import DEFAULT_TARGET, target_named
 from quantstudio.project.recipe_file import (
@@ -82,6 +83,7 @@ def command(
     aim: AimOption = "",
     recipe: RecipeOption = "",
     rules: RulesOption = None,
+    unpacked: UnpackedOption = False,
     method: RangeMethodOption = "",
     target: TargetOption = "",
     statistics: StatisticsOption = "",
@@ -111,6 +113,8 @@ def command(
     check_json(json, inputs=(model, data, recipe, statistics, output, str(paths.beside)))
     chosen = recipe_of(recipe, preset, rules or [], target)
     check_aim(aim, is_auto=chosen is None and preset in ("", AUTO))
+    if chosen is not None and unpacked:
+        chosen = replace(chosen, unpacked=True)
     settings = calibration_of(method, samples, chosen.calibration if chosen and recipe else None)
     summary = paths.open_model()
     check_rules(rules or [], summary.layers, chosen.target if chosen is not None else target)
@@ -120,7 +124,9 @@ def command(
     build, file = build_beside(
         paths,
         summary,
-        recipe=to_json(chosen or Recipe(calibration=settings, target=target or DEFAULT_TARGET.name)),
+        recipe=to_json(
+            chosen or Recipe(calibration=settings, target=target or DEFAULT_TARGET.name, unpacked=unpacked)
+        ),
         preset="" if chosen is not None else preset or AUTO,
         aim=aim,
     )
@@ -247,8 +253,25 @@ def print_build(build: BuildResult, recipe_path: Path, *, summary: ModelSummary)
         f"{integer} of {len(build.layers)} layers compute on integers"
     )
     print_table(console, title, columns, rows, right=(5,))
+    if build.packed is not None:
+        console.print(packed_text(build.packed))
     for step in build.steps:
         console.print(f"{step.name}: {step.summary}")
     if build.preset:  # its warnings come at the end of the command
         console.print(build.preset)
     console.print(f"recipe: {recipe_path}")
+
+
+def packed_text(packed: PackedFile) -> str:
+    """What packing saves and costs, in a sentence or two."""
+    text = (
+        f"packed: {format_bytes(packed.size_bytes)}, {format_bytes(packed.unpacked_bytes)} with a byte a "
+        "weight; file, download and flash shrink below INT8, memory and time while it runs are INT8's."
+    )
+    if packed.load_ms is None or packed.unpacked_load_ms is None:
+        return text
+    text += f" Loads in {packed.load_ms:.0f} ms, unpacked {packed.unpacked_load_ms:.0f} ms"
+    if packed.peak_memory_bytes is None or packed.unpacked_peak_memory_bytes is None:
+        return f"{text}."
+    peak, other = (format_bytes(n) for n in (packed.peak_memory_bytes, packed.unpacked_peak_memory_bytes))
+    return f"{text}; peak memory of the process {peak}, unpacked {other}."

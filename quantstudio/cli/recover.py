@@ -24,6 +24,7 @@ from quantstudio.cli.options import (
     TargetOption,
     TransformOption,
     TrustOption,
+    UnpackedOption,
     check_json,
 )
 from quantstudio.cli.output import write_json
@@ -86,6 +87,7 @@ def command(
     preset: PresetOption = "",
     recipe: RecipeOption = "",
     rules: RulesOption = None,
+    unpacked: UnpackedOption = False,
     target: TargetOption = "",
     range_method: RangeMethodOption = "",
     statistics: StatisticsOption = "",
@@ -112,6 +114,7 @@ def command(
     start = _start(recipe, preset, rules or [], target)
     start = replace(
         start,
+        unpacked=unpacked or start.unpacked,
         calibration=calibration_of(range_method, samples, start.calibration),
         seed=start.seed if seed is None else seed,
     )

@@ -67,7 +67,8 @@ def integers_seen(model, feed):
     """What every Clip of integers lets through."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
-    clips = [node for node in shown.graph.node if node.op_type == "Clip" and "quantized" in node.input[0]]
+    integers = {node.output[0] for node in shown.graph.node if node.op_type == "QuantizeLinear"}
+    clips = [node for node in shown.graph.node if node.op_type == "Clip" and node.input[0] in integers]
     for node in clips:
         shown.graph.output.add(name=node.output[0]).type.tensor_type.elem_type = onnx.TensorProto.UINT8
     return outputs_of(shown, feed)[len(model.graph.output) :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -18,7 +18,8 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severi
 from quantstudio.core.figures import counted
 from quantstudio.core.files import file_digest, written_beside
 from quantstudio.core.hints import Hint, HintAction
-from quantstudio.core.results import BuildResult, BuiltLayer
+from quantstudio.core.recipe import PACKED_FILES
+from quantstudio.core.results import BuildResult, BuiltLayer, PackedFile
 from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.target import Target, target_named
@@ -27,7 +28,14 @@ from quantstudio.engine.graph.runtime import Feed, Optimization, open_session, r
 from quantstudio.engine.model.difference import relative_difference
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import built_layers, map_kernels
+from quantstudio.engine.quantization.packed_check import (
+    check_folded,
+    check_same_outputs,
+    holds_packed,
+    measured,
+)
 from quantstudio.engine.quantization.probe import probe_feeds
+from quantstudio.engine.quantization.quantized_weights import KnownWeights
 
 # Integer kernels round differently from dequantized float arithmetic, by a few steps of a 255-step grid a
 # layer; the reference networks differ by 0.003 to 0.012 of the largest output. A wrong fusion is off by about
@@ -42,23 +50,29 @@ def build_variant(
     plan: EffectivePlan,
     output: Path,
     *,
+    measures_load: bool = False,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> BuildResult:
     """Write the variant a plan describes and prove what it is.
+
+    A file with packed weights is proven to be unpacked when it is loaded, and to answer bit for bit as its
+    unpacked form does.
 
     Args:
         graph: Normalised model, after the steps of the plan.
         statistics: Activation statistics of that graph; only static layers need them.
         plan: What every layer becomes.
         output: Where the ONNX file goes; an existing file is replaced only when all checks pass.
+        measures_load: Also measure what packing costs at load, in processes of its own.
         reporter: Told of every stage, and of every layer (kind "built").
         cancel: Looked at before every stage and node; ends a run in progress, too.
 
     Raises:
         RecipeError: the plan does not fit the model, or changes nothing of it.
         CalibrationError: a static layer has no statistics.
-        BuildError: the runtime runs a layer on integers that was asked to be float.
+        BuildError: the runtime runs a layer on integers that was asked to be float, or does not unpack
+            weights when it loads the file.
         ModelLoadError: the runtime refuses the variant.
         OutputError: the file cannot be written.
         JobCancelled: `cancel` was set.
@@ -74,7 +88,8 @@ def build_variant(
     stage(0, "Writing the variant")
     check_float_weights(graph, plan)
     _check_something_changes(graph, plan)
-    emission = emit_with_plan(graph, statistics, plan, token)
+    known: KnownWeights = {}
+    emission = emit_with_plan(graph, statistics, plan, token, known)
     content = _serialized(emission.model)
     with written_beside(output) as temporary:
         temporary.write_bytes(content)
@@ -82,6 +97,11 @@ def build_variant(
         layers = _inspected(graph, emission, target_named(plan.target), temporary, token)
         stage(2, "Comparing with the unoptimized run")
         checked = _compared(graph, statistics, temporary, token)
+        packed = None
+        if plan.emission >= PACKED_FILES and not plan.unpacked:
+            other = emit_with_plan(graph, statistics, replace(plan, unpacked=True), token, known)
+            feed = checked.feed if measures_load else None
+            packed = _packed(emission, _serialized(other.model), temporary, checked.feed, feed, token)
         stage(3, "Saving")
         digest = file_digest(temporary)
     warnings = (*_warnings(graph, emission, layers), *checked.warnings)
@@ -98,7 +118,28 @@ def build_variant(
         layers=layers,
         unoptimized_difference=checked.difference,
         warnings=warnings,
+        packed=packed,
     )
+
+
+def _packed(
+    emission: Emission,
+    unpacked: bytes,
+    path: Path,
+    feed: Feed | None,
+    timed: Feed | None,
+    cancel: CancelToken,
+) -> PackedFile | None:
+    """The proof that a file is what its unpacked form is, and what it saves; None where nothing is packed."""
+    layers = sum(map(holds_packed, emission.plan.schemes.values()))
+    if not layers or len(unpacked) <= path.stat().st_size:
+        return None
+    with tempfile.TemporaryDirectory(prefix="quantstudio-") as folder:
+        other = Path(folder) / "unpacked.onnx"
+        other.write_bytes(unpacked)
+        if feed is not None:
+            check_same_outputs(path, other, feed, cancel)
+        return measured(path, other, timed, layers, cancel)
 
 
 def check_float_weights(graph: Graph, plan: EffectivePlan | None = None) -> None:
@@ -169,7 +210,10 @@ def _inspected(
         # Default optimizers on purpose: whoever gets the file runs it with them.
         open_session(path, threads=1, optimized_path=optimized, keep_float_layers=False, cancel=cancel)
         cancel.raise_if_set()
-        kernels = map_kernels(graph.layers, emission, onnx.load(optimized).graph)
+        written = onnx.load(optimized).graph
+        kernels = map_kernels(graph.layers, emission, written)
+    if any(map(holds_packed, emission.plan.schemes.values())):
+        check_folded(written)
     for layer in graph.layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
         if scheme.is_float and kernel.is_integer and not layer.stored_as:
@@ -185,6 +229,7 @@ def _inspected(
 class _Comparison:
     difference: float
     warnings: tuple[str, ...] = ()
+    feed: Feed | None = None
 
 
 def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: CancelToken) -> _Comparison:
@@ -197,7 +242,7 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: C
             failure = error.what
             continue
         if difference <= LARGEST_DIFFERENCE:
-            return _Comparison(difference)
+            return _Comparison(difference, feed=feed)
         # Some fusions of the runtime are wrong whatever the precision (Pad in front of MaxPool in 1.31).
         blame = ""
         if _optimized_difference(Path(graph.summary.graph_path), feed, cancel) > LARGEST_DIFFERENCE:
@@ -208,6 +253,7 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: C
                 f"The optimized run differs from the unoptimized one by {_size_of(difference)} (up to "
                 f"{LARGEST_DIFFERENCE:.0%} is usual); measure before you trust this variant.{blame}",
             ),
+            feed,
         )
     return _Comparison(0.0, (f"The variant was not compared with its unoptimized run: {failure}.",))
 

@@ -124,7 +124,15 @@ def _build(
         statistics = observed_after(prepared, inputs, reporter=reporter, cancel=cancel)
     elif prepared.plan.is_static and statistics is None:
         statistics = _observed(graph, inputs.dataset, samples, reporter, cancel)
-    built = build_variant(prepared.graph, statistics, prepared.plan, output, reporter=reporter, cancel=cancel)
+    built = build_variant(
+        prepared.graph,
+        statistics,
+        prepared.plan,
+        output,
+        measures_load=True,
+        reporter=reporter,
+        cancel=cancel,
+    )
     return replace(built, steps=prepared.steps)
 
 
