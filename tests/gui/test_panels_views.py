@@ -265,6 +265,23 @@ def test_that_a_wide_inspector_shows_both_right_plots(qtbot, session):
     assert panel.bits.isVisible()
 
 
+def test_that_growing_places_every_plot_at_once_even_while_the_theme_changes(qtbot, session):
+    panel = shown(qtbot, InspectPanel(session), 760, 640)
+    plots = (panel.histogram, panel.channels, panel.bits)
+    panel.show_right("bits")
+    for width in (1200, 800, 1500):
+        panel.ensurePolished()
+        panel.setStyleSheet(f"QLabel {{ margin: {width % 7}px }}")  # every layout has a request waiting
+        panel.resize(width, 640)  # and nothing below turns the event loop
+        places = [plot.geometry() for plot in plots if plot.isVisible()]
+        assert len(places) == (2 if width < 1080 else 3)
+        assert sum(place.width() + 8 for place in places) == width + 8
+        assert max(p.width() for p in places) - min(p.width() for p in places) <= 1
+        for plot in plots:
+            parts = [one.geometry() for one in (plot.title, plot.legend) if one.isVisible()]
+            assert not any(a.intersects(b) for i, a in enumerate(parts) for b in parts[i + 1 :])
+
+
 def test_that_the_inspector_says_what_is_missing(qtbot, empty):
     panel = shown(qtbot, InspectPanel(empty), 760, 640)
     assert "Open a model" in panel.histogram.summary

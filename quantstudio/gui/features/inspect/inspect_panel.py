@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedWidget, QWidget
-from typing_extensions import override
+from PySide6.QtWidgets import QGridLayout, QWidget
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
@@ -21,6 +19,7 @@ from quantstudio.gui.facts.layer_facts import (
     override_for,
     weight_distribution,
 )
+from quantstudio.gui.features.inspect.plot_row import GAP, PlotRow
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, columns_for, precision_costs
 from quantstudio.gui.plots.histogram import HistogramPlot
@@ -33,9 +32,6 @@ WEIGHTS = "weights"
 ACTIVATIONS = "activations"
 CHANNELS = "channels"
 BITS = "bits"
-GAP = 8
-THREE_COLUMNS_PX = 1080
-TOP_MIN_PX = 520
 # Which of the plots is redrawn first when several changed; the key figures come before them.
 HISTOGRAM_TURN, BITS_TURN, CHANNELS_TURN = 1, 2, 3
 TITLES = {WEIGHTS: "Weight distribution", ACTIVATIONS: "Activation distribution"}
@@ -67,7 +63,6 @@ class InspectPanel(QWidget):
         self.tensor.setAccessibleName("Activation tensor")
         self.tensor.setMinimumContentsLength(8)
         self.histogram.chooser.addWidget(self.tensor)
-        self.right = QStackedWidget()
         self._switches: list[Segmented] = []
         for plot, key in ((self.channels, CHANNELS), (self.bits, BITS)):
             switch = Segmented(((CHANNELS, "Channels"), (BITS, "Bits")), "Plot shown")
@@ -76,16 +71,8 @@ class InspectPanel(QWidget):
             switch.chosen.connect(self._on_right_chosen)
             plot.replace_title(switch)
             self._switches.append(switch)
-        self.top = QWidget()
-        # Its own minimum: that of three plots side by side would keep the window from getting narrow again.
-        self.top.setMinimumWidth(TOP_MIN_PX)
-        row = QHBoxLayout(self.top)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(GAP)
-        row.addWidget(self.histogram, 1)
-        self.right.addWidget(self.channels)
-        self.right.addWidget(self.bits)
-        row.addWidget(self.right, 1)
+        self.top = PlotRow(self.histogram, (self.channels, self.bits))
+        self.top.width_changed.connect(self._on_width_changed)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(GAP)
@@ -94,7 +81,6 @@ class InspectPanel(QWidget):
         for row_below, part in enumerate(parts, start=1):
             grid.addWidget(part, row_below, 0)
             grid.setRowStretch(row_below, 1)
-        self._is_wide = False
 
     def _connect(self) -> None:
         session = self._session
@@ -127,35 +113,18 @@ class InspectPanel(QWidget):
 
     # ------------------------------------------------------------------ layout
 
-    @override
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self._arrange(is_wide=event.size().width() >= THREE_COLUMNS_PX)
-
-    def _arrange(self, *, is_wide: bool) -> None:
-        """Both right plots side by side where there is room, else one with a switch."""
-        if is_wide == self._is_wide:
-            return
-        self._is_wide = is_wide
-        row = self.top.layout()
-        assert isinstance(row, QHBoxLayout)
+    def _on_width_changed(self, is_wide: bool) -> None:
+        """Both right plots side by side where there is room, each with its title; else one with a switch."""
         for switch in self._switches:
             switch.setVisible(not is_wide)
         for plot in (self.channels, self.bits):
             plot.show_title(is_shown=is_wide)
-        if is_wide:
-            row.addWidget(self.bits, 1)
-            self.bits.show()
-        else:
-            self.right.addWidget(self.bits)
-        self.show_right(CHANNELS if is_wide else self._switches[0].current)
 
     def show_right(self, key: str) -> None:
         """Show the channel ranges or the error against bits."""
         self._switches[0].set_current(CHANNELS)
         self._switches[1].set_current(BITS)
-        if not self._is_wide:
-            self.right.setCurrentWidget(self.channels if key == CHANNELS else self.bits)
+        self.top.choose(self.channels if key == CHANNELS else self.bits)
 
     def _on_right_chosen(self, key: str) -> None:
         self.show_right(key)
