@@ -59,6 +59,9 @@ def round_weights(graph: Graph, plan: EffectivePlan) -> None:
     for layer in graph.layers:
         if layer.weight_name not in tensors or uses.count(layer.weight_name) != 1:
             continue
-        made = rounded_weight(as_array(tensors[layer.weight_name]), layer, plan)
+        weight = as_array(tensors[layer.weight_name])
+        if weight.dtype != np.float32:
+            continue
+        made = rounded_weight(weight.astype(np.float32, copy=False), layer, plan)
         if made is not None:
             tensors[layer.weight_name].CopyFrom(as_tensor(layer.weight_name, made))
