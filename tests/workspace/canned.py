@@ -33,7 +33,7 @@ from quantstudio.core.results import (
     SensitivityResult,
 )
 from quantstudio.core.statistics_file import save_statistics, save_weight_statistics, statistics_digest
-from quantstudio.core.steps import Need, SettingInfo, SettingType, StepInfo, StepList
+from quantstudio.core.steps import Need, SettingInfo, SettingType, StepGroup, StepInfo, StepList
 from quantstudio.jobs.backends.backend import EventCallback
 from quantstudio.jobs.spec import JobSpec, Lane
 from tests.workspace.samples import activations, model_summary, sensitivity, variant_result, weight_statistics
@@ -289,6 +289,7 @@ STEPS = StepList(
                     "inputs", "Inputs", SettingType.CHOICE, "quantized", choices=("quantized", "float")
                 ),
             ),
+            group=StepGroup.CORRECT,
         ),
     )
 )

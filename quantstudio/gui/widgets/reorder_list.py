@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDropEvent
-from PySide6.QtWidgets import QAbstractItemView, QListWidget, QWidget
+from PySide6.QtWidgets import QAbstractItemView, QListView, QListWidget, QWidget
 from typing_extensions import override
 
 
@@ -31,7 +31,9 @@ class ReorderList(QListWidget):
         target = self.indexAt(at)
         place = self.count()
         if target.isValid():
-            place = target.row() + (at.y() > self.visualRect(target).center().y())
+            centre = self.visualRect(target).center()
+            is_row = self.flow() is QListView.Flow.LeftToRight
+            place = target.row() + (at.x() > centre.x() if is_row else at.y() > centre.y())
         # A copy as far as the view knows: it must not take the row out itself.
         event.setDropAction(Qt.DropAction.CopyAction)
         event.accept()

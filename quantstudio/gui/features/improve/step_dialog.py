@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialogButtonBox, QFrame, QLabel, QScrollArea, QWidget
 
 from quantstudio.core.steps import SettingValue, Step, StepInfo
-from quantstudio.gui.features.steps.settings_form import SettingsForm
+from quantstudio.gui.features.improve.settings_form import SettingsForm
 from quantstudio.gui.widgets.dialog import Dialog
 
 _WIDTH, _HEIGHT = 520, 560

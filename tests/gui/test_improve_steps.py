@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
+from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QPushButton, QSpinBox
 
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.steps import Step
-from quantstudio.gui.features.steps.settings_form import SettingsForm
-from quantstudio.gui.features.steps.step_dialog import StepDialog
-from quantstudio.gui.features.steps.step_lines import NOT_INSTALLED, step_lines
-from quantstudio.gui.features.steps.steps_panel import NO_MODEL, NOTHING, StepsPanel
+from quantstudio.gui.features.improve.settings_form import SettingsForm
+from quantstudio.gui.features.improve.step_dialog import StepDialog
+from quantstudio.gui.features.improve.step_lines import NOT_INSTALLED, step_lines
+from quantstudio.gui.features.improve.steps_panel import NO_MODEL, NOTHING, StepsPanel
 from tests.gui.conftest import find, settle
 from tests.workspace.canned import STEPS
 
@@ -23,7 +23,7 @@ INFOS = {info.name: info for info in STEPS.steps}
 
 @pytest.fixture
 def panel(full) -> StepsPanel:
-    full.show_view("steps")
+    full.show_view("improve")
     settle(full)
     return find(full, StepsPanel)
 
@@ -44,7 +44,7 @@ def texts(panel):
 
 def test_that_the_worker_is_asked_for_steps_once(full, panel, runner):
     full.show_view("plans")
-    full.show_view("steps")
+    full.show_view("improve")
     settle(full)
     assert runner.tasks.count("steps") == 1
     assert full.session.workspace.steps == STEPS.steps
@@ -59,18 +59,20 @@ def test_that_an_empty_list_says_what_steps_are_for(full, panel):
 
 
 def test_that_without_a_model_there_is_nothing_to_add(window):
-    window.show_view("steps")
+    window.show_view("improve")
     settle(window)
     panel = find(window, StepsPanel)
     assert panel.empty.text.text() == NO_MODEL
-    assert not panel.buttons["add"].isEnabled()
+    assert not find(window, QPushButton, "improve.add").isEnabled()
     assert not panel.empty.button.isVisible()
 
 
 def test_that_the_menu_lists_what_the_worker_knows(panel):
     panel.menu.aboutToShow.emit()
-    assert [action.text() for action in panel.menu.actions()] == ["Equalize layers", "Correct biases"]
-    assert "Nagel et al. 2019, eq. 11" in panel.menu.actions()[0].toolTip()
+    titles = ["Prepare the network", "Equalize layers", "", "Correct what rounding did", "Correct biases"]
+    assert [action.text() for action in panel.menu.actions()] == titles
+    assert not panel.menu.actions()[0].isEnabled()
+    assert "Nagel et al. 2019, eq. 11" in panel.menu.actions()[1].toolTip()
 
 
 def test_that_adding_moving_switching_and_removing_are_one_undo_step_each(full, panel):
@@ -178,7 +180,7 @@ def test_that_the_edit_menu_adds_a_step(full, panel):
 
 def _entries(window):
     from quantstudio.gui.action import Choices
-    from quantstudio.gui.features.steps.actions import commands
+    from quantstudio.gui.features.improve.actions import commands
 
     (choices,) = [command for command in commands() if isinstance(command, Choices)]
     return choices.entries(window.context)

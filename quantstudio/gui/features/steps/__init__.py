@@ -1,1 +1,0 @@
-"""Steps: what happens to the network before it is quantized."""
