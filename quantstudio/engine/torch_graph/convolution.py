@@ -72,7 +72,7 @@ def transposed_convolution(
     strides = attributes.integers("strides") or [1] * dimensions
     dilations = attributes.integers("dilations") or [1] * dimensions
     extra = attributes.integers("output_padding") or [0] * dimensions
-    pads = _transposed_pads(attributes, x.shape[2:], weight.shape[2:], strides, dilations, extra)
+    pads = transposed_pads(attributes, x.shape[2:], weight.shape[2:], strides, dilations, extra)
     is_even = all(before == after and before >= 0 for before, after in pads)
     y: Tensor = _TRANSPOSED[dimensions - 1](
         x,
@@ -93,7 +93,7 @@ def transposed_convolution(
     return y
 
 
-def _transposed_pads(
+def transposed_pads(
     attributes: Attributes,
     lengths: Sequence[int],
     kernel: Sequence[int],
@@ -101,6 +101,7 @@ def _transposed_pads(
     dilations: Sequence[int],
     extra: Sequence[int],
 ) -> list[tuple[int, int]]:
+    """Padding (before, after) that is taken off each spatial axis of the full output."""
     auto = attributes.text("auto_pad", "NOTSET")
     asked = attributes.integers("output_shape")
     if asked is None and auto in ("NOTSET", "", "VALID"):

@@ -1,0 +1,295 @@
+"""What values the weights of a channel may take: codes times a scale, or the entries of a small table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Tensor = torch.Tensor
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+_SMALLEST = 1e-30
+_LLOYD_ROUNDS = 60
+_SCALES_TRIED = 40
+_SHORTEST_SCALE = 0.25
+# Tables are refitted by least squares; a little ridge decides where a channel uses two entries alike.
+_RIDGE = 1e-6
+
+
+class CodeGrid(Protocol):
+    """Values by code, a row a channel: rows number the channels of all groups, [R] = [G * O]."""
+
+    def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
+        """Code and value nearest to what is wanted in one column, each [R]."""
+
+    def values(self, codes: Codes) -> Floats:
+        """Values of codes [R, K]."""
+
+    def refitted(self, codes: Codes, target: Tensor, hessian: Tensor) -> CodeGrid:
+        """The grid whose values at these codes come closest to a target.
+
+        Args:
+            codes: Codes [R, K].
+            target: What the weights should be, [G, O, K].
+            hessian: Second moments of what they meet, [G, K, K].
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UniformGrid:
+    """Whole codes from low to high times a scale; with `is_sign` the codes -1 and 1 alone.
+
+    Attributes:
+        low: Smallest code.
+        high: Largest code.
+        scales: One [R, 1], or one a block of columns [R, B].
+        block: Columns a scale is for; 0 for all of them.
+        is_sign: Whether there is no code 0.
+        is_shared: Whether all channels have one scale.
+    """
+
+    low: int
+    high: int
+    scales: Floats
+    block: int = 0
+    is_sign: bool = False
+    is_shared: bool = False
+
+    def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
+        """Code and value nearest to what is wanted in one column, each [R]."""
+        scale = self.scales[:, column // self.block if self.block else 0]
+        codes = _sign(wanted) if self.is_sign else np.clip(np.rint(wanted / scale), self.low, self.high)
+        return codes.astype(np.int64), codes * scale
+
+    def values(self, codes: Codes) -> Floats:
+        """Values of codes [R, K]."""
+        return codes * self._spread(codes.shape[1])
+
+    def _spread(self, columns: int) -> Floats:
+        return np.repeat(self.scales, self.block, axis=1)[:, :columns] if self.block else self.scales
+
+    def refitted(self, codes: Codes, target: Tensor, hessian: Tensor) -> UniformGrid:
+        """The scales whose grid comes closest to a target at these codes."""
+        groups, outputs, columns = target.shape
+        c = torch.from_numpy(codes.astype(np.float64)).reshape(groups, outputs, columns)
+        met = target @ hessian
+        if self.block:
+            scales = self._block_scales(c, met, hessian)
+        else:
+            over, under = (c * met).sum(2), (c * (c @ hessian)).sum(2)
+            if self.is_shared:
+                over, under = over.sum().expand_as(over), under.sum().expand_as(under)
+            scales = (over / under.clamp_min(_SMALLEST)).reshape(-1, 1).numpy()
+        good = np.isfinite(scales) & (scales > _SMALLEST)
+        kept = np.where(good, scales, self.scales)
+        return UniformGrid(self.low, self.high, kept, self.block, self.is_sign, self.is_shared)
+
+    def _block_scales(self, c: Tensor, met: Tensor, hessian: Tensor) -> Floats:
+        blocks = self.scales.shape[1]
+        number = torch.arange(c.shape[2]) // self.block
+        parts = torch.nn.functional.one_hot(number, blocks).to(c)
+        gram = torch.stack([((c * parts[:, b]) @ hessian * c) @ parts for b in range(blocks)], dim=2)
+        ridge = _RIDGE * gram.diagonal(dim1=2, dim2=3).mean(2)[..., None] + _SMALLEST
+        gram = gram + torch.diag_embed(ridge.expand(*gram.shape[:3]))
+        found: Floats = torch.linalg.solve(gram, (c * met) @ parts).reshape(-1, blocks).numpy()
+        return found
+
+
+def _sign(wanted: Floats) -> Floats:
+    return np.where(wanted < 0, -1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableGrid:
+    """A table of values a channel, sorted; every entry a multiple of its largest one over `steps`.
+
+    Attributes:
+        table: Values [R, k], ascending.
+        steps: Codes of the container to either side of zero.
+        is_shared: Whether all channels have one table.
+    """
+
+    table: Floats
+    steps: int
+    is_shared: bool = False
+    _middles: Floats = field(init=False)
+    _rows: Codes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_middles", (self.table[:, 1:] + self.table[:, :-1]) / 2)
+        object.__setattr__(self, "_rows", np.arange(len(self.table)))
+
+    @classmethod
+    def snapped(cls, table: Floats, steps: int, *, is_shared: bool = False) -> TableGrid:
+        """The table on the grid of its container, scaled so that its largest entry is the last code."""
+        scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / steps, _SMALLEST)
+        return cls(np.sort(np.rint(table / scale), axis=1) * scale, steps, is_shared)
+
+    def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
+        """Code and value nearest to what is wanted in one column, each [R]."""
+        del column
+        codes = (wanted[:, None] > self._middles).sum(axis=1)
+        return codes, self.table[self._rows, codes]
+
+    def values(self, codes: Codes) -> Floats:
+        """Values of codes [R, K]."""
+        return np.take_along_axis(self.table, codes, axis=1)
+
+    def refitted(self, codes: Codes, target: Tensor, hessian: Tensor) -> TableGrid:
+        """The table that comes closest to a target at these codes; entries nobody uses become zero."""
+        groups, outputs, columns = target.shape
+        size = self.table.shape[1]
+        # Single precision is plenty for normal equations of 2^b unknowns that are rounded to 8 bits after.
+        ones = torch.nn.functional.one_hot(torch.from_numpy(codes), size).float()
+        ones = ones.reshape(groups, outputs, columns, size).transpose(2, 3)
+        seen = (ones.reshape(groups, outputs * size, columns) @ hessian.float()).reshape(ones.shape)
+        gram = (seen @ ones.transpose(2, 3)).double().reshape(-1, size, size)
+        met = (ones @ (target @ hessian).float()[..., None])[..., 0].double().reshape(-1, size)
+        used = torch.from_numpy(_used(codes, size))
+        if self.is_shared:
+            gram, met, used = gram.sum(0, keepdim=True), met.sum(0, keepdim=True), used.any(0, keepdim=True)
+        ridge = _RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1) + _SMALLEST
+        found = torch.linalg.solve(gram + torch.diag_embed(ridge[:, None].expand(-1, size)), met)
+        table = torch.where(used, found, torch.zeros_like(found)).numpy()
+        if self.is_shared:
+            table = np.repeat(table, len(self.table), axis=0)
+        return _unsorted_snapped(table, self.steps, is_shared=self.is_shared)
+
+
+def _unsorted_snapped(table: Floats, steps: int, *, is_shared: bool) -> TableGrid:
+    """On the grid of the container, in the order of its codes, which a refit may leave unsorted."""
+    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / steps, _SMALLEST)
+    return TableGrid(np.rint(table / scale) * scale, steps, is_shared)
+
+
+def _used(codes: Codes, size: int) -> NDArray[np.bool_]:
+    used = np.zeros((len(codes), size), dtype=bool)
+    np.put_along_axis(used, codes, values=True, axis=1)
+    return used
+
+
+def in_order(grid: CodeGrid, codes: Codes) -> tuple[CodeGrid, Codes]:
+    """A table in ascending order, which looking up the nearest needs, and the codes in it."""
+    if not isinstance(grid, TableGrid):
+        return grid, codes
+    order = np.argsort(grid.table, axis=1, kind="stable")
+    table = np.take_along_axis(grid.table, order, axis=1)
+    return TableGrid(table, grid.steps, grid.is_shared), np.take_along_axis(np.argsort(order, 1), codes, 1)
+
+
+def used_only(grid: TableGrid, codes: Codes) -> tuple[TableGrid, Codes]:
+    """The table without the entries no weight uses, on the container's grid again, and the codes in it.
+
+    What is written must show its grid: its largest value has to be the last code.
+    """
+    used = _used(codes, grid.table.shape[1])
+    if grid.is_shared:
+        used[:] = used.any(axis=0)
+    kept = _unsorted_snapped(np.where(used, grid.table, 0.0), grid.steps, is_shared=grid.is_shared)
+    return kept, codes
+
+
+def best_uniform(
+    rows: Floats, importance: Floats, low: int, high: int, *, block: int = 0, is_sign: bool = False,
+    is_shared: bool = False,
+) -> UniformGrid:  # fmt: skip
+    """The uniform grid with the least weighted squared error.
+
+    Args:
+        rows: Weights [R, K].
+        importance: What an error counts, [R, K].
+        low: Smallest code.
+        high: Largest code.
+        block: Columns a scale is for; 0 for all of them.
+        is_sign: Whether there is no code 0.
+        is_shared: Whether all channels have one scale.
+    """
+    if block:
+        parts = [
+            best_uniform(rows[:, at : at + block], importance[:, at : at + block], low, high, is_sign=is_sign)
+            for at in range(0, rows.shape[1], block)
+        ]
+        return UniformGrid(low, high, np.hstack([part.scales for part in parts]), block, is_sign)
+    reach = max(high, 1) if is_sign or low >= -high else (high - low) / 2
+    widest = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / reach, _SMALLEST)
+    if is_shared:
+        widest[:] = widest.max()
+    best, least = widest.copy(), np.full((len(rows), 1), np.inf)
+    for ratio in np.linspace(1.1, _SHORTEST_SCALE if high > 1 else 0.1, _SCALES_TRIED):
+        scale = widest * ratio
+        codes = _sign(rows) if is_sign else np.clip(np.rint(rows / scale), low, high)
+        error = (importance * (codes * scale - rows) ** 2).sum(axis=1, keepdims=True)
+        if is_shared:
+            error[:] = error.sum()
+        better = error < least
+        best[better], least[better] = scale[better], error[better]
+    return UniformGrid(low, high, best, is_sign=is_sign, is_shared=is_shared)
+
+
+def best_tables(
+    rows: Floats, importance: Floats, entries: int, steps: int, *, is_shared: bool = False
+) -> TableGrid:
+    """A table a channel with little weighted squared error: k-means in one dimension, from two beginnings.
+
+    Args:
+        rows: Weights [R, K].
+        importance: What an error counts, [R, K] or [1, K].
+        entries: Entries k of a table.
+        steps: Codes of the container to either side of zero.
+        is_shared: Whether all channels have one table.
+    """
+    importance = np.broadcast_to(importance, rows.shape)
+    count = len(rows)
+    if is_shared:
+        rows, importance = rows.reshape(1, -1), importance.reshape(1, -1)
+    order = np.argsort(rows, axis=1)
+    sorted_rows = torch.from_numpy(np.take_along_axis(rows, order, axis=1))
+    weights = np.take_along_axis(importance, order, axis=1)
+    running = _Running(sorted_rows, weights)
+    low, high = sorted_rows[:, :1], sorted_rows[:, -1:]
+    part = (torch.arange(entries, dtype=torch.float64) + 0.5) / entries
+    by_count = running.quantiles(part)
+    by_range = low + (high - low) * part
+    found = [running.lloyd(start) for start in (by_count, by_range, (by_count + by_range) / 2)]
+    errors = torch.stack([error for _, error in found])
+    best = errors.argmin(0)
+    table = torch.stack([one for one, _ in found])[best, torch.arange(len(rows))]
+    values = np.repeat(table.numpy(), count, axis=0) if is_shared else table.numpy()
+    return TableGrid.snapped(values, steps, is_shared=is_shared)
+
+
+class _Running:
+    """Sums from the smallest value on: means between any two limits cost two look-ups."""
+
+    def __init__(self, rows: Tensor, weights: Floats) -> None:
+        self.rows = rows
+        w = torch.from_numpy(np.ascontiguousarray(weights)).clamp_min(_SMALLEST)
+        zero = torch.zeros(len(rows), 1, dtype=torch.float64)
+        self.weight = torch.cat([zero, w.cumsum(1)], dim=1)
+        self.first = torch.cat([zero, (w * rows).cumsum(1)], dim=1)
+        self.second = (w * rows * rows).sum(1)
+
+    def quantiles(self, parts: Tensor) -> Tensor:
+        wanted = self.weight[:, -1:] * parts
+        at = torch.searchsorted(self.weight[:, 1:].contiguous(), wanted).clamp_max(self.rows.shape[1] - 1)
+        return self.rows.gather(1, at)
+
+    def lloyd(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """The table after some rounds, and its weighted squared error."""
+        ends = torch.zeros(len(self.rows), 1, dtype=torch.int64)
+        last = torch.full_like(ends, self.rows.shape[1])
+        for _ in range(_LLOYD_ROUNDS):
+            middles = ((table[:, 1:] + table[:, :-1]) / 2).contiguous()
+            cuts = torch.cat([ends, torch.searchsorted(self.rows, middles), last], dim=1)
+            weight, first = self.weight.gather(1, cuts).diff(dim=1), self.first.gather(1, cuts).diff(dim=1)
+            moved = torch.where(weight > 0, first / weight.clamp_min(_SMALLEST), table)
+            if torch.equal(moved, table):
+                break
+            table = moved
+        error = self.second - 2 * (table * first).sum(1) + (table * table * weight).sum(1)
+        return table, error

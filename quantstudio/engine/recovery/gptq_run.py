@@ -1,0 +1,195 @@
+"""Layer by layer through the network: moments, weights, biases, each behind those that are done already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quantstudio.core.errors import CalibrationError
+from quantstudio.core.events import CancelToken, Reporter
+from quantstudio.core.recovered import LayerRecovered
+from quantstudio.engine.quantization.fake_quantization import FakeQuantized
+from quantstudio.engine.recovery.bias_targets import BiasTarget
+from quantstudio.engine.recovery.code_grids import Floats
+from quantstudio.engine.recovery.compensation import Compensation, asymmetric_target
+from quantstudio.engine.recovery.gptq_layers import GptqLayer
+from quantstudio.engine.recovery.gptq_store import LayerStore
+from quantstudio.engine.recovery.second_moments import SecondMoments
+from quantstudio.engine.recovery.walk import TwoPathWalk
+from quantstudio.engine.torch_graph.module import Node
+
+Tensor = torch.Tensor
+
+# Input vectors a layer's moments are made of: of a group with few columns fewer are enough.
+_ROWS = 12_000
+_GROUP_ROWS = 6_000
+_SMALLEST = 1e-30
+MEASURE = "power of the error at its output, of that of the output"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GptqOptions:
+    """How layers are solved.
+
+    Attributes:
+        is_asymmetric: Whether the target is what the float network gives on its own inputs.
+        sweeps: Refits of the grid, each with a round of single moves.
+        corrects_biases: Whether the mean error of every layer goes into its bias.
+    """
+
+    is_asymmetric: bool = True
+    sweeps: int = 3
+    corrects_biases: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class GptqRun:
+    """The work under way.
+
+    Attributes:
+        walk: Both paths through the network.
+        fake: The network, rounded as planned: its weights are what rounding makes of each.
+        layers: What is to be solved, by name.
+        samples: Samples in all chunks.
+        options: How layers are solved.
+        store: Where solved layers are kept until all are.
+        reporter: Told of every layer.
+        cancel: Looked at between layers.
+        weights: Weights found, by initializer.
+        shifts: What the biases are raised by, by layer.
+        gains: Error of every layer that is done, with each weight rounded by itself and as they are chosen.
+    """
+
+    walk: TwoPathWalk
+    fake: FakeQuantized
+    layers: Mapping[str, GptqLayer]
+    samples: int
+    options: GptqOptions
+    store: LayerStore
+    reporter: Reporter
+    cancel: CancelToken
+    weights: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    shifts: dict[str, Floats] = field(default_factory=dict)
+    gains: dict[str, LayerRecovered] = field(default_factory=dict)
+    _moments: dict[str, SecondMoments] = field(default_factory=dict)
+
+    def go(self) -> None:
+        """Solve all layers.
+
+        Raises:
+            CalibrationError: moments are broken; names the layer.
+            UnsupportedOpError: torch has no form of a node.
+            JobCancelled: the run was cancelled.
+        """
+        for node in self.walk.nodes:
+            layer = self.layers.get(node.name)
+            if layer is None:
+                for _ in self.walk.step(node):
+                    pass
+                continue
+            self.cancel.raise_if_set()
+            self.reporter.progress(len(self.gains), len(self.layers), "layers", f"Solving {layer.name}")
+            try:
+                self._find(layer, node)
+            except CalibrationError as error:
+                raise CalibrationError(error.what, where=layer.name, hint=error.hint) from error
+            self._pass(layer, node)
+            if len(self.gains) == len(self.layers):
+                self.store.clear()
+                return
+
+    def _find(self, layer: GptqLayer, node: Node) -> None:
+        """Take a layer's weights from an earlier run or solve it, and put them on the quantized path."""
+        # A weight that several layers read is solved with what all before it saw.
+        is_alone = len(layer.readers) == 1
+        kept = self.store.find(layer.name, MEASURE) if is_alone else None
+        weight, gain = kept or self._solve(layer, node)
+        if is_alone and kept is None:
+            self.store.put(layer.name, weight, gain)
+        self.weights[layer.weight], self.gains[layer.name] = weight, gain
+        for reader in layer.readers:
+            on_device = torch.from_numpy(weight).to(self.fake.network.device)
+            self.walk.replaced[reader, layer.matrix.slot] = on_device
+        self.reporter.found(gain)
+
+    def _solve(self, layer: GptqLayer, node: Node) -> tuple[NDArray[np.float32], LayerRecovered]:
+        """A layer's weights as they lie, and what they won back."""
+        real = self.fake.network.initializer(layer.weight)
+        float_weight = layer.matrix.to_matrix(real.detach())
+        is_centred = layer.bias is not None and self.options.corrects_biases
+        moments = SecondMoments(layer.matrix.groups, float_weight.shape[2], is_centred)
+        power = self._gather(layer, node, moments, float_weight)
+        shared = self._moments.get(layer.weight)
+        if shared is not None:
+            moments.join(shared)
+        if len(layer.readers) > 1:
+            self._moments[layer.weight] = moments
+        hessian, across = moments.hessian, moments.across
+        wanted = float_weight.cpu().double()
+        target = wanted
+        if self.options.is_asymmetric and moments.is_apart:
+            target = asymmetric_target(wanted, hessian, across)
+        problem = Compensation(target, hessian, self.cancel)
+        grid = layer.format.best(problem.rows, problem.row_importance)
+        chosen = problem.solved(grid, self.options.sweeps)
+        plain = self.fake.weights[layer.name, layer.matrix.slot].cpu()
+        before, after = (
+            _error(values.double(), wanted, hessian, across, power)
+            for values in (layer.matrix.to_matrix(plain), chosen.values.float())
+        )
+        found: NDArray[np.float32] = layer.matrix.to_weight(chosen.values.float()).contiguous().numpy()
+        return found, LayerRecovered(layer.name, before, after, MEASURE)
+
+    def _gather(self, layer: GptqLayer, node: Node, moments: SecondMoments, weight: Tensor) -> float:
+        """Add up the moments of what a layer reads; the power of what it writes on the float path."""
+        rows = _ROWS if layer.matrix.groups == 1 else _GROUP_ROWS
+        limit = max(1, rows // max(self.samples, 1))
+        power, count = 0.0, 0
+        sums = torch.zeros(weight.shape[:2], dtype=torch.float64, device=weight.device)
+        for number, chunk in enumerate(self.walk.chunks):
+            self.cancel.raise_if_set()
+            real, quantized = self.walk.read(node, layer.matrix.data_slot, chunk)
+            seen = layer.matrix.rows_of(quantized, number, limit)
+            same = real is quantized
+            meant = seen if same else layer.matrix.rows_of(real, number, limit)
+            moments.add(seen, None if same else meant)
+            outputs = weight @ meant
+            power += float(outputs.square().sum())
+            sums += outputs.sum(2).double()
+            count += meant.shape[2]
+        mean = (sums / max(count, 1)).square().sum() if moments.has_mean else 0.0
+        return max(float(power / max(count, 1) - mean), _SMALLEST)
+
+    def _pass(self, layer: GptqLayer, node: Node) -> None:
+        """Compute the layer on both paths, and take its mean error out of the quantized one."""
+        bias = layer.bias if self.options.corrects_biases else None
+        output, off, count = node.outputs[0], torch.zeros(()), 0
+        for chunk in self.walk.step(node):
+            if bias is None:
+                continue
+            real, quantized = chunk.both(output)
+            rows = (real - quantized).movedim(bias.channel_axis, -1).reshape(-1, bias.channels)
+            off = off + rows.sum(0, dtype=torch.float64).cpu()
+            count += len(rows)
+            if chunk is self.walk.chunks[-1]:
+                self._shift(layer.name, bias, output, off / max(count, 1))
+
+    def _shift(self, name: str, bias: BiasTarget, output: str, shift: Tensor) -> None:
+        """Raise a layer's output on the quantized path as its bias will."""
+        self.shifts[name] = np.asarray(shift)
+        for chunk in self.walk.chunks:
+            _, value = chunk.both(output)
+            shape = [1] * value.ndim
+            shape[bias.channel_axis % value.ndim] = -1
+            chunk.quantized[output] = value + shift.to(value).reshape(shape)
+
+
+def _error(values: Tensor, weight: Tensor, hessian: Tensor, across: Tensor, power: float) -> float:
+    """Error power at the output, over its power: E|W x - V x_q|^2 / E|W x|^2."""
+    quantized = (values @ hessian * values).sum()
+    both = (weight @ across * values).sum()
+    return max(float(power + quantized - 2 * both), 0.0) / power

@@ -1,0 +1,89 @@
+"""Second moments of what a layer reads, streamed: of the quantized network, and across from the float one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+Tensor = torch.Tensor
+
+
+@dataclass(slots=True, eq=False)
+class SecondMoments:
+    """Sums over the input vectors of a layer, group by group.
+
+    Attributes:
+        groups: Groups G of channels that share nothing.
+        columns: Length K of an input vector.
+        count: Vectors taken in.
+        has_mean: Whether the moments are about the mean, which is right where a bias takes up the mean error.
+    """
+
+    groups: int
+    columns: int
+    has_mean: bool = False
+    count: int = 0
+    _quantized: Tensor = field(init=False)
+    _across: Tensor = field(init=False)
+    _is_apart: bool = False
+    _sum_quantized: Tensor = field(init=False)
+    _sum_float: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = (self.groups, self.columns, self.columns)
+        self._quantized = torch.zeros(shape, dtype=torch.float64)
+        self._across = torch.zeros(shape, dtype=torch.float64)
+        self._sum_quantized = torch.zeros(shape[:2], dtype=torch.float64)
+        self._sum_float = torch.zeros(shape[:2], dtype=torch.float64)
+
+    def add(self, quantized: Tensor, real: Tensor | None = None) -> None:
+        """Take in some vectors.
+
+        Args:
+            quantized: As the quantized network gives them, [G, K, R].
+            real: The same as the float network gives them; None where they are the same.
+        """
+        own = torch.bmm(quantized, quantized.transpose(1, 2)).cpu().double()
+        self.count += quantized.shape[2]
+        self._quantized += own
+        sums = quantized.sum(2).cpu().double()
+        self._sum_quantized += sums
+        if real is None:
+            self._across += own
+            self._sum_float += sums
+            return
+        self._is_apart = True
+        self._across += torch.bmm(real, quantized.transpose(1, 2)).cpu().double()
+        self._sum_float += real.sum(2).cpu().double()
+
+    def join(self, other: SecondMoments) -> None:
+        """Take in what another reader of the same weight saw."""
+        self.count += other.count
+        self._quantized += other._quantized
+        self._across += other._across
+        self._is_apart |= other._is_apart
+        self._sum_quantized += other._sum_quantized
+        self._sum_float += other._sum_float
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the quantized network gave anything but what the float one did."""
+        return self._is_apart
+
+    @property
+    def hessian(self) -> Tensor:
+        """Mean of x_q x_q' (about the mean, if asked), float64 [G, K, K]."""
+        return self._centred(self._quantized, self._sum_quantized)
+
+    @property
+    def across(self) -> Tensor:
+        """Mean of x x_q' (about the means, if asked), float64 [G, K, K]."""
+        return self._centred(self._across, self._sum_float)
+
+    def _centred(self, sums: Tensor, left: Tensor) -> Tensor:
+        count = max(self.count, 1)
+        mean = sums / count
+        if not self.has_mean:
+            return mean
+        return mean - torch.einsum("gi,gj->gij", left / count, self._sum_quantized / count)

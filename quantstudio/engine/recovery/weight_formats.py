@@ -1,0 +1,67 @@
+"""The grid a layer's weights go on, from the scheme the plan gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantstudio.core.precision import Granularity, Grid, LayerScheme, Precision, integer_levels
+from quantstudio.engine.recovery.code_grids import CodeGrid, Floats, best_tables, best_uniform
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFormat:
+    """What values a layer's weights may take.
+
+    Attributes:
+        low: Smallest integer.
+        high: Largest integer.
+        entries: Values in a table; 0 for equal steps.
+        block: Columns a scale is for; 0 for a whole channel.
+        is_sign: Whether there is no zero.
+        is_shared: Whether all channels share one scale, or one table.
+    """
+
+    low: int
+    high: int
+    entries: int = 0
+    block: int = 0
+    is_sign: bool = False
+    is_shared: bool = False
+
+    def best(self, rows: Floats, importance: Floats) -> CodeGrid:
+        """The grid with the least weighted squared error for weights [R, K], each rounded by itself."""
+        if self.entries:
+            return best_tables(rows, importance, self.entries, self.high, is_shared=self.is_shared)
+        return best_uniform(
+            rows,
+            np.broadcast_to(importance, rows.shape),
+            self.low,
+            self.high,
+            block=self.block,
+            is_sign=self.is_sign,
+            is_shared=self.is_shared,
+        )
+
+
+def layer_format(scheme: LayerScheme, *, is_stack: bool, can_group: bool, weight_bits: int) -> LayerFormat:
+    """The format as the quantizer reads it off the weights afterwards.
+
+    Args:
+        scheme: Scheme of the layer; its weights are integer.
+        is_stack: Whether the weight is a stack of matrices, for which kernels take one scale.
+        can_group: Whether scales may run along blocks of a channel.
+        weight_bits: Bits an integer kernel of the target takes; weights stored alone may have all of theirs.
+    """
+    low, high = integer_levels(scheme.weights, Precision.INT8.bits if scheme.is_weight_only else weight_bits)
+    is_group = scheme.granularity is Granularity.PER_GROUP and scheme.is_weight_only and can_group
+    entries = 1 << scheme.weights.bits if scheme.weights.grid is Grid.CODEBOOK else 0
+    return LayerFormat(
+        low,
+        high,
+        entries,
+        scheme.group_size if is_group and not entries else 0,
+        scheme.weights.grid is Grid.SIGN,
+        scheme.granularity is Granularity.PER_TENSOR or (is_stack and not scheme.is_weight_only),
+    )

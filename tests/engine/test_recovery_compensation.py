@@ -1,0 +1,160 @@
+"""Compensated rounding as pure maths: targets, grids, tables, refits, against solutions found another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from quantstudio.core.errors import CalibrationError
+from quantstudio.engine.recovery.code_grids import TableGrid, best_tables, best_uniform
+from quantstudio.engine.recovery.compensation import Compensation, asymmetric_target
+from quantstudio.engine.recovery.second_moments import SecondMoments
+from quantstudio.engine.recovery.weight_formats import LayerFormat
+
+INT4 = LayerFormat(-8, 7)
+FORMATS = {
+    "int8": LayerFormat(-127, 127),
+    "int4": INT4,
+    "int2": LayerFormat(-2, 1),
+    "ternary": LayerFormat(-1, 1),
+    "binary": LayerFormat(-1, 1, is_sign=True),
+    "int3 by blocks": LayerFormat(-4, 3, block=5),
+    "int3, one scale": LayerFormat(-4, 3, is_shared=True),
+    "codebook3": LayerFormat(-127, 127, entries=8),
+    "codebook1, 7 bits": LayerFormat(-63, 63, entries=2),
+    "codebook2, one table": LayerFormat(-127, 127, entries=4, is_shared=True),
+}
+
+
+def problem(groups=1, outputs=6, columns=16, seed=0):
+    """A target and second moments of inputs that hang together, as real ones do."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(groups, columns, 200)) + rng.normal(size=(groups, 1, 200))
+    moments = SecondMoments(groups, columns)
+    moments.add(torch.from_numpy(x).float())
+    target = torch.from_numpy(rng.normal(size=(groups, outputs, columns)))
+    return Compensation(target, moments.hessian)
+
+
+def rounded_alone(one, grid):
+    """Every weight on the nearest value of a grid."""
+    columns = [grid.nearest(j, one.rows[:, j])[1] for j in range(one.rows.shape[1])]
+    return torch.from_numpy(np.stack(columns, axis=1)).reshape(one.target.shape)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_that_weights_chosen_together_lose_less_than_each_by_itself(name, groups):
+    one, format_ = problem(groups), FORMATS[name]
+    grid = format_.best(one.rows, one.row_importance)
+    chosen = one.solved(grid, sweeps=3)
+    assert chosen.loss == pytest.approx(one.loss(chosen.values))
+    assert chosen.loss < one.loss(rounded_alone(one, grid))
+
+
+def lies_on_steps(row, low, high):
+    """Whether a row shows its uniform grid: multiples of its largest value over k, for some k."""
+    for k in range(1, max(high, -low) + 1):
+        codes = row / np.abs(row).max() * k
+        whole = np.allclose(codes, np.round(codes), atol=1e-6)
+        if whole and codes.min() > low - 0.5 and codes.max() < high + 0.5:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_that_chosen_weights_show_the_grid_they_lie_on(name):
+    one, format_ = problem(), FORMATS[name]
+    weights = one.solved(format_.best(one.rows, one.row_importance), sweeps=2).values[0].numpy()
+    width = format_.block or (weights.size if format_.is_shared else weights.shape[1])
+    flat = weights.reshape(1, -1) if format_.is_shared else weights
+    rows = [row for at in range(0, flat.shape[1], width) for row in flat[:, at : at + width]]
+    for row in rows:
+        if format_.entries:
+            codes = row / np.abs(row).max() * format_.high
+            assert len(np.unique(np.round(codes))) <= format_.entries
+            np.testing.assert_allclose(codes, np.round(codes), atol=1e-6)
+        else:
+            assert lies_on_steps(row, format_.low, format_.high)
+
+
+def test_that_more_refits_never_lose_more():
+    one, format_ = problem(outputs=12, columns=40), FORMATS["codebook3"]
+    grid = format_.best(one.rows, one.row_importance)
+    losses = [one.solved(grid, sweeps).loss for sweeps in (0, 1, 2, 4)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] <= losses[1] < losses[0]
+
+
+def test_that_the_target_does_on_quantized_inputs_what_the_weights_do_on_their_own():
+    rng = np.random.default_rng(1)
+    real = rng.normal(size=(8, 4000))
+    seen = np.round(real * 2) / 2 + 0.3 * rng.normal(size=(8, 4000))
+    weight = rng.normal(size=(5, 8))
+    moments = SecondMoments(1, 8)
+    moments.add(torch.from_numpy(seen)[None], torch.from_numpy(real)[None])
+    found = asymmetric_target(torch.from_numpy(weight)[None], moments.hessian, moments.across)[0].numpy()
+    best = np.linalg.lstsq(seen.T, (weight @ real).T, rcond=None)[0].T
+    # The ridge pulls it a twentieth of the way back to the weights themselves.
+    assert np.abs(found - best).max() < 0.1 * np.abs(weight - best).max()
+
+
+def test_that_moments_about_the_mean_are_those_of_numpy():
+    rng = np.random.default_rng(2)
+    seen, real = rng.normal(size=(2, 3, 50)) + 4, rng.normal(size=(2, 3, 50)) - 2
+    halves = [SecondMoments(2, 3, has_mean=True) for _ in range(2)]
+    for half, part in zip(halves, (slice(0, 20), slice(20, 50)), strict=True):
+        half.add(torch.from_numpy(seen[..., part]), torch.from_numpy(real[..., part]))
+    halves[0].join(halves[1])
+    for group in range(2):
+        both = np.cov(np.vstack([seen[group], real[group]]), bias=True)
+        np.testing.assert_allclose(halves[0].hessian[group], both[:3, :3], atol=1e-10)
+        np.testing.assert_allclose(halves[0].across[group], both[3:, :3], atol=1e-10)
+    assert halves[0].count == 50
+
+
+def test_that_tables_find_values_that_repeat():
+    values = np.array([-3.0, -1.0, 0.5, 4.0])
+    rows = np.random.default_rng(0).choice(values, size=(5, 64))
+    rows[:, :4] = values
+    table = best_tables(rows, np.ones((1, 64)), 4, 127).table
+    np.testing.assert_allclose(table, np.broadcast_to(values, (5, 4)), atol=4 / 127 / 2 + 1e-9)
+
+
+def test_that_the_largest_entry_of_a_table_is_the_last_code():
+    grid = TableGrid.snapped(np.array([[-0.2, 0.1, 0.3], [0.0, 0.0, 0.0]]), 63)
+    codes = grid.table[0] / (0.3 / 63)
+    np.testing.assert_allclose(codes, np.round(codes), atol=1e-9)
+    assert codes[-1] == pytest.approx(63)
+    assert not grid.table[1].any()
+
+
+def test_that_a_refitted_scale_is_that_of_least_squares():
+    one = problem(outputs=1)
+    grid = best_uniform(one.rows, np.ones_like(one.rows), -8, 7)
+    codes = np.stack([grid.nearest(j, one.rows[:, j])[0] for j in range(16)], axis=1)
+    fitted = grid.refitted(codes, one.target, one.hessian)
+    losses = [
+        one.loss(torch.from_numpy(codes * scale)[None])
+        for scale in float(fitted.scales[0, 0]) * np.array([0.99, 1.0, 1.01])
+    ]
+    assert losses[1] == min(losses)
+
+
+def test_that_dead_inputs_leave_the_weights_as_they_are():
+    target = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 2, 6)))
+    silent = torch.zeros(1, 6, 6, dtype=torch.float64)
+    assert torch.allclose(asymmetric_target(target, silent, silent), target)
+    chosen = Compensation(target, silent).solved(
+        best_uniform(target[0].numpy(), np.ones((2, 6)), -127, 127), 1
+    )
+    assert torch.allclose(chosen.values, target, atol=0.03)
+
+
+def test_that_broken_moments_are_one_clear_line():
+    target, moments = torch.zeros(1, 2, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[None]
+    with pytest.raises(CalibrationError, match="second moments of what it reads hold NaN or infinity"):
+        Compensation(target, moments * torch.nan)
+    with pytest.raises(CalibrationError, match="singular"):
+        Compensation(target, -moments)

@@ -1,0 +1,242 @@
+"""The step `gptq` on small networks: what it writes, that quantizers keep it, and what it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.effective_plan import resolve
+from quantstudio.core.errors import CalibrationError, JobCancelled
+from quantstudio.core.events import NULL_REPORTER, CancelToken, NullReporter
+from quantstudio.core.precision import ActivationPrecision, Granularity, LayerScheme, Precision, at_weights
+from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
+from quantstudio.engine.calibration.observer import calibrate
+from quantstudio.engine.data.dataset import open_dataset
+from quantstudio.engine.graph.protos import as_array
+from quantstudio.engine.pipeline.context import StepContext
+from quantstudio.engine.quantization.emit import emit
+from quantstudio.engine.quantization.fake_quantization import FakeQuantized
+from quantstudio.engine.recovery.gptq import GptqSettings, choose_weights
+from quantstudio.engine.recovery.gptq_run import GptqRun
+from tests.engine.quantization_cases import NetBuilder, opened, outputs_of
+
+A8 = ActivationPrecision.INT8
+W2A8 = LayerScheme(Precision.INT2, A8)
+CODEBOOK2 = at_weights(W2A8, Precision.CODEBOOK2)
+SAMPLES = 48
+
+
+def images(count=SAMPLES, channels=3, size=6, seed=3):
+    rng = np.random.default_rng(seed)
+    smooth = rng.normal(size=(count, channels, 1, 1)) + 0.5 * rng.normal(size=(count, channels, size, size))
+    return smooth.astype(np.float32)
+
+
+def convolutions(seed=0):
+    """Conv, Relu, depthwise Conv, Relu, Conv and a residual, pooled into a Gemm."""
+    net = NetBuilder(seed)
+    x = net.op("Relu", net.conv("x", "a", 3, 16), name="relu_a")
+    y = net.op("Relu", net.conv(x, "b", 16, 16, group=16), name="relu_b")
+    y = net.op("Add", net.conv(y, "c", 16, 16, bias=False), x, name="sum")
+    y = net.op("Flatten", net.op("GlobalAveragePool", y, name="pool"), name="flat")
+    return net.model({"x": ["n", 3, 6, 6]}, [net.gemm(y, "d", 16, 10, transB=1)])
+
+
+def products(bias=True):
+    """Two products of three axes, the first with its bias in an Add."""
+    net = NetBuilder(1)
+    y = net.matmul("x", "a", 12, 24)
+    y = net.op("Add", y, net.weight("a.b", 24), name="a_bias") if bias else y
+    return net.model({"x": ["n", 5, 12]}, [net.matmul(net.op("Relu", y, name="relu"), "b", 24, 4)])
+
+
+def context_of(graph, tmp_path, recipe, x, samples=0):
+    np.savez(tmp_path / "data.npz", x=x)
+    dataset = open_dataset(DataSpec(str(tmp_path / "data.npz"), samples=samples), graph.summary.inputs)
+    recipe = recipe if isinstance(recipe, Recipe) else uniform_recipe(recipe)
+    return StepContext(
+        resolve(recipe, graph.layers), data=dataset, collect=lambda graph: calibrate(graph, dataset)
+    )
+
+
+def chosen(graph, context, cancel=None, reporter=NULL_REPORTER, **options):
+    return choose_weights(
+        graph, context, GptqSettings(**options), reporter=reporter, cancel=cancel or CancelToken()
+    )
+
+
+def weight(graph, name):
+    return next(as_array(t) for t in graph.proto.graph.initializer if t.name == name)
+
+
+def written(graph, context):
+    """The variant, its data already known."""
+    statistics = context.statistics(graph) if context.plan.is_static else None
+    return emit(graph, statistics, context.plan)
+
+
+def error(graph, context, base, x):
+    """Noise power of a variant's first output, over the power of the float network's."""
+    expected, found = outputs_of(base.proto, {"x": x})[0], outputs_of(written(graph, context), {"x": x})[0]
+    return float(((found - expected) ** 2).sum() / (expected**2).sum())
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    return opened(convolutions(), tmp_path_factory.mktemp("net"))
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        pytest.param(W2A8, id="int2"),
+        pytest.param(replace(W2A8, granularity=Granularity.PER_TENSOR), id="int2, one scale"),
+        pytest.param(CODEBOOK2, id="codebook2"),
+        pytest.param(at_weights(W2A8, Precision.BINARY), id="binary"),
+        pytest.param(LayerScheme(Precision.INT3), id="weights alone"),
+        pytest.param(LayerScheme(Precision.INT4, ActivationPrecision.INT4), id="int4, 4-bit activations"),
+    ],
+)
+def test_that_the_file_is_nearer_to_the_float_network_than_with_plain_rounding(net, tmp_path, scheme):
+    context = context_of(net, tmp_path, scheme, images())
+    outcome = chosen(net, context)
+    unseen = images(seed=11)
+    assert error(outcome.graph, context, net, unseen) < 0.6 * error(net, context, net, unseen)
+
+
+@pytest.mark.parametrize("scheme", [W2A8, CODEBOOK2], ids=["int2", "codebook2"])
+def test_that_quantizers_keep_the_very_weights_that_were_chosen(net, tmp_path, scheme):
+    context = context_of(net, tmp_path, scheme, images())
+    outcome = chosen(net, context)
+    fake = FakeQuantized(outcome.graph, context.statistics(outcome.graph), context.plan)
+    for name in ("a", "b", "c", "d"):
+        kept = fake.weights[name, 1].numpy()
+        # Codes are the same; scales are float32, to the last digit or two.
+        np.testing.assert_allclose(kept, weight(outcome.graph, f"{name}.w"), rtol=1e-6)
+
+
+def test_that_products_with_their_bias_behind_them_are_solved(tmp_path):
+    graph, x = opened(products(), tmp_path), np.random.default_rng(0).normal(size=(64, 5, 12)) + 0.5
+    context = context_of(graph, tmp_path, LayerScheme(Precision.INT2, A8), x.astype(np.float32))
+    outcome = chosen(graph, context)
+    assert outcome.details["layers"] == 2
+    assert not np.array_equal(weight(outcome.graph, "a.b"), weight(graph, "a.b"))
+    x = x.astype(np.float32)
+    assert error(outcome.graph, context, graph, x) < 0.7 * error(graph, context, graph, x)
+
+
+def test_that_dynamic_products_are_solved(tmp_path):
+    graph, x = opened(products(bias=False), tmp_path), np.random.default_rng(0).normal(size=(64, 5, 12))
+    scheme, x = LayerScheme(Precision.INT2, ActivationPrecision.INT8_DYNAMIC), x.astype(np.float32)
+    context = context_of(graph, tmp_path, scheme, x)
+    outcome = chosen(graph, context)
+    assert error(outcome.graph, context, graph, x) < 0.7 * error(graph, context, graph, x)
+
+
+def test_that_biases_stay_when_they_are_not_to_be_corrected(net, tmp_path):
+    context = context_of(net, tmp_path, W2A8, images())
+    corrected, kept = chosen(net, context).graph, chosen(net, context, bias=False).graph
+    np.testing.assert_array_equal(weight(kept, "a.b"), weight(net, "a.b"))
+    assert not np.array_equal(weight(corrected, "a.b"), weight(net, "a.b"))
+    x = images()
+    means = [outputs_of(written(graph, context), {"x": x})[0].mean(0) for graph in (corrected, kept)]
+    expected = outputs_of(net.proto, {"x": x})[0].mean(0)
+    assert np.abs(means[0] - expected).max() < np.abs(means[1] - expected).max()
+
+
+def test_that_the_same_inputs_give_the_same_bytes(net, tmp_path):
+    context = context_of(net, tmp_path, CODEBOOK2, images())
+    assert chosen(net, context).graph.digest == chosen(net, context).graph.digest
+
+
+def test_that_layers_that_stay_float_and_ranges_set_by_hand_are_left_alone(net, tmp_path):
+    only_a = Recipe((LayerRule(W2A8, names=("a",)),))
+    outcome = chosen(net, context_of(net, tmp_path, only_a, images()))
+    assert outcome.details["layers"] == 1
+    for name in ("b.w", "c.w", "d.w"):
+        np.testing.assert_array_equal(weight(outcome.graph, name), weight(net, name))
+    nothing = chosen(net, context_of(net, tmp_path, Recipe(), images()))
+    assert nothing.graph is net
+    assert nothing.summary == "No layer with integer weights to choose: nothing was done."
+
+
+def test_that_every_layer_is_told_with_its_error_before_and_after(net, tmp_path):
+    told = Telling()
+    chosen(net, context_of(net, tmp_path, W2A8, images()), reporter=told)
+    assert [part.layer for part in told.layers] == ["a", "b", "c", "d"]
+    assert all(0 <= part.after < part.before for part in told.layers)
+
+
+def test_that_a_weight_two_layers_read_is_solved_once_for_both(tmp_path):
+    net = NetBuilder(2)
+    first = net.op("Relu", net.matmul("x", "a", 8, 8), name="relu")
+    graph = opened(net.model({"x": ["n", 8]}, [net.op("MatMul", first, "a.w", name="again")]), tmp_path)
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    context = context_of(graph, tmp_path, LayerScheme(Precision.INT3, A8), x)
+    outcome = chosen(graph, context)
+    assert outcome.details["layers"] == 2
+    assert len(np.unique(weight(outcome.graph, "a.w")[:, 0])) <= 8
+    assert error(outcome.graph, context, graph, x) < error(graph, context, graph, x)
+
+
+def test_that_a_layer_that_never_fires_keeps_its_neighbours_right(tmp_path):
+    net = NetBuilder(4)
+    dead = net.constant("dead.b", np.full(8, -100, np.float32))
+    y = net.op("Relu", net.op("Gemm", "x", net.weight("dead.w", 6, 8), dead, name="dead"), name="relu")
+    graph = opened(net.model({"x": ["n", 6]}, [net.gemm(y, "next", 8, 4)]), tmp_path)
+    context = context_of(
+        graph, tmp_path, W2A8, np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
+    )
+    outcome = chosen(graph, context)
+    assert np.isfinite(weight(outcome.graph, "next.w")).all()
+    np.testing.assert_allclose(weight(outcome.graph, "next.b"), weight(graph, "next.b"), atol=1e-5)
+
+
+def test_that_one_sample_is_refused_in_one_line(net, tmp_path):
+    with pytest.raises(CalibrationError, match="one sample says nothing"):
+        chosen(net, context_of(net, tmp_path, W2A8, images(), samples=1))
+
+
+class Telling(NullReporter):
+    """Keeps what it is told, and cancels after some layers."""
+
+    def __init__(self, cancel=None, after=10**9):
+        self.layers, self.cancel, self.after = [], cancel, after
+
+    def found(self, part):
+        self.layers.append(part)
+        if len(self.layers) >= self.after:
+            self.cancel.set()
+
+
+def test_that_a_cancelled_run_leaves_the_graph_and_goes_on_behind_its_last_layer(net, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(tmp_path / "cache"))
+    cancel, before = CancelToken(), net.proto.SerializeToString(deterministic=True)
+    context = context_of(net, tmp_path, W2A8, images())
+    with pytest.raises(JobCancelled):
+        chosen(net, context, cancel=cancel, reporter=Telling(cancel, after=2))
+    assert net.proto.SerializeToString(deterministic=True) == before
+    solved, solve = [], GptqRun._solve
+
+    def counted(run, layer, node):
+        solved.append(layer.name)
+        return solve(run, layer, node)
+
+    monkeypatch.setattr(GptqRun, "_solve", counted)
+    told = Telling()
+    resumed = chosen(net, context, reporter=told)
+    assert solved == ["c", "d"]
+    assert [part.layer for part in told.layers] == ["a", "b", "c", "d"]
+    again = chosen(net, context)
+    assert solved == ["c", "d", "a", "b", "c", "d"], "a run that is done keeps nothing"
+    assert again.graph.digest == resumed.graph.digest
+
+
+def test_that_torch_keeps_its_threads(net, tmp_path):
+    before = torch.get_num_threads()
+    chosen(net, context_of(net, tmp_path, W2A8, images()), samples=8)
+    assert torch.get_num_threads() == before
