@@ -211,6 +211,18 @@ def test_that_the_latency_plot_marks_the_medians(qtbot):
     assert plot.is_empty
 
 
+@pytest.mark.parametrize("height", [220, 300, 420])
+def test_that_the_figures_of_latency_stand_above_the_runs(qtbot, height):
+    plot = shown(qtbot, LatencyPlot(), 420, height)
+    plot.set_narrow(is_narrow=True)
+    plot.show_models([(name, latency(7.0, seed)) for seed, name in enumerate(("FP32", "INT8 mixed", "W4A8"))])
+    plot.grab()
+    view = plot.item.getViewBox()
+    peak = max(float(curve.getData()[1].max()) for curve in plot._curves)
+    lowest = min(text.mapRectToView(text.boundingRect()).top() for text in plot._texts)
+    assert lowest >= peak or view.height() < 100
+
+
 def test_that_with_many_classes_those_that_lose_most_are_shown(qtbot):
     plot = shown(qtbot, ClassAccuracyPlot(), 600, 300)
     classes = [ClassAccuracy(f"class {i}", 100, 0.9, 0.9 - i / 1000, 0.85, 0.95) for i in range(40)]

@@ -22,6 +22,9 @@ _LINE_PX = 15
 _TAIL_PERCENTILE = 99.0
 _TAIL_REACH = 1.5  # times the ninetieth percentile, where the tail is longer than that
 _TEXT_SHARE = 0.36  # of the width, kept free of medians where the figures stand
+_AIR = 1.12  # height of the axis in peaks
+# Most of the height that the figures may have for themselves: a low plot shows its runs first.
+_MAX_FIGURES = 0.45
 
 
 class LatencyPlot(Plot):
@@ -42,7 +45,7 @@ class LatencyPlot(Plot):
         self._texts: list[pg.TextItem] = []
         self.item.getViewBox().setMouseEnabled(x=True, y=False)
         self.item.getViewBox().sigRangeChanged.connect(self._on_range_changed)
-        self.item.getViewBox().sigResized.connect(self._on_range_changed)
+        self.item.getViewBox().sigResized.connect(self._on_resized)
         self.retheme()
 
     def show_models(self, models: Sequence[tuple[str, LatencyResult]]) -> None:
@@ -101,6 +104,10 @@ class LatencyPlot(Plot):
             name = f"{self._models[i][0]}  " if self._is_narrow else ""
             self._texts[i].setText(f"{name}p50 {figures.milliseconds(p50)}")
             self._texts[i].setColor(colour)
+            # A dashed line or bar behind it must not cross the letters.
+            ground = QColor(theme.surface)
+            ground.setAlpha(215)
+            self._texts[i].fill = pg.mkBrush(ground)
         self._place_texts()
 
     def _grow(self, size: int) -> None:
@@ -109,6 +116,7 @@ class LatencyPlot(Plot):
             median = pg.InfiniteLine(0.0)
             text = pg.TextItem("", anchor=(0.0, 0.0))
             text.setFont(ui_font(11))
+            text.setZValue(1)
             self._curves.append(curve)
             self._medians.append(median)
             self._texts.append(text)
@@ -139,7 +147,11 @@ class LatencyPlot(Plot):
             counts = np.histogram(np.minimum(np.asarray(result.samples_ms), edges[-1]), edges)[0]
             peak = max(peak, float(counts.max()))
         view = self.item.getViewBox()
-        view.setRange(xRange=(float(edges[0]), float(edges[-1])), yRange=(0, peak * 1.12), padding=0)
+        height = max(float(view.height()), 1.0)
+        # Figures stand above the runs, not on them.
+        figures_share = min((len(self._models) + 0.5) * _LINE_PX / height, _MAX_FIGURES)
+        top = peak * max(_AIR, 1 / (1 - figures_share))
+        view.setRange(xRange=(float(edges[0]), float(edges[-1])), yRange=(0, top), padding=0)
 
     def _words(self) -> str:
         return "; ".join(
@@ -147,6 +159,10 @@ class LatencyPlot(Plot):
             f"p99 {figures.milliseconds(r.p99)}"
             for name, r in self._models
         )
+
+    def _on_resized(self, *_args: object) -> None:
+        self.reset_view()
+        self._place_texts()
 
     def _on_range_changed(self, *_args: object) -> None:
         self._place_texts()

@@ -147,7 +147,7 @@ class ComparePanel(QWidget):
         self.variant = ElidedComboBox()
         self.variant.setObjectName("compare.variant")
         self.variant.setAccessibleName("Variant shown class by class")
-        self.variant.setMinimumContentsLength(6)
+        self.variant.setMinimumContentsLength(14)
         self.classes.add_to_header(self.variant)
         self.below = QStackedWidget()
         self._switches: dict[str, Segmented] = {}
