@@ -10,6 +10,14 @@ import typer
 from typer.core import TyperCommand
 
 from quantstudio.cli.building import build_beside, build_json, checked_paths
+from quantstudio.cli.judged import (
+    BatchAxisOption,
+    MetricOption,
+    OtherOutputOption,
+    TaskOption,
+    batch_axes_of,
+    judging_of,
+)
 from quantstudio.cli.options import (
     CalibrationSamplesOption,
     DataOption,
@@ -94,6 +102,10 @@ def command(
     samples: CalibrationSamplesOption = None,
     seed: SeedOption = None,
     transform: TransformOption = "",
+    task: TaskOption = "",
+    judged_output: OtherOutputOption = "",
+    metric: MetricOption = "",
+    batch_axis: BatchAxisOption = None,
     trust: TrustOption = False,
     factory: FactoryOption = "",
     json: JsonOption = "",
@@ -107,6 +119,8 @@ def command(
         statistics=statistics,
         factory=factory,
         trust=trust,
+        judging=judging_of(task, judged_output, metric),
+        batch_axes=batch_axes_of(batch_axis),
         reads=(recipe,),
     )
     check_json(json, inputs=(model, data, recipe, statistics, output, str(paths.beside)))

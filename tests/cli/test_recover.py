@@ -139,6 +139,8 @@ def test_that_run_applies_the_same_steps_to_another_network(start, tmp_path, cap
             ["--method", "bias", "--set-step", "bias.samples=none"],
             "'none' is not a whole number of at least 1",
         ),
+        (["--task", "guess"], "unknown task 'guess'"),
+        (["--batch-axis", "x"], "NAME=K"),
         (["--preset", "auto"], "preset auto measures networks as they are, and steps change them"),
         (["--preset", "static-int8"], "both a recipe and a preset"),
     ],

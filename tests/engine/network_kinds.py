@@ -242,6 +242,23 @@ def segmenter() -> Kind:
     return Kind(model, {"image": normal(SAMPLES, 3, 16, 16)})
 
 
+def raw_maps(*, are_split: bool = False) -> Kind:
+    """A detector that leaves its boxes to whoever runs it: three maps of [3 * (5 + 2), cells], or split."""
+    b = Builder()
+    before, outputs = "image", {}
+    before = b.add("Conv", [before, b.weight(8, 3, 8, 8)], strides=[8, 8])
+    for size in (8, 4, 2):
+        name = f"out{size}"
+        found = b.add("Conv", [before, b.weight(21, 8, 1, 1)], "" if are_split else name)
+        outputs[name] = ["batch", 21, size, size]
+        if are_split:
+            shape = b.constant(np.array([0, 3, 7, size, size], np.int64))
+            b.add("Transpose", [b.add("Reshape", [found, shape])], name, perm=[0, 3, 4, 1, 2])
+            outputs[name] = ["batch", size, size, 3, 7]
+        before = b.add("MaxPool", [before], kernel_shape=[2, 2], strides=[2, 2])
+    return Kind(b.model({"image": ["batch", 3, 64, 64]}, outputs), {"image": normal(SAMPLES, 3, 64, 64)})
+
+
 def denoiser() -> Kind:
     """A signal in, a signal of the same form out."""
     b = Builder()

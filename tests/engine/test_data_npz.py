@@ -201,6 +201,23 @@ def test_that_the_cache_forgets_what_was_used_longest_ago(tmp_path: Path) -> Non
     assert sorted(f.stem for f in tmp_path.glob("*.npy")) == ["new", "old"]
 
 
+def test_that_a_mapped_file_that_is_written_over_is_refused_and_one_that_is_replaced_is_not(
+    tmp_path: Path,
+) -> None:
+    path, other = tmp_path / "d.npz", tmp_path / "new.npz"
+    array = np.arange(2 << 20, dtype=np.uint8).reshape(-1, 1024)
+    np.savez(path, x=array)
+    source = ArraySource(NpzFile(path).read("x"))
+    np.savez(other, x=array[:1])
+    other.replace(path)
+    assert np.array_equal(source.read(0, 4), array[:4])
+    np.savez(path, x=array)
+    source = ArraySource(NpzFile(path).read("x"))
+    os.truncate(path, 100)  # reading on would end the process
+    with pytest.raises(DataError, match="changed while it was read"):
+        source.read(1000, 1004)
+
+
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system gives no pages back")
 def test_that_reading_a_mapped_array_keeps_none_of_it_in_memory(tmp_path: Path) -> None:
     array = np.arange(48 << 20, dtype=np.uint8).reshape(-1, 1024)

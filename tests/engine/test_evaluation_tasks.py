@@ -21,7 +21,16 @@ from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.compare import compare, compare_json
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.search.measure import Judge
-from tests.engine.network_kinds import KINDS, SAMPLES, Kind, disturbed, multi_label, stateful, time_major
+from tests.engine.network_kinds import (
+    KINDS,
+    SAMPLES,
+    Kind,
+    disturbed,
+    multi_label,
+    raw_maps,
+    stateful,
+    time_major,
+)
 
 QUICK: dict[str, Any] = {"latency": False, "footprint": False}
 EXPECTED = {
@@ -156,6 +165,27 @@ def test_that_yes_or_no_labels_judge_value_by_value(tmp_path: Path) -> None:
     assert headline is not None
     assert (headline.metric, headline.floor) == ("f1", 1.0)
     assert 0 < headline.base < 1
+
+
+def test_that_labels_of_several_tags_may_be_whole_numbers(tmp_path: Path) -> None:
+    kind = multi_label()
+    assert isinstance(kind.arrays, dict)
+    labels = np.random.default_rng(0).integers(0, 2, (SAMPLES, 5))
+    for number, stored in enumerate((labels, labels.astype(np.uint8), labels.astype(bool))):
+        result = judged(Kind(kind.model, {**kind.arrays, "labels": stored}), tmp_path / str(number))
+        assert result.labelled
+        assert result.judgement is not None
+        assert "yes or no for each of 5 values" in result.judgement.reason
+
+
+@pytest.mark.parametrize("are_split", [False, True])
+def test_that_maps_whose_anchors_nobody_knows_are_said_to_be_that(tmp_path: Path, are_split: bool) -> None:
+    judgement = judged(raw_maps(are_split=are_split), tmp_path).judgement
+    assert judgement is not None
+    assert (judgement.task, len(judgement.outputs)) == (Task.UNKNOWN, 3)
+    assert "3 maps of 21 numbers a cell" in judgement.reason
+    with pytest.raises(MeasureError, match="cannot be read as detect"):
+        judged(raw_maps(are_split=are_split), tmp_path / "b", judging=Judging(task=Task.DETECT))
 
 
 def test_that_a_metric_of_ones_own_needs_trust_and_judges(tmp_path: Path) -> None:

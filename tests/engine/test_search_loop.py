@@ -30,6 +30,7 @@ from quantstudio.core.search_results import (
 )
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.latency import LatencyComparison
+from quantstudio.engine.evaluation.uncertainty import paired_accuracy
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.pipeline import observed
 from quantstudio.engine.search import workbench
@@ -266,8 +267,8 @@ def test_that_every_measured_plan_says_which_class_loses_most(shipped):
     assert measured.worst_class_samples >= 20
 
 
-def lost(points, low, *, samples=200):
-    return ClassDrop("7", samples, Interval(points, low, points + 3))
+def lost(points, low, *, samples=200, p_value=0.001, among=10):
+    return ClassDrop("7", samples, Interval(points, low, points + 3), p_value, among)
 
 
 def test_that_a_class_breaks_its_bound_only_beyond_what_its_samples_lose_by_chance():
@@ -275,6 +276,21 @@ def test_that_a_class_breaks_its_bound_only_beyond_what_its_samples_lose_by_chan
     assert not lost(6.0, 3.0).breaks(6.0)
     assert not lost(6.0, -0.5).breaks(1.0)
     assert not lost(50.0, 20.0, samples=4).breaks(1.0)
+
+
+def test_that_noise_in_one_of_many_classes_refuses_no_plan():
+    assert lost(3.5, 0.2, p_value=0.03, among=1).breaks(1.0)
+    assert not lost(3.5, 0.2, p_value=0.03, among=10).breaks(1.0)
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(40):  # plans that change answers of ten classes both ways, and lose nothing
+        changed = rng.random((10, 200)) < 0.04
+        base = rng.random((10, 200)) < 0.9
+        flips = rng.random((10, 200)) < 0.5
+        right = [np.where(c, f, b) for c, f, b in zip(changed, flips, base, strict=True)]
+        was = [np.where(c, ~f, b) for c, f, b in zip(changed, flips, base, strict=True)]
+        found = [paired_accuracy(a, b) for a, b in zip(was, right, strict=True)]
+        refused += any(ClassDrop("", 200, p.drop, p.p_value or 0.0, 10).breaks(1.0) for p in found)
+    assert refused <= 2 + 0.05 * 40
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def labels_from(
 
     Args:
         array: Labels as stored: whole numbers are classes, fractions are regression targets, text is looked
-            up in `class_names`.
+            up in `class_names`; rows of several numbers are targets, or yes and no for several labels.
         samples: Number of samples.
         class_names: Names of the classes, in order.
         classes: Number of classes the model tells apart (more than one), where known.
@@ -48,6 +48,8 @@ def labels_from(
         return _float_labels(array, classes, where)
     if array.dtype.kind not in "iub":
         raise DataError(f"labels are {array.dtype}, not numbers", where=where)
+    if array.ndim == 2:  # yes or no for each of several labels, or several targets
+        return _float_labels(array.astype(np.float64), classes, where)
     if array.ndim != 1:
         raise DataError(
             f"labels have shape {list(array.shape)}", where=where, hint="Give one class number per sample"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from quantstudio.core.errors import DataError
+from quantstudio.core.folders import is_cached
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
@@ -36,6 +37,43 @@ class Source(Protocol):
         """Samples start to stop, first axis the batch."""
 
 
+class FileWatch:
+    """Says whether a file is still what it was when it was opened.
+
+    A file that was deleted or put in place of another is no harm: what is mapped is the old one, whole.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = path.stat()
+        # Files of the cache are touched when they are used.
+        self._is_ours = is_cached(path)
+
+    def check(self) -> None:
+        """Look once more.
+
+        Raises:
+            DataError: the file was written over in place.
+        """
+        try:
+            now = self._path.stat()
+        except FileNotFoundError:
+            return
+        known = self._known
+        if (now.st_dev, now.st_ino) != (known.st_dev, known.st_ino):
+            return
+        is_touched = now.st_mtime_ns != known.st_mtime_ns and not self._is_ours
+        if now.st_size != known.st_size or is_touched:
+            raise DataError(
+                "the file was changed while it was read",
+                where=str(self._path),
+                hint="Run again when nothing writes to it; write a new file and rename it over the old one",
+            )
+
+
 class ArraySource:
     """Samples along one axis of an array, the first by default."""
 
@@ -43,6 +81,8 @@ class ArraySource:
         self._array = np.moveaxis(array, axis, 0) if axis else array
         base: object = array.base
         self._mapped = base if isinstance(base, mmap.mmap) else None
+        file = array.filename if isinstance(array, np.memmap) else None
+        self._watch = FileWatch(Path(file)) if file else None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -62,9 +102,15 @@ class ArraySource:
         """Samples start to stop; of a mapped array a copy, whose pages are given back at once.
 
         The system would keep them until it runs short, and count them as memory of this process.
+
+        Raises:
+            DataError: the file was written over since it was opened. Pages that are no longer there would
+                end the process.
         """
         if self._mapped is None:
             return self._array[start:stop]
+        if self._watch is not None:
+            self._watch.check()
         samples = np.array(self._array[start:stop])
         if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which counts mapped pages apart
             self._mapped.madvise(mmap.MADV_DONTNEED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from quantstudio.engine.evaluation.scene import Scene
 # Cells of the grids a one-stage detector looks at, by their sizes in pixels.
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32))
 _ANCHORS = 3
+# A box and how sure it is come before the scores of classes; fewer sizes of grids are no pyramid.
+_BOX_NUMBERS, _FEWEST_MAPS = 5, 2
 _SMALLEST_PICTURE = 32
 _MOST_FINAL_ROWS = 1000
 
@@ -30,6 +33,34 @@ def find_head(scene: Scene, *, is_certain: bool) -> Found | None:
         is_certain: Whether the user says that this is a detector: then weaker signs are enough.
     """
     return _pair(scene) or _final(scene, is_certain) or _grid(scene, is_certain)
+
+
+def raw_map_channels(scene: Scene) -> int | None:
+    """Numbers a cell of maps over grids of a picture, [A * (5 + C), H, W] or [H, W, A, 5 + C].
+
+    None where the outputs are no such maps: there are two or more, each with half the cells a side of the
+    one before, alike in all else.
+    """
+    found: list[tuple[tuple[int, int], int, int]] = []
+    for output in scene.floats:
+        shape = scene.shape(output)
+        if len(shape) == 4 and shape[2] == _ANCHORS and shape[3] > _BOX_NUMBERS:
+            found.append(((shape[0], shape[1]), shape[2] * shape[3], 4))
+        elif len(shape) == 4 and shape[0] == _ANCHORS and shape[3] > _BOX_NUMBERS:
+            found.append(((shape[1], shape[2]), shape[0] * shape[3], 4))
+        elif len(shape) == 3 and shape[0] % _ANCHORS == 0 and shape[0] // _ANCHORS > _BOX_NUMBERS:
+            found.append(((shape[1], shape[2]), shape[0], 3))
+        else:
+            return None
+    sizes = sorted((size for size, _, _ in found), reverse=True)
+    alike = len({(channels, rank) for _, channels, rank in found}) == 1
+    halved = all(a[i] == 2 * b[i] for a, b in pairwise(sizes) for i in (0, 1))
+    over = any(
+        height % size[0] == 0 and width % size[1] == 0 and height // size[0] == width // size[1] >= 4
+        for height, width, _ in scene.pictures()
+        for size in sizes[:1]
+    )
+    return found[0][1] if len(found) >= _FEWEST_MAPS and alike and halved and over else None
 
 
 def grid_cells(height: int, width: int, strides: tuple[int, ...]) -> int:

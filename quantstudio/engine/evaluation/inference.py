@@ -11,7 +11,7 @@ from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.judgement import Task
 from quantstudio.engine.evaluation.boxes import CONFIDENCE
 from quantstudio.engine.evaluation.class_rules import SOFTMAX, classify, decisions, is_decisions
-from quantstudio.engine.evaluation.heads import find_head
+from quantstudio.engine.evaluation.heads import find_head, raw_map_channels
 from quantstudio.engine.evaluation.language import read_language
 from quantstudio.engine.evaluation.network_facts import OutputFacts
 from quantstudio.engine.evaluation.outputs import Meaning, OutputForm
@@ -46,7 +46,7 @@ def infer_reading(scene: Scene) -> Reading:
     language = read_language(scene)
     if language is not None:
         return language
-    for rule in (_targets, classify, _detect, _segment, _tokens, _embed, _signal, _regress):
+    for rule in (_targets, classify, _detect, _raw_maps, _segment, _tokens, _embed, _signal, _regress):
         found = rule(scene, False)
         if found is not None:
             return found
@@ -142,6 +142,18 @@ def _detect(scene: Scene, is_chosen: bool) -> Reading | None:
     head, why, names = found
     why = f"{why}; boxes of a confidence of {CONFIDENCE} and more count"
     return scene.reading(Task.DETECT, Kind.BOXES, why, *names, head=head)
+
+
+def _raw_maps(scene: Scene, is_chosen: bool) -> Reading | None:
+    """Maps of a detector that are decoded outside the file: how, and by which anchors, nothing in it says."""
+    channels = raw_map_channels(scene)
+    if channels is None:
+        return None
+    why = (
+        f"outputs are {len(scene.floats)} maps of {channels} numbers a cell, as detectors write them whose "
+        "boxes are made outside the file; sizes of the anchors are not in it: values are compared"
+    )
+    return scene.reading(Task.UNKNOWN, Kind.VALUES, why)
 
 
 def _segment(scene: Scene, is_chosen: bool) -> Reading | None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from quantstudio.core.errors import MeasureError
 from quantstudio.core.judgement import Judgement, Judging, Task
 from quantstudio.engine.evaluation.network_facts import NetworkFacts, OutputFacts
-from quantstudio.engine.evaluation.outputs import PROBABILITY_TOLERANCE, Labels
+from quantstudio.engine.evaluation.outputs import PROBABILITY_TOLERANCE, Labels, OutputForm
 from quantstudio.engine.evaluation.probe import Probe
-from quantstudio.engine.evaluation.reading import Kind, Reading
-from quantstudio.engine.evaluation.sample_axis import Array
+from quantstudio.engine.evaluation.reading import Head, Kind, Reading
+from quantstudio.engine.evaluation.sample_axis import Array, SampleAxis
 
 VECTOR_NAMES = (
     "embeds?|embeddings?|pooler|pooled|pooling|sentence|features?|hidden|descriptors?|vector|latent"
@@ -23,6 +25,20 @@ VECTOR_NAMES = (
 NUMBER_NAMES = (
     "value|values|target|targets|regress|regression|coords?|coordinates|landmarks?|keypoints?|pose|age|depth"
 )
+
+
+class Details(TypedDict, total=False):
+    """What a rule says of how outputs are read, besides the task; see `Reading`."""
+
+    axes: Mapping[str, SampleAxis]
+    floats: tuple[str, ...]
+    form: OutputForm | None
+    class_axis: int
+    head: Head | None
+    is_probability: bool
+    has_blank: bool
+    uses_labels: bool
+    foretells: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,8 +128,8 @@ class Scene:
         values: NDArray[np.float64] = np.asarray(self.rows[output.name], dtype=np.float64)
         return bool(values.size and (values >= 0).all() and (values <= 1).all())
 
-    def reading(self, task: Task, kind: Kind, reason: str, *outputs: str, **more: object) -> Reading:
-        """A reading of some outputs."""
+    def reading(self, task: Task, kind: Kind, reason: str, *outputs: str, **more: Unpack[Details]) -> Reading:
+        """A reading of some outputs; `more` as in `Reading`."""
         axes = self.probe.axes
         judged = outputs or tuple(one.name for one in self.floats)
         judgement = Judgement(
@@ -121,4 +137,5 @@ class Scene:
         )
         floats = tuple(n for n, rows in self.rows.items() if rows.dtype.kind == "f")
         used = {n: axes[n] for n in self.rows if n in judged or n in floats}
-        return Reading(judgement, kind, **({"axes": used, "floats": floats} | more))  # type: ignore[arg-type]
+        details: Details = {"axes": used, "floats": floats, **more}
+        return Reading(judgement, kind, **details)

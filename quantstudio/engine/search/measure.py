@@ -34,6 +34,8 @@ from quantstudio.engine.graph.runtime import open_session, run, worker_threads
 _BATCH = 64
 # Of fewer samples of a class nothing is said: one of them is five points.
 FEWEST_OF_A_CLASS = 20
+# How often a plan may be refused for a class that loses nothing.
+CHANCE = 0.05
 _FEEDS_KEPT_BYTES = 256 * 2**20
 
 
@@ -45,15 +47,24 @@ class ClassDrop:
         name: Of the class, or its number.
         samples: Of the class.
         drop: Points lost against FP32 on them, paired; of predictions changed, without labels.
+        p_value: That chance alone makes such a difference in this class.
+        among: Classes looked at together, of those with enough samples to tell.
     """
 
     name: str
     samples: int
     drop: Interval
+    p_value: float = 0.0
+    among: int = 1
 
     def breaks(self, limit: float) -> bool:
-        """Whether it loses more than a bound, and more than its samples could by chance."""
-        return self.samples >= FEWEST_OF_A_CLASS and self.drop.value > limit and self.drop.low > 0
+        """Whether it loses more than a bound, and more than its samples could by chance.
+
+        The worst of many classes loses something by chance alone: what one of them must show is shared among
+        all (Bonferroni), so that noise in one class refuses no plan.
+        """
+        is_proven = self.drop.low > 0 and self.p_value < CHANCE / self.among
+        return self.samples >= FEWEST_OF_A_CLASS and self.drop.value > limit and is_proven
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +180,14 @@ class Judge:
         self, grouped: SampleClasses, base_right: NDArray[np.bool_], right: NDArray[np.bool_]
     ) -> tuple[ClassDrop, ...]:
         found = []
+        counts = np.bincount(grouped.of_sample[grouped.of_sample >= 0], minlength=len(grouped.names))
+        among = max(int((counts >= FEWEST_OF_A_CLASS).sum()), 1)
         for index, name in enumerate(grouped.names):
             own = grouped.of_sample == index
             if own.any():
-                drop = paired_accuracy(base_right[own], right[own]).drop
-                found.append(ClassDrop(name, int(own.sum()), drop))
+                paired = paired_accuracy(base_right[own], right[own])
+                p_value = 1.0 if paired.p_value is None else paired.p_value
+                found.append(ClassDrop(name, int(own.sum()), paired.drop, p_value, among))
         return tuple(found)
 
     def _predictions(self, outputs: list[list[Array]]) -> NDArray[np.int64] | None:
