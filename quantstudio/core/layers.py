@@ -42,7 +42,8 @@ class LayerInfo(Record):
         inputs: Activation tensors the layer reads.
         outputs: Tensors it writes.
         scope: Path of the enclosing If/Loop/Scan body; empty in the main graph.
-        stored_as: Precision of weights the file itself holds quantized: "INT8"; empty for float weights.
+        stored_as: Precision of weights the file itself holds quantized: "INT8", "INT4 packed", "codebook, 2
+            bits"; empty for float weights.
         label: Path of its module, where the exporter kept it; no other layer has it. Empty where it did not.
         groups: Parts a convolution falls into that see nothing of each other; depthwise: one a channel.
     """
@@ -70,6 +71,12 @@ class LayerInfo(Record):
     def title(self) -> str:
         """What it is called wherever people read: in tables, tips, plots, reports."""
         return self.label or self.name
+
+    @property
+    def stored_label(self) -> str:
+        """What the file holds quantized, in a chip: "INT8 stored", "INT4 packed"; empty for float weights."""
+        is_whole = not self.stored_as or " " in self.stored_as
+        return self.stored_as if is_whole else f"{self.stored_as} stored"
 
     @property
     def full_title(self) -> str:

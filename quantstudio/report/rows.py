@@ -122,7 +122,7 @@ def settings_text(settings: Mapping[str, object]) -> str:
 
 def _label(layer: LayerInfo, became: BuiltLayer) -> str:
     """What the table of layers calls it, too: of weights the file held quantized before, "INT8 stored"."""
-    return f"{layer.stored_as} stored" if layer.stored_as else precision_label(became)
+    return layer.stored_label or precision_label(became)
 
 
 def _role(layer: BuiltLayer) -> str:

@@ -116,7 +116,8 @@ def base_name(layers: Sequence[LayerInfo]) -> str:
         return FP32.label
     floats = sum(bool(layer.weight_name) and not layer.stored_as for layer in layers)
     label = " and ".join(name for name, _ in stored.most_common())
-    return f"{label} stored, {floats} {FP32.label}" if floats else f"{label} stored"
+    label = label if " " in next(iter(stored)) else f"{label} stored"
+    return f"{label}, {floats} {FP32.label}" if floats else label
 
 
 def _labels(chosen: Sequence[tuple[LayerScheme, int]]) -> Counter[str]:

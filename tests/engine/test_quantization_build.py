@@ -154,7 +154,7 @@ def test_that_a_layer_that_is_not_what_was_asked_says_why(tmp_path):
 def test_that_a_float_layer_on_integers_is_an_error_and_leaves_the_old_file(residual, tmp_path, monkeypatch):
     graph, statistics = residual
 
-    def forgetful(graph, statistics, recipe, cancel=None):
+    def forgetful(graph, statistics, recipe, cancel=None, known=None):
         """A plan that forgets the barrier, as other tools do."""
         emission = emit_with_plan(graph, statistics, STATIC)
         emission.plan.schemes["block1"] = FP32

@@ -22,6 +22,7 @@ from quantstudio.engine.graph.protos import (
 from quantstudio.engine.graph.runtime import Optimization, open_session, run
 from quantstudio.engine.graph.shapes import Shape, infer, value_types
 from quantstudio.engine.graph.view import Index, index
+from quantstudio.engine.model.packed import unpacking_nodes
 
 # A folded tensor larger than its operands costs file size; biases made by Expand are far below this.
 GROWTH_LIMIT_BYTES = 1 << 20
@@ -136,7 +137,8 @@ def fold_constants(model: ModelProto) -> int:
         How many nodes were folded.
     """
     folded = 0
-    refused: set[str] = set()
+    # A packed weight stays packed.
+    refused = unpacking_nodes(model.graph)
     while True:
         made = index(model.graph)
         found = 0

@@ -20,6 +20,7 @@ from quantstudio.engine.graph.shapes import infer, value_types
 from quantstudio.engine.graph.view import Index, index
 from quantstudio.engine.model.layer_labels import labelled, module_path
 from quantstudio.engine.model.macs import multiply_accumulates
+from quantstudio.engine.model.packed import PackedWeight, packed_weight
 from quantstudio.engine.targets.legality import legal_schemes, stored_precision
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -126,6 +127,7 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
     counted.update(tensor.name for tensor in tensors)
     shape = tuple(weight.dims) if weight is not None else ()
     dtype = _weight_type(node, weight)
+    packed = _packed_behind(node.input[slots[0]], made) if slots and weight is not None else None
     schemes, reason = legal_schemes(
         node.op_type,
         shape,
@@ -133,6 +135,10 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
         in_body=bool(scope),
         weight_dtype=dtype,
     )
+    stored = stored_precision(dtype) if weight is not None else ""
+    if packed is not None:
+        reason, stored = reason.replace(f"({stored})", f"({packed.text})"), packed.text
+    sizes = {} if packed is None else {packed.name: packed.size_bytes}
     quantizable = any(not NAMED_SCHEMES[name].is_float for name in schemes)
     return LayerInfo(
         name=node.name,
@@ -140,7 +146,7 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
         weight_name=weight.name if weight is not None else "",
         weight_shape=shape,
         parameters=sum(tensor_elements(tensor) for tensor in new),
-        weight_bytes=sum(tensor_bytes(tensor) for tensor in new),
+        weight_bytes=sum(sizes.get(tensor.name) or tensor_bytes(tensor) for tensor in new),
         quantizable=quantizable,
         reason="" if quantizable else reason,
         schemes=tuple(schemes),
@@ -148,7 +154,7 @@ def _layer(node: NodeProto, scope: str, made: Index, counted: set[str]) -> Layer
         inputs=tuple(name for name in node.input if name and _constant_behind(name, made) is None),
         outputs=tuple(name for name in node.output if name),
         scope=scope,
-        stored_as=stored_precision(dtype) if weight is not None else "",
+        stored_as=stored,
         groups=int_attribute(node, "group", 1) if node.op_type in ("Conv", "ConvTranspose") else 1,
         label=module_path(node, [tensor.name for tensor in tensors], has_weight=weight is not None),
     )
@@ -201,6 +207,9 @@ def _constant_behind(name: str, made: Index) -> TensorProto | None:
     the matrix of blocks into the form of a convolution.
     """
     tensor = made.constants.get(name)
+    packed = _packed_behind(name, made) if tensor is None else None
+    if packed is not None:
+        return TensorProto(name=packed.name, data_type=TensorProto.INT8, dims=packed.shape)
     producer = made.producers.get(name)
     while producer is not None and producer.op_type in _RESHAPES and not producer.domain:
         producer = made.producers.get(producer.input[0])
@@ -212,6 +221,21 @@ def _constant_behind(name: str, made: Index) -> TensorProto | None:
         cast = made.producers.get(producer.input[0])
         return made.constants.get(cast.input[0]) if cast is not None and cast.op_type == "Cast" else None
     return None
+
+
+def _packed_behind(name: str, made: Index) -> PackedWeight | None:
+    """The packed weight a layer reads, itself or dequantized; in front of its Cast and Mul, too."""
+    producer = made.producers.get(name)
+    if producer is not None and producer.op_type in ("DequantizeLinear", "Mul"):
+        name = producer.input[0]
+        producer = made.producers.get(name)
+        if (
+            producer is not None
+            and producer.op_type == "Cast"
+            and made.constants.get(producer.input[0]) is None
+        ):
+            name = producer.input[0]
+    return packed_weight(name, made)
 
 
 def _bias_after(node: NodeProto, made: Index) -> list[TensorProto]:

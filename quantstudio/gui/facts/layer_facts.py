@@ -117,7 +117,7 @@ def has_choice(layer: LayerInfo) -> bool:
 
 def precision_label(layer: LayerInfo, scheme: LayerScheme) -> str:
     """What a layer's chip says: its scheme, or what the file itself holds: "INT8 stored"."""
-    return f"{layer.stored_as} stored" if layer.stored_as else scheme.label
+    return layer.stored_label or scheme.label
 
 
 def stored_bits(layer: LayerInfo) -> int:

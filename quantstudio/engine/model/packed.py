@@ -1,0 +1,132 @@
+"""Weights that a file holds packed below eight bits, recognised by the operators that unpack them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from onnx import GraphProto, NodeProto, TensorProto
+
+from quantstudio.core.figures import counted
+from quantstudio.engine.graph.protos import all_graphs, int_attribute, tensor_bytes
+from quantstudio.engine.graph.view import Index, index
+
+_MOVES = frozenset({"Reshape", "Slice", "Transpose"})
+_ENDS = _MOVES | {"Cast", "Gather", "GatherElements"}
+_NIBBLES = frozenset({TensorProto.INT4, TensorProto.UINT4})
+
+
+@dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """An INT8 weight that constant operators unpack.
+
+    Attributes:
+        name: The initializer that holds its bits.
+        text: How it is held: "INT4 packed", "codebook, 2 bits".
+        shape: Of the INT8 tensor.
+        size_bytes: Bytes of its bits and of its table.
+        nodes: Names of the nodes that unpack it.
+    """
+
+    name: str
+    text: str
+    shape: tuple[int, ...]
+    size_bytes: int
+    nodes: frozenset[str]
+
+
+def packed_weight(name: str, made: Index) -> PackedWeight | None:
+    """The packed weight a tensor is unpacked from; None where it is not."""
+    shape = _shape(name, made)
+    end, moves = _before_moves(name, made)
+    if end is None or shape is None:
+        return None
+    if end.op_type == "Cast" and int_attribute(end, "to", 0) == TensorProto.INT8:
+        bits = made.constants.get(end.input[0])
+        if bits is None or bits.data_type not in _NIBBLES:
+            return None
+        return PackedWeight(bits.name, "INT4 packed", shape, tensor_bytes(bits), _names([end, *moves]))
+    table = made.constants.get(end.input[0]) if end.op_type in ("Gather", "GatherElements") else None
+    if table is None or table.data_type != TensorProto.INT8:
+        return None
+    found = _digits(end.input[1], made)
+    if found is None:
+        return None
+    text, size = _text(end, table, made), tensor_bytes(found[0]) + tensor_bytes(table)
+    return PackedWeight(found[0].name, text, shape, size, _names([end, *moves, *found[1]]))
+
+
+def unpacking_nodes(graph: GraphProto) -> set[str]:
+    """Names of all nodes that unpack weights: computing them once would make the file an INT8 one."""
+    made, found = index(graph), set[str]()
+    for _scope, body in all_graphs(graph):
+        for node in body.node:
+            if node.op_type in _ENDS and not node.domain:
+                packed = packed_weight(node.output[0], made)
+                found |= packed.nodes if packed is not None else frozenset()
+    return found
+
+
+def _text(end: NodeProto, table: TensorProto, made: Index) -> str:
+    if end.op_type == "GatherElements":
+        entries = table.dims[int_attribute(end, "axis", 0)]
+        return f"codebook, {counted(max(1, math.ceil(math.log2(entries))), 'bit')}"
+    levels = made.array(table.name)
+    count = 0 if levels is None else levels.size
+    if count == 3:
+        return "ternary packed"
+    if count == 2:
+        return "binary packed"
+    return f"INT{math.ceil(math.log2(max(count, 2)))} packed"
+
+
+def _names(nodes: Iterable[NodeProto]) -> frozenset[str]:
+    return frozenset(node.name for node in nodes)
+
+
+def _before_moves(name: str, made: Index) -> tuple[NodeProto | None, list[NodeProto]]:
+    """The node behind those that only move values, and these."""
+    moves, node = [], made.producers.get(name)
+    while node is not None and node.op_type in _MOVES and not node.domain:
+        moves.append(node)
+        node = made.producers.get(node.input[0])
+    return (node if node is not None and not node.domain else None), moves
+
+
+def _digits(name: str, made: Index) -> tuple[TensorProto, list[NodeProto]] | None:
+    """The initializer that indices are unpacked from, and the nodes that do it."""
+    node, nodes = _before_moves(name, made)
+    if node is not None and node.op_type == "Cast":
+        bits = made.constants.get(node.input[0])
+        return (bits, [*nodes, node]) if bits is not None and bits.data_type in _NIBBLES else None
+    for op_type, slot in (("Mod", 0), ("Div", 0), ("MatMul", 1)):
+        if node is not None and node.op_type == op_type:
+            nodes.append(node)
+            node = made.producers.get(node.input[slot])
+        elif op_type != "MatMul":
+            return None
+    if node is None or node.op_type != "Cast":
+        return None
+    packed = made.constants.get(node.input[0])
+    return (packed, [*nodes, node]) if packed is not None and packed.data_type == TensorProto.UINT8 else None
+
+
+def _shape(name: str, made: Index) -> tuple[int, ...] | None:
+    constant, node = made.constants.get(name), made.producers.get(name)
+    if constant is not None:
+        return tuple(constant.dims)
+    if node is None:
+        return None
+    if node.op_type == "Reshape":
+        target = made.array(node.input[1])
+        return None if target is None or (target < 0).any() else tuple(int(size) for size in target)
+    if node.op_type == "Transpose":
+        before = _shape(node.input[0], made)
+        order = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None)
+        if before is None:
+            return None
+        return tuple(before[axis] for axis in order) if order else before[::-1]
+    if node.op_type in ("Cast", "GatherElements"):
+        return _shape(node.input[1 if node.op_type == "GatherElements" else 0], made)
+    return None
