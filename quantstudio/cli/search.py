@@ -29,6 +29,7 @@ from quantstudio.cli.options import (
     TargetOption,
     TransformOption,
     TrustOption,
+    UnpackedOption,
     absolute,
     check_json,
     checked_output,
@@ -126,6 +127,7 @@ def command(
     samples: SamplesOption = 512,
     test_data: TestDataOption = "",
     recipe: KeptOption = "",
+    unpacked: UnpackedOption = False,
     target: TargetOption = "",
     transform: TransformOption = "",
     task: TaskOption = "",
@@ -142,7 +144,7 @@ def command(
     small ones the fastest; where nothing wins over INT8 everywhere, that, with the reason.
 
     With --recipe every plan is built and measured with the steps of that recipe. Weights below 8 bits are
-    stored in INT8 containers: the file runs at INT8 speed.
+    packed in the file, which runs at INT8 speed.
     """
     from quantstudio.engine.tasks.models import open_model
     from quantstudio.engine.tasks.search import search
@@ -159,6 +161,7 @@ def command(
         }
     )
     kept = _kept(recipe, target, samples)
+    kept = replace(kept, unpacked=unpacked or kept.unpacked)
     rules = [to_json(layer_rule("--pin", text)) for text in pins or []]
     axes, judging = batch_axes_of(batch_axis), judging_of(task, judged_output, metric)
     said: dict[str, Any] = {"trust": trust, "judging": judging, "batch_axes": axes}

@@ -11,6 +11,9 @@ from quantstudio.core.precision import WeightFormat
 _WEIGHTS_PER_ENTRY = 1.5
 # Indices and table together are at most this part of the bytes of INT8 weights.
 _LARGEST_SHARE = 0.75
+# The same with the operators that unpack them, which weigh in a small layer.
+_LARGEST_WHOLE = 0.9
+UNPACKING_BYTES = 260
 
 
 def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
@@ -29,14 +32,18 @@ def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
         return False
     count, entries = weights_per_channel(layer), 1 << weights.bits
     packed = math.ceil(count * weights.bits / 8) + entries
-    return count >= _WEIGHTS_PER_ENTRY * entries and packed <= _LARGEST_SHARE * count
+    if count < _WEIGHTS_PER_ENTRY * entries or packed > _LARGEST_SHARE * count:
+        return False
+    total = math.prod(layer.weight_shape)
+    return packed * total // count + UNPACKING_BYTES <= _LARGEST_WHOLE * total
 
 
 def why_no_codebook(layer: LayerInfo) -> str:
     """Why `codebook_pays` says no, in words."""
     if layer.groups > 1:
         return "a table a channel would take more than it saves of a grouped convolution"
-    return f"a table a channel would take more than it saves of {weights_per_channel(layer)} weights"
+    count, total = weights_per_channel(layer), math.prod(layer.weight_shape)
+    return f"tables would take more than they save of {total // count} channels of {count} weights"
 
 
 def weights_per_channel(layer: LayerInfo) -> int:

@@ -27,7 +27,7 @@ PRODUCT = LayerInfo("scores", "MatMul", schemes=("fp32", "static-int8"), inputs=
     ("layer", "widths"),
     [
         (CONV, (4, 3, 2, 1)),
-        (FIRST, (1,)),
+        (FIRST, ()),
         (DEPTHWISE, ()),
         (GROUPED, ()),
         (replace(CONV, weight_shape=(64, 40, 1, 1)), (3, 2, 1)),
@@ -48,7 +48,7 @@ def test_that_a_layer_whose_table_does_not_pay_gets_int8_and_a_note() -> None:
     assert plan.schemes["depthwise"] == plan.schemes["first"] == STATIC_INT8
     assert "grouped convolution" in plan.notes["depthwise"]
     assert plan.notes["first"] == (
-        "W2A8 codebook asked; INT8: a table a channel would take more than it saves of 9 weights"
+        "W2A8 codebook asked; INT8: tables would take more than they save of 32 channels of 9 weights"
     )
     named = recipe.assign(["depthwise"], NAMED_SCHEMES["static-codebook2"])
     assert resolve(named, [CONV, DEPTHWISE]).schemes["depthwise"] == STATIC_INT8

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from quantstudio.core.codebooks import UNPACKING_BYTES
 from quantstudio.core.precision import Grid, Precision, WeightFormat, integer_levels
 from quantstudio.engine.graph.builder import NodeList
 
@@ -41,7 +42,7 @@ _WORDS = {
 }
 _NIBBLES = 16
 # Bytes that the operators and their constants take in the file.
-_CAST_BYTES, _DIGIT_BYTES = 60, 260
+_CAST_BYTES = 60
 
 
 def packed_values(
@@ -92,7 +93,7 @@ def _pays(values: Integers, weights: WeightFormat, radix: int, channels: tuple[i
         if (np.diff(np.sort(rows, axis=1), axis=1) != 0).sum(axis=1).max(initial=0) >= radix:
             return False
         packed += len(rows) * radix
-    return packed + (_CAST_BYTES if radix == _NIBBLES else _DIGIT_BYTES) < values.size
+    return packed + (_CAST_BYTES if radix == _NIBBLES else UNPACKING_BYTES) < values.size
 
 
 def _rows(values: Integers, channels: tuple[int, ...]) -> Integers:

@@ -95,7 +95,8 @@ def build_preset(
     recipe = preset_recipe(preset_scheme(preset), graph.layers, own)
     if statistics is None and not _has_steps(own) and resolve(recipe, graph.layers).is_static:
         statistics = _calibrated(graph, dataset, own.calibration, reporter, token)
-    built = _Builder(graph, dataset, statistics).build(recipe, output, reporter, token)
+    builder = _Builder(graph, dataset, statistics)
+    built = builder.build(recipe, output, reporter, token, measures_load=True)
     return recipe, _with_speed(graph, built, recipe, dataset, reporter, token)
 
 
@@ -135,14 +136,30 @@ class _Builder:
     dataset: Dataset | None
     statistics: Statistics | None
 
-    def build(self, recipe: Recipe, path: Path, reporter: Reporter, cancel: CancelToken) -> BuildResult:
+    def build(
+        self,
+        recipe: Recipe,
+        path: Path,
+        reporter: Reporter,
+        cancel: CancelToken,
+        *,
+        measures_load: bool = False,
+    ) -> BuildResult:
         """As `quantize` builds it."""
         given = StepInputs(self.dataset, self.statistics)
         made = prepare(self.graph, recipe, given, reporter=reporter, cancel=cancel)
         statistics = self.statistics
         if made.steps and made.plan.is_static:
             statistics = observed_after(made, given, reporter=reporter, cancel=cancel)
-        built = build_variant(made.graph, statistics, made.plan, path, reporter=reporter, cancel=cancel)
+        built = build_variant(
+            made.graph,
+            statistics,
+            made.plan,
+            path,
+            measures_load=measures_load,
+            reporter=reporter,
+            cancel=cancel,
+        )
         return replace(built, steps=made.steps)
 
 
