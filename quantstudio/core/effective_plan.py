@@ -170,6 +170,7 @@ class LayerList:
         self.layers = tuple(layers)
         self.by_name = {layer.name: layer for layer in self.layers}
         self.products = tuple(layer.name for layer in self.layers if layer.op_type == "MatMul")
+        self.tables = tuple(layer.name for layer in self.layers if layer.op_type == "Gather")
         numbers: dict[tuple[str, bool, tuple[str, ...], str], int] = {}
         # Hundreds of layers are of a handful of kinds.
         self.kinds = {
@@ -246,6 +247,8 @@ def _emission(
     integers = any(scheme.weights.is_integer for scheme in schemes.values())
     if (has_steps and integers) or any(map(_is_packed, schemes.values())):
         return recipe.emission
+    if any(schemes[name].is_weight_only for name in listed.tables):
+        return recipe.emission  # the head of a decoder may be its embedding, stored once
     if any(schemes[name].is_static for name in listed.products):
         return min(recipe.emission, BIASES_APART)
     return FIRST_EMISSION

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import (
     ActivationFormat,
     ActivationPrecision,
+    Granularity,
     LayerScheme,
     Precision,
     WeightFormat,
@@ -27,6 +29,8 @@ from quantstudio.core.precision import (
 CUSTOM = "custom"
 # The preset that measures several recipes and keeps the best.
 AUTO = "auto"
+# Weights that share a scale where they are stored alone, as MatMulNBits takes them.
+BLOCK_SIZES = ("16", "32", "64", "128", "256")
 # Other spellings of a scheme.
 _ALIASES = {"float16": "fp16", "float32": "fp32"}
 
@@ -87,12 +91,30 @@ def named_scheme(name: str) -> LayerScheme:
     Raises:
         RecipeError: there is none; the hint lists what there is.
     """
-    scheme = NAMED_SCHEMES.get(_ALIASES.get(name, name))
+    scheme = _found(name)
     if scheme is None:
         raise RecipeError(
             f"unknown precision {name!r}", hint=f"Choose one of {listed_schemes(NAMED_SCHEMES)}"
         )
     return scheme
+
+
+def _found(name: str) -> LayerScheme | None:
+    """The scheme of a name; "weight-int4/64" has one scale for each block of 64 weights of a row.
+
+    Raises:
+        RecipeError: the blocks are of a size that no kernel takes.
+    """
+    plain, _, size = name.partition("/")
+    scheme = NAMED_SCHEMES.get(_ALIASES.get(plain, plain))
+    if not size or scheme is None or not scheme.is_weight_only:
+        return None if size else scheme
+    if size not in BLOCK_SIZES:
+        raise RecipeError(
+            f"blocks of {size!r} weights: no kernel takes them",
+            hint=f"Choose one of {', '.join(BLOCK_SIZES)}",
+        )
+    return replace(scheme, granularity=Granularity.PER_GROUP, group_size=int(size))
 
 
 def as_scheme(precision: LayerScheme | str) -> LayerScheme:
@@ -148,7 +170,7 @@ def preset_scheme(name: str) -> LayerScheme:
     Raises:
         RecipeError: there is none; the hint lists what there is.
     """
-    scheme = NAMED_SCHEMES.get(_ALIASES.get(name, name))
+    scheme = _found(name)
     if scheme is None:
         raise RecipeError(f"unknown preset {name!r}", hint=f"Choose one of {listed_schemes(preset_names())}")
     return scheme

@@ -25,6 +25,7 @@ from quantstudio.engine.graph.protos import bodies, used_domains, used_names
 from quantstudio.engine.graph.view import GraphView, Scope
 from quantstudio.engine.quantization.activations import ActivationParams
 from quantstudio.engine.quantization.biases import with_biases_joined
+from quantstudio.engine.quantization.block_weights import tied_tables
 from quantstudio.engine.quantization.dynamic import CONTRIB_DOMAIN, write_dynamic
 from quantstudio.engine.quantization.float16 import write_float16
 from quantstudio.engine.quantization.layer_node import LayerNode
@@ -137,6 +138,7 @@ class _Emitter:
         self.parts: dict[str, list[str]] = {}
         self.clips = effective.weight_ranges
         self.is_narrow = is_first_form
+        self.tied = tied_tables(view, self.layers, plan.schemes) if self.is_packed else {}
         # A tensor the file must offer under its own name (outputs, what bodies read) keeps that name on the
         # float side; the name before the Q/DQ pair is then another one.
         public = view.outputs | view.captured
@@ -235,6 +237,7 @@ class _Emitter:
                 index_rank=None if shape is None else len(shape),
                 known=self.known,
                 is_narrow=self.is_narrow,
+                table=self.tied.get(layer.name, ""),
                 max_bits=8 if scheme.is_weight_only else self.target.weight_bits,
             )
         )

@@ -45,6 +45,7 @@ class LayerNode:
         known: Integers of weights that an earlier writing made, or None.
         max_bits: Bits of a weight an integer kernel of the target may take.
         is_narrow: Whether weights take the integers of the first two emissions.
+        table: Table of rows whose transpose the layer's matrix is, stored once for both; empty for none.
     """
 
     node: onnx.NodeProto
@@ -58,6 +59,7 @@ class LayerNode:
     known: KnownWeights | None = None
     max_bits: int = 8
     is_narrow: bool = False
+    table: str = ""
 
     @property
     def name(self) -> str:
@@ -122,6 +124,13 @@ class LayerNode:
             self.known,
             self.max_bits,
             self.is_narrow,
+        )
+
+    def table_source(self) -> WeightSource:
+        """The table that is the layer's matrix, transposed."""
+        value = np.asarray(as_array(self.scope.constants[self.table]), dtype=np.float32)
+        return WeightSource(
+            self.table, value, "", self.scheme, 0, self.clip, self.known, self.max_bits, self.is_narrow
         )
 
     def product_source(self, scheme: LayerScheme) -> WeightSource:

@@ -1,4 +1,4 @@
-"""Weight-only INT8 and INT4: integers in the file, float activations.
+"""Weights alone on integers, of two to eight bits: integers in the file, float activations.
 
 A MatMul behind a DequantizeLinear of its weight becomes one MatMulNBits kernel in ONNX Runtime; Gemm does
 not, so it is written as MatMul and Add. Nothing else has such a kernel, and a DequantizeLinear it cannot
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from quantstudio.engine.quantization.block_weights import add_planes, in_planes
 from quantstudio.engine.quantization.layer_node import LayerNode
 from quantstudio.engine.quantization.quantized_weights import (
     WeightSource,
@@ -29,6 +30,8 @@ def write_weight_only(layer: LayerNode) -> None:
     """Write a layer with integer weights and float activations."""
     op_type = layer.node.op_type
     if op_type == "Gather" and layer.attribute("axis", 0) == 0 and _write_gather(layer):
+        return
+    if op_type == "MatMul" and layer.table and _write_head(layer):
         return
     if op_type == "Gemm" and 1 in layer.weight_indices() and not layer.attribute("transA", 0):
         _write_gemm(layer)
@@ -49,6 +52,8 @@ def _unpacked(layer: LayerNode, source: WeightSource) -> str:
 
 
 def _dequantized(layer: LayerNode, source: WeightSource) -> str:
+    if layer.nodes.is_packed and in_planes(layer.scheme, source.value.size):
+        return add_planes(layer.nodes, source.quantized(), layer.scheme.weights.bits, source.name, source.key)
     add = add_dequantized_int4 if fits_int4(layer.scheme) else add_dequantized
     return add(layer.nodes, source.quantized(), source.name, source.key)
 
@@ -77,20 +82,89 @@ def _write_gather(layer: LayerNode) -> bool:
     if fits_int4(layer.scheme):
         return _gather_nibbles(layer, source, weight)
     if weight.group_size:
-        return False
+        return _gather_groups(layer, source, weight)
+    kept = _rows(layer, source, weight)
+    rows = _gather(layer, kept[0], layer.name, own_name=True)
+    real = layer.nodes.add("Cast", [rows], f"{layer.name}_Cast", to=TensorProto.FLOAT)
+    scale = _gather(layer, kept[1], f"{layer.name}_scale") if weight.axis is not None else kept[1]
+    layer.nodes.add("Mul", [real, scale], f"{layer.name}_Mul", outputs=[layer.node.output[0]])
+    return True
+
+
+def _rows(layer: LayerNode, source: WeightSource, weight: QuantizedWeight) -> tuple[str, ...]:
+    """Names of the INT8 rows of a table and of their scales: one a row, or [V, groups, 1]."""
     constants = layer.nodes.constants
-    scales = weight.scales.reshape(-1, 1) if weight.axis is not None else weight.scales
-    kept = constants.shared(("rows", source.key)) or constants.share(
+    shape = (-1, 1) if not weight.group_size else (len(weight.values), -1, 1)
+    scales = weight.scales.reshape(shape) if weight.axis is not None else weight.scales
+    return constants.shared(("rows", source.key)) or constants.share(
         ("rows", source.key),
         (
             constants.add(f"{source.name}_quantized", weight.values),
             constants.add(f"{source.name}_scale", scales),
         ),
     )
-    rows = _gather(layer, kept[0], layer.name, own_name=True)
-    real = layer.nodes.add("Cast", [rows], f"{layer.name}_Cast", to=TensorProto.FLOAT)
-    scale = _gather(layer, kept[1], f"{layer.name}_scale") if weight.axis is not None else kept[1]
-    layer.nodes.add("Mul", [real, scale], f"{layer.name}_Mul", outputs=[layer.node.output[0]])
+
+
+def _gather_groups(layer: LayerNode, source: WeightSource, weight: QuantizedWeight) -> bool:
+    """INT8 rows with a scale a group; False where groups are not whole, or the rank is not recorded."""
+    rank, (_, width), size = layer.index_rank, source.value.shape, weight.group_size
+    if layer.is_narrow or rank is None or width % size:
+        return False
+    nodes, constants, name = layer.nodes, layer.nodes.constants, layer.name
+    kept = _rows(layer, source, weight)
+    real = nodes.add(
+        "Cast", [_gather(layer, kept[0], name, own_name=True)], f"{name}_Cast", to=TensorProto.FLOAT
+    )
+    parts = constants.add(f"{name}_groups", np.array([0] * rank + [width // size, size], np.int64))
+    apart = nodes.add("Reshape", [real, parts], f"{name}_Reshape")
+    scaled = nodes.add("Mul", [apart, _gather(layer, kept[1], f"{name}_scale")], f"{name}_Mul")
+    shape = constants.add(f"{name}_shape", np.array([0] * rank + [width], np.int64))
+    nodes.add("Reshape", [scaled, shape], f"{name}_Reshape", outputs=[layer.node.output[0]])
+    return True
+
+
+def _write_head(layer: LayerNode) -> bool:
+    """A product with the transpose of an embedding, of the embedding's own integers.
+
+    Returns:
+        False where the embedding is not stored by rows.
+    """
+    source = layer.table_source()
+    weight = source.quantized()
+    (count, width), size = source.value.shape, weight.group_size
+    if weight.axis is None or (size and width % size):
+        return False
+    nodes, constants, name = layer.nodes, layer.nodes.constants, layer.name
+    if fits_int4(layer.scheme):
+        if (size or width) % 2:
+            return False
+        kept = _nibbles(layer, source, weight)
+        both = _split(layer, kept[0])
+        shape = constants.add(f"{name}_rows", np.array([count, width], np.int64))
+        rows = nodes.add("Reshape", [both, shape], f"{name}_Reshape")
+        rows = nodes.add("Cast", [rows], f"{name}_Cast", to=TensorProto.INT8)
+        rows = nodes.add("Sub", [rows, constants.add(f"{name}_centre", np.int8(8))], f"{name}_Sub")
+    else:
+        kept = _rows(layer, source, weight)
+        rows = kept[0]
+    matrix = nodes.add("Transpose", [rows], f"{name}_Transpose", perm=[1, 0])
+    if fits_int4(layer.scheme):
+        matrix = nodes.add("Cast", [matrix], f"{name}_Cast", to=TensorProto.INT4)
+    # One scale a row of the table is one a column of the matrix.
+    groups = constants.add(f"{name}_scales", np.array([count, width // size] if size else [count], np.int64))
+    scale = nodes.add("Reshape", [kept[1], groups], f"{name}_Reshape")
+    attributes: dict[str, Any] = {"axis": 1}
+    if size:
+        scale = nodes.add("Transpose", [scale], f"{name}_Transpose", perm=[1, 0])
+        attributes = {"axis": 0, "block_size": size}
+    inputs = [matrix, scale]
+    if not fits_int4(layer.scheme):
+        # Left out, the runtime (1.31) puts one in place that blocks do not take.
+        zeros = np.zeros([width // size, count] if size else [count], np.int8)
+        inputs.append(constants.add(f"{name}_zero_point", zeros))
+    matrix = nodes.add("DequantizeLinear", inputs, f"{name}_DequantizeLinear", **attributes)
+    layer.node.input[1] = matrix
+    layer.nodes.append(layer.node)
     return True
 
 
@@ -101,19 +175,8 @@ def _gather_nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWei
     if rank is None or size % 2 or weight.axis is None:
         return False
     nodes, constants, name = layer.nodes, layer.nodes.constants, layer.name
-    kept = constants.shared(("nibbles", source.key)) or constants.share(
-        ("nibbles", source.key),
-        (
-            constants.add(f"{source.name}_quantized", _packed_rows(weight.values, size)),
-            constants.add(f"{source.name}_scale", weight.scales.reshape(len(weight.values), -1, 1)),
-        ),
-    )
-    packed = _gather(layer, kept[0], name, own_name=True)
-    mask = constants.add(f"{name}_nibble_mask", np.uint8(15))
-    shift = constants.add(f"{name}_nibble_shift", np.uint8(4))
-    low = nodes.add("BitwiseAnd", [packed, mask], f"{name}_BitwiseAnd")
-    high = nodes.add("BitShift", [packed, shift], f"{name}_BitShift", direction="RIGHT")
-    both = nodes.add("Concat", [low, high], f"{name}_Concat", axis=-1)
+    kept = _nibbles(layer, source, weight)
+    both = _split(layer, _gather(layer, kept[0], name, own_name=True))
     real = nodes.add("Cast", [both], f"{name}_Cast", to=TensorProto.FLOAT)
     centred = nodes.add("Sub", [real, constants.add(f"{name}_centre", np.float32(8))], f"{name}_Sub")
     scaled = nodes.add("Mul", [centred, _gather(layer, kept[1], f"{name}_scale")], f"{name}_Mul")
@@ -129,6 +192,28 @@ def _gather_nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWei
         ]
         nodes.add("Slice", [joined, *limits], f"{name}_Slice", outputs=output)
     return True
+
+
+def _nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWeight) -> tuple[str, ...]:
+    """Names of the rows of a table, two integers a byte, and of their scales, [V, groups, 1]."""
+    constants, size = layer.nodes.constants, weight.group_size or source.value.shape[1]
+    return constants.shared(("nibbles", source.key)) or constants.share(
+        ("nibbles", source.key),
+        (
+            constants.add(f"{source.name}_quantized", _packed_rows(weight.values, size)),
+            constants.add(f"{source.name}_scale", weight.scales.reshape(len(weight.values), -1, 1)),
+        ),
+    )
+
+
+def _split(layer: LayerNode, packed: str) -> str:
+    """Bytes as their low halves and, behind them, their high halves."""
+    nodes, constants, name = layer.nodes, layer.nodes.constants, layer.name
+    mask = constants.add(f"{name}_nibble_mask", np.uint8(15))
+    shift = constants.add(f"{name}_nibble_shift", np.uint8(4))
+    low = nodes.add("BitwiseAnd", [packed, mask], f"{name}_BitwiseAnd")
+    high = nodes.add("BitShift", [packed, shift], f"{name}_BitShift", direction="RIGHT")
+    return nodes.add("Concat", [low, high], f"{name}_Concat", axis=-1)
 
 
 def _packed_rows(values: NDArray[np.int8], size: int) -> NDArray[np.uint8]:
