@@ -137,6 +137,26 @@ def test_that_dynamic_products_are_solved(tmp_path):
     assert error(outcome.graph, context, graph, x) < 0.7 * error(graph, context, graph, x)
 
 
+def stacks_and_groups():
+    """A stack of matrices, and a transposed convolution in two groups behind it."""
+    net = NetBuilder(5)
+    y = net.op("MatMul", "x", net.weight("a.w", 4, 6, 6), name="a")
+    y = net.op("ConvTranspose", y, net.weight("b.w", 4, 3, 2, 2), name="b", group=2, strides=[2, 2])
+    return net.model({"x": ["n", 4, 6, 6]}, [y])
+
+
+@pytest.mark.parametrize("weights", [Precision.INT4, Precision.CODEBOOK2], ids=["int4", "codebook2"])
+def test_that_weights_whose_scales_cover_several_groups_are_kept_by_quantizers(tmp_path, weights):
+    graph = opened(stacks_and_groups(), tmp_path)
+    context = context_of(graph, tmp_path, LayerScheme(weights), images(channels=4))
+    outcome = chosen(graph, context)
+    fake = FakeQuantized(outcome.graph, None, context.plan)
+    for name in ("a", "b") if weights == Precision.INT4 else ():
+        np.testing.assert_allclose(fake.weights[name, 1], weight(outcome.graph, f"{name}.w"), rtol=1e-6)
+    x = images(channels=4, seed=11)
+    assert error(outcome.graph, context, graph, x) <= error(graph, context, graph, x)
+
+
 def test_that_biases_stay_when_they_are_not_to_be_corrected(net, tmp_path):
     context = context_of(net, tmp_path, W2A8, images())
     corrected, kept = chosen(net, context).graph, chosen(net, context, bias=False).graph

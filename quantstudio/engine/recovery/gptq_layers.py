@@ -81,10 +81,12 @@ def gptq_layers(graph: Graph, fake: FakeQuantized, effective: EffectivePlan) -> 
             continue
         format_ = layer_format(
             scheme,
-            is_stack=weight.ndim == 3 and layer.op_type == "MatMul",
+            is_split=matrix.groups > 1 and layer.op_type != "Conv",
             can_group=layer.op_type in ("Gemm", "MatMul") and weight.ndim == 2,
             weight_bits=weight_bits,
         )
+        if format_ is None:
+            continue
         readers_of = tuple(readers[name])
         found[layer.name] = GptqLayer(layer.name, name, matrix, format_, targets.get(layer.name), readers_of)
     return {name: layer for name, layer in found.items() if _agree(layer, found)}

@@ -45,23 +45,25 @@ class LayerFormat:
         )
 
 
-def layer_format(scheme: LayerScheme, *, is_stack: bool, can_group: bool, weight_bits: int) -> LayerFormat:
-    """The format as the quantizer reads it off the weights afterwards.
+def layer_format(
+    scheme: LayerScheme, *, is_split: bool, can_group: bool, weight_bits: int
+) -> LayerFormat | None:
+    """The format as the quantizer reads it off the weights afterwards; None where it could not.
 
     Args:
         scheme: Scheme of the layer; its weights are integer.
-        is_stack: Whether the weight is a stack of matrices, for which kernels take one scale.
+        is_split: Whether one scale of the file covers channels of several groups, as in a stack of matrices:
+            one scale for all is then on every grid, but a table a channel is not.
         can_group: Whether scales may run along blocks of a channel.
         weight_bits: Bits an integer kernel of the target takes; weights stored alone may have all of theirs.
     """
     low, high = integer_levels(scheme.weights, Precision.INT8.bits if scheme.is_weight_only else weight_bits)
+    is_tensor = scheme.granularity is Granularity.PER_TENSOR
+    if scheme.weights.has_codebook:
+        if is_split and scheme.is_weight_only and not is_tensor:
+            return None
+        return LayerFormat(low, high, 1 << scheme.weights.bits, is_shared=is_tensor or is_split)
     is_group = scheme.granularity is Granularity.PER_GROUP and scheme.is_weight_only and can_group
-    entries = 1 << scheme.weights.bits if scheme.weights.grid is Grid.CODEBOOK else 0
-    return LayerFormat(
-        low,
-        high,
-        entries,
-        scheme.group_size if is_group and not entries else 0,
-        scheme.weights.grid is Grid.SIGN,
-        scheme.granularity is Granularity.PER_TENSOR or (is_stack and not scheme.is_weight_only),
-    )
+    block = scheme.group_size if is_group else 0
+    is_sign = scheme.weights.grid is Grid.SIGN
+    return LayerFormat(low, high, 0, block, is_sign, is_shared=is_tensor or is_split)
