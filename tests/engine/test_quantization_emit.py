@@ -67,10 +67,17 @@ MINMAX = CalibrationSettings(method=RangeMethod.MINMAX)
 STATIC = uniform_recipe(STATIC_INT8, calibration=MINMAX)
 
 
-@pytest.fixture
-def residual(tmp_path):
-    graph = opened(residual_net(), tmp_path)
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory):
+    graph = opened(residual_net(), tmp_path_factory.mktemp("residual"))
     feed = {"x": normal(16, 3, 12, 12)}
+    return graph, statistics_of(graph, feed), feed
+
+
+@pytest.fixture(scope="module")
+def attention(tmp_path_factory):
+    graph = opened(attention_net(), tmp_path_factory.mktemp("attention"))
+    feed = {"x": normal(4, 6, 32)}
     return graph, statistics_of(graph, feed), feed
 
 
@@ -280,12 +287,11 @@ def test_that_every_named_scheme_runs_close_to_float(residual, name):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMED_SCHEMES if n != "fp32"])
-def test_that_every_named_scheme_runs_a_transformer_block(tmp_path, name):
-    graph = opened(attention_net(), tmp_path)
-    feed = {"x": normal(4, 6, 32)}
+def test_that_every_named_scheme_runs_a_transformer_block(attention, name):
+    graph, statistics, feed = attention
     # Weights of 7 bits: the machine that runs the test may add products up in 16 bits.
     recipe = replace(uniform_recipe(name, calibration=MINMAX), target="cpu-x86")
-    model = emit(graph, statistics_of(graph, feed), recipe)
+    model = emit(graph, statistics, recipe)
     assert error_of(graph, model, feed) < largest_error(name)
 
 
