@@ -244,9 +244,10 @@ def _emission(
     recipe: Recipe, schemes: Mapping[str, LayerScheme], listed: LayerList, *, has_steps: bool
 ) -> int:
     """The first form that gives what the form of the recipe gives: such plans keep their keys and bytes."""
-    integers = any(scheme.weights.is_integer for scheme in schemes.values())
-    if (has_steps and integers) or any(map(_is_packed, schemes.values())):
-        return recipe.emission
+    if recipe.emission >= PACKED_FILES:
+        integers = any(scheme.weights.is_integer for scheme in schemes.values())
+        if (has_steps and integers) or any(map(_is_packed, schemes.values())):
+            return recipe.emission
     if any(schemes[name].is_weight_only for name in listed.tables):
         return recipe.emission  # the head of a decoder may be its embedding, stored once
     if any(schemes[name].is_static for name in listed.products):

@@ -13,6 +13,7 @@ from quantstudio.core.effective_plan import resolve
 from quantstudio.core.precision import STATIC_INT8
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.samples import sample
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import Histogram, Statistics
 from quantstudio.engine.calibration.tensors import calibration_tensors
 from quantstudio.engine.model.open import open_model
@@ -227,6 +228,19 @@ def test_that_an_old_recipe_gives_the_same_bytes_as_before(opened, name, label, 
     model = emit(graph, statistics, resolve(recipe, graph.layers))
     found = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     assert found.startswith(file_digest)
+
+
+@pytest.mark.parametrize("emission", [1, 2])
+def test_that_forms_before_the_packed_one_give_fewer_bits_as_they_did(opened, emission):
+    graph, statistics = opened("digits_resnet")
+    rules = (LayerRule(NAMED_SCHEMES["static-int4"]),)
+    old = resolve(Recipe(rules, target="cpu-x86-vnni", emission=emission), graph.layers)
+    first = resolve(Recipe(rules, target="cpu-x86-vnni", emission=1), graph.layers)
+    new = resolve(Recipe(rules, target="cpu-x86-vnni"), graph.layers)
+    assert old.digest == first.digest != new.digest
+    written = emit(graph, statistics, old)
+    assert written == emit(graph, statistics, first)
+    assert written.ByteSize() > 1.5 * emit(graph, statistics, new).ByteSize()
 
 
 @pytest.fixture(scope="module")
