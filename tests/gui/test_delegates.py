@@ -10,9 +10,10 @@ from PySide6.QtWidgets import QStyleOptionViewItem
 
 from quantstudio.core.precision import FP16, FP32, STATIC_INT8, WEIGHT_INT4
 from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
-from quantstudio.gui.features.layers.layer_table import LayerColumn, LayerTableModel
+from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, LayerColumn, LayerTableModel
 from quantstudio.gui.features.layers.layer_view import LayerTableView
 from quantstudio.gui.features.layers.precision_chip import PrecisionCombo, chip_colours
+from quantstudio.gui.features.layers.precision_list import LINE_ROLE
 from quantstudio.gui.features.layers.sensitivity_bar import bar_share
 from quantstudio.gui.features.layers.sparkline import SparklineDelegate, draw_sparkline
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale
@@ -75,8 +76,27 @@ def pick(combo, key) -> None:
 def test_that_one_click_on_a_chip_opens_the_precisions_the_layer_can_have(qtbot, view):
     combo = open_editor(qtbot, view, 3)
     offered = [combo.itemData(i) for i in range(combo.count()) if combo.itemData(i)]
-    assert offered == ["fp32", "fp16", "weight-int8", "weight-int6"]
+    assert offered[:4] == ["fp32", "fp16", "weight-int8", "weight-int6"]
+    assert set(offered) == set(view.model().index(3, LayerColumn.PRECISION).data(CHOICES_ROLE))
     assert combo.currentData() == "fp32"
+    combo.hidePopup()
+    qtbot.waitUntil(lambda: _combo(view) is None)
+
+
+def test_that_the_list_is_grouped_by_bits_and_says_bytes_loss_and_how_it_runs(qtbot, session, view):
+    combo = open_editor(qtbot, view, 0)
+    rows = [(combo.itemText(i), combo.itemData(i, LINE_ROLE)) for i in range(combo.count())]
+    titles = [text for text, line in rows if line is None]
+    assert titles[:3] == ["32 bits", "16 bits", "8 bits"]
+    assert not any(combo.model().item(i).isEnabled() for i, (_, line) in enumerate(rows) if line is None)
+    lines = [line for _, line in rows if line is not None]
+    assert [line.bits for line in lines] == sorted((line.bits for line in lines), reverse=True)
+    (static,) = [line for line in lines if line.name == "static-int8"]
+    assert (static.runs, static.size.endswith("B")) == ("integer", True)
+    assert static.spoken.endswith("runs as integer")
+    assert lines[0].loss == "0"
+    QTest.keyClick(combo.view(), Qt.Key.Key_Down)
+    assert combo.view().currentIndex().data(LINE_ROLE) is not None
     combo.hidePopup()
     qtbot.waitUntil(lambda: _combo(view) is None)
 

@@ -45,7 +45,7 @@ def precision_costs(
     named = [(name, NAMED_SCHEMES[name]) for name in NAMED_SCHEMES if name in {"fp32", *schemes}]
     named.sort(key=lambda pair: _order(pair[1]))
     return tuple(
-        PrecisionCost(name, scheme.label, sqnr_db.get(name), layer_kl(scheme, sensitivity))
+        PrecisionCost(name, _column_label(scheme), sqnr_db.get(name), layer_kl(scheme, sensitivity))
         for name, scheme in named
     )
 
@@ -65,8 +65,21 @@ def columns_for(schemes: Sequence[str], current: LayerScheme) -> tuple[str, ...]
     )
 
 
-def _order(scheme: LayerScheme) -> tuple[int, int]:
-    return -scheme.weights.bits, 0 if scheme.is_weight_only else 2 if scheme.is_static else 1
+def _order(scheme: LayerScheme) -> tuple[int, int, bool]:
+    kind = 0 if scheme.is_weight_only else 2 if scheme.is_static else 1
+    return -scheme.weights.bits, kind, scheme.weights.has_codebook
+
+
+def _role(name: str) -> str:
+    """Colour of a column: floats pale, grids and codebooks in the two colours of series."""
+    if name in _FLOATS:
+        return "faint"
+    return "q" if NAMED_SCHEMES[name].weights.has_codebook else "fp"
+
+
+def _column_label(scheme: LayerScheme) -> str:
+    """A scheme in the few letters a column has; the legend tells a codebook from a grid."""
+    return scheme.label.replace(" codebook", "")
 
 
 class ErrorBitsPlot(Plot):
@@ -154,7 +167,7 @@ class ErrorBitsPlot(Plot):
         x = np.arange(len(heights), dtype=np.float64)
         brushes, pens = [], []
         for cost in self._costs:
-            colour = theme.color("faint" if cost.name in _FLOATS else "fp")
+            colour = theme.color(_role(cost.name))
             colour.setAlpha(110 if cost.name in _FLOATS else 190)
             is_current = cost.name == self._current
             brushes.append(pg.mkBrush(colour))
@@ -164,6 +177,13 @@ class ErrorBitsPlot(Plot):
         view = self.item.getViewBox()
         view.setRange(xRange=(-0.6, len(heights) - 0.4), yRange=(0, top * 1.16), padding=0)
         self._write_values(heights, theme)
+
+    @override
+    def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
+        roles = {_role(cost.name) for cost in self._costs}
+        if "q" not in roles:
+            return ()
+        return (("equal steps", theme.fp), ("codebook", theme.q))
 
     def _write_values(self, heights: Sequence[float], theme: Theme) -> None:
         while len(self._texts) < len(heights):

@@ -12,12 +12,23 @@ from quantstudio.gui.feature import toggle_action
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
 
 FIRST_PRECISION = 211
+PRECISION_LIST = 219
 
 
 def commands() -> tuple[Command, ...]:
     """Everything the layer table brings."""
     return (
         *(_set_precision(i, row) for i, row in enumerate(keyed_formats())),
+        Action(
+            "edit.precision",
+            "Pr&ecision of selection…",
+            _precisions,
+            "edit",
+            PRECISION_LIST,
+            keys="P",
+            tip="Every precision the selected layers can have: bytes, loss and how it runs",
+            why_not=needs_selection,
+        ),
         Choices("edit.scheme", "Set &selection to", _schemes, "Edit", "edit", 220),
         Choices(
             "edit.by_type", "Set all of a &type", _by_type, "Edit", "edit", 230, nothing="Open a model first"
@@ -38,6 +49,13 @@ def _set_precision(index: int, row: WeightFormat) -> Action:
         keys=row.key,
         why_not=needs_selection,
     )
+
+
+def _precisions(context: Context) -> None:
+    context.show("layers")
+    panel = context.window.findChild(LayersPanel)
+    if panel is not None and not panel.open_precisions():
+        context.tell("info", "The selected layers have no precision to choose")
 
 
 def _schemes(context: Context) -> list[Choice]:

@@ -27,6 +27,7 @@ from quantstudio.gui.facts.layer_facts import (
     stored_bits,
     type_text,
 )
+from quantstudio.gui.facts.precision_facts import PrecisionLine, precision_lines
 from quantstudio.gui.features.layers.layer_names import short_names
 from quantstudio.gui.features.layers.layer_tips import kernel_tip, precision_tip, sensitivity_tip
 from quantstudio.gui.plots.sensitivity_scale import (
@@ -74,6 +75,7 @@ SENSITIVITY_ROLE = Qt.ItemDataRole.UserRole + 4
 SCALE_ROLE = Qt.ItemDataRole.UserRole + 5
 CHOICES_ROLE = Qt.ItemDataRole.UserRole + 6
 STALE_ROLE = Qt.ItemDataRole.UserRole + 7
+PRECISIONS_ROLE = Qt.ItemDataRole.UserRole + 8
 
 _UNKNOWN = -1e300  # sorts below every figure
 _NEVER = frozenset(
@@ -227,6 +229,14 @@ class LayerTableModel(QAbstractTableModel):
     def _choices(self, layer: LayerInfo) -> tuple[str, ...]:
         return () if layer.stored_as else self._session.workspace.recipe.on_target.schemes(layer)
 
+    def _precisions(self, layer: LayerInfo) -> tuple[PrecisionLine, ...]:
+        """What a choice in the row's list would set: this layer, or all that are selected with it."""
+        workspace, selection = self._session.workspace, self._session.selection
+        names = selection if layer.name in selection else (layer.name,)
+        layers = [self._layers[self._rows[name]] for name in names]
+        able = [one for one in layers if self._choices(one)]
+        return precision_lines(self._choices(layer), able, workspace.costs, workspace.layer_sensitivity)
+
     def _own_role(self, layer: LayerInfo, column: int, role: int) -> object:
         match role:
             case _ if role == SORT_ROLE:
@@ -243,6 +253,8 @@ class LayerTableModel(QAbstractTableModel):
                 return self._scale
             case _ if role == CHOICES_ROLE:
                 return list(self._choices(layer))
+            case _ if role == PRECISIONS_ROLE:
+                return self._precisions(layer)
             case _ if role == STALE_ROLE:
                 return column == LayerColumn.KERNEL and self._is_stale and layer.name in self._built
             case _:

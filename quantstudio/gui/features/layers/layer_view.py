@@ -223,6 +223,18 @@ class LayerTableView(QTableView):
                 return
         super().keyPressEvent(event)
 
+    def open_precisions(self) -> bool:
+        """Open the list of precisions of the current row, or of the first selected one that has any."""
+        rows = [self.currentIndex(), *(self.selectionModel().selectedRows() if self.selectionModel() else ())]
+        for row in rows:
+            index = row.siblingAtColumn(LayerColumn.PRECISION)
+            if index.isValid() and self._opens(index):
+                self.scrollTo(index)
+                self.setFocus(Qt.FocusReason.ShortcutFocusReason)
+                self.edit(index)
+                return True
+        return False
+
     @override
     def keyboardSearch(self, search: str) -> None:
         """Letters are precisions here, not a search; the search field is one key away."""

@@ -232,6 +232,10 @@ class LayersPanel(QWidget):
 
     # ------------------------------------------------------------------ commands
 
+    def open_precisions(self) -> bool:
+        """Open the list of precisions of the selected layers; False where none of them has a choice."""
+        return self.table.open_precisions()
+
     def _on_precision_key(self, weights: WeightFormat) -> None:
         if self._session.selection:
             self._session.workspace.edits.set_precision(self._session.selection, weights)

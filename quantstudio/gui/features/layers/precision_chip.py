@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.schemes import NAMED_SCHEMES, scheme_families
 from quantstudio.gui.facts.layer_facts import stored_bits
-from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, LAYER_ROLE, SCHEME_ROLE
+from quantstudio.gui.features.layers.layer_table import LAYER_ROLE, PRECISIONS_ROLE, SCHEME_ROLE
+from quantstudio.gui.features.layers.precision_list import fill_precisions
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, ui_font
 from quantstudio.gui.widgets.cell import CellDelegate, Index
 
@@ -20,7 +20,6 @@ CHIP_MIN_WIDTH = 44
 _SIDE = 7
 _STORED_SIDE = 4
 _ARROW = 12
-_LIST_MARGINS = 24
 
 
 def stored_role(layer: LayerInfo) -> str:
@@ -105,13 +104,7 @@ class PrecisionChipDelegate(CellDelegate):
         editor = PrecisionCombo(parent)
         editor.setObjectName("editor.precision")
         editor.setAccessibleName("Precision of the selected layers")
-        for family in scheme_families(index.data(CHOICES_ROLE)):
-            if editor.count():
-                editor.insertSeparator(editor.count())
-            for name in family:
-                editor.addItem(NAMED_SCHEMES[name].text, name)
-        editor.setMaxVisibleItems(editor.count())
-        editor.view().setMinimumWidth(editor.view().sizeHintForColumn(0) + _LIST_MARGINS)
+        fill_precisions(editor, index.data(PRECISIONS_ROLE))
         editor.activated.connect(self._on_activated)
         editor.dismissed.connect(self._on_dismissed)
         return editor
