@@ -13,6 +13,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.judgement import INFERRED, Judging
+from quantstudio.core.levels import ChannelLevels
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
@@ -77,6 +78,8 @@ MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measure
 KNOWN_DATA = FindingKind("known-data", str)
 # What the engine said of steps, for whoever reads a project without one.
 STEPS = FindingKind("steps", StepList)
+# Values the weights of one output channel take; every channel has a key of its own.
+LEVELS = FindingKind("levels", ChannelLevels)
 # What a list of sessions shows; one a project.
 SUMMARY = FindingKind("summary", SessionSummary)
 
@@ -92,6 +95,7 @@ KINDS: tuple[FindingKind[Any], ...] = (
     MEASUREMENT,
     KNOWN_DATA,
     STEPS,
+    LEVELS,
     SUMMARY,
 )
 

@@ -33,6 +33,7 @@ class Session(QObject):
     variants_changed = Signal()
     search_changed = Signal()
     improvement_changed = Signal()
+    levels_changed = Signal()
     prediction_changed = Signal()
     steps_changed = Signal()
     selection_changed = Signal()
@@ -101,6 +102,7 @@ class Session(QObject):
             (workspace.variants_changed, self.variants_changed),
             (workspace.steps_changed, self.steps_changed),
             (workspace.searches.changed, self.search_changed),
+            (workspace.levels.changed, self.levels_changed),
         ):
             source.connect(signal.emit)
         workspace.model_changed.connect(self._select_first)

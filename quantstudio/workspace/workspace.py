@@ -38,6 +38,7 @@ from quantstudio.workspace.documents import Documents
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.given import bytes_of, given_data, opened_project, there
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.levels import Levels
 from quantstudio.workspace.opening import Opening, let_go
 from quantstudio.workspace.output_judge import OutputJudge
 from quantstudio.workspace.report_data import comparison, known_sensitivity
@@ -71,6 +72,7 @@ class Workspace(Known):
         edits: Changes of recipe and plans, each one undo step.
         runs: Engine work that is not waited for.
         improvement: What each step of the recipe wins, and which others would.
+        levels: Values the weights of a channel take.
         searches: Searches for mixed precision.
         output_judge: Finds out what the outputs mean.
         documents: Files that are opened and written.
@@ -127,6 +129,7 @@ class Workspace(Known):
         self.edits = Edits(self)
         self.runs = Runs(self, self.opening, self.edits, self.jobs)
         self.improvement = Improvement(self, self.edits, self.runs, self.jobs)
+        self.levels = Levels(self, self.jobs)
         self.searches = Searches(self, self.edits, self.runs, self.jobs)
         self.output_judge = OutputJudge(self, self.jobs)
         self.documents = Documents(self, self.opening, self.edits, self.runs, self.jobs)

@@ -13,8 +13,9 @@ from quantstudio.core import figures
 from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.layers import LayerInfo
+from quantstudio.core.levels import ChannelLevels
 from quantstudio.core.precision import Granularity, LayerScheme
-from quantstudio.core.recipe import CalibrationSettings, RangeMethod, RangeOverride
+from quantstudio.core.recipe import CalibrationSettings, RangeMethod, RangeOverride, Recipe
 from quantstudio.core.statistics import Histogram, WeightStatistics
 from quantstudio.core.target import DEFAULT_TARGET, Target
 from quantstudio.core.weight_error import full_range, known_sqnr_db, weight_bits
@@ -58,6 +59,24 @@ def weight_distribution(
         is_grouped=scheme.granularity is Granularity.PER_GROUP,
         note=f"{scheme.label}, {scheme.granularity.value}" if is_integer else "",
         exact_db=None if override else known_sqnr_db(statistics, scheme, target),
+    )
+
+
+def channel_distribution(levels: ChannelLevels, label: str, recipe: Recipe) -> Distribution:
+    """One output channel's weights as they were opened, with the very levels they are rounded to."""
+    has_steps = any(step.is_on for step in recipe.steps)
+    return Distribution(
+        key=f"{levels.layer}#{levels.channel}",
+        kind="weights",
+        histogram=levels.histogram,
+        grid=None,
+        low=levels.low,
+        high=levels.high,
+        note="before the steps" if has_steps else "",
+        exact_db=levels.sqnr_db,
+        label=f"{label}, output channel {levels.channel}",
+        levels=levels.levels,
+        codes=levels.codes,
     )
 
 

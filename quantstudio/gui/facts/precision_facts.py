@@ -29,6 +29,7 @@ class PrecisionLine:
         size: Bytes of the layers in the file; a dash where nobody priced it.
         loss: What it costs, as the sum of the layers' KL; a dash where that was not estimated.
         runs: "integer", "float", or "simulated".
+        tip: What its number format is.
     """
 
     name: str
@@ -37,6 +38,7 @@ class PrecisionLine:
     size: str
     loss: str
     runs: str
+    tip: str = ""
 
     @property
     def spoken(self) -> str:
@@ -67,6 +69,7 @@ def precision_lines(
             _size(scheme, layers, costs),
             _loss(scheme, layers, sensitivity),
             runs_text(scheme),
+            f"{scheme.weights.label}: {scheme.weights.text}",
         )
         for name, scheme in ordered
     )

@@ -39,6 +39,8 @@ class Distribution:
         note: Where the range comes from, for the reader.
         exact_db: SQNR over the values themselves, with that range; None where only the histogram tells.
         label: What people call the layer or tensor, where that is not its key.
+        levels: Values there are, ascending, where they are known one by one; drawn instead of the grid.
+        codes: The integer each of them is stored as.
     """
 
     key: str
@@ -53,6 +55,8 @@ class Distribution:
     note: str = ""
     exact_db: float | None = None
     label: str = ""
+    levels: tuple[float, ...] = ()
+    codes: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:

@@ -26,6 +26,8 @@ BAR_WIDTH = 0.56
 SQNR = "sqnr"
 KL = "kl"
 _FLOATS = ("fp32", "fp16")
+# Tenths of a decibel have room over so many columns.
+_COLUMNS_WITH_TENTHS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,9 @@ class ErrorBitsPlot(Plot):
             return "exact" if self._costs[index].name == "fp32" else "≈"
         if value is None:
             return figures.NOTHING
-        return figures.significant(value, 2) if self.measure.current == KL else figures.number(value, 1)
+        if self.measure.current == KL:
+            return figures.significant(value, 2)
+        return figures.number(value, 1 if len(self._costs) <= _COLUMNS_WITH_TENTHS else 0)
 
     def _words(self, layer: str) -> str:
         unit = "nats KL" if self.measure.current == KL else "dB SQNR"

@@ -26,6 +26,7 @@ from quantstudio.gui.plots.distribution import (
     top_of,
     visible_range,
 )
+from quantstudio.gui.plots.level_lines import LevelLines
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 from quantstudio.gui.widgets.elided_label import ElidedLabel
@@ -85,6 +86,7 @@ class HistogramPlot(Plot):
         self._columns = pg.BarGraphItem(x=[], height=[], width=1.0, pen=pg.mkPen(None))
         self.item.addItem(self._curve)
         self.item.addItem(self._columns)
+        self._levels = LevelLines(self.item)
         self._lines: dict[str, pg.InfiniteLine] = {}
         for end in ("low", "high"):
             line = pg.InfiniteLine(0.0, movable=True)
@@ -102,7 +104,7 @@ class HistogramPlot(Plot):
         self.item.addItem(self._caption, ignoreBounds=True)
 
     def _add_footer(self, name: str) -> None:
-        row = QHBoxLayout()
+        row = self.footer = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
         self.readout = ElidedLabel()
@@ -248,10 +250,11 @@ class HistogramPlot(Plot):
             self._lines[end].setVisible(has_grid)
         self._caption.setVisible(has_grid)
         self._columns.setVisible(has_grid)
+        self._levels.show_levels(self._shown.levels, self._shown.codes)
         if self._effect is None or self._shown.grid is None:
             self._bars = None
-            self.readout.setText("not on an integer grid")
-            self.tag.set_text("")
+            self.readout.set_wordings(*self._without_grid())
+            self.tag.set_text(SIMULATED if self._shown.levels else "")
             return
         self._bars = grid_bars(
             self._shown.histogram, self._effect, self._shown.grid, float(self._edges[1] - self._edges[0])
@@ -260,6 +263,17 @@ class HistogramPlot(Plot):
         self._place_caption()
         self.readout.set_wordings(*self._readout_texts())
         self.tag.set_text(SIMULATED)
+
+    def _without_grid(self) -> tuple[str, ...]:
+        """What stands below where no clip range can be moved."""
+        assert self._shown is not None
+        if not self._shown.levels:
+            return ("not on an integer grid",)
+        count = f"{len(self._shown.levels)} levels"
+        if self._shown.exact_db is None:
+            return (count,)
+        loss = f"SQNR {figures.decibels(self._shown.exact_db)}"
+        return (f"{count} · {loss}", loss)
 
     def _draw_bars(self) -> None:
         if self._bars is None:
@@ -305,6 +319,8 @@ class HistogramPlot(Plot):
             f"{self._shown.title}: {self._shown.kind} from {figures.significant(histogram.minimum)} "
             f"to {figures.significant(histogram.maximum)}"
         )
+        if self._effect is None and self._shown.levels:
+            return f"{text}; {', '.join(self._without_grid()[:1])}."
         if self._effect is None:
             return f"{text}, not quantized."
         low, high = self._range
@@ -361,6 +377,7 @@ class HistogramPlot(Plot):
 
     def _on_view_changed(self, *_args: object) -> None:
         self._draw_bars()
+        self._levels.place()
         self._place_caption()
 
     # ------------------------------------------------------------------ theme
@@ -370,6 +387,8 @@ class HistogramPlot(Plot):
         entries = [("FP32", theme.fp)]
         if self._effect is not None:
             entries.append(("Quantized", theme.q))
+        elif self._shown is not None and self._shown.levels:
+            entries.append(("Levels", theme.q))
         return entries
 
     @override
@@ -379,6 +398,7 @@ class HistogramPlot(Plot):
         self._curve.setPen(pg.mkPen(theme.fp, width=1))
         self._curve.setBrush(fill)
         self._columns.setOpts(brush=pg.mkBrush(theme.q))
+        self._levels.recolour(theme)
         self._caption.setColor(theme.muted)
         self._colour_lines()
 

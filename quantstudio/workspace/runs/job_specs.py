@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,11 @@ def examine_data_job(
 def judge_outputs_job(model: ModelSummary, data: DataSpec) -> JobSpec:
     """What the outputs of the model mean."""
     return new_job(f"{TASKS}judging:judge_outputs", {"graph_path": model.graph_path, "data": to_json(data)})
+
+
+def levels_job(model: ModelSummary, inputs: Mapping[str, Any]) -> JobSpec:
+    """Levels of the weights of one channel; `inputs` say of which, and in what."""
+    return new_job(f"{TASKS}levels:channel_levels", {"graph_path": model.graph_path, **inputs})
 
 
 def weights_job(model: ModelSummary) -> JobSpec:

@@ -16,9 +16,11 @@ from quantstudio.core.weight_error import weight_sqnr_db
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.layer_facts import (
     activation_distribution,
+    channel_distribution,
     override_for,
     weight_distribution,
 )
+from quantstudio.gui.features.inspect.channel_box import ChannelBox
 from quantstudio.gui.features.inspect.plot_row import GAP, PlotRow
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, columns_for, precision_costs
@@ -63,6 +65,8 @@ class InspectPanel(QWidget):
         self.tensor.setAccessibleName("Activation tensor")
         self.tensor.setMinimumContentsLength(8)
         self.histogram.chooser.addWidget(self.tensor)
+        self.channel = ChannelBox()
+        self.histogram.footer.insertWidget(1, self.channel)
         self._switches: list[Segmented] = []
         for plot, key in ((self.channels, CHANNELS), (self.bits, BITS)):
             switch = Segmented(((CHANNELS, "Channels"), (BITS, "Bits")), "Plot shown")
@@ -103,6 +107,8 @@ class InspectPanel(QWidget):
                 signal.connect(refresher.request)
         self.kind.chosen.connect(self._on_kind_chosen)
         self.tensor.activated.connect(self._on_tensor_chosen)
+        self.channel.chosen.connect(self._on_channel_chosen)
+        session.levels_changed.connect(self._histogram_refresher.request)
         self.histogram.range_edited.connect(self._on_range_edited)
         self.histogram.range_reset.connect(self._on_range_reset)
         self.histogram.action_asked.connect(self._on_action_asked)
@@ -159,7 +165,15 @@ class InspectPanel(QWidget):
                 self.tensor.addItem(f"{side}: {tensor}", tensor)
         has_choice = self.kind.current == ACTIVATIONS and len(wanted) > 1
         self.tensor.setVisible(has_choice)
+        self.channel.offer(self._channels(layer))
         self.histogram.set_compact(has_choice)
+
+    def _channels(self, layer: LayerInfo | None) -> tuple[int, bool]:
+        """How many channels have levels of their own to look at, and whether they share none."""
+        workspace = self._session.workspace
+        if layer is None or self.kind.current != WEIGHTS or layer.name not in workspace.weights:
+            return 0, False
+        return workspace.levels.channels(layer), workspace.recipe.scheme_for(layer).weights.has_codebook
 
     def _show_histogram(self, layer: LayerInfo | None) -> None:
         self.histogram.set_title(TITLES[self.kind.current])
@@ -184,6 +198,10 @@ class InspectPanel(QWidget):
             return
         recipe = self._session.workspace.recipe
         override = override_for(recipe.weight_ranges, layer.name)
+        levels = self._session.workspace.levels.of(layer, self.channel.channel)
+        if levels is not None:
+            self.histogram.show_distribution(channel_distribution(levels, layer.label, recipe))
+            return
         drawn = weight_distribution(statistics, recipe.scheme_for(layer), override, recipe.on_target)
         self.histogram.show_distribution(replace(drawn, label=layer.label))
 
@@ -285,6 +303,9 @@ class InspectPanel(QWidget):
         self._show_histogram(layer)
 
     def _on_tensor_chosen(self, _index: int) -> None:
+        self._show_histogram(self._layer())
+
+    def _on_channel_chosen(self, _channel: int) -> None:
         self._show_histogram(self._layer())
 
     def _on_range_edited(self, key: str, low: float, high: float) -> None:

@@ -59,13 +59,14 @@ class PrecisionListDelegate(QStyledItemDelegate):
 
     def _head(self, painter: QPainter, place: QRect, text: str, *, is_first: bool) -> None:
         theme = current_theme()
-        painter.setFont(ui_font(CAPTION_PX, semibold=True))
         if not is_first:
             painter.setPen(QColor(theme.border))
             painter.drawLine(place.left() + _SIDE, place.top() + 2, place.right() - _SIDE, place.top() + 2)
-        words = (text, *COLUMNS[1:]) if is_first else (text, "", "", "")
-        for cell, one in zip(columns(place), words, strict=True):
-            self._draw(painter, cell, one, theme.muted, is_left=cell.left() == place.left() + _SIDE)
+        # With every group: the list is longer than a screen, and the first title scrolls away.
+        for cell, one in zip(columns(place), (text, *COLUMNS[1:]), strict=True):
+            is_left = cell.left() == place.left() + _SIDE
+            painter.setFont(ui_font(CAPTION_PX, semibold=is_left))
+            self._draw(painter, cell, one, theme.text if is_left else theme.muted, is_left=is_left)
 
     @staticmethod
     def _draw(painter: QPainter, place: QRect, text: str, colour: str, *, is_left: bool) -> None:
@@ -101,6 +102,7 @@ def fill_precisions(combo: QComboBox, lines: Sequence[PrecisionLine]) -> None:
         item = combo.count() - 1
         combo.setItemData(item, line, LINE_ROLE)
         combo.setItemData(item, line.spoken, Qt.ItemDataRole.AccessibleTextRole)
+        combo.setItemData(item, line.tip, Qt.ItemDataRole.ToolTipRole)
     metrics = QFontMetrics(combo.font())
     words = max((metrics.horizontalAdvance(line.text) for line in lines), default=0)
     width = max(words, _LEAST_TEXT_PX) + sum(_NUMBER_PX) + len(_NUMBER_PX) * _GAP + 2 * _SIDE
