@@ -36,7 +36,7 @@ from quantstudio.engine.quantization.weights import QuantizedWeight, quantize_we
 WeightSlot = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ScaleLayout:
     """Which values of a weight share a scale.
 
@@ -44,10 +44,13 @@ class ScaleLayout:
         axis: Axis the scales run along (per channel: the channels, per group: the grouped axis); None for
             one scale.
         group_size: Weights a scale covers along `axis`; 0 unless per group.
+        scales: The scales: [], [C], or the weight's shape with `axis` shortened to the groups; those of the
+            weight as the graph holds it.
     """
 
     axis: int | None
     group_size: int = 0
+    scales: FloatArray = field(default_factory=lambda: np.ones((), np.float32))
 
 
 @dataclass(slots=True)
@@ -176,7 +179,8 @@ def _add_integer(layer: LayerNode, found: WrittenWeights) -> None:
 def _put(found: WrittenWeights, slot: WeightSlot, weight: QuantizedWeight, alpha: float = 1.0) -> None:
     value = weight.dequantized if alpha == 1.0 else weight.dequantized / np.float32(alpha)
     found.values[slot] = np.ascontiguousarray(value, dtype=np.float32)
-    found.scales[slot] = ScaleLayout(weight.axis, weight.group_size)
+    scales = np.asarray(weight.scales / np.float32(alpha), dtype=np.float32)
+    found.scales[slot] = ScaleLayout(weight.axis, weight.group_size, scales)
 
 
 def _source(layer: LayerNode) -> WeightSource:

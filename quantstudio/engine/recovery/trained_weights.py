@@ -6,7 +6,7 @@ table entry in parts of its channel's largest, a bias in standard deviations of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,18 +124,12 @@ class TrainedParts:
         self._module = module
         self.weights: dict[str, TrainedWeight] = {}
         self._slots: dict[str, list[WeightSlot]] = {}
-        self.biases: dict[str, TrainedBias] = {}
-        for name, slots in _weights_of(module, schemes).items():
+        for name, slots in weight_slots(module, schemes).items():
             scheme, first = schemes[slots[0][0]], module.weights[slots[0]]
             self.weights[name] = _trained(first, module.scales[slots[0]], scheme, max_bits)
             self._slots[name] = slots
         layers = {layer for slots in self._slots.values() for layer, _ in slots}
-        for target in find_targets(graph):
-            name = _bias_name(graph.proto, target.node, target.slot)
-            if target.layer in layers and name in module.network.weights and name not in self.weights:
-                start = module.network.initializer(name).detach().clone()
-                unit = max(spreads.get(target.output, 1.0), 1e-12) / abs(target.beta)
-                self.biases[name] = TrainedBias(start, unit, torch.zeros_like(start, requires_grad=True))
+        self.biases = trained_biases(module, graph, layers, spreads)
 
     @property
     def scale_parameters(self) -> list[Tensor]:
@@ -171,6 +165,27 @@ class TrainedParts:
         with torch.no_grad():
             for name, part in (*self.weights.items(), *self.biases.items()):
                 yield name, np.ascontiguousarray(part.value().cpu().numpy(), dtype=np.float32)
+
+
+def trained_biases(
+    module: FakeQuantized, graph: Graph, layers: Collection[str], spreads: Mapping[str, float]
+) -> dict[str, TrainedBias]:
+    """The biases of some layers by initializer.
+
+    Args:
+        module: The quantized network.
+        graph: The graph it was made of.
+        layers: Names of the layers.
+        spreads: Standard deviation of each layer's output, by tensor.
+    """
+    found = {}
+    for target in find_targets(graph):
+        name = _bias_name(graph.proto, target.node, target.slot)
+        if target.layer in layers and name in module.network.weights:
+            start = module.network.initializer(name).detach().clone()
+            unit = max(spreads.get(target.output, 1.0), 1e-12) / abs(target.beta)
+            found[name] = TrainedBias(start, unit, torch.zeros_like(start, requires_grad=True))
+    return found
 
 
 def write_initializers(model: onnx.ModelProto, values: Mapping[str, NDArray[np.float32]]) -> None:
@@ -212,8 +227,8 @@ def _tables(rows: NDArray[np.float32], entries: int) -> tuple[NDArray[np.float32
     return table, torch.from_numpy(index)
 
 
-def _weights_of(module: FakeQuantized, schemes: Mapping[str, LayerScheme]) -> dict[str, list[WeightSlot]]:
-    """Slots of every initializer that only layers read which round it alike."""
+def weight_slots(module: FakeQuantized, schemes: Mapping[str, LayerScheme]) -> dict[str, list[WeightSlot]]:
+    """Slots of every integer weight by initializer, where only layers read it which round it alike."""
     found: dict[str, list[WeightSlot]] = {}
     for layer, index in module.scales:
         if module.network.has_node(layer) and schemes[layer].weights.is_integer:
