@@ -25,6 +25,8 @@ TARGET_FLOOR = 1e-6
 DAMPING = 0.01
 DAMPING_FLOOR = 1e-9
 _BLOCK = 64
+# A round that gains less than this much is the last.
+_WORTH_A_ROUND = 0.995
 _TRIES = 4
 
 
@@ -111,7 +113,7 @@ class Compensation:
         Args:
             grid: Where to begin.
             sweeps: How often the grid is fitted to the codes, and each code moved to where it is best given
-                all the others. No such round can lose; it ends when nothing is gained.
+                all the others. No such round can lose; the last is one that gains next to nothing.
         """
         least, codes = min(
             ((self._loss_of(grid, codes), codes) for codes in (self._compensated(grid), self._rounded(grid))),
@@ -125,7 +127,10 @@ class Compensation:
             loss = self._loss_of(grid, moved)
             if loss >= least:
                 break
+            is_done = loss > _WORTH_A_ROUND * least
             codes, least = moved, loss
+            if is_done:
+                break
         if isinstance(grid, TableGrid):
             grid, codes = used_only(grid, codes)
         values = self._values(grid, codes)

@@ -34,7 +34,7 @@ from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 Tensor = torch.Tensor
 
 # To be raised with every change of what is computed.
-VERSION = 1
+VERSION = 2
 _CHUNK = 32
 
 

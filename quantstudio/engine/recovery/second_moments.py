@@ -8,6 +8,9 @@ import torch
 
 Tensor = torch.Tensor
 
+# Vectors that are multiplied at once.
+_TOGETHER = 4096
+
 
 @dataclass(slots=True, eq=False)
 class SecondMoments:
@@ -27,6 +30,7 @@ class SecondMoments:
     _quantized: Tensor = field(init=False)
     _across: Tensor = field(init=False)
     _is_apart: bool = False
+    _waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     _sum_quantized: Tensor = field(init=False)
     _sum_float: Tensor = field(init=False)
 
@@ -44,21 +48,30 @@ class SecondMoments:
             quantized: As the quantized network gives them, [G, K, R].
             real: The same as the float network gives them; None where they are the same.
         """
-        own = torch.bmm(quantized, quantized.transpose(1, 2)).cpu().double()
         self.count += quantized.shape[2]
-        self._quantized += own
-        sums = quantized.sum(2).cpu().double()
-        self._sum_quantized += sums
-        if real is None:
-            self._across += own
-            self._sum_float += sums
+        self._is_apart |= real is not None
+        self._waiting.append((quantized, quantized if real is None else real))
+        if sum(one.shape[2] for one, _ in self._waiting) >= _TOGETHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Multiply what waits: many vectors at once are faster, and sums are widened less often."""
+        if not self._waiting:
             return
-        self._is_apart = True
-        self._across += torch.bmm(real, quantized.transpose(1, 2)).cpu().double()
+        quantized = torch.cat([one for one, _ in self._waiting], dim=2)
+        is_same = all(one is other for one, other in self._waiting)
+        real = quantized if is_same else torch.cat([other for _, other in self._waiting], dim=2)
+        self._waiting.clear()
+        own = torch.bmm(quantized, quantized.transpose(1, 2)).cpu().double()
+        self._quantized += own
+        self._across += own if is_same else torch.bmm(real, quantized.transpose(1, 2)).cpu().double()
+        self._sum_quantized += quantized.sum(2).cpu().double()
         self._sum_float += real.sum(2).cpu().double()
 
     def join(self, other: SecondMoments) -> None:
         """Take in what another reader of the same weight saw."""
+        self._flush()
+        other._flush()
         self.count += other.count
         self._quantized += other._quantized
         self._across += other._across
@@ -74,11 +87,13 @@ class SecondMoments:
     @property
     def hessian(self) -> Tensor:
         """Mean of x_q x_q' (about the mean, if asked), float64 [G, K, K]."""
+        self._flush()
         return self._centred(self._quantized, self._sum_quantized)
 
     @property
     def across(self) -> Tensor:
         """Mean of x x_q' (about the means, if asked), float64 [G, K, K]."""
+        self._flush()
         return self._centred(self._across, self._sum_float)
 
     def _centred(self, sums: Tensor, left: Tensor) -> Tensor:
