@@ -52,16 +52,16 @@ def layer_format(
 
     Args:
         scheme: Scheme of the layer; its weights are integer.
-        is_split: Whether one scale of the file covers channels of several groups, as in a stack of matrices:
-            one scale for all is then on every grid, but a table a channel is not.
+        is_split: Whether scales of weights stored alone cover channels of several groups, as in a stack of
+            matrices, whose integer kernels take one scale for all.
         can_group: Whether scales may run along blocks of a channel.
         weight_bits: Bits an integer kernel of the target takes; weights stored alone may have all of theirs.
     """
     low, high = integer_levels(scheme.weights, Precision.INT8.bits if scheme.is_weight_only else weight_bits)
     is_tensor = scheme.granularity is Granularity.PER_TENSOR
+    if is_split and scheme.is_weight_only and not is_tensor:
+        return None
     if scheme.weights.has_codebook:
-        if is_split and scheme.is_weight_only and not is_tensor:
-            return None
         return LayerFormat(low, high, 1 << scheme.weights.bits, is_shared=is_tensor or is_split)
     is_group = scheme.granularity is Granularity.PER_GROUP and scheme.is_weight_only and can_group
     block = scheme.group_size if is_group else 0
