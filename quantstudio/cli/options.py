@@ -62,7 +62,8 @@ RulesOption = Annotated[
         "--set",
         metavar="PATTERN=SCHEME",
         help='Scheme of the layers that match, such as "stem*=fp32"; may be given again, the last match '
-        f"wins. Schemes: {listed_schemes(NAMED_SCHEMES)}.",
+        f"wins. Schemes: {listed_schemes(NAMED_SCHEMES)}; weight-W/64 has blocks of 64 weights, "
+        "weight-W/64/asymmetric a zero point for each.",
     ),
 ]
 UnpackedOption = Annotated[

@@ -154,6 +154,8 @@ def _scheme_essence(scheme: LayerScheme, clip: tuple[float, float] | None) -> di
         del values["group_size"]
     if not scheme.weights.has_range_rule or clip:
         del values["weight_range"]
+    if scheme.symmetric or values.get("granularity") != Granularity.PER_GROUP:
+        del values["symmetric"]
     if integer and clip:
         values["clip"] = clip
     return values

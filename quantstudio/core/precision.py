@@ -222,6 +222,8 @@ class LayerScheme:
         granularity: Which weights share a scale.
         group_size: Weights a scale covers with PER_GROUP, along the reduced axis.
         weight_range: Rule that picks the weight scale.
+        symmetric: Whether zero is the middle of the grid; else each group has a zero point of its own. Of
+            PER_GROUP alone.
     """
 
     weights: WeightFormat = Precision.FP32
@@ -229,6 +231,7 @@ class LayerScheme:
     granularity: Granularity = Granularity.PER_CHANNEL
     group_size: int = 32
     weight_range: WeightRange = WeightRange.MINMAX
+    symmetric: bool = True
 
     @property
     def is_float(self) -> bool:

@@ -174,6 +174,9 @@ class Recipe:
             del values["steps"]
         if self.seed == DEFAULT_SEED:
             del values["seed"]
+        for rule in values["rules"]:
+            if rule["scheme"]["symmetric"]:
+                del rule["scheme"]["symmetric"]
         # The form of the file is no part of what is asked for; the digest of the plan knows it.
         del values["emission"]
         if not self.unpacked:

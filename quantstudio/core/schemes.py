@@ -31,6 +31,7 @@ CUSTOM = "custom"
 AUTO = "auto"
 # Weights that share a scale where they are stored alone, as MatMulNBits takes them.
 BLOCK_SIZES = ("16", "32", "64", "128", "256")
+ASYMMETRIC = "/asymmetric"
 # Other spellings of a scheme.
 _ALIASES = {"float16": "fp16", "float32": "fp32"}
 
@@ -102,19 +103,24 @@ def named_scheme(name: str) -> LayerScheme:
 def _found(name: str) -> LayerScheme | None:
     """The scheme of a name; "weight-int4/64" has one scale for each block of 64 weights of a row.
 
+    "weight-int4/64/asymmetric" has a zero point for each as well.
+
     Raises:
         RecipeError: the blocks are of a size that no kernel takes.
     """
-    plain, _, size = name.partition("/")
+    plain, _, size = name.removesuffix(ASYMMETRIC).partition("/")
     scheme = NAMED_SCHEMES.get(_ALIASES.get(plain, plain))
-    if not size or scheme is None or not scheme.is_weight_only:
-        return None if size else scheme
+    if not size:
+        return None if name.endswith(ASYMMETRIC) else scheme
+    if scheme is None or not scheme.is_weight_only:
+        return None
     if size not in BLOCK_SIZES:
         raise RecipeError(
             f"blocks of {size!r} weights: no kernel takes them",
             hint=f"Choose one of {', '.join(BLOCK_SIZES)}",
         )
-    return replace(scheme, granularity=Granularity.PER_GROUP, group_size=int(size))
+    symmetric = not name.endswith(ASYMMETRIC)
+    return replace(scheme, granularity=Granularity.PER_GROUP, group_size=int(size), symmetric=symmetric)
 
 
 def as_scheme(precision: LayerScheme | str) -> LayerScheme:

@@ -71,6 +71,33 @@ def test_that_blocks_run_in_one_kernel_and_lie_in_as_many_bits(tmp_path: Path, n
     assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("bits", [8, 4, 3, 2], ids=str)
+def test_that_blocks_with_zero_points_run_in_the_same_kernel_and_round_closer(
+    tmp_path: Path, bits: int
+) -> None:
+    graph, scheme = product(tmp_path), named_scheme(f"weight-int{bits}/32/asymmetric")
+    lopsided = np.abs(normal(128, 96, seed=3))
+    graph.proto.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(lopsided, "w"))
+    result = built(graph, tmp_path, LayerRule(scheme))
+    assert result.layers[0].kernel.startswith("MatMulNBits")
+    rounded = quantize_weight(lopsided, scheme, 1).dequantized
+    plain = quantize_weight(lopsided, named_scheme(f"weight-int{bits}/32"), 1).dequantized
+    assert np.square(rounded - lopsided).sum() < 0.5 * np.square(plain - lopsided).sum()
+    x = normal(5, 128, seed=4)
+    (found,) = outputs_of(onnx.load(result.output), {"x": x})
+    assert np.abs(found - x @ rounded).max() < 0.02 * np.abs(x @ rounded).max()
+
+
+def test_that_recipes_of_symmetric_blocks_keep_their_digests() -> None:
+    digests = [
+        Recipe(rules=(LayerRule(named_scheme(name)),), target="cpu-x86").digest
+        for name in ("weight-int4", "weight-int4/32", "weight-int4/32/asymmetric")
+    ]
+    # Of recipes that were written before blocks could have zero points.
+    assert digests[0] == digests[1] == "c908db44eb845a6c3fca015e637b55d9b3639c660e959dc3d36fb302436aa308"
+    assert digests[2] != digests[0]
+
+
 def test_that_planes_hold_every_integer_of_the_format(tmp_path: Path) -> None:
     graph = product(tmp_path, 32, 8)
     weight = np.tile(np.arange(-4, 4, dtype=np.float32)[:, None] / 4, (4, 8))
@@ -120,7 +147,12 @@ def test_that_an_embedding_that_is_the_head_is_stored_once(tied, tmp_path: Path,
 
 def test_that_tied_weights_compute_what_two_copies_do(tied, tmp_path: Path) -> None:
     graph, _ = tied
-    for name in ("weight-int8/32", "weight-int4/32"):
+    for name in (
+        "weight-int8/32",
+        "weight-int4/32",
+        "weight-int8/32/asymmetric",
+        "weight-int4/32/asymmetric",
+    ):
         scheme = named_scheme(name)
         rule = LayerRule(scheme, ("model.embed_tokens", "lm_head")).by_node(graph.layers)
         found = run_of(built(graph, tmp_path, rule).output)

@@ -19,6 +19,7 @@ from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.graph.view import GraphView
+from quantstudio.engine.quantization.quantized_weights import int4_zeros
 from quantstudio.engine.quantization.weights import QuantizedWeight
 
 # Widths of the planes a value of so many bits lies in, the lowest first.
@@ -58,10 +59,13 @@ def add_planes(nodes: NodeList, weight: QuantizedWeight, bits: int, name: str, k
     shape = constants.add(f"{name}_shape", np.array(weight.values.shape, np.int64))
     values = nodes.add("Reshape", [values, shape], f"{name}_Reshape")
     values = nodes.add("Cast", [values], f"{name}_Cast", to=TensorProto.INT4)
-    scale = constants.add(f"{name}_scale", weight.scales)
-    return nodes.keep(
-        ("planes", key), _dequantized(nodes, values, scale, weight.axis, weight.group_size, name)
-    )
+    inputs = [values, constants.add(f"{name}_scale", weight.scales), *int4_zeros(nodes, weight, name)]
+    attributes: dict[str, Any] = {} if weight.axis is None else {"axis": weight.axis}
+    if weight.group_size:
+        attributes["block_size"] = weight.group_size
+    output = [nodes.names.fresh(f"{name}_dequantized")]
+    nodes.add("DequantizeLinear", inputs, f"{name}_DequantizeLinear", outputs=output, **attributes)
+    return nodes.keep(("planes", key), output[0])
 
 
 def _unpacked(nodes: NodeList, codes: NDArray[np.uint8], width: int, name: str) -> str:
@@ -82,21 +86,6 @@ def _unpacked(nodes: NodeList, codes: NDArray[np.uint8], width: int, name: str) 
         )
         apart.append(nodes.add("BitwiseAnd", [moved, mask], f"{name}_BitwiseAnd"))
     return nodes.add("Concat", apart, f"{name}_Concat", axis=0)
-
-
-def _dequantized(
-    nodes: NodeList, values: str, scale: str, axis: int | None, group_size: int, name: str
-) -> str:
-    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
-    if group_size:
-        attributes["block_size"] = group_size
-    return nodes.add(
-        "DequantizeLinear",
-        [values, scale],
-        f"{name}_DequantizeLinear",
-        outputs=[nodes.names.fresh(f"{name}_dequantized")],
-        **attributes,
-    )
 
 
 def tied_tables(

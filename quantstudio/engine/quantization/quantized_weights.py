@@ -160,7 +160,8 @@ def zero_points(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashab
     """
     kept = nodes.constants.shared(("zero", key))
     if kept is None:
-        zeros = nodes.constants.add(f"{name}_zero_point", np.zeros(weight.scales.shape, np.int8))
+        value = np.zeros(weight.scales.shape, np.int8) if weight.zeros is None else weight.zeros
+        zeros = nodes.constants.add(f"{name}_zero_point", value)
         kept = nodes.constants.share(("zero", key), (zeros,))
     return kept[0]
 
@@ -182,6 +183,7 @@ def add_dequantized_int4(nodes: NodeList, weight: QuantizedWeight, name: str, ke
         (
             _int4_constant(nodes, weight, name),
             constants.add(f"{name}_scale", weight.scales),
+            *int4_zeros(nodes, weight, name),
         ),
     )
     attributes: dict[str, Any] = {} if weight.axis is None else {"axis": weight.axis}
@@ -195,6 +197,13 @@ def add_dequantized_int4(nodes: NodeList, weight: QuantizedWeight, name: str, ke
         **attributes,
     )
     return nodes.keep(("int4", key), output)
+
+
+def int4_zeros(nodes: NodeList, weight: QuantizedWeight, name: str) -> tuple[str, ...]:
+    """Name of the INT4 zero points; none where zero stands for itself."""
+    if weight.zeros is None:
+        return ()
+    return (nodes.constants.add_int4(f"{name}_zero_point", weight.zeros),)
 
 
 def add_unpacked(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable, *, is_int4: bool) -> str:

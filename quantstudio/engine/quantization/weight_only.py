@@ -117,6 +117,12 @@ def _gather_groups(layer: LayerNode, source: WeightSource, weight: QuantizedWeig
     )
     parts = constants.add(f"{name}_groups", np.array([0] * rank + [width // size, size], np.int64))
     apart = nodes.add("Reshape", [real, parts], f"{name}_Reshape")
+    if weight.zeros is not None:
+        zeros = constants.add(f"{name}_zero_point", weight.zeros.reshape(len(weight.values), -1, 1))
+        middle = nodes.add(
+            "Cast", [_gather(layer, zeros, f"{name}_zero")], f"{name}_Cast", to=TensorProto.FLOAT
+        )
+        apart = nodes.add("Sub", [apart, middle], f"{name}_Sub")
     scaled = nodes.add("Mul", [apart, _gather(layer, kept[1], f"{name}_scale")], f"{name}_Mul")
     shape = constants.add(f"{name}_shape", np.array([0] * rank + [width], np.int64))
     nodes.add("Reshape", [scaled, shape], f"{name}_Reshape", outputs=[layer.node.output[0]])
@@ -158,7 +164,10 @@ def _write_head(layer: LayerNode) -> bool:
         scale = nodes.add("Transpose", [scale], f"{name}_Transpose", perm=[1, 0])
         attributes = {"axis": 0, "block_size": size}
     inputs = [matrix, scale]
-    if not fits_int4(layer.scheme):
+    if weight.zeros is not None:
+        add = constants.add_int4 if fits_int4(layer.scheme) else constants.add
+        inputs.append(add(f"{name}_zero_point", np.ascontiguousarray(weight.zeros.T)))
+    elif not fits_int4(layer.scheme):
         # Left out, the runtime (1.31) puts one in place that blocks do not take.
         zeros = np.zeros([width // size, count] if size else [count], np.int8)
         inputs.append(constants.add(f"{name}_zero_point", zeros))
@@ -178,7 +187,14 @@ def _gather_nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWei
     kept = _nibbles(layer, source, weight)
     both = _split(layer, _gather(layer, kept[0], name, own_name=True))
     real = nodes.add("Cast", [both], f"{name}_Cast", to=TensorProto.FLOAT)
-    centred = nodes.add("Sub", [real, constants.add(f"{name}_centre", np.float32(8))], f"{name}_Sub")
+    centre = constants.add(f"{name}_centre", np.float32(8))
+    if weight.zeros is not None:
+        zeros = (weight.zeros + np.int8(8)).astype(np.uint8).reshape(len(weight.values), -1, 1)
+        table = constants.add(f"{name}_zero_point", zeros)
+        centre = nodes.add(
+            "Cast", [_gather(layer, table, f"{name}_zero")], f"{name}_Cast", to=TensorProto.FLOAT
+        )
+    centred = nodes.add("Sub", [real, centre], f"{name}_Sub")
     scaled = nodes.add("Mul", [centred, _gather(layer, kept[1], f"{name}_scale")], f"{name}_Mul")
     groups = -(-source.value.shape[1] // size)
     whole = groups * size == source.value.shape[1]

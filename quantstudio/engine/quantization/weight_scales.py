@@ -16,6 +16,8 @@ _BLOCK_ELEMENTS = 1 << 16
 _CANDIDATES = 20
 # Shortest clip range tried, as part of the largest magnitude: coarse grids gain from much harder clipping.
 _SHORTEST_RANGE = {127: 0.5, 63: 0.5, 31: 0.45, 15: 0.4, 7: 0.35, 3: 0.25, 1: 0.1}
+# Ranges tried with a zero point of their own: they fit both ends, and gain little from clipping.
+_SHORTEST_AFFINE, _AFFINE_CANDIDATES = 0.7, 7
 # Rows shorter than this are reduced across columns instead: numpy pays per row.
 _SHORT_ROW = 128
 # Part of a step by which a value may miss the grid it lies on.
@@ -110,6 +112,27 @@ def ternary_scales(rows: FloatArray) -> FloatArray:
     best = np.argmax(sums**2 / counts, axis=1)
     scales = np.take_along_axis(sums, best[:, None], axis=1)[:, 0] / (best + 1)
     return np.asarray(np.maximum(scales.astype(np.float32), SMALLEST_SCALE), dtype=np.float32)
+
+
+def affine_rows(rows: FloatArray, bits: int) -> tuple[NDArray[np.int8], FloatArray, NDArray[np.int8]]:
+    """Integers, scale and zero point of each row [R, K], of the range of least squared error around zero.
+
+    Every row's range holds zero, which its zero point stands for exactly.
+    """
+    last, middle = np.float32((1 << bits) - 1), 1 << bits - 1
+    low, high = np.minimum(rows.min(axis=1), 0), np.maximum(rows.max(axis=1), 0)
+    least = np.full(len(rows), np.inf, np.float32)
+    scales, zeros = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
+    for ratio in np.linspace(1.0, _SHORTEST_AFFINE, _AFFINE_CANDIDATES, dtype=np.float32):
+        scale = np.maximum((high - low) * ratio / last, SMALLEST_SCALE).astype(np.float32)
+        zero = np.clip(np.rint(-low * ratio / scale), 0, last)
+        codes = np.clip(np.rint(rows / scale[:, None]) + zero[:, None], 0, last)
+        error = (codes - zero[:, None]) * scale[:, None] - rows
+        total = np.einsum("ij,ij->i", error, error)
+        better = total < least
+        least[better], scales[better], zeros[better] = total[better], scale[better], zero[better]
+    codes = np.clip(np.rint(rows / scales[:, None]) + zeros[:, None], 0, last)
+    return (codes - middle).astype(np.int8), scales, (zeros - middle).astype(np.int8)
 
 
 def known_scales(rows: FloatArray, levels: Levels) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from quantstudio.engine.quantization.codebooks import codebook_rows
 from quantstudio.engine.quantization.weight_scales import (
     FloatArray,
     Levels,
+    affine_rows,
     full_range_scales,
     known_scales,
     least_squares_scales,
@@ -36,6 +38,7 @@ class QuantizedWeight:
         group_size: Weights a scale covers along `axis`; 0 unless per group.
         dequantized: `values` times their scales, float32, shape of the weight.
         format: What was asked; its levels hold all values.
+        zeros: Integer that stands for zero, int8, shape of `scales`; None where it is zero itself.
     """
 
     values: NDArray[np.int8]
@@ -44,6 +47,7 @@ class QuantizedWeight:
     group_size: int
     dequantized: FloatArray
     format: WeightFormat = Precision.INT8
+    zeros: NDArray[np.int8] | None = None
 
 
 def quantize_weight(
@@ -131,15 +135,26 @@ def _per_group(weight: FloatArray, scheme: LayerScheme, rounding: _Rounding, axi
         counts = np.full(groups, size)
         counts[-1] = length - (groups - 1) * size
         counts = np.tile(counts, len(rows) // groups)
-    values, scales = rounding.rows(rows, counts)
-    real = (values * scales[:, None]).reshape(padded.shape)[..., :length]
+    zeros = None
+    if scheme.symmetric or not scheme.weights.has_range_rule:
+        values, scales = rounding.rows(rows, counts)
+        real = (values * scales[:, None]).reshape(padded.shape)[..., :length]
+    else:
+        values, scales, zeros = affine_rows(rows, scheme.weights.bits)
+        codes = values.astype(np.float32) - zeros[:, None]
+        real = (codes * scales[:, None]).reshape(padded.shape)[..., :length]
+
+    def by_group(one: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(np.moveaxis(one.reshape(*moved.shape[:-1], groups), -1, axis))
+
     integers = values.reshape(padded.shape)[..., :length]
     return QuantizedWeight(
         values=np.ascontiguousarray(np.moveaxis(integers, -1, axis)),
-        scales=np.ascontiguousarray(np.moveaxis(scales.reshape(*moved.shape[:-1], groups), -1, axis)),
+        scales=by_group(scales),
         axis=axis,
         group_size=size,
         dequantized=np.ascontiguousarray(np.moveaxis(real, -1, axis)),
+        zeros=None if zeros is None else by_group(zeros),
         format=scheme.weights,
     )
 
