@@ -78,7 +78,14 @@ def test_that_only_layers_with_schemes_can_be_edited(model):
     assert not model.index(NORM, LayerColumn.PRECISION).flags() & Qt.ItemFlag.ItemIsEditable
     assert not model.index(CONV, LayerColumn.NAME).flags() & Qt.ItemFlag.ItemIsEditable
     choices = model.index(EMBED, LayerColumn.PRECISION).data(CHOICES_ROLE)
-    assert choices == ["fp32", "fp16", "weight-int8", "weight-int6"]
+    assert choices == [
+        "fp32",
+        "fp16",
+        *(
+            f"weight-{name}"
+            for name in ("int8", "int6", "int5", "codebook4", "codebook3", "codebook2", "codebook1")
+        ),
+    ]
     assert "norm is too small" in model.index(NORM, LayerColumn.PRECISION).data(Qt.ItemDataRole.ToolTipRole)
 
 
