@@ -159,8 +159,10 @@ def test_that_layers_in_bodies_are_packed_and_proven(tmp_path):
 def test_that_a_file_that_is_not_folded_is_refused():
     node = helper.make_node("Cast", ["w"], ["y"], to=TensorProto.INT8)
     weight = numpy_helper.from_array(np.zeros(3, np.int32), "w")
+    graph = helper.make_graph([node], "g", [], [], [weight])
     with pytest.raises(BuildError, match="does not unpack the weights at load: 1 operators"):
-        check_folded(helper.make_graph([node], "g", [], [], [weight]))
+        check_folded(graph)
+    check_folded(graph, {"another"})  # the network's own
 
 
 def test_that_the_unpacked_form_is_a_variant_of_its_own_only_where_something_is_packed(nets):

@@ -213,7 +213,7 @@ def _inspected(
         written = onnx.load(optimized).graph
         kernels = map_kernels(graph.layers, emission, written)
     if any(map(holds_packed, emission.plan.schemes.values())):
-        check_folded(written)
+        check_folded(written, {name for parts in emission.parts.values() for name in parts})
     for layer in graph.layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
         if scheme.is_float and kernel.is_integer and not layer.stored_as:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,17 @@ def holds_packed(scheme: LayerScheme) -> bool:
     return scheme.weights.is_integer and scheme.weights != Precision.INT8
 
 
-def check_folded(optimized: onnx.GraphProto) -> None:
+def check_folded(optimized: onnx.GraphProto, own: Container[str] | None = None) -> None:
     """Refuse a file whose weights would be unpacked on every run.
+
+    Args:
+        optimized: The graph that runs.
+        own: Names of the nodes that layers were written as; others are the network's. None for all.
 
     Raises:
         BuildError: the runtime left an operator that reads constants alone.
     """
-    left = list(_unfolded(optimized, frozenset()))
+    left = [n for n in _unfolded(optimized, frozenset()) if own is None or n.name in own]
     if left:
         raise BuildError(
             f"the runtime does not unpack the weights at load: {len(left)} operators are left, such as "
