@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -223,7 +223,11 @@ def resolve(
     on = tuple(step for step in recipe.steps if step.is_on)
     draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
     # Keys and bytes of plans that come out the same in every form stay what they were.
-    emission = _emission(recipe, schemes, listed, has_steps=bool(on))
+    given = set(map(id, schemes.values()))
+    # Where nothing was refused, what is given is among what the rules name: a handful for hundreds of layers.
+    named = {id(one): one for one in schemes.values()} if notes else recipe.scheme_kinds
+    kinds = [scheme for key, scheme in named.items() if key in given]
+    emission = _emission(recipe, schemes, kinds, listed, has_steps=bool(on))
     return EffectivePlan(
         schemes=schemes,
         asked=asked,
@@ -237,18 +241,23 @@ def resolve(
         steps=on,
         seed=recipe.seed if draws else DEFAULT_SEED,
         emission=emission,
-        unpacked=recipe.unpacked and emission == PACKED_FILES and any(map(_is_packed, schemes.values())),
+        unpacked=recipe.unpacked and emission == PACKED_FILES and any(map(_is_packed, kinds)),
         recipe=recipe,
     )
 
 
 def _emission(
-    recipe: Recipe, schemes: Mapping[str, LayerScheme], listed: LayerList, *, has_steps: bool
+    recipe: Recipe,
+    schemes: Mapping[str, LayerScheme],
+    kinds: Sequence[LayerScheme],
+    listed: LayerList,
+    *,
+    has_steps: bool,
 ) -> int:
     """The first form that gives what the form of the recipe gives: such plans keep their keys and bytes."""
     if recipe.emission >= PACKED_FILES:
-        integers = any(scheme.weights.is_integer for scheme in schemes.values())
-        if (has_steps and integers) or any(map(_is_packed, schemes.values())):
+        integers = any(scheme.weights.is_integer for scheme in kinds)
+        if (has_steps and integers) or any(map(_is_packed, kinds)):
             return recipe.emission
     if any(schemes[name].is_weight_only for name in listed.tables):
         return recipe.emission  # the head of a decoder may be its embedding, stored once
@@ -295,7 +304,7 @@ def _granted(
 ) -> tuple[dict[str, LayerScheme], dict[str, str]]:
     """What every layer gets, and why it is not what was asked."""
     schemes, kinds, notes = dict(asked), listed.kinds, dict[str, str]()
-    refused = {key: legal.refused(scheme) for key, scheme in {id(one): one for one in asked.values()}.items()}
+    refused = {key: legal.refused(scheme) for key, scheme in recipe.scheme_kinds.items()}
     if any(refused.values()):
         for name, scheme in asked.items():
             if kinds[name] in refused[id(scheme)]:

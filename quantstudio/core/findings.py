@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from quantstudio.core.codec import to_json
@@ -165,6 +166,7 @@ def graph_key(
     return graph
 
 
+@lru_cache(maxsize=64)  # asked for on every edit; the same inputs give the same key
 def sensitivity_key(
     kind: FindingKind[Any], graph: str, data: str, samples: int, judging: Judging = INFERRED
 ) -> str:
@@ -177,6 +179,11 @@ def sensitivity_key(
         samples: Samples of it; activation ranges are calibrated over the same ones, so they add nothing.
         judging: What the user said of the outputs.
     """
+    return _sensitivity_key(kind, graph, data, samples, judging)
+
+
+@lru_cache(maxsize=64)
+def _sensitivity_key(kind: FindingKind[Any], graph: str, data: str, samples: int, judging: Judging) -> str:
     return kind.key(graph=graph, data=data, samples=samples, **_said(judging))
 
 
@@ -210,6 +217,13 @@ def search_key(
             keys held neither.
         judging: What the user said of the outputs.
     """
+    return _search_key(graph, data, test, tuple(steps), kept, judging)
+
+
+@lru_cache(maxsize=64)  # asked for on every edit; the same inputs give the same key
+def _search_key(
+    graph: str, data: str, test: str, steps: tuple[Step, ...], kept: Recipe | None, judging: Judging
+) -> str:
     inputs: dict[str, Any] = {"steps": [step.text for step in steps]} if steps else {}
     if kept is not None:
         inputs |= {"target": kept.target, "calibration": to_json(kept.calibration)}

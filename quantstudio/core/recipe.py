@@ -226,6 +226,11 @@ class Recipe:
                 asked.update({layer.name: rule.scheme for layer in layers if rule.matches(layer)})
         return asked
 
+    @property
+    def scheme_kinds(self) -> dict[int, LayerScheme]:
+        """Every scheme `asked_schemes` may hold, by its identity: a handful for hundreds of layers."""
+        return {id(FP32): FP32, **{id(rule.scheme): rule.scheme for rule in self.rules}}
+
     def schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
         """`scheme_for` of every layer."""
         asked, target = self.asked_schemes(layers), self.on_target

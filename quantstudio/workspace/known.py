@@ -51,6 +51,7 @@ from quantstudio.workspace.values import EngineOptions, Notification
 from quantstudio.workspace.what_if import Evidence, WhatIf, evidence_from
 
 logger = logging.getLogger(__name__)
+_STEPS_KEY = STEPS.key()
 
 
 class Known:
@@ -117,7 +118,7 @@ class Known:
 
         Until then those are known that the project was worked on with.
         """
-        found = self._steps if self.are_steps_described else self.findings.get(STEPS, STEPS.key())
+        found = self._steps if self.are_steps_described else self.findings.get(STEPS, _STEPS_KEY)
         return found.steps if found is not None else ()
 
     @property
@@ -135,8 +136,8 @@ class Known:
 
     def keep_steps(self) -> None:
         """Have the project say what is known of steps: keys of what was found behind some depend on it."""
-        if self.are_steps_described and self.findings.get(STEPS, STEPS.key()) != self._steps:
-            self.findings.put(STEPS, STEPS.key(), self._steps)
+        if self.are_steps_described and self.findings.get(STEPS, _STEPS_KEY) != self._steps:
+            self.findings.put(STEPS, _STEPS_KEY, self._steps)
 
     # What recipes come to.
 

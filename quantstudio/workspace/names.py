@@ -135,7 +135,7 @@ def _chosen(
     listed, target = LayerList.of(layers), recipe.on_target
     if asked is None:
         asked = recipe.asked_schemes(listed.layers)
-    schemes = {id(scheme): scheme for scheme in asked.values()}
+    schemes = recipe.scheme_kinds
     # Hundreds of layers are a handful of kinds, which ask for a handful of schemes.
     groups = Counter(zip(listed.kinds.values(), map(id, asked.values()), strict=True))
     able = {kind: layer for kind, layer in listed.examples.items() if layer.schemes}
