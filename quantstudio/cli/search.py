@@ -46,8 +46,10 @@ from quantstudio.core.recipe import CalibrationSettings, Recipe
 from quantstudio.core.search_results import (
     ActivationFamily,
     PlanPoint,
+    Recover,
     SearchBudget,
     SearchResult,
+    recover_named,
 )
 from quantstudio.core.target import target_named
 from quantstudio.project.recipe_file import (
@@ -98,6 +100,15 @@ PinsOption = Annotated[
 ActivationsOption = Annotated[
     str, typer.Option("--activations", help=f"One of {', '.join(ActivationFamily)}.")
 ]
+RecoverOption = Annotated[
+    str,
+    typer.Option(
+        "--recover",
+        metavar="|".join(Recover),
+        help="What wins back what few bits lose before a plan is measured: weights chosen together (gptq), "
+        "nothing, or what fits the time.",
+    ),
+]
 KeptOption = Annotated[
     str,
     typer.Option(
@@ -124,6 +135,7 @@ def command(
     share_above_8: ShareAbove8Option = None,
     pins: PinsOption = None,
     activations: ActivationsOption = "auto",
+    recover: RecoverOption = Recover.AUTO.value,
     samples: SamplesOption = 512,
     test_data: TestDataOption = "",
     recipe: KeptOption = "",
@@ -179,6 +191,7 @@ def command(
             samples=samples,
             test_data=test_spec,
             recipe=to_json(kept),
+            recover=recover_named(recover).value,
         )
         file = RecipeFile(
             recipe=result.chosen.recipe,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantstudio.core.packing import WeightCount, code_bytes, unpacking_bytes
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
     STATIC_INT8,
@@ -16,11 +18,26 @@ from quantstudio.core.precision import (
     WEIGHT_INT8,
     Granularity,
     LayerScheme,
+    Precision,
 )
 from quantstudio.core.schemes import scheme_name
 
 # Behind the name of a scheme whose weights have one scale for the tensor.
 ONE_SCALE = "/tensor"
+# Behind the name of a container: what a layer takes in a file of packed weights besides their integers.
+PACKED = "/packed"
+
+
+class FileForm(StrEnum):
+    """How a file holds integers.
+
+    INT8 a byte each, as in files without fewer bits and in older ones; PACKED in their bits; UNPACKED a byte
+    each, in a file that has the short names of packed ones.
+    """
+
+    INT8 = "int8"
+    PACKED = "packed"
+    UNPACKED = "unpacked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +50,14 @@ class LayerCost:
         time_ratio: Time against FP32 by scheme name, measured on this machine; 1.0 where not measured.
         memory_bytes: What the parameters add to the peak memory of a process, by scheme name: the runtime
             keeps copies, and some weights it unpacks.
+        count: What the bytes of packed integers follow from.
     """
 
     weight_bytes: Mapping[str, int] = field(default_factory=dict)
     time_share: float = 0.0
     time_ratio: Mapping[str, float] = field(default_factory=dict)
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    count: WeightCount = field(default_factory=WeightCount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +145,19 @@ class CostTable:
     other_load: float | None = None
     processor_mhz: float | None = None
 
-    def weight_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
-        """Bytes of a layer's parameters in a scheme; NaN where nobody priced it, 0 for an unknown layer."""
-        return self._weight_bytes(layer, file_name(scheme))
+    def weight_bytes_of(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> float:
+        """Bytes of a layer's parameters in a scheme; NaN where nobody priced it, 0 for an unknown layer.
 
-    def file_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
+        Args:
+            layer: Its name.
+            scheme: What it becomes.
+            form: Of the whole file.
+        """
+        return self._bytes(layer, scheme, form=form)[0]
+
+    def file_bytes_of(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> float:
         """Bytes a layer adds to the file beyond `structure_bytes`; as `weight_bytes_of`."""
-        return self._file_bytes(layer, file_name(scheme))
+        return self._bytes(layer, scheme, form=form)[1]
 
     def memory_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """What a layer's parameters add to the peak memory; as `weight_bytes_of`."""
@@ -145,23 +170,36 @@ class CostTable:
         """
         return self._time(layer, container_name(scheme), 1.0 if scheme.is_float else math.nan)
 
-    def columns(self, layers: Sequence[str], scheme: LayerScheme) -> tuple[list[float], ...]:
+    def columns(
+        self, layers: Sequence[str], scheme: LayerScheme, *, form: FileForm
+    ) -> tuple[list[float], ...]:
         """`weight_bytes_of`, `file_bytes_of`, `memory_bytes_of` and `time_of` of many layers."""
         name, untimed = container_name(scheme), 1.0 if scheme.is_float else math.nan
-        file = file_name(scheme)
+        taken = [self._bytes(layer, scheme, form=form) for layer in layers]
         return (
-            [self._weight_bytes(layer, file) for layer in layers],
-            [self._file_bytes(layer, file) for layer in layers],
+            [weights for weights, _ in taken],
+            [file for _, file in taken],
             [self._memory_bytes(layer, name) for layer in layers],
             [self._time(layer, name, untimed) for layer in layers],
         )
 
-    def _weight_bytes(self, layer: str, name: str) -> float:
-        row = self.layers.get(layer)
-        return 0.0 if row is None else float(row.weight_bytes.get(name, math.nan))
-
-    def _file_bytes(self, layer: str, name: str) -> float:
-        return self._weight_bytes(layer, name) + self.overhead_bytes.get(name, 0)
+    def _bytes(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> tuple[float, float]:
+        """What a layer's parameters take, and with the nodes and names they bring."""
+        row, name = self.layers.get(layer), file_name(scheme)
+        if row is None:
+            return 0.0, 0.0
+        own = float(row.weight_bytes.get(name, math.nan))
+        rest = f"{container_name(scheme)}{PACKED}"
+        if form is FileForm.INT8 or not scheme.weights.is_integer or scheme.is_packed:
+            return own, own + self.overhead_bytes.get(name, 0)
+        if rest not in row.weight_bytes:
+            return math.nan, math.nan
+        weights = scheme.weights if form is FileForm.PACKED else Precision.INT8
+        own = row.weight_bytes[rest] + code_bytes(weights, row.count)
+        if name.endswith(ONE_SCALE):  # fewer scales
+            whole = container_name(scheme)
+            own += row.weight_bytes.get(name, math.nan) - row.weight_bytes.get(whole, math.nan)
+        return own, own + self.overhead_bytes.get(rest, 0) + unpacking_bytes(weights, row.count)
 
     def _memory_bytes(self, layer: str, name: str) -> float:
         row = self.layers.get(layer)
@@ -187,8 +225,13 @@ def activation_peak(sizes: NDArray[np.float64], first: NDArray[np.intp], last: N
     return float(np.cumsum(held).max())
 
 
+def packs(scheme: LayerScheme) -> bool:
+    """Whether a file with such a layer is one of packed weights, in which every layer takes fewer bytes."""
+    return scheme.weights.is_integer and scheme.weights != Precision.INT8
+
+
 def container(scheme: LayerScheme) -> LayerScheme:
-    """The scheme that takes the same bytes and time: all but packed weights below 8 bits live in INT8."""
+    """The scheme that takes the same time: all but groups of four bits run as INT8."""
     if scheme.is_float:
         return LayerScheme(scheme.weights)
     if scheme.is_static:
@@ -204,7 +247,10 @@ def container_name(scheme: LayerScheme) -> str:
 
 
 def file_name(scheme: LayerScheme) -> str:
-    """The name the bytes of a scheme are priced under: one scale a tensor takes fewer than one a channel."""
+    """The name the bytes of a scheme are priced under in a file that packs nothing.
+
+    One scale a tensor takes fewer than one a channel.
+    """
     name = container_name(scheme)
     is_one = scheme.granularity is Granularity.PER_TENSOR and scheme.weights.is_integer
     return f"{name}{ONE_SCALE}" if is_one and not scheme.is_dynamic else name

@@ -71,7 +71,7 @@ CALIBRATION = FindingKind("calibration", StatisticsFile, rows="samples asked for
 SENSITIVITY = FindingKind("sensitivity", LayerSensitivity, version=2, rows="layer")
 SENSITIVITY_RUN = FindingKind("sensitivity-run", SensitivityResult, version=2)
 CURVE = FindingKind("curve", AccuracyCurve, version=2)
-COSTS = FindingKind("costs", CostTable, version=2)  # 2: one scale a tensor has a price of its own
+COSTS = FindingKind("costs", CostTable, version=3)  # 2: one scale a tensor has a price; 3: packed weights
 SEARCH = FindingKind("search", SearchResult, version=2, rows="terms")
 VARIANT = FindingKind("variant", Variant)
 MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measured")

@@ -1,4 +1,4 @@
-"""Weights of a plan: which layers own them, how many there are, and the bits they take on average."""
+"""Bytes that the weights of a plan take in its file, which layers own them, and their bits on average."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import LayerScheme
+from quantstudio.core.precision import Grid, LayerScheme, Precision, WeightFormat, integer_levels
 
 # Two weight tensors in one node, of which the layer list names one.
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
@@ -24,6 +24,84 @@ class PlanBits:
 
     average: float
     share_above_8: float
+
+
+# Digits of a number and the bytes it takes, by radix: how a file holds what no type of ONNX has the width of.
+_WORDS = {2: (8, 1), 3: (5, 1), 4: (4, 1), 8: (8, 3), 32: (8, 5), 64: (4, 3), 128: (8, 7)}
+_NIBBLES = 16
+# Bytes of the operators that unpack a weight, with their names: a cast; digits, more where a word takes
+# several bytes or is not filled; a table they pick from, and what brings the picks into a kernel's shape.
+_CAST_BYTES, _DIGIT_BYTES, _WIDE_BYTES, _FILL_BYTES, _TABLE_BYTES, _SHAPE_BYTES = 34, 175, 35, 75, 10, 75
+# What packing must win before it is done.
+_LEAST_CAST, _LEAST_DIGITS = 60, 260
+
+
+@dataclass(frozen=True, slots=True)
+class WeightCount:
+    """What the bytes of a weight depend on besides its format.
+
+    Attributes:
+        weights: How many there are.
+        channels: Output channels, each with a table of its own where there are codebooks.
+        is_matrix: Whether the weight has two axes, as its table and its picks have.
+    """
+
+    weights: int = 0
+    channels: int = 0
+    is_matrix: bool = True
+
+    @classmethod
+    def of(cls, layer: LayerInfo) -> WeightCount:
+        """Of the weight a layer names."""
+        shape, axis = layer.weight_shape, layer.channel_axis
+        has_channels = axis is not None and len(shape) > 1
+        return cls(math.prod(shape) if shape else 0, shape[axis or 0] if has_channels else 1, len(shape) == 2)
+
+
+def code_bytes(weights: WeightFormat, count: WeightCount) -> int:
+    """Bytes of the integers of a weight in the file, tables with them.
+
+    INT8 takes a byte each; b bits take b / 8, in whole words; a codebook its indices and 2^b bytes a channel.
+    What would win less than the operators take that unpack it is not packed.
+    """
+    radix = _radix(weights)
+    return count.weights if radix is None else _packed_bytes(weights, radix, count) or count.weights
+
+
+def unpacking_bytes(weights: WeightFormat, count: WeightCount) -> int:
+    """Bytes of the operators that bring a weight back to INT8 when the file is loaded; 0 where none do."""
+    radix = _radix(weights)
+    if radix is None or _packed_bytes(weights, radix, count) is None:
+        return 0
+    taken = _CAST_BYTES
+    if radix != _NIBBLES:
+        digits, size = _WORDS[radix]
+        taken = _DIGIT_BYTES + _WIDE_BYTES * (size > 1) + _FILL_BYTES * (count.weights % digits > 0)
+    table = _TABLE_BYTES + _SHAPE_BYTES * (not count.is_matrix)
+    return taken + (table if weights.has_codebook else 0)
+
+
+def _radix(weights: WeightFormat) -> int | None:
+    """Values a weight may take, where the file holds them packed."""
+    if not weights.is_integer or weights == Precision.INT8:
+        return None
+    if weights.has_codebook:
+        return 1 << weights.bits
+    low, high = integer_levels(weights)
+    found = 2 if weights.grid is Grid.SIGN else high - low + 1
+    return found if found == _NIBBLES or found in _WORDS else None
+
+
+def _packed_bytes(weights: WeightFormat, radix: int, count: WeightCount) -> int | None:
+    """Bytes of digits and tables; None where packing does not pay."""
+    tables = radix * count.channels if weights.has_codebook else 0
+    least = _LEAST_CAST if radix == _NIBBLES else _LEAST_DIGITS
+    if math.ceil(count.weights * math.log2(radix) / 8) + tables + least >= count.weights:
+        return None
+    if radix == _NIBBLES:
+        return -(-count.weights // 2) + tables
+    digits, size = _WORDS[radix]
+    return -(-count.weights // digits) * size + tables
 
 
 def searched(layers: Iterable[LayerInfo]) -> tuple[LayerInfo, ...]:

@@ -432,8 +432,8 @@ def keyed_formats() -> tuple[WeightFormat, ...]:
 
 
 def searched_formats() -> tuple[WeightFormat, ...]:
-    """The formats a search tries for every layer: uniform grids, most bits first."""
-    return tuple(row for row in integer_formats() if row.grid is Grid.UNIFORM)
+    """The formats a search tries for every layer: uniform grids and codebooks, most bits first."""
+    return tuple(row for row in integer_formats() if row.grid in (Grid.UNIFORM, Grid.CODEBOOK))
 
 
 def activation_formats() -> tuple[ActivationFormat, ...]:

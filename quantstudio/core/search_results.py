@@ -72,6 +72,29 @@ class LayerGroup:
     where: str
 
 
+class Recover(StrEnum):
+    """What wins back what few bits lose, before a plan of a search is measured.
+
+    GPTQ chooses the weights below 8 bits together (the step "gptq"); AUTO does so where a handful of plans
+    can be recovered within minutes; NONE measures plans as they are rounded.
+    """
+
+    AUTO = "auto"
+    GPTQ = "gptq"
+    NONE = "none"
+
+
+def recover_named(name: str) -> Recover:
+    """The way to recover of a name.
+
+    Raises:
+        RecipeError: there is none; the hint lists what there is.
+    """
+    if name not in list(Recover):
+        raise RecipeError(f"unknown way to recover {name!r}", hint=f"Choose one of {', '.join(Recover)}")
+    return Recover(name)
+
+
 # A bound on the worst class without one: this many times what all classes together may lose.
 CLASS_DROP_FACTOR = 2.0
 # The bound on the worst class that nothing can break.
@@ -230,7 +253,7 @@ class SearchResult(Record):
     """What a search found.
 
     Attributes:
-        front: Plans of which none is better in both mean bits and predicted KL, smallest first.
+        front: Plans of which none is better in both bytes of the file and predicted KL, smallest first.
         chosen: The plan that was built, with what it measures.
         tried: Every plan that was measured, single-precision ones first.
         budget: What was asked.

@@ -17,6 +17,7 @@ from quantstudio.core.search_results import (
     ActivationFamily,
     BudgetObstacle,
     PlanPoint,
+    Recover,
     SearchBudget,
 )
 
@@ -38,12 +39,14 @@ class SearchTerms:
         family: Activations in the plans.
         pins: Rules that fix the layers they match.
         is_judged_on_test: Whether the test data has the last word on the accuracy.
+        recover: What wins back what few bits lose, before a plan is measured.
     """
 
     budget: SearchBudget = field(default_factory=lambda: SearchBudget(max_drop=DEFAULT_DROP_POINTS))
     family: ActivationFamily = ActivationFamily.AUTO
     pins: tuple[LayerRule, ...] = ()
     is_judged_on_test: bool = True
+    recover: Recover = Recover.AUTO
 
 
 def budget_text(budget: SearchBudget) -> str:

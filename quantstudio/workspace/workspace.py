@@ -21,9 +21,11 @@ from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.schemes import as_scheme
 from quantstudio.core.search_results import (
     ActivationFamily,
+    Recover,
     SearchBudget,
     SearchResult,
     family_named,
+    recover_named,
 )
 from quantstudio.core.steps import SettingValue, StepInfo
 from quantstudio.core.variants import Variant
@@ -338,6 +340,7 @@ class Workspace(Known):
         family: str | ActivationFamily = ActivationFamily.AUTO,
         pins: Sequence[LayerRule] = (),
         judged_on_test: bool = True,
+        recover: str | Recover = Recover.AUTO,
     ) -> SearchResult:
         """The best mixed-precision plan within bounds; it becomes a plan of its own, built and measured.
 
@@ -357,6 +360,7 @@ class Workspace(Known):
             family: Activations in the plans: "auto", "static", "dynamic", "weight-only", ...
             pins: Rules that fix the layers they match.
             judged_on_test: Whether the test data has the last word on the accuracy.
+            recover: What wins back what few bits lose before a plan is measured: "auto", "gptq" or "none".
 
         Raises:
             RecipeError: no plan keeps the bounds, or one of them makes no sense.
@@ -370,7 +374,7 @@ class Workspace(Known):
             max_share_above_8=max_share_above_8,
             max_class_drop=max_class_drop,
         )
-        terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test)
+        terms = SearchTerms(budget, family_named(family), tuple(pins), judged_on_test, recover_named(recover))
         self._finish(lambda: self.searches.start(terms))
         return there(self.search_result)
 

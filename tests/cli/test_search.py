@@ -58,7 +58,7 @@ def test_that_the_table_ends_with_the_chosen_plan(tmp_path, capfd):
     assert len(names) == len(set(names)), "shown once, also where it is on the front"
     chosen = next(line for line in lines if line.startswith("chosen"))
     assert chosen.rstrip().endswith("measured")
-    assert any(line.startswith("INT4 everywhere") for line in lines)
+    assert any(line.startswith("CB4 everywhere") for line in lines)
     assert "m.recipe.json" in lines[-1]
 
 
@@ -69,7 +69,9 @@ def test_that_figures_of_the_test_data_are_told_apart(tmp_path, capfd):
     chosen = next(line for line in lines if line.startswith("chosen"))
     assert chosen.rstrip().endswith(f"measured on {len(np.load(SAMPLE.test)['images'])} test samples")
     others = [
-        line.rstrip() for line in lines if line.startswith("INT") and line.split()[1:] != chosen.split()[1:]
+        line.rstrip()
+        for line in lines
+        if line.startswith(("INT", "CB")) and line.split()[1:] != chosen.split()[1:]
     ]
     assert others
     assert all(line.endswith("  measured") for line in others)

@@ -6,6 +6,7 @@ import pytest
 from quantstudio.core.costs import BorderCost, CostTable, LayerCost, LayerEdge, LiveTensor
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.layers import LayerInfo
+from quantstudio.core.packing import WeightCount
 from quantstudio.core.precision import (
     FP16,
     FP32,
@@ -39,10 +40,16 @@ SENSITIVITY = {
 COSTS = CostTable(
     layers={
         "a": LayerCost(
-            {"fp32": 400, "static-int8": 110, "static-int4": 110, "fp16": 200}, 0.6, {"static-int8": 0.5}
+            {"fp32": 400, "static-int8": 110, "static-int8/packed": 10, "fp16": 200},
+            0.6,
+            {"static-int8": 0.5},
+            count=WeightCount(1000, 10),
         ),
         "b": LayerCost(
-            {"fp32": 800, "static-int8": 210, "static-int4": 210, "fp16": 400}, 0.3, {"static-int8": 0.25}
+            {"fp32": 800, "static-int8": 210, "static-int8/packed": 10, "fp16": 400},
+            0.3,
+            {"static-int8": 0.25},
+            count=WeightCount(200, 10),
         ),
         "norm": LayerCost({"fp32": 8}),
     },
@@ -248,7 +255,7 @@ def test_that_the_last_rule_decides_and_what_is_illegal_stays_float():
     for one, size in (
         (recipe, 110 + 400 + 8),
         (uniform_recipe("dynamic-int8"), 400 + 800 + 8),
-        (recipe.assign(["a"], STATIC_INT4), 110 + 400 + 8),
+        (recipe.assign(["a"], STATIC_INT4), 10 + 500 + 400 + 8),
         (Recipe(), 400 + 800 + 8),
     ):
         plan = plan_of(one)
@@ -286,11 +293,11 @@ def test_that_nothing_is_said_of_a_plan_for_another_graph_than_the_tables(steps)
     assert table.raw(plan).parts is None
 
 
-def test_that_a_scheme_without_a_name_costs_what_its_container_costs():
+def test_that_weights_of_few_bits_take_their_bits():
     two_bits = LayerScheme(Precision.INT2, STATIC_INT8.activations)
     recipe = uniform_recipe("static-int8").assign(["a"], two_bits)
     found = predict(LAYERS, plan_of(recipe), costs=COSTS, sensitivity={}, curve=None)
-    assert found.weight_bytes == 110 + 210 + 8
+    assert found.weight_bytes == 10 + 1000 // 4 + 210 + 8
     assert found.latency_ms == pytest.approx(10 * (1 - 0.6 * 0.5 - 0.3 * 0.75))
 
 

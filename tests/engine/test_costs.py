@@ -19,6 +19,7 @@ from quantstudio.core.samples import sample
 from quantstudio.core.statistics_file import load_statistics
 from quantstudio.engine.analysis import costs
 from quantstudio.engine.model.open import load_graph
+from quantstudio.engine.quantization.packed_prices import PackedPrices
 from quantstudio.engine.tasks.calibration import calibrate
 from quantstudio.engine.tasks.costs import costs as costs_task
 from quantstudio.engine.tasks.models import open_model
@@ -132,7 +133,8 @@ def test_that_times_of_a_scheme_add_up_to_its_measured_total():
             LayerInfo("norm", "LayerNormalization", schemes=("fp32",)),
         ]
     )
-    found = costs._layer_costs(graph, rows, {})
+    unpacked = PackedPrices({layer.name: {} for layer in graph.layers}, {})
+    found = costs._layer_costs(graph, rows, {}, unpacked)
     # 8 ms go 1:2:1; of the 5 ms the norm keeps its 2, the rest goes 1:1.
     assert {name: cost.time_share for name, cost in found.items()} == {"a": 0.25, "b": 0.5, "norm": 0.25}
     assert found["a"].time_ratio == {"static-int8": pytest.approx(1.5 / 2)}

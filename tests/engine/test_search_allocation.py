@@ -186,10 +186,10 @@ def test_that_a_uniform_plan_leaves_alone_what_cannot_follow():
     problem = Problem(
         (unit("a", option(INT8, 1, 8), option(INT4, 2, 4)), unit("pinned", option(FP32, 0, 32)))
     )
-    uniform = uniform_allocation(problem, 4)
+    uniform = uniform_allocation(problem, INT4.weights)
     assert uniform is not None
     assert uniform.schemes == {"a": INT4, "pinned": FP32}
-    assert uniform_allocation(problem, 2) is None
+    assert uniform_allocation(problem, INT2.weights) is None
 
 
 def test_that_the_front_rises_in_bytes_and_falls_in_kl():

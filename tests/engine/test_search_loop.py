@@ -14,7 +14,7 @@ from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import JobCancelled, RecipeError
 from quantstudio.core.events import CancelToken, NullReporter
 from quantstudio.core.packing import plan_bits
-from quantstudio.core.precision import FP32, STATIC_INT4, WEIGHT_INT4, Precision
+from quantstudio.core.precision import FP32, STATIC_INT4, Precision
 from quantstudio.core.recipe import LayerRule
 from quantstudio.core.results import Interval, LatencyResult
 from quantstudio.core.samples import sample
@@ -44,10 +44,6 @@ from tests.engine.quantization_cases import attention_net, opened
 
 SAMPLE = sample("digits_resnet")
 SAMPLES = 128
-
-
-# Until files hold fewer bits in fewer bytes, a search of the smallest file takes INT8.
-needs_packed_files = pytest.mark.xfail(reason="files of fewer bits are as large as INT8", strict=False)
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +76,21 @@ def test_that_average_bits_are_kept_and_no_single_precision_is_better(net, tmp_p
     assert bits <= 4.5
     assert result.chosen.measured is not None
     assert result.chosen.measured.average_bits == pytest.approx(bits)
-    uniform = [p for p in result.tried if p.name in ("INT4 everywhere", "INT3 everywhere")]
+    uniform = [p for p in result.tried if p.name in ("CB4 everywhere", "CB3 everywhere")]
     assert len(uniform) == 2
     assert all(result.chosen.measured.kl <= p.measured.kl for p in uniform if p.measured)
     judged = Judge(graph, data, samples=SAMPLES, cancel=CancelToken()).measure_file(tmp_path / "out.onnx")
     assert judged.kl == pytest.approx(result.chosen.measured.kl, rel=1e-6)
 
 
-def test_that_the_file_is_all_integer_and_as_large_as_int8(net, tmp_path):
+def test_that_the_file_is_all_integer_and_takes_its_bits(net, tmp_path):
     result = found(net, tmp_path, average_bits=4.5)
     assert all(layer.is_integer_kernel for layer in result.build.layers)
     int8 = next(p for p in result.tried if p.name == "INT8 everywhere")
-    assert result.build.size_bytes == pytest.approx(int8.size_bytes, rel=0.01)
+    assert int8.size_bytes is not None
+    assert result.build.size_bytes < 0.65 * int8.size_bytes
 
 
-@needs_packed_files
 def test_that_a_drop_alone_makes_the_file_small(net, tmp_path):
     result = found(net, tmp_path, max_drop=1.0)
     chosen = result.chosen.measured
@@ -111,7 +107,7 @@ def test_that_a_file_smaller_than_int8_packs_its_weights(net, tmp_path):
     limit = int(int8.size_bytes * 0.8)
     result = found(net, tmp_path, max_size_bytes=limit)
     assert (tmp_path / "out.onnx").stat().st_size <= limit
-    assert WEIGHT_INT4 in resolve(result.chosen.recipe, net[0].layers).schemes.values()
+    assert any(one.bits < 8 for one in weights_of(result.chosen, net[0]).values())
 
 
 def test_that_pins_hold_in_every_plan_of_the_front(net, tmp_path):
@@ -168,9 +164,7 @@ def test_that_the_front_streams_and_an_impossible_budget_shows_it_with_its_obsta
     assert obstacle.nearest == raised.value.nearest
     last = listener.fronts[-1]
     assert len(listener.fronts) >= 2
-    assert [p.predicted.average_bits for p in last.front] == sorted(
-        p.predicted.average_bits for p in last.front
-    )
+    assert [p.size_bytes for p in last.front] == sorted(p.size_bytes for p in last.front if p.size_bytes)
     assert "INT8 everywhere" in {p.name for p in last.tried}
     assert last.samples == SAMPLES
     assert last.base_metric is not None
@@ -185,7 +179,6 @@ def test_that_mean_bits_of_a_recipe_are_those_of_the_search(net, tmp_path):
     assert bits.share_above_8 == 0.0
 
 
-@needs_packed_files
 def test_that_plans_that_break_on_the_test_data_are_followed_by_finer_ones(net, tmp_path, monkeypatch):
     limit = 0.012  # nats; the cheapest plans that keep half a point here have 0.02 to 0.04
 
@@ -237,7 +230,7 @@ def test_that_a_slow_plan_is_noted_where_latency_is_not_bounded(net, tmp_path, m
     assert any("takes 1.3 times as long as FP32" in note for note in slow.notes)
     monkeypatch.setattr(workbench, "interleaved_latency", timed_as(0.9))
     (note,) = search(graph, data, tmp_path / "out.onnx", request).notes
-    assert note.startswith("The plan wins nothing over INT8 everywhere in what ships")
+    assert note.startswith("Against INT8 everywhere the plan is")
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +241,11 @@ def shipped(net, tmp_path_factory):
         return found(net, tmp_path_factory.mktemp("shipped"))
 
 
-def test_that_a_search_without_bounds_takes_int8_where_fewer_bits_ship_nothing_smaller(shipped):
-    assert shipped.chosen.name == "INT8 everywhere"
-    assert any(note.startswith("INT8 everywhere is best here: fewer bits") for note in shipped.notes)
+def test_that_a_search_without_bounds_takes_the_smallest_file_that_keeps_the_accuracy(shipped):
+    int8 = next(point for point in shipped.tried if point.name == "INT8 everywhere")
+    assert int8.size_bytes is not None
+    assert shipped.build.size_bytes < 0.7 * int8.size_bytes
+    assert any(note.startswith("Against INT8 everywhere the plan is") for note in shipped.notes)
     assert (shipped.budget.max_drop, shipped.budget.class_drop) == (0.5, 1.0)
 
 

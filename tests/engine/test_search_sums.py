@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quantstudio.core.costs import CostTable
+from quantstudio.core.costs import CostTable, packs
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.packing import plan_bits
 from quantstudio.core.predict.kl_model import KlModel
@@ -95,6 +95,8 @@ def test_that_what_is_solved_is_what_is_predicted(net, family, tmp_path):
         for scheme in dict.fromkeys(drawn.schemes.values()):
             recipe = recipe.assign([n for n, own in drawn.schemes.items() if own == scheme], scheme)
         plan = resolve(recipe, graph.layers)
+        if not any(map(packs, plan.schemes.values())):
+            continue  # a file of INT8 alone has another form, and is measured by every search
         found, bits = table.predict(plan), plan_bits(graph.layers, plan.schemes)
         for totals in (drawn.totals, space.totals(plan.schemes, model)):
             assert found.size_bytes == round(totals[Quantity.FILE_BYTES])

@@ -452,7 +452,7 @@ def tradeoff(qtbot):
 
 
 def test_that_the_front_stands_on_the_level_of_fp32(tradeoff):
-    assert tradeoff.cost.current == Cost.BITS
+    assert tradeoff.cost.current == Cost.SIZE
     dots = tradeoff.plot.points
     plans = [p for p in dots if p.role is DotRole.FRONT]
     assert len(plans) == 3

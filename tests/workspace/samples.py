@@ -8,8 +8,9 @@ import numpy as np
 
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.channel_clip import channel_clip_effect
-from quantstudio.core.costs import CostTable, LayerCost
+from quantstudio.core.costs import PACKED, CostTable, LayerCost
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
+from quantstudio.core.packing import WeightCount
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import (
     AccuracyCurve,
@@ -283,12 +284,10 @@ def cost_table(model: ModelSummary) -> CostTable:
                     "fp32": info.weight_bytes,
                     "fp16": info.weight_bytes // 2,
                     "weight-int4": info.weight_bytes // 8,
-                    **{
-                        s: info.weight_bytes // 4
-                        for s in EVERY_SCHEME
-                        if s.endswith("int8") or s == "static-int4"
-                    },
+                    **{s: info.weight_bytes // 4 for s in EVERY_SCHEME if s.endswith("int8")},
+                    **{f"{s}{PACKED}": 0 for s in EVERY_SCHEME if s.endswith("int8")},
                 },
+                count=WeightCount.of(info),
                 time_share=1 / len(model.layers),
                 time_ratio=ratio,
             )

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.costs import ONE_SCALE, CostTable, activation_peak, container, file_name
+from quantstudio.core.costs import (
+    ONE_SCALE,
+    CostTable,
+    FileForm,
+    activation_peak,
+    container,
+    file_name,
+    packs,
+)
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.predict.anchors import Trace, trace
@@ -32,6 +40,7 @@ class GivenSchemes:
         chosen: Number of every layer's scheme, [layers].
         used: The schemes some layer has, by number.
         is_static: Whether each layer has fixed ranges, [layers].
+        form: Of the file.
         totals: Sums over layers: bytes of the parameters, of these and the nodes they bring, what they add to
             the peak of memory, time as a part of the FP32 run; NaN where a layer has no price.
     """
@@ -39,6 +48,7 @@ class GivenSchemes:
     chosen: Chosen
     used: dict[int, LayerScheme]
     is_static: NDArray[np.bool_]
+    form: FileForm
     totals: Array
 
 
@@ -49,7 +59,7 @@ class CostColumns:
         self._layers, self._costs = tuple(layers), costs
         self.fp32_ms = costs.fp32_ms
         # Prices of every scheme that was asked for, [4, layers]; NaN where it has none.
-        self._columns: dict[LayerScheme, Array] = {}
+        self._columns: dict[tuple[LayerScheme, FileForm], Array] = {}
         self._names = [layer.name for layer in self._layers]
         self._all = np.arange(len(self._layers))
         index = {layer.name: number for number, layer in enumerate(self._layers)}
@@ -64,27 +74,29 @@ class CostColumns:
         self._last = np.asarray([t.last for t in tensors], dtype=np.intp)
         self._kernels: dict[Hashable, int] = {}
         self._able: dict[str, NDArray[np.bool_]] = {}
-        as_float = self._column(FP32)
+        as_float = self._column(FP32, form=FileForm.INT8)
         self._float_memory = float(as_float[_MEMORY].sum())
         self._unowned_time = 1.0 - float(as_float[_TIME].sum())
         # A layer nobody timed still tells one plan from another.
         self._kernel_weights = np.nan_to_num(as_float[_TIME]) + 0.1 / max(len(self._layers), 1)
         self._float_peak = self._activation_peak(np.zeros(len(self._layers), dtype=bool))
 
-    def given(self, chosen: Chosen, schemes: Sequence[LayerScheme]) -> GivenSchemes:
+    def given(self, chosen: Chosen, schemes: Sequence[LayerScheme], *, form: FileForm) -> GivenSchemes:
         """What a plan gives its layers, priced.
 
         Args:
             chosen: Number of every layer's scheme.
             schemes: By number.
+            form: Of its file, where any weights have fewer than 8 bits.
         """
         used = {number: schemes[number] for number in np.flatnonzero(np.bincount(chosen)).tolist()}
         places, is_static = np.zeros(len(schemes), dtype=np.intp), np.zeros(len(schemes), dtype=bool)
         for place, (number, scheme) in enumerate(used.items()):
             places[number], is_static[number] = place, scheme.is_static
-        columns = np.stack([self._column(scheme) for scheme in used.values()] or [self._column(FP32)])
+        form = form if any(map(packs, used.values())) else FileForm.INT8
+        columns = np.stack([self._column(scheme, form=form) for scheme in used.values() or (FP32,)])
         totals = columns[places[chosen], :, self._all].sum(axis=0)
-        return GivenSchemes(chosen, used, is_static[chosen], totals)
+        return GivenSchemes(chosen, used, is_static[chosen], form, totals)
 
     def weight_bytes(self, given: GivenSchemes) -> int | None:
         """Bytes of all parameters with scales."""
@@ -98,13 +110,22 @@ class CostColumns:
 
     def file_of(self, given: GivenSchemes, scope: ActivationScope) -> bytes:
         """Stands for what the file of a plan holds of every layer: plans that share it have one size."""
-        return self._marks(given, lambda one: (file_name(one), scope if one.is_static else None)).tobytes()
+
+        def held(scheme: LayerScheme) -> Hashable:
+            weights = scheme.weights if given.form is FileForm.PACKED else given.form
+            return file_name(scheme), weights, scope if scheme.is_static else None
+
+        return self._marks(given, held).tobytes()
 
     def is_priced_whole(self, given: GivenSchemes, scope: ActivationScope) -> bool:
         """Whether a file of just this kind was written when bytes were priced: then its size is exact.
 
         Those files hold one scheme in every layer that can have it, and FP32 elsewhere.
         """
+        if given.form is not FileForm.INT8 and not all(
+            one.is_packed or not packs(one) for one in given.used.values()
+        ):
+            return False
         names = {number: file_name(scheme) for number, scheme in given.used.items()}
         used = {name for name in names.values() if name != FP32_NAME}
         if len(used) != 1:
@@ -171,8 +192,9 @@ class CostColumns:
         is_byte = np.append(is_static, False)[self._owners]
         return activation_peak(self._sizes * np.where(is_byte, 1, _FLOAT_BYTES), self._first, self._last)
 
-    def _column(self, scheme: LayerScheme) -> Array:
-        known = self._columns.get(scheme)
+    def _column(self, scheme: LayerScheme, *, form: FileForm) -> Array:
+        known = self._columns.get((scheme, form))
         if known is None:
-            known = self._columns[scheme] = np.asarray(self._costs.columns(self._names, scheme))
+            known = np.asarray(self._costs.columns(self._names, scheme, form=form))
+            self._columns[scheme, form] = known
         return known

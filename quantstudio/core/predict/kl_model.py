@@ -25,6 +25,7 @@ from quantstudio.core.precision import (
     ActivationPrecision,
     Grid,
     LayerScheme,
+    Precision,
     activation_formats,
     integer_formats,
 )
@@ -33,6 +34,9 @@ from quantstudio.core.results import LayerSensitivity
 Array = NDArray[np.float64]
 
 ACTIVATIONS = ActivationPrecision.INT8.sensitivity_name
+# The same of plans whose weights below 8 bits a step chose together: it takes out most of what each part
+# loses, more of some networks than of others. Weights of 8 bits and activations keep their prior.
+RECOVERED_LEVEL, RECOVERED_PART = (-1.8, 1.0), (0.0, 0.6)
 # Divergence (nats) from which sums of second order fall behind.
 BEND_KL = 0.003
 # Prior mean and deviation of the coefficients, and of what a measured plan differs by (natural logarithms).
@@ -176,17 +180,29 @@ class KlModel:
         return {name: float(level * factor) for name, factor in zip(part_names(), self.factors, strict=True)}
 
 
-def fitted_kl(points: Sequence[tuple[Array, float]]) -> KlModel:
+def recovered_prior() -> KlModel:
+    """What is expected of plans that are recovered before they are measured."""
+    shift = LEVEL[0] - RECOVERED_LEVEL[0]
+    kept = {Precision.INT8.name, *(row.sensitivity_name for row in activation_formats())}
+    parts = [(shift, PART[1]) if name in kept else RECOVERED_PART for name in part_names()]
+    mean = (RECOVERED_LEVEL[0], *(value for value, _ in parts), BEND[0])
+    deviations = [RECOVERED_LEVEL[1], *(spread for _, spread in parts), BEND[1]]
+    return KlModel(mean, _rows(np.diag(np.square(deviations))))
+
+
+def fitted_kl(points: Sequence[tuple[Array, float]], prior_model: KlModel | None = None) -> KlModel:
     """The model that fits measured plans, as (parts in the order of `part_names`, measured KL).
 
     A posterior mode by Gauss-Newton steps; its covariance is the one of the linearised problem. Plans of no
-    or of more than 3 nats are left out. Without points it is the prior.
+    or of more than 3 nats are left out. Without points it is the prior: what several networks showed, unless
+    another is given.
     """
     used = [(x, np.log(kl)) for x, kl in points if _SMALLEST_KL < kl <= _LARGEST_KL and x.any()]
+    start = prior_model or KlModel()
     if not used:
-        return KlModel()
-    prior = np.asarray(KlModel().mean)
-    precision = np.diag(1 / np.diag(_prior_covariance()))
+        return start
+    prior = np.asarray(start.mean)
+    precision = np.diag(1 / np.diag(np.asarray(start.covariance)))
     mean, variance = prior.copy(), SPREAD**2
     for _ in range(_ROUNDS):
         factors = np.exp(mean[1:-1])

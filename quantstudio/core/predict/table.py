@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantstudio.core.costs import CostTable
+from quantstudio.core.costs import CostTable, FileForm
 from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.predict.accuracy_law import RATE
@@ -16,6 +16,7 @@ from quantstudio.core.predict.cost_columns import CostColumns, GivenSchemes
 from quantstudio.core.predict.kl_columns import Chosen, Estimates, KlColumns
 from quantstudio.core.predict.kl_model import Array
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
+from quantstudio.core.recipe import PACKED_FILES
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
 from quantstudio.core.steps import Step
@@ -143,10 +144,15 @@ class PredictionTable:
         if not self.is_of(plan):
             return Raw(None, None)
         chosen = self._kl.assigned(plan)
-        return self._raw(chosen, self._given(chosen), plan, self._kl.estimates(chosen, plan))
+        return self._raw(chosen, self._given(chosen, plan), plan, self._kl.estimates(chosen, plan))
 
-    def _given(self, chosen: Chosen) -> GivenSchemes | None:
-        return self._costs.given(chosen, self._kl.schemes) if self._costs is not None else None
+    def _given(self, chosen: Chosen, plan: EffectivePlan) -> GivenSchemes | None:
+        if self._costs is None:
+            return None
+        form = FileForm.UNPACKED if plan.unpacked else FileForm.PACKED
+        if plan.emission < PACKED_FILES:
+            form = FileForm.INT8
+        return self._costs.given(chosen, self._kl.schemes, form=form)
 
     def _raw(self, chosen: Chosen, given: GivenSchemes | None, plan: EffectivePlan, found: Estimates) -> Raw:
         costs, scope = self._costs, plan.activation_scope
@@ -198,7 +204,7 @@ class PredictionTable:
         if not self.is_of(plan):
             return Prediction(None, None, None, None, None, quantized, quantized)
         found = self._kl.estimates(chosen, plan)
-        given, costs = self._given(chosen), self._costs
+        given, costs = self._given(chosen, plan), self._costs
         raw = self._raw(chosen, given, plan, found)
         kl, deviation = (None, 0.0) if raw.parts is None else model.expected_kl(raw)
         accuracy = None if kl is None else model.accuracy(raw, kl, deviation)

@@ -23,6 +23,7 @@ from quantstudio.core.costs import (
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
+from quantstudio.core.packing import WeightCount
 from quantstudio.core.precision import FP32, STATIC_INT8, Granularity, LayerScheme
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import LatencyResult
@@ -37,6 +38,7 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import Feed, open_session, resolve_provider, run, worker_threads
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
+from quantstudio.engine.quantization.packed_prices import PackedPrices, packed_prices
 from quantstudio.engine.quantization.probe import probe_feeds
 
 SECONDS_PER_SCHEME = 0.25
@@ -116,6 +118,7 @@ def cost_table(
         one_scale = _one_scale(graph, statistics, names, Path(folder), token)
         structure = base.path.stat().st_size - sum(base.bytes_by_layer.values())
         overhead = {n: _overhead(graph, u, n, structure) for n, u in (uniform | one_scale).items()}
+        packed = packed_prices(graph, statistics, names, structure, cancel=token)
     reporter.progress(len(names) + 1, len(names) + 1, "schemes", "Pricing precisions")
     tensors = live_tensors(graph)
     written = ratios.get(base.path, 1.0)
@@ -123,10 +126,10 @@ def cost_table(
     costs = CostTable(
         layers={
             name: replace(cost, memory_bytes=memory[name])
-            for name, cost in _layer_costs(graph, uniform, one_scale).items()
+            for name, cost in _layer_costs(graph, uniform, one_scale, packed).items()
         },
         structure_bytes=structure,
-        overhead_bytes=overhead,
+        overhead_bytes=overhead | dict(packed.overhead),
         fp32_ms=base.p50_ms / written,
         provider=resolve_provider("cpu"),
         edges=edges,
@@ -339,7 +342,7 @@ def _overhead(graph: Graph, row: _Uniform, name: str, structure: int) -> float:
 
 
 def _layer_costs(
-    graph: Graph, uniform: Mapping[str, _Uniform], one_scale: Mapping[str, _Uniform]
+    graph: Graph, uniform: Mapping[str, _Uniform], one_scale: Mapping[str, _Uniform], packed: PackedPrices
 ) -> dict[str, LayerCost]:
     """Bytes and times of every layer; the times of one scheme add up to its measured total."""
     base = uniform["fp32"]
@@ -360,9 +363,11 @@ def _layer_costs(
                 n: u.bytes_by_layer[layer.name]
                 for n, u in (*uniform.items(), *one_scale.items())
                 if n == "fp32" or n.removesuffix(ONE_SCALE) in layer.schemes
-            },
+            }
+            | dict(packed.by_layer[layer.name]),
             time_share=shares[layer.name],
             time_ratio=ratios[layer.name],
+            count=WeightCount.of(layer),
         )
         for layer in graph.layers
     }

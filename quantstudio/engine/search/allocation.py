@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
-from quantstudio.core.precision import ActivationFormat, LayerScheme, activation_formats
+from quantstudio.core.precision import ActivationFormat, LayerScheme, WeightFormat, activation_formats
 from quantstudio.core.search_results import BudgetObstacle
 
 # Plans this close to the best are the best: the KLs themselves are known to a few per cent.
@@ -175,17 +175,18 @@ def alternative(
     return _Solver(problem).solve(bounds, minimise, excluded)
 
 
-def uniform_allocation(problem: Problem, bits: int) -> Allocation | None:
-    """The plan with weights of so many bits where that is an option, and the widest below 9 elsewhere.
+def uniform_allocation(problem: Problem, weights: WeightFormat) -> Allocation | None:
+    """The plan with weights of one format where that is an option, and the widest below 9 bits elsewhere.
 
-    None if no unit that has a choice can have so many bits.
+    None if no unit that has a choice can have the format.
     """
     choice, met = [], False
     for unit in problem.units:
-        widths = [option.scheme.weights.bits for option in unit.options]
-        met = met or (bits in widths and len(widths) > 1)
-        wanted = bits if bits in widths else max((w for w in widths if w <= 8), default=widths[0])
-        choice.append(widths.index(wanted))
+        formats = [option.scheme.weights for option in unit.options]
+        met = met or (weights in formats and len(formats) > 1)
+        widest = max((w.bits for w in formats if w.bits <= 8), default=formats[0].bits)
+        wanted = weights if weights in formats else next(w for w in formats if w.bits == widest)
+        choice.append(formats.index(wanted))
     return allocation_of(problem, choice) if met else None
 
 

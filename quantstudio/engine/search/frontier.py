@@ -1,4 +1,4 @@
-"""The whole trade-off: for every budget of mean bits the plan with the smallest predicted KL."""
+"""The whole trade-off: for every size of the file the plan with the smallest predicted KL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POINTS = 32
 def pareto_front(
     problem: Problem,
     *,
-    axis: Quantity = Quantity.AVERAGE_BITS,
+    axis: Quantity = Quantity.FILE_BYTES,
     points: int = POINTS,
     also: Sequence[Allocation] = (),
     progress: Callable[[int, int], None] | None = None,

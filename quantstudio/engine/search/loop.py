@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
-from quantstudio.core.precision import searched_formats
+from quantstudio.core.precision import Precision, WeightFormat, searched_formats
 from quantstudio.core.predict.kl_model import ACTIVATIONS, KlModel
 from quantstudio.core.results import BuildResult
 from quantstudio.core.search_results import SearchFront, SearchResult
@@ -28,6 +28,7 @@ from quantstudio.engine.search.allocation import (
 )
 from quantstudio.engine.search.budgets import checked, with_default
 from quantstudio.engine.search.frontier import pareto_front
+from quantstudio.engine.search.options import worth_a_run
 from quantstudio.engine.search.points import front_point, tried_point
 from quantstudio.engine.search.request import Known, SearchRequest, Tried
 from quantstudio.engine.search.shipping import Shipping
@@ -38,6 +39,8 @@ from quantstudio.engine.search.workbench import MAX_BUILDS, Workbench
 BIT_FLOORS = (1, 3, 4)
 # A bound on KL that measured plans show to be too generous shrinks by this.
 TIGHTENING = 0.7
+# A plan that is recovered may lose this many times less than is expected of it: it is measured early.
+DOUBTED = 3.0
 # Single-precision plans beyond this predicted KL are ruined and not worth a run.
 RUINED_KL = 2.0
 # Plans timed in one interleaved comparison.
@@ -226,15 +229,31 @@ class _Loop:
     def _measure_uniform(self) -> None:
         """Every single-precision plan that keeps the bounds, and 8 bits in any case: they anchor the rest."""
         bounds = self._bounds(with_drop=False)
-        for precision in searched_formats():
+        for weights, plan in self._anchors() if self.bench.recovering else self._uniform_plans():
             predictor = self.bench.predictor()
-            problem = self.bench.space.problem(predictor, floats=False)
-            plan = uniform_allocation(problem, precision.bits)
-            if plan is None:
-                continue
-            fits = keeps(plan, bounds) and predictor.kl_of(plan.totals[Quantity.KL]) <= RUINED_KL
-            if precision.bits == 8 or fits:
-                self.bench.measured(plan.schemes, f"{precision.label} everywhere")
+            linear = predictor.linear(self.bench.parts(plan.schemes))
+            fits = keeps(plan, bounds) and predictor.kl_of(linear) <= RUINED_KL
+            if weights == Precision.INT8 or fits:
+                self.bench.measured(plan.schemes, f"{weights.label} everywhere")
+
+    def _uniform_plans(self) -> list[tuple[WeightFormat, Allocation]]:
+        """Plans of one format each that are worth a run, most bits first."""
+        problem = self.bench.space.problem(self.bench.predictor(), floats=False, is_whole=True)
+        plans = [(row, uniform_allocation(problem, row)) for row in searched_formats()]
+        known = [(row, plan) for row, plan in plans if plan is not None]
+        worth = {plan.choice for plan in worth_a_run([plan for _, plan in known])}
+        return [(row, plan) for row, plan in known if plan.choice in worth or row == Precision.INT8]
+
+    def _anchors(self) -> list[tuple[WeightFormat, Allocation]]:
+        """INT8, and the fewest bits that may hold when they are recovered."""
+        plans, predictor, cap = self._uniform_plans(), self.bench.predictor(), self.verdicts.kl_cap()
+        few = [
+            (row, plan)
+            for row, plan in plans
+            if row != Precision.INT8
+            and (cap is None or predictor.kl_of(plan.totals[Quantity.KL]) <= DOUBTED * cap)
+        ]
+        return [*((row, plan) for row, plan in plans if row == Precision.INT8), *few[-1:]]
 
     def _anchor_latency(self) -> None:
         """Time one plan, so that predicted latencies are right at least there: tables add up layers."""
@@ -271,7 +290,7 @@ class _Loop:
         """The best plans under the present prediction, with different floors on the bits."""
         predictor = self.bench.predictor()
         found: list[Allocation] = []
-        for floor in BIT_FLOORS:
+        for floor in BIT_FLOORS[: 1 if self.bench.recovering else None]:
             self.bench.cancel.raise_if_set()
             problem = self.bench.space.problem(predictor, floats=self.floats, fewest_bits=floor)
             bounds = self._doubted(problem, self._bounds())

@@ -9,7 +9,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import ActivationFamily, SearchBudget
+from quantstudio.core.search_results import ActivationFamily, Recover, SearchBudget
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.search.measure import Measurement
@@ -26,6 +26,7 @@ class SearchRequest:
         samples: Samples for calibration, sensitivity and measuring.
         kept: Recipe of which plans keep steps, seed, range settings and target; its precisions count for
             nothing. None calibrates with `samples` and has no steps.
+        recover: What wins back what few bits lose, before a plan is measured.
         time_chosen: Whether the chosen plan is timed where latency is not bounded.
     """
 
@@ -35,6 +36,7 @@ class SearchRequest:
     samples: int = 512
     kept: Recipe | None = None
     time_chosen: bool = True
+    recover: Recover = Recover.NONE
 
     @property
     def ships(self) -> bool:

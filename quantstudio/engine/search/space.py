@@ -6,12 +6,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from quantstudio.core.costs import CostTable, LayerCost, container_name
+from quantstudio.core.codebooks import codebook_pays
+from quantstudio.core.costs import CostTable, FileForm, LayerCost, container_name
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.packing import parameter_counts, searched, weight_owners
+from quantstudio.core.packing import WeightCount, parameter_counts, searched, weight_owners
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
     FP32,
@@ -39,8 +40,10 @@ from quantstudio.core.target import Target
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
+from quantstudio.engine.quantization.packed_prices import packed_prices
 from quantstudio.engine.search.allocation import Option, Problem, Quantity, Unit
 from quantstudio.engine.search.groups import shared_scheme_sets
+from quantstudio.engine.search.options import worthwhile
 
 # Operators whose writers take any number of bits in an INT8 container.
 _ANY_BITS = frozenset({"Conv", "Gemm", "MatMul"})
@@ -133,15 +136,18 @@ def byte_costs(
     overhead = {
         name: round((sizes[name] - structure) / affected[name]) if affected[name] else 0 for name in sizes
     }
+    packed = packed_prices(graph, statistics, containers, structure, scope=scope)
     return CostTable(
         layers={
             layer.name: LayerCost(
                 {name: by_layer[name][layer.name] for name in sizes if layer.name in by_layer[name]}
+                | dict(packed.by_layer[layer.name]),
+                count=WeightCount.of(layer),
             )
             for layer in graph.layers
         },
         structure_bytes=structure,
-        overhead_bytes={**overhead, "fp32": 0},
+        overhead_bytes={**overhead, **packed.overhead, "fp32": 0},
     )
 
 
@@ -177,6 +183,7 @@ class SearchSpace:
             FP32 run.
         packs_file: Whether weights of four bits may be packed into the file, with float activations: the
             file gets smaller than INT8, and slower.
+        form: Of the files that are written.
     """
 
     graph: Graph
@@ -189,6 +196,7 @@ class SearchSpace:
     target: Target
     border_ratio: Mapping[str, float] = field(default_factory=dict)
     packs_file: bool = False
+    form: FileForm = FileForm.PACKED
 
     def totals(self, schemes: Mapping[str, LayerScheme], predictor: KlModel) -> dict[Quantity, float]:
         """Every quantity of a plan given as schemes, whichever family it is of."""
@@ -204,13 +212,16 @@ class SearchSpace:
         """Whether every layer set by hand is as it was set."""
         return all(schemes[name] == scheme for name, scheme in self.pinned.items())
 
-    def problem(self, predictor: KlModel, *, floats: bool, fewest_bits: int = 1) -> Problem:
+    def problem(
+        self, predictor: KlModel, *, floats: bool, fewest_bits: int = 1, is_whole: bool = False
+    ) -> Problem:
         """The knapsack under a predictor.
 
         Args:
             predictor: What single layers add up to.
             floats: Whether layers may stay FP32.
             fewest_bits: Integer weights below this are left out where there are others.
+            is_whole: Whether options stay that no plan of the least KL would take.
 
         Raises:
             RecipeError: two layers that move together are pinned to different schemes, or to one that one of
@@ -227,7 +238,7 @@ class SearchSpace:
                 Option(scheme, self._costs_of(members, scheme, predictor, pricing)) for scheme in schemes
             )
             position.update(dict.fromkeys(names, len(units)))
-            units.append(Unit(names, options))
+            units.append(Unit(names, options if is_whole else worthwhile(options)))
         return Problem(tuple(units), self._joins(position, units), self._base(layers, predictor))
 
     def _schemes(
@@ -260,9 +271,8 @@ class SearchSpace:
         found = []
         if eight.weights.is_integer:
             any_bits = layer.op_type in _ANY_BITS and not eight.is_weight_only
-            found = [
-                at_weights(eight, row) for row in (searched_formats() if any_bits else (Precision.INT8,))
-            ]
+            formats = [row for row in searched_formats() if codebook_pays(layer, row)]
+            found = [at_weights(eight, row) for row in (formats if any_bits else (Precision.INT8,))]
             if (self.packs_file or eight.is_weight_only) and is_legal(layer, WEIGHT_INT4, self.target):
                 found.append(WEIGHT_INT4)
         return [s for s in found if self._kl_parts(layer, s) is not None]
@@ -286,7 +296,9 @@ class SearchSpace:
         for layer in members:
             owns = layer.name in pricing.owners
             costs[Quantity.KL] += predictor.linear(self._kl_parts(layer, scheme) or {})
-            costs[Quantity.FILE_BYTES] += _or_zero(self.bytes.file_bytes_of(layer.name, scheme))
+            costs[Quantity.FILE_BYTES] += _or_zero(
+                self.bytes.file_bytes_of(layer.name, scheme, form=self.form)
+            )
             own = parameter_counts(layer, owns_weight=owns)[0]
             costs[Quantity.AVERAGE_BITS] += own * scheme.weights.bits / pricing.weights
             costs[Quantity.SHARE_ABOVE_8] += (scheme.weights.bits > 8) / pricing.layers
@@ -311,7 +323,7 @@ class SearchSpace:
             scheme = start.scheme_for(layer)
             if self.family is ActivationFamily.WEIGHTED and not layer.weight_name:
                 scheme = FP32
-            file += _or_zero(self.bytes.file_bytes_of(layer.name, scheme))
+            file += _or_zero(self.bytes.file_bytes_of(layer.name, scheme, form=self.form))
             latency += self._time(layer.name, scheme)
             kl += predictor.linear(self._kl_parts(layer, scheme) or {})
         return {Quantity.KL: kl, Quantity.FILE_BYTES: file, Quantity.LATENCY_RATIO: latency}

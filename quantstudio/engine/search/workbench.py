@@ -12,13 +12,13 @@ from pathlib import Path
 
 import onnx
 
-from quantstudio.core.costs import CostTable, container_name
+from quantstudio.core.costs import CostTable, FileForm, container_name
 from quantstudio.core.effective_plan import EffectivePlan, resolve
 from quantstudio.core.errors import DataError, RecipeError
 from quantstudio.core.events import CancelToken, NullReporter, Reporter
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
-from quantstudio.core.predict.kl_model import KlModel, fitted_kl, plan_parts
+from quantstudio.core.predict.kl_model import KlModel, fitted_kl, plan_parts, recovered_prior
 from quantstudio.core.predict.model import LATENCY_LEVEL, LATENCY_SPREAD, Factor, PredictionModel
 from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, Recipe
@@ -35,6 +35,7 @@ from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.pipeline.observed import collected
 from quantstudio.engine.pipeline.runner import (
@@ -49,6 +50,7 @@ from quantstudio.engine.pipeline.runner import (
 from quantstudio.engine.quantization.emit import emit, emit_with_plan
 from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
+from quantstudio.engine.search.recovery import MAX_RECOVERED, needs_recovery, recovery_steps
 from quantstudio.engine.search.request import Known, SearchRequest, Tried
 from quantstudio.engine.search.space import (
     SearchSpace,
@@ -75,6 +77,7 @@ class Workbench:
         before: What the steps that look at no precision made of it.
         graph: The graph they made: what precisions are chosen for.
         later: Names of the steps behind them: those look at the precisions and are run for every plan.
+        recovering: Steps that plans of fewer than 8 bits have besides.
         space: What layers may become.
         curve: Accuracy against KL, or None.
         judge: Compares plans with FP32 on the samples of the search.
@@ -129,7 +132,11 @@ class Workbench:
             sensitivity = self._estimated(known.store)
         self.rows = {row.name: row for row in sensitivity.layers}
         self.curve = sensitivity.curve
+        started = time.process_time()  # a busy machine makes no pass longer than it is
         self.judge = Judge(self.opened, dataset, samples=request.samples, cancel=cancel)
+        seconds = (time.process_time() - started) / worker_threads()
+        names = [info.name for info in step_infos()]
+        self.recovering, self._unrecovered = recovery_steps(request.recover, names, on, seconds)
         self._searched = {layer.name: layer for layer in layers}
         self.space = self._space(self._family(families), pinned, known.costs)
         first = resolved(self.kept, graph).steps[: len(self.before.steps)]
@@ -221,6 +228,7 @@ class Workbench:
             pinned=pinned,
             border_ratio=self._border_ratio(family, costs),
             packs_file=packs,
+            form=FileForm.UNPACKED if self.kept.unpacked else FileForm.PACKED,
             target=target,
         )
 
@@ -252,6 +260,8 @@ class Workbench:
         changed = {n: s for n, s in schemes.items() if start.scheme_for(self._searched[n]) != s}
         for scheme in dict.fromkeys(changed.values()):
             start = start.assign([name for name, own in changed.items() if own == scheme], scheme)
+        if self.recovering and needs_recovery(schemes):
+            start = completed(replace(start, steps=(*start.steps, *self.recovering)))
         return start
 
     def measured(self, schemes: Mapping[str, LayerScheme], name: str = "") -> Tried:
@@ -269,8 +279,9 @@ class Workbench:
 
     @property
     def is_spent(self) -> bool:
-        """Whether as many plans were built as a search may build."""
-        return len(self.tried) >= MAX_BUILDS
+        """Whether as many plans were built, or recovered, as a search may build."""
+        recovered = sum(needs_recovery(one.schemes) for one in self.tried.values()) if self.recovering else 0
+        return len(self.tried) >= MAX_BUILDS or recovered >= MAX_RECOVERED
 
     def _measured(self, recipe: Recipe, name: str, *, fits: bool) -> Tried:
         known = self.tried.get(recipe.digest)
@@ -295,17 +306,20 @@ class Workbench:
     @property
     def notes(self) -> list[str]:
         """What is to be said of the figures, a sentence each."""
-        if not self.later:
-            return []
-        names = ", ".join(self.later)
+        said = [self._unrecovered] if self._unrecovered else []
+        later = (*self.later, *(step.name for step in self.recovering))
+        if not later:
+            return said
+        names = ", ".join(later)
         return [
+            *said,
             f"Predicted figures are without {names}, which depends on the precisions of a plan, but for what "
-            "measured plans show; measured figures are with it."
+            "measured plans show; measured figures are with it.",
         ]
 
     def prepared(self, recipe: Recipe) -> tuple[Prepared, Statistics | None]:
         """What is quantized for a plan, and its statistics: steps that look at the plan make it anew."""
-        if not self.later:
+        if sum(step.is_on for step in recipe.steps) == len(self.before.steps):
             return Prepared(self.graph, self.plan_of(recipe), self.before.steps), self.statistics
         given = replace(self._given, statistics=self.statistics)
         quiet = NullReporter()
@@ -321,7 +335,8 @@ class Workbench:
     def predictor(self) -> KlModel:
         """The KL of plans, as corrected by everything measured so far."""
         learned = [one for one in self.tried.values() if one.fits]
-        return fitted_kl([(self.table.known_parts(one.plan), one.measurement.kl) for one in learned])
+        points = [(self.table.known_parts(one.plan), one.measurement.kl) for one in learned]
+        return fitted_kl(points, recovered_prior() if self.recovering else None)
 
     def model(self) -> PredictionModel:
         """The prediction as corrected by everything measured so far."""

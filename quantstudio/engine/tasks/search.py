@@ -10,7 +10,7 @@ from quantstudio.core.costs import CostTable
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import SensitivityResult
-from quantstudio.core.search_results import SearchBudget, SearchResult, family_named
+from quantstudio.core.search_results import Recover, SearchBudget, SearchResult, family_named, recover_named
 from quantstudio.core.target import target_named
 from quantstudio.engine.analysis.store import default_store
 from quantstudio.engine.model.open import load_graph
@@ -32,6 +32,7 @@ def search(
     sensitivity: Mapping[str, Any] | None = None,
     costs: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
+    recover: str = Recover.AUTO,
     reporter: Reporter = NULL_REPORTER,
     cancel: CancelToken | None = None,
 ) -> SearchResult:
@@ -39,7 +40,8 @@ def search(
 
     `pins` are rules (`LayerRule`) that fix the layers they match; `statistics`, `sensitivity` and `costs` are
     what earlier tasks made, so that it is not made again. Plans keep steps, seed, range settings and target
-    of `recipe`: each is built and measured with the steps, as `quantize` builds its recipe.
+    of `recipe`: each is built and measured with the steps, as `quantize` builds its recipe. `recover` says
+    what wins back what few bits lose before a plan is measured (`Recover`).
 
     Raises:
         RecipeError: no plan keeps the budget (an `InfeasibleBudgetError`), or a parameter cannot be read.
@@ -48,7 +50,7 @@ def search(
     from quantstudio.engine.search.loop import search as search_plans  # imports torch
     from quantstudio.engine.search.request import Known, SearchRequest  # imports torch
 
-    chosen_family = family_named(family)
+    chosen_family, chosen_recover = family_named(family), recover_named(recover)
     graph = load_graph(graph_path)
     check_float_weights(graph)
     kept = value_of(Recipe, recipe, "recipe") if recipe else None
@@ -65,6 +67,7 @@ def search(
                 pins=tuple(value_of(LayerRule, pin, "pins") for pin in pins),
                 samples=samples,
                 kept=kept,
+                recover=chosen_recover,
             ),
             test=dataset_of(graph, test_data) if test_data else None,
             known=Known(

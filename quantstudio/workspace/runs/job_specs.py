@@ -157,6 +157,7 @@ def search_job(
         "samples": samples,
         "statistics": statistics,
         "recipe": to_json(recipe.bare),
+        "recover": terms.recover.value,
     }
     known = {"sensitivity": sensitivity, "costs": costs, "test_data": test_data}
     params |= {name: to_json(value) for name, value in known.items() if value is not None}

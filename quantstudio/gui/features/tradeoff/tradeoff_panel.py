@@ -276,9 +276,7 @@ class TradeoffPanel(QWidget):
         self._show_limits()
 
     def _turn_to_plans(self) -> None:
-        """The first front: on its own axis."""
-        if self._cost() is Cost.SIZE:
-            self.cost.set_current(Cost.BITS.value)
+        """The first front."""
         self.rows.set_current(PLANS)
         self.stack.setCurrentWidget(self.plans)
 
