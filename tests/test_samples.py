@@ -13,6 +13,7 @@ from quantstudio.core.errors import DataError
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample, sample_names, samples_folder
 
 FLOORS = {"digits_uneven": 0.98, "digits_resnet": 0.97, "digits_mobilenet": 0.96, "digits_transformer": 0.95}
+FLOORS["digits_two_bits"] = FLOORS["digits_resnet"]
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ WORDS: Mapping[HintAction, str] = {
     HintAction.CHOOSE_RECIPE: "`quantstudio quantize MODEL -o OUT.onnx`",
     HintAction.CHOOSE_DEVICE: "`quantstudio devices`",
     HintAction.OPEN_PROJECT: "`quantstudio PROJECT`",
+    HintAction.RECOVER: "`quantstudio recover`",
     HintAction.OPEN_SESSION: "`quantstudio PROJECT`",
     HintAction.LOCATE_FILES: "`quantstudio PROJECT`",
 }

@@ -28,6 +28,7 @@ class HintAction(StrEnum):
     CALIBRATE = "calibrate"
     ANALYZE = "analyze"
     QUANTIZE = "quantize"
+    RECOVER = "recover"
     CHOOSE_RECIPE = "choose_recipe"
     CHOOSE_DEVICE = "choose_device"
     OPEN_PROJECT = "open_project"

@@ -29,7 +29,13 @@ _SAMPLES = {
         "Small transformer on digits",
         "16 patches, 4 encoder blocks with LayerNorm, GELU and Softmax.",
     ),
+    "digits_two_bits": (
+        "Two bits a weight",
+        "Rounded to four levels it only guesses; steps win it back, at a thirteenth of the size.",
+    ),
 }
+# A sample that opens with a plan: whose network it is, and what every layer begins in.
+_PLANS = {"digits_two_bits": ("digits_resnet", "static-int2")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class Sample:
         transform: What makes model inputs of the stored images, as `parse_transform` reads it.
         title: A few words for a menu.
         text: One sentence about what it shows.
+        scheme: Scheme its plan begins with; empty for the usual one.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Sample:
     transform: str
     title: str
     text: str
+    scheme: str = ""
 
 
 def sample_names() -> tuple[str, ...]:
@@ -75,14 +83,16 @@ def sample(name: str = DEFAULT_SAMPLE) -> Sample:
         raise DataError(f"unknown sample {name!r}", hint=f"Known samples: {', '.join(_SAMPLES)}")
     folder = samples_folder()
     title, text = _SAMPLES[name]
+    network, scheme = _PLANS.get(name, (name, ""))
     found = Sample(
         name=name,
-        model=folder / f"{name}.onnx",
+        model=folder / f"{network}.onnx",
         train=folder / "digits_train.npz",
         test=folder / "digits_test.npz",
         transform=_TRANSFORM,
         title=title,
         text=text,
+        scheme=scheme,
     )
     for path in (found.model, found.train, found.test):
         if not path.is_file():

@@ -12,7 +12,9 @@ from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.onnx_outline import is_whole_onnx
+from quantstudio.core.recipe import uniform_recipe
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
+from quantstudio.core.schemes import preset_scheme
 from quantstudio.core.signals import Signal
 from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
@@ -180,6 +182,8 @@ class Documents:
             self._opening.set_data(
                 DataSpec(str(chosen.train), transform), DataSpec(str(chosen.test), transform)
             )
+            if chosen.scheme:
+                self._begin_in(chosen.scheme)
             self._runs.run_all()
 
         self.leaving.then(
@@ -187,6 +191,16 @@ class Documents:
             lambda: self._runs.open_model(
                 str(chosen.model), trust=False, factory="", state="", on_opened=opened
             ),
+        )
+
+    def _begin_in(self, scheme: str) -> None:
+        """Put every layer in the scheme a sample begins with, and say where its accuracy is won back."""
+        recipe = replace(self._known.recipe, rules=uniform_recipe(preset_scheme(scheme)).rules)
+        self._edits.set_recipe(recipe, f"Begin in {preset_scheme(scheme).label}")
+        self._known.notify(
+            NoticeLevel.INFO,
+            "Every weight is rounded to two bits, and the network falls to guessing.",
+            Hint("Let steps be tried, or add one that chooses weights together", HintAction.RECOVER),
         )
 
     def choose_data(self, calibration: DataSpec | None, test: DataSpec | None) -> None:

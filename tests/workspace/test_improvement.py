@@ -10,10 +10,12 @@ import pytest
 from quantstudio.core.codec import from_json, to_json
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import Event, JobEnded, Part, PartFound
+from quantstudio.core.hints import HintAction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.recovered import RECOVERED, LayerRecovered, StepBegun
 from quantstudio.core.results import QuantizeResult
 from quantstudio.core.steps import Step
+from quantstudio.workspace.values import Notification
 from tests.workspace.canned import ANSWERS, succeeded
 from tests.workspace.conftest import Desk
 
@@ -125,3 +127,16 @@ def test_that_steps_that_help_are_added_as_one_undo_step(desk: Desk, data: DataS
     assert known.edits.undo_text == "Recover automatically"
     known.edits.undo()
     assert known.recipe == before
+
+
+def test_that_the_sample_of_two_bits_begins_there_and_says_where_it_is_won_back(desk: Desk) -> None:
+    known = desk.known
+    told: list[Notification] = []
+    known.notified.connect(told.append)
+    known.documents.open_sample("digits_two_bits")
+    desk.settle()
+    schemes = {scheme.weights.name for scheme in known.recipe.schemes(known.layers).values()}
+    assert "int2" in schemes
+    assert "int8" not in schemes
+    assert known.edits.undo_text == "Begin in W2A8"
+    assert [one.hint.action for one in told if one.hint] == [HintAction.RECOVER]

@@ -16,7 +16,7 @@ from quantstudio.core.figures import counted, percent
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.core.steps import Need
+from quantstudio.core.steps import Need, StepGroup
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_tensor
 from quantstudio.engine.graph.runtime import worker_threads
@@ -80,6 +80,7 @@ class GptqSettings:
     "Li et al. 2025, GPTAQ, arXiv:2504.02692",
     needs=(Need.DATA, Need.STATISTICS, Need.PLAN),
     version=VERSION,
+    group=StepGroup.ROUND,
 )
 def choose_weights(
     graph: Graph, context: StepContext, settings: GptqSettings, *, reporter: Reporter, cancel: CancelToken

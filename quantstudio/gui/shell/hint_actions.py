@@ -22,6 +22,7 @@ OFFERS: Mapping[HintAction, tuple[str, str]] = {
     HintAction.CALIBRATE: ("Calibrate", "run.calibrate"),
     HintAction.ANALYZE: ("Sensitivity", "run.sensitivity"),
     HintAction.QUANTIZE: ("Quantize", "run.quantize"),
+    HintAction.RECOVER: ("Improve", "view.improve"),
     HintAction.CHOOSE_RECIPE: ("Choose another…", "file.open"),
     HintAction.CHOOSE_DEVICE: ("Settings…", "edit.settings"),
     HintAction.OPEN_PROJECT: ("Open…", "file.open"),
