@@ -14,9 +14,12 @@ from PySide6.QtTest import QTest
 
 from quantstudio.core.predict.losses import PlanLosses
 from quantstudio.core.results import ClassAccuracy, Interval, LayerSensitivity
+from quantstudio.core.statistics import Histogram
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
 from quantstudio.gui.plots.class_accuracy import MAX_CLASSES, ClassAccuracyPlot
+from quantstudio.gui.plots.distribution import Distribution
 from quantstudio.gui.plots.error_bits import ErrorBitsPlot, precision_costs
+from quantstudio.gui.plots.histogram import HistogramPlot
 from quantstudio.gui.plots.latency import LatencyPlot
 from quantstudio.gui.plots.sensitivity_scale import (
     SensitivityScale,
@@ -230,6 +233,15 @@ def test_that_with_many_classes_those_that_lose_most_are_shown(qtbot):
     assert len(plot.classes) == MAX_CLASSES
     assert plot.classes[0].label == "class 39"
     assert f"{MAX_CLASSES} of 40" in plot.subtitle.text()
+
+
+def test_that_weights_that_are_stored_quantized_are_not_called_fp32(qtbot):
+    plot = shown(qtbot, HistogramPlot(), 500, 300)
+    counts, _ = np.histogram(np.linspace(-1, 1, 500), 64)
+    drawn = Distribution("a", "weights", Histogram(counts, -1.0, 1.0, -1.0, 1.0), None, -1.0, 1.0)
+    for source in ("FP32", "INT8"):
+        plot.show_distribution(replace(drawn, source=source))
+        assert [name for name, _ in plot.legend.entries] == [source]
 
 
 def test_that_a_base_that_is_stored_quantized_is_not_called_fp32(qtbot):

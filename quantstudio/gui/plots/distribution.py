@@ -39,6 +39,7 @@ class Distribution:
         note: Where the range comes from, for the reader.
         exact_db: SQNR over the values themselves, with that range; None where only the histogram tells.
         label: What people call the layer or tensor, where that is not its key.
+        source: What the values are before they are rounded: "FP32", or what the file holds of them.
         levels: Values there are, ascending, where they are known one by one; drawn instead of the grid.
         codes: The integer each of them is stored as.
     """
@@ -57,6 +58,7 @@ class Distribution:
     label: str = ""
     levels: tuple[float, ...] = ()
     codes: tuple[int, ...] = ()
+    source: str = "FP32"
 
     @property
     def title(self) -> str:

@@ -384,7 +384,7 @@ class HistogramPlot(Plot):
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
-        entries = [("FP32", theme.fp)]
+        entries = [(self._shown.source if self._shown is not None else "FP32", theme.fp)]
         if self._effect is not None:
             entries.append(("Quantized", theme.q))
         elif self._shown is not None and self._shown.levels:

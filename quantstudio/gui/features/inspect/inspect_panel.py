@@ -203,7 +203,9 @@ class InspectPanel(QWidget):
             self.histogram.show_distribution(channel_distribution(levels, layer.label, recipe))
             return
         drawn = weight_distribution(statistics, recipe.scheme_for(layer), override, recipe.on_target)
-        self.histogram.show_distribution(replace(drawn, label=layer.label))
+        self.histogram.show_distribution(
+            replace(drawn, label=layer.label, source=layer.stored_as or FP32.label)
+        )
 
     def _show_activations(self, layer: LayerInfo) -> None:
         activations = self._session.workspace.activations
