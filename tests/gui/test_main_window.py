@@ -251,7 +251,9 @@ class TestActions:
 
     def test_that_tabs_and_panels_have_keys(self, qtbot, full):
         qtbot.keyClick(full, Qt.Key.Key_3, Qt.KeyboardModifier.ControlModifier)
-        assert full.views.tabs.currentIndex() == 2
+        assert full.views.tabs.tabText(full.views.tabs.currentIndex()) == "Compare"
+        qtbot.keyClick(full, Qt.Key.Key_7, Qt.KeyboardModifier.ControlModifier)
+        assert full.views.tabs.tabText(full.views.tabs.currentIndex()) == "Improve"
         qtbot.keyClick(full, Qt.Key.Key_5, Qt.KeyboardModifier.ControlModifier)
         assert find(full, JobsPanel).isVisible()
         qtbot.keyClick(full, Qt.Key.Key_5, Qt.KeyboardModifier.ControlModifier)
