@@ -608,7 +608,7 @@ def test_that_outputs_that_are_no_classes_are_judged_by_their_sqnr(qtbot):
 def test_that_the_toolbar_and_the_palette_open_the_search(full: MainWindow):
     full.show_view("inspect")
     full.actions_list["run.search"].trigger()
-    assert full.views.tabs.currentIndex() == 1
+    assert full.views.tabs.currentIndex() == 2
     assert find(full, SearchPanel).isVisible()
     assert any(entry.text == "Search" for entry in palette_entries(full.actions_list, full.context))
     settle(full)
