@@ -76,8 +76,8 @@ def test_that_average_bits_are_kept_and_no_single_precision_is_better(net, tmp_p
     assert bits <= 4.5
     assert result.chosen.measured is not None
     assert result.chosen.measured.average_bits == pytest.approx(bits)
-    uniform = [p for p in result.tried if p.name in ("CB4 everywhere", "CB3 everywhere")]
-    assert len(uniform) == 2
+    uniform = [p for p in result.tried if p.name.startswith("CB")]
+    assert len(uniform) >= 2
     assert all(result.chosen.measured.kl <= p.measured.kl for p in uniform if p.measured)
     judged = Judge(graph, data, samples=SAMPLES, cancel=CancelToken()).measure_file(tmp_path / "out.onnx")
     assert judged.kl == pytest.approx(result.chosen.measured.kl, rel=1e-6)
