@@ -59,10 +59,12 @@ def scores(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
 
     def normed(x: Tensor, name: str) -> Tensor:
         root = torch.rsqrt(x.square().mean(-1, keepdim=True) + SHAPE.epsilon)
-        return torch.mul(x * root, weights[f"{name}.weight"])
+        scaled: Tensor = x * root * weights[f"{name}.weight"]
+        return scaled
 
     def heads(x: Tensor, name: str, count: int) -> Tensor:
-        return (x @ weights[f"{name}.weight"].T).unflatten(-1, (count, size)).transpose(1, 2)
+        parts: Tensor = (x @ weights[f"{name}.weight"].T).unflatten(-1, (count, size))
+        return parts.transpose(1, 2)
 
     def turned(x: Tensor) -> Tensor:
         crossed = torch.cat([-x[..., half:], x[..., :half]], dim=-1)

@@ -171,7 +171,8 @@ def test_that_labels_of_several_tags_may_be_whole_numbers(tmp_path: Path) -> Non
     kind = multi_label()
     assert isinstance(kind.arrays, dict)
     labels = np.random.default_rng(0).integers(0, 2, (SAMPLES, 5))
-    for number, stored in enumerate((labels, labels.astype(np.uint8), labels.astype(bool))):
+    forms: tuple[np.ndarray, ...] = (labels, labels.astype(np.uint8), labels.astype(bool))
+    for number, stored in enumerate(forms):
         result = judged(Kind(kind.model, {**kind.arrays, "labels": stored}), tmp_path / str(number))
         assert result.labelled
         assert result.judgement is not None

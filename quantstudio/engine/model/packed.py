@@ -120,7 +120,8 @@ def _shape(name: str, made: Index) -> tuple[int, ...] | None:
         return None
     if node.op_type == "Reshape":
         target = made.array(node.input[1])
-        return None if target is None or (target < 0).any() else tuple(int(size) for size in target)
+        sizes = [] if target is None else [int(size) for size in target]
+        return tuple(sizes) if target is not None and min(sizes, default=0) >= 0 else None
     if node.op_type == "Transpose":
         before = _shape(node.input[0], made)
         order = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None)

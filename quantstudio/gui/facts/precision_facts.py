@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quantstudio.core import figures
-from quantstudio.core.costs import CostTable
+from quantstudio.core.costs import CostTable, FileForm
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.kl_model import layer_kl
@@ -89,7 +89,9 @@ def _order(scheme: LayerScheme) -> tuple[int, bool, int, bool, int]:
 
 
 def _size(scheme: LayerScheme, layers: Sequence[LayerInfo], costs: CostTable | None) -> str:
-    total = math.nan if costs is None else sum(costs.file_bytes_of(layer.name, scheme) for layer in layers)
+    if costs is None:
+        return figures.NOTHING
+    total = sum(costs.file_bytes_of(layer.name, scheme, form=FileForm.PACKED) for layer in layers)
     return figures.NOTHING if math.isnan(total) else figures.size(total)
 
 
