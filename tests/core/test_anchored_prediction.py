@@ -1,5 +1,7 @@
 """Predictions are tied to what was measured: the nearest variant, plus the predicted difference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from quantstudio.core.predict.accuracy_law import accuracy_law
 from quantstudio.core.predict.check import Figure, plan_point
 from quantstudio.core.predict.model import Judged, MeasuredPlan
 from quantstudio.core.predict.table import PredictionTable, fit_prediction
-from quantstudio.core.recipe import RangeOverride, Recipe, uniform_recipe
+from quantstudio.core.recipe import BIASES_APART, PACKED_FILES, RangeOverride, Recipe, uniform_recipe
 from tests.benchmarks.what_if import CLASSES, costs, curve, layer, sensitivity
 
 LAYERS = tuple(layer(index) for index in range(12))
@@ -192,12 +194,17 @@ def test_that_a_plan_that_may_collapse_has_a_bound_and_no_figure(table):
 
 def test_that_a_size_is_that_of_a_measured_file_that_holds_the_same_or_says_it_is_no_such(table):
     names = [one.name for one in LAYERS]
-    mixed = INT8.assign(names[:3], FP32)
+    mixed = replace(INT8.assign(names[:3], FP32), emission=BIASES_APART)
     before = table.predict(plan_of(mixed), fit_prediction(table, (), JUDGED))
     assert not before.is_size_exact
     model = fit_prediction(table, [measured(mixed)], JUDGED)
-    finer = mixed.assign(names[5:], STATIC_INT4)  # lives in the same containers
+    finer = replace(mixed.assign(names[5:], STATIC_INT4), emission=BIASES_APART)
     found = table.predict(plan_of(finer), model)
+    # Before files were packed, four bits lay in the same containers; packed they are another file.
     assert (found.size_bytes, found.is_size_exact) == (123_456, True)
+    packed = table.predict(plan_of(replace(finer, emission=PACKED_FILES)), model)
+    assert packed.size_bytes != 123_456
+    clipped = replace(mixed, weight_ranges=(RangeOverride(names[5], -0.1, 0.1),))
+    assert table.predict(plan_of(clipped), model).size_bytes == 123_456
     other = table.predict(plan_of(INT8.assign(names[:2], FP32)), model)
     assert not other.is_size_exact

@@ -42,6 +42,12 @@ def test_that_an_interval_holds_its_own_value(value, loss, low, high):
             assert quality is not None
             for shown in (quality.value, quality.loss, quality.change):
                 assert shown is None or shown.low <= shown.value <= shown.high
+            if quality.loss is not None and quality.has_interval:  # as far from the base as the loss is
+                ends = (value + (quality.loss.value - end) / 100 for end in (found.high, found.low))
+                clipped = [min(max(end, 0.0), 1.0) for end in ends]
+                assert [quality.value.low, quality.value.high] == pytest.approx(
+                    [min(clipped[0], value), max(clipped[1], value)]
+                )
         lost = loss_of(result)
         assert lost is None or lost.value.low <= lost.value.value <= lost.value.high
 

@@ -42,6 +42,16 @@ def test_that_less_work_is_measured_as_faster(models: list[Path]) -> None:
         assert 6 <= len(result.samples_ms) <= 12
 
 
+def test_that_every_time_says_what_else_the_machine_did(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency.LoadMeter, "other_share", lambda _self: 0.375)
+    monkeypatch.setattr(latency, "processor_mhz", lambda: 2450.0)
+    feed = {"x": np.ones((1, 256), dtype=np.float32)}
+    found = interleaved_latency(models, feed, threads=1, budget=SHORT).results
+    assert [(one.other_load, one.processor_mhz, one.threads) for one in found] == 2 * [(0.375, 2450.0, 1)]
+
+
 def test_that_a_fast_model_is_repeated_within_a_turn(models: list[Path]) -> None:
     feed = {"x": np.ones((1, 256), dtype=np.float32)}
     fast = interleaved_latency(models[1:], [feed], threads=1, budget=SHORT).results[0]

@@ -97,6 +97,16 @@ def test_that_every_figure_names_how_it_came_about_and_on_what() -> None:
     assert all(card.tag for card in cards(full_report()))
 
 
+def test_that_times_of_a_busy_machine_say_so() -> None:
+    (quiet,) = [one for one in figures_of(full_report()) if one.title == "Latency"]
+    assert "other programs" not in quiet.text
+    timed = _int8().latency_ms
+    assert timed is not None
+    busy = _with_variant(replace(_int8(), latency_ms=replace(timed, other_load=0.31)))
+    (figure,) = [one for one in figures_of(busy) if one.title == "Latency"]
+    assert figure.text.endswith("other programs used 31 % of the processors meanwhile")
+
+
 def test_that_sensitivity_says_which_steps_it_is_behind_and_which_it_does_not_know() -> None:
     data = full_report()
     assert data.sensitivity is not None
