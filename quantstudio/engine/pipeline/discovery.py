@@ -7,6 +7,7 @@ import logging
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
+from importlib.abc import InspectLoader
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
@@ -23,6 +24,8 @@ STEP_PACKAGES = (
 )
 # Group of entry points: each names a module (or an object in one) that registers a step.
 ENTRY_POINTS = "quantstudio.steps"
+# What a module that registers a step has in its text.
+_MARK = "@step("
 
 
 def find_steps() -> Mapping[str, StepDefinition]:
@@ -49,7 +52,19 @@ def _import_own() -> None:
         spec = find_spec(package)
         for location in (spec.submodule_search_locations or ()) if spec else ():
             for module in pkgutil.iter_modules([location]):
-                importlib.import_module(f"{package}.{module.name}")
+                name = f"{package}.{module.name}"
+                if _may_register(name):
+                    importlib.import_module(name)
+
+
+def _may_register(module: str) -> bool:
+    """Whether a module registers a step; what others are made of may load torch, which a list does without.
+
+    Where a module's text is not at hand, as in a frozen application, it has to be imported to know.
+    """
+    spec = find_spec(module)
+    source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
+    return source is None or _MARK in source
 
 
 @cache

@@ -1,0 +1,106 @@
+"""A network whose weights are chosen together: the work of `gptq` between its settings and its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from quantstudio.core.events import CancelToken, Reporter
+from quantstudio.core.figures import counted, percent
+from quantstudio.core.statistics_file import statistics_digest
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.protos import as_tensor
+from quantstudio.engine.graph.runtime import worker_threads
+from quantstudio.engine.model.derive import derived_graph, editable_copy
+from quantstudio.engine.pipeline.context import StepContext, StepOutcome
+from quantstudio.engine.quantization.fake_quantization import FakeQuantized
+from quantstudio.engine.recovery.bias_targets import set_bias
+from quantstudio.engine.recovery.gptq_layers import GptqLayer, gptq_layers
+from quantstudio.engine.recovery.gptq_run import GptqOptions, GptqRun
+from quantstudio.engine.recovery.gptq_store import LayerStore
+from quantstudio.engine.recovery.walk import TwoPathWalk
+from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
+
+Tensor = torch.Tensor
+
+_CHUNK = 32
+
+
+def solved(
+    graph: Graph,
+    context: StepContext,
+    options: GptqOptions,
+    samples: int,
+    settings: Mapping[str, Any],
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> StepOutcome:
+    """The graph with weights that lie on the grids of the plan already, where errors cancel best.
+
+    Args:
+        graph: The network.
+        context: Data, statistics and plan.
+        options: How layers are solved.
+        samples: Most samples that go through the network.
+        settings: What a layer kept from a cancelled run must have been solved with, besides the above.
+        reporter: Told of every layer.
+        cancel: Looked at between layers.
+
+    Raises:
+        CalibrationError: moments are broken; names the layer.
+        UnsupportedOpError: torch has no form of a node.
+        JobCancelled: `cancel` was set.
+    """
+    statistics = context.statistics(graph) if context.plan.is_static else None
+    device, count = resolve_device(context.device), min(samples, len(context.dataset))
+    fake = FakeQuantized(graph, statistics, context.plan)
+    layers = gptq_layers(graph, fake, context.plan)
+    if not layers:
+        return StepOutcome(graph, "No layer with integer weights to choose: nothing was done.", {"layers": 0})
+    inputs = {
+        "graph": graph.digest,
+        "data": context.dataset.digest,
+        "plan": context.plan.without_steps.digest,
+        "statistics": statistics_digest(statistics) if statistics is not None else "",
+        **settings,
+    }
+    with torch_settings(worker_threads()), torch.no_grad():
+        fake = fake.to(device).eval()
+        walk = TwoPathWalk(fake, _feeds(context, count, device, cancel), cancel)
+        run = GptqRun(walk, fake, layers, count, options, LayerStore(inputs), reporter, cancel)
+        run.go()
+    return _outcome(graph, layers, run, count)
+
+
+def _feeds(
+    context: StepContext, samples: int, device: torch.device, cancel: CancelToken
+) -> list[Mapping[str, Tensor]]:
+    feeds: list[Mapping[str, Tensor]] = []
+    for batch in context.dataset.batches(_CHUNK, stop=samples):
+        cancel.raise_if_set()
+        feeds.append(
+            {name: torch.from_numpy(np.array(value)).to(device) for name, value in batch.feed.items()}
+        )
+    return feeds
+
+
+def _outcome(graph: Graph, layers: Mapping[str, GptqLayer], run: GptqRun, samples: int) -> StepOutcome:
+    model = editable_copy(graph)
+    for tensor in model.graph.initializer:
+        if tensor.name in run.weights:
+            tensor.CopyFrom(as_tensor(tensor.name, run.weights[tensor.name]))
+    for name, shift in run.shifts.items():
+        bias = layers[name].bias
+        if bias is not None:
+            set_bias(model, bias, shift)
+    before = float(np.mean([gain.before for gain in run.gains.values()]))
+    after = float(np.mean([gain.after for gain in run.gains.values() if gain.after is not None]))
+    summary = (
+        f"Chose the weights of {counted(len(layers), 'layer')}: outputs are off by {percent(after, 1)} of "
+        f"their power on average, where weights rounded by themselves left {percent(before, 1)}."
+    )
+    details = {"layers": len(layers), "samples": samples}
+    return StepOutcome(derived_graph(graph, model, summary), summary, details)

@@ -1,0 +1,260 @@
+"""The training behind `tune`: batches, the best state, what is written down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from quantstudio.core.errors import DataError
+from quantstudio.core.events import CancelToken, Reporter
+from quantstudio.core.figures import counted
+from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.recovered import LayerRecovered
+from quantstudio.core.statistics import Statistics
+from quantstudio.core.target import target_named
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.runtime import worker_threads
+from quantstudio.engine.model.derive import derived_graph, editable_copy
+from quantstudio.engine.pipeline.context import StepContext, StepOutcome
+from quantstudio.engine.quantization.fake_quantization import FakeQuantized
+from quantstudio.engine.recovery.distillation import Distillation, kept_batches, output_losses
+from quantstudio.engine.recovery.layer_errors import LayerErrors
+from quantstudio.engine.recovery.trained_weights import TrainedParts, write_initializers
+from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
+from quantstudio.engine.torch_graph.module import TorchGraph
+
+Tensor = torch.Tensor
+# Samples of one step of training.
+BATCH = 32
+# Part of the samples kept out of training, by which the best state is chosen.
+HELD_OUT = 0.2
+# How often the held-out part is looked at.
+_LOOKS = 8
+# Scales move every weight of a channel at once: a smaller rate than biases'.
+_SCALE_RATE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: Steps, of one batch each.
+        samples: Samples of the calibration data.
+        rate: Learning rate of Adam: a part of the spread of a layer's output for its biases.
+    """
+
+    steps: int
+    samples: int
+    rate: float
+
+
+def tuned(
+    graph: Graph, context: StepContext, training: Training, reporter: Reporter, cancel: CancelToken
+) -> StepOutcome:
+    """The graph with scales, table entries and biases that were trained towards the float network.
+
+    Raises:
+        DataError: too few samples, or outputs that are not finite.
+        JobCancelled: `cancel` was set.
+    """
+    with torch_settings(worker_threads()):
+        return _Tuning(graph, context, training, reporter, cancel).outcome()
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best state seen.
+
+    Attributes:
+        loss: Its loss on the held-out part.
+        step: Steps of training before it.
+        state: The parameters.
+    """
+
+    loss: float
+    step: int
+    state: list[Tensor]
+
+
+class _Tuning:
+    """One training under way."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        context: StepContext,
+        training: Training,
+        reporter: Reporter,
+        cancel: CancelToken,
+    ) -> None:
+        self.graph, self.context, self.training = graph, context, training
+        self.reporter, self.cancel = reporter, cancel
+        self.device = resolve_device(context.device)
+        original = context.original or graph
+        self.distillation = Distillation(
+            output_losses(original, context.dataset, cancel), original.proto, graph.proto
+        )
+        statistics = context.statistics(graph) if context.plan.is_static else None
+        self.student = self._quantized(graph, statistics)
+        self.feeds = kept_batches(context.dataset, training.samples, self._batch_size(), cancel)
+        self.held, self.trained = self._parts()
+        self.answers = self._answers(original)
+        self.errors = LayerErrors(context.unrounded or graph, context.plan, self.feeds[self.held[0]])
+        self.stopped = ""
+
+    def outcome(self) -> StepOutcome:
+        """Train, and write the best state down if it is better than none."""
+        spreads = self.errors.spreads
+        bits = target_named(self.context.plan.target).weight_bits
+        parts = TrainedParts(self.student, self.graph, self.context.plan.schemes, bits, spreads)
+        if not parts.scale_parameters and not parts.bias_parameters:
+            return StepOutcome(
+                self.graph, "No quantized layer has scales or biases of its own.", {"steps": 0}
+            )
+        before, errors = self._held_loss(), self.errors.measured(self.student)
+        if not math.isfinite(before):
+            raise DataError(
+                "the quantized network's outputs are not finite on the calibration data",
+                hint=Hint("Choose other data, or other precisions", HintAction.CHOOSE_DATA),
+            )
+        best = self._train(parts, before)
+        if best.step == 0:
+            return self._unchanged(before)
+        parts.restore(best.state)
+        model = editable_copy(self.graph)
+        write_initializers(model, dict(parts.written()))
+        made = derived_graph(self.graph, model, "Tuned scales and biases.")
+        self.student = self._quantized(
+            made, self.context.statistics(made) if self.context.plan.is_static else None
+        )
+        after = self._held_loss()
+        if not after < before:
+            return self._unchanged(before)
+        self._tell(errors, self.errors.measured(self.student))
+        summary = (
+            f"Trained {counted(len(parts.weights), 'weight')} and {len(parts.biases)} sets of biases "
+            f"for {counted(best.step, 'step')}: the divergence from the float network fell from "
+            f"{before:.2g} to {after:.2g} nats on {self._held_samples} samples kept out of training."
+            f"{self.stopped}"
+        )
+        return StepOutcome(made, summary, self._details(before, after, best.step))
+
+    def _unchanged(self, before: float) -> StepOutcome:
+        summary = (
+            f"Changed nothing: no state was nearer to the float network than {before:.2g} nats on "
+            f"{self._held_samples} samples kept out of training.{self.stopped}"
+        )
+        return StepOutcome(self.graph, summary, self._details(before, before, 0))
+
+    def _details(self, before: float, after: float, steps: int) -> dict[str, float | int]:
+        return {"before": before, "after": after, "steps": steps, "held_out": self._held_samples}
+
+    def _train(self, parts: TrainedParts, before: float) -> _Best:
+        best = _Best(before, 0, parts.state())
+        rate, steps = self.training.rate, self.training.steps
+        optimizer = torch.optim.Adam(
+            [
+                {"params": parts.scale_parameters, "lr": rate * _SCALE_RATE},
+                {"params": parts.bias_parameters, "lr": rate},
+            ]
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        order = _Order(self.trained, self.context.seed)
+        every = max(1, math.ceil(steps / _LOOKS))
+        for done in range(1, steps + 1):
+            self.cancel.raise_if_set()
+            self.reporter.progress(done - 1, steps, "steps", "Tuning scales and biases")
+            place = order.next()
+            parts.apply()
+            optimizer.zero_grad()
+            loss = self._loss(place)
+            if not bool(torch.isfinite(loss)):
+                self.stopped = f" Stopped at step {done}: the loss was no longer a number."
+                break
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            if done % every == 0 or done == steps:
+                with torch.no_grad():
+                    parts.apply()
+                found = self._held_loss()
+                if found < best.loss:
+                    best = _Best(found, done, parts.state())
+        self.reporter.progress(steps, steps, "steps", "Tuning scales and biases")
+        return best
+
+    def _loss(self, place: int) -> Tensor:
+        found = self.student.run(self.feeds[place], self.distillation.compared)
+        return self.distillation.loss(found, self.answers[place])
+
+    def _held_loss(self) -> float:
+        with torch.no_grad():
+            losses = [float(self._loss(place)) for place in self.held]
+        return sum(losses) / len(losses)
+
+    def _quantized(self, graph: Graph, statistics: Statistics | None) -> FakeQuantized:
+        made = FakeQuantized(graph, statistics, self.context.plan).to(self.device)
+        made.requires_grad_(False)
+        made.weights = {slot: weight.to(self.device) for slot, weight in made.weights.items()}
+        return made
+
+    def _answers(self, original: Graph) -> list[list[Tensor]]:
+        teacher = TorchGraph(original.proto, self.distillation.wanted).to(self.device)
+        answers = []
+        with torch.no_grad():
+            for feed in self.feeds:
+                self.cancel.raise_if_set()
+                found = teacher.run({name: feed[name] for name in teacher.input_names if name in feed})
+                answers.append([found[name] for name in self.distillation.wanted])
+        self.distillation.set_scale(answers)
+        return answers
+
+    def _batch_size(self) -> int:
+        """Samples of a batch: fewer where the part kept out would be less than one."""
+        samples = min(self.training.samples, len(self.context.dataset))
+        if samples < 2:
+            raise DataError(
+                "one sample is not enough: some are trained on and others judge",
+                hint=Hint("Give at least two samples, better some hundred", HintAction.CHOOSE_DATA),
+            )
+        return max(1, min(BATCH, math.ceil(HELD_OUT * samples)))
+
+    def _parts(self) -> tuple[list[int], list[int]]:
+        """Batches kept out of training, evenly from the whole, and batches trained on."""
+        count = len(self.feeds)
+        if count < 2:
+            raise DataError(
+                "all samples fit one batch of the model: some are to be trained on while others judge",
+                hint=Hint("Give more samples", HintAction.CHOOSE_DATA),
+            )
+        number = max(1, round(HELD_OUT * count))
+        held = sorted({math.floor((place + 0.5) * count / number) for place in range(number)})
+        return held, [place for place in range(count) if place not in held]
+
+    @property
+    def _held_samples(self) -> int:
+        size = self.context.dataset.fixed_batch or self._batch_size()
+        total = min(self.training.samples, len(self.context.dataset))
+        return sum(min(size, total - place * size) for place in self.held)
+
+    def _tell(self, before: dict[str, float], after: dict[str, float]) -> None:
+        for layer, error in before.items():
+            self.reporter.found(LayerRecovered(layer, error, after.get(layer), self.errors.measure))
+
+
+class _Order:
+    """Batches in random order, all of them once before any comes again."""
+
+    def __init__(self, places: Sequence[int], seed: int) -> None:
+        self._places = list(places)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._left: list[int] = []
+
+    def next(self) -> int:
+        if not self._left:
+            self._left = torch.randperm(len(self._places), generator=self._generator).tolist()
+        return self._places[self._left.pop()]
