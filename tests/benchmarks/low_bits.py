@@ -34,6 +34,7 @@ from quantstudio.core.precision import (
     WeightFormat,
     scheme_of,
 )
+from quantstudio.core.preset_recipes import preset_recipe
 from quantstudio.core.recipe import CalibrationSettings, LayerRule, Recipe
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.steps import Step
@@ -133,12 +134,13 @@ def main() -> None:
 
 
 def recipe_of(row: Row, graph: Graph, target: str) -> Recipe:
-    """The row as a recipe."""
+    """The row as the recipe that the preset of its scheme stands for: the best form of every layer."""
     layers = [layer for layer in graph.layers if layer.weight_name]
-    rules = [LayerRule(row.scheme)]
-    rules += [LayerRule(scheme, names=(layers[place].name,)) for place, scheme in row.others.items()]
-    calibration = CalibrationSettings(samples=SAMPLES)
-    return Recipe(tuple(rules), calibration=calibration, steps=row.steps, target=target)
+    start = Recipe(calibration=CalibrationSettings(samples=SAMPLES), steps=row.steps, target=target)
+    made = preset_recipe(row.scheme, graph.layers, start)
+    for place, scheme in row.others.items():
+        made = made.with_rule(LayerRule(scheme, names=(layers[place].name,)))
+    return made
 
 
 @dataclass(frozen=True)
