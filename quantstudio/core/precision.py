@@ -295,6 +295,14 @@ class LayerScheme:
         return f"{label}, simulated" if self.is_simulated else label
 
     @property
+    def short_label(self) -> str:
+        """The label where there is little room: "CB2A8" of codebooks, "W4A4 sim"; else the label itself."""
+        label = self.label.replace(", simulated", " sim")
+        if not self.weights.has_codebook:
+            return label
+        return f"CB{label.removeprefix('W').replace(' codebook', '')}"
+
+    @property
     def text(self) -> str:
         """What it is, for a menu: "INT4 weights, INT8 activations"."""
         if self == FP32:

@@ -156,13 +156,23 @@ def _forms(version: int, weights: WeightFormat) -> tuple[str, ...]:
     )
 
 
-def scheme_families(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Names as menus group them: floats, then every kind of scheme, in the order given."""
-    families: dict[tuple[bool, str], list[str]] = {}
-    for name in names:
-        scheme = NAMED_SCHEMES[name]
-        families.setdefault((scheme.is_float, scheme.activations.name), []).append(name)
-    return tuple(tuple(family) for family in families.values())
+def schemes_by_bits(names: Iterable[str]) -> dict[int, tuple[str, ...]]:
+    """Names by the bits of their weights, as menus list them.
+
+    Most bits come first; of one width what runs on integers, grids before tables, and what is simulated last.
+    """
+    found: dict[int, tuple[str, ...]] = {}
+    for name in sorted(names, key=lambda name: _menu_place(NAMED_SCHEMES[name])):
+        bits = NAMED_SCHEMES[name].weights.bits
+        found[bits] = (*found.get(bits, ()), name)
+    return found
+
+
+def _menu_place(scheme: LayerScheme) -> tuple[int, bool, int, bool, int]:
+    kinds = (scheme.is_static, scheme.is_dynamic, scheme.is_weight_only)
+    kind = kinds.index(True) if True in kinds else len(kinds)
+    weights = scheme.weights
+    return -weights.bits, scheme.is_simulated, kind, weights.has_codebook, len(weights.label)
 
 
 def preset_names() -> tuple[str, ...]:

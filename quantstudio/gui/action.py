@@ -152,7 +152,7 @@ class Choice:
         is_chosen: Whether it is what holds now; None where entries are not alternatives.
         is_enabled: Whether it can be chosen.
         tip: Tool tip.
-        under: Title of the submenu it stands in; empty for none.
+        under: Titles of the submenus it stands in, the outer one first.
         is_apart: Whether a line stands before it.
     """
 
@@ -162,7 +162,7 @@ class Choice:
     is_chosen: bool | None = None
     is_enabled: bool = True
     tip: str = ""
-    under: str = ""
+    under: tuple[str, ...] = ()
     is_apart: bool = False
 
 

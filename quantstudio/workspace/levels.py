@@ -69,7 +69,7 @@ class Levels:
             self._refused.add(key)
             self._known.notify_of(QuantStudioError(error.what, where=error.where, hint=error.hint))
 
-        title = f"Levels of {layer.name}, channel {channel}"
+        title = f"Levels of {layer.title}, channel {channel}"
         ask(self._known, self._jobs, f"levels {key}", title, ChannelLevels, job, finished, on_failed=failed)
 
 

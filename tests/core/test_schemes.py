@@ -69,6 +69,9 @@ def test_that_a_chip_tells_codebooks_from_equal_steps() -> None:
     assert NAMED_SCHEMES["static-codebook2"].label == "W2A8 codebook"
     assert NAMED_SCHEMES["dynamic-codebook3"].label == "W3 dyn codebook"
     assert NAMED_SCHEMES["weight-codebook4"].label == "W4 codebook"
+    names = ("static-codebook2", "dynamic-codebook3", "weight-codebook4", "static-int4-a4", "static-int8")
+    shorts = [NAMED_SCHEMES[name].short_label for name in names]
+    assert shorts == ["CB2A8", "CB3 dyn", "CB4", "W4A4 sim", "INT8"]
     assert (Precision.INT2.label, Precision.CODEBOOK2.label) == ("INT2", "CB2")
 
 

@@ -17,8 +17,12 @@ from quantstudio.gui.features.improve.step_delegate import (
     switch_place,
 )
 from quantstudio.gui.features.improve.step_gains import OFF, UNKNOWN
+from quantstudio.gui.plots.layer_recovery import LayerRecoveryPlot
+from quantstudio.gui.plots.waterfall import Level, WaterfallPlot
 from tests.gui.conftest import find
 from tests.gui.conftest import settle as settle_session
+from tests.gui.plot_mouse import shown
+from tests.gui.settling import settled
 from tests.workspace.canned import ANSWERS
 
 MEASURE = "shift"
@@ -159,3 +163,24 @@ def test_that_every_control_of_the_page_has_a_name(panel):
     for button in panel.findChildren(QPushButton):
         assert button.accessibleName() or button.text() or not button.isVisible()
     assert panel.seconds.accessibleName()
+
+
+def test_that_names_at_the_ends_of_an_axis_are_cut_rather_than_left_out(qtbot):
+    plot = shown(qtbot, WaterfallPlot(), 340, 260)
+    names = ("FP32", "as rounded", "Choose weights together")
+    plot.show_levels([Level(name, -float(i), str(i)) for i, name in enumerate(names)], "points")
+    settled()
+    plot.grab()
+    drawn = [text.strip() for _, _, text in plot.item.getAxis("bottom").picture[2]]
+    assert drawn[:2] == ["FP32", "as rounded"]
+    assert drawn[2].startswith("Choose")
+
+
+def test_that_layers_that_begin_alike_differ_at_the_axis(qtbot):
+    plot = shown(qtbot, LayerRecoveryPlot(), 340, 260)
+    names = ["stem", *(f"blocks.{i}.conv1" for i in range(9))]
+    plot.show_layers("step", [LayerRecovered(name, 0.1, 0.05, "m") for name in names], names)
+    settled()
+    plot.grab()
+    drawn = [text.strip() for _, _, text in plot.item.getAxis("bottom").picture[2]]
+    assert len(set(drawn)) == len(names)

@@ -321,10 +321,14 @@ class TestActions:
         full.session.select([layer.name])
         menu = full.findChild(QMenu, "menu.edit.scheme")
         menu.aboutToShow.emit()
-        offered = [a.text() for a in menu.actions() if a.text()]
+        listed = [a.text() for a in menu.actions()]
+        assert listed[:3] == ["FP32", "FP16 weights", "8 bits"]
+        offered = [a.text() for group in menu.findChildren(QMenu) for a in group.actions()]
         names = workspace.recipe.on_target.schemes(layer)
-        assert offered == [NAMED_SCHEMES[name].text for name in names]
-        assert {"INT4 weights, INT8 activations", "INT4 weights, INT4 activations, simulated"} <= set(offered)
+        assert sorted([*listed[:2], *offered]) == sorted(NAMED_SCHEMES[name].text for name in names)
+        four = [a.text() for a in full.findChild(QMenu, "menu.edit.scheme.4 bits").actions()]
+        assert four[0] == "INT4 weights, INT8 activations"
+        assert four[-2:] == [f"{one} weights, INT4 activations, simulated" for one in ("INT4", "CB4")]
 
     def test_that_setting_all_of_a_type_is_in_the_menu(self, full):
         full.findChild(QMenu, "menu.edit.by_type").aboutToShow.emit()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
+from PySide6.QtCore import QPointF, QRectF
 
 from quantstudio.core.predict.check import PredictionPoint
 from quantstudio.core.results import Interval
 from quantstudio.gui.plots.name_places import Box, NamePlaces, pixel_size
 from quantstudio.gui.plots.prediction_check import PredictionCheckPlot
 from quantstudio.gui.plots.trade_off import TradeOffPlot
-from quantstudio.gui.plots.trade_off_dots import TradeOffPoint
+from quantstudio.gui.plots.trade_off_dots import Limits, TradeOffPoint
 from tests.gui.plot_mouse import shown
 from tests.gui.settling import settled
 
@@ -119,3 +120,40 @@ def test_that_the_axes_follow_the_figure_that_is_checked(qtbot):
     (left, right), (bottom, top) = plot.item.getViewBox().viewRange()
     assert left < 0.18 < 0.22 < right < 1.0
     assert bottom < 0.21 < top < 1.0
+
+
+def test_that_what_a_budget_says_keeps_off_dots_and_their_error_bars(qtbot):
+    """FP32 is the largest and stands at the right, where the words of the line below it would be."""
+    plot = shown(qtbot, TradeOffPlot(), 700, 320)
+    wide = Interval(99.8, 98.9, 100.0)
+    plot.show_points(
+        [
+            TradeOffPoint("fp32", "FP32", Interval(0.9, 0.9, 0.9), wide, is_base=True),
+            TradeOffPoint("a", "W2A8 #2", Interval(0.07, 0.07, 0.07), wide, is_current=True),
+            TradeOffPoint("b", "W2A8", Interval(0.07, 0.07, 0.07), Interval(10.0, 8.0, 13.0)),
+        ],
+        "t", "x", "y",
+    )  # fmt: skip
+    plot.show_limits(Limits(quality=99.3, quality_text="at most 0.50 pp lost"))
+    settled()
+    view, words = plot.item.getViewBox(), plot._bound_texts[1]
+    said = words.mapRectToScene(words.boundingRect())
+    for x, quality in ((0.9, wide), (0.07, wide)):
+        ends = [view.mapViewToScene(QPointF(x, y)) for y in (quality.high, quality.low)]
+        bar = QRectF(*ends).adjusted(-8, -8, 8, 0)
+        assert not said.intersects(bar)
+    names = [one.mapRectToScene(one.boundingRect()) for one in plot._names if one.isVisible()]
+    assert len(names) == 3
+    assert not any(said.intersects(name.adjusted(1, 1, -1, -1)) for name in names)
+
+
+def test_that_a_dot_at_the_top_is_drawn_whole(qtbot):
+    plot = shown(qtbot, TradeOffPlot(), 700, 320)
+    ends = [(0.07, 99.8), (0.9, 10.0)]
+    plot.show_points(
+        [TradeOffPoint(str(y), "v", Interval(x, x, x), Interval(y, y, y)) for x, y in ends], "t", "x", "y"
+    )
+    settled()
+    view = plot.item.getViewBox()
+    top = view.mapViewToScene(QPointF(0.07, 99.8)).y() - view.sceneBoundingRect().top()
+    assert top >= 10

@@ -144,7 +144,8 @@ def test_that_the_context_menu_sets_selects_and_copies(qtbot, session):
     assert len(session.selection) == sum(layer.op_type == "Conv" for layer in session.workspace.layers)
     menu = panel.context_menu()
     submenu = menu.findChild(type(menu), "layers.menu.selection")
-    next(a for a in submenu.actions() if a.data() and a.data()[1] == "static-int4").trigger()
+    four = submenu.findChild(type(menu), "layers.menu.selection.4 bits")
+    next(a for a in four.actions() if a.data()[1] == "static-int4").trigger()
     assert session.workspace.recipe.scheme_for(session.workspace.layers[1]) == STATIC_INT4
     submenu = menu.findChild(type(menu), "layers.menu.type")
     next(a for a in submenu.actions() if a.data() and a.data()[1] == "fp32").trigger()

@@ -124,6 +124,7 @@ def test_that_steps_that_help_are_added_as_one_undo_step(desk: Desk, data: DataS
     assert job.params["seconds"] == 30
     assert [step.name for step in known.recipe.steps] == ["equalize", "bias"]
     assert known.current_variant is not None
+    assert known.current_variant.result is not None, "what it is worth is measured, and shown"
     assert known.edits.undo_text == "Recover automatically"
     known.edits.undo()
     assert known.recipe == before

@@ -136,7 +136,7 @@ def has_choice(layer: LayerInfo) -> bool:
 
 def precision_label(layer: LayerInfo, scheme: LayerScheme) -> str:
     """What a layer's chip says: its scheme, or what the file itself holds: "INT8 stored"."""
-    return layer.stored_label or scheme.label
+    return layer.stored_label or scheme.short_label
 
 
 def stored_bits(layer: LayerInfo) -> int:

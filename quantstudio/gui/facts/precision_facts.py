@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from quantstudio.core import figures
 from quantstudio.core.costs import CostTable, FileForm
+from quantstudio.core.figures import counted
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.predict.kl_model import layer_kl
 from quantstudio.core.results import LayerSensitivity
-from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.schemes import NAMED_SCHEMES, schemes_by_bits
 
 COLUMNS = ("Precision", "In the file", "KL", "Runs as")
-_KINDS = ("is_static", "is_dynamic", "is_weight_only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def precision_lines(
         costs: Bytes, or None before they are known.
         sensitivity: What is known of each layer.
     """
-    ordered = sorted(((name, NAMED_SCHEMES[name]) for name in names), key=lambda pair: _order(pair[1]))
+    ordered = [(name, NAMED_SCHEMES[name]) for group in schemes_by_bits(names).values() for name in group]
     return tuple(
         PrecisionLine(
             name,
@@ -75,17 +75,20 @@ def precision_lines(
     )
 
 
+def precision_places(names: Iterable[str]) -> list[tuple[tuple[str, ...], str]]:
+    """In which submenu each scheme stands, and its name: one for every width that has several."""
+    return [
+        ((counted(bits, "bit"),) if len(group) > 1 else (), name)
+        for bits, group in schemes_by_bits(names).items()
+        for name in group
+    ]
+
+
 def runs_text(scheme: LayerScheme) -> str:
     """How a kernel computes: "integer", "float", or "simulated" where none multiplies so few bits."""
     if scheme.is_simulated:
         return "simulated"
     return "integer" if scheme.weights.is_integer and not scheme.is_weight_only else "float"
-
-
-def _order(scheme: LayerScheme) -> tuple[int, bool, int, bool, int]:
-    kind = next((place for place, name in enumerate(_KINDS) if getattr(scheme, name)), len(_KINDS))
-    weights = scheme.weights
-    return -weights.bits, scheme.is_simulated, kind, weights.has_codebook, len(weights.label)
 
 
 def _size(scheme: LayerScheme, layers: Sequence[LayerInfo], costs: CostTable | None) -> str:

@@ -70,10 +70,15 @@ class WholeNumberAxis(FigureAxis):
 
 
 class NamedAxis(FigureAxis):
-    """An axis whose ticks are words at given positions, elided where they would collide."""
+    """An axis whose ticks are words at given positions, elided where they would collide.
 
-    def __init__(self, orientation: str) -> None:
+    Args:
+        elide: Where words are cut: names that begin alike are told apart by their ends.
+    """
+
+    def __init__(self, orientation: str, elide: Qt.TextElideMode = Qt.TextElideMode.ElideRight) -> None:
         super().__init__(orientation)
+        self._elide = elide
         self._names: dict[float, str] = {}
         self.setHeight(TWO_LINES_PX)
 
@@ -94,8 +99,10 @@ class NamedAxis(FigureAxis):
         room = int(per_unit * rows - _GAP_PX)
         self._tickLevels = [
             [
-                (at, "\n" * (i % rows) + metrics.elidedText(name, Qt.TextElideMode.ElideRight, room))
+                (at, "\n" * (i % rows) + metrics.elidedText(name, self._elide, min(room, inside)))
                 for i, (at, name) in enumerate(self._names.items())
+                # A word that ends beyond the axis would not be drawn at all.
+                for inside in (int(2 * per_unit * min(at - low, high - at)) - 2,)
             ]
         ]
         return super().generateDrawSpecs(p)

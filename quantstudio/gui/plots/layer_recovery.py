@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +35,13 @@ class LayerRecoveryPlot(Plot):
 
     def __init__(self, name: str = "layer_recovery", parent: QWidget | None = None) -> None:
         super().__init__(
-            name, TITLE, ("", "Error (%)"), axes={"bottom": NamedAxis("bottom")}, empty="", parent=parent
+            name,
+            TITLE,
+            ("", "Error (%)"),
+            # Names of layers differ at their ends.
+            axes={"bottom": NamedAxis("bottom", Qt.TextElideMode.ElideLeft)},
+            empty="",
+            parent=parent,
         )
         self._rows: tuple[LayerRecovered, ...] = ()
         self._labels: tuple[str, ...] = ()
@@ -59,7 +66,8 @@ class LayerRecoveryPlot(Plot):
         assert isinstance(axis, NamedAxis)
         # Of many layers every n-th has its name at the axis; the others say it under the pointer.
         stride = max(1, -(-len(labels) // _NAMED))
-        axis.set_names({float(i): name for i, name in enumerate(labels) if i % stride == 0})
+        names = without_shared_start(labels)
+        axis.set_names({float(i): name for i, name in enumerate(names) if i % stride == 0})
         self.reset_view()
         self._draw(current_theme())
         self.show_plot(self._words(step, measure))
@@ -131,3 +139,12 @@ class LayerRecoveryPlot(Plot):
             for row in self._rows
         ]
         return (("layer", "before", "behind the step", "share of"), *rows)
+
+
+def without_shared_start(names: Sequence[str]) -> list[str]:
+    """Names without the module that most of them begin with: "0.conv1" of "blocks.0.conv1"."""
+    starts = Counter(name.partition(".")[0] for name in names if "." in name)
+    shared, count = max(starts.items(), key=lambda one: one[1], default=("", 0))
+    if 2 * count <= len(names):
+        return list(names)
+    return [name.removeprefix(f"{shared}.") for name in names]

@@ -101,6 +101,21 @@ class NamePlaces:
                     return place
         return None
 
+    def take_below(self, y: float, width: float, height: float) -> tuple[float, float]:
+        """Where a text can stand below a level line: at the right, or as near to it as it covers nothing.
+
+        Returns:
+            Plot coordinates of its upper left corner; the text's room is taken from now on.
+        """
+        up = self._pixels(0.0, y)[1] - 2
+        last = max(self._whole.right - width, 0.0)
+        starts = [last - STEP_PX * i for i in range(int(last / STEP_PX) + 1)]
+        boxes = [Box(start, up - height, start + width, up) for start in starts]
+        free = (box for box in boxes if not any(box.meets(one) for one in self._taken + self._thin))
+        found = next(free, boxes[0])
+        self._taken.append(found)
+        return self._left + found.left * self._px, y
+
     def _around(self, across: float, up: float, width: float, height: float, radius: float) -> Iterator[Box]:
         """Beside the dot, then above and below it, then a line further."""
         right, left = across + radius + GAP_PX, across - radius - GAP_PX - width

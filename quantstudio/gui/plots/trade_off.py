@@ -132,6 +132,7 @@ class TradeOffPlot(Plot):
         if limits != self._limits:
             self._limits = limits
             self._draw_limits(current_theme())
+            self._place_names()
 
     @property
     def limits(self) -> Limits:
@@ -156,7 +157,6 @@ class TradeOffPlot(Plot):
             self._bounds[i].setPen(pg.mkPen(theme.bad, width=1.2, style=Qt.PenStyle.DashLine))
             self._bound_texts[i].setText(words)
             self._bound_texts[i].setColor(theme.bad)
-        self._place_bound_texts()
 
     def _draw_level(self, theme: Theme) -> None:
         """How good FP32 is, where its own dot may be far off."""
@@ -169,9 +169,8 @@ class TradeOffPlot(Plot):
             self._level.setPen(pg.mkPen(theme.fp, width=1.2, style=Qt.PenStyle.DashLine))
             self._level_text.setColor(theme.fp)
             self._level_text.setText(self._base_name)
-            self._place_bound_texts()
 
-    def _place_bound_texts(self) -> None:
+    def _place_bound_texts(self, places: NamePlaces) -> None:
         (left, right), (_, top) = self.item.getViewBox().viewRange()
         px, py = pixel_size(self.item.getViewBox())
         has_room = top - self._level.value() > self._level_text.boundingRect().height() * py
@@ -183,8 +182,10 @@ class TradeOffPlot(Plot):
             self._bound_texts[0].setAnchor((1.0, 0.0) if fits else (0.0, 0.0))
             self._bound_texts[0].setPos(self._limits.cost, top)
         if self._limits.quality is not None:
-            # At the right: a front rises at the left.
-            self._bound_texts[1].setPos(right, self._limits.quality)
+            # At the right where it can: a front rises at the left.
+            size = self._bound_texts[1].boundingRect()
+            self._bound_texts[1].setAnchor((0.0, 0.0))
+            self._bound_texts[1].setPos(*places.take_below(self._limits.quality, size.width(), size.height()))
 
     def _draw(self, theme: Theme) -> None:
         points = self._points
@@ -262,6 +263,7 @@ class TradeOffPlot(Plot):
         if self._limits.quality is not None:
             (left, right), _ = self.item.getViewBox().viewRange()
             places.block_line((left, self._limits.quality), (right, self._limits.quality))
+        self._place_bound_texts(places)
         # What is loaded, then what is chosen: they get the best places.
         shown = sorted(
             zip(self._named, self._names, strict=False),
@@ -292,7 +294,8 @@ class TradeOffPlot(Plot):
         air_y = (max(ys) - min(ys)) * 0.15 or 0.5
         self.item.getViewBox().setRange(
             xRange=(max(0.0, min(xs) - air_x), max(xs) + air_x),
-            yRange=(min(ys) - air_y, max(ys) + min(air_y, _air_below(max(ys)))),
+            # A dot at 100 % is drawn whole.
+            yRange=(min(ys) - air_y, max(ys) + min(air_y, max(_air_below(max(ys)), air_y / 2))),
             padding=0,
         )
 
@@ -340,7 +343,6 @@ class TradeOffPlot(Plot):
 
     def _on_range_changed(self, *_args: object) -> None:
         self._place_names()
-        self._place_bound_texts()
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:

@@ -76,14 +76,16 @@ class Menus(QObject):
         submenu.aboutToShow.connect(refill)
 
     def _list(self, menu: QMenu, choices: Choices) -> None:
-        under: dict[str, QMenu] = {}
+        under: dict[tuple[str, ...], QMenu] = {(): menu}
         for choice in choices.entries(self._context):
+            for depth in range(1, len(choice.under) + 1):
+                path = choice.under[:depth]
+                if path not in under:
+                    under[path] = under[path[:-1]].addMenu(path[-1].replace("&", "&&"))
+                    self._name(under[path], ".".join((choices.id, *path)))
             if choice.is_apart:
-                menu.addSeparator()
-            if choice.under and choice.under not in under:
-                under[choice.under] = menu.addMenu(choice.under.replace("&", "&&"))
-                self._name(under[choice.under], f"{choices.id}.{choice.under}")
-            _add_choice(under.get(choice.under, menu), choice)
+                under[choice.under].addSeparator()
+            _add_choice(under[choice.under], choice)
 
     def _name(self, menu: QMenu, name: str) -> None:
         menu.setObjectName(f"menu.{name}")

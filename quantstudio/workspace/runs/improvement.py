@@ -148,12 +148,16 @@ class Improvement:
         self._follow(before)
 
     def recover(self, seconds: float) -> None:
-        """Try steps that are not in the recipe; those that measure better are added, as one undo step."""
+        """Try steps that are not in the recipe; those that measure better are added, as one undo step.
+
+        What they were tried on is a part of the calibration data: what comes of it is measured afterwards.
+        """
         group = new_group()
         before = {row.job_id for row in self._jobs.rows}
         self._runs.describe_steps(group)
         self._runs.add_calibration(group)
         asked: list[_Asked] = []
+        made: set[str] = set()
 
         def make() -> JobSpec:
             known = self._known
@@ -179,12 +183,14 @@ class Improvement:
         def finished(result: QuantizeResult) -> str:
             known, sent = self._known, asked[-1]
             keep_build(known, sent.subject, result.build, result.recipe, sent.plan, sent.statistics)
+            made.add(known.key_of(result.recipe))
             if known.recipe == sent.recipe != result.recipe:  # whoever went on editing keeps the screen
                 self._edits.set_recipe(result.recipe, "Recover automatically")
             return f"{result.build.preset} {size(result.build.size_bytes)}".strip()
 
         reads = partial(from_json, QuantizeResult)
         self._jobs.add(Work("recover", "Recover automatically", make, finished, group=group, reads=reads))
+        self._runs.add_measurement(group, variants=lambda: made)
         self._follow(before)
 
     def cancel(self) -> None:

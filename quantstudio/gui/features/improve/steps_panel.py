@@ -31,10 +31,7 @@ from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.enabling import allow
 from quantstudio.workspace.names import contents_text
 
-NOTHING = (
-    "No steps: the network is quantized as it is. Steps change it first, and win back accuracy that low bit "
-    "widths or per-tensor scales would cost."
-)
+NOTHING = "The network is quantized as it is. Steps before that win back accuracy."
 NO_MODEL = "Steps change a network before it is quantized. Open a model first."
 WORDING = "run in this order, each part of the recipe; drag to reorder, Ctrl+Z takes anything back"
 _ICONS = {"edit": "settings", "up": "arrow-left", "down": "arrow-right", "remove": "delete"}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from quantstudio.core.precision import WeightFormat, keyed_formats
-from quantstudio.core.schemes import NAMED_SCHEMES, scheme_families
+from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.gui.action import Action, Choice, Choices, Command, Context
 from quantstudio.gui.facts.needs import needs_model, needs_selection
+from quantstudio.gui.facts.precision_facts import precision_places
 from quantstudio.gui.feature import toggle_action
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
 
@@ -67,10 +68,9 @@ def _schemes(context: Context) -> list[Choice]:
             partial(session.workspace.edits.set_scheme, session.selection, name),
             is_enabled=bool(names),
             tip="" if names else "Select layers that can be quantized first",
-            is_apart=index == 0,
+            under=under,
         )
-        for family in scheme_families(names or NAMED_SCHEMES)
-        for index, name in enumerate(family)
+        for under, name in precision_places(names or NAMED_SCHEMES)
     ]
 
 
@@ -81,12 +81,10 @@ def _by_type(context: Context) -> list[Choice]:
             NAMED_SCHEMES[name].text,
             partial(session.workspace.edits.set_scheme_by_type, op_type, name),
             words=f"Set all {op_type} to {NAMED_SCHEMES[name].text}",
-            under=op_type,
-            is_apart=index == 0,
+            under=(op_type, *under),
         )
         for op_type in sorted({layer.op_type for layer in session.workspace.layers})
-        for family in scheme_families(session.workspace.edits.choices(op_type))
-        for index, name in enumerate(family)
+        for under, name in precision_places(session.workspace.edits.choices(op_type))
     ]
 
 

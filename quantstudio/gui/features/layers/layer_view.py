@@ -225,15 +225,23 @@ class LayerTableView(QTableView):
 
     def open_precisions(self) -> bool:
         """Open the list of precisions of the current row, or of the first selected one that has any."""
+        index = self._first_choice()
+        if index is None:
+            return False
+        self.scrollTo(index)
+        self.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        self.edit(index)
+        return True
+
+    @property
+    def has_precisions(self) -> bool:
+        """Whether any of the selected layers has a precision to choose."""
+        return self._first_choice() is not None
+
+    def _first_choice(self) -> QModelIndex | None:
         rows = [self.currentIndex(), *(self.selectionModel().selectedRows() if self.selectionModel() else ())]
-        for row in rows:
-            index = row.siblingAtColumn(LayerColumn.PRECISION)
-            if index.isValid() and self._opens(index):
-                self.scrollTo(index)
-                self.setFocus(Qt.FocusReason.ShortcutFocusReason)
-                self.edit(index)
-                return True
-        return False
+        cells = (row.siblingAtColumn(LayerColumn.PRECISION) for row in rows)
+        return next((cell for cell in cells if cell.isValid() and self._opens(cell)), None)
 
     @override
     def keyboardSearch(self, search: str) -> None:

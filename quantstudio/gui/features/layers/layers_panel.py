@@ -17,7 +17,8 @@ from PySide6.QtWidgets import (
 
 from quantstudio.core import figures
 from quantstudio.core.precision import WeightFormat
-from quantstudio.core.schemes import NAMED_SCHEMES, scheme_families
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.gui.facts.precision_facts import precision_places
 from quantstudio.gui.features.layers.layer_filter import ALL_TYPES, LayerFilterModel
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, LayerColumn, LayerTableModel
 from quantstudio.gui.features.layers.layer_view import LayerTableView
@@ -251,7 +252,11 @@ class LayersPanel(QWidget):
         if row is None or not names:
             return menu
         op_type = self.model.layer_at(row).op_type
-        title = "Set precision" if len(names) == 1 else f"Set precision of {len(names)} layers"
+        several = "" if len(names) == 1 else f" of {len(names)} layers"
+        listed = menu.addAction(f"Choose precision{several}…")
+        listed.setEnabled(self.table.has_precisions)
+        listed.triggered.connect(self.open_precisions)
+        title = f"Set precision{several}"
         self._add_precisions(menu.addMenu(title), "selection")
         self._add_precisions(menu.addMenu(f"Set every {op_type}"), "type")
         menu.addSeparator()
@@ -280,11 +285,12 @@ class LayersPanel(QWidget):
             if row is not None
             for choice in self.model.index(row, LayerColumn.PRECISION).data(CHOICES_ROLE)
         }
-        for family in scheme_families(name for name in NAMED_SCHEMES if name in legal):
-            menu.addSeparator()
-            for name in family:
-                action = menu.addAction(NAMED_SCHEMES[name].text)
-                action.setData((scope, name))
+        groups: dict[tuple[str, ...], QMenu] = {(): menu}
+        for under, name in precision_places(legal):
+            if under not in groups:
+                groups[under] = menu.addMenu(under[0])
+                groups[under].setObjectName(f"layers.menu.{scope}.{under[0]}")
+            groups[under].addAction(NAMED_SCHEMES[name].text).setData((scope, name))
         menu.menuAction().setEnabled(bool(legal))
         menu.triggered.connect(self._on_precision_chosen)
 

@@ -8,10 +8,11 @@ from functools import partial
 from quantstudio.core.aim import DEFAULT_AIM, Aim
 from quantstudio.core.precision import FP32
 from quantstudio.core.recipe import ActivationScope, RangeMethod
-from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, scheme_families
+from quantstudio.core.schemes import AUTO, NAMED_SCHEMES
 from quantstudio.core.target import targets
 from quantstudio.gui.action import SECTION, Action, Choice, Choices, Command, Context, Submenu, ToolMenu
 from quantstudio.gui.facts.needs import needs_build, needs_float_weights_and_data, needs_model
+from quantstudio.gui.facts.precision_facts import precision_places
 from quantstudio.gui.feature import toggle_action
 from quantstudio.gui.features.plans.rules_dialog import RulesDialog
 from quantstudio.gui.session import Session
@@ -128,14 +129,18 @@ def _builds() -> tuple[Command, ...]:
 
 
 def _presets() -> tuple[Command, ...]:
-    """One action per scheme, a section per family, below the one that measures."""
-    families = scheme_families(name for name, scheme in NAMED_SCHEMES.items() if scheme != FP32)
+    """One action per scheme, in a menu for every width, below those that measure."""
+    places = precision_places(name for name, scheme in NAMED_SCHEMES.items() if scheme != FP32)
+    menus = {under: f"run.presets.{under[0]}" for under, _ in places if under}
     return (
         *(_auto(aim, SECTION + index) for index, aim in enumerate(Aim)),
         *(
-            _preset(name, NAMED_SCHEMES[name].text, (2 + section) * SECTION + index)
-            for section, family in enumerate(families)
-            for index, name in enumerate(family)
+            Submenu(menu, under[0], "run.presets", 2 * SECTION + 1 + index)
+            for index, (under, menu) in enumerate(menus.items())
+        ),
+        *(
+            _preset(name, menus.get(under, "run.presets"), 2 * SECTION + (index if under else 0))
+            for index, (under, name) in enumerate(places)
         ),
     )
 
@@ -155,12 +160,13 @@ def _auto(aim: Aim, order: int) -> Action:
     )
 
 
-def _preset(name: str, text: str, order: int) -> Action:
+def _preset(name: str, menu: str, order: int) -> Action:
+    text = NAMED_SCHEMES[name].text
     return Action(
         f"run.preset.{name}",
         text,
         lambda context: context.session.workspace.runs.quantize_preset(name),
-        "run.presets",
+        menu,
         order,
         tip=f"Quantize with the preset {name}; its recipe becomes the plan's",
         words=f"Quantize: {text}",  # out of its menu, a preset needs its verb

@@ -25,7 +25,7 @@ from PySide6.QtWidgets import (
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
 from quantstudio.core.recipe import LayerRule, Recipe
-from quantstudio.core.schemes import CUSTOM, NAMED_SCHEMES, scheme_families, scheme_name
+from quantstudio.core.schemes import CUSTOM, NAMED_SCHEMES, scheme_name, schemes_by_bits
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme
 from quantstudio.gui.widgets.dialog import Dialog, caption
@@ -159,10 +159,10 @@ class RulesDialog(Dialog):
         self.scheme = QComboBox(self)
         self.scheme.setObjectName("rules.scheme")
         self.scheme.setAccessibleName("Precision")
-        for family in scheme_families(NAMED_SCHEMES):
+        for group in schemes_by_bits(NAMED_SCHEMES).values():
             if self.scheme.count():
                 self.scheme.insertSeparator(self.scheme.count())
-            for name in family:
+            for name in group:
                 self.scheme.addItem(NAMED_SCHEMES[name].text, name)
         self.scheme.setCurrentIndex(self.scheme.findData("static-int8"))
         grid = QGridLayout()
