@@ -180,3 +180,23 @@ def test_that_the_tokenizer_beside_the_model_is_found(tmp_path: Path) -> None:
     data = dataset_of(open_model(tmp_path / "m.onnx"), to_json(DataSpec(str(path))))
     assert len(data) == 1
     assert next(data.batches(1)).feed["past_key_values.0.key"].shape[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("[" * 100_000, "is not JSON"), ('{"other": 1}', "holds no text")]
+)
+def test_that_a_line_that_is_no_text_is_named(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"line 1 {message}"):
+        opened(written(tmp_path, line + "\n", "text.jsonl"))
+
+
+def test_that_half_a_character_is_read_as_a_question_mark(tmp_path: Path) -> None:
+    path = written(tmp_path, json.dumps({"text": "abc\ud800def"}) + "\n", "text.jsonl")
+    assert opened(path, transform="context=4").text(0) == "abc?"
+
+
+def test_that_a_line_without_end_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = opened(written(tmp_path, "abcdefgh" * 64)).digest
+    monkeypatch.setattr("quantstudio.engine.data.text._LONGEST_LINE", 7)
+    monkeypatch.setattr("quantstudio.engine.data.text._BLOCK", 20)
+    assert opened(tmp_path / "text.txt").digest == whole

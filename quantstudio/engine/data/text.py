@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ DEFAULT_CONTEXT = 256
 # Characters encoded at a time: memory stays flat, and the tokenizer has a whole batch for its threads.
 _BLOCK = 1 << 16
 _BLOCKS = 16
+_LONGEST_LINE = 1 << 20
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _FIELDS = ("text", "content", "prompt")
 
@@ -67,7 +68,7 @@ def _told_length(config: Path) -> int | None:
     """What exporters write beside a model of how long its text may be."""
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     found = [values.get(key) for key in _LENGTHS] if isinstance(values, dict) else []
     return next((value for value in found if isinstance(value, int) and value > 0), None)
@@ -284,8 +285,8 @@ def _blocks(path: Path) -> Iterator[tuple[str, bool]]:
                         yield _document(line, path, number), True
                 return
             is_first = True
-            while lines := handle.readlines(_BLOCK):
-                yield "".join(lines), is_first
+            while block := _block(handle):
+                yield block, is_first
                 is_first = False
     except UnicodeDecodeError as error:
         raise DataError(
@@ -295,10 +296,19 @@ def _blocks(path: Path) -> Iterator[tuple[str, bool]]:
         raise DataError(f"the text cannot be read ({error.strerror})", where=str(path)) from error
 
 
+def _block(handle: TextIO) -> str:
+    """Whole lines of somewhat more than a block; a line without end is cut, so that memory stays flat."""
+    lines, count = list[str](), 0
+    while count <= _BLOCK and (line := handle.readline(_LONGEST_LINE)):
+        lines.append(line)
+        count += len(line)
+    return "".join(lines)
+
+
 def _document(line: str, path: Path, number: int) -> str:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"line {number} is not JSON", where=str(path), hint='Write one {"text": "..."} a line'
         ) from error
@@ -308,4 +318,5 @@ def _document(line: str, path: Path, number: int) -> str:
         raise DataError(
             f"line {number} holds no text", where=str(path), hint='Write one {"text": "..."} a line'
         )
-    return value
+    # JSON may hold halves of characters, which no tokenizer reads.
+    return value.encode("utf-8", "replace").decode("utf-8")
