@@ -174,3 +174,13 @@ def test_that_embedding_and_head_of_two_schemes_are_two_copies(tied, tmp_path: P
     sizes = {layer.name: layer.weight_bytes for layer in result.layers}
     assert sizes["/model/embed_tokens/Gather"] >= 96 * 64
     assert sizes["/lm_head/MatMul"] >= 96 * 64 // 2
+
+
+@pytest.mark.parametrize(
+    "first", ["weight-int4/64", "weight-int4/64/asymmetric", "weight-int2/32/asymmetric"]
+)
+def test_that_blocks_with_zero_points_keep_what_lies_on_a_grid(first: str) -> None:
+    second = first if first.endswith("asymmetric") else f"{first}/asymmetric"
+    weight = quantize_weight(normal(16, 128, seed=1), named_scheme(first), 0).dequantized
+    again = quantize_weight(weight, named_scheme(second), 0).dequantized
+    np.testing.assert_allclose(again, weight, rtol=1e-5, atol=1e-7)

@@ -19,6 +19,7 @@ from quantstudio.engine.graph.builder import Constants, NodeList
 from quantstudio.engine.graph.names import NameSource
 from quantstudio.engine.quantization.packed_check import check_folded
 from quantstudio.engine.quantization.packed_weights import code_levels, packed_values
+from quantstudio.engine.quantization.quantized_weights import WeightSource, with_room_for_bias
 from tests.engine.quantization_cases import (
     NetBuilder,
     attention_net,
@@ -177,3 +178,14 @@ def test_that_the_unpacked_form_is_a_variant_of_its_own_only_where_something_is_
     packed, unpacked = plans("static-int8")
     assert packed == unpacked
     assert Recipe(unpacked=False).digest == Recipe().digest != Recipe(unpacked=True).digest
+
+
+def test_that_a_sign_stays_one_where_a_bias_needs_room():
+    weight = normal(4, 8)
+    weight[1] = 0
+    source = WeightSource("w", weight, "", NAMED_SCHEMES["static-binary"], 0, None)
+    made, is_changed = with_room_for_bias(
+        source, source.quantized(), np.ones(4, np.float32), np.float32(0.01)
+    )
+    assert is_changed
+    assert set(np.unique(made.values)) == {-1, 1}

@@ -118,7 +118,10 @@ def with_room_for_bias(
     if weight.axis is not None:
         shape[weight.axis] = -1
     spread = scales.reshape(shape)
-    values = np.clip(np.rint(weight.dequantized / spread), *source.levels).astype(np.int8)
+    values = weight.values
+    # A sign stays one: there is no zero to round to.
+    if source.is_narrow or source.scheme.weights.grid is not Grid.SIGN:
+        values = np.clip(np.rint(weight.dequantized / spread), *source.levels).astype(np.int8)
     changed = replace(weight, values=values, scales=scales, dequantized=values * spread)
     return changed, True
 

@@ -117,7 +117,8 @@ def ternary_scales(rows: FloatArray) -> FloatArray:
 def affine_rows(rows: FloatArray, bits: int) -> tuple[NDArray[np.int8], FloatArray, NDArray[np.int8]]:
     """Integers, scale and zero point of each row [R, K], of the range of least squared error around zero.
 
-    Every row's range holds zero, which its zero point stands for exactly.
+    Every row's range holds zero, which its zero point stands for exactly. A row that lies on such a grid
+    already is kept.
     """
     last, middle = np.float32((1 << bits) - 1), 1 << bits - 1
     low, high = np.minimum(rows.min(axis=1), 0), np.maximum(rows.max(axis=1), 0)
@@ -131,8 +132,18 @@ def affine_rows(rows: FloatArray, bits: int) -> tuple[NDArray[np.int8], FloatArr
         total = np.einsum("ij,ij->i", error, error)
         better = total < least
         least[better], scales[better], zeros[better] = total[better], scale[better], zero[better]
+    known, places = _known_affine(rows, int(last))
+    scales, zeros = np.where(known > 0, known, scales), np.where(known > 0, places, zeros)
     codes = np.clip(np.rint(rows / scales[:, None]) + zeros[:, None], 0, last)
     return (codes - middle).astype(np.int8), scales, (zeros - middle).astype(np.int8)
+
+
+def _known_affine(rows: FloatArray, last: int) -> tuple[FloatArray, FloatArray]:
+    """Scale and zero point of each row that lies on a grid of integers 0 to `last`; 0 for the others."""
+    scales = known_scales(rows, (-last, last))
+    steps = np.rint(rows / np.where(scales > 0, scales, np.float32(1))[:, None])
+    low, high = np.minimum(steps.min(axis=1), 0), np.maximum(steps.max(axis=1), 0)
+    return np.where(high - low <= last, scales, np.float32(0)), -low
 
 
 def known_scales(rows: FloatArray, levels: Levels) -> FloatArray:
