@@ -210,7 +210,7 @@ def layer_rule(option: str, text: str) -> LayerRule:
     try:
         return LayerRule(named_scheme(name), (pattern,))
     except RecipeError as error:
-        raise RecipeError(f"{option} {text!r}: there is no scheme {name!r}", hint=hint) from error
+        raise RecipeError(f"{option} {text!r}: {error.what}", hint=error.hint) from error
 
 
 def model_source(model: str, factory: str) -> ModelSource:

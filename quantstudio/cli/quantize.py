@@ -42,6 +42,7 @@ from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo, ModelSummary
+from quantstudio.core.precision import ActivationPrecision, activation_format, weight_format
 from quantstudio.core.preset_recipes import preset_recipe
 from quantstudio.core.recipe import (
     CalibrationSettings,
@@ -49,7 +50,7 @@ from quantstudio.core.recipe import (
     Recipe,
     uniform_recipe,
 )
-from quantstudio.core.results import BuildResult, PackedFile
+from quantstudio.core.results import BuildResult, BuiltLayer, PackedFile
 from quantstudio.core.schemes import AUTO, NAMED_SCHEMES, listed_schemes, preset_scheme
 from quantstudio.core.target import DEFAULT_TARGET, target_named
 from quantstudio.project.recipe_file import (
@@ -254,7 +255,7 @@ def print_build(build: BuildResult, recipe_path: Path, *, summary: ModelSummary)
     )
     print_table(console, title, columns, rows, right=(5,))
     if build.packed is not None:
-        console.print(packed_text(build.packed))
+        console.print(packed_text(build.packed, build.layers))
     for step in build.steps:
         console.print(f"{step.name}: {step.summary}")
     if build.preset:  # its warnings come at the end of the command
@@ -262,11 +263,15 @@ def print_build(build: BuildResult, recipe_path: Path, *, summary: ModelSummary)
     console.print(f"recipe: {recipe_path}")
 
 
-def packed_text(packed: PackedFile) -> str:
+def packed_text(packed: PackedFile, layers: Sequence[BuiltLayer]) -> str:
     """What packing saves and costs, in a sentence or two."""
+    integers = [row for row in layers if weight_format(row.weights).is_integer]
+    # Weights stored alone run as floats, or in a kernel that unpacks blocks itself.
+    is_int8 = all(activation_format(row.activations) != ActivationPrecision.FP32 for row in integers)
+    whose = "INT8's" if is_int8 else "those of the kernels above"
     text = (
-        f"packed: {format_bytes(packed.size_bytes)}, {format_bytes(packed.unpacked_bytes)} with a byte a "
-        "weight; file, download and flash shrink below INT8, memory and time while it runs are INT8's."
+        f"packed: {format_bytes(packed.size_bytes)}, unpacked {format_bytes(packed.unpacked_bytes)}; file, "
+        f"download and flash shrink below INT8, memory and time while it runs are {whose}."
     )
     if packed.load_ms is None or packed.unpacked_load_ms is None:
         return text

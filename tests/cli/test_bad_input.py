@@ -468,9 +468,10 @@ def test_that_a_recipe_cannot_write_elsewhere(good_recipe, tmp_path, refused):
         ("nope=fp32", "'nope'"),
         ("zzz*=fp32", "matches no layer"),
         ("node_Conv*=dynamic-int8", "no layer it matches"),
-        ("*=int7", "Schemes:"),
+        ("*=int7", "Choose one of fp32"),
         ("node_Conv_152", "PATTERN=SCHEME"),
-        ("node_Conv_152=fp33", "there is no scheme 'fp33'"),
+        ("node_Conv_152=fp33", "unknown precision 'fp33'"),
+        ("x=weight-int4/7", "blocks of '7' weights: no kernel takes them"),
     ],
 )
 def test_that_a_wrong_rule_is_refused(rule, says, out, refused):
