@@ -15,8 +15,9 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.figures import counted, percent
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import Granularity, Grid, integer_levels
+from quantstudio.core.precision import Granularity, Grid, Precision, integer_levels
 from quantstudio.core.steps import Need, StepGroup
+from quantstudio.core.target import target_named
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_array, as_tensor, attribute_value
 from quantstudio.engine.graph.view import GraphView
@@ -217,7 +218,8 @@ def _steps_of(
 ) -> Callable[[FloatArray], FloatArray]:
     """The step of the grid at every weight, for rows as they are at a time."""
     scheme = plan.schemes[layer.name]
-    high = max(integer_levels(scheme.weights)[1], 1)
+    bits = Precision.INT8.bits if scheme.is_weight_only else target_named(plan.target).weight_bits
+    high = max(integer_levels(scheme.weights, bits)[1], 1)
 
     def of(rows: FloatArray) -> FloatArray:
         whole = np.abs(side.weight(rows, weight))
