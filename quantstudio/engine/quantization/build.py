@@ -98,7 +98,7 @@ def build_variant(
         stage(2, "Comparing with the unoptimized run")
         checked = _compared(graph, statistics, temporary, token)
         packed = None
-        if plan.emission >= PACKED_FILES and not plan.unpacked:
+        if plan.emission >= PACKED_FILES and not plan.unpacked and _holds_packed(emission):
             other = emit_with_plan(graph, statistics, replace(plan, unpacked=True), token, known)
             feed = checked.feed if measures_load else None
             packed = _packed(emission, _serialized(other.model), temporary, checked.feed, feed, token)
@@ -130,16 +130,21 @@ def _packed(
     timed: Feed | None,
     cancel: CancelToken,
 ) -> PackedFile | None:
-    """The proof that a file is what its unpacked form is, and what it saves; None where nothing is packed."""
-    layers = sum(map(holds_packed, emission.plan.schemes.values()))
-    if not layers or len(unpacked) <= path.stat().st_size:
+    """The proof that a file is what its unpacked form is, and what it saves; None where that is nothing."""
+    if len(unpacked) <= path.stat().st_size:
         return None
     with tempfile.TemporaryDirectory(prefix="quantstudio-") as folder:
         other = Path(folder) / "unpacked.onnx"
         other.write_bytes(unpacked)
         if feed is not None:
             check_same_outputs(path, other, feed, cancel)
+        layers = sum(map(holds_packed, emission.plan.schemes.values()))
         return measured(path, other, timed, layers, cancel)
+
+
+def _holds_packed(emission: Emission) -> bool:
+    """Whether any layer has weights of fewer than eight bits."""
+    return any(map(holds_packed, emission.plan.schemes.values()))
 
 
 def check_float_weights(graph: Graph, plan: EffectivePlan | None = None) -> None:
@@ -212,7 +217,7 @@ def _inspected(
         cancel.raise_if_set()
         written = onnx.load(optimized).graph
         kernels = map_kernels(graph.layers, emission, written)
-    if any(map(holds_packed, emission.plan.schemes.values())):
+    if _holds_packed(emission):
         check_folded(written, {name for parts in emission.parts.values() for name in parts})
     for layer in graph.layers:
         scheme, kernel = emission.plan.schemes[layer.name], kernels[layer.name]
