@@ -196,7 +196,7 @@ class _Rounding:
             if not bool(torch.isfinite(loss)):
                 break
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
         self.student.dropped = 0.0
 

@@ -175,7 +175,7 @@ class _Tuning:
             if not bool(torch.isfinite(loss)):
                 self.stopped = f" Stopped at step {done}: the loss was no longer a number."
                 break
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             if done % every == 0 or done == steps:
