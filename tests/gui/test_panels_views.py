@@ -15,7 +15,7 @@ from quantstudio.core.findings import COSTS, CURVE, SENSITIVITY
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
 from quantstudio.core.predict.check import Figure
 from quantstudio.core.recipe import RangeOverride
-from quantstudio.gui.facts.variant_facts import busy_text
+from quantstudio.gui.facts.variant_facts import busy_text, timing_text
 from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.inspect.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPanel
 from quantstudio.gui.features.layers.layer_table import LayerColumn
@@ -377,6 +377,10 @@ def test_that_a_time_taken_on_a_busy_machine_says_so(qtbot):
     for share, said in ((0.05, ""), (0.6, "60\u202f% other load")):
         latency = replace(current.result.latency_ms, other_load=share)
         assert busy_text(replace(current, result=replace(current.result, latency_ms=latency))) == said
+    moved = replace(current.result.latency_ms, other_load=0.6, scale=1.5)
+    told = timing_text(replace(current, result=replace(current.result, latency_ms=moved)))
+    assert "other programs used 60 % of the processors meanwhile" in told
+    assert "shown on the scale of FP32" in told
 
 
 def test_that_a_prediction_tells_its_interval_the_class_at_risk_and_memory(qtbot, session):

@@ -13,6 +13,7 @@ from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import Event
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.search_results import PlanPoint
+from quantstudio.core.steps import Step
 from quantstudio.workspace.search_terms import SearchTerms
 from tests.gui.search_samples import budget_of, result
 from tests.workspace.canned import LAYERS, succeeded
@@ -75,3 +76,26 @@ def test_that_the_chosen_plan_and_every_other_one_that_is_loaded_keep_the_steps(
         assert [step.name for step in known.recipe.steps] == names
     known.searches.load(known.searches.plans[-1], as_plan=True)
     assert [step.name for step in known.recipe.steps] == names
+
+
+def test_that_a_search_is_shown_behind_the_steps_its_plans_were_recovered_by(
+    desk: Desk, data: DataSpec
+) -> None:
+    def recovered(params: dict[str, Any]) -> list[Event]:
+        Path(params["output"]).write_bytes(b"onnx")
+        found = result(model_summary(LAYERS).layers, params["output"], budget_of(params))
+        recipe = replace(found.chosen.recipe, steps=(Step("bias"),))
+        return [succeeded(replace(found, chosen=replace(found.chosen, recipe=recipe)))]
+
+    desk.runner.answers["search"] = recovered
+    desk.known.opening.set_data(data, None)
+    desk.known.searches.start(SearchTerms())
+    desk.settle()
+    searches = desk.known.searches
+    assert [step.name for step in desk.known.recipe.steps] == ["bias"]
+    assert searches.chosen is not None
+    assert searches.chosen.recipe == desk.known.recipe
+    shown = len(searches.plans)
+    desk.known.edits.undo()
+    assert not desk.known.recipe.steps
+    assert len(searches.plans) == shown > 1

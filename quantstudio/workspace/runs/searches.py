@@ -24,11 +24,13 @@ from quantstudio.core.search_results import (
     searched_precisions,
 )
 from quantstudio.core.signals import Signal
+from quantstudio.core.steps import filled_in
 from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.rows import JobRow
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.resolved import ground_of
 from quantstudio.workspace.runs import job_specs
 from quantstudio.workspace.runs.builds import keep_build
 from quantstudio.workspace.runs.outcomes import search_text
@@ -235,7 +237,8 @@ class Searches:
         known, asked = self._known, self._asked
         assert asked is not None
         self._draft = self._obstacle = None
-        known.findings.put(SEARCH, asked.key, found, row=digest_of(asked.terms)[:16])
+        for key in self._keys(asked, found):
+            known.findings.put(SEARCH, key, found, row=digest_of(asked.terms)[:16])
         recipe = found.chosen.recipe
         is_unedited = known.recipe == asked.recipe != recipe
         name = f"Search {budget_text(asked.terms.budget)}"
@@ -248,6 +251,16 @@ class Searches:
             self._edits.add_plan(name, recipe)
         self.changed.emit()
         return search_text(found, built.name, found.build)
+
+    def _keys(self, asked: _Asked, found: SearchResult) -> set[str]:
+        """Where it is looked for: behind the steps it was sent off with, and those its plans were given."""
+        keys = {asked.key}
+        for recipe in {one.recipe.steps: one.recipe for one in (found.chosen, *found.front)}.values():
+            filled = replace(recipe, steps=filled_in(recipe.steps, self._known.steps))
+            ground = ground_of(asked.subject, self._known.steps, filled)
+            steps = (*ground.steps, *ground.later)
+            keys.add(asked.subject.search_key(steps, asked.recipe, judged_on_test=asked.test is not None))
+        return keys
 
     def _failed(self, error: ErrorInfo) -> bool:
         values = error.details.get("obstacle")
