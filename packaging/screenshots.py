@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -215,9 +216,6 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
         window.show_view("tradeoff")
         trade_off.view.button(CHECK).click()
 
-    def compare() -> None:
-        window.show_view("compare")
-
     def data() -> QDialog:
         window.show_view("inspect")
         window.actions_list["model.data"].trigger()
@@ -227,17 +225,15 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
         dialog.resize(dialog.width(), min(dialog.height(), window.height() - 2 * AIR))
         return dialog
 
-    def start() -> None:
-        window.show_view("start")
-
     return {
         "inspect": inspect,
         "threshold": threshold,
         "classes": classes,
+        "improve": partial(window.show_view, "improve"),
         "trade-off": search,
         "prediction-check": check,
-        "compare": compare,
-        "start": start,
+        "compare": partial(window.show_view, "compare"),
+        "start": partial(window.show_view, "start"),
         "data": data,
     }
 

@@ -159,6 +159,8 @@ class Edits:
             self._change(lambda: known.project.edit(state, edit.label, merge_key=edit.merge_key))
         if edit.skipped:
             name, reason = edit.skipped[0]
+            layer = known.model.layer(name) if known.model is not None else None
+            name = layer.title if layer is not None else name
             more = f" and {len(edit.skipped) - 1} more" if len(edit.skipped) > 1 else ""
             known.notify(NoticeLevel.WARNING, f"{name}{more} unchanged", reason)
 

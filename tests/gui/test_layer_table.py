@@ -11,6 +11,7 @@ from quantstudio.core.activation_ranges import activation_range
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.figures import NOTHING, THIN_SPACE
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8, WEIGHT_INT8
+from quantstudio.core.schemes import named_scheme
 from quantstudio.core.target import WITH_VNNI, WITHOUT_VNNI
 from quantstudio.core.weight_error import rounding_key, weight_sqnr_db
 from quantstudio.gui.facts.layer_facts import (
@@ -190,6 +191,14 @@ def test_that_a_sparkline_is_highest_at_the_mode():
     heights = sparkline(statistics.histogram, statistics.mean, statistics.std)
     assert heights.max() == 1.0
     assert abs(int(heights.argmax()) - 15) <= 2
+
+
+def test_that_a_codebook_shows_no_grid_before_its_levels_are_known(session):
+    """Its levels are no equal steps: bars of a 2-bit grid would be another figure for the same thing."""
+    statistics = session.workspace.weights[session.workspace.layers[0].name]
+    found = weight_distribution(statistics, named_scheme("static-codebook2"), None)
+    assert found.grid is None
+    assert found.note.startswith("W2A8 codebook")
 
 
 def test_that_weights_per_group_show_a_bound(session):

@@ -6,6 +6,7 @@ from typing import Any
 
 from quantstudio.core.events import Event
 from quantstudio.core.levels import ChannelLevels
+from quantstudio.workspace.recipe_edits import Edit
 from tests.workspace.canned import succeeded
 from tests.workspace.conftest import Desk
 
@@ -40,3 +41,16 @@ def test_that_levels_are_asked_for_once_and_are_there_again_after_an_undo(desk: 
     desk.settle()
     asked = [one for one in desk.runner.submitted if one.task.endswith(":channel_levels")]
     assert [one.params["channel"] for one in asked] == [3]
+
+
+def test_that_work_and_messages_name_a_layer_as_the_table_does(desk: Desk) -> None:
+    known = desk.known
+    desk.runner.answers["channel_levels"] = answer
+    told: list[str] = []
+    known.notified.connect(lambda notification: told.append(notification.text))
+    layer = next(one for one in known.layers if one.schemes)
+    known.edits.apply(Edit("", known.recipe, skipped=((layer.name, "it cannot"),)))
+    assert told == [f"{layer.title} unchanged"]
+    known.edits.set_scheme([layer.name], "static-int4")
+    known.levels.of(layer, 0)
+    assert f"Levels of {layer.title}, channel 0" in [row.title for row in known.jobs.rows]

@@ -47,11 +47,13 @@ def weight_distribution(
     low, high = (override.low, override.high) if override else full_range(statistics)
     is_per_tensor = scheme.granularity is Granularity.PER_TENSOR or not len(statistics.channel_low)
     is_integer = scheme.weights.is_integer
+    # The levels of a codebook are chosen for every channel: until they are known none are drawn.
+    has_grid = is_integer and not scheme.weights.has_codebook
     return Distribution(
         key=statistics.layer,
         kind="weights",
         histogram=histogram,
-        grid=IntegerGrid(weight_bits(scheme, target), signed=True) if is_integer else None,
+        grid=IntegerGrid(weight_bits(scheme, target), signed=True) if has_grid else None,
         low=low,
         high=high,
         is_edited=override is not None,
