@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -100,13 +101,21 @@ def test_that_the_table_says_what_each_step_did(start, tmp_path, capsys):
 
 
 def test_that_auto_keeps_the_steps_that_measure_best(start, tmp_path, capsys):
-    few = ["--set-step", "bias.samples=64", "--set-step", "gptq.samples=16"]
+    samples = {"bias": 64, "gptq": 32, "norms": 32, "ranges": 32, "smooth": 32}
+    few = [part for step, count in samples.items() for part in ("--set-step", f"{step}.samples={count}")]
     assert recover(start, tmp_path / "out.onnx", *few, "--json", "-") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["preset"].startswith("Chose ")
-    for candidate in ("no step", "equalize"):
-        assert f"{candidate} (" in document["preset"]
-    assert document["recipe"]["recipe"]["steps"], "each of them helps this network"
+    kept = " then ".join(step["name"] for step in document["recipe"]["recipe"]["steps"])
+    assert document["preset"].startswith(f"Chose {kept}. ")
+    tried = {
+        names.strip(): float(loss)
+        for names, loss in re.findall(r"([a-z ]+) \([^()]*, KL ([^()]+)\)", document["preset"])
+    }
+    assert list(tried)[:2] == ["no step", "equalize"], "each is tried behind those that were kept"
+    for step in ("gptq", "bias"):
+        assert any(step in names.split(" then ") for names in tried)
+    assert min(tried.values()) > 0.94 * tried[kept], "nothing that was tried is clearly better"
+    assert tried[kept] < 0.5 * tried["no step"], "errors that cancel help this network at 4 bits a tensor"
 
 
 def test_that_run_applies_the_same_steps_to_another_network(start, tmp_path, capsys):
