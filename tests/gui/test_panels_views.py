@@ -168,6 +168,16 @@ def test_that_rows_sorted_by_sensitivity_follow_the_stream_after_a_while(qtbot, 
     qtbot.waitUntil(lambda: panel.filter.index(0, LayerColumn.NAME).data() == worst.name)
 
 
+def test_that_an_empty_trade_off_has_the_button_for_what_it_says(qtbot, empty):
+    panel = shown(qtbot, TradeoffPanel(empty, SearchPanel(empty)), 760, 640)
+    with qtbot.waitSignal(panel.model_asked):
+        panel.plot.empty.button.click()
+    empty.workspace.opening.set_model(model_summary(6))
+    qtbot.waitUntil(lambda: panel.plot.empty.button.text() == "Choose data…")
+    with qtbot.waitSignal(panel.data_asked):
+        panel.plot.empty.button.click()
+
+
 def test_that_without_a_model_the_table_says_what_to_do(qtbot, empty):
     panel = shown(qtbot, LayersPanel(empty), 500, 400)
     assert panel.stack.currentWidget() is panel.empty

@@ -14,7 +14,10 @@ def _build(context: Context, parts: Parts) -> QWidget:
     from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
 
     (beside,) = (part for part in parts.values() if isinstance(part, BudgetPanel))
-    return TradeoffPanel(context.session, beside)
+    panel = TradeoffPanel(context.session, beside)
+    panel.data_asked.connect(lambda: context.trigger("model.data"))
+    panel.model_asked.connect(lambda: context.trigger("file.open"))
+    return panel
 
 
 FEATURE = Feature(views=(View("tradeoff", "Trade-off", Place.PAGE, 20, _build),), commands=commands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt
+from PySide6.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import (
     QHBoxLayout,
@@ -74,7 +74,15 @@ _PLAN_GIVING_WAY = (PlanColumn.KL, PlanColumn.LATENCY, PlanColumn.FILE, PlanColu
 
 
 class TradeoffPanel(QWidget):
-    """Scatter above, tables below, a budget beside; a click on a dot or a row loads that recipe."""
+    """Scatter above, tables below, a budget beside; a click on a dot or a row loads that recipe.
+
+    Signals:
+        data_asked(): whoever chooses data is asked for.
+        model_asked(): a model is to be opened.
+    """
+
+    data_asked = Signal()
+    model_asked = Signal()
 
     def __init__(self, session: Session, beside: BudgetPanel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -191,7 +199,7 @@ class TradeoffPanel(QWidget):
         self.beside.closed.connect(self._on_search_closed)
         self.show_search.clicked.connect(self._on_search_asked)
         self.plot.variant_chosen.connect(self._on_dot_chosen)
-        self.plot.action_asked.connect(session.workspace.runs.measure)
+        self.plot.action_asked.connect(self._on_empty_asked)
         for plot in (self.plot, self.check):
             plot.export_failed.connect(self._on_export_failed)
         self.view.chosen.connect(self._on_view_chosen)
@@ -288,14 +296,25 @@ class TradeoffPanel(QWidget):
     def _cost(self) -> Cost:
         return Cost(self.cost.current)
 
+    def _on_empty_asked(self) -> None:
+        workspace = self._session.workspace
+        if workspace.model is None:
+            self.model_asked.emit()
+        elif workspace.test_data is None and workspace.calibration_data is None:
+            self.data_asked.emit()
+        else:
+            workspace.runs.measure()
+
     def _points(self) -> TradeoffPoints:
         return TradeoffPoints(self._session, self._cost(), self._bits)
 
     def _show_empty(self) -> None:
         if self._session.workspace.model is None:
-            self.plot.show_empty("Open a model to compare its variants.")
+            self.plot.show_empty("Open a model to compare its variants.", "Open a model…")
         elif self._session.workspace.test_data is None and self._session.workspace.calibration_data is None:
-            self.plot.show_empty("Choose data to measure on, then build and measure a variant.")
+            self.plot.show_empty(
+                "Choose data to measure on, then build and measure a variant.", "Choose data…"
+            )
         elif self._session.workspace.searches.job is not None:
             self.plot.show_empty("The front is drawn here as soon as the first plans are measured.")
         else:
