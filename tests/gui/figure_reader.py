@@ -24,6 +24,7 @@ from quantstudio.core.predict.table import Prediction
 from quantstudio.core.quality import quality_of
 from quantstudio.core.variants import Variant
 from quantstudio.gui.features.compare.compare_table import CompareTableModel
+from quantstudio.gui.features.improve.step_gains import levels_of, plan_line
 from quantstudio.gui.features.inspect.inspect_panel import InspectPanel
 from quantstudio.gui.features.layers.layer_table import LayerColumn, LayerTableModel
 from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
@@ -148,6 +149,7 @@ def read(session: Session, *, with_layers: bool = True) -> Readings:
     _plans(found, session)
     _trade_off(found, session)
     _search(found, session)
+    _improve(found, session)
     if with_layers:
         _layers(found, session)
     _python(found, session)
@@ -213,6 +215,8 @@ def _variant_table(found: Readings, session: Session) -> None:
         variant: Variant = _cell(model, row, 0, VARIANT_ROLE)
         of, where = variant.name, "table of variants"
         found.text(of, "size", _cell(model, row, VariantColumn.SIZE), where)
+        if variant.build is not None:  # byte for byte what lies on the disk
+            found.exact(of, "size", Path(variant.path).stat().st_size, "file on disk")
         if variant.result is None:
             continue
         found.text(of, "quality", _cell(model, row, VariantColumn.QUALITY), where)
@@ -332,6 +336,20 @@ def _search(found: Readings, session: Session) -> None:
             found.figures.append(Reading(of, "quality", max(0.0, 100 * level + value), half, "search plans"))
 
 
+def _improve(found: Readings, session: Session) -> None:
+    """The waterfall and the line about the plan on the page of steps."""
+    known = session.workspace
+    stages = known.improvement.stages
+    for stage, level in zip(stages, levels_of(known.base, stages)[1:], strict=True):
+        if stage.variant is not None:
+            found.exact(stage.variant.name, "change", level.value, "waterfall")
+    current = known.current_variant
+    if current is not None and current.build is not None and current.result is not None:
+        size, _, change = plan_line(known)[0].partition(", ")
+        found.text(current.name, "size", size, "line of the plan")
+        found.text(current.name, "change", change, "line of the plan")
+
+
 def _layers(found: Readings, session: Session) -> None:
     known = session.workspace
     table, inspector = LayerTableModel(session), InspectPanel(session)
@@ -344,8 +362,15 @@ def _layers(found: Readings, session: Session) -> None:
         inspector.show_kind("weights")
         inspector._show_bits()
         shown = re.search(r"SQNR (?!≥)([^·]*dB)", inspector.histogram.readout.text())
+        # Where channels share no levels one of them is drawn, and the figure below is of that one.
+        levels = known.levels.of(layer, inspector.channel.channel)
+        of = layer.name if levels is None else f"{layer.name}, channel {levels.channel}"
         if shown is not None and layer.weight_name:
-            found.text(layer.name, "weight sqnr", shown[1], "inspector")
+            found.text(of, "weight sqnr", shown[1], "inspector")
+        if levels is not None:
+            found.exact(of, "weight sqnr", levels.sqnr_db, "levels of the channel")
+            found.exact(of, "levels", len(levels.levels), "levels of the channel")
+            found.text(of, "levels", inspector.histogram.readout.text(), "inspector")
         for cost in inspector.bits.costs if layer.weight_name else ():
             if cost.name == inspector.bits._current and numbers(text):
                 found.exact(layer.name, "weight sqnr", cost.sqnr_db, "error against bits")
