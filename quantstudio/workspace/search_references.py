@@ -19,11 +19,20 @@ from quantstudio.core.precision import (
 )
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import ActivationScope, LayerRule, Recipe, is_legal
-from quantstudio.core.search_results import ActivationFamily, PlanFigures, SearchBudget
+from quantstudio.core.search_results import ActivationFamily, PlanFigures, Recover, SearchBudget
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.recipe_edits import default_recipe
 
-REFERENCES = (Precision.FP32, Precision.INT8, Precision.INT4, Precision.INT2)
+# Ternary and binary are no lines of their own, as a search leaves them out: a codebook of as many bits has
+# free levels where theirs are fixed, in a file as large, and runs alike.
+REFERENCES = (
+    Precision.FP32,
+    Precision.INT8,
+    Precision.INT4,
+    Precision.CODEBOOK3,
+    Precision.CODEBOOK2,
+    Precision.INT2,
+)
 FAMILY_TEXTS = {
     ActivationFamily.AUTO: "Best for this model",
     ActivationFamily.STATIC: "INT8, calibrated",
@@ -45,6 +54,7 @@ class Reference:
         drop: Points lost.
         latency_ratio: Time over FP32 time.
         is_measured: Whether a search measured the drop; else it is predicted.
+        is_recovered: Whether a search recovers it first: how much that wins back is not predicted.
     """
 
     precision: WeightFormat
@@ -54,6 +64,7 @@ class Reference:
     drop: float | None
     latency_ratio: float | None
     is_measured: bool = False
+    is_recovered: bool = False
 
     @property
     def name(self) -> str:
@@ -70,11 +81,26 @@ class Reference:
         return ", ".join(parts) or figures.NOTHING
 
 
-def references(known: Known, family: ActivationFamily) -> tuple[Reference, ...]:
-    """FP32, INT8, INT4 and INT2 everywhere; empty without a model."""
+def references(
+    known: Known, family: ActivationFamily, recover: Recover = Recover.NONE
+) -> tuple[Reference, ...]:
+    """The plans of `REFERENCES`, each everywhere; empty without a model.
+
+    Args:
+        known: What is known of the model.
+        family: Activations in the plans.
+        recover: What the search does to plans below 8 bits before it measures them. What they lose as they
+            are rounded would contradict it, so it is not said of plans that are recovered.
+    """
     if known.model is None:
         return ()
-    return tuple(_reference(known, precision, family) for precision in REFERENCES)
+    return tuple(_recovered(_reference(known, precision, family), recover) for precision in REFERENCES)
+
+
+def _recovered(one: Reference, recover: Recover) -> Reference:
+    if recover is Recover.NONE or one.precision.bits >= Precision.INT8.bits:
+        return one
+    return replace(one, drop=one.drop if one.is_measured else None, is_recovered=True)
 
 
 def broken_bounds(reference: Reference, budget: SearchBudget) -> tuple[str, ...]:

@@ -22,6 +22,13 @@ from quantstudio.core.search_results import (
 )
 
 DEFAULT_DROP_POINTS = 0.5
+# What the smallest file may lose that one click asks for.
+SMALLEST_FILE = SearchBudget(max_drop=0.3)
+RECOVER_TEXTS = {
+    Recover.AUTO: "Where time allows",
+    Recover.GPTQ: "Every plan below 8 bits",
+    Recover.NONE: "No, as they are rounded",
+}
 # A bound that is set to what was found must not fail on the last digit of a float.
 ROOM = 1 + 1e-6
 LATENCY, SHARE = "max_latency_ratio", "max_share_above_8"

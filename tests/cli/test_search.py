@@ -58,7 +58,12 @@ def test_that_the_table_ends_with_the_chosen_plan(tmp_path, capfd):
     assert len(names) == len(set(names)), "shown once, also where it is on the front"
     chosen = next(line for line in lines if line.startswith("chosen"))
     assert chosen.rstrip().endswith("measured")
-    assert any(line.startswith(("CB", "INT8 everywhere")) for line in lines)
+    # Single precisions were measured, among them INT8 and a codebook that keeps the bound on bits.
+    rows = [line for line in lines if " everywhere" in line and line.rstrip().endswith("measured")]
+    bits = {line.split(" everywhere")[0]: float(line.split(" everywhere")[1].split()[0]) for line in rows}
+    assert bits["INT8"] == 8.0
+    assert any(name.startswith("CB") and width <= 4.2 for name, width in bits.items())
+    assert float(chosen.split()[1]) <= 4.2
     assert "m.recipe.json" in lines[-1]
 
 

@@ -222,6 +222,12 @@ def test_that_a_bounded_latency_is_measured(net, tmp_path, monkeypatch):
     assert result.chosen.measured.latency_ratio == 0.5
 
 
+def test_that_what_other_programs_add_to_a_run_makes_no_plan_slow():
+    held_up = LatencyResult(9.0, 9.0, 9.0, 7.0, 0.1, 1, 1, 10, "cpu", samples_ms=(1.0, 1.0, *[9.0] * 8))
+    assert workbench.undisturbed_ms(held_up) == 1.0
+    assert workbench.undisturbed_ms(replace(held_up, samples_ms=())) == 9.0
+
+
 def test_that_a_slow_plan_is_noted_where_latency_is_not_bounded(net, tmp_path, monkeypatch):
     graph, data = net
     monkeypatch.setattr(workbench, "interleaved_latency", timed_as(1.3))

@@ -15,7 +15,7 @@ from quantstudio.core.events import ErrorInfo, JobEnded, JobState, PartFound, Pr
 from quantstudio.core.figures import points
 from quantstudio.core.hints import Hint
 from quantstudio.core.precision import FP32
-from quantstudio.core.search_results import BudgetObstacle, SearchBudget
+from quantstudio.core.search_results import BudgetObstacle, Recover, SearchBudget
 from quantstudio.gui.features.search.search_panel import SearchPanel
 from quantstudio.gui.features.tradeoff.tradeoff_panel import PLANS, SEARCH_ROOM_PX, TradeoffPanel
 from quantstudio.gui.features.tradeoff.tradeoff_points import PLAN_KEY, Cost
@@ -320,9 +320,9 @@ def test_that_the_dial_is_a_budget(panel):
     )
     assert panel.rows["average_bits"].slider.isVisible()
     panel.rows["average_bits"].slider.setValue(500)
-    assert panel.budget.average_bits == pytest.approx(5.0)
-    panel.rows["average_bits"].spin.setValue(4.5)
-    assert panel.rows["average_bits"].slider.value() == pytest.approx(417, abs=1)
+    assert panel.budget.average_bits == pytest.approx(4.5)
+    panel.rows["average_bits"].spin.setValue(5.0)
+    assert panel.rows["average_bits"].slider.value() == pytest.approx(571, abs=1)
     panel.set_budget(SearchBudget(max_size_bytes=123_400, max_share_above_8=0.1))
     assert panel.budget.max_drop is None
     assert panel.budget.max_size_bytes >= 123_400
@@ -367,6 +367,19 @@ def test_that_the_dial_of_another_model_stands_where_its_search_had_it(ready, pa
     assert panel.verdict_text.text().endswith(note)
 
 
+def test_that_one_click_searches_the_smallest_file_whatever_the_dial_said(ready, panel):
+    panel.set_budget(SearchBudget(average_bits=4.0))
+    panel.recover.setCurrentIndex(panel.recover.findData(Recover.GPTQ))
+    panel.smallest.click()
+    assert panel.smallest.text() == "Smallest file that loses at most 0.3 points"
+    terms = ready.workspace.searches.terms
+    assert terms is not None
+    assert (terms.budget, terms.recover) == (SearchBudget(max_drop=0.3), Recover.GPTQ)
+    idle(ready)
+    settle_panel()
+    assert panel.smallest.isEnabled()
+
+
 def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):
     ready.workspace.searches.start(SearchTerms())
     idle(ready)
@@ -376,7 +389,8 @@ def test_that_ends_and_marks_are_figures_of_the_model(ready, panel):
     assert [text.text().partition(":")[0] for _, text in panel.references.rows] == [
         "INT8 everywhere",
         "INT4 everywhere",
-        "INT2 everywhere",
+        "CB3 everywhere",
+        "CB2 everywhere",
     ]
     panel.set_budget(SearchBudget(average_bits=6.0))
     assert "too many bits" in panel.references.rows[0][1].accessibleName()

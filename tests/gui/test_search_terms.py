@@ -1,13 +1,14 @@
 """What a search is asked for: pins, budgets that can be kept, words."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from quantstudio.core.figures import THIN_SPACE
 from quantstudio.core.precision import FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import LayerRule, uniform_recipe
-from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, SearchBudget
+from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, Recover, SearchBudget
 from quantstudio.gui.features.search.reference_list import ReferenceList
 from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_text
 from quantstudio.gui.features.search.search_panel import SearchPanel
@@ -104,11 +105,30 @@ def test_that_what_a_search_measured_of_a_precision_replaces_its_prediction(qtbo
     qtbot.addWidget(shown)
     shown.show_references(known.values(), SearchBudget(max_drop=0.5))
     texts = [text.accessibleName() for _, text in shown.rows]
-    assert "measured, loses too much" in texts[2]
-    assert "measured" not in texts[1]
+    assert not any("measured, " in text for text in texts[1:])
+    measured = replace(known[Precision.CODEBOOK2], drop=40.0, is_measured=True)
+    shown.show_references([*known.values(), measured], SearchBudget(max_drop=0.5))
+    assert "measured, loses too much" in shown.rows[-1][1].accessibleName()
     assert not shown.tag.isHidden()
     others = {one.precision: one for one in references(session.workspace, ActivationFamily.DYNAMIC)}
     assert not others[Precision.INT2].is_measured
+    session.close()
+
+
+def test_that_what_recovery_wins_back_is_not_predicted_but_measured(qtbot):
+    session = analysed_session()
+    recovered = {
+        one.precision: one for one in references(session.workspace, ActivationFamily.AUTO, Recover.AUTO)
+    }
+    assert recovered[Precision.INT8].drop is not None
+    assert recovered[Precision.INT4].drop is None
+    shown = ReferenceList()
+    qtbot.addWidget(shown)
+    shown.show_references(recovered.values(), SearchBudget(max_drop=0.5))
+    assert "recovered first: the search measures it" in shown.rows[1][1].accessibleName()
+    put_search(session.workspace, result(session.workspace.layers, "found.onnx"))
+    found = references(session.workspace, ActivationFamily.AUTO, Recover.AUTO)
+    assert next(one for one in found if one.precision == Precision.INT2).drop == 40.01
     session.close()
 
 

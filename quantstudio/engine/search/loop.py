@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -39,8 +40,11 @@ from quantstudio.engine.search.workbench import MAX_BUILDS, Workbench
 BIT_FLOORS = (1, 3, 4)
 # A bound on KL that measured plans show to be too generous shrinks by this.
 TIGHTENING = 0.7
-# A plan that is recovered may lose this many times less than is expected of it: it is measured early.
-DOUBTED = 3.0
+# A plan that is recovered may lose this many times less than is expected of it: it is measured early, and
+# says how far layers may go, whether it holds or not.
+DOUBTED = 10.0
+# A plan is recovered only where its file is smaller than that of the smallest that holds by this.
+WORTH_RECOVERING = 0.95
 # Single-precision plans beyond this predicted KL are ruined and not worth a run.
 RUINED_KL = 2.0
 # Plans timed in one interleaved comparison.
@@ -270,12 +274,21 @@ class _Loop:
         """Solve and measure until every solution is among the measured plans."""
         for _ in range(MAX_BUILDS):
             self.tell_front()
-            new = [plan for plan in self._proposals() if not self.bench.is_known(plan.schemes)]
+            new = [plan for plan in self._proposals() if self._is_worth_measuring(plan)]
             if not new or self.bench.is_spent:
                 return
             for plan in new:
                 if not self.bench.is_spent:
                     self._learn(plan, self.bench.measured(plan.schemes))
+
+    def _is_worth_measuring(self, plan: Allocation) -> bool:
+        """Whether a plan is new, and where it is to be recovered wins more than that costs."""
+        if self.bench.is_known(plan.schemes):
+            return False
+        if self._objective is not Quantity.FILE_BYTES or not self.bench.is_recovered(plan.schemes):
+            return True
+        holding = [one.size_bytes for one in self.bench.tried.values() if self.verdicts.holds(one)]
+        return plan.totals[Quantity.FILE_BYTES] < WORTH_RECOVERING * min(holding, default=math.inf)
 
     def _learn(self, plan: Allocation, one: Tried) -> None:
         """Draw bounds in where a plan keeps them on paper and not in fact."""

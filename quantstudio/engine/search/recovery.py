@@ -12,7 +12,7 @@ from quantstudio.core.steps import Step
 
 STEP = "gptq"
 # Plans a search recovers: each takes far longer than one that is rounded, so one is proposed at a time.
-MAX_RECOVERED = 6
+MAX_RECOVERED = 4
 # Passes of the float network over the samples that recovering one plan takes, and how long all may take.
 _PASSES, _SECONDS = 150, 900.0
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from quantstudio.core.costs import CostTable, FileForm, container_name
@@ -22,7 +23,7 @@ from quantstudio.core.predict.kl_model import KlModel, fitted_kl, plan_parts, re
 from quantstudio.core.predict.model import LATENCY_LEVEL, LATENCY_SPREAD, Factor, PredictionModel
 from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.recipe import ActivationScope, CalibrationSettings, Recipe
-from quantstudio.core.results import SensitivityResult
+from quantstudio.core.results import LatencyResult, SensitivityResult
 from quantstudio.core.search_results import (
     ActivationFamily,
     searched_precisions,
@@ -66,6 +67,8 @@ MAX_BUILDS = 24
 # Samples the classes of a plan are judged by, and the multiplications all of those may take.
 CLASS_SAMPLES = 4096
 CLASS_MACS = 400_000_000_000
+# Share of the rounds that are taken to be undisturbed.
+UNDISTURBED = 0.1
 TIMING = LatencyBudget(seconds=1.5, min_rounds=25, max_rounds=200)
 
 
@@ -260,7 +263,7 @@ class Workbench:
         changed = {n: s for n, s in schemes.items() if start.scheme_for(self._searched[n]) != s}
         for scheme in dict.fromkeys(changed.values()):
             start = start.assign([name for name, own in changed.items() if own == scheme], scheme)
-        if self.recovering and needs_recovery(schemes):
+        if self.is_recovered(schemes):
             start = completed(replace(start, steps=(*start.steps, *self.recovering)))
         return start
 
@@ -277,10 +280,14 @@ class Workbench:
         """Whether a plan was measured."""
         return self.recipe(schemes).digest in self.tried
 
+    def is_recovered(self, schemes: Mapping[str, LayerScheme]) -> bool:
+        """Whether a plan is recovered before it is measured."""
+        return bool(self.recovering) and needs_recovery(schemes)
+
     @property
     def is_spent(self) -> bool:
         """Whether as many plans were built, or recovered, as a search may build."""
-        recovered = sum(needs_recovery(one.schemes) for one in self.tried.values()) if self.recovering else 0
+        recovered = sum(self.is_recovered(one.schemes) for one in self.tried.values())
         return len(self.tried) >= MAX_BUILDS or recovered >= MAX_RECOVERED
 
     def _measured(self, recipe: Recipe, name: str, *, fits: bool) -> Tried:
@@ -426,9 +433,19 @@ class Workbench:
             found = interleaved_latency(
                 paths, self.judge.first_feed(), budget=TIMING, reporter=self.reporter, cancel=self.cancel
             )
-        for one, result, speedup in zip(plans, found.results[1:], found.speedups[1:], strict=True):
-            one.latency_ms, one.latency_ratio = result.p50, 1 / speedup.value
+        base = undisturbed_ms(found.results[0])
+        for one, result in zip(plans, found.results[1:], strict=True):
+            one.latency_ms, one.latency_ratio = result.p50, undisturbed_ms(result) / base
         self.timing_seconds += time.perf_counter() - started
+
+
+def undisturbed_ms(result: LatencyResult) -> float:
+    """Time of a run that other programs hardly held up: they only ever add time.
+
+    Where they take most of the processor a median says more of them than of the model, and a plan that is
+    called slow by it is never chosen.
+    """
+    return float(np.quantile(result.samples_ms, UNDISTURBED)) if result.samples_ms else result.p50
 
 
 def _loses(measured: Measurement, limit: float) -> bool:

@@ -14,7 +14,8 @@ from quantstudio.gui.widgets.tag import PREDICTED, Tag
 from quantstudio.workspace.search_references import Reference, broken_bounds, is_foreseen
 
 _ICON_PX = 13
-_SHOWN = (Precision.INT8, Precision.INT4, Precision.INT2)
+# Uniform and codebook grids a file may really be made of.
+_SHOWN = (Precision.INT8, Precision.INT4, Precision.CODEBOOK3, Precision.CODEBOOK2)
 
 
 class ReferenceList(QWidget):
@@ -65,8 +66,11 @@ class ReferenceList(QWidget):
             said = f"{reference.text} measured" if reference.is_measured else reference.text
             words = f"{reference.name}: {said}"
             keeps = "keeps the budget" if reference.is_measured else "predicted to keep the budget"
-            kept = keeps if is_known else "not known yet"
+            is_open = reference.is_recovered and reference.drop is None
+            unknown = "recovered first: the search measures it" if is_open else "not known yet"
+            kept = keeps if is_known else unknown
             reasons = ", ".join(broken) or kept
             short = f"{precision.label}: {said}"
-            text.set_wordings(f"{words} — {broken[0]}" if broken else words, words, short)
+            why = broken[0] if broken else "recovered first" if is_open else ""
+            text.set_wordings(f"{words} — {why}" if why else words, words, short)
             text.setAccessibleName(f"{words}, {reasons}")

@@ -43,10 +43,10 @@ def bounds_for(references: Sequence[Reference]) -> tuple[Bound, ...]:
             "Average bits",
             "Mean bits per weight, over all weights that can be quantized",
             "bits",
-            low=2.0,
+            low=1.0,
             high=_MAX_BITS,
             usual=5.0,
-            marks=tuple((float(p.bits), p.label) for p in known if p.bits <= _MAX_BITS),
+            marks=_bit_marks(known),
         ),
         Bound(
             "max_share_above_8",
@@ -81,6 +81,15 @@ def figure_text(bound: Bound, value: float) -> str:
 def reachable_text(bound: Bound, value: float) -> str:
     """A value that can just be had, rounded up to what the row can be set to."""
     return figure_text(bound, bound.rounded_up(value) * bound.scale)
+
+
+def _bit_marks(known: dict[WeightFormat, Reference]) -> tuple[tuple[float, str], ...]:
+    """One mark a width; of formats equally wide the first is named."""
+    found: dict[int, str] = {}
+    for precision in known:
+        if precision.bits <= _MAX_BITS:
+            found.setdefault(precision.bits, precision.label)
+    return tuple((float(bits), label) for bits, label in found.items())
 
 
 def _drop(known: dict[WeightFormat, Reference]) -> Bound:

@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.search_results import ANY_CLASS_DROP, ActivationFamily, SearchBudget
+from quantstudio.core.search_results import ANY_CLASS_DROP, ActivationFamily, Recover, SearchBudget
 from quantstudio.gui.facts.plan_facts import change_text, figures_of
 from quantstudio.gui.features.search.reference_list import ReferenceList
 from quantstudio.gui.features.search.search_bounds import (
@@ -48,7 +48,14 @@ from quantstudio.workspace.search_references import (
     Reference,
     references,
 )
-from quantstudio.workspace.search_terms import SearchTerms, pins_for, relaxed, set_by_hand
+from quantstudio.workspace.search_terms import (
+    RECOVER_TEXTS,
+    SMALLEST_FILE,
+    SearchTerms,
+    pins_for,
+    relaxed,
+    set_by_hand,
+)
 
 WIDTH_PX = 298
 
@@ -72,6 +79,12 @@ class SearchPanel(BudgetPanel):
         hide = SmallButton("search.close", "Hide", "Hide the search panel")
         hide.clicked.connect(self.closed)
         self.add_to_header(hide)
+        self.smallest = QPushButton(
+            f"Smallest file that loses at most {figures.number(SMALLEST_FILE.max_drop or 0.0, 1)} points"
+        )
+        self.smallest.setObjectName("search.smallest")
+        self.smallest.setAccessibleName(self.smallest.text())
+        self.body.addWidget(self.smallest)
         self._build_dial()
         self.references = ReferenceList()
         self.body.addWidget(self.references)
@@ -113,7 +126,7 @@ class SearchPanel(BudgetPanel):
     def terms(self) -> SearchTerms:
         """Everything a search is asked for."""
         pins = pins_for(self._by_hand()) if self.keep.isChecked() else ()
-        return SearchTerms(self.budget, self._family(), pins, self.judge.isChecked())
+        return SearchTerms(self.budget, self._family(), pins, self.judge.isChecked(), self._recover())
 
     def set_budget(self, budget: SearchBudget) -> None:
         """Show other bounds."""
@@ -134,6 +147,10 @@ class SearchPanel(BudgetPanel):
             column.addWidget(row)
         self.family = _choice("search.family", "Activations in the plans", FAMILY_TEXTS)
         column.addLayout(_labelled("Activations", self.family))
+        self.recover = _choice(
+            "search.recover", "What wins back what few bits lose, before a plan is measured", RECOVER_TEXTS
+        )
+        column.addLayout(_labelled("Recover", self.recover))
         self.keep = QCheckBox("Keep layers I set by hand")
         self.keep.setObjectName("search.keep")
         self.judge = QCheckBox("Judge on the test data")
@@ -198,7 +215,9 @@ class SearchPanel(BudgetPanel):
         self.rows["max_drop"].changed.connect(self._on_drop_changed)
         for row in self.rows.values():
             row.changed.connect(self._on_terms_changed)
-        self.family.currentIndexChanged.connect(self._on_family_changed)
+        self.family.currentIndexChanged.connect(self._on_choice_changed)
+        self.recover.currentIndexChanged.connect(self._on_choice_changed)
+        self.smallest.clicked.connect(self._on_smallest)
         self.start.clicked.connect(self._on_start)
         self.stop.clicked.connect(session.workspace.searches.cancel)
         self.nearest.clicked.connect(self._on_nearest)
@@ -220,6 +239,9 @@ class SearchPanel(BudgetPanel):
 
     def _family(self) -> ActivationFamily:
         return ActivationFamily(self.family.currentData())
+
+    def _recover(self) -> Recover:
+        return Recover(self.recover.currentData())
 
     def _by_hand(self) -> dict[str, LayerScheme]:
         return set_by_hand(
@@ -247,11 +269,11 @@ class SearchPanel(BudgetPanel):
         known = self._session.workspace
         measured = (one.result for one in known.variants)
         tables = (known.model, known.costs, known.sensitivity_curve, known.sensitivity_run)
-        made_of = (self._family(), *tables, known.search_result, *measured)
+        made_of = (self._family(), self._recover(), *tables, known.search_result, *measured)
         if len(made_of) == len(self._made_of) and all(map(operator.is_, made_of, self._made_of)):
             return
         self._made_of = made_of
-        self._references = references(self._session.workspace, self._family())
+        self._references = references(self._session.workspace, self._family(), self._recover())
         self._bounds = bounds_for(self._references)
         for bound in self._bounds:
             self.rows[bound.key].set_bound(bound)
@@ -304,6 +326,8 @@ class SearchPanel(BudgetPanel):
         missing = "Open a model first" if session.workspace.model is None else "Turn on at least one bound"
         can_start = session.workspace.model is not None and (is_bounded or not is_ready)
         allow(self.start, "" if can_start else missing)
+        is_idle, has_model = row is None, session.workspace.model is not None
+        allow(self.smallest, "" if is_idle and has_model else "A search is running" if has_model else missing)
         self.start.setText("Search" if is_ready or session.workspace.model is None else "Choose data…")
         self.start.setAccessibleName(self.start.text())
         idle = self._idle_text(is_bounded=is_bounded)
@@ -349,7 +373,7 @@ class SearchPanel(BudgetPanel):
         own, usual = self.rows[CLASS_DROP].value, SearchBudget(max_drop=drop).class_drop
         return own is usual if own is None or usual is None else math.isclose(own, usual)
 
-    def _on_family_changed(self, _index: int) -> None:
+    def _on_choice_changed(self, _index: int) -> None:
         self._refresh()
         self.terms_changed.emit()
 
@@ -358,6 +382,11 @@ class SearchPanel(BudgetPanel):
             self._session.data_offered.emit("")
         else:
             self._session.workspace.searches.start(self.terms)
+
+    def _on_smallest(self) -> None:
+        """Ask for the smallest file and nothing else, whatever the dial said."""
+        self.set_budget(SMALLEST_FILE)
+        self._on_start()
 
     def _on_nearest(self) -> None:
         obstacle = self._session.workspace.searches.obstacle
