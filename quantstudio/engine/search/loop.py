@@ -249,14 +249,18 @@ class _Loop:
         return [(row, plan) for row, plan in known if plan.choice in worth or row == Precision.INT8]
 
     def _anchors(self) -> list[tuple[WeightFormat, Allocation]]:
-        """INT8, and the fewest bits that may hold when they are recovered."""
+        """INT8, and the fewest bits that may hold when they are recovered; the best where no loss is bounded."""
         plans, predictor, cap = self._uniform_plans(), self.bench.predictor(), self.verdicts.kl_cap()
+        bounds = self._bounds(with_drop=False)
         few = [
             (row, plan)
             for row, plan in plans
             if row != Precision.INT8
+            and keeps(plan, bounds)
             and (cap is None or predictor.kl_of(plan.totals[Quantity.KL]) <= DOUBTED * cap)
         ]
+        if cap is None:
+            few.sort(key=lambda one: -one[1].totals[Quantity.KL])
         return [*((row, plan) for row, plan in plans if row == Precision.INT8), *few[-1:]]
 
     def _anchor_latency(self) -> None:
