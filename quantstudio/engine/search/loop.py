@@ -249,7 +249,7 @@ class _Loop:
         return [(row, plan) for row, plan in known if plan.choice in worth or row == Precision.INT8]
 
     def _anchors(self) -> list[tuple[WeightFormat, Allocation]]:
-        """INT8, and the fewest bits that may hold when they are recovered; the best where no loss is bounded."""
+        """INT8, and the fewest bits that may hold recovered; what loses least where no loss is bounded."""
         plans, predictor, cap = self._uniform_plans(), self.bench.predictor(), self.verdicts.kl_cap()
         bounds = self._bounds(with_drop=False)
         few = [
