@@ -28,7 +28,8 @@ from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
 from tests.engine.network_kinds import denoiser, detector, encoder, several_targets, with_integers
 from tests.gui.conftest import wait_until
-from tests.gui.figure_reader import Readings, active, read
+from tests.gui.figure_reader import active, read
+from tests.gui.readings import Readings
 from tests.gui.settling import settled
 
 SAMPLE = sample("digits_resnet")
