@@ -256,6 +256,16 @@ class TestExport:
         find(dialog, QPushButton, "export.python.copy").click()
         assert qapp.clipboard().text() == python_code(full.session.workspace, path)
 
+    def test_that_the_file_is_named_after_the_plan_not_after_a_precision(self, full):
+        edits = full.session.workspace.edits
+        edits.add_plan("Careful one")
+        full.actions_list["file.export"].trigger()
+        dialog = full.findChildren(ExportDialog)[-1]
+        assert dialog.path.text().endswith(".careful-one.onnx")
+        dialog.reject()
+        edits.undo()
+        settle(full)
+
     def test_that_a_folder_that_is_not_there_is_refused(self, full):
         dialog = ExportDialog(full.session, "/nowhere/m.onnx", full)
         assert not dialog.write.isEnabled()
