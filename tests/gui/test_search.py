@@ -371,7 +371,7 @@ def test_that_one_click_searches_the_smallest_file_whatever_the_dial_said(ready,
     panel.set_budget(SearchBudget(average_bits=4.0))
     panel.recover.setCurrentIndex(panel.recover.findData(Recover.GPTQ))
     panel.smallest.click()
-    assert panel.smallest.text() == "Smallest file that loses at most 0.3 points"
+    assert panel.smallest.text() == "Smallest file, 0.3 points at most"
     terms = ready.workspace.searches.terms
     assert terms is not None
     assert (terms.budget, terms.recover) == (SearchBudget(max_drop=0.3), Recover.GPTQ)

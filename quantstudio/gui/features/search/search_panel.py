@@ -79,9 +79,9 @@ class SearchPanel(BudgetPanel):
         hide = SmallButton("search.close", "Hide", "Hide the search panel")
         hide.clicked.connect(self.closed)
         self.add_to_header(hide)
-        self.smallest = QPushButton(
-            f"Smallest file that loses at most {figures.number(SMALLEST_FILE.max_drop or 0.0, 1)} points"
-        )
+        most = figures.number(SMALLEST_FILE.max_drop or 0.0, 1)
+        self.smallest = QPushButton(f"Smallest file, {most} points at most")
+        self.smallest.setToolTip(f"Search the smallest file that loses at most {most} points")
         self.smallest.setObjectName("search.smallest")
         self.smallest.setAccessibleName(self.smallest.text())
         self.body.addWidget(self.smallest)
