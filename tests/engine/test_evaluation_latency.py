@@ -14,6 +14,7 @@ from quantstudio.engine.evaluation.latency import (
     interleaved_latency,
     paired_speedups,
 )
+from quantstudio.engine.evaluation.machine_load import LoadMeter
 from tests.engine.builders import loop_model, save
 from tests.engine.evaluation_models import linear_model
 
@@ -45,7 +46,7 @@ def test_that_less_work_is_measured_as_faster(models: list[Path]) -> None:
 def test_that_every_time_says_what_else_the_machine_did(
     models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency.LoadMeter, "other_share", lambda _self: 0.375)
+    monkeypatch.setattr(LoadMeter, "other_share", lambda _self: 0.375)
     monkeypatch.setattr(latency, "processor_mhz", lambda: 2450.0)
     feed = {"x": np.ones((1, 256), dtype=np.float32)}
     found = interleaved_latency(models, feed, threads=1, budget=SHORT).results
