@@ -28,6 +28,7 @@ from quantstudio.gui.features.tradeoff.tradeoff_points import Cost
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from tests.gui.plot_mouse import click, double_click, move, press, release, shown
+from tests.gui.readings import numbers
 from tests.gui.sample_session import analysed_session, measured_session, with_classes
 from tests.workspace.putting import forget, put_comparison, put_costs, put_measurement, put_sensitivity
 from tests.workspace.samples import IdleRunner, model_summary, sensitivity, variant_result
@@ -364,7 +365,8 @@ def test_that_figures_are_predicted_until_they_are_measured(qtbot, session):
     )
     turn()
     assert panel.layers_card.delta.text() in ("at W4A8", "4 at W8", "4 W8")
-    assert panel.size_card.value.text() == before  # the sample packs both in a byte
+    # The file is packed, so half the bits make it smaller.
+    assert 0.5 < numbers(panel.size_card.value.text())[0][0] / numbers(before)[0][0] < 1
 
 
 def test_that_measured_figures_carry_sign_tone_and_interval(qtbot, measured):
