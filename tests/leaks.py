@@ -18,6 +18,8 @@ import pytest
 GRACE_S = 20.0
 # Caches that libraries make once and keep: compiled kernels of torch, settings of Qt's platform.
 _LIBRARY_FILES = ("torchinductor_", ".ses", "pymp-", "numba-")
+# Threads they start once and keep: the watch over progress bars that torch's exporter draws.
+_LIBRARY_THREADS = ("tqdm_monitor",)
 
 _REMEDIES = {
     "thread": "join it, or close what started it",
@@ -38,7 +40,8 @@ class Belongings:
         """Look; `temporary` is the folder that `tempfile` writes to."""
         found: dict[tuple[str, int | str], str] = {}
         for thread in threading.enumerate():
-            found["thread", id(thread)] = thread.name
+            if thread.name not in _LIBRARY_THREADS:
+                found["thread", id(thread)] = thread.name
         for pid in _children():
             found["process", pid] = f"{pid}"
         found |= _windows()

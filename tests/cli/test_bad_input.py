@@ -672,7 +672,7 @@ def test_that_a_damaged_project_never_ends_in_a_fault(seed, project, out, refuse
         (["demo", "--sample", "nope", "--out", "demo"], "digits_resnet"),
         ([*SEARCH, "--average-bits", "nan"], "--average-bits nan cannot be a bound"),
         ([*SEARCH, "--max-size-mb", "inf"], "--max-size-mb inf cannot be a bound"),
-        ([*SEARCH, "--max-weights-mb", "nan"], "--max-weights-mb nan cannot be a bound"),
+        ([*SEARCH, "--recover", "nope"], "nope"),
         ([*SEARCH, "--max-size-mb", "0"], "Give 1 or more"),
         ([*SEARCH, "--average-bits", "40"], "Give 1 to 32"),
         ([*SEARCH, "--max-drop", "-1"], "accuracy drop"),

@@ -26,6 +26,7 @@ def test_that_a_search_keeps_the_steps_of_a_recipe_and_quantize_gives_its_bytes(
     model, data, kept = net
     made, again = tmp_path / "made.onnx", tmp_path / "again.onnx"
     arguments = [model, "--data", data, "--recipe", kept, "--average-bits", "6", "--activations", "static"]
+    arguments += ["--recover", "none"]
     assert invoke(["search", *arguments, "-o", str(made), "--json", "-"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert [step["name"] for step in document["build"]["steps"]] == ["equalize"]

@@ -93,10 +93,10 @@ def test_that_pinned_layers_stay(tmp_path, capfd):
 
 def test_that_a_budget_nobody_can_keep_is_refused_with_the_nearest(tmp_path, capfd):
     out = tmp_path / "m.onnx"
-    assert invoke(["search", str(SAMPLE.model), *DATA, "--average-bits", "1.5", "-o", str(out)]) == 2
+    assert invoke(["search", str(SAMPLE.model), *DATA, "--average-bits", "1", "-o", str(out)]) == 2
     error = capfd.readouterr().err
-    assert "average weight bits (1.5)" in error
-    assert "closest possible is 2" in error
+    assert "average weight bits (1)" in error
+    assert "closest possible is 1.0" in error
     assert not out.exists()
 
 

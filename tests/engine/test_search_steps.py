@@ -39,6 +39,7 @@ def found(net, tmp_path_factory):
         family=ActivationFamily.STATIC,
         samples=SAMPLES,
         recipe=to_json(asked),
+        recover="none",
     )
     return result, path
 
@@ -109,6 +110,7 @@ def test_that_steps_before_the_precisions_are_run_once_for_all_plans(net, tmp_pa
         family=ActivationFamily.STATIC,
         samples=SAMPLES,
         recipe=to_json(recipe(EQUALIZE)),
+        recover="none",
     )
     assert asked == ["equalize"]
     assert result.builds > 1

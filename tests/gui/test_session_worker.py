@@ -131,12 +131,12 @@ def test_that_a_search_draws_its_front_and_builds_what_it_chose(qtbot, model, da
         assert variant.result is not None
         assert Path(variant.path).stat().st_size == variant.result.size_bytes
         assert [row.title for row in session.workspace.jobs.rows if row.state is not JobState.SUCCEEDED] == []
-        session.workspace.searches.start(SearchTerms(SearchBudget(average_bits=1.5)))
+        session.workspace.searches.start(SearchTerms(SearchBudget(average_bits=1.0)))
         finish(qtbot, session)
         obstacle = session.workspace.searches.obstacle
         assert obstacle is not None
         assert obstacle.bound == "average_bits"
-        assert obstacle.nearest > 1.5
+        assert obstacle.nearest > 1.0
     finally:
         session.close()
 
@@ -210,7 +210,8 @@ def test_that_one_installed_module_adds_a_step_to_the_window(qtbot, model, tmp_p
         workspace.documents.open_path(str(model))
         workspace.runs.describe_steps()
         finish(qtbot, session)
-        assert [info.name for info in workspace.steps] == ["equalize", "log", "bias"]
+        names = [info.name for info in workspace.steps]
+        assert names.index("equalize") < names.index("log") < names.index("bias")
         workspace.edits.set_recipe(uniform_recipe("weight-int8"), "Weights alone")
         workspace.edits.add_step("log")
         workspace.runs.quantize()

@@ -87,13 +87,12 @@ class CostColumns:
         Args:
             chosen: Number of every layer's scheme.
             schemes: By number.
-            form: Of its file, where any weights have fewer than 8 bits.
+            form: Of its file.
         """
         used = {number: schemes[number] for number in np.flatnonzero(np.bincount(chosen)).tolist()}
         places, is_static = np.zeros(len(schemes), dtype=np.intp), np.zeros(len(schemes), dtype=bool)
         for place, (number, scheme) in enumerate(used.items()):
             places[number], is_static[number] = place, scheme.is_static
-        form = form if any(map(packs, used.values())) else FileForm.INT8
         columns = np.stack([self._column(scheme, form=form) for scheme in used.values() or (FP32,)])
         totals = columns[places[chosen], :, self._all].sum(axis=0)
         return GivenSchemes(chosen, used, is_static[chosen], form, totals)

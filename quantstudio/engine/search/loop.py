@@ -195,7 +195,7 @@ class _Loop:
             self._explore()
             best = self._best()
             if best is None:
-                if self.bench.is_spent or not self._moves_on():
+                if (self.bench.is_spent or not self._moves_on()) and not self._stops_recovering():
                     raise self.verdicts.nearest()
             elif self.bench.is_spent or not (self._leaves_room(best) and self._learn_test()):
                 return best
@@ -375,6 +375,16 @@ class _Loop:
     def _moves_on(self) -> bool:
         """Whether there is another way to look for a plan that holds."""
         return self._learn_latency() or self._learn_test() or self._widens()
+
+    def _stops_recovering(self) -> bool:
+        """Go on with plans as they are rounded, where none that was recovered holds."""
+        if not self.bench.recovering:
+            return False
+        self.bench.recovering = ()
+        self.cap_factor = 1.0
+        self.notes.append("No recovered plan keeps the bounds: the others are measured as they are rounded.")
+        self._measure_uniform()
+        return True
 
     def _leaves_room(self, best: Tried) -> bool:
         """Whether cheaper plans broke on the test data, and others between those and the best may hold."""
