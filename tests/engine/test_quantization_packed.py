@@ -142,6 +142,9 @@ def test_that_a_build_proves_its_packed_form_and_says_what_it_saves(nets, tmp_pa
     assert result.packed.size_bytes == result.size_bytes < result.packed.unpacked_bytes
     assert {row.name: row.weights for row in result.layers}["b"] == "codebook2"
     assert {row.name: row.weights for row in result.layers}["grouped"] == "int8"
+    # A table would make that layer larger: it is as it should be, and nothing to warn of.
+    assert next(row.note for row in result.layers if row.name == "grouped")
+    assert not [text for text in result.warnings if "not what was asked" in text]
     assert all(row.is_integer_kernel for row in result.layers)
     rows = {row.name: row for row in result.layers}
     # Indices of 2 bits, tables of 4 codes, scales, zero points and biases of 33 channels.

@@ -18,6 +18,7 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severi
 from quantstudio.core.figures import counted
 from quantstudio.core.files import file_digest, written_beside
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.precision import Precision
 from quantstudio.core.recipe import PACKED_FILES
 from quantstudio.core.results import BuildResult, BuiltLayer, PackedFile
 from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes
@@ -104,7 +105,7 @@ def build_variant(
             packed = _packed(emission, _serialized(other.model), temporary, checked.feed, feed, token)
         stage(3, "Saving")
         digest = file_digest(temporary)
-    warnings = (*_warnings(graph, emission, layers), *checked.warnings)
+    warnings = (*_warnings(graph, plan, emission, layers), *checked.warnings)
     for text in warnings:
         reporter.message(text, Severity.WARNING)
     reporter.progress(_STAGES, _STAGES, "stages", "Built")
@@ -282,7 +283,9 @@ def _size_of(difference: float) -> str:
     return f"{difference:.1%} of the largest output" if math.isfinite(difference) else "NaN or infinity"
 
 
-def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) -> tuple[str, ...]:
+def _warnings(
+    graph: Graph, plan: EffectivePlan, emission: Emission, layers: tuple[BuiltLayer, ...]
+) -> tuple[str, ...]:
     warnings = []
     stored = sum(bool(layer.stored_as) for layer in graph.layers)
     if stored:
@@ -290,10 +293,13 @@ def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) 
             f"{stored} of {len(layers)} layers were quantized before and stay as they are; "
             "give the float model to quantize all."
         )
-    able = {layer.name for layer in graph.layers if layer.quantizable}
+    able = {
+        layer.name for layer in graph.layers if layer.quantizable and not _is_better_whole(layer.name, plan)
+    }
     missed = [layer for layer in layers if layer.note and layer.name in able]
     if missed:
-        names = ", ".join(layer.name for layer in missed[:3]) + (", ..." if len(missed) > 3 else "")
+        titles = graph.summary.titles
+        names = ", ".join(titles[layer.name] for layer in missed[:3]) + (", ..." if len(missed) > 3 else "")
         stays = all(emission.plan.schemes[layer.name].is_float for layer in missed)
         what = (
             "stay float, as the precision asked has no form for them" if stays else "are not what was asked"
@@ -312,3 +318,8 @@ def _warnings(graph: Graph, emission: Emission, layers: tuple[BuiltLayer, ...]) 
             "among integer ones; each costs two conversions."
         )
     return tuple(warnings)
+
+
+def _is_better_whole(name: str, plan: EffectivePlan) -> bool:
+    """Whether a layer keeps eight bits because tables would make the file larger: a note, no warning."""
+    return plan.asked[name].weights.has_codebook and plan.schemes[name].weights == Precision.INT8
