@@ -193,7 +193,9 @@ class CostTable:
         if form is FileForm.INT8 or not scheme.weights.is_integer or scheme.is_packed:
             return own, own + self.overhead_bytes.get(name, 0)
         if rest not in row.weight_bytes:
-            return math.nan, math.nan
+            # Not priced in short names: a byte a weight differs from the plain file by names alone.
+            is_whole = scheme.weights == Precision.INT8
+            return (own, own + self.overhead_bytes.get(name, 0)) if is_whole else (math.nan, math.nan)
         weights = scheme.weights if form is FileForm.PACKED else Precision.INT8
         own = row.weight_bytes[rest] + code_bytes(weights, row.count)
         if name.endswith(ONE_SCALE):  # fewer scales

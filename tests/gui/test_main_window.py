@@ -323,7 +323,7 @@ class TestActions:
         menu.aboutToShow.emit()
         listed = [a.text() for a in menu.actions()]
         assert listed[:3] == ["FP32", "FP16 weights", "8 bits"]
-        offered = [a.text() for group in menu.findChildren(QMenu) for a in group.actions()]
+        offered = [a.text() for one in menu.actions() if one.menu() for a in one.menu().actions()]
         names = workspace.recipe.on_target.schemes(layer)
         assert sorted([*listed[:2], *offered]) == sorted(NAMED_SCHEMES[name].text for name in names)
         four = [a.text() for a in full.findChild(QMenu, "menu.edit.scheme.4 bits").actions()]
