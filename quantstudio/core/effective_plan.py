@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from quantstudio.core.codebooks import codebook_pays, why_no_codebook
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.layer_schemes import LayerSchemes
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, Granularity, LayerScheme, Precision, at_weights
 from quantstudio.core.recipe import (
@@ -182,6 +185,7 @@ class LayerList:
             for layer in self.layers
         }
         self.examples = {self.kinds[layer.name]: layer for layer in reversed(self.layers)}
+        self._numbers = np.fromiter(self.kinds.values(), dtype=np.intp, count=len(self.kinds))
 
     @classmethod
     def of(cls, layers: Iterable[LayerInfo]) -> LayerList:
@@ -190,6 +194,18 @@ class LayerList:
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.layers)
+
+    def groups(self, schemes: LayerSchemes) -> list[tuple[int, LayerScheme, int]]:
+        """Kinds of layers with the schemes they have, and how many layers do; in the order of the layers.
+
+        Args:
+            schemes: Of these layers, in their order.
+        """
+        width = len(schemes.kinds)
+        both = self._numbers * width + schemes.numbers
+        counts = np.bincount(both)
+        found = sorted((int((both == pair).argmax()), pair) for pair in np.flatnonzero(counts).tolist())
+        return [(pair // width, schemes.kinds[pair % width], int(counts[pair])) for _, pair in found]
 
 
 def resolve(
@@ -218,15 +234,12 @@ def resolve(
             _check_exact(rule, listed, legal)
     for override in recipe.weight_ranges:
         _check_weight_range(override, listed.by_name)
-    asked = recipe.asked_schemes(listed.layers)
+    asked = LayerSchemes(recipe.asked_schemes(listed.layers))
     schemes, notes = _granted(recipe, legal, listed, asked)
     on = tuple(step for step in recipe.steps if step.is_on)
     draws = bool(on) if known is None else any(known[step.name].uses_seed for step in on)
+    kinds = schemes.kinds
     # Keys and bytes of plans that come out the same in every form stay what they were.
-    given = set(map(id, schemes.values()))
-    # Where nothing was refused, what is given is among what the rules name: a handful for hundreds of layers.
-    named = {id(one): one for one in schemes.values()} if notes else recipe.scheme_kinds
-    kinds = [scheme for key, scheme in named.items() if key in given]
     emission = _emission(recipe, schemes, kinds, listed, has_steps=bool(on))
     return EffectivePlan(
         schemes=schemes,
@@ -300,21 +313,21 @@ class _Legal:
 
 
 def _granted(
-    recipe: Recipe, legal: _Legal, listed: LayerList, asked: Mapping[str, LayerScheme]
-) -> tuple[dict[str, LayerScheme], dict[str, str]]:
+    recipe: Recipe, legal: _Legal, listed: LayerList, asked: LayerSchemes
+) -> tuple[LayerSchemes, dict[str, str]]:
     """What every layer gets, and why it is not what was asked."""
     schemes, kinds, notes = dict(asked), listed.kinds, dict[str, str]()
-    refused = {key: legal.refused(scheme) for key, scheme in recipe.scheme_kinds.items()}
-    if any(refused.values()):
+    if any(kind in legal.refused(scheme) for kind, scheme, _ in listed.groups(asked)):
         for name, scheme in asked.items():
-            if kinds[name] in refused[id(scheme)]:
+            if kinds[name] in legal.refused(scheme):
                 schemes[name], notes[name] = FP32, _refusal(listed.by_name[name], scheme)
-    for name, scheme in schemes.items():
-        if scheme.weights.has_codebook and not codebook_pays(listed.by_name[name], scheme.weights):
-            schemes[name] = at_weights(scheme, Precision.INT8)
-            notes[name] = (
-                f"{scheme.label} asked; {schemes[name].label}: {why_no_codebook(listed.by_name[name])}"
-            )
+    if any(scheme.weights.has_codebook for scheme in asked.kinds):
+        for name, scheme in schemes.items():
+            if scheme.weights.has_codebook and not codebook_pays(listed.by_name[name], scheme.weights):
+                schemes[name] = at_weights(scheme, Precision.INT8)
+                notes[name] = (
+                    f"{scheme.label} asked; {schemes[name].label}: {why_no_codebook(listed.by_name[name])}"
+                )
     if recipe.activation_scope is ActivationScope.WEIGHTED:
         # Products of two activations stay float, unless a rule names them one by one.
         named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)
@@ -322,7 +335,7 @@ def _granted(
             if not layer.weight_name and schemes[layer.name].is_static and layer.name not in named:
                 schemes[layer.name] = FP32
                 notes[layer.name] = "stays FP32: only layers with weights are quantized in this recipe"
-    return schemes, notes
+    return LayerSchemes(schemes) if notes else asked, notes
 
 
 def _refusal(layer: LayerInfo, asked: LayerScheme) -> str:

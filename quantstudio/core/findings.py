@@ -187,6 +187,7 @@ def _sensitivity_key(kind: FindingKind[Any], graph: str, data: str, samples: int
     return kind.key(graph=graph, data=data, samples=samples, **_said(judging))
 
 
+@lru_cache(maxsize=64)  # asked for on every edit; the same inputs give the same key
 def costs_key(graph: str, *, has_data: bool = True) -> str:
     """Of bytes and times.
 

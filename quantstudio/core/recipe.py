@@ -219,17 +219,15 @@ class Recipe:
         asked = dict.fromkeys(
             [layer.name for layer in layers], self.rules[last].scheme if last >= 0 else FP32
         )
+        known = len(asked)
         for rule in self.rules[last + 1 :]:
             if rule.is_exact:
-                asked.update(dict.fromkeys(filter(asked.__contains__, rule.names), rule.scheme))
+                asked.update(dict.fromkeys(rule.names, rule.scheme))
+                while len(asked) > known:  # names that no layer has come last
+                    asked.popitem()
             else:
                 asked.update({layer.name: rule.scheme for layer in layers if rule.matches(layer)})
         return asked
-
-    @property
-    def scheme_kinds(self) -> dict[int, LayerScheme]:
-        """Every scheme `asked_schemes` may hold, by its identity: a handful for hundreds of layers."""
-        return {id(FP32): FP32, **{id(rule.scheme): rule.scheme for rule in self.rules}}
 
     def schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
         """`scheme_for` of every layer."""

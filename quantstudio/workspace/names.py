@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from quantstudio.core.effective_plan import LayerList
+from quantstudio.core.layer_schemes import LayerSchemes
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.recipe import CalibrationSettings, RangeMethod, Recipe, is_legal
@@ -135,13 +136,12 @@ def _chosen(
     listed, target = LayerList.of(layers), recipe.on_target
     if asked is None:
         asked = recipe.asked_schemes(listed.layers)
-    schemes = recipe.scheme_kinds
     # Hundreds of layers are a handful of kinds, which ask for a handful of schemes.
-    groups = Counter(zip(listed.kinds.values(), map(id, asked.values()), strict=True))
+    groups = listed.groups(LayerSchemes.of(asked))
     able = {kind: layer for kind, layer in listed.examples.items() if layer.schemes}
     chosen = [
-        (layer, schemes[key] if is_legal(layer, schemes[key], target) else FP32, number)
-        for (kind, key), number in groups.items()
+        (layer, scheme if is_legal(layer, scheme, target) else FP32, number)
+        for kind, scheme, number in groups
         if (layer := able.get(kind)) is not None
     ]
     integers = Counter[int]()
@@ -150,7 +150,8 @@ def _chosen(
             integers[id(scheme)] += number
     if not integers:
         return [(scheme, number) for _, scheme, number in chosen]
-    usual = schemes[integers.most_common(1)[0][0]]
+    most = integers.most_common(1)[0][0]
+    usual = next(scheme for _, scheme, _ in chosen if id(scheme) == most)
     return [
         (scheme, number)
         for layer, scheme, number in chosen

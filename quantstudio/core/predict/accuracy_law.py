@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,9 +221,16 @@ def _unbent(share: Array) -> Array:
     return np.asarray(-np.log1p(-np.minimum(share, 0.99)))
 
 
-def _share(kl: Sequence[float], changed: Sequence[float], at: Array) -> Array:
+@lru_cache(maxsize=64)  # read several times for every prediction
+def _logarithms(values: tuple[float, ...]) -> Array:
+    found = np.log(np.asarray(values))
+    found.setflags(write=False)
+    return found
+
+
+def _share(kl: tuple[float, ...], changed: tuple[float, ...], at: Array) -> Array:
     """Straight lines between the points on logarithmic axes, a square root law below and above."""
-    x, y = np.log(np.asarray(kl)), np.log(np.asarray(changed))
+    x, y = _logarithms(kl), _logarithms(changed)
     wanted = np.log(np.maximum(at, 1e-30))
     inside = np.interp(wanted, x, y)
     beyond = np.minimum(wanted - x[0], 0.0) + np.maximum(wanted - x[-1], 0.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantstudio.core.affine import IntegerGrid
 from quantstudio.core.effective_plan import EffectivePlan
+from quantstudio.core.layer_schemes import LayerSchemes
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, Granularity, Grid, LayerScheme, integer_formats
 from quantstudio.core.predict.anchors import Trace, trace
@@ -95,6 +96,8 @@ class KlColumns:
         self._parts = np.zeros((2, 0), dtype=np.intp)
         # Of weights, of inputs, and what of the weights rests on a law, [schemes, 3, layers].
         self._estimated = np.zeros((0, 3, len(self._layers)))
+        # Where nothing is known of the weights, [schemes, layers].
+        self._missing = np.zeros((0, len(self._layers)), dtype=bool)
         self._grids: list[int] = []
         self._marks: dict[Hashable, int] = {}
         self._scheme(FP32)
@@ -106,13 +109,11 @@ class KlColumns:
 
     def assigned(self, plan: EffectivePlan) -> Chosen:
         """The scheme of every layer, by its number."""
-        own = plan.schemes
-        in_order = list(own) == self._names
-        given = list(own.values()) if in_order else list(map(own.get, self._names, repeat(FP32)))
-        # Layers share the few schemes a recipe holds; to hash one takes longer than all the rest.
-        keys = list(map(id, given))
-        numbers = {key: self._scheme(scheme) for key, scheme in dict(zip(keys, given, strict=True)).items()}
-        return np.fromiter(map(numbers.__getitem__, keys), dtype=np.intp, count=len(keys))
+        own = LayerSchemes.of(plan.schemes)
+        if list(own) != self._names:
+            own = LayerSchemes(zip(self._names, map(own.get, self._names, repeat(FP32)), strict=True))
+        numbers = [self._scheme(scheme) for scheme in own.kinds]
+        return np.asarray(numbers, dtype=np.intp)[own.numbers]
 
     def estimates(self, chosen: Chosen, plan: EffectivePlan) -> Estimates:
         """What is estimated of a plan.
@@ -125,8 +126,7 @@ class KlColumns:
         ranges = (plan.calibration.method, plan.calibration.percentile, plan.activation_scope)
         weight_parts, activation_parts = self._parts
         found = self._estimated[chosen, :, self._all]
-        missing = np.isnan(found[:, 0])
-        found = np.nan_to_num(found)
+        missing = self._missing[chosen, self._all]
         by_law = float(found[:, 2].sum())
         for parts, column in ((activation_parts[chosen], 1), (weight_parts[chosen], 0)):
             where = np.flatnonzero(parts >= 0)
@@ -225,7 +225,8 @@ class KlColumns:
         self._grids.append(self._mark(replace(scheme, activations=FP32.activations)))
         parts_of = [[part], [names.index(activations) if activations in names else -1]]
         self._parts = np.concatenate([self._parts, parts_of], axis=1)
-        self._estimated = np.concatenate([self._estimated, own[np.newaxis]])
+        self._missing = np.concatenate([self._missing, np.isnan(own[:1])])
+        self._estimated = np.concatenate([self._estimated, np.nan_to_num(own)[np.newaxis]])
         return self._schemes[scheme]
 
     def _parts_of(
