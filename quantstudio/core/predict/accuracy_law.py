@@ -223,7 +223,7 @@ def _unbent(share: Array) -> Array:
 
 @lru_cache(maxsize=64)  # read several times for every prediction
 def _logarithms(values: tuple[float, ...]) -> Array:
-    found = np.log(np.asarray(values))
+    found: Array = np.log(np.asarray(values))
     found.setflags(write=False)
     return found
 
