@@ -15,6 +15,7 @@ from quantstudio.core.precision import (
     ActivationFormat,
     ActivationPrecision,
     Granularity,
+    Grid,
     LayerScheme,
     Precision,
     WeightFormat,
@@ -106,7 +107,7 @@ def _found(name: str) -> LayerScheme | None:
     "weight-int4/64/asymmetric" has a zero point for each as well.
 
     Raises:
-        RecipeError: the blocks are of a size that no kernel takes.
+        RecipeError: the blocks are of a size that no kernel takes, or the format has none, or no zero points.
     """
     plain, _, size = name.removesuffix(ASYMMETRIC).partition("/")
     scheme = NAMED_SCHEMES.get(_ALIASES.get(plain, plain))
@@ -119,7 +120,11 @@ def _found(name: str) -> LayerScheme | None:
             f"blocks of {size!r} weights: no kernel takes them",
             hint=f"Choose one of {', '.join(BLOCK_SIZES)}",
         )
-    symmetric = not name.endswith(ASYMMETRIC)
+    symmetric, weights = not name.endswith(ASYMMETRIC), scheme.weights
+    # Tables belong to channels, and signs have no zero point: what would be ignored is refused.
+    if weights.has_codebook or (not symmetric and weights.grid is not Grid.UNIFORM):
+        what = "blocks of weights" if weights.has_codebook else "zero points"
+        raise RecipeError(f"{weights.label} weights have no {what}", hint=f"Give {plain} alone")
     return replace(scheme, granularity=Granularity.PER_GROUP, group_size=int(size), symmetric=symmetric)
 
 

@@ -113,3 +113,16 @@ def test_that_sensitivity_knows_a_scheme_by_its_parts() -> None:
     )
     assert STATIC_INT8.activations.sensitivity_name == "int8-activations"
     assert DYNAMIC_INT8.activations.sensitivity_name == "int8-activations"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("weight-codebook2/64", "no blocks of weights"),
+        ("weight-binary/32/asymmetric", "no zero points"),
+        ("weight-ternary/32/asymmetric", "no zero points"),
+    ],
+)
+def test_that_a_suffix_a_format_cannot_have_is_refused(name: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        named_scheme(name)
