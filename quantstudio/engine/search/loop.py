@@ -114,7 +114,7 @@ def search(
         bench.time([chosen])
     ratio = chosen.latency_ratio
     if ratio is not None and ratio > NOTED_RATIO and asked.budget.max_latency_ratio is None:
-        loop.notes.append(f"The chosen plan takes {ratio:.2g} times as long as FP32; bound the latency too.")
+        loop.notes.append("The chosen plan is slower than FP32; bound the latency too.")
     loop.say_what_is_won(chosen)
     made, observed = bench.prepared(chosen.recipe)
     build = build_variant(made.graph, observed, made.plan, Path(output), reporter=reporter, cancel=token)
