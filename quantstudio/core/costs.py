@@ -227,11 +227,6 @@ def activation_peak(sizes: NDArray[np.float64], first: NDArray[np.intp], last: N
     return float(np.cumsum(held).max())
 
 
-def packs(scheme: LayerScheme) -> bool:
-    """Whether a file with such a layer is one of packed weights, in which every layer takes fewer bytes."""
-    return scheme.weights.is_integer and scheme.weights != Precision.INT8
-
-
 def container(scheme: LayerScheme) -> LayerScheme:
     """The scheme that takes the same time: all but groups of four bits run as INT8."""
     if scheme.is_float:

@@ -17,6 +17,7 @@ from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layer_schemes import LayerSchemes
 from quantstudio.core.layers import LayerInfo
+from quantstudio.core.packing import packs
 from quantstudio.core.precision import FP32, Granularity, LayerScheme, Precision, at_weights
 from quantstudio.core.recipe import (
     BIASES_APART,
@@ -254,7 +255,7 @@ def resolve(
         steps=on,
         seed=recipe.seed if draws else DEFAULT_SEED,
         emission=emission,
-        unpacked=recipe.unpacked and emission == PACKED_FILES and any(map(_is_packed, kinds)),
+        unpacked=recipe.unpacked and emission == PACKED_FILES and any(map(packs, kinds)),
         recipe=recipe,
     )
 
@@ -270,18 +271,13 @@ def _emission(
     """The first form that gives what the form of the recipe gives: such plans keep their keys and bytes."""
     if recipe.emission >= PACKED_FILES:
         integers = any(scheme.weights.is_integer for scheme in kinds)
-        if (has_steps and integers) or any(map(_is_packed, kinds)):
+        if (has_steps and integers) or any(map(packs, kinds)):
             return recipe.emission
     if any(schemes[name].is_weight_only for name in listed.tables):
         return recipe.emission  # the head of a decoder may be its embedding, stored once
     if any(schemes[name].is_static for name in listed.products):
         return min(recipe.emission, BIASES_APART)
     return FIRST_EMISSION
-
-
-def _is_packed(scheme: LayerScheme) -> bool:
-    """Whether the file holds weights of fewer than eight bits."""
-    return scheme.weights.is_integer and scheme.weights != Precision.INT8
 
 
 def fitting(recipe: Recipe, layers: Iterable[LayerInfo]) -> EffectivePlan | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from quantstudio.core.codebooks import UNPACKING_BYTES
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import Grid, LayerScheme, Precision, WeightFormat, integer_levels
 
@@ -26,14 +28,30 @@ class PlanBits:
     share_above_8: float
 
 
-# Digits of a number and the bytes it takes, by radix: how a file holds what no type of ONNX has the width of.
-_WORDS = {2: (8, 1), 3: (5, 1), 4: (4, 1), 8: (8, 3), 32: (8, 5), 64: (4, 3), 128: (8, 7)}
-_NIBBLES = 16
+class Word(NamedTuple):
+    """So many digits in so many bytes."""
+
+    digits: int
+    bytes: int
+
+
+# By radix: how a file holds what no type of ONNX has the width of (five ternary
+# digits fit a byte: 3^5 = 243).
+WORDS = {
+    2: Word(8, 1),
+    3: Word(5, 1),
+    4: Word(4, 1),
+    8: Word(8, 3),
+    32: Word(8, 5),
+    64: Word(4, 3),
+    128: Word(8, 7),
+}
+NIBBLES = 16
 # Bytes of the operators that unpack a weight, with their names: a cast; digits, more where a word takes
 # several bytes or is not filled; a table they pick from, and what brings the picks into a kernel's shape.
 _CAST_BYTES, _DIGIT_BYTES, _WIDE_BYTES, _FILL_BYTES, _TABLE_BYTES, _SHAPE_BYTES = 34, 175, 35, 75, 10, 75
-# What packing must win before it is done.
-_LEAST_CAST, _LEAST_DIGITS = 60, 260
+# What packing of four bits must win before it is done; of others, `UNPACKING_BYTES`.
+_LEAST_CAST = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +76,28 @@ class WeightCount:
         return cls(math.prod(shape) if shape else 0, shape[axis or 0] if has_channels else 1, len(shape) == 2)
 
 
+def packs(scheme: LayerScheme) -> bool:
+    """Whether a file with such a layer is one of packed weights, in which every layer takes fewer bytes."""
+    return scheme.weights.is_integer and scheme.weights != Precision.INT8
+
+
 def code_bytes(weights: WeightFormat, count: WeightCount) -> int:
     """Bytes of the integers of a weight in the file, tables with them.
 
     INT8 takes a byte each; b bits take b / 8, in whole words; a codebook its indices and 2^b bytes a channel.
     What would win less than the operators take that unpack it is not packed.
     """
-    radix = _radix(weights)
-    return count.weights if radix is None else _packed_bytes(weights, radix, count) or count.weights
+    return packed_bytes(weights, count) or count.weights
 
 
 def unpacking_bytes(weights: WeightFormat, count: WeightCount) -> int:
     """Bytes of the operators that bring a weight back to INT8 when the file is loaded; 0 where none do."""
     radix = _radix(weights)
-    if radix is None or _packed_bytes(weights, radix, count) is None:
+    if radix is None or packed_bytes(weights, count) is None:
         return 0
     taken = _CAST_BYTES
-    if radix != _NIBBLES:
-        digits, size = _WORDS[radix]
+    if radix != NIBBLES:
+        digits, size = WORDS[radix]
         taken = _DIGIT_BYTES + _WIDE_BYTES * (size > 1) + _FILL_BYTES * (count.weights % digits > 0)
     table = _TABLE_BYTES + _SHAPE_BYTES * (not count.is_matrix)
     return taken + (table if weights.has_codebook else 0)
@@ -85,22 +107,25 @@ def _radix(weights: WeightFormat) -> int | None:
     """Values a weight may take, where the file holds them packed."""
     if not weights.is_integer or weights == Precision.INT8:
         return None
-    if weights.has_codebook:
-        return 1 << weights.bits
     low, high = integer_levels(weights)
     found = 2 if weights.grid is Grid.SIGN else high - low + 1
-    return found if found == _NIBBLES or found in _WORDS else None
+    if weights.has_codebook:
+        found = 1 << weights.bits
+    return found if found == NIBBLES or found in WORDS else None
 
 
-def _packed_bytes(weights: WeightFormat, radix: int, count: WeightCount) -> int | None:
-    """Bytes of digits and tables; None where packing does not pay."""
+def packed_bytes(weights: WeightFormat, count: WeightCount) -> int | None:
+    """Bytes of digits and tables; None where a weight is not packed, as that does not pay."""
+    radix = _radix(weights)
+    if radix is None:
+        return None
     tables = radix * count.channels if weights.has_codebook else 0
-    least = _LEAST_CAST if radix == _NIBBLES else _LEAST_DIGITS
+    least = _LEAST_CAST if radix == NIBBLES else UNPACKING_BYTES
     if math.ceil(count.weights * math.log2(radix) / 8) + tables + least >= count.weights:
         return None
-    if radix == _NIBBLES:
+    if radix == NIBBLES:
         return -(-count.weights // 2) + tables
-    digits, size = _WORDS[radix]
+    digits, size = WORDS[radix]
     return -(-count.weights // digits) * size + tables
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quantstudio.core.costs import CostTable, packs
+from quantstudio.core.costs import CostTable
 from quantstudio.core.effective_plan import resolve
-from quantstudio.core.packing import plan_bits
+from quantstudio.core.packing import packs, plan_bits
 from quantstudio.core.predict.kl_model import KlModel
 from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.recipe import ActivationScope, Recipe

@@ -15,9 +15,9 @@ from quantstudio.core.costs import (
     activation_peak,
     container,
     file_name,
-    packs,
 )
 from quantstudio.core.layers import LayerInfo
+from quantstudio.core.packing import packs
 from quantstudio.core.precision import FP32, LayerScheme
 from quantstudio.core.predict.anchors import Trace, trace
 from quantstudio.core.predict.model import Judged

@@ -27,7 +27,8 @@ from quantstudio.engine.model.packed import unpacking_nodes
 # A folded tensor larger than its operands costs file size; biases made by Expand are far below this.
 GROWTH_LIMIT_BYTES = 1 << 20
 
-_NOT_FOLDED = frozenset(
+# What gives another answer on every run.
+RANDOM = frozenset(
     {
         "RandomNormal",
         "RandomUniform",
@@ -35,6 +36,10 @@ _NOT_FOLDED = frozenset(
         "RandomUniformLike",
         "Bernoulli",
         "Multinomial",
+    }
+)
+_NOT_FOLDED = RANDOM | frozenset(
+    {
         # A quantized weight stays quantized.
         "QuantizeLinear",
         "DequantizeLinear",

@@ -24,6 +24,7 @@ from quantstudio.engine.graph.protos import NATIVE_TYPES, Array, all_graphs, typ
 from quantstudio.engine.graph.runtime import Optimization, open_session
 from quantstudio.engine.graph.shapes import Shape, contradicts, shape_of
 from quantstudio.engine.model.check import STANDARD_OPERATORS
+from quantstudio.engine.model.constants import RANDOM
 from quantstudio.engine.model.difference import (
     BFLOAT16_TOLERANCE,
     HALF_TOLERANCE,
@@ -46,16 +47,6 @@ from quantstudio.engine.model.trial import (
     working_size,
 )
 
-_RANDOM = frozenset(
-    {
-        "RandomNormal",
-        "RandomUniform",
-        "RandomNormalLike",
-        "RandomUniformLike",
-        "Bernoulli",
-        "Multinomial",
-    }
-)
 _SEEDS = (FIRST_SEED, 1)
 # How ONNX Runtime 1.31 says that it lacks an operator or the kernel of one.
 _MISSING_KERNEL = re.compile(r"(\w+)\(-?\d+\) is not a registered|find an implementation for (\w+)\(")
@@ -338,7 +329,7 @@ def _why_not(model: ModelProto) -> str:
             return f"input {value.name!r} is not a tensor of numbers"
     for _scope, graph in all_graphs(model.graph):
         for node in graph.node:
-            if node.op_type in _RANDOM:
+            if node.op_type in RANDOM:
                 return f"node {node.name!r} ({node.op_type}) draws random numbers"
     return ""
 

@@ -18,6 +18,7 @@ from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severi
 from quantstudio.core.figures import counted
 from quantstudio.core.files import file_digest, written_beside
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.packing import packs
 from quantstudio.core.precision import Precision
 from quantstudio.core.recipe import PACKED_FILES
 from quantstudio.core.results import BuildResult, BuiltLayer, PackedFile
@@ -32,7 +33,6 @@ from quantstudio.engine.quantization.kernels import built_layers, map_kernels
 from quantstudio.engine.quantization.packed_check import (
     check_folded,
     check_same_outputs,
-    holds_packed,
     measured,
 )
 from quantstudio.engine.quantization.probe import probe_feeds
@@ -139,13 +139,13 @@ def _packed(
         other.write_bytes(unpacked)
         if feed is not None:
             check_same_outputs(path, other, feed, cancel)
-        layers = sum(map(holds_packed, emission.plan.schemes.values()))
+        layers = sum(map(packs, emission.plan.schemes.values()))
         return measured(path, other, timed, layers, cancel)
 
 
 def _holds_packed(emission: Emission) -> bool:
     """Whether any layer has weights of fewer than eight bits."""
-    return any(map(holds_packed, emission.plan.schemes.values()))
+    return any(map(packs, emission.plan.schemes.values()))
 
 
 def check_float_weights(graph: Graph, plan: EffectivePlan | None = None) -> None:

@@ -10,7 +10,6 @@ import onnx
 
 from quantstudio.core.errors import BuildError, MeasureError
 from quantstudio.core.events import CancelToken
-from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.results import PackedFile
 from quantstudio.engine.evaluation.footprint import footprint
 from quantstudio.engine.graph.protos import bodies
@@ -20,11 +19,6 @@ from quantstudio.engine.graph.runtime import Feed, open_session, run
 _UNPACK = frozenset(
     {"Cast", "Div", "Gather", "GatherElements", "MatMul", "Mod", "Reshape", "Slice", "Transpose"}
 )
-
-
-def holds_packed(scheme: LayerScheme) -> bool:
-    """Whether a packed file holds fewer than eight bits a weight of a layer with this scheme."""
-    return scheme.weights.is_integer and scheme.weights != Precision.INT8
 
 
 def check_folded(optimized: onnx.GraphProto, own: Container[str] | None = None) -> None:

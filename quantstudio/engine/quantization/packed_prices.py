@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from quantstudio.core.costs import PACKED, container_name, packs
+from quantstudio.core.costs import PACKED, container_name
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.events import CancelToken
-from quantstudio.core.packing import WeightCount, code_bytes, unpacking_bytes
+from quantstudio.core.packing import WeightCount, code_bytes, packs, unpacking_bytes
 from quantstudio.core.recipe import ActivationScope, uniform_recipe
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import Statistics

@@ -9,40 +9,16 @@ and masks are misread by some). A codebook is a table of INT8 codes a channel th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from quantstudio.core.codebooks import UNPACKING_BYTES
-from quantstudio.core.precision import Grid, Precision, WeightFormat, integer_levels
+from quantstudio.core.packing import NIBBLES, WORDS, WeightCount, packed_bytes
+from quantstudio.core.precision import Grid, WeightFormat, integer_levels
 from quantstudio.engine.graph.builder import NodeList
 
 Integers = NDArray[np.int8]
-
-
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """So many digits in so many bytes."""
-
-    digits: int
-    bytes: int
-
-
-# By radix; five ternary digits fit a byte (3^5 = 243).
-_WORDS = {
-    2: _Word(8, 1),
-    3: _Word(5, 1),
-    4: _Word(4, 1),
-    8: _Word(8, 3),
-    32: _Word(8, 5),
-    64: _Word(4, 3),
-    128: _Word(8, 7),
-}
-_NIBBLES = 16
-# Bytes that the operators and their constants take in the file.
-_CAST_BYTES = 60
 
 
 def packed_values(
@@ -58,11 +34,11 @@ def packed_values(
         channels: Axes that channels lie along; none where the whole tensor has one table.
     """
     radix = len(code_levels(weights)) if not weights.has_codebook else 1 << weights.bits
-    if not nodes.is_packed or not _pays(values, weights, radix, channels):
+    if not nodes.is_packed or not _pays(values, weights, channels):
         return _plain(nodes, values, name)
     if weights.has_codebook:
         return _from_tables(nodes, values, radix, name, channels)
-    if radix == _NIBBLES:
+    if radix == NIBBLES:
         return nodes.add("Cast", [nodes.constants.add_int4_weight(name, values)], name, to=TensorProto.INT8)
     levels = code_levels(weights)
     digits = np.searchsorted(levels, values.reshape(-1)).astype(np.uint8)
@@ -84,16 +60,16 @@ def code_levels(weights: WeightFormat) -> Integers:
     return np.arange(low, high + 1, step, dtype=np.int8)
 
 
-def _pays(values: Integers, weights: WeightFormat, radix: int, channels: tuple[int, ...]) -> bool:
-    if weights == Precision.INT8 or (radix != _NIBBLES and radix not in _WORDS) or not values.size:
+def _pays(values: Integers, weights: WeightFormat, channels: tuple[int, ...]) -> bool:
+    tables = math.prod(values.shape[axis] for axis in channels)
+    if packed_bytes(weights, WeightCount(values.size, tables)) is None:
         return False
-    packed = math.ceil(values.size * math.log2(radix) / 8)
-    if weights.has_codebook:
-        rows = _rows(values, channels)
-        if (np.diff(np.sort(rows, axis=1), axis=1) != 0).sum(axis=1).max(initial=0) >= radix:
-            return False
-        packed += len(rows) * radix
-    return packed + (_CAST_BYTES if radix == _NIBBLES else UNPACKING_BYTES) < values.size
+    if not weights.has_codebook:
+        return True
+    # A row with more codes than its table has room for was not rounded to one.
+    rows = _rows(values, channels)
+    distinct = 1 + (np.diff(np.sort(rows, axis=1), axis=1) != 0).sum(axis=1).max(initial=0)
+    return bool(distinct <= 1 << weights.bits)
 
 
 def _rows(values: Integers, channels: tuple[int, ...]) -> Integers:
@@ -110,7 +86,7 @@ def _from_tables(nodes: NodeList, values: Integers, radix: int, name: str, chann
     if across:
         tables, index = np.ascontiguousarray(tables.T), np.ascontiguousarray(index.T)
     table = nodes.constants.add(f"{name}_table", tables)
-    if radix == _NIBBLES:
+    if radix == NIBBLES:
         packed = nodes.constants.add_int4_weight(name, index.astype(np.int8), signed=False)
         picks = nodes.add("Cast", [packed], name, to=TensorProto.INT32)
     else:
@@ -140,7 +116,7 @@ def _tables(rows: Integers, radix: int) -> tuple[Integers, NDArray[np.uint8]]:
 
 def _digits(nodes: NodeList, digits: NDArray[np.uint8], radix: int, name: str) -> str:
     """Integers [digits of a word, words]: a row holds the digits of one place, so that they lie in order."""
-    word = _WORDS[radix]
+    word = WORDS[radix]
     kind, dtype = (TensorProto.INT32, np.int32) if word.bytes < 4 else (TensorProto.INT64, np.int64)
     powers = (radix ** np.arange(word.digits, dtype=np.int64)).astype(dtype)
     packed = nodes.constants.add_weight(name, packed_digits(digits, radix))
@@ -157,7 +133,7 @@ def packed_digits(digits: NDArray[np.uint8], radix: int) -> NDArray[np.uint8]:
 
     With n words, word w holds the digits w, w + n, w + 2n, ... from its lowest place up.
     """
-    word = _WORDS[radix]
+    word = WORDS[radix]
     count = -(-digits.size // word.digits)
     whole = np.zeros(count, np.uint64)
     for place in reversed(range(word.digits)):
@@ -172,7 +148,7 @@ def packed_digits(digits: NDArray[np.uint8], radix: int) -> NDArray[np.uint8]:
 
 def _shaped(nodes: NodeList, tensor: str, count: int, radix: int, shape: tuple[int, ...]) -> str:
     """A tensor of digits without those that fill the last word, in a shape."""
-    if count % _WORDS[radix].digits:
+    if count % WORDS[radix].digits:
         flat = nodes.add("Reshape", [tensor, _shape(nodes, (-1,))], tensor)
         tensor = nodes.add("Slice", [flat, _shape(nodes, (0,)), _shape(nodes, (count,))], tensor)
     return nodes.add("Reshape", [tensor, _shape(nodes, shape)], tensor)
