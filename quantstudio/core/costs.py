@@ -153,11 +153,11 @@ class CostTable:
             scheme: What it becomes.
             form: Of the whole file.
         """
-        return self._bytes(layer, scheme, form=form)[0]
+        return self._bytes(layer, scheme, file_name(scheme), container_name(scheme), form=form)[0]
 
     def file_bytes_of(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> float:
         """Bytes a layer adds to the file beyond `structure_bytes`; as `weight_bytes_of`."""
-        return self._bytes(layer, scheme, form=form)[1]
+        return self._bytes(layer, scheme, file_name(scheme), container_name(scheme), form=form)[1]
 
     def memory_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
         """What a layer's parameters add to the peak memory; as `weight_bytes_of`."""
@@ -174,22 +174,31 @@ class CostTable:
         self, layers: Sequence[str], scheme: LayerScheme, *, form: FileForm
     ) -> tuple[list[float], ...]:
         """`weight_bytes_of`, `file_bytes_of`, `memory_bytes_of` and `time_of` of many layers."""
-        name, untimed = container_name(scheme), 1.0 if scheme.is_float else math.nan
-        taken = [self._bytes(layer, scheme, form=form) for layer in layers]
+        names, untimed = (file_name(scheme), container_name(scheme)), 1.0 if scheme.is_float else math.nan
+        taken = [self._bytes(layer, scheme, *names, form=form) for layer in layers]
         return (
             [weights for weights, _ in taken],
             [file for _, file in taken],
-            [self._memory_bytes(layer, name) for layer in layers],
-            [self._time(layer, name, untimed) for layer in layers],
+            [self._memory_bytes(layer, names[1]) for layer in layers],
+            [self._time(layer, names[1], untimed) for layer in layers],
         )
 
-    def _bytes(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> tuple[float, float]:
-        """What a layer's parameters take, and with the nodes and names they bring."""
-        row, name = self.layers.get(layer), file_name(scheme)
+    def _bytes(
+        self, layer: str, scheme: LayerScheme, name: str, held_as: str, *, form: FileForm
+    ) -> tuple[float, float]:
+        """What a layer's parameters take, and with the nodes and names they bring.
+
+        Args:
+            layer: Its name.
+            scheme: What it becomes.
+            name: `file_name` of that.
+            held_as: `container_name` of that; asked once for many layers.
+            form: Of the whole file.
+        """
+        row = self.layers.get(layer)
         if row is None:
             return 0.0, 0.0
-        own = float(row.weight_bytes.get(name, math.nan))
-        rest = f"{container_name(scheme)}{PACKED}"
+        own, rest = float(row.weight_bytes.get(name, math.nan)), f"{held_as}{PACKED}"
         if form is FileForm.INT8 or not scheme.weights.is_integer or scheme.is_packed:
             return own, own + self.overhead_bytes.get(name, 0)
         if rest not in row.weight_bytes:
@@ -199,8 +208,7 @@ class CostTable:
         weights = scheme.weights if form is FileForm.PACKED else Precision.INT8
         own = row.weight_bytes[rest] + code_bytes(weights, row.count)
         if name.endswith(ONE_SCALE):  # fewer scales
-            whole = container_name(scheme)
-            own += row.weight_bytes.get(name, math.nan) - row.weight_bytes.get(whole, math.nan)
+            own += row.weight_bytes.get(name, math.nan) - row.weight_bytes.get(held_as, math.nan)
         return own, own + self.overhead_bytes.get(rest, 0) + unpacking_bytes(weights, row.count)
 
     def _memory_bytes(self, layer: str, name: str) -> float:

@@ -132,5 +132,5 @@ def anchors(plans: Sequence[Anchor], *, own: float = OWN_PART, furthest: float =
 def _covariance(marks: Marks, roots: Array, one: Trace, own: float) -> Array:
     """1 where all is the same, [plans]."""
     is_same = marks == one.marks
-    shared = np.where(is_same, roots, 0.0) @ one.roots
+    shared = np.multiply(roots, is_same) @ one.roots
     return np.asarray((1 - own) * np.clip(shared, 0.0, 1.0) + own * is_same.all(axis=1))
