@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.figures import counted, percent
 from quantstudio.core.recovered import LayerRecovered
-from quantstudio.core.statistics import Statistics
 from quantstudio.core.steps import Need
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import run
-from quantstudio.engine.model.derive import derived_graph, editable_copy
+from quantstudio.engine.model.derive import derived_graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.pipeline.registry import setting, step
 from quantstudio.engine.quantization.emit import emit_with_plan
-from quantstudio.engine.quantization.quantized_weights import KnownWeights
 from quantstudio.engine.recovery.bias_targets import BiasTarget, find_targets, set_bias
 from quantstudio.engine.recovery.channel_means import (
     ChannelMean,
@@ -29,6 +27,7 @@ from quantstudio.engine.recovery.channel_means import (
     part_session,
     prefix_session,
 )
+from quantstudio.engine.recovery.layer_means import LayerMeans
 
 FloatArray = NDArray[np.float64]
 MEASURE = "shift of the mean output, of its spread"
@@ -79,7 +78,8 @@ def correct_biases(
         return StepOutcome(graph, "No layer with a bias is quantized: nothing to correct.", {"layers": 0})
     statistics = context.statistics(graph) if context.plan.is_static else None
     samples = Samples(context.dataset, settings.samples, cancel)
-    work = _Work(graph, targets, context, statistics, samples, reporter)
+    means = LayerMeans(graph, graph, context, statistics, samples)
+    work = _Work(means, targets, reporter)
     shifts = work.sequential() if settings.inputs is Inputs.QUANTIZED else work.at_once()
     worst = max(shifts, key=lambda name: shifts[name])
     average = float(np.mean(list(shifts.values())))
@@ -92,7 +92,7 @@ def correct_biases(
         "samples": min(settings.samples, len(context.dataset)),
         "shift": shifts,
     }
-    return StepOutcome(derived_graph(graph, work.now.proto, summary), summary, details)
+    return StepOutcome(derived_graph(graph, means.now.proto, summary), summary, details)
 
 
 @dataclass(slots=True)
@@ -100,38 +100,23 @@ class _Work:
     """The correction under way.
 
     Attributes:
-        now: The graph with the biases corrected so far.
-        weights: Integers of the weights, which stay the same while biases change.
+        means: The network under correction, and what is measured of it.
+        targets: Its layers, in order of execution.
+        reporter: Told of every layer.
     """
 
-    graph: Graph
+    means: LayerMeans
     targets: Sequence[BiasTarget]
-    context: StepContext
-    statistics: Statistics | None
-    samples: Samples
     reporter: Reporter
-    now: Graph = field(init=False)
-    weights: KnownWeights = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.now = Graph(editable_copy(self.graph), self.graph.summary)
 
     def sequential(self) -> dict[str, float]:
         """Correct each layer behind the corrected ones before it; root mean square shift by layer."""
-        outputs = [target.output for target in self.targets]
-        expected = self._means(self.graph, outputs)
+        expected = self.means.expected(self.targets)
         shifts: dict[str, float] = {}
         for position, target in enumerate(self.targets):
-            self.samples.cancel.raise_if_set()
+            self.means.samples.cancel.raise_if_set()
             self.reporter.progress(position, len(self.targets), "layers", f"Correcting {target.layer}")
-            model = emit_with_plan(
-                self.now, self.statistics, self.context.plan, self.samples.cancel, self.weights
-            ).model
-            output = before_quantizing(model, target.output)
-            prefix = prefix_session(model, self.graph, [output], self.samples.cancel)
-            found = ChannelMean(target.channel_axis)
-            for _, values in self.samples.values(prefix.session, [output]):
-                found.add(values[output])
+            (found,) = self.means.found([target])
             shifts[target.layer] = self._correct(target, expected[position], found)
             self._tell(target, shifts[target.layer])
         self._check(expected, shifts)
@@ -139,31 +124,29 @@ class _Work:
 
     def _check(self, expected: Sequence[ChannelMean], shifts: Mapping[str, float]) -> None:
         """Tell what is left of every shift, all biases corrected: one run more."""
-        cancel = self.samples.cancel
-        model = emit_with_plan(self.now, self.statistics, self.context.plan, cancel, self.weights).model
-        outputs = [before_quantizing(model, target.output) for target in self.targets]
         self.reporter.progress(len(self.targets), len(self.targets), "layers", "Checking what is left")
-        left = [ChannelMean(target.channel_axis) for target in self.targets]
-        prefix = prefix_session(model, self.graph, outputs, cancel)
-        for _, values in self.samples.values(prefix.session, outputs):
-            for mean, name in zip(left, outputs, strict=True):
-                mean.add(values[name])
+        left = self.means.found(self.targets)
         for target, mean, now in zip(self.targets, expected, left, strict=True):
             self._tell(target, shifts[target.layer], _share(mean, mean.mean - now.mean))
 
     def at_once(self) -> dict[str, float]:
         """Correct each layer by what it makes of float inputs; root mean square shift by layer."""
-        cancel = self.samples.cancel
-        model = emit_with_plan(self.graph, self.statistics, self.context.plan, cancel).model
-        names = dict.fromkeys(name for target in self.targets for name in (target.source, target.output))
-        whole = prefix_session(self.graph.proto, self.graph, self._made(list(names)), cancel)
+        graph, samples = self.means.graph, self.means.samples
+        context, cancel = self.means.context, samples.cancel
+        model = emit_with_plan(graph, self.means.statistics, context.plan, cancel).model
+        names = list(
+            dict.fromkeys(name for target in self.targets for name in (target.source, target.output))
+        )
+        inputs = {value.name for value in graph.proto.graph.input}
+        made = [name for name in names if name not in inputs]
+        whole = prefix_session(graph.proto, graph, made, cancel)
         sources = [before_quantizing(model, target.source) for target in self.targets]
         outputs = [before_quantizing(model, target.output) for target in self.targets]
         parts = [part_session(model, *ends, cancel) for ends in zip(sources, outputs, strict=True)]
         expected = [ChannelMean(target.channel_axis) for target in self.targets]
         found = [ChannelMean(target.channel_axis) for target in self.targets]
-        total = min(self.samples.count, len(self.context.dataset))
-        for batch, values in self.samples.values(whole.session, list(names)):
+        total = min(samples.count, len(context.dataset))
+        for batch, values in samples.values(whole.session, names):
             for position, target in enumerate(self.targets):
                 expected[position].add(values[target.output])
                 feed = {sources[position]: values[target.source]}
@@ -175,22 +158,9 @@ class _Work:
             self._tell(target, shifts[target.layer])
         return shifts
 
-    def _made(self, names: list[str]) -> list[str]:
-        inputs = {value.name for value in self.graph.proto.graph.input}
-        return [name for name in names if name not in inputs]
-
-    def _means(self, graph: Graph, names: Sequence[str]) -> list[ChannelMean]:
-        """Means of some tensors of the float network."""
-        means = [ChannelMean(target.channel_axis) for target in self.targets]
-        prefix = prefix_session(graph.proto, graph, names, self.samples.cancel)
-        for _, values in self.samples.values(prefix.session, names):
-            for mean, name in zip(means, names, strict=True):
-                mean.add(values[name])
-        return means
-
     def _correct(self, target: BiasTarget, expected: ChannelMean, found: ChannelMean) -> float:
         shift = expected.mean - found.mean
-        set_bias(self.now.proto, target, shift)
+        set_bias(self.means.now.proto, target, shift)
         return _share(expected, shift)
 
     def _tell(self, target: BiasTarget, before: float, after: float | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +11,15 @@ from numpy.typing import NDArray
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.figures import counted, number, percent
 from quantstudio.core.precision import Granularity
-from quantstudio.core.statistics import Statistics
 from quantstudio.core.steps import Need
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_array, as_tensor
-from quantstudio.engine.model.derive import derived_graph, editable_copy
+from quantstudio.engine.model.derive import derived_graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.pipeline.registry import setting, step
-from quantstudio.engine.quantization.emit import emit_with_plan
-from quantstudio.engine.quantization.quantized_weights import KnownWeights
 from quantstudio.engine.recovery.bias_targets import BiasTarget, bias_of, find_targets, set_bias
-from quantstudio.engine.recovery.channel_means import (
-    ChannelMean,
-    Samples,
-    before_quantizing,
-    prefix_session,
-)
+from quantstudio.engine.recovery.channel_means import ChannelMean, Samples
+from quantstudio.engine.recovery.layer_means import LayerMeans
 from quantstudio.engine.recovery.rounded import round_weights
 
 FloatArray = NDArray[np.float64]
@@ -87,7 +80,8 @@ def match_norms(
     unrounded = context.unrounded or graph
     statistics = context.statistics(unrounded) if context.plan.is_static else None
     samples = Samples(context.dataset, settings.samples, cancel)
-    work = _Work(graph, unrounded, targets, context, statistics, samples, settings.max_factor, reporter)
+    means = LayerMeans(graph, unrounded, context, statistics, samples)
+    work = _Work(means, targets, settings.max_factor, reporter)
     moves = work.sequential()
     spreads = np.array([move.spread for move in moves.values()])
     shifts = np.array([move.shift for move in moves.values()])
@@ -103,7 +97,7 @@ def match_norms(
         "shift": {name: move.shift for name, move in moves.items()},
         "scaled": sum(move.is_scaled for move in moves.values()),
     }
-    return StepOutcome(derived_graph(graph, work.now.proto, summary), summary, details)
+    return StepOutcome(derived_graph(graph, means.now.proto, summary), summary, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,55 +120,32 @@ class _Work:
     """The matching under way.
 
     Attributes:
-        unrounded: The network to match.
-        now: The graph with rounded weights, as far as it is matched.
-        weights: Integers of the weights; those of a layer are forgotten when it is scaled.
+        means: The network with rounded weights, as far as it is matched, and what is measured of it.
+        targets: Its layers, in order of execution.
+        max_factor: Largest factor of a channel's spread.
+        reporter: Told how far it is.
     """
 
-    graph: Graph
-    unrounded: Graph
+    means: LayerMeans
     targets: Sequence[BiasTarget]
-    context: StepContext
-    statistics: Statistics | None
-    samples: Samples
     max_factor: float
     reporter: Reporter
-    now: Graph = field(init=False)
-    weights: KnownWeights = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Ranges of activations are taken over the graph that comes out. With float weights scaled for what
         # rounding does to them they would be those of a third network.
-        self.now = Graph(editable_copy(self.graph), self.graph.summary)
-        round_weights(self.now, self.context.plan)
+        round_weights(self.means.now, self.means.context.plan)
 
     def sequential(self) -> dict[str, _Move]:
         """Match each layer behind the matched ones before it."""
-        expected = self._expected()
+        expected = self.means.expected(self.targets)
         moves: dict[str, _Move] = {}
         for position, target in enumerate(self.targets):
-            self.samples.cancel.raise_if_set()
+            self.means.samples.cancel.raise_if_set()
             self.reporter.progress(position, len(self.targets), "layers", f"Matching {target.layer}")
-            model = emit_with_plan(
-                self.now, self.statistics, self.context.plan, self.samples.cancel, self.weights
-            ).model
-            output = before_quantizing(model, target.output)
-            prefix = prefix_session(model, self.graph, [output], self.samples.cancel)
-            found = ChannelMean(target.channel_axis)
-            for _, values in self.samples.values(prefix.session, [output]):
-                found.add(values[output])
+            (found,) = self.means.found([target])
             moves[target.layer] = self._match(target, expected[position], found)
         return moves
-
-    def _expected(self) -> list[ChannelMean]:
-        """Means and spreads of the float network."""
-        names = [target.output for target in self.targets]
-        found = [ChannelMean(target.channel_axis) for target in self.targets]
-        prefix = prefix_session(self.unrounded.proto, self.unrounded, names, self.samples.cancel)
-        for _, values in self.samples.values(prefix.session, names):
-            for mean, name in zip(found, names, strict=True):
-                mean.add(values[name])
-        return found
 
     def _match(self, target: BiasTarget, expected: ChannelMean, found: ChannelMean) -> _Move:
         wanted, had = expected.deviations, found.deviations
@@ -182,25 +153,26 @@ class _Work:
         floor = 1e-6 * max(expected.deviation, 1e-12)
         alive = (wanted > floor) & (had > floor)
         ratio = np.divide(had, wanted, where=alive, out=np.ones_like(had))
-        if self.context.plan.schemes[target.layer].granularity is Granularity.PER_TENSOR and alive.any():
+        scheme = self.means.context.plan.schemes[target.layer]
+        if scheme.granularity is Granularity.PER_TENSOR and alive.any():
             # One scale takes one factor: that of all channels together.
             ratio[:] = np.sqrt(np.sum(had[alive] ** 2) / np.sum(wanted[alive] ** 2))
         factors = np.clip(1 / ratio, 1 / self.max_factor, self.max_factor)
         is_scaled = self.max_factor > 1 and self._scale(target, factors)
         if not is_scaled:
             factors = np.ones_like(factors)
-        shift = expected.mean - factors * found.mean + (factors - 1) * bias_of(self.now.proto, target)
-        set_bias(self.now.proto, target, shift)
+        shift = expected.mean - factors * found.mean + (factors - 1) * bias_of(self.means.now.proto, target)
+        set_bias(self.means.now.proto, target, shift)
         off = float(np.sqrt(np.mean((expected.mean - found.mean) ** 2))) / max(expected.deviation, 1e-12)
         return _Move(float(np.median(ratio[alive])) if alive.any() else 1.0, off, is_scaled)
 
     def _scale(self, target: BiasTarget, factors: FloatArray) -> bool:
         """Scale the weights of a layer per output channel; whether they are its own and lie that way."""
-        layer = self.now.summary.layer(target.layer)
+        layer = self.means.now.summary.layer(target.layer)
         if layer is None or layer.channel_axis is None:
             return False
-        tensor = next(one for one in self.now.proto.graph.initializer if one.name == layer.weight_name)
-        readers = sum(list(node.input).count(tensor.name) for node in self.now.proto.graph.node)
+        tensor = next(one for one in self.means.now.proto.graph.initializer if one.name == layer.weight_name)
+        readers = sum(list(node.input).count(tensor.name) for node in self.means.now.proto.graph.node)
         weight = as_array(tensor)
         axis = layer.channel_axis % weight.ndim
         if readers != 1 or weight.shape[axis] != len(factors):
@@ -209,6 +181,6 @@ class _Work:
         spread[axis] = -1
         scaled = weight.astype(np.float64) * factors.reshape(spread)
         tensor.CopyFrom(as_tensor(tensor.name, scaled.astype(np.float32)))
-        for key in [key for key in self.weights if isinstance(key, tuple) and key[0] == tensor.name]:
-            del self.weights[key]
+        for key in [key for key in self.means.weights if isinstance(key, tuple) and key[0] == tensor.name]:
+            del self.means.weights[key]
         return True
