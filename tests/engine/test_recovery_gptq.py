@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -10,18 +11,21 @@ import torch
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.effective_plan import resolve
-from quantstudio.core.errors import CalibrationError, JobCancelled
+from quantstudio.core.errors import CalibrationError, JobCancelled, OutputError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, NullReporter
 from quantstudio.core.precision import ActivationPrecision, Granularity, LayerScheme, Precision, at_weights
 from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
+from quantstudio.core.recovered import LayerRecovered
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.graph.protos import as_array
 from quantstudio.engine.pipeline.context import StepContext
 from quantstudio.engine.quantization.emit import emit
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
+from quantstudio.engine.recovery import gptq_store
 from quantstudio.engine.recovery.gptq import GptqSettings, choose_weights
-from quantstudio.engine.recovery.gptq_run import GptqRun
+from quantstudio.engine.recovery.gptq_run import MEASURE, GptqRun
+from quantstudio.engine.recovery.gptq_store import LayerStore
 from tests.engine.quantization_cases import NetBuilder, opened, outputs_of
 
 A8 = ActivationPrecision.INT8
@@ -256,6 +260,39 @@ def test_that_a_cancelled_run_leaves_the_graph_and_goes_on_behind_its_last_layer
     again = chosen(net, context)
     assert solved == ["c", "d", "a", "b", "c", "d"], "a run that is done keeps nothing"
     assert again.graph.digest == resumed.graph.digest
+
+
+def kept_runs(tmp_path):
+    return sorted(path.name for path in (tmp_path / "cache" / "gptq").iterdir())
+
+
+def test_that_only_the_last_runs_that_never_ended_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(tmp_path / "cache"))
+    one, gain = np.ones((2, 2), np.float32), LayerRecovered("a", 1.0, 0.5, MEASURE)
+    stores = [LayerStore({"run": number}) for number in range(7)]
+    known: set[str] = set()
+    for number, store in enumerate(stores):
+        store.put("a", one, gain)
+        (new,) = set(kept_runs(tmp_path)) - known
+        os.utime(tmp_path / "cache" / "gptq" / new, (number, number))
+        known.add(new)
+    assert [store.find("a", MEASURE) is not None for store in stores] == [False] * 2 + [True] * 5
+    stores[-1].clear()
+    assert len(kept_runs(tmp_path)) == 4
+
+
+def test_that_a_cache_that_cannot_be_written_costs_only_the_resuming(net, tmp_path, monkeypatch, caplog):
+    context = context_of(net, tmp_path, W2A8, images())
+
+    def refuse(path, content):
+        raise OutputError("the disk is full", where=str(path))
+
+    monkeypatch.setattr(gptq_store, "write_bytes", refuse)
+    outcome = chosen(net, context)
+    assert outcome.details["layers"] == 4
+    assert [record.getMessage() for record in caplog.records if "not kept" in record.getMessage()] == [
+        caplog.records[-1].getMessage()
+    ]
 
 
 def test_that_torch_keeps_its_threads(net, tmp_path):
