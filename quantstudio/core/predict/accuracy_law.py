@@ -113,13 +113,22 @@ class AccuracyLaw:
             kl: Expected KL.
             deviation: Of its logarithm.
         """
-        ends = self.intervals(
-            np.asarray([kl]), deviation, np.asarray([self.base]), np.asarray([float(self.samples)])
+        return self.interval_for_each(kl, (deviation,))[0]
+
+    def interval_for_each(self, kl: float, deviations: Sequence[float]) -> list[Interval]:
+        """`interval` for some deviations at once."""
+        count = len(deviations)
+        values, lows, highs = self.intervals(
+            np.full(count, kl),
+            np.asarray(deviations),
+            np.full(count, self.base),
+            np.full(count, float(self.samples)),
         )
-        return Interval(*(max(float(end[0]), self.worst) for end in ends))
+        worst, ends = self.worst, zip(values.tolist(), lows.tolist(), highs.tolist(), strict=True)
+        return [Interval(*(max(end, worst) for end in one)) for one in ends]
 
     def intervals(
-        self, kl: Array, deviation: float, base: Array, samples: Array, scatter: float = 0.0
+        self, kl: Array, deviation: Array | float, base: Array, samples: Array, scatter: float = 0.0
     ) -> tuple[Array, Array, Array]:
         """Accuracies with their ends for many groups of samples at once.
 

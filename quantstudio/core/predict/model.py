@@ -158,10 +158,9 @@ class PredictionModel:
         law = self.law
         if law is None:
             return None
-        found = law.interval(kl, deviation)
+        found, own = law.interval_for_each(kl, (deviation, 0.0))
         if self.near_loss is not None and raw.errors is not None and kl > 0:
             move, left = self.near_loss.at(raw.errors)
-            own = law.interval(kl, 0.0)
             value = found.value + move * (own.high - own.value if move > 0 else own.value - own.low)
             better = _narrowed(found.high - found.value, own.high - own.value, left)
             worse = _narrowed(found.value - found.low, own.value - own.low, left)
@@ -330,7 +329,7 @@ def _narrowed(reach: float, own: float, left: float) -> float:
 
 def _within(found: Interval, worst: float) -> Interval:
     """An interval between what an answer by lot and what a perfect one gets."""
-    return Interval(*(float(np.clip(end, worst, 1.0)) for end in (found.value, found.low, found.high)))
+    return Interval(*(min(max(end, worst), 1.0) for end in (found.value, found.low, found.high)))
 
 
 def measured_plan(name: str, plan: EffectivePlan, result: VariantResult, base: VariantResult) -> MeasuredPlan:
