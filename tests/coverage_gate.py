@@ -21,7 +21,7 @@ FLOORS = {
     "gui": 97.0,
     "jobs": 97.5,
     "project": 97.5,
-    "report": 98.0,
+    "report": 98.5,
     "workspace": 97.0,
 }
 _GAIN = 1.0

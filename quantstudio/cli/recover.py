@@ -137,7 +137,7 @@ def command(
     if is_auto:
         start = replace(start, steps=tuple(Step(info.name) for info in infos if info.is_quick))
     elif method:
-        start = replace(start, steps=tuple(Step(name.strip()) for name in method.split(",") if name.strip()))
+        start = replace(start, steps=_named(method))
     chosen = replace(start, steps=with_settings(start.steps, settings or [], infos))
     summary = paths.open_model()
     check_rules(rules or [], summary.layers, chosen.target)
@@ -148,6 +148,14 @@ def command(
         write_json("recover", build_json(build, file, paths.beside), json)
     if json != "-":
         print_build(build, paths.beside, summary=summary)
+
+
+def _named(method: str) -> tuple[Step, ...]:
+    """Steps by their names, as --method gives them."""
+    steps = tuple(Step(name.strip()) for name in method.split(",") if name.strip())
+    if not steps:
+        raise RecipeError(f"--method {method!r} names no step", hint=f"Give names of steps, or {AUTO}")
+    return steps
 
 
 def _start(path: str, preset: str, rules: list[str], target: str) -> Recipe:

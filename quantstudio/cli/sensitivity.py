@@ -32,6 +32,7 @@ from quantstudio.cli.options import (
 )
 from quantstudio.cli.output import console_for, print_table, write_json
 from quantstudio.core.codec import to_json
+from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import (
     DEFAULT_PRECISIONS,
     DEFAULT_REFERENCE,
@@ -149,7 +150,8 @@ def command(
     axes, judging = batch_axes_of(batch_axis), judging_of(task, output)
     spec = data_json(data, transform, trust=trust, judging=judging, batch_axes=axes)
     summary = run_task(open_model, trust=trust, **split_model(model, factory))
-    chosen = _listed(",".join(layers)) if layers else None
+    chosen = _listed("--layers", ",".join(layers)) if layers else None
+    asked = _listed("--precisions", precisions)
     if chosen or top or all_but or accumulated:
         method = "exact" if method == "auto" else method
     result = run_task(
@@ -158,7 +160,7 @@ def command(
         data=spec,
         samples=samples,
         method=method,
-        precisions=_listed(precisions),
+        precisions=asked,
         reference=reference,
         layers=chosen,
         top=top,
@@ -175,8 +177,12 @@ def command(
         _print(result, summary.titles)
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _listed(option: str, text: str) -> list[str]:
+    """What an option names, with commas between."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise RecipeError(f"{option} {text!r} names nothing", hint="Give names with commas between")
+    return names
 
 
 def _print(result: SensitivityResult, titles: Mapping[str, str]) -> None:

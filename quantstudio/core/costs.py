@@ -145,23 +145,15 @@ class CostTable:
     other_load: float | None = None
     processor_mhz: float | None = None
 
-    def weight_bytes_of(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> float:
-        """Bytes of a layer's parameters in a scheme; NaN where nobody priced it, 0 for an unknown layer.
+    def file_bytes_of(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> float:
+        """Bytes a layer adds to the file beyond `structure_bytes`; NaN where nobody priced its scheme.
 
         Args:
-            layer: Its name.
+            layer: Its name; one that is not known adds nothing.
             scheme: What it becomes.
             form: Of the whole file.
         """
-        return self._bytes(layer, scheme, file_name(scheme), container_name(scheme), form=form)[0]
-
-    def file_bytes_of(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> float:
-        """Bytes a layer adds to the file beyond `structure_bytes`; as `weight_bytes_of`."""
         return self._bytes(layer, scheme, file_name(scheme), container_name(scheme), form=form)[1]
-
-    def memory_bytes_of(self, layer: str, scheme: LayerScheme) -> float:
-        """What a layer's parameters add to the peak memory; as `weight_bytes_of`."""
-        return self._memory_bytes(layer, container_name(scheme))
 
     def time_of(self, layer: str, scheme: LayerScheme) -> float:
         """Time of a layer as part of the written FP32 model's; NaN where the scheme was not timed.
@@ -173,7 +165,10 @@ class CostTable:
     def columns(
         self, layers: Sequence[str], scheme: LayerScheme, *, form: FileForm
     ) -> tuple[list[float], ...]:
-        """`weight_bytes_of`, `file_bytes_of`, `memory_bytes_of` and `time_of` of many layers."""
+        """Bytes of the parameters, bytes in the file, bytes of the peak memory, and time of many layers.
+
+        The second are `file_bytes_of`, the last `time_of`; NaN where nobody priced the scheme.
+        """
         names, untimed = (file_name(scheme), container_name(scheme)), 1.0 if scheme.is_float else math.nan
         taken = [self._bytes(layer, scheme, *names, form=form) for layer in layers]
         return (

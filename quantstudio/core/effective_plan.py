@@ -24,6 +24,7 @@ from quantstudio.core.recipe import (
     DEFAULT_SEED,
     EMISSION,
     FIRST_EMISSION,
+    LARGEST_SEED,
     PACKED_FILES,
     ActivationScope,
     CalibrationSettings,
@@ -222,8 +223,13 @@ def resolve(
 
     Raises:
         RecipeError: an exact rule names a layer that does not exist, or asks for what it cannot have; a
-            weight range is reversed; the target is unknown; a step is unknown or a setting does not fit.
+            weight range is reversed; the target is unknown; a step is unknown or a setting does not fit; the
+            seed is none.
     """
+    if not 0 <= recipe.seed <= LARGEST_SEED:
+        raise RecipeError(
+            f"the seed {recipe.seed} is none", hint="Give a whole number of at least 0 that takes 63 bits"
+        )
     known = None if steps is None else {info.name: info for info in steps}
     if known is not None:
         # Written out, so that a default that is left out and one that is given make the same file.

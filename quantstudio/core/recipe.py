@@ -24,6 +24,7 @@ RECIPE_SCHEMA = "quantstudio.recipe/2"
 FIRST_EMISSION, BIASES_APART, PACKED_FILES = 1, 2, 3
 EMISSION = PACKED_FILES
 DEFAULT_SEED = 0
+LARGEST_SEED = (1 << 63) - 1  # what the generators of NumPy and torch both take
 
 
 class RangeMethod(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -209,7 +210,7 @@ class Workspace(Known):
         )
         for spec in (calibration, judged):
             if spec is not None:
-                self._finish(lambda spec=spec: self.runs.check_data(spec, lambda _found: None))  # type: ignore[misc]
+                self._finish(partial(self.runs.check_data, spec, lambda _found: None))
         self._finish(lambda: self.opening.set_data(calibration, judged))
 
     def set(self, pattern: str, precision: str | LayerScheme, *, op_type: str = "") -> None:

@@ -196,3 +196,9 @@ def test_that_a_layer_that_the_file_holds_quantized_stays_as_it_is() -> None:
     why = "already quantized (INT8)"
     stored = LayerInfo("stem", "Conv", "stem.w", schemes=("fp32",), reason=why, stored_as="INT8")
     assert resolve(WEIGHTS, (stored,)).notes == {"stem": f"W8 asked; stays as it is: {why}"}
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63])
+def test_that_a_seed_no_generator_takes_is_refused(seed: int) -> None:
+    with pytest.raises(RecipeError, match=f"the seed {seed} is none"):
+        resolve(replace(STATIC, seed=seed), LAYERS)

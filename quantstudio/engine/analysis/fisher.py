@@ -22,9 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import IntegerGrid, affine_qparams, sqnr_db
-from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, never_cancelled
-from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.analysis.contraction import (
     BatchLayout,
     dot_per_sample,
@@ -47,7 +45,7 @@ from quantstudio.engine.analysis.taps import (
     tap_gradients,
     torch_failures,
 )
-from quantstudio.engine.calibration.histogram import MASK_MAGNITUDE
+from quantstudio.engine.calibration.histogram import MASK_MAGNITUDE, not_finite
 from quantstudio.engine.torch_graph.module import TorchGraph
 
 # Share of a uniform distribution mixed into the softmax. One that is saturated to the last bit has no
@@ -436,14 +434,7 @@ class FisherPass:
         smallest, largest = torch.aminmax(x)
         low, high = float(smallest), float(largest)
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise CalibrationError(
-                "the model computes NaN or infinity here on this data",
-                where=f"tensor {name}",
-                hint=Hint(
-                    "Check the data and its transform; if they are right, the network itself computes it",
-                    HintAction.CHECK_DATA,
-                ),
-            )
+            raise not_finite(name, "this data")
         if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
             kept = x[x.abs() < MASK_MAGNITUDE]
             low, high = (float(kept.min()), float(kept.max())) if kept.numel() else (0.0, 0.0)

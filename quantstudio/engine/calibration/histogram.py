@@ -23,6 +23,18 @@ _BLOCK = 1 << 15
 FloatArray = NDArray[np.float32]
 
 
+def not_finite(tensor: str, data: str) -> CalibrationError:
+    """What a tensor with NaN or infinity in it is refused with; `data` says on which."""
+    return CalibrationError(
+        f"the model computes NaN or infinity here on {data}",
+        where=f"tensor {tensor}",
+        hint=Hint(
+            "Check the data and its transform; if they are right, the network itself computes it",
+            HintAction.CHECK_DATA,
+        ),
+    )
+
+
 class TensorObserver:
     """Streaming distribution of one tensor.
 
@@ -65,14 +77,7 @@ class TensorObserver:
         self._seen += flat.size
         low, high = float(flat.min()), float(flat.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise CalibrationError(
-                "the model computes NaN or infinity here on the calibration data",
-                where=f"tensor {self.name}",
-                hint=Hint(
-                    "Check the data and its transform; if they are right, the network itself computes it",
-                    HintAction.CHECK_DATA,
-                ),
-            )
+            raise not_finite(self.name, "the calibration data")
         if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
             self.has_masks = True
             kept = flat[np.abs(flat) < MASK_MAGNITUDE]

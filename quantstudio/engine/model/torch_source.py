@@ -218,19 +218,19 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     return {str(key): value for key, value in loaded.items()}
 
 
-def _find(text: str) -> Callable[[], Any]:
+def _find(text: str) -> Callable[[], object]:
     module_name, _colon, name = text.rpartition(":")
     try:
         is_file = module_name.endswith(".py")
         module = _import_file(Path(module_name)) if is_file else import_from_here(module_name)
     except Exception as error:  # importing runs user code
         raise _failed("the module cannot be imported", text, error) from error
-    made = getattr(module, name, None)
+    made: object = getattr(module, name, None)
     if not callable(made):
         raise ModelLoadError(
             f"module {module_name!r} has no callable {name!r}", where=text, hint="Check the spelling"
         )
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _import_file(path: Path) -> Any:  # noqa: ANN401

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 import onnx
-from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+from google.protobuf.message import EncodeError
 
 from quantstudio.core.effective_plan import EffectivePlan, is_fp32
 from quantstudio.core.errors import BuildError, MeasureError, RecipeError

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import nn
 
 from quantstudio.core.errors import QuantStudioError, UnsupportedOpError
@@ -137,7 +136,6 @@ class TorchGraph(nn.Module):
         chosen = graph.node if outputs is None else _needed(graph, outputs)
         self.nodes = tuple(self._node(i, node) for i, node in enumerate(chosen))
         self._by_name = {node.name: node for node in self.nodes}
-        self._producer = {name: node.index for node in self.nodes for name in node.outputs if name}
         self._last_use = _last_uses(self.nodes)
         self._freed = self._freed_after(frozenset(self.output_names))
         self._parts: dict[tuple[frozenset[str], tuple[str, ...]], tuple[Node, ...]] = {}
@@ -214,30 +212,6 @@ class TorchGraph(nn.Module):
             tensor = self._buffers[key]
         assert tensor is not None
         return tensor
-
-    def to_initializers(self) -> dict[str, NDArray[np.generic]]:
-        """The weights as arrays by initializer name, ready to be written back into the model."""
-        arrays: dict[str, NDArray[np.generic]] = {}
-        for name, parameter in self.weights.items():
-            tensor = parameter.detach().cpu()
-            if tensor.dtype is torch.bfloat16:
-                tensor = tensor.float()
-            arrays[name] = tensor.numpy().copy()
-        return arrays
-
-    def write_back(self, proto: onnx.ModelProto) -> onnx.ModelProto:
-        """A copy of the model with its initializers replaced by the current weights."""
-        written = onnx.ModelProto()
-        written.CopyFrom(proto)
-        arrays = self.to_initializers()
-        for tensor in written.graph.initializer:
-            if tensor.name in arrays:
-                kind = tensor.data_type
-                array = arrays[tensor.name]
-                if kind == onnx.TensorProto.BFLOAT16:
-                    array = array.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-        return written
 
     # -- running -----------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from quantstudio.core.predict.kl_model import layer_kl
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.gui.plots.axes import NamedAxis
-from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.plots.plot import Click, Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 from quantstudio.gui.widgets.segmented import Segmented
 
@@ -220,10 +220,10 @@ class ErrorBitsPlot(Plot):
     def _on_measure_chosen(self, _key: str) -> None:
         self._draw()
 
-    def _on_clicked(self, event: object) -> None:
-        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:  # type: ignore[attr-defined]
+    def _on_clicked(self, event: Click) -> None:
+        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:
             return
-        point = self.item.getViewBox().mapSceneToView(event.scenePos())  # type: ignore[attr-defined]
+        point = self.item.getViewBox().mapSceneToView(event.scenePos())
         index = round(point.x())
         if 0 <= index < len(self._costs) and abs(point.x() - index) <= 0.45:
             self.scheme_chosen.emit(self._costs[index].name)

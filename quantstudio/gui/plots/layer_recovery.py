@@ -14,7 +14,7 @@ from typing_extensions import override
 from quantstudio.core import figures
 from quantstudio.core.recovered import LayerRecovered
 from quantstudio.gui.plots.axes import NamedAxis
-from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.plots.plot import Click, Plot
 from quantstudio.gui.theme import Theme, current_theme
 
 _DOT_PX = 9
@@ -109,8 +109,8 @@ class LayerRecoveryPlot(Plot):
         parts = [self.tip(i).replace("\n", " ") for i in range(len(self._rows))]
         return f"{step}, {measure}: {'; '.join(parts)}."
 
-    def _on_clicked(self, _item: object, points: Sequence[pg.SpotItem], event: object) -> None:
-        if event.button() == Qt.MouseButton.LeftButton and len(points):  # type: ignore[attr-defined]
+    def _on_clicked(self, _item: object, points: Sequence[pg.SpotItem], event: Click) -> None:
+        if event.button() == Qt.MouseButton.LeftButton and len(points):
             self.layer_chosen.emit(self._rows[int(points[0].data())].layer)
 
     @override

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pyqtgraph as pg
-from PySide6.QtCore import QPoint, Qt, Signal
+from PySide6.QtCore import QPoint, QPointF, Qt, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -33,6 +34,18 @@ LEFT_AXIS_PX = 52
 GRID_ALPHA = 0.16
 LABELLED_PX = 180  # a lower card leaves out the names of its axes
 FILTERS = {"svg": "SVG image (*.svg)", "png": "PNG image (*.png)", "csv": "Table (*.csv)"}
+
+
+class Click(Protocol):
+    """What pyqtgraph tells of a click on a scene or an item."""
+
+    def button(self) -> Qt.MouseButton:
+        """The one that was pressed."""
+        ...
+
+    def scenePos(self) -> QPointF:
+        """Where, on the scene."""
+        ...
 
 
 class Plot(Card):

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.gui.plots.axes import FigureAxis, WholeNumberAxis
-from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.plots.plot import Click, Plot
 from quantstudio.gui.theme import Theme, current_theme
 
 LEFT_PX = 96
@@ -317,10 +317,10 @@ class ClassSensitivityPlot(Plot):
         is_inside = 0 <= column < len(self._columns) and 0 <= row < len(self._rows)
         return (int(self._columns[column]), int(self._rows[row])) if is_inside else None
 
-    def _on_clicked(self, event: object) -> None:
-        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:  # type: ignore[attr-defined]
+    def _on_clicked(self, event: Click) -> None:
+        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:
             return
-        position = event.scenePos()  # type: ignore[attr-defined]
+        position = event.scenePos()
         cell = self._cell_at(position)
         if cell is not None and self.item.getViewBox().sceneBoundingRect().contains(position):
             self.layer_chosen.emit(self._layers[cell[0]])

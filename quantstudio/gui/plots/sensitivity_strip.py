@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.gui.plots.axes import WholeNumberAxis
-from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.plots.plot import Click, Plot
 from quantstudio.gui.plots.sensitivity_scale import SensitivityScale, StripRow
 from quantstudio.gui.plots.sensitivity_threshold import ThresholdLine, level_for, next_count
 from quantstudio.gui.plots.strip_words import strip_summary, strip_table, strip_tip
@@ -341,10 +341,10 @@ class SensitivityStrip(Plot):
         place = round(point.x())
         return self._rows[self._order[place]] if 0 <= place < len(self._order) else None
 
-    def _on_clicked(self, event: object) -> None:
-        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:  # type: ignore[attr-defined]
+    def _on_clicked(self, event: Click) -> None:
+        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:
             return
-        position = event.scenePos()  # type: ignore[attr-defined]
+        position = event.scenePos()
         row = self._row_at(position)
         if row is not None and self.item.getViewBox().sceneBoundingRect().contains(position):
             self.layer_chosen.emit(row.layer)

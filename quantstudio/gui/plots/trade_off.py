@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.gui.plots.name_places import NamePlaces, pixel_size
-from quantstudio.gui.plots.plot import Plot
+from quantstudio.gui.plots.plot import Click, Plot
 from quantstudio.gui.plots.trade_off_dots import (
     DOT_PX,
     FRONT_SERIES,
@@ -328,10 +328,10 @@ class TradeOffPlot(Plot):
                 nearest = (distance, point)
         return nearest[1] if nearest else None
 
-    def _on_clicked(self, event: object) -> None:
-        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:  # type: ignore[attr-defined]
+    def _on_clicked(self, event: Click) -> None:
+        if self.is_empty or event.button() != Qt.MouseButton.LeftButton:
             return
-        point = self._point_at(event.scenePos())  # type: ignore[attr-defined]
+        point = self._point_at(event.scenePos())
         if point is not None and point.can_load:
             self.variant_chosen.emit(point.key)
 

@@ -12,7 +12,6 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
-from quantstudio.core import figures
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
@@ -166,8 +165,3 @@ class WaterfallPlot(Plot):
             (one.label, "" if one.value is None else f"{one.value:.6g}", one.text) for one in self._levels
         ]
         return (("stage", f"against the first: {self.labels[1]}", "shown"), *rows)
-
-
-def level_text(before: float, now: float) -> str:
-    """What a stage adds: "+71.9"."""
-    return figures.number(now - before, 2, signed=True)

@@ -11,7 +11,7 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QKeyEvent, QKeySequence, QMouseEvent, QResizeEvent
+from PySide6.QtGui import QAction, QKeyEvent, QKeySequence, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
 from typing_extensions import override
 
@@ -163,11 +163,8 @@ class LayerTableView(QTableView):
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.popup(self.horizontalHeader().mapToGlobal(position))
 
-    def _on_column_toggled(self, action: object) -> None:
-        self.choose_column(
-            LayerColumn(action.data()),  # type: ignore[attr-defined]
-            is_shown=action.isChecked(),  # type: ignore[attr-defined]
-        )
+    def _on_column_toggled(self, action: QAction) -> None:
+        self.choose_column(LayerColumn(action.data()), is_shown=action.isChecked())
 
     # ------------------------------------------------------------------ mouse and keys
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtCore import QObject, QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPen, QPixmap, QPolygonF
 from PySide6.QtWidgets import QStyleOptionViewItem
 from typing_extensions import override
@@ -23,8 +23,8 @@ _Key = tuple[str, str, int, int, float]
 class SparklineDelegate(CellDelegate):
     """Draws `SPARK_ROLE`; images are kept by layer, theme, size and device pixel ratio."""
 
-    def __init__(self, parent: object = None) -> None:
-        super().__init__(parent)  # type: ignore[arg-type]
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self._images: OrderedDict[_Key, tuple[NDArray[np.float64], QPixmap]] = OrderedDict()
 
     @property
