@@ -10,26 +10,29 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from quantstudio.core.data_spec import DataSpec, parse_transform
+from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import CancelToken
-from quantstudio.core.samples import sample
+from quantstudio.core.results import SensitivityResult
 from quantstudio.engine.analysis.divergence import class_rows
 from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_sensitivity
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.search.measure import Judge
+from tests.engine.quantization_cases import normal, outputs_of
+from tests.engine.recovery_cases import classifier
 
-SAMPLE = sample("digits_resnet")
-SAMPLES = 48
+SAMPLES, CLASSES = 48, 5
+
+Figures = tuple[str, SensitivityResult, SensitivityResult]
 
 
 def written_as(folder: Path, *, softmax_axis: int | None, before: bool, trailing: tuple[int, ...]) -> Path:
-    """The sample with its scores behind a Softmax, and in another form before or after that."""
-    model = onnx.load(SAMPLE.model)
+    """The network with its scores behind a Softmax, and in another form before or after that."""
+    model = classifier()
     graph, name = model.graph, model.graph.output[0].name
 
     def reshape(name: str) -> str:
-        shape = np.array([0, 10, *trailing], dtype=np.int64)
+        shape = np.array([0, CLASSES, *trailing], dtype=np.int64)
         graph.initializer.append(numpy_helper.from_array(shape, "form"))
         graph.node.append(helper.make_node("Reshape", [name, "form"], ["formed"], "formed"))
         return "formed"
@@ -46,41 +49,65 @@ def written_as(folder: Path, *, softmax_axis: int | None, before: bool, trailing
         name = reshape(name)
     ones = [] if before else trailing
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 10, *ones]))
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", CLASSES, *ones]))
+    return saved(model, folder)
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    """The network with an output that is called what it is, in whatever form."""
+    (output,) = model.graph.output
+    model.graph.node.append(helper.make_node("Identity", [output.name], ["logits"], "named"))
+    output.name = "logits"
     onnx.save(model, folder / "net.onnx")
     return folder / "net.onnx"
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+def figures(net: Path, data: Path) -> Figures:
+    """What is judged, and the sensitivity of every layer, estimated and exact."""
+    graph = open_model(net)
+    dataset = open_dataset(DataSpec(str(data)), graph.summary.inputs)
+    judge = Judge(graph, dataset, samples=SAMPLES, cancel=CancelToken())
+    fisher = fisher_sensitivity(graph, dataset, samples=SAMPLES)
+    return judge.metric_name, fisher, exact_sensitivity(graph, dataset, samples=SAMPLES, precisions=("int4",))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["labelled", "bare"])
+def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Figures]:
+    """Data, and the figures of the network as it is."""
+    folder = tmp_path_factory.mktemp("plain")
+    net = saved(classifier(), folder)
+    x = normal(SAMPLES, 8, seed=2)
+    if request.param:
+        np.savez(folder / "data.npz", x=x, labels=outputs_of(classifier(), {"x": x})[0].argmax(1))
+    else:
+        np.savez(folder / "data.npz", x=x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTSTUDIO_CACHE", str(folder / "cache"))
+        return folder / "data.npz", figures(net, folder / "data.npz")
+
+
 @pytest.mark.parametrize(
     ("softmax_axis", "before", "trailing"),
     [
-        pytest.param(None, False, (1, 1), id="logits [N, 10, 1, 1]"),
-        pytest.param(-1, False, (1, 1), id="softmax, then [N, 10, 1, 1]"),
-        pytest.param(-1, False, (1,), id="softmax, then [N, 10, 1]"),
-        pytest.param(1, True, (1, 1), id="softmax of [N, 10, 1, 1], then flat"),
+        pytest.param(None, False, (1, 1), id="logits [N, C, 1, 1]"),
+        pytest.param(-1, False, (1, 1), id="softmax, then [N, C, 1, 1]"),
+        pytest.param(-1, False, (1,), id="softmax, then [N, C, 1]"),
+        pytest.param(1, True, (1, 1), id="softmax of [N, C, 1, 1], then flat"),
     ],
 )
 def test_that_the_form_of_class_scores_changes_no_figure(
-    tmp_path: Path, labelled: bool, softmax_axis: int | None, before: bool, trailing: tuple[int, ...]
+    tmp_path: Path,
+    plain: tuple[Path, Figures],
+    softmax_axis: int | None,
+    before: bool,
+    trailing: tuple[int, ...],
 ) -> None:
+    data, (plain_metric, *ones) = plain
     path = written_as(tmp_path, softmax_axis=softmax_axis, before=before, trailing=trailing)
-    data = tmp_path / "data.npz"
-    with np.load(SAMPLE.train) as stored:
-        arrays = {"images": stored["images"][:SAMPLES]}
-        np.savez(data, **arrays | ({"labels": stored["labels"][:SAMPLES]} if labelled else {}))
-    spec = DataSpec(str(data), parse_transform(SAMPLE.transform))
-    found = []
-    for net in (SAMPLE.model, path):
-        graph = open_model(net)
-        dataset = open_dataset(spec, graph.summary.inputs)
-        judge = Judge(graph, dataset, samples=SAMPLES, cancel=CancelToken())
-        fisher = fisher_sensitivity(graph, dataset, samples=SAMPLES)
-        exact = exact_sensitivity(graph, dataset, samples=SAMPLES, precisions=("int4",))
-        found.append((judge.metric_name, fisher, exact))
-    (plain_metric, *plain), (metric, *formed) = found
-    assert metric == plain_metric == ("top1" if labelled else "agreement")
-    for one, other in zip(plain, formed, strict=True):
+    metric, *formed = figures(path, data)
+    with np.load(data) as stored:
+        assert metric == plain_metric == ("top1" if "labels" in stored else "agreement")
+    for one, other in zip(ones, formed, strict=True):
         assert [r.kl for r in other.layers] == pytest.approx([r.kl for r in one.layers], rel=1e-3, abs=1e-9)
         assert [r.accuracy_drop for r in other.layers] == [r.accuracy_drop for r in one.layers]
         assert other.classes == one.classes != ()
