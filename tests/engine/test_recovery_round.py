@@ -12,8 +12,9 @@ from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.engine.graph.protos import as_array
 from quantstudio.engine.quantization.written_weights import ScaleLayout
 from quantstudio.engine.recovery.blocks import find_blocks
-from quantstudio.engine.recovery.round_blocks import RoundSettings, round_blocks
+from quantstudio.engine.recovery.round_blocks import round_blocks
 from quantstudio.engine.recovery.soft_rounding import SoftWeight, exponent_at, other_levels
+from quantstudio.engine.recovery.training_settings import RoundSettings
 from quantstudio.engine.torch_graph.module import TorchGraph
 from tests.engine.quantization_cases import NetBuilder, attention_net, opened, residual_net
 from tests.engine.recovery_cases import Told, classifier, context_of, divergence
@@ -89,7 +90,7 @@ def test_that_a_float_plan_leaves_nothing_to_round(graph, folder):
 
 
 def test_that_one_sample_is_refused_in_one_line(graph, tmp_path):
-    with pytest.raises(DataError, match="one batch is not enough"):
+    with pytest.raises(DataError, match="one sample is not enough"):
         ran(graph, context_of(graph, tmp_path, "static-int3", 1))
 
 

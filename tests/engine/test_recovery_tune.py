@@ -17,7 +17,8 @@ from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline.discovery import find_steps
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.distillation import Distillation, output_losses
-from quantstudio.engine.recovery.tune import TuneSettings, tune
+from quantstudio.engine.recovery.training_settings import TuneSettings
+from quantstudio.engine.recovery.tune import tune
 from tests.engine.quantization_cases import NetBuilder, normal, opened
 from tests.engine.recovery_cases import Told, behind, classifier, context_of, divergence
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from quantstudio.core.errors import DataError
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.figures import counted, percent
-from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recovered import LayerRecovered
 from quantstudio.core.target import target_named
 from quantstudio.engine.graph.graph import Graph
@@ -20,6 +17,7 @@ from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.quantization.written_weights import WeightSlot
+from quantstudio.engine.recovery.adam import Adam
 from quantstudio.engine.recovery.blocks import Block, find_blocks
 from quantstudio.engine.recovery.distillation import kept_batches
 from quantstudio.engine.recovery.layer_errors import LayerErrors
@@ -30,12 +28,12 @@ from quantstudio.engine.recovery.trained_weights import (
     weight_slots,
     write_initializers,
 )
+from quantstudio.engine.recovery.training_settings import RoundSettings
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 from quantstudio.engine.torch_graph.module import TorchGraph
 
 Tensor = torch.Tensor
 Values = dict[str, Tensor]
-BATCH = 32
 # Part of the samples that only says whether a block became better.
 HELD_OUT = 0.125
 # Bytes of the inputs and targets of a block that are kept; with more, fewer samples are used.
@@ -49,21 +47,8 @@ _DROPPED = 0.5
 _FEW_BITS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How long to train each block.
-
-    Attributes:
-        iterations: Steps for every block.
-        samples: Samples of the calibration data.
-    """
-
-    iterations: int
-    samples: int
-
-
 def rounded_graph(
-    graph: Graph, context: StepContext, training: Training, reporter: Reporter, cancel: CancelToken
+    graph: Graph, context: StepContext, settings: RoundSettings, reporter: Reporter, cancel: CancelToken
 ) -> StepOutcome:
     """The graph with weights on levels that were chosen block by block.
 
@@ -72,7 +57,7 @@ def rounded_graph(
         JobCancelled: `cancel` was set.
     """
     with torch_settings(worker_threads()):
-        return _Rounding(graph, context, training, reporter, cancel).outcome()
+        return _Rounding(graph, context, settings, reporter, cancel).outcome()
 
 
 class _Rounding:
@@ -82,11 +67,11 @@ class _Rounding:
         self,
         graph: Graph,
         context: StepContext,
-        training: Training,
+        settings: RoundSettings,
         reporter: Reporter,
         cancel: CancelToken,
     ) -> None:
-        self.graph, self.context, self.training = graph, context, training
+        self.graph, self.context, self.settings = graph, context, settings
         self.reporter, self.cancel = reporter, cancel
         self.device = resolve_device(context.device)
         reference = context.unrounded or graph
@@ -176,26 +161,23 @@ class _Rounding:
         biases: dict[str, TrainedBias],
         error: float,
     ) -> None:
-        optimizer = torch.optim.Adam(
-            [
-                {"params": [one.parameter for one in soft.values()], "lr": _ROUNDING_RATE},
-                {"params": [one.parameter for one in biases.values()], "lr": _BIAS_RATE},
-            ]
+        optimizer = Adam(
+            ([one.parameter for one in soft.values()], _ROUNDING_RATE),
+            ([one.parameter for one in biases.values()], _BIAS_RATE),
         )
         count = sum(one.written.numel() for one in soft.values())
         self._drop(block)
-        for done in range(self.training.iterations):
+        for done in range(self.settings.iterations):
             self.cancel.raise_if_set()
             place = int(torch.randint(len(data), (1,), generator=self.random, device=self.device))
             self._put(soft, biases, hard=False)
             loss = self._error(block, data[place], mixed=self.student.dropped > 0)
-            exponent = exponent_at(done / self.training.iterations)
+            exponent = exponent_at(done / self.settings.iterations)
             if exponent is not None:
                 between = torch.stack([one.penalty(exponent) for one in soft.values()]).sum() / count
                 loss = loss + _PENALTY * error * between
             if not bool(torch.isfinite(loss)):
                 break
-            optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
         self.student.dropped = 0.0
@@ -266,14 +248,7 @@ class _Rounding:
             self.student.network.overrides[name] = bias.start
 
     def _batches(self) -> list[Values]:
-        samples = min(self.training.samples, len(self.context.dataset))
-        size = max(1, min(BATCH, math.ceil(HELD_OUT * samples)))
-        batches = kept_batches(self.context.dataset, samples, size, self.cancel)
-        if len(batches) < 2:
-            raise DataError(
-                "one batch is not enough: some samples are trained on and others judge",
-                hint=Hint("Give more samples, best some hundred", HintAction.CHOOSE_DATA),
-            )
+        batches = kept_batches(self.context.dataset, self.settings.samples, HELD_OUT, self.cancel)
         return [{name: value.to(self.device) for name, value in one.items()} for one in batches]
 
 

@@ -7,6 +7,7 @@ divergence of Gaussians. So the outputs of a network add up in nats.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,8 +16,9 @@ import onnx
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 
-from quantstudio.core.errors import MeasureError
+from quantstudio.core.errors import DataError, MeasureError
 from quantstudio.core.events import CancelToken
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.engine.data.dataset import Batch, Dataset
 from quantstudio.engine.evaluation.judging import graph_reading
 from quantstudio.engine.evaluation.outputs import Meaning
@@ -24,6 +26,8 @@ from quantstudio.engine.evaluation.reading import Kind, Reading
 from quantstudio.engine.graph.graph import Graph
 
 Tensor = torch.Tensor
+# Samples of one step of training.
+BATCH = 32
 # Rounding noise of a float32 softmax, and of a sigmoid near either end.
 _SMALLEST_PROBABILITY = 1e-12
 _SMALLEST_DECISION = 1e-7
@@ -155,12 +159,42 @@ class Distillation:
         return torch.stack(parts).sum()
 
 
-def kept_batches(dataset: Dataset, samples: int, size: int, cancel: CancelToken) -> list[dict[str, Tensor]]:
-    """The first samples as feeds of a few each, in memory."""
+def feed_size(dataset: Dataset, samples: int, held_out: float) -> int:
+    """Samples of a feed of `kept_batches`; the last may have fewer."""
+    wanted = math.ceil(held_out * min(samples, len(dataset)))
+    return dataset.fixed_batch or max(1, min(BATCH, wanted))
+
+
+def kept_batches(
+    dataset: Dataset, samples: int, held_out: float, cancel: CancelToken
+) -> list[dict[str, Tensor]]:
+    """The first samples as feeds of a few each, in memory: two feeds or more.
+
+    Args:
+        dataset: Where they are taken from.
+        samples: How many, at most.
+        held_out: Part of them that will only judge: a feed holds no more than that.
+        cancel: Looked at between feeds.
+
+    Raises:
+        DataError: there is one sample only, or all fit one batch of the model.
+        JobCancelled: `cancel` was set.
+    """
+    count = min(samples, len(dataset))
+    if count < 2:
+        raise DataError(
+            "one sample is not enough: some are trained on and others judge",
+            hint=Hint("Give at least two samples, better some hundred", HintAction.CHOOSE_DATA),
+        )
     feeds = []
-    for batch in dataset.batches(size, stop=min(samples, len(dataset))):
+    for batch in dataset.batches(feed_size(dataset, samples, held_out), stop=count):
         cancel.raise_if_set()
         feeds.append(_tensors(batch))
+    if len(feeds) < 2:
+        raise DataError(
+            "all samples fit one batch of the model: some are to be trained on while others judge",
+            hint=Hint("Give more samples", HintAction.CHOOSE_DATA),
+        )
     return feeds
 
 

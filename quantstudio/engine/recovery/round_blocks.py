@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.steps import Need, StepGroup
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
-from quantstudio.engine.pipeline.registry import setting, step
-
-
-@dataclass(frozen=True, slots=True)
-class RoundSettings:
-    """How long to train each block."""
-
-    iterations: int = setting(
-        200, "Iterations", "Steps of training for every block.", low=1, high=100_000, unit="iterations"
-    )
-    samples: int = setting(
-        512,
-        "Samples",
-        "Samples of the calibration data; an eighth of them only judges.",
-        low=2,
-        unit="samples",
-    )
+from quantstudio.engine.pipeline.registry import step
+from quantstudio.engine.recovery.training_settings import RoundSettings
 
 
 @step(
@@ -48,7 +31,6 @@ def round_blocks(
     if not any(scheme.weights.is_integer for scheme in context.plan.schemes.values()):
         return StepOutcome(graph, "No layer has integer weights: nothing to round.", {"blocks": 0})
     # Here, so that steps can be listed without loading torch.
-    from quantstudio.engine.recovery.block_rounding import Training, rounded_graph
+    from quantstudio.engine.recovery.block_rounding import rounded_graph
 
-    training = Training(settings.iterations, settings.samples)
-    return rounded_graph(graph, context, training, reporter, cancel)
+    return rounded_graph(graph, context, settings, reporter, cancel)

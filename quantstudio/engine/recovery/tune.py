@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.steps import Need, StepGroup
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
-from quantstudio.engine.pipeline.registry import setting, step
-
-
-@dataclass(frozen=True, slots=True)
-class TuneSettings:
-    """How long and how fast to train."""
-
-    steps: int = setting(
-        300, "Steps", "Steps of training, on 32 samples each.", low=1, high=100_000, unit="steps"
-    )
-    samples: int = setting(
-        512,
-        "Samples",
-        "Samples of the calibration data; a fifth of them only judges.",
-        low=2,
-        unit="samples",
-    )
-    rate: float = setting(
-        0.001,
-        "Learning rate",
-        "How far a step goes: scales as a part of themselves, biases of the spread of a layer's output.",
-        low=1e-7,
-        high=1.0,
-    )
+from quantstudio.engine.pipeline.registry import step
+from quantstudio.engine.recovery.training_settings import TuneSettings
 
 
 @step(
@@ -55,7 +31,6 @@ def tune(
     if all(scheme.is_float for scheme in context.plan.schemes.values()):
         return StepOutcome(graph, "No layer is quantized: nothing to tune.", {"steps": 0})
     # Here, so that steps can be listed without loading torch.
-    from quantstudio.engine.recovery.tuning import Training, tuned
+    from quantstudio.engine.recovery.tuning import tuned
 
-    training = Training(settings.steps, settings.samples, settings.rate)
-    return tuned(graph, context, training, reporter, cancel)
+    return tuned(graph, context, settings, reporter, cancel)

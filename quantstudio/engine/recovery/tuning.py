@@ -20,15 +20,15 @@ from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
-from quantstudio.engine.recovery.distillation import Distillation, kept_batches, output_losses
+from quantstudio.engine.recovery.adam import Adam
+from quantstudio.engine.recovery.distillation import Distillation, feed_size, kept_batches, output_losses
 from quantstudio.engine.recovery.layer_errors import LayerErrors
 from quantstudio.engine.recovery.trained_weights import TrainedParts, write_initializers
+from quantstudio.engine.recovery.training_settings import TuneSettings
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 from quantstudio.engine.torch_graph.module import TorchGraph
 
 Tensor = torch.Tensor
-# Samples of one step of training.
-BATCH = 32
 # Part of the samples kept out of training, by which the best state is chosen.
 HELD_OUT = 0.2
 # How often the held-out part is looked at.
@@ -37,23 +37,8 @@ _LOOKS = 8
 _SCALE_RATE = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: Steps, of one batch each.
-        samples: Samples of the calibration data.
-        rate: Learning rate of Adam: a part of the spread of a layer's output for its biases.
-    """
-
-    steps: int
-    samples: int
-    rate: float
-
-
 def tuned(
-    graph: Graph, context: StepContext, training: Training, reporter: Reporter, cancel: CancelToken
+    graph: Graph, context: StepContext, settings: TuneSettings, reporter: Reporter, cancel: CancelToken
 ) -> StepOutcome:
     """The graph with scales, table entries and biases that were trained towards the float network.
 
@@ -62,7 +47,7 @@ def tuned(
         JobCancelled: `cancel` was set.
     """
     with torch_settings(worker_threads()):
-        return _Tuning(graph, context, training, reporter, cancel).outcome()
+        return _Tuning(graph, context, settings, reporter, cancel).outcome()
 
 
 @dataclass(slots=True)
@@ -87,11 +72,11 @@ class _Tuning:
         self,
         graph: Graph,
         context: StepContext,
-        training: Training,
+        settings: TuneSettings,
         reporter: Reporter,
         cancel: CancelToken,
     ) -> None:
-        self.graph, self.context, self.training = graph, context, training
+        self.graph, self.context, self.settings = graph, context, settings
         self.reporter, self.cancel = reporter, cancel
         self.device = resolve_device(context.device)
         original = context.original or graph
@@ -100,7 +85,7 @@ class _Tuning:
         )
         statistics = context.statistics(graph) if context.plan.is_static else None
         self.student = self._quantized(graph, statistics)
-        self.feeds = kept_batches(context.dataset, training.samples, self._batch_size(), cancel)
+        self.feeds = kept_batches(context.dataset, settings.samples, HELD_OUT, cancel)
         self.held, self.trained = self._parts()
         self.answers = self._answers(original)
         self.errors = LayerErrors(context.unrounded or graph, context.plan, self.feeds[self.held[0]])
@@ -155,14 +140,8 @@ class _Tuning:
 
     def _train(self, parts: TrainedParts, before: float) -> _Best:
         best = _Best(before, 0, parts.state())
-        rate, steps = self.training.rate, self.training.steps
-        optimizer = torch.optim.Adam(
-            [
-                {"params": parts.scale_parameters, "lr": rate * _SCALE_RATE},
-                {"params": parts.bias_parameters, "lr": rate},
-            ]
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        rate, steps = self.settings.rate, self.settings.steps
+        optimizer = Adam((parts.scale_parameters, rate * _SCALE_RATE), (parts.bias_parameters, rate))
         order = _Order(self.trained, self.context.seed)
         every = max(1, math.ceil(steps / _LOOKS))
         for done in range(1, steps + 1):
@@ -170,14 +149,12 @@ class _Tuning:
             self.reporter.progress(done - 1, steps, "steps", "Tuning scales and biases")
             place = order.next()
             parts.apply()
-            optimizer.zero_grad()
             loss = self._loss(place)
             if not bool(torch.isfinite(loss)):
                 self.stopped = f" Stopped at step {done}: the loss was no longer a number."
                 break
             torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
+            optimizer.step(0.5 * (1 + math.cos(math.pi * (done - 1) / steps)))
             if done % every == 0 or done == steps:
                 with torch.no_grad():
                     parts.apply()
@@ -213,32 +190,17 @@ class _Tuning:
         self.distillation.set_scale(answers)
         return answers
 
-    def _batch_size(self) -> int:
-        """Samples of a batch: fewer where the part kept out would be less than one."""
-        samples = min(self.training.samples, len(self.context.dataset))
-        if samples < 2:
-            raise DataError(
-                "one sample is not enough: some are trained on and others judge",
-                hint=Hint("Give at least two samples, better some hundred", HintAction.CHOOSE_DATA),
-            )
-        return max(1, min(BATCH, math.ceil(HELD_OUT * samples)))
-
     def _parts(self) -> tuple[list[int], list[int]]:
         """Batches kept out of training, evenly from the whole, and batches trained on."""
         count = len(self.feeds)
-        if count < 2:
-            raise DataError(
-                "all samples fit one batch of the model: some are to be trained on while others judge",
-                hint=Hint("Give more samples", HintAction.CHOOSE_DATA),
-            )
         number = max(1, round(HELD_OUT * count))
         held = sorted({math.floor((place + 0.5) * count / number) for place in range(number)})
         return held, [place for place in range(count) if place not in held]
 
     @property
     def _held_samples(self) -> int:
-        size = self.context.dataset.fixed_batch or self._batch_size()
-        total = min(self.training.samples, len(self.context.dataset))
+        size = feed_size(self.context.dataset, self.settings.samples, HELD_OUT)
+        total = min(self.settings.samples, len(self.context.dataset))
         return sum(min(size, total - place * size) for place in self.held)
 
     def _tell(self, before: dict[str, float], after: dict[str, float]) -> None:
