@@ -117,6 +117,11 @@ def discard_unfinished() -> None:
         temporary.unlink(missing_ok=True)
 
 
+def becomes(temporary: Path, target: Path) -> None:
+    """Give a file that is being written another name to get, such as one made of its content."""
+    _unfinished[temporary] = target
+
+
 def write_bytes(target: Path, content: bytes) -> None:
     """Write the whole file or nothing.
 

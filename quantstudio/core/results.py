@@ -247,6 +247,7 @@ class BuildResult(Record):
         preset: Which candidate `auto` chose and why; empty for other recipes.
         steps: What the steps of the recipe did to the graph before.
         packed: What packing does; None where no weight is packed.
+        weights_file: Name of the file of weights beside it, named by its content; empty where all are inside.
     """
 
     output: str
@@ -261,6 +262,7 @@ class BuildResult(Record):
     preset: str = ""
     steps: tuple[AppliedStep, ...] = ()
     packed: PackedFile | None = None
+    weights_file: str = ""
 
     def _parts(self) -> tuple[BuiltLayer, ...]:
         return self.layers

@@ -25,7 +25,9 @@ class ChangedBuildError(BuildError):
     """A file of the cache is not the one that was built."""
 
 
-def write_export(source: Path, digest: str, target: Path, recipe: RecipeFile | None) -> None:
+def write_export(
+    source: Path, digest: str, target: Path, recipe: RecipeFile | None, weights_file: str = ""
+) -> None:
     """Copy a built file out of the cache, with its recipe beside it where one is given.
 
     Args:
@@ -33,6 +35,7 @@ def write_export(source: Path, digest: str, target: Path, recipe: RecipeFile | N
         digest: SHA-256 it had when it was built; empty where nobody noted it.
         target: Where to.
         recipe: What reproduces it.
+        weights_file: Name of the file of weights beside it, which keeps that name; empty for none.
 
     Raises:
         ChangedBuildError: the file is no longer what was built; nothing is written.
@@ -41,6 +44,9 @@ def write_export(source: Path, digest: str, target: Path, recipe: RecipeFile | N
     """
     if not target.parent.is_dir():
         raise BuildError("the folder does not exist", where=str(target.parent), hint="Make it first")
+    if weights_file:
+        with written_beside(target.parent / weights_file) as new_weights:
+            _copy_weights(source.parent / weights_file, new_weights)
     if recipe is None:
         with written_beside(target) as new_model:
             _copy(source, digest, new_model)
@@ -54,6 +60,15 @@ def _copy(source: Path, digest: str, target: Path) -> None:
     shutil.copyfile(source, target)
     if digest and file_digest(target) != digest:
         raise ChangedBuildError("the built file was changed in the cache", where=str(source))
+
+
+def _copy_weights(source: Path, target: Path) -> None:
+    """Copy a file whose name ends with the first digits of what its content hashes to."""
+    if not source.is_file():
+        raise ChangedBuildError("the weights of the built file are gone from the cache", where=str(source))
+    _copy(source, "", target)
+    if not file_digest(target).startswith(source.stem.rpartition("-")[2]):
+        raise ChangedBuildError("the weights of the built file were changed in the cache", where=str(source))
 
 
 class Export:
@@ -80,11 +95,12 @@ class Export:
             self._runs.quantize(on_built=self.start)
             return
         source, digest = Path(variant.path), variant.build.digest if variant.build else ""
+        weights = variant.build.weights_file if variant.build else ""
         output = OutputSource(self._target.name, digest)
         recipe = replace(recipe_file_of(self._known, variant), output=output) if self._with_recipe else None
 
         def write() -> None:
-            write_export(source, digest, self._target, recipe)
+            write_export(source, digest, self._target, recipe, weights)
 
         def failed(error: Exception) -> None:
             if self._is_rebuilt or not isinstance(error, ChangedBuildError):

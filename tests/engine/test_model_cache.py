@@ -15,6 +15,7 @@ from quantstudio.core.codec import from_json
 from quantstudio.core.errors import ModelLoadError, OutputError
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.layers import ModelSummary
+from quantstudio.engine.graph import mapped
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model import cache
 from quantstudio.engine.model import open as opening
@@ -136,7 +137,7 @@ def test_that_the_digest_is_that_of_the_stored_file(tmp_path):
 
 
 def test_that_a_model_too_large_for_one_file_keeps_its_weights_beside(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "LARGEST_INLINE_BYTES", 1000)
+    monkeypatch.setattr(mapped, "LARGEST_INLINE_BYTES", 1000)
     x = {"x": random(2, 8)}
     path = save(mlp(hidden=100), tmp_path)
     graph = open_model(path)

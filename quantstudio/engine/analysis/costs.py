@@ -36,6 +36,7 @@ from quantstudio.engine.evaluation.footprint import footprint
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import Feed, open_session, resolve_provider, run, worker_threads
+from quantstudio.engine.graph.writing import write_model
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.quantization.packed_prices import PackedPrices, packed_prices
@@ -164,7 +165,7 @@ def _emitted(
     recipe = Recipe() if scheme == FP32 else uniform_recipe(scheme)
     emission = emit_with_plan(graph, statistics, resolve(recipe, graph.layers), cancel)
     path = folder / f"{file_name(scheme).replace('/', '-')}.onnx"
-    path.write_bytes(emission.model.SerializeToString(deterministic=True))
+    write_model(emission.model, path)
     return _Uniform(emission, path, weight_bytes_by_layer(graph.layers, emission))
 
 
@@ -253,7 +254,7 @@ def _border_plans(
         path = folder / f"border{index}.onnx"
         plan = resolve(Recipe().assign(names, STATIC_INT8), graph.layers)
         model = emit_with_plan(graph, statistics, plan, cancel).model
-        path.write_bytes(model.SerializeToString(deterministic=True))
+        write_model(model, path)
         plans.append(_Border(frozenset(names), path))
     return plans
 

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from quantstudio.engine.graph.mapped import kept
 from quantstudio.engine.graph.names import NameSource
 from quantstudio.engine.graph.protos import as_tensor
 
@@ -51,7 +52,7 @@ class Constants:
         nibbles = flat.astype(np.uint8) & np.uint8(15)
         packed = nibbles[0::2] | (nibbles[1::2] << np.uint8(4))
         self.protos.append(
-            TensorProto(name=final, data_type=kind, dims=values.shape, raw_data=packed.tobytes())
+            kept(TensorProto(name=final, data_type=kind, dims=values.shape, raw_data=packed.tobytes()))
         )
         return final
 

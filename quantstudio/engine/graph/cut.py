@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.mapped import content_bytes
 from quantstudio.engine.graph.protos import all_graphs, as_array, bodies, reads, used_names
-from quantstudio.engine.graph.runtime import Optimization, check_provider, open_session
+from quantstudio.engine.graph.runtime import Optimization, check_provider, open_session, reference
 
 # Initializers from this size on are handed to the runtime by reference instead of being written into every
 # part; smaller ones may be shapes and axes, which the runtime reads while it loads.
@@ -143,7 +144,7 @@ class CutGraph:
         used = set(used_names(part)) & set(self._constants)
         shared = {name: self._shared[name] for name in self._shared if name in used}
         part.initializer.extend(
-            _reference(t) if name in shared else t for name, t in self._constants.items() if name in used
+            reference(t) if name in shared else t for name, t in self._constants.items() if name in used
         )
         session = open_session(
             model.SerializeToString(),
@@ -189,18 +190,4 @@ def _names(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _is_shared(tensor: TensorProto) -> bool:
-    return tensor.data_type in _ELEMENT_TYPES.values() and len(tensor.raw_data) >= SHARED_FROM_BYTES
-
-
-def _reference(tensor: TensorProto) -> TensorProto:
-    """The tensor without its values."""
-    made = TensorProto(
-        name=tensor.name,
-        data_type=tensor.data_type,
-        dims=tensor.dims,
-        data_location=TensorProto.EXTERNAL,
-    )
-    # The runtime wants a place, and does not look there for initializers it is handed.
-    for key, value in (("location", "-"), ("offset", "0"), ("length", str(len(tensor.raw_data)))):
-        made.external_data.add(key=key, value=value)
-    return made
+    return tensor.data_type in _ELEMENT_TYPES.values() and content_bytes(tensor) >= SHARED_FROM_BYTES

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
+from quantstudio.engine.graph.mapped import content_of, is_mapped, kept
+
 Array = NDArray[np.generic]
 
 # Element types numpy holds natively; bfloat16, float8, 4 bit and string tensors stay untouched.
@@ -190,13 +192,20 @@ def type_name(data_type: int) -> str:
 
 def as_array(tensor: TensorProto) -> Array:
     """The tensor's values; read-only where the file's bytes are used as they are."""
-    return numpy_helper.to_array(tensor)
+    if not is_mapped(tensor):
+        return numpy_helper.to_array(tensor)
+    content = content_of(tensor)
+    if tensor.data_type in NATIVE_TYPES:
+        stored = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
+        return content.view(stored).reshape(tuple(tensor.dims))
+    held = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=content.tobytes())
+    return numpy_helper.to_array(held)
 
 
 def as_tensor(name: str, values: Array) -> TensorProto:
     """A tensor with raw little-endian data, contiguous."""
     # ascontiguousarray would turn a scalar into a vector.
-    return numpy_helper.from_array(np.asarray(values, order="C"), name)
+    return kept(numpy_helper.from_array(np.asarray(values, order="C"), name))
 
 
 def rename_reads(consumers: Iterable[NodeProto], old: str, new: str) -> None:

@@ -13,11 +13,14 @@ import numpy as np
 import onnxruntime as ort
 import psutil
 from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
 
 from quantstudio.core.cores import allowed_cores
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.engine.graph.mapped import content_bytes, holds_mapped, is_mapped, point_to
+from quantstudio.engine.graph.protos import as_array
 
 # Failures are raised; without this the runtime prints each of them on standard error as well.
 ort.set_default_logger_severity(4)
@@ -35,6 +38,12 @@ _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? fa
 # A shape that does not fit: the input in the first line, an axis in each line behind it.
 _INPUT = re.compile(r"invalid dimensions for input: (\S+)")
 _AXIS = re.compile(r"index: (\d+) Got: (\S+) Expected: (\S+)")
+
+# Behind these the optimized graph of a large model keeps its weights in a file beside it.
+_WEIGHTS_BESIDE = (
+    ("session.optimized_model_external_initializers_file_name", "{}.weights"),
+    ("session.optimized_model_external_initializers_min_size_in_bytes", "65536"),
+)
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -86,7 +95,7 @@ def resolve_provider(name: str) -> str:
 
 
 def open_session(
-    model: Path | bytes,
+    model: Path | bytes | ModelProto,
     *,
     threads: int | None = None,
     optimization: Optimization = Optimization.ALL,
@@ -95,12 +104,14 @@ def open_session(
     profile_prefix: Path | None = None,
     keep_float_layers: bool = True,
     initializers: Mapping[str, NDArray[np.generic]] | None = None,
+    is_large: bool = False,
     cancel: CancelToken | None = None,
 ) -> ort.InferenceSession:
     """A session with explicit threads.
 
     Args:
-        model: File (preferred: no copy, external data is found) or serialized bytes.
+        model: File (preferred: no copy, external data is found), serialized bytes, or a model in memory,
+            whose mapped weights are used where they lie.
         threads: Intra-op threads; None for `worker_threads()`.
         optimization: Graph optimization level.
         provider: Full provider name; CPU is always the fallback.
@@ -110,6 +121,8 @@ def open_session(
         initializers: Values of the model's external initializers, by name; the caller keeps them alive as
             long as the session. (Not `SessionOptions.add_initializer`: full optimization silently ignores a
             Conv weight replaced that way, seen in 1.31.)
+        is_large: Weights are too many to copy: without optimization they are used where they lie, and the
+            optimized graph keeps them in a file of its own.
         cancel: Ends the load, between two steps of it, when set.
 
     Raises:
@@ -123,9 +136,16 @@ def open_session(
     options.log_severity_level = 4
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
+        for key, value in _WEIGHTS_BESIDE if is_large else ():
+            options.add_session_config_entry(key, value.format(optimized_path.name))
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
+    if isinstance(model, ModelProto):
+        model, own = _referring(model)
+        initializers = {**own, **(initializers or {})}
+    if is_large and optimization is Optimization.NONE:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if initializers:
         values = [ort.OrtValue.ortvalue_from_numpy(value) for value in initializers.values()]
         options.add_external_initializers(list(initializers), values)
@@ -145,9 +165,30 @@ def open_session(
         token.raise_if_set()
         raise ModelLoadError(
             f"ONNX Runtime refuses the model: {first_line(error)}",
-            where="" if isinstance(model, bytes) else str(model),
+            where=str(model) if isinstance(model, Path) else "",
             hint="It is damaged or made for another runtime: get it again from its source",
         ) from error
+
+
+def _referring(model: ModelProto) -> tuple[bytes, dict[str, NDArray[np.generic]]]:
+    """A model without the weights it has in a file, and these."""
+    if not holds_mapped(model):
+        return bytes(model.SerializeToString()), {}
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    own = {}
+    for tensor in filter(is_mapped, bare.graph.initializer):
+        own[tensor.name] = as_array(tensor)
+        tensor.CopyFrom(reference(tensor))
+    return bytes(bare.SerializeToString()), own
+
+
+def reference(tensor: TensorProto) -> TensorProto:
+    """An initializer without its values, which `open_session` is given by name."""
+    made = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    # The runtime wants a place, and does not look there for initializers it is handed.
+    point_to(made, "-", 0, content_bytes(tensor))
+    return made
 
 
 def run(

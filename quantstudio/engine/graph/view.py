@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto
 
+from quantstudio.engine.graph.mapped import is_mapped
 from quantstudio.engine.graph.protos import NATIVE_TYPES, Array, all_graphs, as_array, bodies, captures
 from quantstudio.engine.graph.shapes import shape_of
 
@@ -74,6 +75,8 @@ class GraphView:
         proto = self.main.constants.get(name)
         if proto is None:
             return None
+        if is_mapped(proto):
+            return as_array(proto)  # kept, all of them would stay mapped
         if name not in self._arrays:
             self._arrays[name] = as_array(proto)
         return self._arrays[name]

@@ -19,27 +19,30 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto
-from onnx.external_data_helper import set_external_data, uses_external_data
+from onnx import ModelProto
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.errors import ModelLoadError
-from quantstudio.core.files import file_digest, write_bytes, write_text, written_beside
+from quantstudio.core.files import file_digest, write_bytes, write_text
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.target import DEFAULT_TARGET
+from quantstudio.engine.graph import mapped
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.mapped import content_bytes, place_of, point_to
 from quantstudio.engine.graph.protos import all_graphs
+from quantstudio.engine.graph.writing import write_weights
 
 # Raised with every change of the normaliser or the layer list, so that old entries are not reused.
 NORMALISER_VERSION = 8
 
-# Protocol buffers end at 2 GiB; the rest is room for the graph itself.
-LARGEST_INLINE_BYTES = 1_900_000_000
-
 # Tensors smaller than this stay inside the file: shapes and axes are read from it by other tools.
 _EXTERNAL_FROM_BYTES = 1024
+_DIGEST_DIGITS = 64
+# Files of weights whose content was found to fit their name, as they were then.
+_known_intact: dict[Path, tuple[int, ...]] = {}
 
 
 def graphs_folder() -> Path:
@@ -51,7 +54,7 @@ def store_graph(model: ModelProto, weight_bytes: int) -> Path:
     """Write a normalised model under the name of its content.
 
     Args:
-        model: Normalised model with its weights inside; left as it is.
+        model: Normalised model, its weights inside or in a file; left as it is.
         weight_bytes: Bytes of its initializers.
 
     Returns:
@@ -61,8 +64,10 @@ def store_graph(model: ModelProto, weight_bytes: int) -> Path:
         OutputError: the cache folder cannot be written.
     """
     folder = graphs_folder()
-    if weight_bytes > LARGEST_INLINE_BYTES:
+    if weight_bytes > mapped.LARGEST_INLINE_BYTES:
         model = _with_external_weights(model, folder)
+    elif mapped.holds_mapped(model):
+        model = _with_weights_inside(model)
     return _store(model.SerializeToString(deterministic=True), folder)
 
 
@@ -81,28 +86,46 @@ def _with_external_weights(model: ModelProto, folder: Path) -> ModelProto:
         tensor
         for _scope, graph in all_graphs(slim.graph)
         for tensor in graph.initializer
-        if len(tensor.raw_data) >= _EXTERNAL_FROM_BYTES
+        if content_bytes(tensor) >= _EXTERNAL_FROM_BYTES
     ]
-    digest = hashlib.sha256()
+    path, places = write_weights(large, folder, "{}.bin", digits=_DIGEST_DIGITS)
+    _known_intact[path] = _stamp(path)
     for tensor in large:
-        digest.update(tensor.raw_data)
-    target = folder / f"{digest.hexdigest()}.bin"
-    if not _is_intact(target):
-        with written_beside(target) as temporary, temporary.open("wb") as handle:
-            for tensor in large:
-                handle.write(tensor.raw_data)
-    offset = 0
-    for tensor in large:
-        length = len(tensor.raw_data)
-        set_external_data(tensor, target.name, offset=offset, length=length)
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        offset += length
+        point_to(tensor, path.name, *places[tensor.name])
     return slim
+
+
+def _with_weights_inside(model: ModelProto) -> ModelProto:
+    """A copy that holds all its weights, few enough for that."""
+    whole = ModelProto()
+    whole.CopyFrom(model)
+    for tensor in filter(mapped.is_mapped, whole.graph.initializer):
+        held = mapped.content_of(tensor).tobytes()
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+        tensor.raw_data = held
+    return whole
 
 
 def _is_intact(path: Path) -> bool:
     return path.is_file() and file_digest(path) == path.stem
+
+
+def _has_same_weights(path: Path) -> bool:
+    """As `_is_intact`; gigabytes that nobody touched since they were read are not read again."""
+    if not path.is_file():
+        return False
+    stamp = _stamp(path)
+    if _known_intact.get(path) != stamp:
+        if not _is_intact(path):
+            return False
+        _known_intact[path] = stamp
+    return True
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def forget_graph(graph_path: Path) -> None:
@@ -120,11 +143,18 @@ def read_graph(path: Path) -> ModelProto | None:
     except (DecodeError, OSError):
         return None
     for name in _external_files(model):
-        if not _is_intact(path.parent / name):
+        if not _has_same_weights(path.parent / name):
             return None
-    onnx.load_external_data_for_model(model, str(path.parent))
-    for _scope, graph in all_graphs(model.graph):
+    for scope, graph in all_graphs(model.graph):
         for tensor in graph.initializer:
+            if not uses_external_data(tensor):
+                continue
+            weights, offset, length = place_of(tensor)
+            if not scope and length >= mapped.SMALLEST_MAPPED_BYTES:
+                point_to(tensor, path.parent / weights, offset, length)
+                continue
+            load_external_data_for_tensor(tensor, str(path.parent))
+            del tensor.external_data[:]
             # An explicit default would make the same model other bytes.
             tensor.ClearField("data_location")
     return model

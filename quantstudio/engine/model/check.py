@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnx import GraphProto, ModelProto, NodeProto, defs
 
 from quantstudio.core.errors import ModelLoadError, UnsupportedOpError
+from quantstudio.engine.graph.mapped import is_mapped
 from quantstudio.engine.graph.protos import all_graphs, as_array, as_tensor, reads, subgraphs, tensor_bytes
 
 # Whoever opens a file seldom has what wrote it.
@@ -99,7 +100,7 @@ def check_initializers(graph: GraphProto) -> None:
                         where=where,
                         hint=_AGAIN,
                     )
-            elif tensor.data_type != tensor.STRING:
+            elif tensor.data_type != tensor.STRING and not is_mapped(tensor):
                 try:
                     body.initializer[position].CopyFrom(as_tensor(tensor.name, as_array(tensor)))
                 except (ValueError, TypeError, KeyError) as error:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from onnx import ModelProto
 
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.mapped import weight_bytes
 from quantstudio.engine.graph.names import unique_node_names
 from quantstudio.engine.graph.protos import all_graphs
 from quantstudio.engine.graph.shapes import infer, write_value_info
@@ -44,10 +45,9 @@ def derived_graph(parent: Graph, model: ModelProto, note: str) -> Graph:
     write_value_info(model, infer(model))
     if model.SerializeToString(deterministic=True) == parent.proto.SerializeToString(deterministic=True):
         return parent
-    weight_bytes = sum(
-        len(tensor.raw_data) for _scope, body in all_graphs(model.graph) for tensor in body.initializer
-    )
-    path = store_graph(model, weight_bytes)
+    path = store_graph(model, sum(weight_bytes(body) for _scope, body in all_graphs(model.graph)))
+    if path.stem == parent.digest:
+        return parent
     stored = load_stored(path)
     table = list_layers(stored)
     summary = replace(

@@ -24,11 +24,13 @@ from quantstudio.core.files import file_digest
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.layers import LayerInfo, ModelSummary, TensorInfo
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.mapped import constants_in_file, holds_mapped, is_mapped, weight_bytes
 from quantstudio.engine.graph.protos import FLOAT_TYPES, as_array, type_name
 from quantstudio.engine.graph.shapes import shape_of
 from quantstudio.engine.graph.view import index
 from quantstudio.engine.model.cache import (
     forget_graph,
+    graphs_folder,
     load_stored,
     read_summary,
     recall_source,
@@ -246,7 +248,7 @@ def _proven(source: _Source, reporter: Reporter, token: CancelToken, *, rewrite:
     if proof.shapes:
         notes += correct_outputs(model, proof.shapes)
         forget_graph(graph_path)
-        graph_path = store_graph(model, _weight_bytes(model))
+        graph_path = store_graph(model, weight_bytes(model.graph))
     reporter.progress(3, len(_STEPS), "steps", _STEPS[3])
     summary = _summarise(model, graph_path, source, proof, notes)
     write_summary(summary)
@@ -264,20 +266,23 @@ def _write_normalised(
     load_external(model, source.path)
     token.raise_if_set()
     reporter.progress(1, len(_STEPS), "steps", _STEPS[1])
-    changes = normalise(model, rewrite=rewrite, cancel=token)
-    token.raise_if_set()
-    return store_graph(model, _weight_bytes(model)), changes
+    # Large constants may still be in nodes here.
+    is_large = holds_mapped(model) or _has_mapped_nodes(model)
+    with constants_in_file(graphs_folder(), if_any=is_large):
+        changes = normalise(model, rewrite=rewrite, cancel=token)
+        token.raise_if_set()
+        return store_graph(model, weight_bytes(model.graph)), changes
 
 
-def _weight_bytes(model: ModelProto) -> int:
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+def _has_mapped_nodes(model: ModelProto) -> bool:
+    return any(is_mapped(attribute.t) for node in model.graph.node for attribute in node.attribute)
 
 
-def _repaired(path: Path) -> bytes:
+def _repaired(path: Path) -> ModelProto:
     model = read_onnx(path)
     load_external(model, path)
     repair(model)
-    return bytes(model.SerializeToString())
+    return model
 
 
 def _summarise(

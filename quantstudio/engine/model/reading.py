@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -15,6 +15,7 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest
+from quantstudio.engine.graph import mapped
 from quantstudio.engine.graph.protos import all_graphs, tensor_bytes
 
 _AGAIN = "Copy it again, or get it again from its source"
@@ -117,13 +118,22 @@ def read_onnx(path: Path) -> ModelProto:
 
 
 def load_external(model: ModelProto, path: Path) -> None:
-    """Bring external data into the model, in place.
+    """Bring external data into the model, in place; where it is too much for one, large weights stay mapped.
 
     Raises:
         ModelLoadError: a data file is missing, too short or outside the model's folder.
     """
-    for tensor in external_tensors(model):
-        _load_external(tensor, path)
+    found = list(_external(model))
+    is_large = sum(_float_bytes(tensor) for _scope, tensor in found) > mapped.LARGEST_INLINE_BYTES
+    for scope, tensor in found:
+        stays = is_large and not scope and tensor_bytes(tensor) >= mapped.SMALLEST_MAPPED_BYTES
+        _load_external(tensor, path, stays=stays)
+
+
+def _float_bytes(tensor: TensorProto) -> int:
+    """Bytes of a tensor once what is narrower than float32 has become that."""
+    is_half = tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    return (2 if is_half else 1) * tensor_bytes(tensor)
 
 
 def parse(content: bytes, where: str) -> ModelProto:
@@ -148,20 +158,21 @@ def parse(content: bytes, where: str) -> ModelProto:
 
 def external_tensors(model: ModelProto) -> list[TensorProto]:
     """Tensors whose data lies in other files."""
-    tensors = []
-    for _scope, graph in all_graphs(model.graph):
-        tensors += [tensor for tensor in graph.initializer if uses_external_data(tensor)]
+    return [tensor for _scope, tensor in _external(model)]
+
+
+def _external(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    """Each of them with the scope it is in, empty for the main graph."""
+    for scope, graph in all_graphs(model.graph):
+        yield from ((scope, tensor) for tensor in graph.initializer if uses_external_data(tensor))
         for node in graph.node:
             for attribute in node.attribute:
-                tensors += [
-                    tensor
-                    for tensor in (attribute.t, *attribute.tensors)
-                    if tensor.data_location == TensorProto.EXTERNAL
-                ]
-    return tensors
+                for tensor in (attribute.t, *attribute.tensors):
+                    if tensor.data_location == TensorProto.EXTERNAL:
+                        yield scope, tensor
 
 
-def _load_external(tensor: TensorProto, model_path: Path) -> None:
+def _load_external(tensor: TensorProto, model_path: Path, *, stays: bool) -> None:
     where = f"{model_path}: tensor {tensor.name!r}"
     location, start, stated = _place_of(tensor, where)
     target = _beside(location, model_path, where)
@@ -180,6 +191,9 @@ def _load_external(tensor: TensorProto, model_path: Path) -> None:
         )
     if target.stat().st_size < start + length:
         raise ModelLoadError(f"its data file {location!r} is too short", where=where, hint="Copy it again")
+    if stays:
+        mapped.point_to(tensor, target, start, length)
+        return
     for position in reversed(range(len(tensor.external_data))):
         if tensor.external_data[position].key not in ("location", "offset", "length"):
             del tensor.external_data[position]  # its reader warns of keys it does not know

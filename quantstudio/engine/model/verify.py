@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
@@ -20,6 +19,7 @@ from quantstudio.core.errors import (
     VerificationError,
 )
 from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.engine.graph.mapped import holds_mapped
 from quantstudio.engine.graph.protos import NATIVE_TYPES, Array, all_graphs, type_name
 from quantstudio.engine.graph.runtime import Optimization, open_session
 from quantstudio.engine.graph.shapes import Shape, contradicts, shape_of
@@ -38,6 +38,7 @@ from quantstudio.engine.model.difference import (
     relative_difference,
     tolerance_of,
 )
+from quantstudio.engine.model.reading import load_external, read_onnx
 from quantstudio.engine.model.trial import (
     FIRST_SEED,
     Feed,
@@ -54,7 +55,7 @@ _MISSING_KERNEL = re.compile(r"(\w+)\(-?\d+\) is not a registered|find an implem
 # The user can do nothing about the file: it is as good as before.
 _NOT_THE_FILE = "The file itself is sound; please report this to QuantStudio with the line above"
 
-Model = Path | bytes
+Model = Path | ModelProto
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,6 @@ class _Trial:
 
     Attributes:
         original: The model as it was, or a form of it that the runtime accepts.
-        normalised: The model as it is stored.
         model: The normalised model in memory.
         before: Session of the original.
         after: Session of the normalised model.
@@ -111,7 +111,6 @@ class _Trial:
     """
 
     original: Model
-    normalised: Model
     model: ModelProto
     before: ort.InferenceSession
     after: ort.InferenceSession
@@ -128,7 +127,7 @@ def verify(
     normalised: Model,
     model: ModelProto,
     *,
-    repaired: Callable[[], bytes] | None = None,
+    repaired: Callable[[], ModelProto] | None = None,
     widened: frozenset[int] = frozenset(),
     cancel: CancelToken | None = None,
 ) -> Proof:
@@ -159,7 +158,7 @@ def verify(
     token.raise_if_set()
     least = widened_tolerance(widened)
     after = _open_normalised(normalised, before, model, token)
-    trial = _Trial(original, normalised, model, before, after, least, token, bounded_tensors(model))
+    trial = _Trial(original, model, before, after, least, token, bounded_tensors(model))
     try:
         size, notes = working_size(before, model, token)
         for seed in _SEEDS:
@@ -245,7 +244,7 @@ def _widening_notes(widened: frozenset[int], error: float, least: float, stands_
 
 def _open_original(
     original: Model,
-    repaired: Callable[[], bytes] | None,
+    repaired: Callable[[], ModelProto] | None,
     model: ModelProto,
     widened: frozenset[int],
     token: CancelToken,
@@ -254,9 +253,9 @@ def _open_original(
     if repaired is not None and TensorProto.BFLOAT16 in widened:
         # numpy has no bfloat16 to feed it with.
         mended = repaired()
-        return mended, open_session(mended, optimization=Optimization.NONE, cancel=token), True
+        return mended, _plain(mended, model, token), True
     try:
-        return original, open_session(original, optimization=Optimization.NONE, cancel=token), False
+        return original, _plain(original, model, token), False
     except ModelLoadError as error:
         missing = _MISSING_KERNEL.search(error.what)
         if missing and not widened:
@@ -269,7 +268,13 @@ def _open_original(
         if repaired is None:
             raise
     mended = repaired()
-    return mended, open_session(mended, optimization=Optimization.NONE, cancel=token), bool(widened)
+    return mended, _plain(mended, model, token), bool(widened)
+
+
+def _plain(model: Model, normalised: ModelProto, token: CancelToken) -> ort.InferenceSession:
+    """A session of a model as it is, whose weights stay in their file where they are many."""
+    is_large = holds_mapped(normalised)
+    return open_session(model, optimization=Optimization.NONE, is_large=is_large, cancel=token)
 
 
 def _open_normalised(
@@ -282,7 +287,7 @@ def _open_normalised(
         VerificationError: the runtime refuses it alone.
     """
     try:
-        return open_session(normalised, optimization=Optimization.NONE, cancel=token)
+        return _plain(normalised, model, token)
     except ModelLoadError as error:
         refusal = error
     try:
@@ -403,7 +408,7 @@ def _outputs_moved(trial: _Trial, feed: Feed, output: str) -> list[Array]:
 
 def _intermediates(trial: _Trial, feed: Feed) -> Iterator[_Tensor]:
     """Tensors both graphs have, in order of execution; nothing where they cannot be had."""
-    before, after = _loaded(trial.original), _loaded(trial.normalised)
+    before, after = _editable(trial.original), _editable(trial.model)
     shared = {name for node in before.graph.node for name in node.output if name}
     makers = {name: node.name for node in after.graph.node for name in node.output if name in shared}
     names = list(makers)
@@ -425,8 +430,15 @@ def _session_with(model: ModelProto, names: Sequence[str]) -> ort.InferenceSessi
     """A session that gives inner tensors too."""
     present = {value.name for value in model.graph.output}
     model.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in present)
-    return open_session(model.SerializeToString(), optimization=Optimization.NONE)
+    return open_session(model, optimization=Optimization.NONE, is_large=holds_mapped(model))
 
 
-def _loaded(model: Model) -> ModelProto:
-    return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+def _editable(model: Model) -> ModelProto:
+    """A copy of a model, with weights that are many left in their file."""
+    if isinstance(model, Path):
+        found = read_onnx(model)
+        load_external(found, model)
+        return found
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import onnx
-from google.protobuf.message import EncodeError
 
 from quantstudio.core.effective_plan import EffectivePlan, is_fp32
 from quantstudio.core.errors import BuildError, MeasureError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.figures import counted
-from quantstudio.core.files import file_digest, written_beside
+from quantstudio.core.files import written_beside
+from quantstudio.core.folders import cache_folder
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.packing import packs
 from quantstudio.core.precision import Precision
@@ -26,7 +28,9 @@ from quantstudio.core.schemes import NAMED_SCHEMES, listed_schemes
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.target import Target, target_named
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.mapped import constants_in_file, holds_mapped
 from quantstudio.engine.graph.runtime import Feed, Optimization, open_session, run
+from quantstudio.engine.graph.writing import WrittenModel, model_size, write_model
 from quantstudio.engine.model.difference import relative_difference
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import built_layers, map_kernels
@@ -58,7 +62,8 @@ def build_variant(
     """Write the variant a plan describes and prove what it is.
 
     A file with packed weights is proven to be unpacked when it is loaded, and to answer bit for bit as its
-    unpacked form does.
+    unpacked form does. Of a model larger than one file can be, one layer at a time is in memory: what is
+    written of it goes into a file at once.
 
     Args:
         graph: Normalised model, after the steps of the plan.
@@ -89,54 +94,77 @@ def build_variant(
     stage(0, "Writing the variant")
     check_float_weights(graph, plan)
     _check_something_changes(graph, plan)
-    known: KnownWeights = {}
-    emission = emit_with_plan(graph, statistics, plan, token, known)
-    content = _serialized(emission.model)
-    with written_beside(output) as temporary:
-        temporary.write_bytes(content)
+    is_large = holds_mapped(graph.proto)
+    known: KnownWeights | None = None if is_large else {}
+    with constants_in_file(cache_folder("graphs"), if_any=is_large), _written(output) as (temporary, new):
+        emission = emit_with_plan(graph, statistics, plan, token, known)
+        written = write_model(emission.model, temporary)
+        new.append(written)
         stage(1, "Reading off the kernels")
         layers = _inspected(graph, emission, target_named(plan.target), temporary, token)
         stage(2, "Comparing with the unoptimized run")
         checked = _compared(graph, statistics, temporary, token)
         packed = None
-        if plan.emission >= PACKED_FILES and not plan.unpacked and _holds_packed(emission):
+        may_unpack = plan.emission >= PACKED_FILES and not plan.unpacked and _holds_packed(emission)
+        if may_unpack and (not is_large or _unpacks_otherwise(emission)):
             other = emit_with_plan(graph, statistics, replace(plan, unpacked=True), token, known)
             feed = checked.feed if measures_load else None
-            packed = _packed(emission, _serialized(other.model), temporary, checked.feed, feed, token)
+            packed = _packed(emission, other.model, temporary, checked.feed, feed, token)
         stage(3, "Saving")
-        digest = file_digest(temporary)
     warnings = (*_warnings(graph, plan, emission, layers), *checked.warnings)
     for text in warnings:
         reporter.message(text, Severity.WARNING)
     reporter.progress(_STAGES, _STAGES, "stages", "Built")
     return BuildResult(
         output=str(output),
-        digest=digest,
+        digest=written.digest,
         variant=emission.variant,
         recipe_digest=plan.recipe_digest,
-        size_bytes=len(content),
+        size_bytes=written.size_bytes,
         seconds=perf_counter() - started,
         layers=layers,
         unoptimized_difference=checked.difference,
         warnings=warnings,
         packed=packed,
+        weights_file=written.weights.name if written.weights is not None else "",
     )
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[tuple[Path, list[WrittenModel]]]:
+    """A path beside the output, and where to note what is written there: nothing is left of a failure."""
+    there = {path.name for path in output.parent.glob("weights-*.bin")}
+    noted: list[WrittenModel] = []
+    try:
+        with written_beside(output) as temporary:
+            yield temporary, noted
+    except BaseException:
+        for written in noted:
+            if written.weights is not None and written.weights.name not in there:
+                written.weights.unlink(missing_ok=True)
+        raise
+
+
+def _unpacks_otherwise(emission: Emission) -> bool:
+    """Whether weights are packed in a form that is not that of the unpacked file, too."""
+    schemes = filter(packs, emission.plan.schemes.values())
+    return any(not scheme.is_weight_only or scheme.weights.bits < 4 for scheme in schemes)
 
 
 def _packed(
     emission: Emission,
-    unpacked: bytes,
+    unpacked: onnx.ModelProto,
     path: Path,
     feed: Feed | None,
     timed: Feed | None,
     cancel: CancelToken,
 ) -> PackedFile | None:
     """The proof that a file is what its unpacked form is, and what it saves; None where that is nothing."""
-    if len(unpacked) <= path.stat().st_size:
+    if model_size(unpacked) <= model_size(emission.model):
         return None
     with tempfile.TemporaryDirectory(prefix="quantstudio-") as folder:
         other = Path(folder) / "unpacked.onnx"
-        other.write_bytes(unpacked)
+        write_model(unpacked, other)
         if feed is not None:
             check_same_outputs(path, other, feed, cancel)
         layers = sum(map(packs, emission.plan.schemes.values()))
@@ -197,16 +225,6 @@ def _check_something_changes(graph: Graph, plan: EffectivePlan) -> None:
     )
 
 
-def _serialized(model: onnx.ModelProto) -> bytes:
-    try:
-        return bytes(model.SerializeToString(deterministic=True))
-    except (EncodeError, ValueError) as error:
-        raise BuildError(
-            "the variant is larger than one ONNX file can be (2 GiB)",
-            hint="Quantize more layers, so that the weights fit",
-        ) from error
-
-
 def _inspected(
     graph: Graph, emission: Emission, target: Target, path: Path, cancel: CancelToken
 ) -> tuple[BuiltLayer, ...]:
@@ -214,9 +232,16 @@ def _inspected(
     with tempfile.TemporaryDirectory(prefix="quantstudio-") as folder:
         optimized = Path(folder) / "optimized.onnx"
         # Default optimizers on purpose: whoever gets the file runs it with them.
-        open_session(path, threads=1, optimized_path=optimized, keep_float_layers=False, cancel=cancel)
+        open_session(
+            path,
+            threads=1,
+            optimized_path=optimized,
+            keep_float_layers=False,
+            is_large=holds_mapped(graph.proto),
+            cancel=cancel,
+        )
         cancel.raise_if_set()
-        written = onnx.load(optimized).graph
+        written = onnx.load(optimized, load_external_data=False).graph
         kernels = map_kernels(graph.layers, emission, written)
     if _holds_packed(emission):
         check_folded(written, {name for parts in emission.parts.values() for name in parts})
@@ -240,10 +265,10 @@ class _Comparison:
 
 def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: CancelToken) -> _Comparison:
     """Largest relative difference between the optimized and the unoptimized run of a file."""
-    failure = "no input was found that it accepts"
+    failure, is_large = "no input was found that it accepts", holds_mapped(graph.proto)
     for feed in probe_feeds(graph.proto, statistics):
         try:
-            difference = _optimized_difference(path, feed, cancel)
+            difference = _optimized_difference(path, feed, cancel, is_large=is_large)
         except MeasureError as error:
             failure = error.what
             continue
@@ -251,7 +276,8 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: C
             return _Comparison(difference, feed=feed)
         # Some fusions of the runtime are wrong whatever the precision (Pad in front of MaxPool in 1.31).
         blame = ""
-        if _optimized_difference(Path(graph.summary.graph_path), feed, cancel) > LARGEST_DIFFERENCE:
+        own = Path(graph.summary.graph_path)
+        if _optimized_difference(own, feed, cancel, is_large=is_large) > LARGEST_DIFFERENCE:
             blame = " So does that of the FP32 model: the runtime's optimizers are at fault."
         return _Comparison(
             difference,
@@ -264,9 +290,10 @@ def _compared(graph: Graph, statistics: Statistics | None, path: Path, cancel: C
     return _Comparison(0.0, (f"The variant was not compared with its unoptimized run: {failure}.",))
 
 
-def _optimized_difference(path: Path, feed: Feed, cancel: CancelToken) -> float:
-    plain = open_session(path, threads=1, optimization=Optimization.NONE, cancel=cancel)
+def _optimized_difference(path: Path, feed: Feed, cancel: CancelToken, *, is_large: bool) -> float:
+    plain = open_session(path, threads=1, optimization=Optimization.NONE, is_large=is_large, cancel=cancel)
     expected = run(plain, feed, cancel=cancel)
+    del plain  # one at a time: each may hold all weights
     found = run(open_session(path, threads=1, cancel=cancel), feed, cancel=cancel)
     return max(
         (

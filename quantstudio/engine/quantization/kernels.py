@@ -18,6 +18,7 @@ import onnx
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.results import BuiltLayer
 from quantstudio.core.target import Target
+from quantstudio.engine.graph.mapped import content_bytes
 from quantstudio.engine.graph.protos import attribute_value, bodies
 from quantstudio.engine.quantization.emit import Emission
 
@@ -268,7 +269,7 @@ def weight_bytes_by_layer(layers: Sequence[LayerInfo], emission: Emission) -> di
     """Bytes of each layer's constants; what two layers share counts at the first."""
     written = {node.name: node for node in _all_nodes(emission.model.graph)}
     producer = {o: n for n in written.values() for o in n.output if o}
-    sizes = {t.name: len(t.raw_data) or t.ByteSize() for t in _all_initializers(emission.model.graph)}
+    sizes = {t.name: content_bytes(t) or t.ByteSize() for t in _all_initializers(emission.model.graph)}
     counted: set[str] = set()
     totals = {}
     for layer in layers:

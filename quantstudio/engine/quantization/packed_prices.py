@@ -13,6 +13,7 @@ from quantstudio.core.recipe import ActivationScope, uniform_recipe
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import Statistics
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.writing import model_size
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 
@@ -66,7 +67,7 @@ def packed_prices(
         taken, name = weight_bytes_by_layer(graph.layers, emission), f"{container}{PACKED}"
         schemes = emission.plan.schemes
         own = [n for n in taken if not schemes[n].is_float and container_name(schemes[n]) == container]
-        extra = emission.model.ByteSize() - structure_bytes - sum(taken.values())
+        extra = model_size(emission.model) - structure_bytes - sum(taken.values())
         seen: set[str] = set()
         for layer in graph.layers:
             if layer.name not in own:

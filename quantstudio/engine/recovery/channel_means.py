@@ -137,9 +137,7 @@ def part_session(
     part.graph.output.append(onnx.ValueInfoProto(name=output))
     used = set(used_names(part.graph))
     part.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
-    return open_session(
-        part.SerializeToString(), threads=worker_threads(), optimization=Optimization.BASIC, cancel=cancel
-    )
+    return open_session(part, threads=worker_threads(), optimization=Optimization.BASIC, cancel=cancel)
 
 
 def before_quantizing(model: onnx.ModelProto, tensor: str) -> str:

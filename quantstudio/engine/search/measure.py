@@ -30,6 +30,7 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.uncertainty import paired_accuracy, wilson_interval
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import open_session, run, worker_threads
+from quantstudio.engine.graph.writing import write_model
 
 _BATCH = 64
 # Of fewer samples of a class nothing is said: one of them is five points.
@@ -135,7 +136,7 @@ class Judge:
         """
         with tempfile.TemporaryDirectory(prefix="quantstudio-search-") as folder:
             path = Path(folder) / "plan.onnx"
-            path.write_bytes(model.SerializeToString(deterministic=True))
+            write_model(model, path)
             return self.measure_file(path)
 
     def measure_file(self, path: Path) -> Measurement:

@@ -38,6 +38,7 @@ from quantstudio.core.search_results import ActivationFamily, GroupKind, LayerGr
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.target import Target
 from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.writing import model_size
 from quantstudio.engine.quantization.emit import emit_with_plan
 from quantstudio.engine.quantization.kernels import weight_bytes_by_layer
 from quantstudio.engine.quantization.packed_prices import packed_prices
@@ -130,7 +131,7 @@ def byte_costs(
         kinds = {layer: container_name(scheme) for layer, scheme in emission.plan.schemes.items()}
         # A recipe may put some layers into another container: only those in its own are priced by it.
         by_layer[name] = {layer: size for layer, size in own.items() if kinds[layer] == name}
-        sizes[name] = emission.model.ByteSize() - sum(own.values())
+        sizes[name] = model_size(emission.model) - sum(own.values())
         affected[name] = len(by_layer[name])
     structure = sizes["fp32"]
     overhead = {

@@ -37,6 +37,7 @@ from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import worker_threads
+from quantstudio.engine.graph.writing import model_size, write_model
 from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.pipeline.observed import collected
 from quantstudio.engine.pipeline.runner import (
@@ -302,7 +303,7 @@ class Workbench:
         made, statistics = self.prepared(recipe)
         emission = emit_with_plan(made.graph, statistics, made.plan)
         model, schemes = emission.model, dict(emission.plan.schemes)
-        one = Tried(recipe, made.plan, schemes, self.judge.measure(model), model.ByteSize(), name, fits)
+        one = Tried(recipe, made.plan, schemes, self.judge.measure(model), model_size(model), name, fits)
         self.tried[recipe.digest] = one
         return one
 
@@ -429,7 +430,7 @@ class Workbench:
             for index, one in enumerate(plans):
                 paths.append(Path(folder) / f"plan{index}.onnx")
                 model = self._emitted(one)
-                paths[-1].write_bytes(model.SerializeToString(deterministic=True))
+                write_model(model, paths[-1])
             found = interleaved_latency(
                 paths, self.judge.first_feed(), budget=TIMING, reporter=self.reporter, cancel=self.cancel
             )

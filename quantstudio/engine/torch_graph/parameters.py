@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
+
+from quantstudio.engine.graph.protos import as_array
 
 # Positions of the operands that hold learned values, by operator.
 _WEIGHT_OPERANDS: dict[str, tuple[int, ...]] = {
@@ -65,5 +67,5 @@ def _is_learned_operand(node: onnx.NodeProto, tensor: TensorProto, fed: Iterable
         return False
     if any(name in fed for name in node.input):
         return False
-    values = np.asarray(numpy_helper.to_array(tensor), dtype=np.float32)
+    values = np.asarray(as_array(tensor), dtype=np.float32)
     return bool(np.isfinite(values).all()) and float(values.min()) > _MASK_VALUE

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from quantstudio.core.errors import UnsupportedOpError
+from quantstudio.engine.graph.protos import as_array
 
 Result = torch.Tensor | tuple[torch.Tensor, ...]
 Kernel = Callable[..., Result]
@@ -134,7 +135,7 @@ def tensor_from_proto(proto: TensorProto) -> torch.Tensor:
     """
     if proto.data_type == TensorProto.STRING:
         raise UnsupportedOpError("a string tensor has no torch form", where=proto.name, hint=FALLBACK_HINT)
-    array = np.asarray(numpy_helper.to_array(proto))
+    array = np.asarray(as_array(proto))
     if proto.data_type not in TORCH_TYPES:
         array = array.astype(np.float32)
     elif proto.data_type in (TensorProto.INT4, TensorProto.UINT4):
