@@ -17,17 +17,7 @@ from quantstudio.project.store import Project
 
 SAMPLE = sample("digits_resnet")
 DATA = ["--data", str(SAMPLE.train), "--transform", SAMPLE.transform]
-
-
-@pytest.fixture(scope="module")
-def _module_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _one_cache(_module_cache, monkeypatch):
-    """Normalising the same model once is enough."""
-    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_module_cache))
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 def read_json(capsys):
@@ -245,19 +235,6 @@ def test_that_ctrl_c_exits_130(monkeypatch, capsys):
     monkeypatch.setattr("quantstudio.engine.tasks.models.open_model", interrupted)
     assert invoke(["inspect", str(SAMPLE.model)]) == 130
     assert "cancelled" in capsys.readouterr().err
-
-
-def test_that_demo_writes_report_model_and_a_recipe_that_reproduces_it(tmp_path, capsys):
-    folder = tmp_path / "demo"
-    assert invoke(["demo", "--out", str(folder)]) == 0
-    table = capsys.readouterr().out
-    assert "FP32" in table
-    assert "INT8" in table
-    model = folder / "digits_resnet.int8.onnx"
-    assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    again = tmp_path / "again.onnx"
-    assert invoke(["run", str(folder / "digits_resnet.int8.recipe.json"), "-o", str(again)]) == 0
-    assert again.read_bytes() == model.read_bytes()
 
 
 def test_that_report_writes_what_a_project_knows(tmp_path, capsys):

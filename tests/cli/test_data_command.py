@@ -15,17 +15,7 @@ from tests.engine.doctor_cases import brightness_net, pixels, stored
 from tests.shared_data import MODELS, TEST, TRAIN, TRANSFORM, needs_shared
 
 SAMPLE = sample("digits_mobilenet")
-
-
-@pytest.fixture(scope="module")
-def _module_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _one_cache(_module_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening the same model once is enough."""
-    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_module_cache))
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 def test_that_the_transform_of_the_sample_is_proposed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,17 +13,9 @@ from quantstudio.core.samples import sample
 
 SAMPLE = sample("digits_resnet")
 DATA = ["--data", str(SAMPLE.train), "--transform", SAMPLE.transform, "--samples", "128"]
-
-
-@pytest.fixture(scope="module")
-def _module_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _one_cache(_module_cache, monkeypatch):
-    """Normalising the same model once is enough."""
-    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_module_cache))
+# Where it makes no difference to what a test looks at.
+PLAIN = ["--recover", "none"]
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 def test_that_search_writes_a_model_that_runs_and_a_recipe_that_repeats_it(tmp_path, capfd):
@@ -51,7 +43,7 @@ def test_that_search_writes_a_model_that_runs_and_a_recipe_that_repeats_it(tmp_p
 
 
 def test_that_the_table_ends_with_the_chosen_plan(tmp_path, capfd):
-    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "4.2"]
+    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "4.2", *PLAIN]
     assert invoke([*arguments, "-o", str(tmp_path / "m.onnx")]) == 0
     lines = capfd.readouterr().out.splitlines()
     names = [line.split("  ")[0] for line in lines[2:] if " everywhere" in line]
@@ -68,7 +60,8 @@ def test_that_the_table_ends_with_the_chosen_plan(tmp_path, capfd):
 
 
 def test_that_figures_of_the_test_data_are_told_apart(tmp_path, capfd):
-    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "5", "--test-data", str(SAMPLE.test)]
+    arguments = ["search", str(SAMPLE.model), *DATA, *PLAIN, "--average-bits", "5"]
+    arguments += ["--test-data", str(SAMPLE.test)]
     assert invoke([*arguments, "-o", str(tmp_path / "m.onnx")]) == 0
     lines = capfd.readouterr().out.splitlines()
     chosen = next(line for line in lines if line.startswith("chosen"))
@@ -85,7 +78,8 @@ def test_that_figures_of_the_test_data_are_told_apart(tmp_path, capfd):
 def test_that_pinned_layers_stay(tmp_path, capfd):
     assert invoke(["inspect", str(SAMPLE.model), "--json", "-"]) == 0
     name = json.loads(capfd.readouterr().out)["layers"][2]["name"]
-    arguments = ["search", str(SAMPLE.model), *DATA, "--average-bits", "6", "--pin", f"{name}=static-int4"]
+    arguments = ["search", str(SAMPLE.model), *DATA, *PLAIN, "--average-bits", "6"]
+    arguments += ["--pin", f"{name}=static-int4"]
     assert invoke([*arguments, "-o", str(tmp_path / "m.onnx"), "--json", "-"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert {row["name"]: row["weights"] for row in document["build"]["layers"]}[name] == "int4"

@@ -10,17 +10,7 @@ from quantstudio.core.samples import sample
 SAMPLE = sample("digits_resnet")
 BASE = ["sensitivity", str(SAMPLE.model), "--data", str(SAMPLE.train), "--transform", SAMPLE.transform]
 FEW = [*BASE, "--samples", "48"]
-
-
-@pytest.fixture(scope="module")
-def _module_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _one_cache(_module_cache, monkeypatch):
-    """Normalising the same model once is enough."""
-    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_module_cache))
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 def document(capsys, *arguments):
@@ -67,6 +57,8 @@ def test_that_fresh_computes_again_and_finds_the_same(capsys):
     ("arguments", "says"),
     [
         (["--precisions", "int7"], "does not know precision"),
+        (["--precisions", ","], "--precisions ',' names nothing"),
+        (["--layers", ""], "--layers '' names nothing"),
         (["--layers", "nowhere"], "not a quantizable layer"),
         (["--method", "fisher", "--all-but"], "all layers at once"),
     ],
