@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import quantstudio as qs
+from quantstudio.cli.main import invoke
 from quantstudio.core.codec import from_json
 from quantstudio.core.errors import CalibrationError, DataError, QuantStudioError, RecipeError
 from quantstudio.core.events import JobState
@@ -69,12 +70,21 @@ def test_that_importing_the_package_brings_nothing_along() -> None:
         _ = qs.nothing
 
 
-def test_that_fifteen_lines_reproduce_the_table_of_the_demo(tmp_path: Path) -> None:
+def test_that_demo_writes_all_that_fifteen_lines_do_and_a_recipe_that_reproduces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert len([line for line in NOTEBOOK.splitlines() if line]) <= 15
-    command = [sys.executable, "-m", "quantstudio", "demo", "--out", "demo", "--json", "demo.json"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=600, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["demo", "--out", "demo", "--json", "demo.json"]) == 0
+    assert {"FP32", "INT8"} <= set(capsys.readouterr().out.split())
+    assert (tmp_path / "demo/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    built, recipe = (
+        tmp_path / "demo/digits_resnet.int8.onnx",
+        tmp_path / "demo/digits_resnet.int8.recipe.json",
+    )
+    assert invoke(["run", str(recipe), "-o", "again.onnx"]) == 0
+    assert (tmp_path / "again.onnx").read_bytes() == built.read_bytes()
     # "auto" times its candidates: on a busy machine two runs may choose differently.
-    recipe = next((tmp_path / "demo").glob("*.recipe.json"))
     script = NOTEBOOK.replace('"auto"', repr(str(recipe)))
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=600)
     table = from_json(CompareResult, json.loads((tmp_path / "table.json").read_text(encoding="utf-8")))
@@ -83,7 +93,6 @@ def test_that_fifteen_lines_reproduce_the_table_of_the_demo(tmp_path: Path) -> N
     assert [dict(one.metrics) for one in table.variants] == [one["metrics"] for one in demo]
     assert all(one.latency_ms is not None for one in table.variants)
     assert (tmp_path / "report.html").is_file()
-    built = sorted((tmp_path / "demo").glob("*.onnx"))[0]
     assert (tmp_path / "net.int8.onnx").read_bytes() == built.read_bytes()
 
 
