@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quantstudio.core.data_spec import DataSpec, is_text, parse_transform
+from quantstudio.core.data_spec import DataSpec, parse_transform
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.hints import Hint, HintAction
-from quantstudio.core.onnx_outline import is_whole_onnx
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
 from quantstudio.core.schemes import preset_scheme
@@ -27,6 +26,13 @@ from quantstudio.project.references import ReferenceKind, content_digest, is_cal
 from quantstudio.project.store import SUFFIX, Project
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.exports import Export, recipe_file_of
+from quantstudio.workspace.file_kinds import (
+    MODEL_SUFFIXES,
+    is_broken_onnx,
+    is_data,
+    looks_like_test,
+    trust_request,
+)
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.leaving import Leaving
 from quantstudio.workspace.opening import Opening
@@ -34,16 +40,6 @@ from quantstudio.workspace.report_data import report_of
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.sessions import earlier_session
 from quantstudio.workspace.values import TrustRequest
-
-PROGRAM_SUFFIXES = {
-    ".pt2": "A .pt2 file is a program: loading it can run commands that are hidden in it.",
-    ".pt": "A .pt file can be TorchScript, which is a program.",
-    ".pth": "A .pth file can be TorchScript, which is a program.",
-    ".ts": "TorchScript is a program.",
-    ".torchscript": "TorchScript is a program.",
-}
-MODEL_SUFFIXES = (".onnx", *PROGRAM_SUFFIXES, ".safetensors")
-STATE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 class Documents:
@@ -82,8 +78,8 @@ class Documents:
 
     def open_paths(self, paths: Sequence[str]) -> None:
         """Open what was dropped together: a model before its data; two data sets are calibration and test."""
-        data = sorted((path for path in paths if _is_data(path)), key=_looks_like_test)
-        others = [path for path in paths if not _is_data(path)]
+        data = sorted((path for path in paths if is_data(path)), key=looks_like_test)
+        others = [path for path in paths if not is_data(path)]
         for path in others:
             self.open_path(path)
         if data and others:
@@ -103,7 +99,7 @@ class Documents:
             self.open_project(path)
         elif suffix == ".json":
             self.import_recipe(path)
-        elif _is_data(path):
+        elif is_data(path):
             self._offer_data(path)
         elif suffix and suffix not in MODEL_SUFFIXES and not is_callable_name(path):
             # Before anything is stopped for it.
@@ -113,12 +109,12 @@ class Documents:
                 "Models are .onnx, .pt2, TorchScript, .safetensors; data is .npz, text or a folder of images",
             )
         else:
-            self._open_or_ask(_request(path))
+            self._open_or_ask(trust_request(path))
 
     def open_model(self, path: str, *, trust: bool = False, factory: str = "") -> None:
         """Open a model; weights are put onto what `factory` (module:callable) makes."""
-        self._asked = _request(path, factory)
-        if not factory and _is_broken_onnx(path):
+        self._asked = trust_request(path, factory)
+        if not factory and is_broken_onnx(path):
             # Before anything is stopped for it.
             self._known.notify(
                 NoticeLevel.ERROR,
@@ -151,7 +147,7 @@ class Documents:
         subject = self._known.subject
         if self._asked is not None or subject is None:
             return self._asked
-        return _request(subject.state_path or subject.model.source_path, subject.factory)
+        return trust_request(subject.state_path or subject.model.source_path, subject.factory)
 
     def _open_or_ask(self, request: TrustRequest) -> None:
         if request.reason:
@@ -451,18 +447,6 @@ class Documents:
         return True
 
 
-def _request(path: str, factory: str = "") -> TrustRequest:
-    """What is asked before a model is opened; without a reason nothing has to be."""
-    suffix = Path(path).suffix.lower()
-    if is_callable_name(path):
-        reason = "This calls your own Python function."
-    elif suffix == ".safetensors":
-        reason = "Weights alone: your own Python function makes the network."
-    else:
-        reason = PROGRAM_SUFFIXES.get(suffix, "A Python function makes this network." if factory else "")
-    return TrustRequest(path, "model", reason, factory)
-
-
 def _contents(paths: set[str]) -> dict[str, str]:
     """What tells each data set from others; called off the owner's thread, for it reads the files."""
     found = {}
@@ -471,21 +455,3 @@ def _contents(paths: set[str]) -> dict[str, str]:
         if not is_callable_name(path) and Path(path).exists():
             found[path] = content_digest(Path(path))
     return found
-
-
-def _is_data(path: str) -> bool:
-    return Path(path).suffix.lower() == ".npz" or is_text(path) or Path(path).is_dir()
-
-
-def _looks_like_test(path: str) -> bool:
-    return any(word in Path(path).name.lower() for word in ("test", "val"))
-
-
-def _is_broken_onnx(path: str) -> bool:
-    """Whether a file called ONNX cannot be; one that cannot be read is left to the worker to explain."""
-    if Path(path).suffix.lower() != ".onnx":
-        return False
-    try:
-        return not is_whole_onnx(Path(path))
-    except OSError:
-        return False

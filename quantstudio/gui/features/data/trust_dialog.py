@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QCheckBox, QDialogButtonBox, QHBoxLayout, QLabel, 
 from quantstudio.gui.theme import icon_pixmap
 from quantstudio.gui.widgets.dialog import Dialog, caption
 from quantstudio.project.references import is_callable_name
-from quantstudio.workspace.documents import STATE_SUFFIXES
+from quantstudio.workspace.file_kinds import STATE_SUFFIXES
 from quantstudio.workspace.values import TrustRequest
 
 
