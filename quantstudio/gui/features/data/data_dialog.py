@@ -192,7 +192,7 @@ class DataDialog(Dialog):
 
     def _ask(self, *, at_once: bool = False) -> None:
         question = self._question()
-        self.examination.ask(question, at_once=at_once)
+        self.examination.examine(question, at_once=at_once)
         if question is None:
             self._tell_why_not()
 

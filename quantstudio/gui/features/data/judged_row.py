@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QWidget
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.events import ErrorInfo
 from quantstudio.core.judgement import INFERRED, Judgement, Judging, Task
+from quantstudio.gui.features.data.asking import Answer, Asking
 from quantstudio.gui.session import Session
 
-PAUSE_MS = 350
 _INFERRED = "As inferred"
 _TITLE_PX = 96
 
@@ -28,13 +28,9 @@ class JudgedRow(QWidget):
         self._judge = session.workspace.output_judge
         self._given = judging
         self._data: DataSpec | None = None
-        self._answer: _Answer | None = None
-        self._waiting = _Waiting()
-        self.destroyed.connect(self._waiting.end)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(PAUSE_MS)
-        self._timer.timeout.connect(self._send)
+        self._asking = Asking(self._judge.drop, self)
+        self._asking.found.connect(self.show_judgement)
+        self._asking.failed.connect(self.show_problem)
         label = QLabel("Judged as", self)
         label.setObjectName("data.judged.label")
         label.setProperty("role", "muted")
@@ -76,21 +72,18 @@ class JudgedRow(QWidget):
 
     def ask(self, data: DataSpec | None) -> None:
         """Judge the outputs on other data, after a pause; the same again is not asked twice."""
-        asked = replace(data, judging=self.judging) if data is not None else None
-        if asked == self._data:
-            return
-        self._data = asked
-        self._drop()
-        if asked is None:
-            self._timer.stop()
+        self._data = asked = replace(data, judging=self.judging) if data is not None else None
+
+        def send(answer: Answer) -> str:
+            assert asked is not None
+            return self._judge.ask(asked, answer.on_found, answer.on_failed)
+
+        if self._asking.ask(asked, send) and asked is None:
             self._say("")
-        else:
-            self._timer.start()
 
     def close_questions(self) -> None:
         """Nobody waits for an answer any more."""
-        self._timer.stop()
-        self._drop()
+        self._asking.close()
 
     def show_judgement(self, judgement: Judgement) -> None:
         """The answer."""
@@ -115,47 +108,3 @@ class JudgedRow(QWidget):
         self.edited.emit()
         if data is not None:
             self.ask(data)
-
-    def _send(self) -> None:
-        if self._data is None:
-            return
-        self._answer = self._waiting.answer = answer = _Answer(self)
-        answer.job = self._judge.ask(self._data, answer.on_judged, answer.on_failed)
-
-    def _drop(self) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.row = None
-            if answer.job and not answer.is_there:
-                self._judge.drop(answer.job)
-
-
-class _Waiting:
-    """Knows the answer that is waited for when the row is gone without a word."""
-
-    def __init__(self) -> None:
-        self.answer: _Answer | None = None
-
-    def end(self) -> None:
-        """Let the answer come to nobody."""
-        if self.answer is not None:
-            self.answer.row = None
-
-
-class _Answer:
-    """Hands an answer on, while somebody waits for it."""
-
-    def __init__(self, row: JudgedRow) -> None:
-        self.row: JudgedRow | None = row
-        self.job = ""
-        self.is_there = False
-
-    def on_judged(self, found: Judgement) -> None:
-        self.is_there = True
-        if self.row is not None:
-            self.row.show_judgement(found)
-
-    def on_failed(self, error: ErrorInfo) -> None:
-        self.is_there = True
-        if self.row is not None:
-            self.row.show_problem(error)
