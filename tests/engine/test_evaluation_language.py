@@ -15,7 +15,7 @@ from quantstudio.core.events import NULL_REPORTER, never_cancelled
 from quantstudio.core.judgement import Task
 from quantstudio.core.results import CompareResult
 from quantstudio.engine.evaluation.compare import compare_json
-from quantstudio.engine.evaluation.generation import Decoder, caches_of
+from quantstudio.engine.evaluation.generation import Decoder, cache_pairs, caches_of
 from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.graph.runtime import open_session
 from quantstudio.engine.model.open import open_model
@@ -146,6 +146,26 @@ def test_that_a_decoder_writes_with_its_cache_what_it_would_write_without(tmp_pa
     first, each = writer.turn_ms(tokens, 3, never_cancelled())
     assert first > 0
     assert each > 0
+
+
+@pytest.mark.parametrize(
+    ("made", "read"),
+    [
+        (["present.1.key", "present.0.value"], ["past_key_values.1.key", "past_key_values.0.value"]),
+        (["present_key_10", "present_value_1"], ["past_key_10", "past_value_1"]),
+        (["new_cache_k_0", "new_cache_v_0"], ["cache_k_0", "cache_v_0"]),
+    ],
+)
+def test_that_caches_go_back_in_where_their_names_say(made: list[str], read: list[str]) -> None:
+    wanted = dict(zip(made, read, strict=True))
+    assert cache_pairs(made, read) == wanted
+    assert cache_pairs(made, read[::-1]) == wanted
+
+
+@pytest.mark.parametrize("read", [["past_x", "past_y"], ["past.1", "past.2"]])
+def test_that_caches_whose_names_say_nothing_go_back_in_order(read: list[str]) -> None:
+    made = ["present.0.key", "present.1.key"]
+    assert cache_pairs(made, read) == dict(zip(made, read, strict=True))
 
 
 def test_that_speed_with_the_cache_and_its_bytes_are_measured_in_turns(compared) -> None:

@@ -20,6 +20,7 @@ FORMATS = {
     "ternary": LayerFormat(-1, 1),
     "binary": LayerFormat(-1, 1, is_sign=True),
     "int3 by blocks": LayerFormat(-4, 3, block=5),
+    "int3 by blocks with zero points": LayerFormat(-4, 3, block=5, is_affine=True),
     "int3, one scale": LayerFormat(-4, 3, is_shared=True),
     "codebook3": LayerFormat(-127, 127, entries=8),
     "codebook1, 7 bits": LayerFormat(-63, 63, entries=2),
@@ -76,7 +77,10 @@ def test_that_chosen_weights_show_the_grid_they_lie_on(name):
             assert len(np.unique(np.round(codes))) <= format_.entries
             np.testing.assert_allclose(codes, np.round(codes), atol=1e-6)
         else:
-            assert lies_on_steps(row, format_.low, format_.high)
+            # With a zero point steps are counted from either end.
+            span = format_.high - format_.low
+            low, high = (-span, span) if format_.is_affine else (format_.low, format_.high)
+            assert lies_on_steps(row, low, high)
 
 
 def test_that_more_refits_never_lose_more():

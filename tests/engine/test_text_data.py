@@ -154,6 +154,12 @@ def test_that_an_input_text_cannot_feed_is_named(tmp_path: Path) -> None:
         opened(written(tmp_path), PAST)
 
 
+def test_that_a_context_nothing_vouches_for_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing says that the model reads so many tokens"):
+        opened(written(tmp_path), transform="context=100000")
+    assert opened(written(tmp_path), transform="context=100000", longest=200_000).next_tokens is not None
+
+
 def test_that_a_context_is_only_for_text(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", input_ids=np.zeros((4, 8), np.int64))
     with pytest.raises(DataError, match="context= is for text"):

@@ -27,6 +27,8 @@ CONFIG = "config.json"
 # Tokens of a sample where nobody says: long enough that what came before helps, short enough that a
 # vocabulary of a hundred thousand fits beside it.
 DEFAULT_CONTEXT = 256
+# Tokens a model may be given at once where nothing says how many it reads: costs grow with their square.
+_UNTOLD_CONTEXT = 8192
 # Characters encoded at a time: memory stays flat, and the tokenizer has a whole batch for its threads.
 _BLOCK = 1 << 16
 _BLOCKS = 16
@@ -194,6 +196,12 @@ def _context(spec: DataSpec, bound: TextInputs, network: TextNetwork) -> int:
             f"context={asked} is longer than the model's context of {longest} tokens",
             where=spec.path,
             hint=f"Give context={longest} or less",
+        )
+    if asked and longest is None and fixed is None and asked > _UNTOLD_CONTEXT:
+        raise DataError(
+            f"context={asked}, and nothing says that the model reads so many tokens at once",
+            where=spec.path,
+            hint=f"Give context={_UNTOLD_CONTEXT} or less, or put the model's config.json beside it",
         )
     return fixed or asked or min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
 

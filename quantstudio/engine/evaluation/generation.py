@@ -7,6 +7,7 @@ go back in as they are, so no copy of the cache is timed that a program which wr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,9 @@ from quantstudio.engine.graph.runtime import open_session, resolve_provider, run
 
 PROMPT_TOKENS = 64
 NEW_TOKENS = 16
+# "key_values" in a name says nothing; numbers and these words say which.
+_CACHE_WORDS = re.compile(r"keys?_?values?")
+_CACHE_PARTS = re.compile(r"\d+|encoder|decoder|key|value|(?<![a-z])[kv](?![a-z])")
 GENERATION_BUDGET = LatencyBudget(seconds=6.0, min_rounds=5, max_rounds=40)
 
 
@@ -51,7 +55,7 @@ class Decoder:
         caches, found = self.inputs.caches, [one.name for one in made if is_cache(one)]
         if not caches or len(caches) != len(found) or any(cache_axis(one) is None for one in caches):
             raise MeasureError("the model has no cache that grows with each token")
-        self._kept = dict(zip(found, [one.name for one in caches], strict=True))
+        self._kept = cache_pairs(found, [one.name for one in caches])
         self._scores = next(one.name for one in made if one.name not in self._kept)
         self._names = [self._scores, *self._kept]
 
@@ -77,6 +81,28 @@ class Decoder:
                 feed |= dict(zip(self._kept.values(), kept, strict=True))
         # A median: whatever the machine does meanwhile takes many tokens' time at once.
         return times[0], float(np.median(times[1:]))
+
+
+def cache_pairs(made: Sequence[str], read: Sequence[str]) -> dict[str, str]:
+    """The input each cache that a model gives out goes back into.
+
+    "present.3.key" goes into "past_key_values.3.key": by the numbers and parts in their
+    names where these tell all of them apart, else by their order.
+
+    Args:
+        made: Outputs that hold keys and values.
+        read: As many inputs.
+    """
+    places = {_place(name): name for name in read}
+    if len(places) == len(read) and {_place(name) for name in made} == set(places):
+        return {name: places[_place(name)] for name in made}
+    return dict(zip(made, read, strict=True))
+
+
+def _place(name: str) -> tuple[str, ...]:
+    """Which cache a name speaks of: its numbers, and whether of keys or values."""
+    bare = _CACHE_WORDS.sub(" ", name.lower())
+    return tuple(_CACHE_PARTS.findall(bare))
 
 
 @dataclass(frozen=True, slots=True)

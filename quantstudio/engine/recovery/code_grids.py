@@ -13,10 +13,10 @@ Tensor = torch.Tensor
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-_SMALLEST = 1e-30
+SMALLEST = 1e-30
 _LLOYD_ROUNDS = 60
-_SCALES_TRIED = 40
-_SHORTEST_SCALE = 0.25
+SCALES_TRIED = 40
+SHORTEST_SCALE = 0.25
 # Tables are refitted by least squares; a little ridge decides where a channel uses two entries alike.
 _RIDGE = 1e-6
 
@@ -47,8 +47,7 @@ class UniformGrid:
     Attributes:
         low: Smallest code.
         high: Largest code.
-        scales: One [R, 1], or one a block of columns [R, B].
-        block: Columns a scale is for; 0 for all of them.
+        scales: One a row, [R, 1].
         is_sign: Whether there is no code 0.
         is_shared: Whether all channels have one scale.
     """
@@ -56,48 +55,32 @@ class UniformGrid:
     low: int
     high: int
     scales: Floats
-    block: int = 0
     is_sign: bool = False
     is_shared: bool = False
 
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
         """Code and value nearest to what is wanted in one column, each [R]."""
-        scale = self.scales[:, column // self.block if self.block else 0]
+        del column
+        scale = self.scales[:, 0]
         codes = _sign(wanted) if self.is_sign else np.clip(np.rint(wanted / scale), self.low, self.high)
         return codes.astype(np.int64), codes * scale
 
     def values(self, codes: Codes) -> Floats:
         """Values of codes [R, K]."""
-        return codes * self._spread(codes.shape[1])
-
-    def _spread(self, columns: int) -> Floats:
-        return np.repeat(self.scales, self.block, axis=1)[:, :columns] if self.block else self.scales
+        return codes * self.scales
 
     def refitted(self, codes: Codes, target: Tensor, hessian: Tensor) -> UniformGrid:
         """The scales whose grid comes closest to a target at these codes."""
         groups, outputs, columns = target.shape
         c = torch.from_numpy(codes.astype(np.float64)).reshape(groups, outputs, columns)
         met = target @ hessian
-        if self.block:
-            scales = self._block_scales(c, met, hessian)
-        else:
-            over, under = (c * met).sum(2), (c * (c @ hessian)).sum(2)
-            if self.is_shared:
-                over, under = over.sum().expand_as(over), under.sum().expand_as(under)
-            scales = (over / under.clamp_min(_SMALLEST)).reshape(-1, 1).numpy()
-        good = np.isfinite(scales) & (scales > _SMALLEST)
+        over, under = (c * met).sum(2), (c * (c @ hessian)).sum(2)
+        if self.is_shared:
+            over, under = over.sum().expand_as(over), under.sum().expand_as(under)
+        scales = (over / under.clamp_min(SMALLEST)).reshape(-1, 1).numpy()
+        good = np.isfinite(scales) & (scales > SMALLEST)
         kept = np.where(good, scales, self.scales)
-        return UniformGrid(self.low, self.high, kept, self.block, self.is_sign, self.is_shared)
-
-    def _block_scales(self, c: Tensor, met: Tensor, hessian: Tensor) -> Floats:
-        blocks = self.scales.shape[1]
-        number = torch.arange(c.shape[2]) // self.block
-        parts = torch.nn.functional.one_hot(number, blocks).to(c)
-        gram = torch.stack([((c * parts[:, b]) @ hessian * c) @ parts for b in range(blocks)], dim=2)
-        ridge = _RIDGE * gram.diagonal(dim1=2, dim2=3).mean(2)[..., None] + _SMALLEST
-        gram = gram + torch.diag_embed(ridge.expand(*gram.shape[:3]))
-        found: Floats = torch.linalg.solve(gram, (c * met) @ parts).reshape(-1, blocks).numpy()
-        return found
+        return UniformGrid(self.low, self.high, kept, self.is_sign, self.is_shared)
 
 
 def _sign(wanted: Floats) -> Floats:
@@ -127,7 +110,7 @@ class TableGrid:
     @classmethod
     def snapped(cls, table: Floats, steps: int, *, is_shared: bool = False) -> TableGrid:
         """The table on the grid of its container, scaled so that its largest entry is the last code."""
-        scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / steps, _SMALLEST)
+        scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / steps, SMALLEST)
         return cls(np.sort(np.rint(table / scale), axis=1) * scale, steps, is_shared)
 
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
@@ -153,7 +136,7 @@ class TableGrid:
         used = torch.from_numpy(_used(codes, size))
         if self.is_shared:
             gram, met, used = gram.sum(0, keepdim=True), met.sum(0, keepdim=True), used.any(0, keepdim=True)
-        ridge = _RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1) + _SMALLEST
+        ridge = _RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1) + SMALLEST
         found = torch.linalg.solve(gram + torch.diag_embed(ridge[:, None].expand(-1, size)), met)
         table = torch.where(used, found, torch.zeros_like(found)).numpy()
         if self.is_shared:
@@ -163,7 +146,7 @@ class TableGrid:
 
 def _unsorted_snapped(table: Floats, steps: int, *, is_shared: bool) -> TableGrid:
     """On the grid of the container, in the order of its codes, which a refit may leave unsorted."""
-    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / steps, _SMALLEST)
+    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / steps, SMALLEST)
     return TableGrid(np.rint(table / scale) * scale, steps, is_shared)
 
 
@@ -195,9 +178,8 @@ def used_only(grid: TableGrid, codes: Codes) -> tuple[TableGrid, Codes]:
 
 
 def best_uniform(
-    rows: Floats, importance: Floats, low: int, high: int, *, block: int = 0, is_sign: bool = False,
-    is_shared: bool = False,
-) -> UniformGrid:  # fmt: skip
+    rows: Floats, importance: Floats, low: int, high: int, *, is_sign: bool = False, is_shared: bool = False
+) -> UniformGrid:
     """The uniform grid with the least weighted squared error.
 
     Args:
@@ -205,22 +187,15 @@ def best_uniform(
         importance: What an error counts, [R, K].
         low: Smallest code.
         high: Largest code.
-        block: Columns a scale is for; 0 for all of them.
         is_sign: Whether there is no code 0.
         is_shared: Whether all channels have one scale.
     """
-    if block:
-        parts = [
-            best_uniform(rows[:, at : at + block], importance[:, at : at + block], low, high, is_sign=is_sign)
-            for at in range(0, rows.shape[1], block)
-        ]
-        return UniformGrid(low, high, np.hstack([part.scales for part in parts]), block, is_sign)
     reach = max(high, 1) if is_sign or low >= -high else (high - low) / 2
-    widest = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / reach, _SMALLEST)
+    widest = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / reach, SMALLEST)
     if is_shared:
         widest[:] = widest.max()
     best, least = widest.copy(), np.full((len(rows), 1), np.inf)
-    for ratio in np.linspace(1.1, _SHORTEST_SCALE if high > 1 else 0.1, _SCALES_TRIED):
+    for ratio in np.linspace(1.1, SHORTEST_SCALE if high > 1 else 0.1, SCALES_TRIED):
         scale = widest * ratio
         codes = _sign(rows) if is_sign else np.clip(np.rint(rows / scale), low, high)
         error = (importance * (codes * scale - rows) ** 2).sum(axis=1, keepdims=True)
@@ -268,7 +243,7 @@ class _Running:
 
     def __init__(self, rows: Tensor, weights: Floats) -> None:
         self.rows = rows
-        w = torch.from_numpy(np.ascontiguousarray(weights)).clamp_min(_SMALLEST)
+        w = torch.from_numpy(np.ascontiguousarray(weights)).clamp_min(SMALLEST)
         zero = torch.zeros(len(rows), 1, dtype=torch.float64)
         self.weight = torch.cat([zero, w.cumsum(1)], dim=1)
         self.first = torch.cat([zero, (w * rows).cumsum(1)], dim=1)
@@ -287,7 +262,7 @@ class _Running:
             middles = ((table[:, 1:] + table[:, :-1]) / 2).contiguous()
             cuts = torch.cat([ends, torch.searchsorted(self.rows, middles), last], dim=1)
             weight, first = self.weight.gather(1, cuts).diff(dim=1), self.first.gather(1, cuts).diff(dim=1)
-            moved = torch.where(weight > 0, first / weight.clamp_min(_SMALLEST), table)
+            moved = torch.where(weight > 0, first / weight.clamp_min(SMALLEST), table)
             if torch.equal(moved, table):
                 break
             table = moved

@@ -12,6 +12,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.target import target_named
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.view import GraphView
+from quantstudio.engine.quantization.block_weights import tied_tables
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.bias_targets import BiasTarget, find_targets
 from quantstudio.engine.recovery.layer_matrix import LayerMatrix, layer_matrix
@@ -47,7 +48,8 @@ def gptq_layers(graph: Graph, fake: FakeQuantized, effective: EffectivePlan) -> 
     """The layers to solve by name, in order of execution.
 
     A weight that anything else reads, or in another format, stays as it is: what is good for one reader would
-    be on no grid of the other. So does one whose range was set by hand.
+    be on no grid of the other. So do one whose range was set by hand, and the head of a decoder that is its
+    embedding, too, which the file holds once for both.
 
     Args:
         graph: The network.
@@ -58,6 +60,7 @@ def gptq_layers(graph: Graph, fake: FakeQuantized, effective: EffectivePlan) -> 
     view = GraphView(graph.proto)
     weight_bits = target_named(effective.target).weight_bits
     targets = {target.layer: target for target in find_targets(graph)}
+    tied = tied_tables(view, {layer.name: layer for layer in graph.layers}, schemes)
     readers: dict[str, list[str]] = defaultdict(list)
     for layer in graph.layers:
         if layer.weight_name:
@@ -65,7 +68,7 @@ def gptq_layers(graph: Graph, fake: FakeQuantized, effective: EffectivePlan) -> 
     found: dict[str, GptqLayer] = {}
     for layer in graph.layers:
         scheme, name = schemes.get(layer.name), layer.weight_name
-        if scheme is None or not scheme.weights.is_integer or not name or layer.scope:
+        if scheme is None or not scheme.weights.is_integer or not name or layer.scope or layer.name in tied:
             continue
         if layer.op_type not in _OPERATORS or not module.has_node(layer.name) or not view.is_constant(name):
             continue

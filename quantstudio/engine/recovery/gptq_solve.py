@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.figures import counted, percent
 from quantstudio.core.statistics_file import statistics_digest
+from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_tensor
 from quantstudio.engine.graph.runtime import worker_threads
@@ -27,6 +28,8 @@ from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 Tensor = torch.Tensor
 
 _CHUNK = 32
+# Tokens of text that go through at most, and at once: one says as much as an image's place does.
+_TOKENS, _TOKENS_AT_ONCE = 24_576, 2048
 
 
 def solved(
@@ -55,7 +58,8 @@ def solved(
         JobCancelled: `cancel` was set.
     """
     statistics = context.statistics(graph) if context.plan.is_static else None
-    device, count = resolve_device(context.device), min(samples, len(context.dataset))
+    device, places = resolve_device(context.device), places_of(context.dataset, samples)
+    count = sum(stop - start for start, stop in places)
     fake = FakeQuantized(graph, statistics, context.plan)
     layers = gptq_layers(graph, fake, context.plan)
     if not layers:
@@ -69,20 +73,39 @@ def solved(
     }
     with torch_settings(worker_threads()), torch.no_grad():
         fake = fake.to(device).eval()
-        walk = TwoPathWalk(fake, _feeds(context, count, device, cancel), cancel)
+        walk = TwoPathWalk(fake, _feeds(context, places, device, cancel), cancel)
         run = GptqRun(walk, fake, layers, count, options, LayerStore(inputs), reporter, cancel)
         run.go()
     return _outcome(graph, layers, run, count)
 
 
+def places_of(dataset: Dataset, samples: int) -> list[tuple[int, int]]:
+    """Where each chunk of samples begins and ends: the first ones; from all over a text, as topics change.
+
+    Args:
+        dataset: Samples; of text they are windows.
+        samples: Most samples; of text no more than hold some 25,000 tokens.
+    """
+    count, following = min(samples, len(dataset)), dataset.next_tokens
+    if following is None:
+        return [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    length = following.shape[1]
+    count = min(count, max(2, _TOKENS // length))
+    chunk = max(1, _TOKENS_AT_ONCE // length)
+    left, step = len(dataset) - count, -(-count // chunk)
+    starts = [at * chunk + left * at // max(step - 1, 1) for at in range(step)]
+    return [(start, start + min(chunk, count - at * chunk)) for at, start in enumerate(starts)]
+
+
 def _feeds(
-    context: StepContext, samples: int, device: torch.device, cancel: CancelToken
+    context: StepContext, places: Sequence[tuple[int, int]], device: torch.device, cancel: CancelToken
 ) -> list[Mapping[str, Tensor]]:
     feeds: list[Mapping[str, Tensor]] = []
-    for batch in context.dataset.batches(_CHUNK, stop=samples):
+    for start, stop in places:
         cancel.raise_if_set()
-        feeds.append(
+        feeds.extend(
             {name: torch.from_numpy(np.array(value)).to(device) for name, value in batch.feed.items()}
+            for batch in context.dataset.batches(stop - start, start=start, stop=stop)
         )
     return feeds
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantstudio.core.precision import Granularity, Grid, LayerScheme, Precision, integer_levels
+from quantstudio.engine.recovery.block_grids import best_blocks
 from quantstudio.engine.recovery.code_grids import CodeGrid, Floats, best_tables, best_uniform
 
 
@@ -21,6 +22,7 @@ class LayerFormat:
         block: Columns a scale is for; 0 for a whole channel.
         is_sign: Whether there is no zero.
         is_shared: Whether all channels share one scale, or one table.
+        is_affine: Whether every block has a zero point of its own.
     """
 
     low: int
@@ -29,20 +31,19 @@ class LayerFormat:
     block: int = 0
     is_sign: bool = False
     is_shared: bool = False
+    is_affine: bool = False
 
     def best(self, rows: Floats, importance: Floats) -> CodeGrid:
         """The grid with the least weighted squared error for weights [R, K], each rounded by itself."""
         if self.entries:
             return best_tables(rows, importance, self.entries, self.high, is_shared=self.is_shared)
-        return best_uniform(
-            rows,
-            np.broadcast_to(importance, rows.shape),
-            self.low,
-            self.high,
-            block=self.block,
-            is_sign=self.is_sign,
-            is_shared=self.is_shared,
-        )
+        importance = np.broadcast_to(importance, rows.shape)
+        levels = self.low, self.high
+        if self.block:
+            return best_blocks(
+                rows, importance, *levels, self.block, is_sign=self.is_sign, is_affine=self.is_affine
+            )
+        return best_uniform(rows, importance, *levels, is_sign=self.is_sign, is_shared=self.is_shared)
 
 
 def layer_format(
@@ -66,4 +67,12 @@ def layer_format(
     is_group = scheme.granularity is Granularity.PER_GROUP and scheme.is_weight_only and can_group
     block = scheme.group_size if is_group else 0
     is_sign = scheme.weights.grid is Grid.SIGN
-    return LayerFormat(low, high, 0, block, is_sign, is_shared=is_tensor or is_split)
+    return LayerFormat(
+        low,
+        high,
+        0,
+        block,
+        is_sign,
+        is_shared=is_tensor or is_split,
+        is_affine=block > 0 and not scheme.symmetric and scheme.weights.has_range_rule,
+    )
