@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from quantstudio.core.diagnosis import Diagnosis
 from quantstudio.core.errors import JobCancelled
 from quantstudio.core.hints import NO_HINT, Hint
-from quantstudio.core.recovered import LayerRecovered, StepBegun
+from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import SearchFront
 
@@ -62,9 +62,9 @@ class Progress:
 
 
 # What long work tells before it ends: a layer's sensitivity, first or refined; a search's front as known now;
-# what the data doctor sees at first sight; which step begins, and what
-# it won back in a layer.
-Part = LayerSensitivity | SearchFront | Diagnosis | StepBegun | LayerRecovered
+# what the data doctor sees at first sight; which step begins, what it won back
+# in a layer, and how a step did that was only tried.
+Part = LayerSensitivity | SearchFront | Diagnosis | StepBegun | LayerRecovered | StepTried
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,25 @@ class StepBegun:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class StepTried:
+    """A further step was tried behind those that were kept.
+
+    Attributes:
+        name: Its name; empty for the recipe as it was.
+        before: What is lost without it, a share; of the recipe as it was the same as `after`.
+        after: What is lost with it; None where the step does not fit this network.
+        measure: What they are a share of, for a person: "answers unlike FP32's, 512 calibration samples".
+        is_kept: Whether it stays in the recipe.
+    """
+
+    name: str
+    before: float
+    after: float | None
+    measure: str
+    is_kept: bool
+
+
 def recovered_layers(details: Mapping[str, Any]) -> tuple[LayerRecovered, ...]:
     """What a step that is done won back, from its details; empty where it does not say."""
     try:

@@ -14,7 +14,7 @@ from typing import Any
 from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.diagnosis import Diagnosis
 from quantstudio.core.events import Event, JobEnded, Message, PartFound, Progress, Timing
-from quantstudio.core.recovered import LayerRecovered, StepBegun
+from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import SearchFront
 from quantstudio.jobs.spec import JobSpec
@@ -150,6 +150,7 @@ _PARTS: dict[str, type[Any]] = {
     "diagnosis": Diagnosis,
     "begun": StepBegun,
     "recovered": LayerRecovered,
+    "tried": StepTried,
 }
 _NAMES = {kind: name for table in (_COMMANDS, _MESSAGES, _EVENTS, _PARTS) for name, kind in table.items()}
 

@@ -12,6 +12,7 @@ from quantstudio.core.levels import ChannelLevels
 from quantstudio.core.precision import Granularity
 from quantstudio.core.recipe import PACKED_FILES, Recipe
 from quantstudio.core.signals import Signal
+from quantstudio.core.steps import StepGroup
 from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.workspace.known import Known
@@ -22,7 +23,10 @@ INT8_BITS = 8
 
 
 class Levels:
-    """Finds out which values the weights of a channel take in the plan, of the network as it was opened.
+    """Finds out which values the weights of a channel take in the plan.
+
+    Of a plan that is built these are what its file holds, behind its steps; before, they are those of the
+    network as it was opened.
 
     Attributes:
         changed: An answer came.
@@ -48,14 +52,42 @@ class Levels:
         subject = known.subject
         if subject is None or not 0 <= channel < self.channels(layer):
             return None
-        key = LEVELS.key(graph=subject.model.digest, **_inputs(known.recipe, layer, channel))
+        inputs = self._inputs(layer, channel)
+        key = LEVELS.key(graph=subject.model.digest, **inputs)
         found = known.findings.get(LEVELS, key)
         if found is None and key not in self._refused:
-            self._ask(layer, channel, key)
+            self._ask(layer, channel, key, inputs)
         return found
 
-    def _ask(self, layer: LayerInfo, channel: int, key: str) -> None:
-        inputs = _inputs(self._known.recipe, layer, channel)
+    def are_written(self, layer: LayerInfo, channel: int) -> bool:
+        """Whether these levels are behind the steps of the plan, as its file holds them."""
+        return "written" in self._inputs(layer, channel)
+
+    def _inputs(self, layer: LayerInfo, channel: int) -> dict[str, object]:
+        """All that decides the answer, as the task takes it."""
+        plain = _inputs(self._known.recipe, layer, channel)
+        behind = {**plain, **self._behind_steps()}
+        subject = self._known.subject
+        key = LEVELS.key(graph=subject.model.digest if subject is not None else "", **behind)
+        # A layer that steps gave another shape, or a graph that is gone from the cache: as it was opened.
+        return plain if key in self._refused else behind
+
+    def _behind_steps(self) -> dict[str, object]:
+        """The graphs of a built plan: behind its last step, and before the first that rounds."""
+        variant = self._known.current_variant
+        steps = variant.build.steps if variant is not None and variant.build is not None else ()
+        if not steps:
+            return {}
+        prepares = {info.name for info in self._known.steps if info.group is StepGroup.PREPARE}
+        rounded = ""
+        for step in steps:
+            if step.name not in prepares:
+                break
+            rounded = step.graph_digest
+        return {"rounded": rounded, "written": steps[-1].graph_digest}
+
+    def _ask(self, layer: LayerInfo, channel: int, key: str, inputs: dict[str, object]) -> None:
+        is_written = "written" in inputs
 
         def job(model: ModelSummary) -> JobSpec:
             return levels_job(model, inputs)
@@ -67,6 +99,9 @@ class Levels:
 
         def failed(error: ErrorInfo) -> None:
             self._refused.add(key)
+            if is_written:
+                self.changed.emit()
+                return
             self._known.notify_of(QuantStudioError(error.what, where=error.where, hint=error.hint))
 
         title = f"Levels of {layer.title}, channel {channel}"

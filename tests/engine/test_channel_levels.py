@@ -10,6 +10,8 @@ import pytest
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import FP32, STATIC_INT8, Granularity, LayerScheme, Precision, WeightRange
+from quantstudio.engine.analysis.levels import channel_levels as levels_behind
+from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_array
 from quantstudio.engine.quantization.weights import quantize_weight
 from quantstudio.engine.tasks.levels import channel_levels
@@ -58,6 +60,21 @@ def test_that_levels_are_those_weights_have_in_the_file(graph, weights, granular
     assert levels.sqnr_db == pytest.approx(-10 * np.log10(noise), rel=1e-5)
     assert levels.channels == 8
     assert levels.histogram.total == values.size
+
+
+def test_that_behind_steps_levels_are_those_the_steps_wrote(graph):
+    scheme = LayerScheme(Precision.INT2, granularity=Granularity.PER_CHANNEL, weight_range=WeightRange.MSE)
+    layer, weight = weight_of(graph)
+    chosen = np.float32(0.25) * np.clip(np.round(weight / 0.5), -2, 1).astype(np.float32)
+    chosen[2].flat[0] = -0.5
+    proto = type(graph.proto)()
+    proto.CopyFrom(graph.proto)
+    (tensor,) = [one for one in proto.graph.initializer if one.name == layer.weight_name]
+    tensor.raw_data = chosen.tobytes()
+    written = Graph(proto, graph.summary)
+    levels = levels_behind(graph, "stem", scheme, 2, written=written)
+    np.testing.assert_allclose(levels.levels, [-0.5, -0.25, 0.0, 0.25], rtol=1e-6)
+    assert levels.counts == found(graph, scheme).counts, "the weights are those that were rounded"
 
 
 def test_that_a_kernel_of_fewer_bits_has_fewer_levels(graph):

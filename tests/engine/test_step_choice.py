@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from quantstudio.core.errors import CalibrationError, JobCancelled
 from quantstudio.core.events import CancelToken, NullReporter
+from quantstudio.core.precision import Precision
 from quantstudio.core.steps import Step
 from quantstudio.engine.pipeline import registry
 from quantstudio.engine.pipeline.context import StepOutcome
 from quantstudio.engine.pipeline.discovery import find_steps
 from quantstudio.engine.pipeline.registry import NoSettings, registered, step
 from quantstudio.engine.pipeline.runner import StepInputs
-from quantstudio.engine.search.step_choice import with_steps_that_help
+from quantstudio.engine.search.step_choice import _in_trying_order, with_steps_that_help
 from quantstudio.engine.search.time_box import TimeBox
-from tests.engine.step_cases import BIAS, EQUALIZE, recipe, uneven
+from tests.engine.step_cases import BIAS, EQUALIZE, INT4_PER_TENSOR, recipe, uneven
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +29,13 @@ def net(tmp_path_factory):
 
 class Told(NullReporter):
     def __init__(self):
-        self.lines = []
+        self.lines, self.parts = [], []
 
     def message(self, text, severity=None):
         self.lines.append(text)
+
+    def found(self, part):
+        self.parts.append(part)
 
 
 def chosen(net, start, *candidates, seconds=0.0, cancel=None, reporter=None):
@@ -50,6 +56,24 @@ def test_that_each_step_is_kept_that_measures_better_behind_those_before(net):
     assert "equalize" in names(found)
     assert why.startswith(f"Chose {' then '.join(names(found))}. Measured on 48 calibration samples: no step")
     assert told.lines[0].startswith("Kept equalize: equalize (")
+    assert [(one.name, one.is_kept) for one in told.parts[:2]] == [("", True), ("equalize", True)]
+    assert told.parts[1].before == told.parts[0].after
+    assert told.parts[0].measure == "answers unlike FP32's, 48 calibration samples"
+
+
+def test_that_at_low_bits_weights_are_chosen_before_all_else_is_tried(net):
+    candidates = [Step(name) for name in ("equalize", "gptq", "round", "bias", "tune")]
+    low = recipe(scheme=replace(INT4_PER_TENSOR, weights=Precision.INT2))
+    assert [one.name for one in _in_trying_order(candidates, net.graph, low)] == [
+        "gptq", "bias", "round", "tune", "equalize"
+    ]  # fmt: skip
+    assert _in_trying_order(candidates, net.graph, recipe()) == candidates
+
+
+def test_that_within_a_time_nothing_more_is_tried_where_every_answer_is_as_before(net):
+    found, why = chosen(net, recipe(BIAS), EQUALIZE, seconds=1000)
+    assert names(found) == ["bias"]
+    assert why.endswith("Every answer is FP32's: no more was tried.")
 
 
 def test_that_a_step_goes_where_it_is_best_run(net):
@@ -80,6 +104,7 @@ def test_that_a_step_that_fails_is_left_out_by_name(net, monkeypatch):
     found, _ = chosen(net, recipe(), Step("break"), Step("idle"), reporter=told)
     assert found.steps == ()
     assert told.lines[0] == "break left out: its moments are singular"
+    assert [(one.name, one.after is None) for one in told.parts[1:]] == [("break", True), ("idle", False)]
     assert told.lines[-1].startswith("Left out idle: idle (")
 
 

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QPushButton, QSpinBox
 
 from quantstudio.core import figures
 from quantstudio.core.events import Part, PartFound
-from quantstudio.core.recovered import LayerRecovered, StepBegun
+from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
 from quantstudio.gui.features.improve import improve_panel as page
 from quantstudio.gui.features.improve.step_delegate import (
     GAIN_ROLE,
@@ -157,6 +157,22 @@ def test_that_recovering_is_sent_off_with_the_time_that_is_set(full, panel, runn
     (job,) = [one for one in runner.submitted if "candidates" in one.params]
     assert job.params["seconds"] == 12
     assert [one["name"] for one in job.params["candidates"]] == ["equalize", "bias"]
+
+
+def test_that_steps_that_were_tried_are_drawn_and_how_it_ended_is_said(full, panel, runner):
+    lost = "answers unlike FP32's, 512 calibration samples"
+    parts: list[Part] = [StepTried("", 0.9, 0.9, lost, is_kept=True)]
+    parts += [StepTried("equalize", 0.9, 0.8, lost, is_kept=False)]
+    runner.answers["quantize"] = lambda params: [*map(PartFound, parts), *ANSWERS["quantize"](params)]
+    full.session.workspace.edits.set_scheme([full.session.workspace.layers[1].name], "static-int4")
+    panel.recover.click()
+    settle(full)
+    assert panel.layers.title.text() == page.TRIED
+    assert [panel.layers.tip(i).splitlines()[0] for i in range(len(panel.layers.rows))] == ["equalize"]
+    assert "none of 1 step tried" in panel.said.toolTip().lower() + panel.said.text().lower()
+    full.session.workspace.edits.add_step("bias")
+    settle(full)
+    assert panel.layers.title.text() != page.TRIED, "of another recipe"
 
 
 def test_that_every_control_of_the_page_has_a_name(panel):

@@ -23,7 +23,7 @@ from quantstudio.core.events import (
     Severity,
 )
 from quantstudio.core.hints import Hint
-from quantstudio.core.recovered import LayerRecovered, StepBegun
+from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import SearchFront
 from quantstudio.jobs import protocol
@@ -71,10 +71,11 @@ layers = st.builds(
 )
 fronts = st.builds(SearchFront, st.just(()), st.just(()), st.text(), st.none() | figures, st.integers())
 begun = st.builds(StepBegun, st.integers(0, 9), st.text())
+tried = st.builds(StepTried, st.text(), figures, st.none() | figures, st.text(), st.booleans())
 recovered = st.builds(LayerRecovered, st.text(), figures, st.none() | figures, st.text(), st.integers(0, 9))
 events = st.one_of(
     st.builds(Progress, st.integers(), st.integers(), st.text(), st.text(), st.none() | seconds),
-    st.builds(PartFound, st.one_of(layers, fronts, recovered, begun)),
+    st.builds(PartFound, st.one_of(layers, fronts, recovered, begun, tried)),
     st.builds(Message, st.sampled_from(Severity), st.text()),
     st.builds(
         JobEnded,

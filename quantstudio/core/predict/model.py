@@ -165,6 +165,8 @@ class PredictionModel:
             better = _narrowed(found.high - found.value, own.high - own.value, left)
             worse = _narrowed(found.value - found.low, own.value - own.low, left)
             found = _within(Interval(value, value - worse, value + better), law.worst)
+        # A plan that was measured above FP32 had luck; what is foretold of its neighbours is no gain.
+        found = Interval(min(found.value, law.base), min(found.low, law.base), found.high)
         width, may_collapse = found.high - found.low, law.base - found.value > _COLLAPSE_LOSS
         is_vague = may_collapse and width > _COLLAPSE_WIDTH
         is_vague = is_vague or (raw.by_law > _MOSTLY_BY_LAW and width > _LAW_WIDTH)

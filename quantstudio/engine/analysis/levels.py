@@ -28,6 +28,7 @@ def channel_levels(
     max_bits: int = 8,
     clip: tuple[float, float] | None = None,
     is_narrow: bool = False,
+    written: Graph | None = None,
 ) -> ChannelLevels:
     """Levels of one channel, from the very quantizer that builds files.
 
@@ -39,24 +40,35 @@ def channel_levels(
         max_bits: See `quantize_weight`.
         clip: Range set by hand.
         is_narrow: See `quantize_weight`.
+        written: The model behind steps that chose its weights, and so its levels; those of `graph` are what
+            was rounded.
 
     Raises:
-        RecipeError: the layer has no such weight, channel or levels.
+        RecipeError: the layer has no such weight, channel or levels, or another shape behind the steps.
         BuildError: the weight holds NaN or infinity.
     """
-    layer = next((one for one in graph.layers if one.name == name), None)
-    constants = index(graph.proto.graph).constants
-    if layer is None or layer.weight_name not in constants or layer.channel_axis is None:
-        raise RecipeError(f"layer {name!r} has no weight with output channels", hint="Choose another layer")
-    weight = np.asarray(as_array(constants[layer.weight_name]), dtype=np.float32)
-    axis = layer.channel_axis % weight.ndim
+    layer, weight, axis = _weight(graph, name)
+    chosen = weight if written is None else _weight(written, name)[1]
+    if chosen.shape != weight.shape:
+        raise RecipeError("its weight has another shape behind the steps", where=f"layer {name}")
     channels = weight.shape[axis]
     if not 0 <= channel < channels:
         raise RecipeError(f"it has {channels} output channels", where=f"layer {name}", hint="Count from 0")
     if not scheme.weights.is_integer or scheme.granularity is Granularity.PER_GROUP:
         raise RecipeError("a channel has levels of its own only on an integer grid", where=f"layer {name}")
-    values, codes, scale = _quantized(weight, scheme, axis, channel, clip, max_bits, is_narrow=is_narrow)
+    values = np.take(weight, channel, axis=axis).ravel()
+    codes, scale = _quantized(chosen, scheme, axis, channel, clip, max_bits, is_narrow=is_narrow)
     return _levels(layer, channel, channels, values, codes, scale, scheme, max_bits, is_narrow=is_narrow)
+
+
+def _weight(graph: Graph, name: str) -> tuple[LayerInfo, FloatArray, int]:
+    """A layer, its weight, and the axis of its output channels."""
+    layer = next((one for one in graph.layers if one.name == name), None)
+    constants = index(graph.proto.graph).constants
+    if layer is None or layer.weight_name not in constants or layer.channel_axis is None:
+        raise RecipeError(f"layer {name!r} has no weight with output channels", hint="Choose another layer")
+    weight = np.asarray(as_array(constants[layer.weight_name]), dtype=np.float32)
+    return layer, weight, layer.channel_axis % weight.ndim
 
 
 def _quantized(
@@ -68,14 +80,14 @@ def _quantized(
     max_bits: int,
     *,
     is_narrow: bool,
-) -> tuple[FloatArray, NDArray[np.int8], float]:
-    """Weights of the channel, their integers, and the scale of these; other channels play no part in it."""
-    row = np.take(weight, [channel], axis=axis)
+) -> tuple[NDArray[np.int8], float]:
+    """Integers of the channel's weights, and their scale; other channels play no part in it."""
     if scheme.granularity is Granularity.PER_TENSOR:
         found = quantize_weight(weight, scheme, axis, clip, max_bits, is_narrow=is_narrow)
-        return row.ravel(), np.take(found.values, channel, axis=axis).ravel(), float(found.scales)
+        return np.take(found.values, channel, axis=axis).ravel(), float(found.scales)
+    row = np.take(weight, [channel], axis=axis)
     found = quantize_weight(row, scheme, axis, clip, max_bits, is_narrow=is_narrow)
-    return row.ravel(), found.values.ravel(), float(found.scales.ravel()[0])
+    return found.values.ravel(), float(found.scales.ravel()[0])
 
 
 def _levels(

@@ -14,13 +14,14 @@ from quantstudio.core.events import CancelToken, NullReporter, Reporter, Severit
 from quantstudio.core.figures import number, percent, significant
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
+from quantstudio.core.recovered import StepTried
 from quantstudio.core.results import VariantResult
-from quantstudio.core.steps import Step
+from quantstudio.core.steps import Need, Step, StepGroup
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.compare import compare
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.discovery import step_infos
-from quantstudio.engine.pipeline.runner import StepInputs, observed_after, prepare
+from quantstudio.engine.pipeline.runner import StepInputs, observed_after, prepare, resolved
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.search.first_samples import FirstSamples
 from quantstudio.engine.search.presets import JUDGED_SAMPLES
@@ -30,6 +31,10 @@ from quantstudio.engine.search.time_box import TimeBox
 MAX_COMBINED = 3
 # A loss this much smaller is worth another step; less is within the noise of the samples.
 WORTH_A_STEP = 0.95
+# Weights of so many bits or fewer collapse when each is rounded to what is next to it.
+LOW_BITS = 3
+# With a divergence this small and every answer as before nothing is left that the samples could tell.
+NOTHING_LEFT_KL = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,21 @@ class _Tried:
         if agreement is None:
             return math.inf
         return agreement.kl if not math.isnan(agreement.kl) else 10 ** (-agreement.sqnr_db / 10)
+
+    @property
+    def is_as_before(self) -> bool:
+        """Whether the samples cannot tell it from FP32."""
+        agreement = self.result.agreement
+        return agreement is not None and agreement.top1 == 1.0 and agreement.kl < NOTHING_LEFT_KL
+
+    def unlike(self, samples: int) -> tuple[float, str]:
+        """The share that is lost, and of what: answers where outputs are classes, else their power."""
+        agreement = self.result.agreement
+        if agreement is None:
+            return math.nan, ""
+        if math.isnan(agreement.kl):
+            return 10 ** (-agreement.sqnr_db / 10), f"error of the outputs, of their power, {samples} samples"
+        return 1 - agreement.top1, f"answers unlike FP32's, {samples} calibration samples"
 
     @property
     def text(self) -> str:
@@ -116,16 +136,18 @@ def with_steps_that_help(
     """The recipe with those further steps that each measure better than the recipe without.
 
     They are tried one after the other, each behind those that were kept; what is returned is never worse
-    than the recipe was. A step that fails on this network is named and left out.
+    than the recipe was. A step that fails on this network is named and left out. Within a
+    time no more are tried where every answer is FP32's already.
 
     Args:
         graph: Normalised model.
         recipe: Recipe with the steps it has now.
-        candidates: Steps to try, in the order they are best run in.
+        candidates: Steps to try, in the order they are best run in; at low bits those that choose weights
+            together are tried first, and those behind which all of it would run anew last.
         inputs: What the steps may use; the data is what they are judged on.
         seconds: When this much time is over the step under way is given up, and what was best so far is the
             answer; 0 for as long as it takes. The recipe as it is is always measured.
-        reporter: Told of every candidate, and in a message how it did.
+        reporter: Told of every candidate, and in a part and a message how it did.
         cancel: Looked at before every candidate and batch.
 
     Returns:
@@ -144,8 +166,9 @@ def with_steps_that_help(
     trial = _Trial(graph, recipe, inputs, dataset, reporter)
     reporter.progress(0, len(candidates) + 1, "candidates", f"Trying {_names(recipe.steps)}")
     best = trial.tried(recipe.steps, cancel)
-    tried, left = [best], list(candidates)
-    while left and not box.is_over:
+    trial.tell("", best, best, is_kept=True)
+    tried, left = [best], _in_trying_order(candidates, graph, recipe)
+    while left and not box.is_over and not (seconds and best.is_as_before):
         step = left.pop(0)
         done = len(candidates) - len(left)
         reporter.progress(done, len(candidates) + 1, "candidates", f"Trying {_names([step])}")
@@ -157,15 +180,43 @@ def with_steps_that_help(
             break
         except QuantStudioError as error:
             reporter.message(f"{step.name} left out: {error.what}", Severity.WARNING)
+            trial.tell(step.name, best, None, is_kept=False)
             continue
         is_better = one.loss < best.loss * WORTH_A_STEP
         reporter.message(f"{'Kept' if is_better else 'Left out'} {step.name}: {one.text}")
+        trial.tell(step.name, best, one, is_kept=is_better)
         tried.append(one)
         best = one if is_better else best
     why = _why(best, tried, dataset)
     if left:
-        why += f" The time was over before {_names(left)} could be tried."
+        is_late = box.is_over or not best.is_as_before
+        ended = (
+            f"The time was over before {_names(left)} could be"
+            if is_late
+            else "Every answer is FP32's: no more was"
+        )
+        why += f" {ended} tried."
     return replace(recipe, steps=best.steps), why
+
+
+def _in_trying_order(candidates: Sequence[Step], graph: Graph, recipe: Recipe) -> list[Step]:
+    """What wins most for its time first: a step behind those that were kept costs its own time alone."""
+    formats = [scheme.weights for scheme in resolved(recipe, graph).schemes.values()]
+    if not any(one.is_integer and one.bits <= LOW_BITS for one in formats):
+        return list(candidates)
+    infos = {info.name: info for info in step_infos()}
+
+    def turn(step: Step) -> tuple[bool, bool, bool]:
+        info = infos.get(step.name)
+        if info is None:
+            return True, True, True
+        return (
+            info.group is StepGroup.PREPARE,
+            Need.GRADIENTS in info.needs,
+            info.group is not StepGroup.ROUND,
+        )
+
+    return sorted(candidates, key=turn)
 
 
 def _placed(steps: Sequence[Step], step: Step) -> tuple[Step, ...]:
@@ -192,6 +243,14 @@ class _Trial:
             path = Path(folder) / "candidate.onnx"
             _build(self.graph, replace(self.recipe, steps=steps), self.inputs, path, cancel)
             return _measured(self.graph, self.dataset, [steps], [path], cancel)[0]
+
+    def tell(self, name: str, before: _Tried, now: _Tried | None, *, is_kept: bool) -> None:
+        """Tell how a step did; None where it does not fit."""
+        samples = min(len(self.dataset), JUDGED_SAMPLES)
+        without, measure = before.unlike(samples)
+        left = now.unlike(samples)[0] if now is not None else None
+        if measure:
+            self.reporter.found(StepTried(name, without, left, measure, is_kept))
 
 
 def _why(best: _Tried, tried: Sequence[_Tried], dataset: Dataset) -> str:

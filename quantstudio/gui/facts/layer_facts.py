@@ -22,6 +22,8 @@ from quantstudio.core.weight_error import full_range, known_sqnr_db, weight_bits
 from quantstudio.gui.plots.distribution import Distribution
 
 SPARK_BINS = 30
+# Of at most 2^4 levels a channel the bars of all channels on one grid would be no picture of them.
+FEW_BITS = 4
 SPARK_REACH = 5.0  # standard deviations either side; beyond lie a few outliers that would flatten the rest
 _METHOD_NAMES = {
     RangeMethod.MINMAX: "min–max",
@@ -34,6 +36,12 @@ _METHOD_NAMES = {
 def override_for(ranges: Iterable[RangeOverride], key: str) -> RangeOverride | None:
     """The range set by hand for a layer or tensor."""
     return next((r for r in ranges if r.tensor == key), None)
+
+
+def has_few_levels(scheme: LayerScheme) -> bool:
+    """Whether weights have so few levels that each can be seen, and every channel has its own."""
+    is_shared = scheme.granularity is Granularity.PER_TENSOR
+    return scheme.weights.is_integer and scheme.weights.bits <= FEW_BITS and not is_shared
 
 
 def weight_distribution(
@@ -61,12 +69,16 @@ def weight_distribution(
         is_grouped=scheme.granularity is Granularity.PER_GROUP,
         note=f"{scheme.label}, {scheme.granularity.value}" if is_integer else "",
         exact_db=None if override else known_sqnr_db(statistics, scheme, target),
+        has_bars=is_per_tensor or not has_few_levels(scheme),
     )
 
 
-def channel_distribution(levels: ChannelLevels, label: str, recipe: Recipe) -> Distribution:
-    """One output channel's weights as they were opened, with the very levels they are rounded to."""
+def channel_distribution(
+    levels: ChannelLevels, label: str, recipe: Recipe, *, are_written: bool = False
+) -> Distribution:
+    """One output channel's weights, with the very levels they are rounded to, or that the file has."""
     has_steps = any(step.is_on for step in recipe.steps)
+    before = "before the steps" if has_steps else ""
     return Distribution(
         key=f"{levels.layer}#{levels.channel}",
         kind="weights",
@@ -74,7 +86,7 @@ def channel_distribution(levels: ChannelLevels, label: str, recipe: Recipe) -> D
         grid=None,
         low=levels.low,
         high=levels.high,
-        note="before the steps" if has_steps else "",
+        note="as written" if are_written else before,
         exact_db=levels.sqnr_db,
         label=f"{label}, output channel {levels.channel}",
         levels=levels.levels,

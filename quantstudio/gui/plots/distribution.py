@@ -40,6 +40,7 @@ class Distribution:
         exact_db: SQNR over the values themselves, with that range; None where only the histogram tells.
         label: What people call the layer or tensor, where that is not its key.
         source: What the values are before they are rounded: "FP32", or what the file holds of them.
+        has_bars: Whether bars on one grid show where values land; not where channels have few levels each.
         levels: Values there are, ascending, where they are known one by one; drawn instead of the grid.
         codes: The integer each of them is stored as.
     """
@@ -59,6 +60,7 @@ class Distribution:
     levels: tuple[float, ...] = ()
     codes: tuple[int, ...] = ()
     source: str = "FP32"
+    has_bars: bool = True
 
     @property
     def title(self) -> str:

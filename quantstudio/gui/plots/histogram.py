@@ -26,7 +26,7 @@ from quantstudio.gui.plots.distribution import (
     top_of,
     visible_range,
 )
-from quantstudio.gui.plots.level_lines import LevelLines
+from quantstudio.gui.plots.level_lines import MOST_NAMED, LevelLines
 from quantstudio.gui.plots.plot import Plot
 from quantstudio.gui.theme import Theme, current_theme, ui_font
 from quantstudio.gui.widgets.elided_label import ElidedLabel
@@ -198,6 +198,9 @@ class HistogramPlot(Plot):
         if self._effect is not None:  # both clip lines can be seen and taken hold of
             air = (high - low) * LINE_AIR
             low, high = min(low, self._range[0] - air), max(high, self._range[1] + air)
+        if 0 < len(self._shown.levels) <= MOST_NAMED:  # also those that no weight takes
+            air = (high - low) * LINE_AIR
+            low, high = min(low, self._shown.levels[0] - air), max(high, self._shown.levels[-1] + air)
         self.item.getViewBox().setXRange(low, high, padding=0)
         self._set_height()
 
@@ -249,7 +252,7 @@ class HistogramPlot(Plot):
             self._lines[end].blockSignals(False)
             self._lines[end].setVisible(has_grid)
         self._caption.setVisible(has_grid)
-        self._columns.setVisible(has_grid)
+        self._columns.setVisible(has_grid and self._shown.has_bars)
         self._levels.show_levels(self._shown.levels, self._shown.codes)
         if self._effect is None or self._shown.grid is None:
             self._bars = None
@@ -270,10 +273,11 @@ class HistogramPlot(Plot):
         if not self._shown.levels:
             return ("not on an integer grid",)
         count = f"{len(self._shown.levels)} levels"
+        which = f"{count}, {self._shown.note}" if self._shown.note else count
         if self._shown.exact_db is None:
-            return (count,)
+            return (which, count)
         loss = f"SQNR {figures.decibels(self._shown.exact_db)}"
-        return (f"{count} · {loss}", loss)
+        return (f"{which} · {loss}", f"{count} · {loss}", loss)
 
     def _draw_bars(self) -> None:
         if self._bars is None:
@@ -385,8 +389,8 @@ class HistogramPlot(Plot):
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
         entries = [(self._shown.source if self._shown is not None else "FP32", theme.fp)]
-        if self._effect is not None:
-            entries.append(("Quantized", theme.q))
+        if self._effect is not None and self._shown is not None:
+            entries += [("Quantized", theme.q)] if self._shown.has_bars else []
         elif self._shown is not None and self._shown.levels:
             entries.append(("Levels", theme.q))
         return entries

@@ -57,11 +57,15 @@ class LayerRecoveryPlot(Plot):
         """The layers shown, from left to right."""
         return self._rows
 
-    def show_layers(self, step: str, rows: Sequence[LayerRecovered], labels: Sequence[str]) -> None:
-        """Draw layers in the order they came; `labels` are their names for a person."""
+    def show_layers(
+        self, step: str, rows: Sequence[LayerRecovered], labels: Sequence[str], title: str = TITLE
+    ) -> None:
+        """Draw layers, or what else was without and with a step; `labels` are their names for a person."""
+        self.set_title(title)
         self._rows, self._labels = tuple(rows), tuple(labels)
         measure = rows[0].measure if rows else ""
-        self.subtitle.set_wordings(f"{step}: {measure}", step, "")
+        whole = f"{step}: {measure}" if step else measure
+        self.subtitle.set_wordings(whole, step or measure, "")
         axis = self.item.getAxis("bottom")
         assert isinstance(axis, NamedAxis)
         # Of many layers every n-th has its name at the axis; the others say it under the pointer.
@@ -107,7 +111,7 @@ class LayerRecoveryPlot(Plot):
 
     def _words(self, step: str, measure: str) -> str:
         parts = [self.tip(i).replace("\n", " ") for i in range(len(self._rows))]
-        return f"{step}, {measure}: {'; '.join(parts)}."
+        return f"{', '.join(part for part in (step, measure) if part)}: {'; '.join(parts)}."
 
     def _on_clicked(self, _item: object, points: Sequence[pg.SpotItem], event: Click) -> None:
         if event.button() == Qt.MouseButton.LeftButton and len(points):
@@ -116,6 +120,11 @@ class LayerRecoveryPlot(Plot):
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
         return (("before", theme.q), ("behind the step", theme.ok))
+
+    @override
+    def show_empty(self, text: str, action: str = "") -> None:
+        self.set_title(TITLE)
+        super().show_empty(text, action)
 
     @override
     def reset_view(self) -> None:

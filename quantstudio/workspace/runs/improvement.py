@@ -12,7 +12,7 @@ from quantstudio.core.events import Part
 from quantstudio.core.figures import size
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.recovered import LayerRecovered, StepBegun, recovered_layers
+from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried, recovered_layers
 from quantstudio.core.results import QuantizeResult
 from quantstudio.core.signals import Signal
 from quantstudio.core.steps import Need, Step, StepInfo
@@ -56,6 +56,34 @@ class _Asked:
     statistics: str
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Steps that were tried of themselves.
+
+    Attributes:
+        tried: The recipe as it was, then each step that was tried, in this order.
+        recipes: What was tried on, and what came of it once that is known.
+        seconds: What they had.
+        untried: How many there was no time for, once all is over.
+    """
+
+    tried: tuple[StepTried, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
+    seconds: float = 0.0
+    untried: int = 0
+
+    @property
+    def has_all(self) -> bool:
+        """Whether it ended because nothing was left to win."""
+        left = [one.after for one in self.tried if one.is_kept]
+        return bool(left) and left[-1] == 0 and self.untried > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it came to its end."""
+        return len(self.recipes) > 1
+
+
 class Improvement:
     """What is known of the steps of the recipe, and the work that finds it out.
 
@@ -74,8 +102,10 @@ class Improvement:
         self._told: dict[tuple[Step, ...], dict[str, LayerRecovered]] = {}
         self._running: tuple[str, tuple[Step, ...], int] | None = None
         self._job_ids: tuple[str, ...] = ()
+        self._trial = Trial()
         runs.build_told.connect(self._on_told)
         known.model_changed.connect(self._told.clear)
+        known.model_changed.connect(self._forget_trial)
         known.data_changed.connect(self._told.clear)
 
     # What is known.
@@ -125,6 +155,11 @@ class Improvement:
         )
 
     @property
+    def trial(self) -> Trial | None:
+        """What is known of the steps that were tried last, while the recipe is theirs; None without any."""
+        return self._trial if self._trial.tried and self._known.recipe in self._trial.recipes else None
+
+    @property
     def job(self) -> JobRow | None:
         """What was started here and waits or runs; the one that runs first."""
         rows = [row for name in self._job_ids if (row := self._jobs.row(name)) and not row.state.is_final]
@@ -170,6 +205,7 @@ class Improvement:
             path, digest = (file.path, file.digest) if file is not None else ("", "")
             asked.append(_Asked(subject, recipe, known.active_plan, digest))
             steps = [Step(info.name) for info in self.candidates]
+            self._trial = Trial(recipes=(recipe,), seconds=seconds)
             return job_specs.quantize_job(
                 subject.model,
                 recipe,
@@ -181,7 +217,9 @@ class Improvement:
             )
 
         def finished(result: QuantizeResult) -> str:
-            known, sent = self._known, asked[-1]
+            known, sent, trial = self._known, asked[-1], self._trial
+            untried = len(self.candidates) + 1 - len(trial.tried)
+            self._trial = replace(trial, recipes=(sent.recipe, result.recipe), untried=untried)
             keep_build(known, sent.subject, result.build, result.recipe, sent.plan, sent.statistics)
             made.add(known.key_of(result.recipe))
             if known.recipe == sent.recipe != result.recipe:  # whoever went on editing keeps the screen
@@ -189,7 +227,10 @@ class Improvement:
             return f"{result.build.preset} {size(result.build.size_bytes)}".strip()
 
         reads = partial(from_json, QuantizeResult)
-        self._jobs.add(Work("recover", "Recover automatically", make, finished, group=group, reads=reads))
+        title = "Recover automatically"
+        self._jobs.add(
+            Work("recover", title, make, finished, on_part=self._on_tried, group=group, reads=reads)
+        )
         self._runs.add_measurement(group, variants=lambda: made)
         self._follow(before)
 
@@ -214,6 +255,14 @@ class Improvement:
     def _follow(self, before: set[str]) -> None:
         self._job_ids = tuple(row.job_id for row in self._jobs.rows if row.job_id not in before)
         self.changed.emit()
+
+    def _forget_trial(self) -> None:
+        self._trial = Trial()
+
+    def _on_tried(self, part: Part) -> None:
+        if isinstance(part, StepTried):
+            self._trial = replace(self._trial, tried=(*self._trial.tried, part))
+            self.changed.emit()
 
     def _on_told(self, recipe: Recipe, part: Part) -> None:
         steps = running_steps(recipe)

@@ -7,9 +7,11 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QSplit
 
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.needs import needs_float_weights
+from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.features.improve.needs import why_not_measure, why_not_recover
 from quantstudio.gui.features.improve.step_gains import axis_of, levels_of, story_of
 from quantstudio.gui.features.improve.steps_panel import StepsPanel
+from quantstudio.gui.features.improve.trial_lines import trial_labels, trial_rows, trial_sentence
 from quantstudio.gui.plots.layer_recovery import LayerRecoveryPlot
 from quantstudio.gui.plots.waterfall import WaterfallPlot
 from quantstudio.gui.session import Session
@@ -29,6 +31,7 @@ EXPLAINED = (
 NO_MODEL = "Open a model to see what steps gain."
 NO_DATA = "What a step gains is measured: choose data first."
 NO_STEPS = "Without steps there is nothing to compare. Add one, or let them be tried for you."
+TRIED = "Steps tried"
 NOT_RUN = "Build the plan to see what its steps do to every layer, while they run."
 NOT_TOLD = "This step did not say how single layers fared."
 NO_CHOICE = "Choose a step that is switched on."
@@ -167,11 +170,34 @@ class ImprovePanel(QWidget):
             shown = row or job
             assert shown is not None
             counted = f" · {shown.done} of {shown.total} {shown.unit}" if shown.total else ""
-            self.said.set_wordings(f"{shown.label or shown.title}{counted}", shown.title)
+            self.said.set_wordings(f"{self._named(shown.label) or shown.title}{counted}", shown.title)
         else:
-            self.said.set_wordings(EXPLAINED, "keeps what measures better", "")
+            trial = session.workspace.improvement.trial
+            ended = trial_sentence(trial, session.workspace.steps) if trial is not None else ()
+            self.said.set_wordings(*(ended or (EXPLAINED, "keeps what measures better", "")))
+        self._mark_recover()
         self._show_waterfall()
         self._show_layers()
+
+    def _named(self, label: str) -> str:
+        """What runs, with the layer in it as the table calls it."""
+        before, _, name = label.rpartition(" ")
+        model = self._session.workspace.model
+        layer = model.layer(name) if model is not None else None
+        return f"{before} {layer.label}" if layer is not None else label
+
+    def _mark_recover(self) -> None:
+        """The way out stands out where accuracy was lost and no step wins it back yet."""
+        workspace = self._session.workspace
+        variant = workspace.current_variant
+        quality = quality_of(variant) if variant is not None else None
+        has_lost = quality is not None and quality.loss is not None and quality.loss.value > quality.floor
+        is_primary = has_lost and not running_steps(workspace.recipe)
+        if bool(self.recover.property("primary")) != is_primary:
+            self.recover.setProperty("primary", is_primary)
+            self.recover.style().unpolish(self.recover)
+            self.recover.style().polish(self.recover)
+            self._retheme()
 
     def _show_waterfall(self) -> None:
         session, workspace = self._session, self._session.workspace
@@ -203,7 +229,11 @@ class ImprovePanel(QWidget):
         on = running_steps(workspace.recipe)
         running = improvement.running_step
         place = running if running is not None and running < len(on) else self._chosen_place()
-        if model is None or not on:
+        trial = improvement.trial
+        is_trying = trial is not None and not trial.is_over and improvement.job is not None
+        if trial is not None and trial.tried[1:] and (is_trying or not on):
+            self.layers.show_layers("", trial_rows(trial), trial_labels(trial), TRIED)
+        elif model is None or not on:
             self.layers.show_empty(
                 NO_MODEL if model is None else "Steps say layer by layer what they win back."
             )
@@ -272,4 +302,4 @@ class ImprovePanel(QWidget):
         for button, name in (
             (self.add, "plus"), (self.recover, "improve"), (self.measure, "measure"), (self.stop, "stop")
         ):  # fmt: skip
-            button.setIcon(icon(name, "text", 16))
+            button.setIcon(icon(name, "on_accent" if button.property("primary") else "text", 16))

@@ -31,7 +31,9 @@ from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.enabling import allow
 from quantstudio.workspace.names import contents_text
 
-NOTHING = "The network is quantized as it is. Steps before that win back accuracy."
+NOTHING = (
+    "The network is quantized as it is. Steps before that win back accuracy: add one, or have them tried."
+)
 NO_MODEL = "Steps change a network before it is quantized. Open a model first."
 WORDING = "run in this order, each part of the recipe; drag to reorder, Ctrl+Z takes anything back"
 _ICONS = {"edit": "settings", "up": "arrow-left", "down": "arrow-right", "remove": "delete"}
@@ -62,7 +64,6 @@ class StepsPanel(Card):
         self.menu.aboutToShow.connect(self._fill_menu)
         self.empty = EmptyState("layers", self)
         self.empty.setObjectName("steps.empty")
-        self.empty.asked.connect(self._on_empty_asked)
         self.buttons = {
             "up": self._button("up", "Run it earlier (Alt+Left)", lambda: self._move(-1)),
             "down": self._button("down", "Run it later (Alt+Right)", lambda: self._move(1)),
@@ -149,7 +150,7 @@ class StepsPanel(Card):
         if workspace.model is None:
             self.empty.set_message(NO_MODEL)
         else:
-            self.empty.set_message(NOTHING, "Add a step")
+            self.empty.set_message(NOTHING)
         variant = workspace.current_variant
         build = variant.build if variant is not None else None
         recipe = workspace.recipe
@@ -225,9 +226,6 @@ class StepsPanel(Card):
     def open_menu(self, below: QWidget) -> None:
         """Offer the steps there are, below a button."""
         self.menu.popup(below.mapToGlobal(below.rect().bottomLeft()))
-
-    def _on_empty_asked(self) -> None:
-        self.open_menu(self.empty.button)
 
     def _on_add(self, info: StepInfo) -> None:
         self._session.workspace.edits.add_step(info.name)

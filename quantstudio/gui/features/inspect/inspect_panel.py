@@ -17,6 +17,7 @@ from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.layer_facts import (
     activation_distribution,
     channel_distribution,
+    has_few_levels,
     override_for,
     weight_distribution,
 )
@@ -101,6 +102,7 @@ class InspectPanel(QWidget):
             (session.weights_changed, every),
             (session.activations_changed, every[:1]),
             (session.recipe_changed, (self._histogram_refresher, self._bits_refresher)),
+            (session.variants_changed, every[:1]),
             (session.sensitivity_changed, (self._bits_refresher,)),
         ):
             for refresher in concerned:
@@ -165,7 +167,8 @@ class InspectPanel(QWidget):
                 self.tensor.addItem(f"{side}: {tensor}", tensor)
         has_choice = self.kind.current == ACTIVATIONS and len(wanted) > 1
         self.tensor.setVisible(has_choice)
-        self.channel.offer(self._channels(layer))
+        few = layer is not None and has_few_levels(self._session.workspace.recipe.scheme_for(layer))
+        self.channel.offer(self._channels(layer), has_few_levels=few)
         self.histogram.set_compact(has_choice)
 
     def _channels(self, layer: LayerInfo | None) -> tuple[int, bool]:
@@ -198,9 +201,13 @@ class InspectPanel(QWidget):
             return
         recipe = self._session.workspace.recipe
         override = override_for(recipe.weight_ranges, layer.name)
-        levels = self._session.workspace.levels.of(layer, self.channel.channel)
+        known, channel = self._session.workspace.levels, self.channel.channel
+        levels = known.of(layer, channel)
         if levels is not None:
-            self.histogram.show_distribution(channel_distribution(levels, layer.label, recipe))
+            are_written = known.are_written(layer, channel)
+            self.histogram.show_distribution(
+                channel_distribution(levels, layer.label, recipe, are_written=are_written)
+            )
             return
         drawn = weight_distribution(statistics, recipe.scheme_for(layer), override, recipe.on_target)
         self.histogram.show_distribution(

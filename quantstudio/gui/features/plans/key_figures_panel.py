@@ -30,6 +30,7 @@ from quantstudio.workspace.names import base_name, step_labels
 from quantstudio.workspace.values import NOT_TESTED
 
 NO_MODEL = "Open a model"
+QUALITY = "Quality"
 _HAIR = "\u200a"
 
 
@@ -44,7 +45,7 @@ class KeyFiguresPanel(QWidget):
         self._refresher = Refresher(self)
         self._layers_shown: tuple[str, Recipe] | None = None
         self.size_card = KeyFigure("size", "size", "Model size")
-        self.quality_card = KeyFigure("accuracy", "accuracy", "Top-1 accuracy")
+        self.quality_card = KeyFigure("accuracy", "accuracy", QUALITY)
         self.latency_card = KeyFigure("latency", "latency", "Latency p50")
         self.layers_card = KeyFigure("layers", "layers", "Layers quantized")
         row = QHBoxLayout(self)
@@ -153,8 +154,12 @@ class KeyFiguresPanel(QWidget):
 
     def _name_quality(self, base: Quality | None) -> None:
         curve = self._session.workspace.sensitivity_curve
-        is_labelled = curve is None or curve.labelled
-        name = METRIC_NAMES["top1" if is_labelled else AGREEMENT] if base is None else base.name
+        if base is not None:
+            name = base.name
+        elif curve is not None:
+            name = METRIC_NAMES["top1" if curve.labelled else AGREEMENT]
+        else:  # nobody knows yet what the outputs are, and so what they are judged by
+            name = QUALITY
         self.quality_card.caption.set_wordings(
             name, name.split(" ", 1)[0] if base is None else base.short_name
         )
@@ -197,6 +202,8 @@ class KeyFiguresPanel(QWidget):
             detail=f"{_prediction_detail(prediction, accuracy)}{self._unknown(prediction)}",
             more=_joined(_ends(accuracy), worst),
             caution=self._caution(prediction),
+            # Until FP32 is measured, its accuracy is that of the samples layers were judged on.
+            on_calibration=base is None,
         )
 
     def _show_collapse(self, prediction: Prediction, at_most: float, base: Quality | None) -> None:
@@ -238,6 +245,7 @@ class KeyFiguresPanel(QWidget):
         tone: Tone = Tone.NEUTRAL,
         more: str = "",
         caution: str = "",
+        on_calibration: bool = False,
     ) -> None:
         """The figure, and where it is biased upwards or leaves something out, that it is."""
         is_flattering = self._session.workspace.is_measured_on_calibration
@@ -247,7 +255,7 @@ class KeyFiguresPanel(QWidget):
             tone=tone,
             tag=tag,
             detail=f"{detail}; {NOT_TESTED}" if is_flattering else detail,
-            note=_joined(caution, ON_CALIBRATION if is_flattering else ""),
+            note=_joined(caution, ON_CALIBRATION if is_flattering or on_calibration else ""),
             more=more,
         )
 
