@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
-from PySide6.QtGui import QEnterEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtGui import QEnterEvent, QResizeEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from typing_extensions import override
 
-from quantstudio.gui.theme import icon, icon_pixmap, theme_hub
+from quantstudio.gui.theme import icon_pixmap, theme_hub
+from quantstudio.gui.widgets.icon_button import IconButton
 from quantstudio.gui.widgets.remedy import Remedy, RemedyButton
 
 SHOWN_AT_ONCE = 3
@@ -37,6 +39,7 @@ class Toast(QFrame):
         self.severity = severity
         self.text, self.hint, self.remedy = text, hint, remedy
         self.key = (severity, text)
+        self._labels: list[QLabel] = []
         self._icon = QLabel(self)
         self._icon.setObjectName("toast.icon")
         row = QHBoxLayout(self)
@@ -48,7 +51,8 @@ class Toast(QFrame):
             button = RemedyButton("toast.remedy", self, remedy)
             button.clicked.connect(self._close)
             row.addWidget(button, 0, Qt.AlignmentFlag.AlignVCenter)
-        self._close_button = self._make_close()
+        self._close_button = IconButton("toast.close", "Close notification", "close", 14, self)
+        self._close_button.clicked.connect(self._close)
         row.addWidget(self._close_button, 0, Qt.AlignmentFlag.AlignTop)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -71,15 +75,15 @@ class Toast(QFrame):
                 # A path without a space must not hold the window open.
                 label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
                 column.addWidget(label)
+                self._labels.append(label)
         return column
 
-    def _make_close(self) -> QToolButton:
-        close = QToolButton(self)
-        close.setObjectName("toast.close")
-        close.setAccessibleName("Close notification")
-        close.setAutoRaise(True)
-        close.clicked.connect(self._close)
-        return close
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Words get the lines they need at this width; a layout would ask for those of a narrow column."""
+        super().resizeEvent(event)
+        for label in self._labels:
+            label.setFixedHeight(label.heightForWidth(label.width()))
 
     def enterEvent(self, event: QEnterEvent) -> None:
         """Stays while the pointer is on it."""
@@ -94,7 +98,6 @@ class Toast(QFrame):
     def _retheme(self) -> None:
         name, role = _ICONS[self.severity]
         self._icon.setPixmap(icon_pixmap(name, role, 18, self.devicePixelRatioF()))
-        self._close_button.setIcon(icon("close", "muted", 14))
 
     def _close(self) -> None:
         self._timer.stop()

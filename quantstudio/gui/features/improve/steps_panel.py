@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from PySide6.QtCore import QPoint, QSize, Qt, Signal
+from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QHBoxLayout, QListWidgetItem, QMenu, QStackedWidget, QToolButton, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QListWidgetItem, QMenu, QStackedWidget, QWidget
 from typing_extensions import override
 
 from quantstudio.core.recipe import Recipe
@@ -25,10 +25,11 @@ from quantstudio.gui.features.improve.step_lines import StepLine, step_lines
 from quantstudio.gui.features.improve.step_menu import fill_step_menu
 from quantstudio.gui.features.improve.step_strip import END_WIDTH_PX, EndBlock, StepStrip
 from quantstudio.gui.session import Session
-from quantstudio.gui.theme import icon, theme_hub
+from quantstudio.gui.theme import theme_hub
 from quantstudio.gui.widgets.card import Card
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.enabling import allow
+from quantstudio.gui.widgets.icon_button import IconButton
 from quantstudio.workspace.names import contents_text
 
 NOTHING = (
@@ -36,7 +37,6 @@ NOTHING = (
 )
 NO_MODEL = "Steps change a network before it is quantized. Open a model first."
 WORDING = "run in this order, each part of the recipe; drag to reorder, Ctrl+Z takes anything back"
-_ICONS = {"edit": "settings", "up": "arrow-left", "down": "arrow-right", "remove": "delete"}
 
 
 class StepsPanel(Card):
@@ -65,11 +65,18 @@ class StepsPanel(Card):
         self.empty = EmptyState("layers", self)
         self.empty.setObjectName("steps.empty")
         self.buttons = {
-            "up": self._button("up", "Run it earlier (Alt+Left)", lambda: self._move(-1)),
-            "down": self._button("down", "Run it later (Alt+Right)", lambda: self._move(1)),
-            "edit": self._button("edit", "Settings of the step (double-click, or Return)", self._on_edit),
-            "remove": self._button("remove", "Remove the step (Delete)", self._on_remove),
+            "up": IconButton("steps.up", "Run it earlier (Alt+Left)", "arrow-left"),
+            "down": IconButton("steps.down", "Run it later (Alt+Right)", "arrow-right"),
+            "edit": IconButton("steps.edit", "Settings of the step (double-click, or Return)", "settings"),
+            "remove": IconButton("steps.remove", "Remove the step (Delete)", "delete"),
         }
+        for name, slot in (
+            ("up", partial(self._move, -1)),
+            ("down", partial(self._move, 1)),
+            ("edit", self._on_edit),
+            ("remove", self._on_remove),
+        ):
+            self.buttons[name].clicked.connect(slot)
         self._lay_out()
         for signal in (
             session.recipe_changed,
@@ -127,16 +134,6 @@ class StepsPanel(Card):
         made.moved.connect(self._move)
         made.removed.connect(self._on_remove)
         return made
-
-    def _button(self, name: str, text: str, slot: object) -> QToolButton:
-        button = QToolButton(self)
-        button.setObjectName(f"steps.{name}")
-        button.setAccessibleName(text)
-        button.setToolTip(text)
-        button.setAutoRaise(True)
-        button.setIconSize(QSize(16, 16))
-        button.clicked.connect(slot)
-        return button
 
     # What is shown.
 
@@ -254,7 +251,7 @@ class StepsPanel(Card):
         if 0 <= row < len(workspace.recipe.steps):
             workspace.edits.remove_step(row)
 
-    def _move(self, by: int) -> None:
+    def _move(self, by: int, *_clicked: object) -> None:
         row = self.list.currentRow()
         if 0 <= row + by < self.list.count():
             self._on_dropped(row, row + by)
@@ -302,7 +299,5 @@ class StepsPanel(Card):
         menu.popup(self.list.viewport().mapToGlobal(at))
 
     def _retheme(self) -> None:
-        for name, button in self.buttons.items():
-            button.setIcon(icon(_ICONS[name], "muted", 16))
         self.list.viewport().update()
         self.refresh()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QHeaderView,
     QTableWidget,
     QTableWidgetItem,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -21,14 +20,13 @@ from quantstudio.core.predict.table import Prediction
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.session import Session
-from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.enabling import allow
+from quantstudio.gui.widgets.icon_button import IconButton
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.project.state import Plan
 from quantstudio.workspace.names import contents_text, step_labels
 
 _COLUMNS = ("Plan", "Contains", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
-_ICONS = {"add": "plus", "duplicate": "copy", "rename": "edit", "delete": "delete"}
 QUALITY = 4  # the column of the task's figure
 PLANS_TURN = 6
 
@@ -46,11 +44,18 @@ class PlansPanel(QWidget):
         self._refresher = Refresher(self, PLANS_TURN)
         self.table = self._make_table()
         self.buttons = {
-            "add": self._button("add", "New plan", lambda: session.workspace.edits.add_plan()),
-            "duplicate": self._button("duplicate", "Duplicate plan", self._on_duplicate),
-            "rename": self._button("rename", "Rename plan (double-click, or F2)", self._on_rename),
-            "delete": self._button("delete", "Delete plan", self._on_delete),
+            "add": IconButton("plans.add", "New plan", "plus"),
+            "duplicate": IconButton("plans.duplicate", "Duplicate plan", "copy"),
+            "rename": IconButton("plans.rename", "Rename plan (double-click, or F2)", "edit"),
+            "delete": IconButton("plans.delete", "Delete plan", "delete"),
         }
+        for name, slot in (
+            ("add", self._on_add),
+            ("duplicate", self._on_duplicate),
+            ("rename", self._on_rename),
+            ("delete", self._on_delete),
+        ):
+            self.buttons[name].clicked.connect(slot)
         row = QVBoxLayout()
         row.setSpacing(4)
         for button in self.buttons.values():
@@ -69,8 +74,6 @@ class PlansPanel(QWidget):
         ):
             signal.connect(self._refresher.request)
         self._refresher.due.connect(self._refresh)
-        theme_hub().theme_changed.connect(self._retheme)
-        self._retheme()
         self._refresh()
 
     def _make_table(self) -> QTableWidget:
@@ -97,16 +100,6 @@ class PlansPanel(QWidget):
         table.itemChanged.connect(self._on_renamed)
         table.itemDelegate().closeEditor.connect(self._refresher.request)
         return table
-
-    def _button(self, name: str, text: str, slot: object) -> QToolButton:
-        button = QToolButton(self)
-        button.setObjectName(f"plans.{name}")
-        button.setAccessibleName(text)
-        button.setToolTip(text)
-        button.setAutoRaise(True)
-        button.setIconSize(QSize(16, 16))
-        button.clicked.connect(slot)
-        return button
 
     def _refresh(self) -> None:
         if self.table.state() == QAbstractItemView.State.EditingState:
@@ -168,15 +161,14 @@ class PlansPanel(QWidget):
             self.table.setFocus(Qt.FocusReason.OtherFocusReason)
             self.table.editItem(item)
 
+    def _on_add(self) -> None:
+        self._session.workspace.edits.add_plan()
+
     def _on_duplicate(self) -> None:
         self._session.workspace.edits.duplicate_plan(self._session.workspace.active_plan)
 
     def _on_delete(self) -> None:
         self._session.workspace.edits.delete_plan(self._session.workspace.active_plan)
-
-    def _retheme(self) -> None:
-        for name, button in self.buttons.items():
-            button.setIcon(icon(_ICONS[name], "muted", 16))
 
 
 def _measured(variant: Variant) -> tuple[str, str, str]:
