@@ -74,13 +74,15 @@ class Toast(QFrame):
                 label.setTextFormat(Qt.TextFormat.PlainText)
                 # A path without a space must not hold the window open.
                 label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+                # One line until its width is known: else a small window would grow for those of a narrow column.
+                label.setFixedHeight(label.fontMetrics().height())
                 column.addWidget(label)
                 self._labels.append(label)
         return column
 
     @override
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Words get the lines they need at this width; a layout would ask for those of a narrow column."""
+        """Words get the lines they need at this width."""
         super().resizeEvent(event)
         for label in self._labels:
             label.setFixedHeight(label.heightForWidth(label.width()))
