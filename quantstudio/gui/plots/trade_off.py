@@ -54,8 +54,8 @@ class TradeOffPlot(Plot):
     def __init__(self, name: str = "trade_off", parent: QWidget | None = None) -> None:
         super().__init__(
             name,
-            "Accuracy against size",
-            ("Model size (MB)", "Top-1 accuracy (%)"),
+            "Quality against size",
+            ("Model size (MB)", "Quality (%)"),
             empty="No variant has been measured yet.",
             parent=parent,
         )

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QVBoxLayou
 from quantstudio.core.figures import THIN_SPACE
 from quantstudio.gui.widgets.marked_slider import STEPS, MarkedSlider
 
-_SPIN_PX = 96
+_SPIN_PX = 104
 
 
 @dataclass(frozen=True, slots=True)

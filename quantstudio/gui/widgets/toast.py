@@ -74,7 +74,7 @@ class Toast(QFrame):
                 label.setTextFormat(Qt.TextFormat.PlainText)
                 # A path without a space must not hold the window open.
                 label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-                # One line until its width is known: else a small window would grow for those of a narrow column.
+                # One line until its width is known: lines of a narrow column would make a small window grow.
                 label.setFixedHeight(label.fontMetrics().height())
                 column.addWidget(label)
                 self._labels.append(label)

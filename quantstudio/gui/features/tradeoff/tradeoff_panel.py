@@ -309,6 +309,7 @@ class TradeoffPanel(QWidget):
         return TradeoffPoints(self._session, self._cost(), self._bits)
 
     def _show_empty(self) -> None:
+        self.plot.set_title(f"Quality against {COST_NAMES[self._cost()]}")
         if self._session.workspace.model is None:
             self.plot.show_empty("Open a model to compare its variants.", "Open a model…")
         elif self._session.workspace.test_data is None and self._session.workspace.calibration_data is None:
