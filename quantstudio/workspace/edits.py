@@ -121,7 +121,7 @@ class Edits:
 
     def set_weight_range(self, layer: str, low: float, high: float) -> None:
         """Set the clip range of a layer's weights by hand."""
-        self.apply(edits.with_weight_range(self._known.recipe, layer, low, high))
+        self.apply(edits.with_weight_range(self._known.recipe, layer, low, high, self._title(layer)))
 
     def clear_activation_range(self, tensor: str) -> None:
         """Go back to the calibrated range."""
@@ -129,7 +129,12 @@ class Edits:
 
     def clear_weight_range(self, layer: str) -> None:
         """Go back to the range of the scheme's own rule."""
-        self.apply(edits.without_weight_range(self._known.recipe, layer))
+        self.apply(edits.without_weight_range(self._known.recipe, layer, self._title(layer)))
+
+    def _title(self, layer: str) -> str:
+        """What the table calls a layer."""
+        found = self._known.model.layer(layer) if self._known.model is not None else None
+        return found.title if found is not None else layer
 
     def set_calibration(self, settings: CalibrationSettings) -> None:
         """Choose how activation ranges are read off the histograms."""

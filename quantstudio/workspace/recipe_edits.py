@@ -167,11 +167,11 @@ def with_activation_range(recipe: Recipe, tensor: str, low: float, high: float) 
     )
 
 
-def with_weight_range(recipe: Recipe, layer: str, low: float, high: float) -> Edit:
-    """A weight range set by hand."""
+def with_weight_range(recipe: Recipe, layer: str, low: float, high: float, title: str = "") -> Edit:
+    """A weight range set by hand; `title` is what the table calls the layer."""
     ranges = _put(recipe.weight_ranges, RangeOverride(layer, low, high))
     return Edit(
-        f"Clip weights of {layer} to {low:.4g} … {high:.4g}",
+        f"Clip weights of {title or layer} to {low:.4g} … {high:.4g}",
         replace(recipe, weight_ranges=ranges),
         merge_key=f"weights {layer}",
     )
@@ -183,10 +183,10 @@ def without_activation_range(recipe: Recipe, tensor: str) -> Edit:
     return Edit(f"Calibrated range for {tensor}", replace(recipe, activation_ranges=ranges))
 
 
-def without_weight_range(recipe: Recipe, layer: str) -> Edit:
+def without_weight_range(recipe: Recipe, layer: str, title: str = "") -> Edit:
     """The range the scheme's rule gives."""
     ranges = tuple(r for r in recipe.weight_ranges if r.tensor != layer)
-    return Edit(f"Full weight range for {layer}", replace(recipe, weight_ranges=ranges))
+    return Edit(f"Full weight range for {title or layer}", replace(recipe, weight_ranges=ranges))
 
 
 def with_calibration(recipe: Recipe, settings: CalibrationSettings) -> Edit:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QColor
+from PySide6.QtGui import QColor, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 from typing_extensions import override
 
@@ -37,6 +37,8 @@ BAR_PITCH_PX = 5
 BAR_SHARE = 0.42
 WIDEST_BAR_PX = 7
 LINE_AIR = 0.015
+# Narrower than this, controls and figures do not fit on one line.
+FOOTER_PX = 470
 
 
 class HistogramPlot(Plot):
@@ -63,7 +65,7 @@ class HistogramPlot(Plot):
         self._effect: ClipEffect | None = None
         self._is_log = False
         self._is_dragging = False
-        self._value_label = "Value"
+        self._is_compact = self._is_tight = False
         self._peak = 1.0
         self._edges = np.asarray([0.0, 1.0])
         self._counts = np.zeros(1)
@@ -122,11 +124,35 @@ class HistogramPlot(Plot):
         self.chooser = QHBoxLayout()
         self.chooser.setContentsMargins(0, 0, 0, 0)
         self.body.addLayout(self.chooser)
+        # In a narrow plot the figures have a line of their own: beside the controls is no room for them.
+        self._line = QHBoxLayout()
+        self.body.addLayout(self._line)
+        self._filler = QWidget()
+        self._filler.hide()
         row.addWidget(self.readout, 1)
+        row.addWidget(self._filler, 1)
         row.addWidget(self.tag)
         row.addWidget(self.reset_button)
         row.addWidget(self.log_button)
         self.body.addLayout(row)
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        is_tight = self.width() < FOOTER_PX
+        if is_tight != self._is_tight:
+            self._is_tight = is_tight
+            if is_tight:
+                self._line.addWidget(self.readout, 1)
+            else:
+                self.footer.insertWidget(0, self.readout, 1)
+            self._filler.setVisible(is_tight)
+            self._name_axes()
+        super().resizeEvent(event)
+
+    def _name_axes(self) -> None:
+        """Where rows of controls need the room, the axis of values goes without a name."""
+        value = "" if self._is_compact or self._is_tight else "Value"
+        self.set_labels(value, "Count" if self._is_log else "Density")
 
     # ------------------------------------------------------------------ content
 
@@ -167,8 +193,8 @@ class HistogramPlot(Plot):
 
     def set_compact(self, is_compact: bool) -> None:
         """Leave out the name of the value axis, to make room for a row of controls in `chooser`."""
-        self._value_label = "" if is_compact else "Value"
-        self.set_labels(self._value_label, self.labels[1])
+        self._is_compact = is_compact
+        self._name_axes()
 
     @override
     def show_empty(self, text: str, action: str = "") -> None:
@@ -184,7 +210,7 @@ class HistogramPlot(Plot):
         self._is_log = is_log
         self.log_button.setChecked(is_log)
         self.item.getAxis("left").setLogMode(y=is_log)
-        self.set_labels(self._value_label, "Count" if is_log else "Density")
+        self._name_axes()
         if self._shown is not None:
             self._draw_curve()
             self._update_clip()
