@@ -190,7 +190,7 @@ def test_that_log_counts_keep_the_clip_range(qtbot):
     _, (bottom, top) = plot.item.getViewBox().viewRange()
     assert bottom < 0 < top  # half a count to the largest, in decades
     plot.log_button.click()
-    assert plot.labels == ("Value", "Density")
+    assert plot.labels == ("", "Density")
 
 
 def test_that_an_emptied_plot_hides_its_footer(qtbot):
