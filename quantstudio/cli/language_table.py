@@ -16,6 +16,7 @@ LANGUAGE_COLUMNS = (
     "first token",
     "tokens a second [speed-up]",
     "cache a token",
+    "INT8 cache, simulated: bytes a token, perplexity [95 %]",
 )
 
 
@@ -40,7 +41,7 @@ def language_rows(result: CompareResult) -> list[tuple[str, ...]]:
 
 
 def _row(name: str, figures: LanguageFigures, *, is_base: bool) -> tuple[str, ...]:
-    kept = figures.cache_bytes_per_token
+    kept, cache = figures.cache_bytes_per_token, figures.int8_cache
     return (
         name,
         _with_ends(figures.perplexity),
@@ -50,6 +51,7 @@ def _row(name: str, figures: LanguageFigures, *, is_base: bool) -> tuple[str, ..
         "—" if figures.speed is None else f"{figures.speed.first_token_ms:.2f} ms",
         "—" if figures.speed is None else _pace(figures.speed, is_base=is_base),
         format_bytes(kept) if kept else "—",
+        "—" if cache is None else f"{format_bytes(cache.bytes_per_token)}, × {_with_ends(cache.growth, 3)}",
     )
 
 

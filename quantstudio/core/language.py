@@ -35,6 +35,22 @@ class GenerationSpeed:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundedCache:
+    """What a cache of INT8 keys and values would cost: simulated, as no file holds one.
+
+    Attributes:
+        bytes_per_token: Bytes it takes for each token read, a scale for each head included.
+        growth: Perplexity with it over that with the float cache, of the same model, paired, with its 95 %
+            interval.
+        tokens: Tokens judged: those that read from the cache.
+    """
+
+    bytes_per_token: int
+    growth: Interval
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class LanguageFigures:
     """How a language model does on a text, against the base.
 
@@ -49,6 +65,7 @@ class LanguageFigures:
         context: Tokens of a window; a token sees only what lies before it in its window.
         cache_bytes_per_token: Bytes of keys and values kept for each token read; 0 without a cache.
         speed: How fast it writes; None where it has no cache or was not timed.
+        int8_cache: What an INT8 cache would cost, simulated; None without a cache that grows.
     """
 
     perplexity: Interval
@@ -60,3 +77,4 @@ class LanguageFigures:
     context: int
     cache_bytes_per_token: int = 0
     speed: GenerationSpeed | None = None
+    int8_cache: RoundedCache | None = None

@@ -17,6 +17,7 @@ COLUMNS = (
     "First token",
     "Tokens per second",
     "Cache per token",
+    "INT8 cache, simulated",
 )
 
 
@@ -54,7 +55,7 @@ def _row(variant: VariantResult, *, is_base: bool) -> tuple[str, ...]:
     found = variant.language
     if found is None:
         return (variant.name, *[figures.NOTHING] * (len(COLUMNS) - 1))
-    speed, kept = found.speed, found.cache_bytes_per_token
+    speed, kept, cache = found.speed, found.cache_bytes_per_token, found.int8_cache
     nothing = figures.NOTHING
     pace = nothing if speed is None else figures.number(speed.tokens_per_second, 1)
     if speed is not None and not is_base:
@@ -69,6 +70,9 @@ def _row(variant: VariantResult, *, is_base: bool) -> tuple[str, ...]:
         nothing if speed is None else figures.milliseconds(speed.first_token_ms),
         pace,
         figures.size(kept) if kept else nothing,
+        nothing
+        if cache is None
+        else f"{figures.size(cache.bytes_per_token)}, × {_with_ends(cache.growth, 3)}",
     )
 
 

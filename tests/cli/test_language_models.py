@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from quantstudio.cli.language_table import language_rows, language_title
 from quantstudio.cli.main import app
-from quantstudio.core.language import GenerationSpeed, LanguageFigures
+from quantstudio.core.language import GenerationSpeed, LanguageFigures, RoundedCache
 from quantstudio.core.results import CompareResult, Interval, VariantResult
 from tests.engine.decoders import TEXT, DecoderShape, decoder, tokenizer_json
 
@@ -70,7 +70,8 @@ def test_that_sensitivity_reads_text_too(folder: Path) -> None:
 def test_that_the_table_of_language_models_says_what_was_measured() -> None:
     speed = GenerationSpeed(16, 8, 5.0, 2.0, 500.0, Interval(1, 1, 1), Interval(2, 1.5, 2.5), 1, 5)
     growth = Interval(1.031, 1.02, 1.04)
-    found = LanguageFigures(Interval(18.4, 18.0, 19.0), growth, 0.01, 0.2, 0.93, 640, 32, 512, speed)
+    cache = RoundedCache(160, Interval(1.002, 1.001, 1.004), 480)
+    found = LanguageFigures(Interval(18.4, 18.0, 19.0), growth, 0.01, 0.2, 0.93, 640, 32, 512, speed, cache)
     base = replace(found, growth=Interval(1, 1, 1), speed=replace(speed, token_speedup=Interval(1, 1, 1)))
     result = CompareResult(tuple(variant(n, f) for n, f in (("a", base), ("b", found))), 20, 1.0, False)
     assert language_title(result) == "640 tokens in windows of 32; speed with the cache, 8 tokens after 16"
@@ -78,3 +79,4 @@ def test_that_the_table_of_language_models_says_what_was_measured() -> None:
     row = language_rows(result)[1]
     assert row[1:5] == ("18.40 [18.00, 19.00]", "1.031 [1.020, 1.040]", "0.0100, 0.200", "93.00%")
     assert row[5:7] == ("5.00 ms", "500.0 [2.00×]")
+    assert row[8] == "160 B, × 1.002 [1.001, 1.004]"

@@ -115,6 +115,8 @@ def test_that_the_comparison_says_all_of_it_in_json(compared) -> None:
     assert set(row["language"]["perplexity"]) == {"value", "low", "high"}
     assert row["metrics"]["perplexity"] == pytest.approx(row["language"]["perplexity"]["value"])
     assert row["headline"]["metric"] == "likelihood"
+    assert row["language"]["int8_cache"]["bytes_per_token"] == 2 * 2 * (16 + 4)
+    assert set(row["language"]["int8_cache"]["growth"]) == {"value", "low", "high"}
 
 
 def test_that_an_encoder_that_sees_what_follows_is_not_said_to_foretell(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quantstudio.core.judgement import LIKELIHOOD
-from quantstudio.core.language import GenerationSpeed, LanguageFigures
+from quantstudio.core.language import GenerationSpeed, LanguageFigures, RoundedCache
 from quantstudio.core.quality import quality_of
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Agreement, Headline, Interval, VariantResult
@@ -15,7 +15,8 @@ from quantstudio.gui.features.compare.compare_table import CompareTableModel
 ONE = Interval(1, 1, 1)
 SPEED = GenerationSpeed(16, 8, 5.0, 2.0, 500.0, ONE, Interval(2, 1.5, 2.5), 1, 5)
 GROWTH = Interval(1.25, 1.2, 1.3)
-FIGURES = LanguageFigures(Interval(20.0, 19.0, 21.0), GROWTH, 0.01, 0.2, 0.93, 640, 32, 512, SPEED)
+CACHE = RoundedCache(160, Interval(1.002, 1.001, 1.004), 480)
+FIGURES = LanguageFigures(Interval(20.0, 19.0, 21.0), GROWTH, 0.01, 0.2, 0.93, 640, 32, 512, SPEED, CACHE)
 LOSS = Interval(20.0, 16.7, 23.1)
 
 
@@ -98,3 +99,5 @@ def test_that_the_table_shows_perplexity_first_and_speed_with_the_cache(qtbot) -
     assert cells["Over FP32's"][1].startswith("1.25")
     assert cells["Tokens per second"] == ["500.0", "500.0"]
     assert cells["Cache per token"][0].startswith("512")
+    assert cells["INT8 cache"][0].startswith("160")
+    assert cells["INT8 cache, 95 % CI"][0] == "1.001…1.004"

@@ -11,12 +11,15 @@ from typing import Any
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity
+from quantstudio.core.language import RoundedCache
 from quantstudio.core.results import CompareResult, VariantResult
 from quantstudio.core.time_scale import on_scale_of
+from quantstudio.engine.evaluation.cache_precision import int8_caches
 from quantstudio.engine.evaluation.footprint import file_bytes
 from quantstudio.engine.evaluation.footprint import footprint as footprint_of
 from quantstudio.engine.evaluation.generation import caches_of
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
+from quantstudio.engine.evaluation.outputs import OutputForm
 from quantstudio.engine.evaluation.probe import DatasetLike
 from quantstudio.engine.evaluation.reading import Kind
 from quantstudio.engine.evaluation.scoring import Score, score_models
@@ -89,7 +92,7 @@ def compare(
     if latency:
         results = _with_latency(results, dataset, batch, latency_budget, **where)
     if reading.foretells:
-        results = _with_cache(results, dataset, timed=latency, **where)
+        results = _with_cache(results, dataset, reading.form, timed=latency, **where)
     if footprint:
         results = _with_footprint(results, dataset, **where)
     return CompareResult(
@@ -183,6 +186,7 @@ def _with_latency(
 def _with_cache(
     results: Sequence[VariantResult],
     dataset: DatasetLike,
+    form: OutputForm | None,
     *,
     timed: bool,
     threads: int,
@@ -190,7 +194,10 @@ def _with_cache(
     reporter: Reporter,
     cancel: CancelToken | None,
 ) -> list[VariantResult]:
-    """Language models with what their caches take, and how fast they write with them where that is timed."""
+    """Language models with what their caches take, and how fast they write with them where that is timed.
+
+    What the caches would cost as INT8 is simulated.
+    """
     paths = [Path(result.path) for result in results]
     uses = caches_of(
         paths,
@@ -201,14 +208,21 @@ def _with_cache(
         reporter=reporter,
         cancel=cancel,
     )
+    rounded: Sequence[RoundedCache | None] = [None] * len(paths)
+    if form is not None and any(use.bytes_per_token for use in uses):
+        rounded = int8_caches(
+            paths, dataset, form, threads=threads, provider=provider, reporter=reporter, cancel=cancel
+        )
     return [
         replace(
             result,
-            language=replace(result.language, cache_bytes_per_token=use.bytes_per_token, speed=use.speed),
+            language=replace(
+                result.language, cache_bytes_per_token=use.bytes_per_token, speed=use.speed, int8_cache=cache
+            ),
         )
         if result.language is not None
         else result
-        for result, use in zip(results, uses, strict=True)
+        for result, use, cache in zip(results, uses, rounded, strict=True)
     ]
 
 

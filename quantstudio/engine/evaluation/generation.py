@@ -8,11 +8,12 @@ go back in as they are, so no copy of the cache is timed that a program which wr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -26,7 +27,7 @@ from quantstudio.engine.data.text_inputs import TextInputs, cache_axis, cache_by
 from quantstudio.engine.evaluation.latency import LatencyBudget, paired_speedups
 from quantstudio.engine.evaluation.network_facts import numpy_name
 from quantstudio.engine.evaluation.probe import DatasetLike
-from quantstudio.engine.graph.runtime import open_session, resolve_provider, run_failures
+from quantstudio.engine.graph.runtime import open_session, resolve_provider, run, run_failures
 
 PROMPT_TOKENS = 64
 NEW_TOKENS = 16
@@ -58,6 +59,29 @@ class Decoder:
         self._kept = cache_pairs(found, [one.name for one in caches])
         self._scores = next(one.name for one in made if one.name not in self._kept)
         self._names = [self._scores, *self._kept]
+
+    def read(
+        self,
+        tokens: NDArray[np.int64],
+        kept: Mapping[str, NDArray[Any]],
+        read: int,
+        cancel: CancelToken,
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Scores of further tokens, [n, T, V], and the cache behind them by the name of its input.
+
+        Args:
+            tokens: [n, T].
+            kept: The cache before; empty for none.
+            read: Tokens it holds.
+            cancel: Ends the run.
+
+        Raises:
+            MeasureError: the runtime fails.
+            JobCancelled: `cancel` was set.
+        """
+        feed = {**self.inputs.more(tokens, read), **kept} if kept else self.inputs.feed(tokens)
+        scores, *caches = run(self._session, feed, self._names, cancel=cancel)
+        return scores, dict(zip(self._kept.values(), caches, strict=True))
 
     def turn_ms(self, prompt: NDArray[np.int64], new: int, cancel: CancelToken) -> tuple[float, float]:
         """Milliseconds from the prompt, [1, P], to the first token, and of each of `new` tokens after it.

@@ -146,6 +146,8 @@ def open_session(
         initializers = {**own, **(initializers or {})}
     if is_large and optimization is Optimization.NONE:
         options.add_session_config_entry("session.disable_prepacking", "1")
+        # The default order runs what reads constants alone first: all dequantized weights at once, in 1.31.
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     if initializers:
         values = [ort.OrtValue.ortvalue_from_numpy(value) for value in initializers.values()]
         options.add_external_initializers(list(initializers), values)

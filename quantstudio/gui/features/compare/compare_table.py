@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
-from quantstudio.core.language import GenerationSpeed, LanguageFigures
+from quantstudio.core.language import GenerationSpeed, LanguageFigures, RoundedCache
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.quality import (
     AGREEMENT,
@@ -179,6 +179,9 @@ def _language_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     def paced(read: Callable[[GenerationSpeed], str]) -> Callable[[Variant, VariantResult], str]:
         return cell(lambda found: figures.NOTHING if found.speed is None else read(found.speed))
 
+    def rounded(read: Callable[[RoundedCache], str]) -> Callable[[Variant, VariantResult], str]:
+        return cell(lambda found: figures.NOTHING if found.int8_cache is None else read(found.int8_cache))
+
     rows = [
         _Metric("Perplexity, 95 % CI", cell(lambda f: _ends(f.perplexity, 2))),
         _Metric("Over FP32's", cell(lambda f: figures.ratio(f.growth.value)), "Perplexity over FP32's"),
@@ -208,6 +211,19 @@ def _language_rows(results: Sequence[VariantResult]) -> list[_Metric]:
                 "Keys and values kept for each token read",
             )
         )
+    if any(r.language is not None and r.language.int8_cache is not None for r in results):
+        rows += [
+            _Metric(
+                "INT8 cache",
+                rounded(lambda c: figures.size(c.bytes_per_token)),
+                "Simulated: what a cache of INT8 keys and values takes for each token read",
+            ),
+            _Metric(
+                "INT8 cache, 95 % CI",
+                rounded(lambda c: _ends(c.growth, 3)),
+                "Simulated: perplexity with an INT8 cache over that with the float one, of the same model",
+            ),
+        ]
     return rows
 
 
