@@ -71,6 +71,13 @@ def test_that_blocks_run_in_one_kernel_and_lie_in_as_many_bits(tmp_path: Path, n
     assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
 
 
+def test_that_codebooks_lie_in_three_bits_and_run_in_the_kernel_of_eight(tmp_path: Path) -> None:
+    result = built(product(tmp_path, 256, 96), tmp_path, LayerRule(named_scheme("weight-codebook3")))
+    assert result.layers[0].kernel.startswith("MatMulNBits")
+    indices, tables = 256 * 96 * 3 // 8, 96 * (8 + 4 + 1)  # with a scale and a zero point a channel
+    assert indices + tables <= bytes_of(result.output) <= indices + tables + 256
+
+
 @pytest.mark.parametrize("bits", [8, 4, 3, 2], ids=str)
 def test_that_blocks_with_zero_points_run_in_the_same_kernel_and_round_closer(
     tmp_path: Path, bits: int
