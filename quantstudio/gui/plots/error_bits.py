@@ -19,7 +19,7 @@ from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.gui.plots.axes import NamedAxis
 from quantstudio.gui.plots.plot import Click, Plot
-from quantstudio.gui.theme import Theme, current_theme, ui_font
+from quantstudio.gui.theme import Theme, current_theme
 from quantstudio.gui.widgets.segmented import Segmented
 
 BAR_WIDTH = 0.56
@@ -188,18 +188,11 @@ class ErrorBitsPlot(Plot):
         return (("equal steps", theme.fp), ("codebook", theme.q))
 
     def _write_values(self, heights: Sequence[float], theme: Theme) -> None:
-        while len(self._texts) < len(heights):
-            text = pg.TextItem("", anchor=(0.5, 1.0))
-            text.setFont(ui_font(11))
-            self._texts.append(text)
-            self.item.addItem(text, ignoreBounds=True)
-        for i, text in enumerate(self._texts):
-            text.setVisible(i < len(heights))
-            if i < len(heights):
-                is_current = self._costs[i].name == self._current
-                text.setText(self._value_text(i))
-                text.setColor(theme.accent if is_current else theme.muted)
-                text.setPos(i, heights[i])
+        for i, text in enumerate(self.texts_of(self._texts, len(heights), (0.5, 1.0))):
+            is_current = self._costs[i].name == self._current
+            text.setText(self._value_text(i))
+            text.setColor(theme.accent if is_current else theme.muted)
+            text.setPos(i, heights[i])
 
     def _value_text(self, index: int) -> str:
         value = self._values()[index]

@@ -193,6 +193,18 @@ class Plot(Card):
         for name, label in zip(("bottom", "left"), self.labels, strict=True):
             self.item.getAxis(name).showLabel(bool(label) and not self._is_low)
 
+    def texts_of(
+        self, pool: list[pg.TextItem], count: int, anchor: tuple[float, float]
+    ) -> Sequence[pg.TextItem]:
+        """So many texts of a pool, made where there are fewer; the others are hidden."""
+        while len(pool) < count:
+            pool.append(pg.TextItem("", anchor=anchor))
+            pool[-1].setFont(ui_font(11))
+            self.item.addItem(pool[-1], ignoreBounds=True)
+        for i, text in enumerate(pool):
+            text.setVisible(i < count)
+        return pool[:count]
+
     # ------------------------------------------------------------------ theme
 
     def retheme(self) -> None:

@@ -15,7 +15,7 @@ from quantstudio.core import figures
 from quantstudio.core.predict.check import PredictionPoint, trust
 from quantstudio.gui.plots.name_places import NamePlaces
 from quantstudio.gui.plots.plot import Plot
-from quantstudio.gui.theme import Theme, current_theme, ui_font
+from quantstudio.gui.theme import Theme, current_theme
 
 DOT_PX = 11
 NEAR_PX = 12
@@ -93,16 +93,9 @@ class PredictionCheckPlot(Plot):
         )
         self._diagonal.setPen(pg.mkPen(theme.muted, width=1.2, style=Qt.PenStyle.DashLine))
         shown = points if len(points) <= NAMED_UP_TO else tuple(p for p in points if not p.is_inside)
-        while len(self._names) < len(shown):
-            text = pg.TextItem("", anchor=(0.0, 0.5))
-            text.setFont(ui_font(11))
-            self._names.append(text)
-            self.item.addItem(text, ignoreBounds=True)
-        for i, text in enumerate(self._names):
-            text.setVisible(i < len(shown))
-            if i < len(shown):
-                text.setText(shown[i].name)
-                text.setColor(theme.muted)
+        for point, text in zip(shown, self.texts_of(self._names, len(shown), (0.0, 0.5)), strict=True):
+            text.setText(point.name)
+            text.setColor(theme.muted)
         self._named = tuple(shown)
         self._place_names()
 

@@ -232,17 +232,10 @@ class TradeOffPlot(Plot):
     def _write_names(self, theme: Theme) -> None:
         named = tuple(p for p in self._points if p.is_named)
         self._named = shown = named if len(named) <= NAMED_UP_TO else ()
-        while len(self._names) < len(shown):
-            text = pg.TextItem("", anchor=(0.0, 1.0))
-            text.setFont(ui_font(11))
-            self._names.append(text)
-            self.item.addItem(text, ignoreBounds=True)
-        for i, text in enumerate(self._names):
-            text.setVisible(i < len(shown))
-            if i < len(shown):
-                text.setText(shown[i].name)
-                is_marked = shown[i].is_current or shown[i].role is DotRole.CHOSEN
-                text.setColor(theme.text if is_marked else theme.muted)
+        for point, text in zip(shown, self.texts_of(self._names, len(shown), (0.0, 1.0)), strict=True):
+            text.setText(point.name)
+            is_marked = point.is_current or point.role is DotRole.CHOSEN
+            text.setColor(theme.text if is_marked else theme.muted)
         self._place_names()
 
     def _place_names(self) -> None:

@@ -127,15 +127,8 @@ class WaterfallPlot(Plot):
         self._links.setPen(pg.mkPen(theme.faint, width=1, style=Qt.PenStyle.DashLine))
 
     def _write(self, theme: Theme) -> None:
-        while len(self._texts) < len(self._levels):
-            text = pg.TextItem("", anchor=(0.5, 0.0))
-            self._texts.append(text)
-            self.item.addItem(text, ignoreBounds=True)
         spans, at = self.spans(), 0.0
-        for i, text in enumerate(self._texts):
-            text.setVisible(i < len(self._levels))
-            if i >= len(self._levels):
-                continue
+        for i, text in enumerate(self.texts_of(self._texts, len(self._levels), (0.5, 0.0))):
             span = spans[i]
             text.setFont(ui_font(11, semibold=span is not None))
             text.setText(self._levels[i].text if span is not None else NOT_MEASURED)
