@@ -16,6 +16,17 @@ README = Path(__file__).parents[1] / "README.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one example found out of the sample, the next takes: as in the hands of a reader."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _in_one_cache(_one_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTSTUDIO_CACHE", str(_one_cache))
+
+
 def test_that_there_are_examples() -> None:
     assert len(EXAMPLES) >= 4
 
