@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from typing import Any
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, Reporter, Severity
 from tests.parts import layer_found
+from tests.waiting import PATIENCE_S
 
 PREFIX = "tests.jobs."
+RELEASED = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ def count(to: int, *, reporter: Reporter, cancel: CancelToken, seconds: float = 
         reporter.found(layer_found(f"layer{i}", i / 2))
         reporter.progress(i + 1, to, "layers", "Counting")
     return Counted(tuple(range(to)), (to - 1) / 2)
+
+
+def be_deaf(*, reporter: Reporter, cancel: CancelToken) -> None:
+    """Hears no cancel; ends when the test says so, which runs it on a thread of its own process."""
+    assert RELEASED.wait(PATIENCE_S)
 
 
 def time_runs(*, reporter: Reporter, cancel: CancelToken) -> None:

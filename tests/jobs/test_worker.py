@@ -33,7 +33,7 @@ from quantstudio.jobs.protocol import (
 )
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.jobs.worker import Worker
-from tests.jobs.fake_tasks import PREFIX
+from tests.jobs.fake_tasks import PREFIX, RELEASED
 from tests.waiting import PATIENCE_S
 
 
@@ -148,10 +148,14 @@ def test_that_a_worker_stops_when_its_owner_closes_the_pipe(link: Link) -> None:
 
 
 def test_that_a_worker_with_a_deaf_task_leaves_when_its_owner_is_gone(link: Link) -> None:
-    link.send(Run(JobSpec("a", "tests.jobs.fake_tasks:count", {"to": 1, "seconds": 0.6})))
+    RELEASED.clear()
+    link.send(Run(JobSpec("a", "tests.jobs.fake_tasks:be_deaf")))
     link.read_until(Started)
     link.commands.close()
-    assert link.left.wait(PATIENCE_S)
+    try:
+        assert link.left.wait(PATIENCE_S)
+    finally:
+        RELEASED.set()
 
 
 def test_that_a_worker_stops_at_a_line_it_does_not_understand(
