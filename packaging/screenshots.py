@@ -30,6 +30,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 SIZES = ("1600x1000", "1280x720", "1600x1000@2")
 SAMPLE = "digits_resnet"
+# What the page of steps is pictured with: it begins at two bits, and is recovered.
+RECOVERED = "digits_two_bits"
 SECONDS_TO_FINISH = 240
 SETTLE_MS = 700
 # Points around a dialog, and how dark it makes what lies behind.
@@ -37,6 +39,7 @@ AIR, SHADE = 10, 110
 # Longer than a notification stays: none belongs in a screenshot.
 QUIET_MS = 9500
 _PROJECT = "results.qstudio"
+_RECOVERED = "recovered.qstudio"
 _PICTURES = "--pictures"
 
 
@@ -70,6 +73,9 @@ def take(folder: Path, sizes: list[Size]) -> None:
         session, window, _ = _window(sizes[0])
         _make_results(session)
         session.workspace.documents.save_as(f"{home}/{_PROJECT}")
+        _finish(session)
+        _recover(session)
+        session.workspace.documents.save_as(f"{home}/{_RECOVERED}")
         _finish(session)
         window.close()
         for scale in sorted({size.scale for size in sizes}):
@@ -130,6 +136,10 @@ def _take(folder: Path, project: str, sizes: list[Size]) -> None:
     session.select([session.workspace.layers[2].name])
     QTest.qWait(QUIET_MS)
     take_all(_views)
+    session.workspace.documents.open_project(str(Path(project).with_name(_RECOVERED)))
+    _finish(session)
+    QTest.qWait(QUIET_MS)
+    take_all(lambda shown: {"improve": partial(shown.show_view, "improve")})
     window.close()
     session.close()
 
@@ -169,6 +179,20 @@ def _make_results(session: Session) -> None:
     session.workspace.searches.start(SearchTerms(SearchBudget(max_drop=0.5, average_bits=5.0)))
     _finish(session)
     session.workspace.edits.activate_plan(session.workspace.plans[0].name)
+
+
+def _recover(session: Session) -> None:
+    """Two bits as they are rounded, then with the steps that win them back."""
+    from PySide6.QtTest import QTest
+
+    session.workspace.documents.open_sample(RECOVERED)
+    QTest.qWait(2000)
+    _finish(session)
+    session.workspace.runs.quantize()
+    session.workspace.runs.measure()
+    _finish(session)
+    session.workspace.improvement.recover(SECONDS_TO_FINISH)
+    _finish(session)
 
 
 def _finish(session: Session) -> None:
@@ -229,7 +253,6 @@ def _views(window: MainWindow) -> Mapping[str, Callable[[], object]]:
         "inspect": inspect,
         "threshold": threshold,
         "classes": classes,
-        "improve": partial(window.show_view, "improve"),
         "trade-off": search,
         "prediction-check": check,
         "compare": partial(window.show_view, "compare"),

@@ -11,9 +11,10 @@ from enum import StrEnum
 from functools import lru_cache
 from re import Pattern
 
+from quantstudio.core.codebooks import codebook_pays
 from quantstudio.core.codec import to_json
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import FP32, LayerScheme, WeightRange
+from quantstudio.core.precision import FP32, LayerScheme, Precision, WeightRange, at_weights
 from quantstudio.core.schemes import as_scheme
 from quantstudio.core.steps import Step
 from quantstudio.core.target import DEFAULT_TARGET, Target, target_or_default
@@ -197,9 +198,8 @@ class Recipe:
         )
 
     def scheme_for(self, layer: LayerInfo) -> LayerScheme:
-        """The scheme the layer gets, legal or FP32."""
-        asked = self.asked_scheme(layer)
-        return asked if is_legal(layer, asked, self.on_target) else FP32
+        """The scheme the layer gets: what is asked, INT8 where no codebook pays, FP32 where it is illegal."""
+        return _given(layer, self.asked_scheme(layer), self.on_target)
 
     @property
     def on_target(self) -> Target:
@@ -233,10 +233,7 @@ class Recipe:
     def schemes(self, layers: Sequence[LayerInfo]) -> dict[str, LayerScheme]:
         """`scheme_for` of every layer."""
         asked, target = self.asked_schemes(layers), self.on_target
-        return {
-            layer.name: asked[layer.name] if is_legal(layer, asked[layer.name], target) else FP32
-            for layer in layers
-        }
+        return {layer.name: _given(layer, asked[layer.name], target) for layer in layers}
 
     def assign(self, names: Sequence[str], scheme: LayerScheme) -> Recipe:
         """The recipe with these layers set to the scheme, and no older exact rule left for them.
@@ -277,6 +274,13 @@ class Recipe:
 def is_legal(layer: LayerInfo, scheme: LayerScheme, target: Target) -> bool:
     """Whether the layer can have the scheme on a target; float32 always."""
     return target.support(layer, scheme).is_legal
+
+
+def _given(layer: LayerInfo, asked: LayerScheme, target: Target) -> LayerScheme:
+    """What a layer gets of what is asked; see `core.effective_plan`."""
+    if not is_legal(layer, asked, target):
+        return FP32
+    return asked if codebook_pays(layer, asked.weights) else at_weights(asked, Precision.INT8)
 
 
 def uniform_recipe(

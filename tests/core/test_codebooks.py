@@ -65,3 +65,11 @@ def test_that_the_form_of_the_file_is_part_of_a_plan_where_it_matters() -> None:
     assert form("static-int8", (Step("equalize"),)) == PACKED_FILES
     # Without a product of activations the second form was the first.
     assert form("static-int4", emission=2) == 1
+
+
+def test_that_a_recipe_says_what_a_layer_gets_where_no_codebook_pays() -> None:
+    recipe = Recipe((LayerRule(NAMED_SCHEMES["static-codebook3"]),))
+    assert recipe.scheme_for(DEPTHWISE).weights == Precision.INT8
+    assert recipe.scheme_for(CONV).weights == weight_format("codebook3")
+    plan = resolve(recipe, [CONV, DEPTHWISE])
+    assert recipe.schemes([CONV, DEPTHWISE]) == dict(plan.schemes)

@@ -64,6 +64,7 @@ def test_that_a_packed_file_opens_as_what_it_holds(floats, tmp_path, kind, name,
     layers = {layer.name: layer for layer in graph.layers if layer.stored_as}
     before = {layer.name: layer for layer in case[0].layers}
     assert {layer.stored_as for layer in layers.values()} >= {text}
+    assert {layer.name for layer in graph.layers} == set(before), "what unpacks weights is no layer"
     for name, layer in layers.items():
         if layer.stored_as == text:
             assert layer.weight_shape in (before[name].weight_shape, before[name].weight_shape[::-1])

@@ -20,7 +20,7 @@ from quantstudio.engine.graph.shapes import infer, value_types
 from quantstudio.engine.graph.view import Index, index
 from quantstudio.engine.model.layer_labels import labelled, module_path
 from quantstudio.engine.model.macs import multiply_accumulates
-from quantstudio.engine.model.packed import PackedWeight, packed_weight
+from quantstudio.engine.model.packed import PackedWeight, packed_weight, unpacking_nodes
 from quantstudio.engine.targets.legality import legal_schemes, stored_precision
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -90,7 +90,11 @@ def list_layers(model: ModelProto) -> LayerTable:
     counted: set[str] = set()
     layers: list[LayerInfo] = []
     nodes: dict[str, int] = {}
+    # Digits are brought apart by a product, too: it belongs to the layer whose weights they are.
+    unpacking = unpacking_nodes(model.graph)
     for scope, node in _nodes(model.graph):
+        if node.name in unpacking:
+            continue
         layer = _layer(node, scope, made, counted)
         if layer is None:
             continue
