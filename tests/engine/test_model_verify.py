@@ -18,7 +18,7 @@ from quantstudio.engine.model.difference import relative_difference
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.model.opset import convert_opset
 from quantstudio.engine.model.trial import random_feed
-from quantstudio.engine.model.verify import verify
+from quantstudio.engine.model.verify import Proof, verify
 from tests.engine.builders import (
     INT64,
     batchnorm_weights,
@@ -33,7 +33,7 @@ from tests.engine.builders import (
 )
 
 
-def changed(made: ModelProto, name: str, factor: float) -> bytes:
+def changed(made: ModelProto, name: str, factor: float) -> ModelProto:
     """The model with one weight scaled."""
     other = ModelProto()
     other.CopyFrom(made)
@@ -41,27 +41,31 @@ def changed(made: ModelProto, name: str, factor: float) -> bytes:
         if tensor.name == name:
             values = numpy_helper.to_array(tensor) * np.float32(factor)
             tensor.CopyFrom(numpy_helper.from_array(values, name))
-    return bytes(other.SerializeToString())
+    return other
+
+
+def proven(made: ModelProto, normalised: ModelProto) -> Proof:
+    """The proof that a stored model is the other one normalised."""
+    return verify(made, normalised, normalised)
 
 
 def test_that_equal_models_have_no_error():
     made = conv_net()
-    content = made.SerializeToString()
-    assert verify(content, content, made).error == 0.0
+    assert proven(made, made).error == 0.0
 
 
 def test_that_a_wrong_weight_names_the_first_node_that_differs():
     made = conv_net()
     with pytest.raises(VerificationError, match="'conv'") as caught:
-        verify(made.SerializeToString(), changed(made, "conv.weight", 1.001), made)
+        proven(made, changed(made, "conv.weight", 1.001))
     assert "'c'" in caught.value.what
     with pytest.raises(VerificationError, match="'fc'"):
-        verify(made.SerializeToString(), changed(made, "fc.bias", 1.1), made)
+        proven(made, changed(made, "fc.bias", 1.1))
 
 
 def test_that_rounding_is_accepted_and_reported():
     made = conv_net()
-    proof = verify(made.SerializeToString(), changed(made, "conv.weight", 1 + 1e-6), made)
+    proof = proven(made, changed(made, "conv.weight", 1 + 1e-6))
     assert 0 < proof.error < 1e-5
 
 
@@ -73,7 +77,7 @@ def test_that_a_model_hard_wired_to_one_sample_is_proven_with_one():
         [value("y", None)],
         weights,
     )
-    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    proof = proven(made, made)
     assert proof.error == 0.0
     assert "single samples" in proof.notes[0]
 
@@ -86,7 +90,7 @@ def test_that_dynamic_axes_are_tried_until_one_fits():
         [value("y", None)],
         weights,
     )
-    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    proof = proven(made, made)
     assert proof.error == 0.0
     assert not proof.notes
 
@@ -99,7 +103,7 @@ def test_that_no_fitting_size_is_said_and_not_hidden():
         [value("y", None)],
         weights,
     )
-    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    proof = proven(made, made)
     assert np.isnan(proof.error)
     assert "Not verified" in proof.notes[0]
 
@@ -112,7 +116,7 @@ def test_that_a_model_failing_on_its_own_shape_is_refused():
         {"shape": np.array([3, 5])},
     )
     with pytest.raises(ModelLoadError):
-        verify(made.SerializeToString(), made.SerializeToString(), made)
+        proven(made, made)
 
 
 def test_that_random_operators_are_not_compared(tmp_path):
@@ -141,7 +145,7 @@ def test_that_cancel_ends_a_run_that_does_not_end(tmp_path, monkeypatch):
 
 def test_that_a_gigantic_input_is_not_tried():
     made = model([node("Relu", ["x"], ["y"], "r")], [value("x", [1 << 20, 1 << 20])], [value("y", None)])
-    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    proof = proven(made, made)
     assert "too large" in proof.notes[0]
 
 
@@ -160,7 +164,7 @@ def test_that_a_flipped_argmax_without_a_differing_tensor_is_a_tie():
     other = ModelProto()
     other.CopyFrom(made)
     other.graph.initializer[0].CopyFrom(numpy_helper.from_array(tilted, "w"))
-    assert verify(made.SerializeToString(), other.SerializeToString(), made).error == 0.0
+    assert proven(made, other).error == 0.0
 
 
 def test_that_a_flipped_argmax_behind_a_differing_tensor_is_an_error():
@@ -174,7 +178,7 @@ def test_that_a_flipped_argmax_behind_a_differing_tensor_is_an_error():
         {"w": random(4, 4)},
     )
     with pytest.raises(VerificationError, match="product"):
-        verify(made.SerializeToString(), changed(made, "w", -1.0), made)
+        proven(made, changed(made, "w", -1.0))
 
 
 def scale_weight(graph: GraphProto, name: str) -> None:
@@ -240,7 +244,7 @@ def test_that_a_saturated_output_hides_no_wrong_weight(shift):
     """All its values are one, so what goes into the function is compared."""
     made = saturated_net(shift)
     with pytest.raises(VerificationError, match=r"'(conv|bn)'"):
-        verify(made.SerializeToString(), changed(made, "w", 1.01), made)
+        proven(made, changed(made, "w", 1.01))
 
 
 def unstable_net() -> ModelProto:
@@ -257,14 +261,14 @@ def unstable_net() -> ModelProto:
 
 def test_that_a_network_that_follows_rounding_errors_opens_and_is_said_to():
     made = unstable_net()
-    proof = verify(made.SerializeToString(), changed(made, "w", 1 + 2e-7), made)
+    proof = proven(made, changed(made, "w", 1 + 2e-7))
     assert any("Output 'y' follows rounding errors" in note for note in proof.notes)
 
 
 def test_that_a_wrong_weight_of_an_unstable_network_is_still_found():
     made = unstable_net()
     with pytest.raises(VerificationError, match="product"):
-        verify(made.SerializeToString(), changed(made, "w", 1.001), made)
+        proven(made, changed(made, "w", 1.001))
 
 
 def test_that_an_integer_input_that_must_be_a_certain_number_is_not_the_file_s_fault():
@@ -273,7 +277,7 @@ def test_that_an_integer_input_that_must_be_a_certain_number_is_not_the_file_s_f
         [value("x", [2, 3]), value("shape", [2], INT64)],
         [value("y", None)],
     )
-    proof = verify(made.SerializeToString(), made.SerializeToString(), made)
+    proof = proven(made, made)
     assert np.isnan(proof.error)
     assert "Not verified" in proof.notes[0]
 
@@ -287,7 +291,7 @@ def test_that_a_normalised_graph_that_fails_to_run_is_an_error():
         {"s": np.array([3])},
     )
     with pytest.raises(VerificationError, match="fails where the original runs"):
-        verify(made.SerializeToString(), broken.SerializeToString(), made)
+        proven(made, broken)
 
 
 def test_that_differences_are_relative_to_the_largest_magnitude():
