@@ -1,4 +1,4 @@
-"""Where a table of codes an output channel is worth its bytes."""
+"""Where a table of codes, one an output channel or one for the layer, is worth its bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
     """Whether a layer gets smaller with a codebook, so that it is worth what rounding costs.
 
     Layers where it does not get INT8 instead. A depthwise or otherwise grouped convolution has a handful of
-    weights a channel, each of which matters; a product of two activations has none, and keeps what was asked.
+    weights a channel, each of which matters: a table they share is small, and is worth it. A product of two
+    activations has none, and keeps what was asked.
 
     Args:
         layer: The layer.
@@ -28,9 +29,11 @@ def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
     """
     if not weights.has_codebook or not layer.weight_name:
         return True
-    if layer.groups > 1:
+    if layer.groups > 1 and not weights.shares_table:
         return False
     count, entries = weights_per_channel(layer), 1 << weights.bits
+    if weights.shares_table:
+        count = math.prod(layer.weight_shape)
     packed = math.ceil(count * weights.bits / 8) + entries
     if count < _WEIGHTS_PER_ENTRY * entries or packed > _LARGEST_SHARE * count:
         return False
@@ -38,8 +41,10 @@ def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
     return packed * total // count + UNPACKING_BYTES <= _LARGEST_WHOLE * total
 
 
-def why_no_codebook(layer: LayerInfo) -> str:
+def why_no_codebook(layer: LayerInfo, weights: WeightFormat) -> str:
     """Why `codebook_pays` says no, in words."""
+    if weights.shares_table:
+        return f"a table would take more than it saves of {math.prod(layer.weight_shape)} weights"
     if layer.groups > 1:
         return "a table a channel would take more than it saves of a grouped convolution"
     count, total = weights_per_channel(layer), math.prod(layer.weight_shape)

@@ -327,9 +327,8 @@ def _granted(
         for name, scheme in schemes.items():
             if scheme.weights.has_codebook and not codebook_pays(listed.by_name[name], scheme.weights):
                 schemes[name] = at_weights(scheme, Precision.INT8)
-                notes[name] = (
-                    f"{scheme.label} asked; {schemes[name].label}: {why_no_codebook(listed.by_name[name])}"
-                )
+                why = why_no_codebook(listed.by_name[name], scheme.weights)
+                notes[name] = f"{scheme.label} asked; {schemes[name].label}: {why}"
     if recipe.activation_scope is ActivationScope.WEIGHTED:
         # Products of two activations stay float, unless a rule names them one by one.
         named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)

@@ -84,7 +84,8 @@ def packs(scheme: LayerScheme) -> bool:
 def code_bytes(weights: WeightFormat, count: WeightCount) -> int:
     """Bytes of the integers of a weight in the file, tables with them.
 
-    INT8 takes a byte each; b bits take b / 8, in whole words; a codebook its indices and 2^b bytes a channel.
+    INT8 takes a byte each; b bits take b / 8, in whole words; a codebook its indices and 2^b bytes a channel,
+    or for the layer.
     What would win less than the operators take that unpack it is not packed.
     """
     return packed_bytes(weights, count) or count.weights
@@ -99,6 +100,8 @@ def unpacking_bytes(weights: WeightFormat, count: WeightCount) -> int:
     if radix != NIBBLES:
         digits, size = WORDS[radix]
         taken = _DIGIT_BYTES + _WIDE_BYTES * (size > 1) + _FILL_BYTES * (count.weights % digits > 0)
+    if weights.shares_table:  # the picks are of any shape
+        return taken + _TABLE_BYTES
     table = _TABLE_BYTES + _SHAPE_BYTES * (not count.is_matrix)
     return taken + (table if weights.has_codebook else 0)
 
@@ -119,7 +122,7 @@ def packed_bytes(weights: WeightFormat, count: WeightCount) -> int | None:
     radix = _radix(weights)
     if radix is None:
         return None
-    tables = radix * count.channels if weights.has_codebook else 0
+    tables = radix * (1 if weights.shares_table else count.channels) if weights.has_codebook else 0
     least = _LEAST_CAST if radix == NIBBLES else UNPACKING_BYTES
     if math.ceil(count.weights * math.log2(radix) / 8) + tables + least >= count.weights:
         return None

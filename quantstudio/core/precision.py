@@ -34,7 +34,8 @@ class Grid(StrEnum):
     """How weights are rounded.
 
     FLOAT not at all; UNIFORM to equal steps about zero; SIGN to their sign; TERNARY to a step either side of
-    zero, or to zero; CODEBOOK to one of 2^b INT8 codes, which every output channel has of its own.
+    zero, or to zero; CODEBOOK to one of 2^b INT8 codes, which every output channel has of its own; TABLE to
+    one of 2^b codes that the whole layer has, times a scale a channel.
     """
 
     FLOAT = "float"
@@ -42,6 +43,7 @@ class Grid(StrEnum):
     SIGN = "sign"
     TERNARY = "ternary"
     CODEBOOK = "codebook"
+    TABLE = "table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,13 @@ class WeightFormat:
 
     @property
     def has_codebook(self) -> bool:
-        """Whether every output channel has a table of the codes its weights take."""
-        return self.grid is Grid.CODEBOOK
+        """Whether there is a table of the codes weights take: one a channel, or one for the layer."""
+        return self.grid in (Grid.CODEBOOK, Grid.TABLE)
+
+    @property
+    def shares_table(self) -> bool:
+        """Whether all channels of a layer have one table, and a scale each."""
+        return self.grid is Grid.TABLE
 
     @property
     def has_range_rule(self) -> bool:
@@ -156,32 +163,22 @@ class Precision:
     INT6: Final = WeightFormat("int6", 6, "INT6", "64 levels", "6")
     INT5: Final = WeightFormat("int5", 5, "INT5", "32 levels", "5")
     INT4: Final = WeightFormat("int4", 4, "INT4", "16 levels", "4", "4", packed=Container.INT4)
-    CODEBOOK4: Final = WeightFormat(
-        "codebook4", 4, "CB4", "16 levels of its own a channel", "4", grid=Grid.CODEBOOK
-    )
+    CODEBOOK4: Final = WeightFormat("codebook4", 4, "CB4", "16 own levels a channel", "4", grid=Grid.CODEBOOK)
+    TABLE4: Final = WeightFormat("table4", 4, "TB4", "16 own levels a layer", "4", grid=Grid.TABLE)
     INT3: Final = WeightFormat("int3", 3, "INT3", "8 levels", "3", packed=Container.INT4)
-    CODEBOOK3: Final = WeightFormat(
-        "codebook3", 3, "CB3", "8 levels of its own a channel", "3", grid=Grid.CODEBOOK
-    )
+    CODEBOOK3: Final = WeightFormat("codebook3", 3, "CB3", "8 own levels a channel", "3", grid=Grid.CODEBOOK)
+    TABLE3: Final = WeightFormat("table3", 3, "TB3", "8 own levels a layer", "3", grid=Grid.TABLE)
     INT2: Final = WeightFormat("int2", 2, "INT2", "4 levels", "2", packed=Container.INT4)
     TERNARY: Final = WeightFormat(
-        "ternary",
-        2,
-        "Ternary",
-        "one step down, none, or one up",
-        "T",
-        grid=Grid.TERNARY,
+        "ternary", 2, "Ternary", "one step down, none, or one up", "T", grid=Grid.TERNARY,
         packed=Container.INT4,
-    )
-    CODEBOOK2: Final = WeightFormat(
-        "codebook2", 2, "CB2", "4 levels of its own a channel", "2", grid=Grid.CODEBOOK
-    )
+    )  # fmt: skip
+    CODEBOOK2: Final = WeightFormat("codebook2", 2, "CB2", "4 own levels a channel", "2", grid=Grid.CODEBOOK)
+    TABLE2: Final = WeightFormat("table2", 2, "TB2", "4 own levels a layer", "2", grid=Grid.TABLE)
     BINARY: Final = WeightFormat(
         "binary", 1, "Binary", "its sign times one scale", "B1", grid=Grid.SIGN, packed=Container.INT4
     )
-    CODEBOOK1: Final = WeightFormat(
-        "codebook1", 1, "CB1", "2 levels of its own a channel", "1", grid=Grid.CODEBOOK
-    )
+    CODEBOOK1: Final = WeightFormat("codebook1", 1, "CB1", "2 own levels a channel", "1", grid=Grid.CODEBOOK)
 
 
 class ActivationPrecision:
@@ -284,7 +281,7 @@ class LayerScheme:
         """Short name for a table cell: INT8, W4, W4A8, "W2A8 codebook", "W4A4, simulated", INT8 dyn, FP32."""
         if self.is_float:
             return self.weights.label
-        table = " codebook" if self.weights.has_codebook else ""
+        table = f" {self.weights.grid}" if self.weights.has_codebook else ""
         weights, bits = f"W{self.weights.short or self.weights.bits}", self.activations.bits
         if self.is_weight_only:
             return f"{weights}{table}"
@@ -296,11 +293,12 @@ class LayerScheme:
 
     @property
     def short_label(self) -> str:
-        """The label where there is little room: "CB2A8" of codebooks, "W4A4 sim"; else the label itself."""
+        """The label where there is little room: "CB2A8", "TB2A8" of tables, "W4A4 sim"; else the label."""
         label = self.label.replace(", simulated", " sim")
         if not self.weights.has_codebook:
             return label
-        return f"CB{label.removeprefix('W').replace(' codebook', '')}"
+        mark, word = ("TB", " table") if self.weights.shares_table else ("CB", " codebook")
+        return f"{mark}{label.removeprefix('W').replace(word, '')}"
 
     @property
     def text(self) -> str:
@@ -441,7 +439,7 @@ def keyed_formats() -> tuple[WeightFormat, ...]:
 
 def searched_formats() -> tuple[WeightFormat, ...]:
     """The formats a search tries for every layer: uniform grids and codebooks, most bits first."""
-    return tuple(row for row in integer_formats() if row.grid in (Grid.UNIFORM, Grid.CODEBOOK))
+    return tuple(row for row in integer_formats() if row.grid is Grid.UNIFORM or row.has_codebook)
 
 
 def activation_formats() -> tuple[ActivationFormat, ...]:
@@ -482,11 +480,14 @@ for _bundled in (
     Precision.INT5,
     Precision.INT4,
     Precision.CODEBOOK4,
+    Precision.TABLE4,
     Precision.INT3,
     Precision.CODEBOOK3,
+    Precision.TABLE3,
     Precision.INT2,
     Precision.TERNARY,
     Precision.CODEBOOK2,
+    Precision.TABLE2,
     Precision.BINARY,
     Precision.CODEBOOK1,
     ActivationPrecision.FP32,

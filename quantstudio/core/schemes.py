@@ -104,12 +104,15 @@ def named_scheme(name: str) -> LayerScheme:
 def _found(name: str) -> LayerScheme | None:
     """The scheme of a name; "weight-int4/64" has one scale for each block of 64 weights of a row.
 
-    "weight-int4/64/asymmetric" has a zero point for each as well.
+    "weight-int4/64/asymmetric" has a zero point for each as well. "static-codebook4/layer" has one codebook
+    for all channels of a layer, as "static-table4" has.
 
     Raises:
         RecipeError: the blocks are of a size that no kernel takes, or the format has none, or no zero points.
     """
     plain, _, size = name.removesuffix(ASYMMETRIC).partition("/")
+    if size == "layer" and "codebook" in plain:
+        return NAMED_SCHEMES.get(plain.replace("codebook", "table"))
     scheme = NAMED_SCHEMES.get(_ALIASES.get(plain, plain))
     if not size:
         return None if name.endswith(ASYMMETRIC) else scheme

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from quantstudio.core.codebooks import codebook_pays
+from quantstudio.core.codebooks import codebook_pays, why_no_codebook
 from quantstudio.core.effective_plan import resolve
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import STATIC_INT8, Precision, weight_format
@@ -39,6 +39,14 @@ PRODUCT = LayerInfo("scores", "MatMul", schemes=("fp32", "static-int8"), inputs=
 def test_that_a_table_pays_where_it_saves_a_good_part(layer: LayerInfo, widths: tuple[int, ...]) -> None:
     assert tuple(b for b in (4, 3, 2, 1) if codebook_pays(layer, weight_format(f"codebook{b}"))) == widths
     assert codebook_pays(layer, Precision.INT4)
+
+
+def test_that_a_table_pays_where_channels_have_too_few_weights_for_one_each():
+    depthwise = replace(DEPTHWISE, weight_shape=(96, 1, 3, 3), groups=96)
+    assert not codebook_pays(depthwise, Precision.CODEBOOK2)
+    assert codebook_pays(depthwise, Precision.TABLE2)
+    assert not codebook_pays(replace(depthwise, weight_shape=(16, 1, 3, 3), groups=16), Precision.TABLE2)
+    assert "144 weights" in why_no_codebook(replace(depthwise, weight_shape=(16, 1, 3, 3)), Precision.TABLE2)
 
 
 def test_that_a_layer_whose_table_does_not_pay_gets_int8_and_a_note() -> None:

@@ -83,12 +83,18 @@ def test_that_unknown_names_are_told_what_there_is() -> None:
     with pytest.raises(RecipeError, match="unknown precision 'int9'") as unknown:
         named_scheme("int9")
     assert unknown.value.hint.text == f"Choose one of {listed_schemes(NAMED_SCHEMES)}"
-    assert len(unknown.value.hint.text) < 180
+    assert len(unknown.value.hint.text) < 200
     with pytest.raises(RecipeError, match="unknown preset 'int9'") as preset:
         preset_scheme("int9")
     assert preset.value.hint.text == f"Choose one of {listed_schemes(preset_names())}"
     with pytest.raises(CodecError, match="'int9' is not one of fp32, fp16, int8"):
         from_json(LayerScheme, {"weights": "int9"})
+
+
+def test_that_a_codebook_of_a_layer_is_a_table() -> None:
+    assert named_scheme("static-codebook3/layer") == named_scheme("static-table3")
+    with pytest.raises(RecipeError, match="unknown precision"):
+        named_scheme("static-codebook1/layer")
 
 
 def test_that_long_lists_are_said_in_a_few_words() -> None:

@@ -55,6 +55,8 @@ def reopened(case, scheme, folder) -> tuple[onnx.ModelProto, Graph]:
         ("ternary", "ternary packed"),
         ("binary", "binary packed"),
         ("codebook3", "codebook, 3 bits"),
+        ("table4", "table, 4 bits"),
+        ("table2", "table, 2 bits"),
         ("codebook1", "codebook, 1 bit"),
     ],
 )

@@ -70,7 +70,7 @@ def test_that_digits_take_the_bytes_the_law_says(weights):
     if radix is None:
         low, high = integer_levels(weights)
         radix = 2 if weights == Precision.BINARY else high - low + 1
-    tables = 10 * radix if weights.has_codebook else 0
+    tables = radix * (1 if weights.shares_table else 10) if weights.has_codebook else 0
     digits = -(-40_001 // 2) if radix == 16 else packed_digits(np.zeros(40_001, np.uint8), radix).size
     assert code_bytes(weights, count) == digits + tables
     assert unpacking_bytes(weights, count) > 0

@@ -107,7 +107,9 @@ def test_that_weights_alone_are_packed_in_front_of_their_kernel(nets, tmp_path, 
 )
 def test_that_every_integer_comes_back(name, shape, channels):
     weights, rng = weight_format(name), np.random.default_rng(0)
-    if weights.has_codebook:
+    if weights.shares_table:
+        values = rng.choice(rng.permutation(np.arange(-127, 128, dtype=np.int8))[: 1 << weights.bits], shape)
+    elif weights.has_codebook:
         tables = np.sort(rng.integers(-127, 128, (*(shape[axis] for axis in channels), 1 << weights.bits)))
         order = (*channels, *(axis for axis in range(len(shape)) if axis not in channels))
         index = rng.integers(0, tables.shape[-1], [shape[axis] for axis in order])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from quantstudio.core.errors import CalibrationError
+from quantstudio.engine.quantization.shared_tables import known_rows
 from quantstudio.engine.recovery.code_grids import TableGrid, best_tables, best_uniform
 from quantstudio.engine.recovery.compensation import Compensation, asymmetric_target
 from quantstudio.engine.recovery.second_moments import SecondMoments
@@ -25,6 +26,7 @@ FORMATS = {
     "codebook3": LayerFormat(-127, 127, entries=8),
     "codebook1, 7 bits": LayerFormat(-63, 63, entries=2),
     "codebook2, one table": LayerFormat(-127, 127, entries=4, is_shared=True),
+    "table2": LayerFormat(-127, 127, entries=4, is_scaled=True),
 }
 
 
@@ -68,6 +70,9 @@ def lies_on_steps(row, low, high):
 def test_that_chosen_weights_show_the_grid_they_lie_on(name):
     one, format_ = problem(), FORMATS[name]
     weights = one.solved(format_.best(one.rows, one.row_importance), sweeps=2).values[0].numpy()
+    if format_.is_scaled:
+        assert known_rows(weights.astype(np.float32), format_.entries, format_.high) is not None
+        return
     width = format_.block or (weights.size if format_.is_shared else weights.shape[1])
     flat = weights.reshape(1, -1) if format_.is_shared else weights
     rows = [row for at in range(0, flat.shape[1], width) for row in flat[:, at : at + width]]

@@ -31,6 +31,7 @@ from tests.engine.quantization_cases import NetBuilder, opened, outputs_of
 A8 = ActivationPrecision.INT8
 W2A8 = LayerScheme(Precision.INT2, A8)
 CODEBOOK2 = at_weights(W2A8, Precision.CODEBOOK2)
+TABLE2 = at_weights(W2A8, Precision.TABLE2)
 SAMPLES = 48
 
 
@@ -100,6 +101,7 @@ def net(tmp_path_factory):
         pytest.param(W2A8, id="int2"),
         pytest.param(replace(W2A8, granularity=Granularity.PER_TENSOR), id="int2, one scale"),
         pytest.param(CODEBOOK2, id="codebook2"),
+        pytest.param(TABLE2, id="table2"),
         pytest.param(at_weights(W2A8, Precision.BINARY), id="binary"),
         pytest.param(LayerScheme(Precision.INT3), id="weights alone"),
         pytest.param(LayerScheme(Precision.INT4, ActivationPrecision.INT4), id="int4, 4-bit activations"),
@@ -112,7 +114,7 @@ def test_that_the_file_is_nearer_to_the_float_network_than_with_plain_rounding(n
     assert error(outcome.graph, context, net, unseen) < 0.6 * error(net, context, net, unseen)
 
 
-@pytest.mark.parametrize("scheme", [W2A8, CODEBOOK2], ids=["int2", "codebook2"])
+@pytest.mark.parametrize("scheme", [W2A8, CODEBOOK2, TABLE2], ids=["int2", "codebook2", "table2"])
 def test_that_quantizers_keep_the_very_weights_that_were_chosen(net, tmp_path, scheme):
     context = context_of(net, tmp_path, scheme, images())
     outcome = chosen(net, context)

@@ -84,7 +84,10 @@ def test_that_only_layers_with_schemes_can_be_edited(model):
         "fp16",
         *(
             f"weight-{name}"
-            for name in ("int8", "int6", "int5", "codebook4", "codebook3", "codebook2", "codebook1")
+            for name in (
+                *("int8", "int6", "int5", "codebook4", "table4", "codebook3", "table3"),
+                *("codebook2", "table2", "codebook1"),
+            )
         ),
     ]
     assert "norm is too small" in model.index(NORM, LayerColumn.PRECISION).data(Qt.ItemDataRole.ToolTipRole)

@@ -81,10 +81,11 @@ def _quantized(
     *,
     is_narrow: bool,
 ) -> tuple[NDArray[np.int8], float]:
-    """Integers of the channel's weights, and their scale; other channels play no part in it."""
-    if scheme.granularity is Granularity.PER_TENSOR:
+    """Integers of the channel's weights, and their scale; others matter where they share."""
+    if scheme.granularity is Granularity.PER_TENSOR or scheme.weights.shares_table:
         found = quantize_weight(weight, scheme, axis, clip, max_bits, is_narrow=is_narrow)
-        return np.take(found.values, channel, axis=axis).ravel(), float(found.scales)
+        scale = found.scales if found.axis is None else found.scales[channel]
+        return np.take(found.values, channel, axis=axis).ravel(), float(scale)
     row = np.take(weight, [channel], axis=axis)
     found = quantize_weight(row, scheme, axis, clip, max_bits, is_narrow=is_narrow)
     return found.values.ravel(), float(found.scales.ravel()[0])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto
 
 from quantstudio.core.figures import counted
@@ -23,7 +24,7 @@ class PackedWeight:
 
     Attributes:
         name: The initializer that holds its bits.
-        text: How it is held: "INT4 packed", "codebook, 2 bits".
+        text: How it is held: "INT4 packed", "codebook, 2 bits", "table, 2 bits".
         shape: Of the INT8 tensor.
         size_bytes: Bytes of its bits and of its table.
         nodes: Names of the nodes that unpack it.
@@ -74,6 +75,8 @@ def _text(end: NodeProto, table: TensorProto, made: Index) -> str:
         return f"codebook, {counted(max(1, math.ceil(math.log2(entries))), 'bit')}"
     levels = made.array(table.name)
     count = 0 if levels is None else levels.size
+    if levels is not None and count > 2 and (np.diff(levels.astype(np.int64)) != 1).any():
+        return f"table, {counted(max(1, math.ceil(math.log2(count))), 'bit')}"
     if count == 3:
         return "ternary packed"
     if count == 2:
@@ -128,6 +131,6 @@ def _shape(name: str, made: Index) -> tuple[int, ...] | None:
         if before is None:
             return None
         return tuple(before[axis] for axis in order) if order else before[::-1]
-    if node.op_type in ("Cast", "GatherElements"):
-        return _shape(node.input[1 if node.op_type == "GatherElements" else 0], made)
+    if node.op_type in ("Cast", "Gather", "GatherElements"):
+        return _shape(node.input[0 if node.op_type == "Cast" else 1], made)
     return None

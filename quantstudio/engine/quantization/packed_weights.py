@@ -3,7 +3,8 @@
 ONNX Runtime computes what hangs on constants alone when it loads a file, before it looks for Q/DQ pairs: what
 runs is what an INT8 file runs, and the file is smaller. Four bits are a type of ONNX; other widths are digits
 of numbers in a few bytes, brought apart by division and remainder, which every runtime reads alike (shifts
-and masks are misread by some). A codebook is a table of INT8 codes a channel that the digits pick from.
+and masks are misread by some). A codebook is a table of INT8 codes, one a channel or one for the
+layer, that the digits pick from.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def packed_values(
     radix = len(code_levels(weights)) if not weights.has_codebook else 1 << weights.bits
     if not nodes.is_packed or not _pays(values, weights, channels):
         return _plain(nodes, values, name)
+    if weights.shares_table:
+        return _from_table(nodes, values, radix, name)
     if weights.has_codebook:
         return _from_tables(nodes, values, radix, name, channels)
     if radix == NIBBLES:
@@ -67,7 +70,7 @@ def _pays(values: Integers, weights: WeightFormat, channels: tuple[int, ...]) ->
     if not weights.has_codebook:
         return True
     # A row with more codes than its table has room for was not rounded to one.
-    rows = _rows(values, channels)
+    rows = _rows(values, () if weights.shares_table else channels)
     distinct = 1 + (np.diff(np.sort(rows, axis=1), axis=1) != 0).sum(axis=1).max(initial=0)
     return bool(distinct <= 1 << weights.bits)
 
@@ -77,6 +80,20 @@ def _rows(values: Integers, channels: tuple[int, ...]) -> Integers:
     rest = tuple(axis for axis in range(values.ndim) if axis not in channels)
     count = math.prod(values.shape[axis] for axis in channels)
     return values.transpose(*channels, *rest).reshape(count, -1)
+
+
+def _from_table(nodes: NodeList, values: Integers, radix: int, name: str) -> str:
+    levels, index = np.unique(values, return_inverse=True)
+    # The largest again where there are fewer: a reader tells the bits by the length.
+    table = nodes.constants.add(f"{name}_table", np.pad(levels, (0, radix - len(levels)), mode="edge"))
+    index = index.reshape(values.shape)
+    if radix == NIBBLES:
+        packed = nodes.constants.add_int4_weight(name, index.astype(np.int8), signed=False)
+        picks = nodes.add("Cast", [packed], name, to=TensorProto.INT32)
+        return nodes.add("Gather", [table, picks], name)
+    digits = _digits(nodes, index.reshape(-1).astype(np.uint8), radix, name)
+    picked = nodes.add("Gather", [table, digits], name)
+    return _shaped(nodes, picked, index.size, radix, values.shape)
 
 
 def _from_tables(nodes: NodeList, values: Integers, radix: int, name: str, channels: tuple[int, ...]) -> str:

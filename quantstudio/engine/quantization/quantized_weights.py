@@ -14,6 +14,7 @@ from quantstudio.core.errors import BuildError
 from quantstudio.core.precision import Container, Granularity, Grid, LayerScheme, integer_levels
 from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.quantization.packed_weights import packed_values
+from quantstudio.engine.quantization.shared_tables import nearest_entries
 from quantstudio.engine.quantization.weights import QuantizedWeight, narrow_levels, quantize_weight
 
 FloatArray = NDArray[np.float32]
@@ -121,7 +122,12 @@ def with_room_for_bias(
     values = weight.values
     # A sign stays one: there is no zero to round to.
     if source.is_narrow or source.scheme.weights.grid is not Grid.SIGN:
-        values = np.clip(np.rint(weight.dequantized / spread), *source.levels).astype(np.int8)
+        steps = weight.dequantized / spread
+        if source.scheme.weights.shares_table:  # other integers would have no place in the table
+            table = np.unique(values).astype(np.float64)
+            values = table[nearest_entries(steps.astype(np.float64), table)].astype(np.int8)
+        else:
+            values = np.clip(np.rint(steps), *source.levels).astype(np.int8)
     changed = replace(weight, values=values, scales=scales, dequantized=values * spread)
     return changed, True
 

@@ -14,6 +14,7 @@ from quantstudio.core.packing import group_axis
 from quantstudio.core.precision import Granularity, Grid, LayerScheme, Precision, WeightFormat, WeightRange
 from quantstudio.core.precision import integer_levels as integer_levels
 from quantstudio.engine.quantization.codebooks import codebook_rows
+from quantstudio.engine.quantization.shared_tables import shared_rows
 from quantstudio.engine.quantization.weight_scales import (
     FloatArray,
     Levels,
@@ -63,8 +64,9 @@ def quantize_weight(
 
     Uniform formats use the integers of `integer_levels`, BINARY is sign(w) * mean|w| (Rastegari et al. 2016,
     arXiv:1603.05279, eq. 6), TERNARY has the scale of least squared error, a codebook has 2^b integers a
-    channel, or for the whole tensor (see `codebooks`). Groups run along the reduced axis of a matrix; where
-    there is no single reduced axis (convolutions), and for codebooks, PER_GROUP means PER_CHANNEL.
+    channel, or for the whole tensor (see `codebooks`), a table 2^b integers for all channels (see
+    `shared_tables`). Groups run along the reduced axis of a matrix; where there is no single reduced axis
+    (convolutions), and for codebooks, PER_GROUP means PER_CHANNEL.
 
     Args:
         weight: Any shape, finite.
@@ -182,6 +184,8 @@ class _Rounding:
         weights = self.scheme.weights
         if not rows.size:
             return np.zeros(rows.shape, np.int8), np.full(len(rows), SMALLEST_SCALE, np.float32)
+        if weights.shares_table:
+            return shared_rows(rows, 1 << weights.bits, integer_levels(weights, self.max_bits)[1])
         if weights.has_codebook:
             return codebook_rows(rows, 1 << weights.bits, integer_levels(weights, self.max_bits)[1])
         if weights.grid is Grid.SIGN:

@@ -73,6 +73,14 @@ class BlockGrid:
         good = np.isfinite(found) & (found > SMALLEST)
         return replace(self, scales=np.where(good, found, self.scales))
 
+    def in_order(self, codes: Codes) -> tuple[BlockGrid, Codes]:
+        """Itself: codes ascend."""
+        return self, codes
+
+    def readable(self, codes: Codes) -> tuple[BlockGrid, Codes]:
+        """Itself: whole multiples show their scale."""
+        return self, codes
+
     def _by_block(self, products: Tensor) -> Tensor:
         """Sums over the columns of every block, [G, O, B]."""
         short = -products.shape[-1] % self.block

@@ -39,6 +39,12 @@ class CodeGrid(Protocol):
             hessian: Second moments of what they meet, [G, K, K].
         """
 
+    def in_order(self, codes: Codes) -> tuple[CodeGrid, Codes]:
+        """The grid with ascending values, which looking up the nearest needs, and the codes in it."""
+
+    def readable(self, codes: Codes) -> tuple[CodeGrid, Codes]:
+        """The grid as what is written of it shows it, and the codes in it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UniformGrid:
@@ -81,6 +87,14 @@ class UniformGrid:
         good = np.isfinite(scales) & (scales > SMALLEST)
         kept = np.where(good, scales, self.scales)
         return UniformGrid(self.low, self.high, kept, self.is_sign, self.is_shared)
+
+    def in_order(self, codes: Codes) -> tuple[UniformGrid, Codes]:
+        """Itself: codes ascend."""
+        return self, codes
+
+    def readable(self, codes: Codes) -> tuple[UniformGrid, Codes]:
+        """Itself: whole multiples show their scale."""
+        return self, codes
 
 
 def _sign(wanted: Floats) -> Floats:
@@ -125,14 +139,8 @@ class TableGrid:
 
     def refitted(self, codes: Codes, target: Tensor, hessian: Tensor) -> TableGrid:
         """The table that comes closest to a target at these codes; entries nobody uses become zero."""
-        groups, outputs, columns = target.shape
         size = self.table.shape[1]
-        # Single precision is plenty for normal equations of 2^b unknowns that are rounded to 8 bits after.
-        ones = torch.nn.functional.one_hot(torch.from_numpy(codes), size).float()
-        ones = ones.reshape(groups, outputs, columns, size).transpose(2, 3)
-        seen = (ones.reshape(groups, outputs * size, columns) @ hessian.float()).reshape(ones.shape)
-        gram = (seen @ ones.transpose(2, 3)).double().reshape(-1, size, size)
-        met = (ones @ (target @ hessian).float()[..., None])[..., 0].double().reshape(-1, size)
+        gram, met = normal_equations(codes, size, target, hessian)
         used = torch.from_numpy(_used(codes, size))
         if self.is_shared:
             gram, met, used = gram.sum(0, keepdim=True), met.sum(0, keepdim=True), used.any(0, keepdim=True)
@@ -142,6 +150,43 @@ class TableGrid:
         if self.is_shared:
             table = np.repeat(table, len(self.table), axis=0)
         return _unsorted_snapped(table, self.steps, is_shared=self.is_shared)
+
+    def in_order(self, codes: Codes) -> tuple[TableGrid, Codes]:
+        """The table in ascending order, and the codes in it."""
+        order = np.argsort(self.table, axis=1, kind="stable")
+        table = np.take_along_axis(self.table, order, axis=1)
+        found = np.take_along_axis(np.argsort(order, 1), codes, 1)
+        return TableGrid(table, self.steps, self.is_shared), found
+
+    def readable(self, codes: Codes) -> tuple[TableGrid, Codes]:
+        """The table without the entries no weight uses, on the container's grid again, and the codes in it.
+
+        What is written must show its grid: its largest value has to be the last code.
+        """
+        used = _used(codes, self.table.shape[1])
+        if self.is_shared:
+            used[:] = used.any(axis=0)
+        kept = _unsorted_snapped(np.where(used, self.table, 0.0), self.steps, is_shared=self.is_shared)
+        return kept, codes
+
+
+def normal_equations(codes: Codes, size: int, target: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """What values of `size` codes cost together: quadratic form [R, size, size] and linear one [R, size].
+
+    Args:
+        codes: Codes [R, K].
+        size: How many there are.
+        target: What the weights should be, [G, O, K].
+        hessian: Second moments of what they meet, [G, K, K].
+    """
+    groups, outputs, columns = target.shape
+    # Single precision is plenty for normal equations of 2^b unknowns that are rounded to 8 bits after.
+    ones = torch.nn.functional.one_hot(torch.from_numpy(codes), size).float()
+    ones = ones.reshape(groups, outputs, columns, size).transpose(2, 3)
+    seen = (ones.reshape(groups, outputs * size, columns) @ hessian.float()).reshape(ones.shape)
+    gram = (seen @ ones.transpose(2, 3)).double().reshape(-1, size, size)
+    met = (ones @ (target @ hessian).float()[..., None])[..., 0].double().reshape(-1, size)
+    return gram, met
 
 
 def _unsorted_snapped(table: Floats, steps: int, *, is_shared: bool) -> TableGrid:
@@ -154,27 +199,6 @@ def _used(codes: Codes, size: int) -> NDArray[np.bool_]:
     used = np.zeros((len(codes), size), dtype=bool)
     np.put_along_axis(used, codes, values=True, axis=1)
     return used
-
-
-def in_order(grid: CodeGrid, codes: Codes) -> tuple[CodeGrid, Codes]:
-    """A table in ascending order, which looking up the nearest needs, and the codes in it."""
-    if not isinstance(grid, TableGrid):
-        return grid, codes
-    order = np.argsort(grid.table, axis=1, kind="stable")
-    table = np.take_along_axis(grid.table, order, axis=1)
-    return TableGrid(table, grid.steps, grid.is_shared), np.take_along_axis(np.argsort(order, 1), codes, 1)
-
-
-def used_only(grid: TableGrid, codes: Codes) -> tuple[TableGrid, Codes]:
-    """The table without the entries no weight uses, on the container's grid again, and the codes in it.
-
-    What is written must show its grid: its largest value has to be the last code.
-    """
-    used = _used(codes, grid.table.shape[1])
-    if grid.is_shared:
-        used[:] = used.any(axis=0)
-    kept = _unsorted_snapped(np.where(used, grid.table, 0.0), grid.steps, is_shared=grid.is_shared)
-    return kept, codes
 
 
 def best_uniform(

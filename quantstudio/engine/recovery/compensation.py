@@ -14,7 +14,7 @@ import torch
 
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, never_cancelled
-from quantstudio.engine.recovery.code_grids import CodeGrid, Codes, Floats, TableGrid, in_order, used_only
+from quantstudio.engine.recovery.code_grids import CodeGrid, Codes, Floats
 
 Tensor = torch.Tensor
 
@@ -122,7 +122,7 @@ class Compensation:
         for _ in range(sweeps):
             fitted = grid.refitted(codes, self.target, self.hessian)
             if self._loss_of(fitted, codes) < least:
-                grid, codes = in_order(fitted, codes)
+                grid, codes = fitted.in_order(codes)
             moved = self._moved(grid, codes)
             loss = self._loss_of(grid, moved)
             if loss >= least:
@@ -131,8 +131,7 @@ class Compensation:
             codes, least = moved, loss
             if is_done:
                 break
-        if isinstance(grid, TableGrid):
-            grid, codes = used_only(grid, codes)
+        grid, codes = grid.readable(codes)
         values = self._values(grid, codes)
         return Chosen(values, self.loss(values))
 

@@ -14,7 +14,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from quantstudio.core.precision import LayerScheme, integer_levels
+from quantstudio.core.precision import Grid, LayerScheme, integer_levels
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_tensor
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
@@ -206,7 +206,8 @@ def _scale_shape(shape: Sequence[int], layout: ScaleLayout) -> list[int]:
 
 def _trained(written: Tensor, layout: ScaleLayout, scheme: LayerScheme, max_bits: int) -> TrainedWeight:
     entries = 1 << scheme.weights.bits
-    if scheme.weights.has_codebook and not layout.group_size:
+    # Entries of a table that channels share would part if each trained its own: its scales are trained alone.
+    if scheme.weights.grid is Grid.CODEBOOK and not layout.group_size:
         rows = written.reshape(1, -1) if layout.axis is None else written.movedim(layout.axis, 0).flatten(1)
         # Layers that gain nothing by a table have INT8 instead.
         if all(len(np.unique(row)) <= entries for row in rows.cpu().numpy()):

@@ -9,6 +9,7 @@ import numpy as np
 from quantstudio.core.precision import Granularity, Grid, LayerScheme, Precision, integer_levels
 from quantstudio.engine.recovery.block_grids import best_blocks
 from quantstudio.engine.recovery.code_grids import CodeGrid, Floats, best_tables, best_uniform
+from quantstudio.engine.recovery.scaled_tables import best_shared_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class LayerFormat:
         is_sign: Whether there is no zero.
         is_shared: Whether all channels share one scale, or one table.
         is_affine: Whether every block has a zero point of its own.
+        is_scaled: Whether channels share one table, and have a scale each.
     """
 
     low: int
@@ -32,9 +34,12 @@ class LayerFormat:
     is_sign: bool = False
     is_shared: bool = False
     is_affine: bool = False
+    is_scaled: bool = False
 
     def best(self, rows: Floats, importance: Floats) -> CodeGrid:
         """The grid with the least weighted squared error for weights [R, K], each rounded by itself."""
+        if self.is_scaled:
+            return best_shared_table(rows, importance, self.entries, self.high)
         if self.entries:
             return best_tables(rows, importance, self.entries, self.high, is_shared=self.is_shared)
         importance = np.broadcast_to(importance, rows.shape)
@@ -63,7 +68,9 @@ def layer_format(
     if is_split and scheme.is_weight_only and not is_tensor:
         return None
     if scheme.weights.has_codebook:
-        return LayerFormat(low, high, 1 << scheme.weights.bits, is_shared=is_tensor or is_split)
+        is_one = is_tensor or is_split
+        is_scaled = scheme.weights.shares_table and not is_one
+        return LayerFormat(low, high, 1 << scheme.weights.bits, is_shared=is_one, is_scaled=is_scaled)
     is_group = scheme.granularity is Granularity.PER_GROUP and scheme.is_weight_only and can_group
     block = scheme.group_size if is_group else 0
     is_sign = scheme.weights.grid is Grid.SIGN
