@@ -2,17 +2,20 @@
 
 `bash packaging/test --note-durations` writes the list anew after a full run. It holds names of test
 functions, without file or parameters, so that moving a test changes nothing; one that is not in it is fast.
+What counts is the time of the processor, of processes that a test waited for too: a busy machine makes no
+test slow.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
 
 LIST = Path(__file__).with_name("slow.txt")
-# What the tests of `quick` may take together, in seconds of one process: two of them share it, and style,
-# walls and starting take a quarter of the minute and a half that was promised.
+# What the tests of `quick` may take together, in seconds of one processor: two share it, and style, walls and
+# starting take a quarter of the minute and a half that was promised.
 BUDGET_S = 110.0
 
 
@@ -24,8 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen to durations where the whole run is seen: in the process that hands tests out."""
-    if config.getoption("--note-durations") and not hasattr(config, "workerinput"):
+    """Take the time where tests run; add it up where the whole run is seen, which hands them out."""
+    if not config.getoption("--note-durations"):
+        return
+    config.pluginmanager.register(_Clock(), "quick clock")
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Notes(), "quick notes")
 
 
@@ -44,6 +50,28 @@ def _function(nodeid: str) -> str:
     return nodeid.rpartition("::")[2].partition("[")[0]
 
 
+class _Clock:
+    """Writes into each report what its part of a test took of the processor."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+
+    def pytest_runtest_logstart(self) -> None:
+        self._since = _processor_s()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        now = _processor_s()
+        report.processor_s, self._since = now - self._since, now  # type: ignore[attr-defined]
+        return report
+
+
+def _processor_s() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 class _Notes:
     """Adds up seconds by function; what fixtures take is shared by the tests of a module."""
 
@@ -54,12 +82,13 @@ class _Notes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         module, function = report.nodeid.partition("::")[0], _function(report.nodeid)
+        took: float = report.processor_s
         if report.when == "call":
-            self._modules[module][function] += report.duration
+            self._modules[module][function] += took
             self._tests[module][function] += 1
         else:
             # The window of a module's tests falls on whichever comes first.
-            self._fixtures[module] += report.duration
+            self._fixtures[module] += took
 
     def pytest_sessionfinish(self) -> None:
         slow = _slow(self._seconds(), BUDGET_S)
