@@ -23,6 +23,7 @@ from quantstudio.core.diagnosis import (
 )
 from quantstudio.core.events import Event, JobEnded, JobState, PartFound, Progress
 from quantstudio.core.judgement import Judgement, Task
+from quantstudio.core.levels import ChannelLevels
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.core.results import (
     AccuracyCurve,
@@ -299,6 +300,22 @@ def _steps(params: dict[str, Any]) -> list[Event]:
     return [succeeded(STEPS)]
 
 
+def _levels(params: dict[str, Any]) -> list[Event]:
+    levels = ChannelLevels(
+        params["layer"],
+        int(params["channel"]),
+        8,
+        counts=(1, 2, 1),
+        low=-1.0,
+        high=1.0,
+        levels=(-0.5, 0.0, 0.5),
+        codes=(-1, 0, 1),
+        taken=(1, 2, 1),
+        sqnr_db=9.5,
+    )
+    return [succeeded(levels)]
+
+
 ANSWERS: dict[str, Answer] = {
     "steps": _steps,
     "devices": _devices,
@@ -312,4 +329,5 @@ ANSWERS: dict[str, Answer] = {
     "costs": _costs,
     "quantize": _quantize,
     "compare": _compare,
+    "channel_levels": _levels,
 }
