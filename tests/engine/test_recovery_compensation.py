@@ -8,6 +8,7 @@ import torch
 
 from quantstudio.core.errors import CalibrationError
 from quantstudio.engine.quantization.shared_tables import known_rows
+from quantstudio.engine.recovery import compensation
 from quantstudio.engine.recovery.code_grids import TableGrid, best_tables, best_uniform
 from quantstudio.engine.recovery.compensation import Compensation, asymmetric_target
 from quantstudio.engine.recovery.second_moments import SecondMoments
@@ -24,10 +25,17 @@ FORMATS = {
     "int3 by blocks with zero points": LayerFormat(-4, 3, block=5, is_affine=True),
     "int3, one scale": LayerFormat(-4, 3, is_shared=True),
     "codebook3": LayerFormat(-127, 127, entries=8),
+    "codebook2": LayerFormat(-63, 63, entries=4),
     "codebook1, 7 bits": LayerFormat(-63, 63, entries=2),
     "codebook2, one table": LayerFormat(-127, 127, entries=4, is_shared=True),
     "table2": LayerFormat(-127, 127, entries=4, is_scaled=True),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_further_order(monkeypatch):
+    """Eight take eight times as long and are nothing else."""
+    monkeypatch.setattr(compensation, "_MOST_ORDERS", 1)
 
 
 def problem(groups=1, outputs=6, columns=16, seed=0):
@@ -54,6 +62,21 @@ def test_that_weights_chosen_together_lose_less_than_each_by_itself(name, groups
     chosen = one.solved(grid, sweeps=3)
     assert chosen.loss == pytest.approx(one.loss(chosen.values))
     assert chosen.loss < one.loss(rounded_alone(one, grid))
+
+
+@pytest.mark.parametrize("name", ["int2", "codebook2", "codebook2, one table", "int3, one scale"])
+def test_that_further_orders_of_the_columns_lose_less_and_each_channel_keeps_its_best(name, monkeypatch):
+    one, format_ = problem(columns=32), FORMATS[name]
+    grid, losses = format_.best(one.rows, one.row_importance), []
+    for orders in (0, 4):
+        monkeypatch.setattr(compensation, "_MOST_ORDERS", orders)
+        off = one.solved(grid, sweeps=2).values - one.target
+        losses.append(((off @ one.hessian) * off).sum(2)[0])
+    if format_.is_shared:
+        assert losses[1].sum() <= losses[0].sum()
+    else:
+        assert losses[1].sum() < losses[0].sum()
+        assert bool((losses[1] <= losses[0] * (1 + 1e-2)).all())
 
 
 def lies_on_steps(row, low, high):
@@ -103,7 +126,8 @@ def test_that_the_target_does_on_quantized_inputs_what_the_weights_do_on_their_o
     weight = rng.normal(size=(5, 8))
     moments = SecondMoments(1, 8)
     moments.add(torch.from_numpy(seen)[None], torch.from_numpy(real)[None])
-    found = asymmetric_target(torch.from_numpy(weight)[None], moments.hessian, moments.across)[0].numpy()
+    meant = torch.from_numpy(weight)[None]
+    found = asymmetric_target(meant, moments.hessian, meant @ moments.across)[0].numpy()
     best = np.linalg.lstsq(seen.T, (weight @ real).T, rcond=None)[0].T
     # The ridge pulls it a twentieth of the way back to the weights themselves.
     assert np.abs(found - best).max() < 0.1 * np.abs(weight - best).max()
@@ -121,6 +145,21 @@ def test_that_moments_about_the_mean_are_those_of_numpy():
         np.testing.assert_allclose(halves[0].hessian[group], both[:3, :3], atol=1e-10)
         np.testing.assert_allclose(halves[0].across[group], both[3:, :3], atol=1e-10)
     assert halves[0].count == 50
+
+
+def test_that_what_is_missing_is_met_about_its_mean_too():
+    rng = np.random.default_rng(3)
+    seen, lost = rng.normal(size=(2, 3, 50)) + 4, rng.normal(size=(2, 4, 50)) - 2
+    moments = SecondMoments(2, 3, has_mean=True)
+    assert SecondMoments(2, 3).missing is None
+    moments.add(torch.from_numpy(seen))
+    for part in (slice(0, 20), slice(20, 50)):
+        moments.add_missing(torch.from_numpy(seen[..., part]), torch.from_numpy(lost[..., part]))
+    found = moments.missing
+    assert found is not None
+    for group in range(2):
+        both = np.cov(np.vstack([seen[group], lost[group]]), bias=True)
+        np.testing.assert_allclose(found[group], both[3:, :3], atol=1e-10)
 
 
 def test_that_tables_find_values_that_repeat():
@@ -154,7 +193,7 @@ def test_that_a_refitted_scale_is_that_of_least_squares():
 def test_that_dead_inputs_leave_the_weights_as_they_are():
     target = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 2, 6)))
     silent = torch.zeros(1, 6, 6, dtype=torch.float64)
-    assert torch.allclose(asymmetric_target(target, silent, silent), target)
+    assert torch.allclose(asymmetric_target(target, silent, target @ silent), target)
     chosen = Compensation(target, silent).solved(
         best_uniform(target[0].numpy(), np.ones((2, 6)), -127, 127), 1
     )

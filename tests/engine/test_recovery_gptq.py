@@ -22,10 +22,12 @@ from quantstudio.engine.graph.protos import as_array
 from quantstudio.engine.pipeline.context import StepContext
 from quantstudio.engine.quantization.emit import emit
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
-from quantstudio.engine.recovery import gptq_store
+from quantstudio.engine.recovery import gptq_run, gptq_store
 from quantstudio.engine.recovery.gptq import GptqSettings, choose_weights
 from quantstudio.engine.recovery.gptq_run import MEASURE, GptqRun
 from quantstudio.engine.recovery.gptq_store import LayerStore
+from quantstudio.engine.recovery.sums import sums_behind
+from quantstudio.engine.torch_graph.module import TorchGraph
 from tests.engine.quantization_cases import NetBuilder, opened, outputs_of
 
 A8 = ActivationPrecision.INT8
@@ -133,6 +135,48 @@ def test_that_products_with_their_bias_behind_them_are_solved(tmp_path):
     assert not np.array_equal(weight(outcome.graph, "a.b"), weight(graph, "a.b"))
     x = x.astype(np.float32)
     assert error(outcome.graph, context, graph, x) < 0.7 * error(graph, context, graph, x)
+
+
+def residual():
+    """Two blocks on one stream, each added to what comes into it; in between a mean, spread by its Add."""
+    net = NetBuilder(6)
+    x = net.matmul("x", "in", 12, 24)
+    for block in "ab":
+        y = net.op("Relu", net.matmul(x, f"{block}1", 24, 24), name=f"relu_{block}")
+        y = net.op(
+            "Add", net.matmul(y, f"{block}2", 24, 24), net.weight(f"{block}.b", 24), name=f"bias_{block}"
+        )
+        x = net.op("Add", x, y, name=f"sum_{block}")
+    mean = net.op("ReduceMean", x, net.constant("axes", np.array([1])), name="mean")
+    x = net.op("Add", net.matmul(x, "c", 24, 24), mean, name="wide")
+    return net.model({"x": ["n", 5, 12]}, [net.matmul(x, "out", 24, 4)])
+
+
+def test_that_a_layer_makes_up_for_errors_of_what_it_is_added_to(tmp_path, monkeypatch):
+    graph, rng = opened(residual(), tmp_path), np.random.default_rng(0)
+    mix = rng.normal(size=(12, 12))
+    x, unseen = ((rng.normal(size=(n, 5, 12)) @ mix + 0.5).astype(np.float32) for n in (96, 96))
+    context = context_of(graph, tmp_path, LayerScheme(Precision.INT2, A8), x)
+    told = Telling()
+    with_sums = error(chosen(graph, context, reporter=told).graph, context, graph, unseen)
+    assert all(part.after < part.before for part in told.layers)
+    monkeypatch.setattr(gptq_run, "sums_behind", lambda *_: {})
+    assert with_sums < 0.97 * error(chosen(graph, context).graph, context, graph, unseen)
+
+
+def test_that_a_sum_is_known_where_its_other_part_is_there_before():
+    nodes = TorchGraph(residual()).nodes
+    outputs = {node.name: node.outputs[0] for node in nodes}
+    given = {"a2": outputs["bias_a"], "b2": outputs["bias_b"], "c": outputs["c"]}
+    # The first is read twice; what the mean is added to comes after it; a bias is constant.
+    others = {"in": outputs["in"], "mean": outputs["mean"], "a1": outputs["a2"]}
+    found = sums_behind(nodes, given | others, ["x"])
+    assert {layer: one.node.name for layer, one in found.items()} == {
+        "a2": "sum_a",
+        "b2": "sum_b",
+        "c": "wide",
+    }
+    assert found["a2"].node.inputs[found["a2"].slot] == outputs["in"]
 
 
 def test_that_dynamic_products_are_solved(tmp_path):

@@ -65,7 +65,12 @@ def products_and_outputs(slot, op_type, weight_shape, data_shape, attributes):
     assert torch.equal(matrix.to_weight(matrix.to_matrix(torch.from_numpy(weight))), torch.from_numpy(weight))
     product = matrix.to_matrix(torch.from_numpy(weight)) @ matrix.rows_of(torch.from_numpy(x), 0, ALL)
     operands = (weight, x) if slot == 0 else (x, weight)
-    y = node.compute(*map(torch.from_numpy, operands)) / node.attributes.real("alpha", 1.0)
+    written = node.compute(*map(torch.from_numpy, operands))
+    y = written / node.attributes.real("alpha", 1.0)
+    for chunk, limit in ((0, ALL), (2, 3)):
+        seen = matrix.rows_of(torch.from_numpy(x), chunk, limit)
+        made = matrix.to_matrix(torch.from_numpy(weight)) @ seen
+        torch.testing.assert_close(matrix.written_of(written, chunk, limit), made, rtol=1e-4, atol=1e-5)
     return product, y
 
 

@@ -38,6 +38,11 @@ class BlockGrid:
     zeros: Floats | None = None
     is_sign: bool = False
 
+    @property
+    def is_shared(self) -> bool:
+        """Never: every channel has its own."""
+        return False
+
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
         """Code and value nearest to what is wanted in one column, each [R]."""
         place = column // self.block
@@ -80,6 +85,13 @@ class BlockGrid:
     def readable(self, codes: Codes) -> tuple[BlockGrid, Codes]:
         """Itself: whole multiples show their scale."""
         return self, codes
+
+    def with_rows(self, other: BlockGrid, rows: NDArray[np.bool_]) -> BlockGrid:
+        """The grid with some rows of another one, [R]."""
+        zeros = self.zeros
+        if zeros is not None and other.zeros is not None:
+            zeros = np.where(rows[:, None], other.zeros, zeros)
+        return replace(self, scales=np.where(rows[:, None], other.scales, self.scales), zeros=zeros)
 
     def _by_block(self, products: Tensor) -> Tensor:
         """Sums over the columns of every block, [G, O, B]."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ _RIDGE = 1e-6
 
 class CodeGrid(Protocol):
     """Values by code, a row a channel: rows number the channels of all groups, [R] = [G * O]."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all channels have the same values."""
 
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
         """Code and value nearest to what is wanted in one column, each [R]."""
@@ -44,6 +48,9 @@ class CodeGrid(Protocol):
 
     def readable(self, codes: Codes) -> tuple[CodeGrid, Codes]:
         """The grid as what is written of it shows it, and the codes in it."""
+
+    def with_rows(self, other: Self, rows: NDArray[np.bool_]) -> Self:
+        """The grid with some rows of another one of its kind, [R]; all or none where they are shared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +102,10 @@ class UniformGrid:
     def readable(self, codes: Codes) -> tuple[UniformGrid, Codes]:
         """Itself: whole multiples show their scale."""
         return self, codes
+
+    def with_rows(self, other: UniformGrid, rows: NDArray[np.bool_]) -> UniformGrid:
+        """The grid with some rows of another one, [R]; all or none where they are shared."""
+        return replace(self, scales=np.where(rows[:, None], other.scales, self.scales))
 
 
 def _sign(wanted: Floats) -> Floats:
@@ -168,6 +179,10 @@ class TableGrid:
             used[:] = used.any(axis=0)
         kept = _unsorted_snapped(np.where(used, self.table, 0.0), self.steps, is_shared=self.is_shared)
         return kept, codes
+
+    def with_rows(self, other: TableGrid, rows: NDArray[np.bool_]) -> TableGrid:
+        """The grid with some rows of another one, [R]; all or none where they are shared."""
+        return replace(self, table=np.where(rows[:, None], other.table, self.table))
 
 
 def normal_equations(codes: Codes, size: int, target: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,8 @@ class GptqSettings:
         default=True,
         label="Make up for layers before",
         explanation="""A layer is to give what it gives in the float network although it reads what the
-        quantized layers before it made; off, it is to do to these inputs what its float weights would.""",
+        quantized layers before it made, and what is missing in what its output is added to besides; off, it
+        is to do to its inputs what its float weights would.""",
     )
     bias: bool = setting(
         default=True,
@@ -52,11 +53,12 @@ class GptqSettings:
     explanation="""Rounds the weights of a layer one column after the other and spreads the error of each over
     those still to come, so that errors cancel over the inputs the layer really gets; scales, and the tables
     of codebooks, are fitted again by least squares in between. Each layer is solved behind the quantized ones
-    before it and aims at what the float network gives, so that it makes up for their errors, too. It needs a
-    few hundred samples and no labels, and costs about as much as a hundred runs over them. It is what makes 2
+    before it and aims at what the float network gives, so that it makes up for their errors, too: those in
+    what it reads, and those in what its output is added to, as in residual networks. It needs a few hundred
+    samples and no labels, and costs about as much as a hundred runs over them. It is what makes 2
     to 4 bits usable.""",
     source="Frantar et al. 2022, GPTQ, arXiv:2210.17323, algorithm 1; "
-    "Li et al. 2025, GPTAQ, arXiv:2504.02692",
+    "Li et al. 2025, GPTAQ, arXiv:2504.02692; Lin and Wan 2025, LoaQ, arXiv:2509.06297 (sums)",
     needs=(Need.DATA, Need.STATISTICS, Need.PLAN),
     version=VERSION,
     group=StepGroup.ROUND,

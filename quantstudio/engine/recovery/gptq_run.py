@@ -19,13 +19,14 @@ from quantstudio.engine.recovery.compensation import Compensation, asymmetric_ta
 from quantstudio.engine.recovery.gptq_layers import GptqLayer
 from quantstudio.engine.recovery.gptq_store import LayerStore
 from quantstudio.engine.recovery.second_moments import SecondMoments
-from quantstudio.engine.recovery.walk import TwoPathWalk
+from quantstudio.engine.recovery.sums import Sum, sums_behind
+from quantstudio.engine.recovery.walk import Chunk, TwoPathWalk
 from quantstudio.engine.torch_graph.module import Node
 
 Tensor = torch.Tensor
 
 # Input vectors a layer's moments are made of: of a group with few columns fewer are enough.
-_ROWS = 12_000
+_ROWS = 20_000
 _GROUP_ROWS = 6_000
 _SMALLEST = 1e-30
 MEASURE = "power of the error at its output, of that of the output"
@@ -36,7 +37,8 @@ class GptqOptions:
     """How layers are solved.
 
     Attributes:
-        is_asymmetric: Whether the target is what the float network gives on its own inputs.
+        is_asymmetric: Whether the target is what the float network gives on its own inputs, and what is
+            missing in what it is added to.
         sweeps: Refits of the grid, each with a round of single moves.
         corrects_biases: Whether the mean error of every layer goes into its bias.
     """
@@ -62,6 +64,7 @@ class GptqRun:
         weights: Weights found, by initializer.
         shifts: What the biases are raised by, by layer.
         gains: Error of every layer that is done, with each weight rounded by itself and as they are chosen.
+        sums: What the outputs of layers are added to, by layer.
     """
 
     walk: TwoPathWalk
@@ -75,7 +78,18 @@ class GptqRun:
     weights: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     shifts: dict[str, Floats] = field(default_factory=dict)
     gains: dict[str, LayerRecovered] = field(default_factory=dict)
+    sums: dict[str, Sum] = field(init=False)
     _moments: dict[str, SecondMoments] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        network = self.fake.network
+        given = {
+            name: layer.bias.output if layer.bias is not None else network.node(name).outputs[0]
+            for name, layer in self.layers.items()
+            if len(layer.readers) == 1 and self.options.is_asymmetric
+        }
+        kept = {name: tensor for name, tensor in given.items() if tensor not in network.output_names}
+        self.sums = sums_behind(network.nodes, kept, network.input_names)
 
     def go(self) -> None:
         """Solve all layers.
@@ -128,27 +142,29 @@ class GptqRun:
             moments.join(shared)
         if len(layer.readers) > 1:
             self._moments[layer.weight] = moments
-        hessian, across = moments.hessian, moments.across
-        wanted = float_weight.cpu().double()
+        hessian, wanted = moments.hessian, float_weight.cpu().double()
+        met = wanted @ moments.across
+        if moments.missing is not None:
+            met = met + moments.missing
         target = wanted
-        if self.options.is_asymmetric and moments.is_apart:
-            target = asymmetric_target(wanted, hessian, across)
+        if self.options.is_asymmetric and (moments.is_apart or moments.missing is not None):
+            target = asymmetric_target(wanted, hessian, met)
         problem = Compensation(target, hessian, self.cancel)
         grid = layer.format.best(problem.rows, problem.row_importance)
         chosen = problem.solved(grid, self.options.sweeps)
         plain = self.fake.weights[layer.name, layer.matrix.slot].cpu()
         before, after = (
-            _error(values.double(), wanted, hessian, across, power)
+            _error(values.double(), hessian, met, power)
             for values in (layer.matrix.to_matrix(plain), chosen.values.float())
         )
         found: NDArray[np.float32] = layer.matrix.to_weight(chosen.values.float()).contiguous().numpy()
         return found, LayerRecovered(layer.name, before, after, MEASURE)
 
     def _gather(self, layer: GptqLayer, node: Node, moments: SecondMoments, weight: Tensor) -> float:
-        """Add up the moments of what a layer reads; the power of what it writes on the float path."""
+        """Add up the moments of what a layer reads; the power of what it is to write."""
         rows = _ROWS if layer.matrix.groups == 1 else _GROUP_ROWS
         limit = max(1, rows // max(self.samples, 1))
-        power, count = 0.0, 0
+        power, count, shape = 0.0, 0, torch.Size()
         sums = torch.zeros(weight.shape[:2], dtype=torch.float64, device=weight.device)
         for number, chunk in enumerate(self.walk.chunks):
             self.cancel.raise_if_set()
@@ -158,11 +174,27 @@ class GptqRun:
             meant = seen if same else layer.matrix.rows_of(real, number, limit)
             moments.add(seen, None if same else meant)
             outputs = weight @ meant
+            if number == 0 and layer.name in self.sums:
+                written = node.compute(*self.walk.inputs(node, chunk)[0])
+                shape = written.shape[1:] if isinstance(written, Tensor) else shape
+            missing = self._missing(layer.name, chunk, shape)
+            if missing is not None:
+                lost = layer.matrix.written_of(missing, number, limit)
+                moments.add_missing(seen, lost)
+                outputs = outputs + lost
             power += float(outputs.square().sum())
             sums += outputs.sum(2).double()
             count += meant.shape[2]
         mean = (sums / max(count, 1)).square().sum() if moments.has_mean else 0.0
         return max(float(power / max(count, 1) - mean), _SMALLEST)
+
+    def _missing(self, layer: str, chunk: Chunk, shape: torch.Size) -> Tensor | None:
+        """What the quantized path lacks in what a layer's output is added to, where that is of its shape."""
+        behind = self.sums.get(layer)
+        if behind is None:
+            return None
+        real, quantized = self.walk.read(behind.node, behind.slot, chunk)
+        return None if real is quantized or real.shape[1:] != shape else real - quantized
 
     def _pass(self, layer: GptqLayer, node: Node) -> None:
         """Compute the layer on both paths, and take its mean error out of the quantized one."""
@@ -172,7 +204,9 @@ class GptqRun:
             if bias is None:
                 continue
             real, quantized = chunk.both(output)
-            rows = (real - quantized).movedim(bias.channel_axis, -1).reshape(-1, bias.channels)
+            missing = self._missing(layer.name, chunk, real.shape[1:])
+            lost = real - quantized if missing is None else real - quantized + missing
+            rows = lost.movedim(bias.channel_axis, -1).reshape(-1, bias.channels)
             off = off + rows.sum(0, dtype=torch.float64).cpu()
             count += len(rows)
             if chunk is self.walk.chunks[-1]:
@@ -188,8 +222,7 @@ class GptqRun:
             chunk.quantized[output] = value + shift.to(value).reshape(shape)
 
 
-def _error(values: Tensor, weight: Tensor, hessian: Tensor, across: Tensor, power: float) -> float:
-    """Error power at the output, over its power: E|W x - V x_q|^2 / E|W x|^2."""
+def _error(values: Tensor, hessian: Tensor, met: Tensor, power: float) -> float:
+    """Error power at the output, over its power: E|y - V x_q|^2 / E|y|^2."""
     quantized = (values @ hessian * values).sum()
-    both = (weight @ across * values).sum()
-    return max(float(power + quantized - 2 * both), 0.0) / power
+    return max(float(power + quantized - 2 * (met * values).sum()), 0.0) / power

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -26,6 +27,7 @@ class LayerMatrix:
         slot: Input that holds the weight.
         groups: Groups G of channels that share nothing.
         rows_of: Data of one chunk and its number -> input vectors [G, K, R], at most so many a sample.
+        written_of: What the layer writes -> products of weight and data [G, O, R] at the same places.
         to_matrix: Weight as it lies -> [G, O, K].
         to_weight: The way back.
     """
@@ -34,6 +36,7 @@ class LayerMatrix:
     slot: int
     groups: int
     rows_of: Callable[[Tensor, int, int], Tensor]
+    written_of: Callable[[Tensor, int, int], Tensor]
     to_matrix: Callable[[Tensor], Tensor]
     to_weight: Callable[[Tensor], Tensor]
 
@@ -80,6 +83,7 @@ def _convolution(node: Node, weight: Tensor) -> LayerMatrix:
         1,
         groups,
         rows_of,
+        partial(_written, groups),
         lambda w: w.reshape(groups, shape[0] // groups, -1),
         lambda m: m.reshape(shape),
     )
@@ -112,7 +116,14 @@ def _transposed(node: Node, weight: Tensor) -> LayerMatrix | None:
         parts = m.reshape(groups, outputs, inputs, *kernel).transpose(1, 2)
         return parts.flip(turned).reshape(groups * inputs, outputs, *kernel)
 
-    return LayerMatrix(node, 1, groups, rows_of, to_matrix, to_weight)
+    return LayerMatrix(node, 1, groups, rows_of, partial(_written, groups), to_matrix, to_weight)
+
+
+def _written(groups: int, y: Tensor, chunk: int, limit: int) -> Tensor:
+    """Outputs of a window at the places its inputs are taken from."""
+    flat = y.flatten(2)
+    seen = flat.index_select(2, _places(flat.shape[2], limit, chunk, y.device))
+    return seen.permute(1, 0, 2).reshape(groups, y.shape[1] // groups, -1)
 
 
 def _spread(x: Tensor, strides: list[int]) -> Tensor:
@@ -130,7 +141,8 @@ def _gemm(node: Node, slot: int, weight: Tensor) -> LayerMatrix | None:
     # As it lies, a second factor is [K, O] and a first one [O, K]; the data the other way round.
     is_turned = node.attributes.flag(names[slot]) != (slot == 0)
     is_data_turned = node.attributes.flag(names[1 - slot]) != (slot == 0)
-    if node.attributes.real("alpha", 1.0) == 0.0:
+    alpha = node.attributes.real("alpha", 1.0)
+    if alpha == 0.0:
         return None
 
     def rows_of(x: Tensor, chunk: int, limit: int) -> Tensor:
@@ -140,7 +152,11 @@ def _gemm(node: Node, slot: int, weight: Tensor) -> LayerMatrix | None:
     def turn(w: Tensor) -> Tensor:
         return w if is_turned else w.transpose(-1, -2)
 
-    return LayerMatrix(node, slot, 1, rows_of, lambda w: turn(w)[None], lambda m: turn(m[0]))
+    def written_of(y: Tensor, chunk: int, limit: int) -> Tensor:
+        del chunk, limit
+        return (y.T if slot == 1 else y)[None] / alpha
+
+    return LayerMatrix(node, slot, 1, rows_of, written_of, lambda w: turn(w)[None], lambda m: turn(m[0]))
 
 
 def _product(node: Node, slot: int, weight: Tensor) -> LayerMatrix | None:
@@ -170,7 +186,8 @@ def _product(node: Node, slot: int, weight: Tensor) -> LayerMatrix | None:
     def to_weight(m: Tensor) -> Tensor:
         return (m.transpose(1, 2) if slot == 1 else m).reshape(weight.shape)
 
-    return LayerMatrix(node, slot, stack, rows_of, to_matrix, to_weight)
+    # What is written lies as what is read does, its vectors being the outputs.
+    return LayerMatrix(node, slot, stack, rows_of, rows_of, to_matrix, to_weight)
 
 
 @dataclass(frozen=True, slots=True)

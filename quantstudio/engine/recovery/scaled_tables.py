@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from quantstudio.engine.quantization.shared_tables import fitted_table, readable, snapped
 from quantstudio.engine.recovery.code_grids import SMALLEST, Codes, Floats, normal_equations
@@ -34,6 +35,11 @@ class ScaledTable:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_middles", (self.table[1:] + self.table[:-1]) / 2)
+
+    @property
+    def is_shared(self) -> bool:
+        """Always: no channel can take another table by itself."""
+        return True
 
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
         """Code and value nearest to what is wanted in one column, each [R]."""
@@ -70,6 +76,10 @@ class ScaledTable:
         whole, scales = readable(self.table[codes], self.scales, self.steps)
         table, found = np.unique(whole, return_inverse=True)
         return ScaledTable(table, scales, self.steps), found.reshape(codes.shape)
+
+    def with_rows(self, other: ScaledTable, rows: NDArray[np.bool_]) -> ScaledTable:
+        """The other one where all rows are its own, [R]."""
+        return other if bool(rows.all()) else self
 
 
 def _scales(table: Tensor, scales: Tensor, gram: Tensor, met: Tensor) -> Tensor:

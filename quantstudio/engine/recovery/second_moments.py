@@ -1,4 +1,7 @@
-"""Second moments of what a layer reads, streamed: of the quantized network, and across from the float one."""
+"""Second moments of what a layer reads, streamed: of the quantized network, and across from the float one.
+
+Beside them those of what is missing at a layer's output with what it reads, where it is to make up for that.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,8 @@ class SecondMoments:
     _across: Tensor = field(init=False)
     _is_apart: bool = False
     _waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _missing: Tensor | None = None
+    _sum_missing: Tensor | None = None
     _sum_quantized: Tensor = field(init=False)
     _sum_float: Tensor = field(init=False)
 
@@ -53,6 +58,18 @@ class SecondMoments:
         self._waiting.append((quantized, quantized if real is None else real))
         if sum(one.shape[2] for one, _ in self._waiting) >= _TOGETHER:
             self._flush()
+
+    def add_missing(self, quantized: Tensor, missing: Tensor) -> None:
+        """Take in what is missing at the layer's output for the same vectors.
+
+        Args:
+            quantized: What the layer reads, as the quantized network gives it, [G, K, R].
+            missing: What its output is to be raised by, [G, O, R].
+        """
+        product = torch.bmm(missing, quantized.transpose(1, 2)).cpu().double()
+        total = missing.sum(2).cpu().double()
+        self._missing = product if self._missing is None else self._missing + product
+        self._sum_missing = total if self._sum_missing is None else self._sum_missing + total
 
     def _flush(self) -> None:
         """Multiply what waits: many vectors at once are faster, and sums are widened less often."""
@@ -95,6 +112,14 @@ class SecondMoments:
         """Mean of x x_q' (about the means, if asked), float64 [G, K, K]."""
         self._flush()
         return self._centred(self._across, self._sum_float)
+
+    @property
+    def missing(self) -> Tensor | None:
+        """Mean of m x_q' of what is missing (about the means, if asked), [G, O, K]; None where nothing is."""
+        if self._missing is None or self._sum_missing is None:
+            return None
+        self._flush()
+        return self._centred(self._missing, self._sum_missing)
 
     def _centred(self, sums: Tensor, left: Tensor) -> Tensor:
         count = max(self.count, 1)
