@@ -41,6 +41,7 @@ QUIET_MS = 9500
 _PROJECT = "results.qstudio"
 _RECOVERED = "recovered.qstudio"
 _PICTURES = "--pictures"
+_RECOVER = "--recover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,11 @@ def take(folder: Path, sizes: list[Size]) -> None:
         _make_results(session)
         session.workspace.documents.save_as(f"{home}/{_PROJECT}")
         _finish(session)
-        _recover(session)
-        session.workspace.documents.save_as(f"{home}/{_RECOVERED}")
-        _finish(session)
         window.close()
+        # Both samples are one network: in one home they would be one project.
+        alone = {**os.environ, "QUANTSTUDIO_CONFIG": f"{home}/recovered"}
+        command = [sys.executable, __file__, _RECOVER, f"{home}/{_RECOVERED}", sizes[0].text]
+        subprocess.run(command, check=True, env=alone)
         for scale in sorted({size.scale for size in sizes}):
             wanted = [size.text for size in sizes if size.scale == scale]
             command = [sys.executable, __file__, _PICTURES, str(folder), f"{home}/{_PROJECT}", *wanted]
@@ -181,10 +183,11 @@ def _make_results(session: Session) -> None:
     session.workspace.edits.activate_plan(session.workspace.plans[0].name)
 
 
-def _recover(session: Session) -> None:
-    """Two bits as they are rounded, then with the steps that win them back."""
+def _recover(project: str, size: Size) -> None:
+    """A project of two bits as they are rounded, and with the steps that win them back."""
     from PySide6.QtTest import QTest
 
+    session, window, _ = _window(size)
     session.workspace.documents.open_sample(RECOVERED)
     QTest.qWait(2000)
     _finish(session)
@@ -193,6 +196,10 @@ def _recover(session: Session) -> None:
     _finish(session)
     session.workspace.improvement.recover(SECONDS_TO_FINISH)
     _finish(session)
+    session.workspace.documents.save_as(project)
+    _finish(session)
+    window.close()
+    session.close()
 
 
 def _finish(session: Session) -> None:
@@ -267,6 +274,9 @@ def main() -> None:
     if arguments[:1] == [_PICTURES]:
         folder, project, *sizes = arguments[1:]
         _take(Path(folder), project, [Size.read(text) for text in sizes])
+        return
+    if arguments[:1] == [_RECOVER]:
+        _recover(arguments[1], Size.read(arguments[2]))
         return
     folder, *sizes = arguments
     Path(folder).mkdir(parents=True, exist_ok=True)
