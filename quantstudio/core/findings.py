@@ -66,12 +66,13 @@ class StatisticsFile(Record):
 
 
 # All 2^b levels below 8 bits: 3 of weights, 2 of sensitivity and of what is made of it.
-WEIGHTS = FindingKind("weights", StatisticsFile, version=3)
+WEIGHTS = FindingKind("weights", StatisticsFile, version=4)  # 4: weights alone in blocks of 128
 CALIBRATION = FindingKind("calibration", StatisticsFile, rows="samples asked for")
 SENSITIVITY = FindingKind("sensitivity", LayerSensitivity, version=2, rows="layer")
 SENSITIVITY_RUN = FindingKind("sensitivity-run", SensitivityResult, version=2)
 CURVE = FindingKind("curve", AccuracyCurve, version=2)
-COSTS = FindingKind("costs", CostTable, version=3)  # 2: one scale a tensor has a price; 3: packed weights
+# 2: one scale a tensor has a price; 3: packed weights; 4: blocks of 128.
+COSTS = FindingKind("costs", CostTable, version=4)
 SEARCH = FindingKind("search", SearchResult, version=2, rows="terms")
 VARIANT = FindingKind("variant", Variant)
 MEASUREMENT = FindingKind("measurement", VariantResult, rows="how it was measured")

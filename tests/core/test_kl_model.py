@@ -32,7 +32,7 @@ def parts_array(parts):
 
 
 ROW = LayerSensitivity(
-    "a", 0.1, 0, 1, 20.0, by_precision={"int8": 0.01, "int4": 0.5, "int4/group32": 0.3, ACTIVATIONS: 0.02}
+    "a", 0.1, 0, 1, 20.0, by_precision={"int8": 0.01, "int4": 0.5, "int4/group128": 0.3, ACTIVATIONS: 0.02}
 )
 
 

@@ -113,7 +113,7 @@ def test_that_a_format_cannot_be_registered_twice() -> None:
 
 def test_that_sensitivity_knows_a_scheme_by_its_parts() -> None:
     assert STATIC_INT4.sensitivity_names == ("int4",)
-    assert WEIGHT_INT4.sensitivity_names == ("int4/group32", "int4")
+    assert WEIGHT_INT4.sensitivity_names == ("int4/group128", "int4")
     assert (
         LayerScheme(Precision.INT4, granularity=Granularity.PER_TENSOR).sensitivity_names[0] == "int4/tensor"
     )

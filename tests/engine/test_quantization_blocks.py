@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.recipe import LayerRule, Recipe
@@ -98,11 +99,57 @@ def test_that_blocks_with_zero_points_run_in_the_same_kernel_and_round_closer(
 def test_that_recipes_of_symmetric_blocks_keep_their_digests() -> None:
     digests = [
         Recipe(rules=(LayerRule(named_scheme(name)),), target="cpu-x86").digest
-        for name in ("weight-int4", "weight-int4/32", "weight-int4/32/asymmetric")
+        for name in ("weight-int4/32", "weight-int4/32/asymmetric", "weight-int4", "weight-int4/128")
     ]
     # Of recipes that were written before blocks could have zero points.
-    assert digests[0] == digests[1] == "c908db44eb845a6c3fca015e637b55d9b3639c660e959dc3d36fb302436aa308"
-    assert digests[2] != digests[0]
+    assert digests[0] == "c908db44eb845a6c3fca015e637b55d9b3639c660e959dc3d36fb302436aa308"
+    assert digests[1] != digests[0] != digests[2] == digests[3]
+
+
+def test_that_a_last_block_that_is_not_whole_runs_in_the_same_kernel(tmp_path: Path) -> None:
+    graph, scheme = product(tmp_path, 200, 96), named_scheme("weight-int4")
+    result = built(graph, tmp_path, LayerRule(scheme))
+    assert result.layers[0].kernel.startswith("MatMulNBits")
+    weights, scales = 200 * 96 // 2, 4 * 2 * 96
+    assert bytes_of(result.output) == weights + scales
+    x = normal(5, 200, seed=4)
+    weight = np.asarray(onnx.numpy_helper.to_array(graph.proto.graph.initializer[0]))
+    wanted = x @ quantize_weight(weight, scheme, 1).dequantized
+    (found,) = outputs_of(onnx.load(result.output), {"x": x})
+    assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("width", [40, 64, 160], ids=str)
+def test_that_an_embedding_of_any_width_is_the_head_too(tmp_path: Path, width: int) -> None:
+    table = normal(50, width, seed=2)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"], "embed"),
+        helper.make_node("Relu", ["rows"], ["x"], "relu"),
+        helper.make_node("MatMul", ["x", "head_weight"], ["y"], "head"),
+    ]
+    weights = [
+        onnx.numpy_helper.from_array(a, n) for a, n in ((table, "table"), (table.T.copy(), "head_weight"))
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, 50])
+    onnx.save(
+        helper.make_model(
+            helper.make_graph(nodes, "g", [ids], [y], weights),
+            opset_imports=[helper.make_opsetid("", 21)],
+            ir_version=10,
+        ),
+        tmp_path / "m.onnx",
+    )
+    graph, scheme = open_model(tmp_path / "m.onnx"), named_scheme("weight-int4")
+    result = built(graph, tmp_path, LayerRule(scheme))
+    blocks = -(-width // 128)
+    rows = 50 * (width if width < 128 else blocks * 128) // 2
+    assert rows + 4 * 50 * blocks <= bytes_of(result.output) <= rows + 4 * 50 * blocks + 256
+    real = quantize_weight(table, scheme, 0).dequantized
+    index = np.array([[1, 2, 3], [4, 5, 49]])
+    (found,) = outputs_of(onnx.load(result.output), {"ids": index})
+    wanted = np.maximum(real[index], 0) @ real.T
+    assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
 
 
 def test_that_planes_hold_every_integer_of_the_format(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_that_the_reference_is_spelled_as_the_figures_are(tmp_path: Path, score:
         ("static-int4", "int4+int8-activations"),
         ("static-int4-a4", "int4+int4-activations"),
         ("dynamic-int8", "int8+int8-activations"),
-        ("weight-int4", "int4/group32"),
+        ("weight-int4", "int4/group128"),
         ("weight-int6", "int6"),
         ("fp16", "fp16"),
     ],

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from quantstudio.core.precision import BLOCK_SIZE
 from quantstudio.engine.quantization.block_weights import add_planes, in_planes
 from quantstudio.engine.quantization.layer_node import LayerNode
 from quantstudio.engine.quantization.quantized_weights import (
@@ -138,16 +139,20 @@ def _write_head(layer: LayerNode) -> bool:
     source = layer.table_source()
     weight = source.quantized()
     (count, width), size = source.value.shape, weight.group_size
-    if weight.axis is None or (size and width % size):
+    if weight.axis is None:
         return False
+    groups = -(-width // size) if size else 1
     nodes, constants, name = layer.nodes, layer.nodes.constants, layer.name
     if fits_int4(layer.scheme):
-        if (size or width) % 2:
+        block = _block(source, weight)
+        if block % 2:
             return False
         kept = _nibbles(layer, source, weight)
         both = _split(layer, kept[0])
-        shape = constants.add(f"{name}_rows", np.array([count, width], np.int64))
+        shape = constants.add(f"{name}_rows", np.array([count, groups * block], np.int64))
         rows = nodes.add("Reshape", [both, shape], f"{name}_Reshape")
+        if groups * block != width:
+            rows = _first_columns(layer, rows, width)
         rows = nodes.add("Cast", [rows], f"{name}_Cast", to=TensorProto.INT8)
         rows = nodes.add("Sub", [rows, constants.add(f"{name}_centre", np.int8(8))], f"{name}_Sub")
     else:
@@ -157,8 +162,8 @@ def _write_head(layer: LayerNode) -> bool:
     if fits_int4(layer.scheme):
         matrix = nodes.add("Cast", [matrix], f"{name}_Cast", to=TensorProto.INT4)
     # One scale a row of the table is one a column of the matrix.
-    groups = constants.add(f"{name}_scales", np.array([count, width // size] if size else [count], np.int64))
-    scale = nodes.add("Reshape", [kept[1], groups], f"{name}_Reshape")
+    by_row = constants.add(f"{name}_scales", np.array([count, groups] if size else [count], np.int64))
+    scale = nodes.add("Reshape", [kept[1], by_row], f"{name}_Reshape")
     attributes: dict[str, Any] = {"axis": 1}
     if size:
         scale = nodes.add("Transpose", [scale], f"{name}_Transpose", perm=[1, 0])
@@ -169,7 +174,7 @@ def _write_head(layer: LayerNode) -> bool:
         inputs.append(add(f"{name}_zero_point", np.ascontiguousarray(weight.zeros.T)))
     elif not fits_int4(layer.scheme):
         # Left out, the runtime (1.31) puts one in place that blocks do not take.
-        zeros = np.zeros([width // size, count] if size else [count], np.int8)
+        zeros = np.zeros([groups, count] if size else [count], np.int8)
         inputs.append(constants.add(f"{name}_zero_point", zeros))
     matrix = nodes.add("DequantizeLinear", inputs, f"{name}_DequantizeLinear", **attributes)
     layer.node.input[1] = matrix
@@ -180,7 +185,7 @@ def _write_head(layer: LayerNode) -> bool:
 def _gather_nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWeight) -> bool:
     """Two integers per byte: gather bytes, split them into low and high halves, scale each group."""
     rank = layer.index_rank
-    size = weight.group_size or source.value.shape[1]
+    size = _block(source, weight)
     if rank is None or size % 2 or weight.axis is None:
         return False
     nodes, constants, name = layer.nodes, layer.nodes.constants, layer.name
@@ -202,17 +207,33 @@ def _gather_nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWei
     output = [layer.node.output[0]]
     joined = nodes.add("Reshape", [scaled, shape], f"{name}_Reshape", outputs=output if whole else None)
     if not whole:
-        limits = [
-            constants.add(f"{name}_{what}", np.array([value], np.int64))
-            for what, value in (("start", 0), ("end", source.value.shape[1]), ("axis", -1))
-        ]
-        nodes.add("Slice", [joined, *limits], f"{name}_Slice", outputs=output)
+        _first_columns(layer, joined, source.value.shape[1], output)
     return True
+
+
+def _first_columns(layer: LayerNode, table: str, width: int, outputs: list[str] | None = None) -> str:
+    """Rows without what fills their last block."""
+    nodes, name = layer.nodes, layer.name
+    limits = [
+        nodes.constants.add(f"{name}_{what}", np.array([value], np.int64))
+        for what, value in (("start", 0), ("end", width), ("axis", -1))
+    ]
+    return nodes.add("Slice", [table, *limits], f"{name}_Slice", outputs=outputs)
+
+
+def _block(source: WeightSource, weight: QuantizedWeight) -> int:
+    """Integers of a row that lie together in the file: a block, or the whole of a row shorter than the usual.
+
+    Shorter blocks are filled up as they were before the usual one had 128.
+    """
+    width, size = source.value.shape[1], weight.group_size
+    is_whole = not size or (size >= BLOCK_SIZE and width < size and width % 2 == 0)
+    return width if is_whole else size
 
 
 def _nibbles(layer: LayerNode, source: WeightSource, weight: QuantizedWeight) -> tuple[str, ...]:
     """Names of the rows of a table, two integers a byte, and of their scales, [V, groups, 1]."""
-    constants, size = layer.nodes.constants, weight.group_size or source.value.shape[1]
+    constants, size = layer.nodes.constants, _block(source, weight)
     return constants.shared(("nibbles", source.key)) or constants.share(
         ("nibbles", source.key),
         (

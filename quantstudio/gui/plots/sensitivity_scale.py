@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from quantstudio.core import figures
-from quantstudio.core.precision import Container, Precision, activation_formats, keyed_formats, weight_formats
+from quantstudio.core.precision import (
+    BLOCK_SIZE,
+    Container,
+    Precision,
+    activation_formats,
+    keyed_formats,
+    weight_formats,
+)
 from quantstudio.core.predict.losses import NOTED_SHARE, PlanLosses
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.sensitivity_rows import EXACT, measured_precisions
@@ -28,7 +35,7 @@ def granularity_names() -> tuple[str, ...]:
     """What else the engine knows, for who wants to compare scales."""
     usual = [row for row in keyed_formats() if row.is_integer]
     grouped = [row for row in usual if row.packed is Container.INT4]
-    return (*(f"{row.name}/tensor" for row in usual), *(f"{row.name}/group32" for row in grouped))
+    return (*(f"{row.name}/tensor" for row in usual), *(f"{row.name}/group{BLOCK_SIZE}" for row in grouped))
 
 
 def precision_text(name: str) -> str:
