@@ -48,9 +48,11 @@ class ScaledWeight:
 
 
 class TableWeight:
-    """A weight of a table a channel, whose entries are trained and stay on the integer grid.
+    """A weight of a table a channel: the scale of every table and its entries are trained apart.
 
-    The largest entry of a table is the largest integer, so the scale follows the entries.
+    Entries stay on the integer grid, and the largest of a table is the largest integer for good: it moves
+    with the scale alone. Trained as an entry, it would move all others with it, of which its gradient knows
+    nothing.
 
     Args:
         written: What the file holds, dequantized.
@@ -64,15 +66,19 @@ class TableWeight:
         rows = written.reshape(1, -1) if axis is None else written.movedim(axis, 0).flatten(1)
         table, self._index = _tables(rows.cpu().numpy(), entries)
         start = torch.from_numpy(table).to(written.device)
-        self._unit = start.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny * 2**8)
-        self.parameter = (start / self._unit).requires_grad_(True)
+        largest = start.abs().amax(1, keepdim=True)
+        self._unit = largest.clamp_min(torch.finfo(torch.float32).tiny * 2**8)
+        self._start = start / self._unit
+        self._is_largest = start.abs() == largest
         self._index = self._index.to(written.device)
+        self.parameter = torch.ones_like(largest).requires_grad_(True)
+        self.entries = self._start.clone().requires_grad_(True)
 
     def value(self) -> Tensor:
         """The weight as it is now, on its grid."""
-        entries = self.parameter * self._unit
-        step = (entries.detach().abs().amax(1, keepdim=True) / self._high).clamp_min(1e-38)
-        table = rounded(entries / step) * step
+        shares = torch.where(self._is_largest, self._start, self.entries)
+        codes = rounded(shares * self._high).clamp(-self._high, self._high)
+        table = codes * (self.parameter * self._unit / self._high)
         rows = torch.gather(table, 1, self._index)
         if self._axis is None:
             return rows.reshape(self._shape)
@@ -133,22 +139,31 @@ class TrainedParts:
 
     @property
     def scale_parameters(self) -> list[Tensor]:
-        """Factors of scales, and table entries."""
+        """Factors of scales."""
         return [weight.parameter for weight in self.weights.values()]
+
+    @property
+    def entry_parameters(self) -> list[Tensor]:
+        """Entries of tables, as parts of the largest of their table."""
+        return [weight.entries for weight in self.weights.values() if isinstance(weight, TableWeight)]
 
     @property
     def bias_parameters(self) -> list[Tensor]:
         """What is added to biases."""
         return [bias.parameter for bias in self.biases.values()]
 
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [*self.scale_parameters, *self.entry_parameters, *self.bias_parameters]
+
     def state(self) -> list[Tensor]:
         """A copy of all parameters."""
-        return [one.detach().clone() for one in (*self.scale_parameters, *self.bias_parameters)]
+        return [one.detach().clone() for one in self._parameters]
 
     def restore(self, state: Sequence[Tensor]) -> None:
         """Go back to a copy."""
         with torch.no_grad():
-            for one, kept in zip((*self.scale_parameters, *self.bias_parameters), state, strict=True):
+            for one, kept in zip(self._parameters, state, strict=True):
                 one.copy_(kept)
 
     def apply(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,20 +20,21 @@ from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.adam import Adam
-from quantstudio.engine.recovery.distillation import Distillation, feed_size, kept_batches, output_losses
+from quantstudio.engine.recovery.distillation import Distillation, output_losses
 from quantstudio.engine.recovery.layer_errors import LayerErrors
+from quantstudio.engine.recovery.lessons import Lesson, Lessons
 from quantstudio.engine.recovery.trained_weights import TrainedParts, write_initializers
 from quantstudio.engine.recovery.training_settings import TuneSettings
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 from quantstudio.engine.torch_graph.module import TorchGraph
 
 Tensor = torch.Tensor
-# Part of the samples kept out of training, by which the best state is chosen.
-HELD_OUT = 0.2
 # How often the held-out part is looked at.
 _LOOKS = 8
 # Scales move every weight of a channel at once: a smaller rate than biases'.
 _SCALE_RATE = 0.3
+# Part of the steps over which the rate grows.
+_WARM_UP = 0.1
 
 
 def tuned(
@@ -85,10 +85,18 @@ class _Tuning:
         )
         statistics = context.statistics(graph) if context.plan.is_static else None
         self.student = self._quantized(graph, statistics)
-        self.feeds = kept_batches(context.dataset, settings.samples, HELD_OUT, cancel)
-        self.held, self.trained = self._parts()
-        self.answers = self._answers(original)
-        self.errors = LayerErrors(context.unrounded or graph, context.plan, self.feeds[self.held[0]])
+        teacher = TorchGraph(original.proto, self.distillation.wanted).to(self.device)
+        reference = context.unrounded or graph
+        self.lessons = Lessons(
+            context.dataset,
+            settings.samples,
+            teacher,
+            self.distillation,
+            context.seed,
+            cancel,
+            is_fitted=reference.digest != graph.digest,
+        )
+        self.errors = LayerErrors(reference, context.plan, self.lessons.first)
         self.stopped = ""
 
     def outcome(self) -> StepOutcome:
@@ -123,7 +131,7 @@ class _Tuning:
         summary = (
             f"Trained {counted(len(parts.weights), 'weight')} and {len(parts.biases)} sets of biases "
             f"for {counted(best.step, 'step')}: the divergence from the float network fell from "
-            f"{before:.2g} to {after:.2g} nats on {self._held_samples} samples kept out of training."
+            f"{before:.2g} to {after:.2g} nats on {self.lessons.judged_on}."
             f"{self.stopped}"
         )
         return StepOutcome(made, summary, self._details(before, after, best.step))
@@ -131,46 +139,49 @@ class _Tuning:
     def _unchanged(self, before: float) -> StepOutcome:
         summary = (
             f"Changed nothing: no state was nearer to the float network than {before:.2g} nats on "
-            f"{self._held_samples} samples kept out of training.{self.stopped}"
+            f"{self.lessons.judged_on}.{self.stopped}"
         )
         return StepOutcome(self.graph, summary, self._details(before, before, 0))
 
     def _details(self, before: float, after: float, steps: int) -> dict[str, float | int]:
-        return {"before": before, "after": after, "steps": steps, "held_out": self._held_samples}
+        return {"before": before, "after": after, "steps": steps, "held_out": self.lessons.held_samples}
 
     def _train(self, parts: TrainedParts, before: float) -> _Best:
         best = _Best(before, 0, parts.state())
         rate, steps = self.settings.rate, self.settings.steps
-        optimizer = Adam((parts.scale_parameters, rate * _SCALE_RATE), (parts.bias_parameters, rate))
-        order = _Order(self.trained, self.context.seed)
+        optimizer = Adam(
+            (parts.scale_parameters, rate * _SCALE_RATE),
+            (parts.entry_parameters, rate),
+            (parts.bias_parameters, rate),
+        )
         every = max(1, math.ceil(steps / _LOOKS))
         for done in range(1, steps + 1):
             self.cancel.raise_if_set()
             self.reporter.progress(done - 1, steps, "steps", "Tuning scales and biases")
-            place = order.next()
             parts.apply()
-            loss = self._loss(place)
+            loss = self._loss(self.lessons.next())
             if not bool(torch.isfinite(loss)):
                 self.stopped = f" Stopped at step {done}: the loss was no longer a number."
                 break
             torch.autograd.backward(loss)
-            optimizer.step(0.5 * (1 + math.cos(math.pi * (done - 1) / steps)))
+            optimizer.step(_share_of_rate(done, steps))
             if done % every == 0 or done == steps:
                 with torch.no_grad():
                     parts.apply()
                 found = self._held_loss()
-                if found < best.loss:
+                # Where the rate has fallen to zero is better than it looks: the best of many looks is luck.
+                if found < (before if done == steps else best.loss):
                     best = _Best(found, done, parts.state())
         self.reporter.progress(steps, steps, "steps", "Tuning scales and biases")
         return best
 
-    def _loss(self, place: int) -> Tensor:
-        found = self.student.run(self.feeds[place], self.distillation.compared)
-        return self.distillation.loss(found, self.answers[place])
+    def _loss(self, lesson: Lesson) -> Tensor:
+        found = self.student.run(lesson.feed, self.distillation.compared)
+        return self.distillation.loss(found, lesson.answers)
 
     def _held_loss(self) -> float:
         with torch.no_grad():
-            losses = [float(self._loss(place)) for place in self.held]
+            losses = [float(self._loss(lesson)) for lesson in self.lessons.held]
         return sum(losses) / len(losses)
 
     def _quantized(self, graph: Graph, statistics: Statistics | None) -> FakeQuantized:
@@ -179,44 +190,17 @@ class _Tuning:
         made.weights = {slot: weight.to(self.device) for slot, weight in made.weights.items()}
         return made
 
-    def _answers(self, original: Graph) -> list[list[Tensor]]:
-        teacher = TorchGraph(original.proto, self.distillation.wanted).to(self.device)
-        answers = []
-        with torch.no_grad():
-            for feed in self.feeds:
-                self.cancel.raise_if_set()
-                found = teacher.run({name: feed[name] for name in teacher.input_names if name in feed})
-                answers.append([found[name] for name in self.distillation.wanted])
-        self.distillation.set_scale(answers)
-        return answers
-
-    def _parts(self) -> tuple[list[int], list[int]]:
-        """Batches kept out of training, evenly from the whole, and batches trained on."""
-        count = len(self.feeds)
-        number = max(1, round(HELD_OUT * count))
-        held = sorted({math.floor((place + 0.5) * count / number) for place in range(number)})
-        return held, [place for place in range(count) if place not in held]
-
-    @property
-    def _held_samples(self) -> int:
-        size = feed_size(self.context.dataset, self.settings.samples, HELD_OUT)
-        total = min(self.settings.samples, len(self.context.dataset))
-        return sum(min(size, total - place * size) for place in self.held)
-
     def _tell(self, before: dict[str, float], after: dict[str, float]) -> None:
         for layer, error in before.items():
             self.reporter.found(LayerRecovered(layer, error, after.get(layer), self.errors.measure))
 
 
-class _Order:
-    """Batches in random order, all of them once before any comes again."""
+def _share_of_rate(step: int, steps: int) -> float:
+    """Part of the learning rate for a step, from 1: it grows over the first tenth and falls to zero.
 
-    def __init__(self, places: Sequence[int], seed: int) -> None:
-        self._places = list(places)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._left: list[int] = []
-
-    def next(self) -> int:
-        if not self._left:
-            self._left = torch.randperm(len(self._places), generator=self._generator).tolist()
-        return self._places[self._left.pop()]
+    Behind steps that left the network near an optimum, full steps before Adam knows how large gradients are
+    lead away from it. Loshchilov & Hutter 2017, SGDR, arXiv:1608.03983, eq. 5, with a linear start.
+    """
+    start = _WARM_UP * steps
+    left = min(1.0, (steps - step + 1) / max(steps - start, 1.0))
+    return min(1.0, step / max(start, 1.0)) * 0.5 * (1 - math.cos(math.pi * left))
