@@ -71,8 +71,9 @@ def written(graph, context, layer):
     return FakeQuantized(graph, statistics, context.plan).weights[layer, 1].numpy()
 
 
-def test_that_every_integer_stays_as_it_was(graph, done):
-    outcome, context, _ = done("static-int3")
+@pytest.mark.parametrize("scheme", ["static-int3", "static-table3"])
+def test_that_every_integer_stays_as_it_was(graph, done, scheme):
+    outcome, context, _ = done(scheme)
     for layer, axis in (("a", 1), ("b", 0), ("c", 0)):
         before, after = written(graph, context, layer), constants(outcome.graph)[f"{layer}.w"]
         ratio = after[before != 0] / before[before != 0]
