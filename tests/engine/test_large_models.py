@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import numpy_helper
 
-from quantstudio.core.errors import BuildError
+from quantstudio.core.errors import BuildError, MeasureError
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.recipe import uniform_recipe
 from quantstudio.core.schemes import preset_scheme
@@ -24,6 +26,7 @@ from quantstudio.engine.graph.writing import model_size, write_model
 from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.model.open import load_graph, open_model
 from quantstudio.engine.quantization import build as build_module
+from quantstudio.engine.tasks.sensitivity import sensitivity
 from quantstudio.workspace.exports import ChangedBuildError, write_export
 from tests.engine.builders import outputs_of, random
 from tests.engine.large_models import write_products
@@ -174,3 +177,9 @@ def test_that_memory_does_not_grow_with_the_number_of_layers(tmp_path, small_lim
         tracemalloc.stop()
     # Nodes and names grow; the INT8 weights of a layer are twice as much.
     assert peaks[1] - peaks[0] < 6 * 128 * 128 / 2
+
+
+def test_that_sensitivity_says_when_a_large_model_needs_more_memory_than_is_free(large, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100_000))
+    with pytest.raises(MeasureError, match=r"needs about 295 kB of memory .* 100 kB are free"):
+        sensitivity(graph_path=large.summary.graph_path, data={})

@@ -7,12 +7,17 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from quantstudio.core.errors import RecipeError
+import psutil
+
+from quantstudio.core.errors import MeasureError, RecipeError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, never_cancelled
+from quantstudio.core.figures import size
 from quantstudio.core.precision import DEFAULT_PRECISIONS, DEFAULT_REFERENCE
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import SensitivityResult
 from quantstudio.engine.analysis.store import default_store
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.graph.mapped import holds_mapped
 from quantstudio.engine.model.open import load_graph
 from quantstudio.engine.pipeline.runner import StepInputs, prepare_before
 from quantstudio.engine.tasks.inputs import (
@@ -22,6 +27,9 @@ from quantstudio.engine.tasks.inputs import (
     statistics_of,
     value_of,
 )
+
+# Weights, what they are replaced by, and gradients.
+_COPIES = 3
 
 
 def sensitivity(
@@ -75,6 +83,7 @@ def sensitivity(
         )
     token = cancel or never_cancelled()
     opened = load_graph(graph_path)
+    _check_memory(opened)
     dataset = dataset_of(opened, data)
     given = statistics_of(opened, statistics)
     kept = value_of(Recipe, recipe, "recipe") if recipe else Recipe()
@@ -102,3 +111,17 @@ def sensitivity(
     done = tuple(step.name for step in before.steps)
     on = [step.name for step in kept.steps if step.is_on]
     return replace(found, steps=done, left_out=tuple(on[len(done) :]))
+
+
+def _check_memory(graph: Graph) -> None:
+    """Refuse what would end for want of memory: weights, gradients and activations are held at once.
+
+    Raises:
+        MeasureError: a model whose weights stay in a file is too large for the memory that is free.
+    """
+    needed, free = _COPIES * graph.summary.weight_bytes, psutil.virtual_memory().available
+    if holds_mapped(graph.proto) and needed > free:
+        raise MeasureError(
+            f"sensitivity needs about {size(needed)} of memory for this model, and {size(free)} are free",
+            hint="Weights can be quantized without it: give every layer one precision",
+        )
