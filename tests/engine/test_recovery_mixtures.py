@@ -47,6 +47,7 @@ def test_that_a_scale_moves_a_whole_table_and_an_entry_only_itself():
     torch.autograd.backward(table.value().sum())
     # The scale is felt by every weight; the largest entry stands for the scale and has no gradient itself.
     torch.testing.assert_close(table.parameter.grad, written.sum(1, keepdim=True))
+    assert table.entries.grad is not None
     torch.testing.assert_close(table.entries.grad[0], torch.tensor([0.0, 0.63, 0.63, 1.26]))
     with torch.no_grad():
         table.parameter[0] = 1.1
