@@ -25,7 +25,7 @@ from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery import gptq_run, gptq_store
 from quantstudio.engine.recovery.gptq import GptqSettings, choose_weights
 from quantstudio.engine.recovery.gptq_run import MEASURE, GptqRun
-from quantstudio.engine.recovery.gptq_store import LayerStore
+from quantstudio.engine.recovery.gptq_store import LayerStore, prune_layers
 from quantstudio.engine.recovery.sums import sums_behind
 from quantstudio.engine.torch_graph.module import TorchGraph
 from tests.engine.quantization_cases import NetBuilder, opened, outputs_of
@@ -304,27 +304,33 @@ def test_that_a_cancelled_run_leaves_the_graph_and_goes_on_behind_its_last_layer
     assert solved == ["c", "d"]
     assert [part.layer for part in told.layers] == ["a", "b", "c", "d"]
     again = chosen(net, context)
-    assert solved == ["c", "d", "a", "b", "c", "d"], "a run that is done keeps nothing"
+    assert solved == ["c", "d"]
     assert again.graph.digest == resumed.graph.digest
+    # Another plan takes over what lies before its first difference, and is still what it would be alone.
+    late = context_of(net, tmp_path, uniform_recipe(W2A8).assign(["c"], CODEBOOK2), images())
+    shared = chosen(net, late)
+    assert solved[2:] == ["c", "d"]
+    prune_layers(0)
+    assert chosen(net, late).graph.digest == shared.graph.digest
+    assert solved[4:] == ["a", "b", "c", "d"]
 
 
-def kept_runs(tmp_path):
-    return sorted(path.name for path in (tmp_path / "cache" / "gptq").iterdir())
-
-
-def test_that_only_the_last_runs_that_never_ended_are_kept(tmp_path, monkeypatch):
+def test_that_layers_used_longest_ago_go_first(tmp_path, monkeypatch):
     monkeypatch.setenv("QUANTSTUDIO_CACHE", str(tmp_path / "cache"))
     one, gain = np.ones((2, 2), np.float32), LayerRecovered("a", 1.0, 0.5, MEASURE)
-    stores = [LayerStore({"run": number}) for number in range(7)]
-    known: set[str] = set()
+    stores = [LayerStore({"run": number}) for number in range(4)]
+    folder = tmp_path / "cache" / "gptq"
     for number, store in enumerate(stores):
-        store.put("a", one, gain)
-        (new,) = set(kept_runs(tmp_path)) - known
-        os.utime(tmp_path / "cache" / "gptq" / new, (number, number))
-        known.add(new)
-    assert [store.find("a", MEASURE) is not None for store in stores] == [False] * 2 + [True] * 5
-    stores[-1].clear()
-    assert len(kept_runs(tmp_path)) == 4
+        known = set(folder.glob("*"))
+        store.put(one, gain)
+        (new,) = set(folder.glob("*")) - known
+        os.utime(new, (number, number))
+        size = new.stat().st_size
+    assert stores[0].find("a", MEASURE) is not None, "used now"
+    (folder / "run-of-an-earlier-version").mkdir()
+    prune_layers(2 * size)
+    assert [store.find("a", MEASURE) is not None for store in stores] == [True, False, False, True]
+    assert len(list(folder.glob("*"))) == 2
 
 
 def test_that_a_cache_that_cannot_be_written_costs_only_the_resuming(net, tmp_path, monkeypatch, caplog):

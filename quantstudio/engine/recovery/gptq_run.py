@@ -58,7 +58,7 @@ class GptqRun:
         layers: What is to be solved, by name.
         samples: Samples in all chunks.
         options: How layers are solved.
-        store: Where solved layers are kept until all are.
+        store: Where solved layers are kept.
         reporter: Told of every layer.
         cancel: Looked at between layers.
         weights: Weights found, by initializer.
@@ -101,6 +101,7 @@ class GptqRun:
         """
         for node in self.walk.nodes:
             layer = self.layers.get(node.name)
+            self.store.pass_by(*self._done_to(node))
             if layer is None:
                 for _ in self.walk.step(node):
                     pass
@@ -113,8 +114,16 @@ class GptqRun:
                 raise CalibrationError(error.what, where=layer.name, hint=error.hint) from error
             self._pass(layer, node)
             if len(self.gains) == len(self.layers):
-                self.store.clear()
                 return
+
+    def _done_to(self, node: Node) -> list[str | bytes]:
+        """All the plan does to a node, so that layers behind equal ones are known to be equal."""
+        layer, behind = self.layers.get(node.name), self.sums.get(node.name)
+        weights = [self.fake.weights.get((node.name, slot)) for slot in range(len(node.inputs))]
+        # A layer looks ahead to how the sum behind it reads its other part.
+        places = [node.name] if behind is None else [node.name, behind.node.name]
+        said = [*places, *(repr(self.fake.rounding.get(one)) for one in places), repr(layer and layer.format)]
+        return [*said, *(weight.cpu().numpy().tobytes() for weight in weights if weight is not None)]
 
     def _find(self, layer: GptqLayer, node: Node) -> None:
         """Take a layer's weights from an earlier run or solve it, and put them on the quantized path."""
@@ -123,7 +132,7 @@ class GptqRun:
         kept = self.store.find(layer.name, MEASURE) if is_alone else None
         weight, gain = kept or self._solve(layer, node)
         if is_alone and kept is None:
-            self.store.put(layer.name, weight, gain)
+            self.store.put(weight, gain)
         self.weights[layer.weight], self.gains[layer.name] = weight, gain
         for reader in layer.readers:
             on_device = torch.from_numpy(weight).to(self.fake.network.device)

@@ -21,7 +21,7 @@ from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.bias_targets import set_bias
 from quantstudio.engine.recovery.gptq_layers import GptqLayer, gptq_layers
 from quantstudio.engine.recovery.gptq_run import GptqOptions, GptqRun
-from quantstudio.engine.recovery.gptq_store import LayerStore
+from quantstudio.engine.recovery.gptq_store import LayerStore, prune_layers
 from quantstudio.engine.recovery.walk import TwoPathWalk
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 
@@ -67,7 +67,7 @@ def solved(
     inputs = {
         "graph": graph.digest,
         "data": context.dataset.digest,
-        "plan": context.plan.without_steps.digest,
+        "samples": count,
         "statistics": statistics_digest(statistics) if statistics is not None else "",
         **settings,
     }
@@ -75,7 +75,10 @@ def solved(
         fake = fake.to(device).eval()
         walk = TwoPathWalk(fake, _feeds(context, places, device, cancel), cancel)
         run = GptqRun(walk, fake, layers, count, options, LayerStore(inputs), reporter, cancel)
-        run.go()
+        try:
+            run.go()
+        finally:
+            prune_layers()
     return _outcome(graph, layers, run, count)
 
 

@@ -1,9 +1,11 @@
-"""Layers that are solved, kept until all are: a run that was cancelled or killed does the rest.
+"""Layers that are solved, kept by all that came before them: what an earlier run solved is not solved again.
 
-    gptq/KEY/LAYER.npz    weights of one layer and its errors; KEY stands for all they were made from
+    gptq/KEY.npz    weights of one layer and its errors
 
-The folder goes when the step is done: what comes of it is kept by the store of steps. Of runs that never came
-to their end a few are kept. A cache that cannot be written costs nothing but the resuming.
+KEY stands for the network, the samples, the settings, and for what was done to every node up to the layer. So
+a run that was cancelled or killed does the rest, and a plan that differs from another in a late layer takes
+over all layers before that, bit for bit. What was used longest ago goes once the folder is large. A cache
+that cannot be written costs nothing but the solving.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -28,37 +31,40 @@ from quantstudio.core.recovered import LayerRecovered
 
 logger = logging.getLogger(__name__)
 
-# Runs that never came to their end whose layers are kept; one is as large as its network in FP32.
-_KEPT = 4
+LIMIT_BYTES = 1 << 30
 
 
 class LayerStore:
-    """Solved layers of one run on disk.
+    """Solved layers on disk, as one walk through a network comes by them.
 
     Args:
-        inputs: All that decides what comes of the run, as JSON values.
+        inputs: All that decides what comes of a run besides what the plan makes of the nodes, as JSON values.
     """
 
     def __init__(self, inputs: Mapping[str, Any]) -> None:
         text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
-        self._key = hashlib.sha256(text.encode()).hexdigest()
+        self._passed = hashlib.sha256(text.encode())
         self._is_writable = True
 
-    @property
-    def _folder(self) -> Path:
-        return cache_root() / "gptq" / self._key
+    def pass_by(self, *parts: str | bytes) -> None:
+        """Take in what is done to the next node of the walk: all layers from it on depend on that."""
+        for part in parts:
+            content = part.encode() if isinstance(part, str) else part
+            self._passed.update(len(content).to_bytes(8, "big") + content)
 
     def find(self, layer: str, measure: str) -> tuple[NDArray[np.float32], LayerRecovered] | None:
         """Weights of a layer as they lie, and what they won back; None where it is not there, or damaged."""
+        path = self._path()
         try:
-            with np.load(self._path(layer), allow_pickle=False) as kept:
+            with np.load(path, allow_pickle=False) as kept:
                 weight = np.asarray(kept["weight"], dtype=np.float32)
                 before, after = (float(kept[name]) for name in ("before", "after"))
+            os.utime(path)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         return weight, LayerRecovered(layer, before, after, measure)
 
-    def put(self, layer: str, weight: NDArray[np.float32], gain: LayerRecovered) -> None:
+    def put(self, weight: NDArray[np.float32], gain: LayerRecovered) -> None:
         """Keep a layer; where the cache folder cannot be written that is logged once, and none is kept."""
         if not self._is_writable:
             return
@@ -66,34 +72,33 @@ class LayerStore:
         after = np.nan if gain.after is None else gain.after
         np.savez(content, weight=weight, before=np.float64(gain.before), after=np.float64(after))
         try:
-            if not self._folder.is_dir():
-                cache_folder("gptq", self._key)
-                self._drop_oldest()
-            write_bytes(self._path(layer), content.getvalue())
+            cache_folder("gptq")
+            write_bytes(self._path(), content.getvalue())
         except OutputError as error:
             self._is_writable = False
             logger.warning("solved layers are not kept, a cancelled run begins anew: %s", error)
 
-    def clear(self) -> None:
-        """Drop what was kept: the run is done."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _drop_oldest(self) -> None:
-        """Drop all but the runs that were worked at last, of those that never came to their end.
-
-        One of them that is still under way in another process loses nothing but what it could resume from.
-        """
-        others = [(_changed(one), one) for one in self._folder.parent.iterdir() if one != self._folder]
-        for _, folder in sorted(others, reverse=True)[_KEPT:]:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _path(self, layer: str) -> Path:
-        return self._folder / f"{hashlib.sha256(layer.encode()).hexdigest()[:32]}.npz"
+    def _path(self) -> Path:
+        return _folder() / f"{self._passed.hexdigest()}.npz"
 
 
-def _changed(folder: Path) -> float:
-    """When a layer was last put into a folder; long ago where it is gone by now."""
-    try:
-        return folder.stat().st_mtime
-    except OSError:
-        return 0.0
+def prune_layers(limit_bytes: int = LIMIT_BYTES) -> None:
+    """Remove what was used longest ago until the rest fits the limit."""
+    found = []
+    for path in _folder().glob("*"):
+        if path.is_dir():  # a run of an earlier version that was never finished
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        try:
+            found.append((path.stat().st_mtime, path.stat().st_size, path))
+        except FileNotFoundError:  # another process tidies up, too
+            continue
+    total = 0
+    for _, size, path in sorted(found, reverse=True):
+        total += size
+        if total > limit_bytes:
+            path.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    return cache_root() / "gptq"
