@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from quantstudio.core.figures import THIN_SPACE
+from quantstudio.core.figures import THIN_SPACE, ratio
 from quantstudio.core.precision import FP32, STATIC_INT4, STATIC_INT8, Precision
 from quantstudio.core.recipe import LayerRule, uniform_recipe
 from quantstudio.core.search_results import ActivationFamily, BudgetObstacle, Recover, SearchBudget
@@ -14,7 +14,7 @@ from quantstudio.gui.features.search.search_bounds import bounds_for, obstacle_t
 from quantstudio.gui.features.search.search_panel import SearchPanel
 from quantstudio.workspace.search_references import broken_bounds, references
 from quantstudio.workspace.search_terms import budget_text, pins_for, relaxed, set_by_hand
-from tests.gui.sample_session import analysed_session
+from tests.gui.sample_session import analysed_session, measured_session
 from tests.gui.search_samples import at_four_bits, plan, result
 from tests.workspace.putting import put_search
 from tests.workspace.samples import model_summary
@@ -158,3 +158,25 @@ def test_that_an_obstacle_is_told_with_what_can_be_had():
     )
     alone = obstacle_text(BudgetObstacle("max_drop", 0.1, math.nan), bounds)
     assert alone.endswith("together with the other bounds.")
+
+
+def test_that_a_chosen_plan_has_the_speed_that_was_timed_last(qtbot):
+    session = measured_session()
+    found = result(session.workspace.layers, "found.onnx")
+
+    def said(recipe):
+        chosen = replace(found.chosen, recipe=recipe)
+        put_search(session.workspace, replace(found, chosen=chosen))
+        panel = SearchPanel(session)
+        qtbot.addWidget(panel)
+        return panel.verdict_text.text()
+
+    assert f", {ratio(0.375)} the time." in said(found.chosen.recipe)
+    # Once it is compared with FP32, what Compare shows is what the panel says.
+    variant = next(one for one in session.workspace.variants if one.name == "Dynamic")
+    assert variant.result is not None
+    assert variant.result.speedup is not None
+    timed = ratio(1 / variant.result.speedup.value)
+    assert timed != ratio(0.375)
+    assert f", {timed} the time." in said(variant.recipe)
+    session.close()
