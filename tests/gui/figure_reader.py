@@ -355,7 +355,7 @@ class _Tables(HTMLParser):
 
 
 def _report(found: Readings, session: Session) -> None:
-    data, layers = report_of(session.workspace), {layer.name for layer in session.workspace.layers}
+    data, layers = report_of(session.workspace), {one.name: one for one in session.workspace.layers}
     reader = _Tables()
     reader.feed(render_html(data))
     headings: list[str] = []
@@ -373,6 +373,8 @@ def _report(found: Readings, session: Session) -> None:
             is_as_asked = session.workspace.current_variant is not None and not small[1]
             if cells.get("Precision") and is_as_asked:
                 found.word(f"precision of {row[1]}", cells["Precision"], "report")
+                asked = data.recipe.scheme_for(layers[row[1]]).label if data.recipe is not None else ""
+                found.word(f"precision of {row[1]}", asked, "recipe in the report")
     with TemporaryDirectory() as folder:
         for path in write_csv(data, Path(folder)):
             _csv(found, path.name, list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))))
