@@ -325,13 +325,9 @@ FP16 = LayerScheme(Precision.FP16)
 STATIC_INT8 = LayerScheme(Precision.INT8, ActivationPrecision.INT8)
 DYNAMIC_INT8 = LayerScheme(Precision.INT8, ActivationPrecision.INT8_DYNAMIC)
 WEIGHT_INT8 = LayerScheme(Precision.INT8)
-# Weights that share a scale where nothing else is said: a scale for each adds a tenth of a bit to each.
-BLOCK_SIZE = 128
+BLOCK_SIZE = 128  # weights that share a scale where they are stored alone
 WEIGHT_INT4 = LayerScheme(
-    Precision.INT4,
-    granularity=Granularity.PER_GROUP,
-    group_size=BLOCK_SIZE,
-    weight_range=WeightRange.MSE,
+    Precision.INT4, granularity=Granularity.PER_GROUP, group_size=BLOCK_SIZE, weight_range=WeightRange.MSE
 )
 STATIC_INT4 = LayerScheme(Precision.INT4, ActivationPrecision.INT8, weight_range=WeightRange.MSE)
 
@@ -365,8 +361,7 @@ def at_weights(scheme: LayerScheme, weights: WeightFormat) -> LayerScheme:
 def scheme_of(weights: WeightFormat, activations: ActivationFormat) -> LayerScheme:
     """The scheme people mean by a pair of formats.
 
-    One scale per channel; where weights of at most four bits are stored alone, one per block of 128, as the
-    kernel that unpacks them takes them.
+    One scale per channel; where weights of at most four bits are stored alone, one per block of 128.
     """
     if not weights.is_integer:
         return LayerScheme(weights)
