@@ -52,13 +52,14 @@ def test_that_what_a_prediction_leaves_out_stands_at_the_figure(qtbot, session):
     panel = shown(qtbot, KeyFiguresPanel(session), 900, 90)
     (size, *_), (quality, *_), (latency, *_) = card_texts(panel)
     session.workspace.edits.add_step("bias")
-    qtbot.waitUntil(lambda: panel.quality_card.note.text() == "without Correct biases")
+    # FP32 was measured on no test data yet, which stands there, too.
+    qtbot.waitUntil(lambda: panel.quality_card.note.text().startswith("without Correct biases"))
     assert [value for value, *_ in card_texts(panel)] == [size, quality, latency]
     for card in (panel.size_card, panel.quality_card, panel.latency_card):
         assert "without Correct biases: measure to know what that does" in card.toolTip()
     assert "without Correct biases" in panel.quality_card.accessibleName()
     session.workspace.edits.switch_step(0, is_on=False)
-    qtbot.waitUntil(lambda: panel.quality_card.note.text() == "")
+    qtbot.waitUntil(lambda: "without" not in panel.quality_card.note.text())
 
 
 def test_that_lists_of_plans_say_it_too(qtbot, session):
