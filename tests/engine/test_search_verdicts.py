@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.core.search_results import ANY_CLASS_DROP, SearchBudget
+from quantstudio.core.steps import Step
 from quantstudio.engine.evaluation.uncertainty import paired_accuracy
 from quantstudio.engine.search.measure import ClassDrop, Measurement
 from quantstudio.engine.search.verdicts import Verdicts
@@ -72,3 +74,20 @@ def test_that_a_plan_that_loses_too_much_is_named_with_its_figure():
     bench.law = lambda: None
     assert noisy.loss_reason(plan) == "too noisy"
     assert Verdicts(bench, SearchBudget(), None).loss_reason(plan) == ""
+
+
+@pytest.mark.parametrize(
+    ("steps", "has_test_data", "is_said"),
+    [
+        ((Step("gptq"),), False, True),
+        ((Step("gptq"),), True, False),
+        ((Step("gptq", is_on=False),), False, False),
+        ((Step("equalize"),), False, False),
+        ((), False, False),
+    ],
+)
+def test_that_a_plan_judged_on_what_its_steps_saw_says_so(steps, has_test_data, is_said):
+    bench: Any = SimpleNamespace(has_test_data=has_test_data)
+    plan: Any = SimpleNamespace(recipe=Recipe(steps=steps))
+    said = Verdicts(bench, SearchBudget(max_drop=0.5), None).flattery(plan)
+    assert bool(said) is is_said

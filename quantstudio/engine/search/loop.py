@@ -462,6 +462,7 @@ class _Loop:
             if self.verdicts.keeps_costs(one) and (reason := self.verdicts.loss_reason(one))
         }
         self.notes += self.shipping.notes(chosen, broken)
+        self.notes += filter(None, [self.verdicts.flattery(chosen)])
         worst = self.bench.judge_classes(chosen).worst if self.budget.class_drop is not None else None
         if worst is not None and worst.drop.value > 0:
             self.notes.append(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.predict.kl_model import KlModel
 from quantstudio.core.search_results import SearchBudget
+from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.search.allocation import CLASS_DROP, InfeasibleBudgetError, Quantity
 from quantstudio.engine.search.request import Tried
 from quantstudio.engine.search.workbench import Workbench
@@ -88,6 +89,16 @@ class Verdicts:
             worst = max(broken, key=lambda own: own.drop.value)
             return f"class {worst.name} loses {worst.drop.value:.2f} points of its {worst.samples} samples"
         return ""
+
+    def flattery(self, one: Tried) -> str:
+        """That steps were fitted on the samples a plan was judged on; "" where others had the last word."""
+        fitted = {info.name for info in step_infos() if info.needs_data}
+        if self.bench.has_test_data or not any(s.is_on and s.name in fitted for s in one.recipe.steps):
+            return ""
+        return (
+            "Its steps were fitted on samples it was judged on, so others may lose more: search with test "
+            "data, or compare the file on it."
+        )
 
     def keeps_latency(self, one: Tried) -> bool:
         """Whether a timed plan keeps the bound on the time."""
