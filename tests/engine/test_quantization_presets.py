@@ -23,9 +23,9 @@ from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.search import presets, speed
 from quantstudio.engine.search.candidates import Candidate, auto_candidates
-from quantstudio.engine.search.first_samples import FirstSamples
 from quantstudio.engine.search.judged import Judged, choose
 from quantstudio.engine.search.presets import build_preset
+from quantstudio.engine.search.sample_range import SampleRange
 from quantstudio.engine.search.speed import reasons_of_slowness
 from tests.engine.quantization_cases import (
     NetBuilder,
@@ -325,12 +325,12 @@ def test_that_float_layers_conversions_and_narrow_layers_are_reasons_of_slowness
 
 def test_that_first_samples_are_a_data_set_of_their_own(residual):
     _, dataset = residual
-    first = FirstSamples(dataset, 10)
+    first = SampleRange(dataset, 10)
     assert len(first) == 10
     assert first.labels is not None
     assert len(first.labels) == 10
     assert [batch.count for batch in first.batches(4)] == [4, 4, 2]
-    assert len(FirstSamples(dataset, 1000)) == 96
+    assert len(SampleRange(dataset, 1000)) == 96
 
 
 def test_that_auto_avoids_static_where_a_hand_written_norm_collapses(tmp_path):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from quantstudio.core.codec import to_json
 from quantstudio.core.events import CancelToken
+from quantstudio.core.recipe import CalibrationSettings
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.search_results import ActivationFamily
 from quantstudio.core.steps import Step
@@ -13,6 +17,7 @@ from quantstudio.engine.evaluation.latency import LatencyBudget
 from quantstudio.engine.pipeline import runner
 from quantstudio.engine.search import presets
 from quantstudio.engine.search.measure import Judge
+from quantstudio.engine.search.sample_range import SampleRange
 from quantstudio.engine.tasks.quantize import quantize
 from quantstudio.engine.tasks.search import search
 from tests.engine.step_cases import BIAS, EQUALIZE, SAMPLES, recipe, uneven
@@ -115,3 +120,31 @@ def test_that_steps_before_the_precisions_are_run_once_for_all_plans(net, tmp_pa
     assert asked == ["equalize"]
     assert result.builds > 1
     assert names_of(result.build.steps) == ["equalize"]
+
+
+@pytest.mark.parametrize(("step", "judged_on"), [(BIAS, 32), (EQUALIZE, 16)], ids=["fitted", "not fitted"])
+def test_that_samples_a_step_was_fitted_to_do_not_judge_it(net, tmp_path, step, judged_on):
+    own = replace(recipe(step), calibration=CalibrationSettings(samples=16))
+    result = search(
+        **net.task,
+        output=str(tmp_path / "out.onnx"),
+        budget={"max_drop": 60.0},
+        family=ActivationFamily.STATIC,
+        samples=16,
+        recipe=to_json(own),
+        recover="none",
+    )
+    assert result.chosen.measured is not None
+    assert result.chosen.measured.samples == judged_on
+    assert not any("fitted" in note for note in result.notes)
+
+
+def test_that_samples_in_a_row_are_a_data_set_of_their_own(net):
+    apart = SampleRange(net.dataset, 10, start=40)
+    assert len(apart) == 8
+    assert apart.labels is not None
+    assert apart.labels.tolist() == net.dataset.labels[40:].tolist()
+    batches = list(apart.batches(5))
+    assert [batch.start for batch in batches] == [0, 5]
+    whole = next(net.dataset.batches(48)).feed["x"]
+    assert np.array_equal(np.concatenate([batch.feed["x"] for batch in batches]), whole[40:])

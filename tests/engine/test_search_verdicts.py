@@ -77,7 +77,7 @@ def test_that_a_plan_that_loses_too_much_is_named_with_its_figure():
 
 
 @pytest.mark.parametrize(
-    ("steps", "has_test_data", "is_said"),
+    ("steps", "judges_apart", "is_said"),
     [
         ((Step("gptq"),), False, True),
         ((Step("gptq"),), True, False),
@@ -86,8 +86,8 @@ def test_that_a_plan_that_loses_too_much_is_named_with_its_figure():
         ((), False, False),
     ],
 )
-def test_that_a_plan_judged_on_what_its_steps_saw_says_so(steps, has_test_data, is_said):
-    bench: Any = SimpleNamespace(has_test_data=has_test_data)
+def test_that_a_plan_judged_on_what_its_steps_saw_says_so(steps, judges_apart, is_said):
+    bench: Any = SimpleNamespace(judges_apart=judges_apart)
     plan: Any = SimpleNamespace(recipe=Recipe(steps=steps))
     said = Verdicts(bench, SearchBudget(max_drop=0.5), None).flattery(plan)
     assert bool(said) is is_said

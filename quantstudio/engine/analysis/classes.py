@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.engine.analysis.divergence import Array, Objective, OutputKind, predicted_classes
-from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.evaluation.probe import DatasetLike
 
 # A table with a column a class is for people; a vocabulary has no use for one.
 LARGEST_CLASS_COUNT = 1000
@@ -39,7 +39,7 @@ class SampleClasses:
         return tuple(found.tolist())
 
 
-def class_labels(dataset: Dataset) -> NDArray[np.int64] | None:
+def class_labels(dataset: DatasetLike) -> NDArray[np.int64] | None:
     """One class per sample, [N]; None without labels or with labels of another form."""
     labels = dataset.labels
     if labels is None or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -47,7 +47,7 @@ def class_labels(dataset: Dataset) -> NDArray[np.int64] | None:
     return np.asarray(labels, dtype=np.int64)
 
 
-def sample_classes(dataset: Dataset, objective: Objective, scores: Array | None) -> SampleClasses | None:
+def sample_classes(dataset: DatasetLike, objective: Objective, scores: Array | None) -> SampleClasses | None:
     """The true class of each of the first samples, or the predicted one where there are no labels.
 
     Args:

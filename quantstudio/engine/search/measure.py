@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +26,7 @@ from quantstudio.engine.analysis.divergence import (
     objective_of,
     predicted_classes,
 )
-from quantstudio.engine.data.dataset import Dataset
+from quantstudio.engine.evaluation.probe import DatasetLike
 from quantstudio.engine.evaluation.uncertainty import paired_accuracy, wilson_interval
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import open_session, run, worker_threads
@@ -103,7 +103,7 @@ class Judge:
         base: FP32 itself.
     """
 
-    def __init__(self, graph: Graph, dataset: Dataset, *, samples: int, cancel: CancelToken) -> None:
+    def __init__(self, graph: Graph, dataset: DatasetLike, *, samples: int, cancel: CancelToken) -> None:
         """Run FP32.
 
         Raises:
@@ -113,7 +113,7 @@ class Judge:
         self._dataset = dataset
         self._samples = min(samples, len(dataset)) if samples > 0 else len(dataset)
         self._cancel = cancel
-        self._kept: list[tuple[dict[str, Array], int]] | None = None
+        self._kept: list[tuple[Mapping[str, Array], int]] | None = None
         self._objective = objective_of(graph, dataset, cancel)
         self._outputs = self._run(
             open_session(Path(graph.summary.graph_path), threads=worker_threads(), cancel=cancel)
@@ -146,7 +146,7 @@ class Judge:
 
     def first_feed(self) -> dict[str, Array]:
         """One sample (or one fixed batch), for timing."""
-        return next(self._dataset.batches(1, stop=1)).feed
+        return dict(next(self._dataset.batches(1, stop=1)).feed)
 
     def _spread(self) -> tuple[Deviation, ...]:
         tally = SpreadTally(len(self._objective.outputs), self._objective.split)
@@ -221,11 +221,11 @@ class Judge:
         runs = groupby(zip(*parts, strict=True), key=lambda run: [one.shape[1:] for one in run])
         return [[np.concatenate(one) for one in zip(*part, strict=True)] for _, part in runs]
 
-    def _feeds(self) -> Iterator[tuple[dict[str, Array], int]]:
+    def _feeds(self) -> Iterator[tuple[Mapping[str, Array], int]]:
         if self._kept is not None:
             yield from self._kept
             return
-        kept: list[tuple[dict[str, Array], int]] | None = []
+        kept: list[tuple[Mapping[str, Array], int]] | None = []
         size, most = 0, 1 if self._objective.has_whole_outputs else _BATCH
         for batch in self._dataset.batches(most, stop=self._samples):
             size += sum(array.nbytes for array in batch.feed.values())

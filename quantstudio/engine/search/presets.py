@@ -33,8 +33,8 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.runner import StepInputs, completed, observed_after, prepare
 from quantstudio.engine.quantization.build import build_variant
 from quantstudio.engine.search.candidates import Candidate, auto_candidates, small_weights
-from quantstudio.engine.search.first_samples import FirstSamples
 from quantstudio.engine.search.judged import Judged, choose, floor_text, is_not_slower, loss_text
+from quantstudio.engine.search.sample_range import SampleRange
 from quantstudio.engine.search.speed import slowness, speed_against
 
 # Samples `auto` judges accuracy on: KL of the outputs is known to a few percent with this many.
@@ -309,7 +309,7 @@ def _judged(
     measured = compare(
         Path(builder.graph.summary.graph_path),
         list(candidates),
-        FirstSamples(builder.dataset, JUDGED_SAMPLES),
+        SampleRange(builder.dataset, JUDGED_SAMPLES),
         names=["FP32", *(candidate.name for candidate in candidates.values())],
         latency_budget=TIMING,
         footprint=False,

@@ -23,8 +23,8 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.pipeline.runner import StepInputs, observed_after, prepare, resolved
 from quantstudio.engine.quantization.build import build_variant
-from quantstudio.engine.search.first_samples import FirstSamples
 from quantstudio.engine.search.presets import JUDGED_SAMPLES
+from quantstudio.engine.search.sample_range import SampleRange
 from quantstudio.engine.search.time_box import TimeBox
 
 # All combinations of this many steps are tried; of more, each is tried behind those that helped.
@@ -286,7 +286,7 @@ def _measured(
     found = compare(
         Path(graph.summary.graph_path),
         paths,
-        FirstSamples(dataset, JUDGED_SAMPLES),
+        SampleRange(dataset, JUDGED_SAMPLES),
         names=["FP32", *(_names(steps) for steps in candidates)],
         latency=False,
         footprint=False,

@@ -83,7 +83,8 @@ class Verdicts:
             expected = self.drop_at(one.measurement.kl)
             return f"up to {expected:.2f} points expected" if expected == expected else "too noisy"
         if one.test is not None and not self.keeps_drop_on_test(one) and one.test.drop is not None:
-            return f"{one.test.drop.value:.2f} points on {one.test.samples} test samples"
+            others = "test samples" if self.bench.has_test_data else "samples that no step was fitted to"
+            return f"{one.test.drop.value:.2f} points on {one.test.samples} {others}"
         if class_limit is not None and not self.keeps_known_classes(one):
             broken = [own for own in self.bench.judge_classes(one).classes if own.breaks(class_limit)]
             worst = max(broken, key=lambda own: own.drop.value)
@@ -93,7 +94,7 @@ class Verdicts:
     def flattery(self, one: Tried) -> str:
         """That steps were fitted on the samples a plan was judged on; "" where others had the last word."""
         fitted = {info.name for info in step_infos() if info.needs_data}
-        if self.bench.has_test_data or not any(s.is_on and s.name in fitted for s in one.recipe.steps):
+        if self.bench.judges_apart or not any(s.is_on and s.name in fitted for s in one.recipe.steps):
             return ""
         return (
             "Its steps were fitted on samples it was judged on, so others may lose more: search with test "

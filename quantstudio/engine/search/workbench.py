@@ -29,12 +29,13 @@ from quantstudio.core.search_results import (
     searched_precisions,
 )
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.steps import changing_steps
+from quantstudio.core.steps import changing_steps, completed_steps
 from quantstudio.engine.analysis.costs import cost_table
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
 from quantstudio.engine.analysis.store import ResultStore
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
+from quantstudio.engine.evaluation.probe import DatasetLike
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.graph.writing import model_size, write_model
@@ -54,6 +55,7 @@ from quantstudio.engine.search.groups import find_groups
 from quantstudio.engine.search.measure import Judge, Measurement
 from quantstudio.engine.search.recovery import MAX_RECOVERED, needs_recovery, recovery_steps
 from quantstudio.engine.search.request import Known, SearchRequest, Tried
+from quantstudio.engine.search.sample_range import SampleRange
 from quantstudio.engine.search.space import (
     SearchSpace,
     base_recipe,
@@ -68,6 +70,8 @@ MAX_BUILDS = 24
 # Samples the classes of a plan are judged by, and the multiplications all of those may take.
 CLASS_SAMPLES = 4096
 CLASS_MACS = 400_000_000_000
+# Samples that no step is fitted to judge plans where there are at least these, as part of the search's own.
+FEWEST_APART = 0.5
 # Share of the rounds that are taken to be undisturbed.
 UNDISTURBED = 0.1
 TIMING = LatencyBudget(seconds=1.5, min_rounds=25, max_rounds=200)
@@ -86,6 +90,7 @@ class Workbench:
         curve: Accuracy against KL, or None.
         judge: Compares plans with FP32 on the samples of the search.
         tried: Measured plans by recipe digest, in the order they were built.
+        has_test_data: Whether somebody gave other data to judge plans on.
         timing_seconds: Time spent on latency.
     """
 
@@ -117,7 +122,8 @@ class Workbench:
         self.later = tuple(on[len(self.before.steps) :])
         self.tried: dict[str, Tried] = {}
         self.timing_seconds = 0.0
-        self._dataset, self._test_data = dataset, test
+        self._dataset, self.has_test_data = dataset, test is not None
+        self._test_data: DatasetLike | None = test
         self._test_judge: Judge | None = None
         self._class_judge: Judge | None = None
         layers = searched_layers(graph)
@@ -141,6 +147,7 @@ class Workbench:
         seconds = (time.process_time() - started) / worker_threads()
         names = [info.name for info in step_infos()]
         self.recovering, self._unrecovered = recovery_steps(request.recover, names, on, seconds)
+        self._test_data = test or self._kept_apart()
         self._searched = {layer.name: layer for layer in layers}
         self.space = self._space(self._family(families), pinned, known.costs)
         first = resolved(self.kept, graph).steps[: len(self.before.steps)]
@@ -372,7 +379,7 @@ class Workbench:
     # -- further measurements --------------------------------------------------------------------------
 
     def judge_on_test(self, one: Tried) -> Measurement:
-        """The plan on the test data, or on the samples of the search where there is none."""
+        """The plan on the test data or samples kept apart; on those of the search where there are none."""
         if self._test_data is None:
             return one.measurement
         if one.test is None:
@@ -394,6 +401,17 @@ class Workbench:
             one.by_class = self._class_judge.measure(self._emitted(one))
         return one.by_class
 
+    def _kept_apart(self) -> DatasetLike | None:
+        """Samples that no step of a plan is fitted to, to judge those that have such steps; None without."""
+        fitted = {info.name for info in step_infos() if info.needs_data}
+        steps = [s for s in (*self.kept.steps, *self.recovering) if s.is_on and s.name in fitted]
+        if not steps:
+            return None
+        asked = [value for s in completed_steps(steps, step_infos()) if (value := s.settings.get("samples"))]
+        seen = max(self.judge.base.samples, self.kept.calibration.samples, *map(int, asked))
+        apart = SampleRange(self._dataset, self._class_samples(), start=seen)
+        return apart if len(apart) >= FEWEST_APART * self.judge.base.samples else None
+
     def _class_samples(self) -> int:
         """Samples that classes are judged by: a class has a tenth of them or less, so more than the search's.
 
@@ -404,8 +422,8 @@ class Workbench:
         return min(len(self._dataset), CLASS_SAMPLES, most)
 
     @property
-    def has_test_data(self) -> bool:
-        """Whether plans are finally judged on other samples."""
+    def judges_apart(self) -> bool:
+        """Whether plans are finally judged on other samples than those of the search."""
         return self._test_data is not None
 
     @property

@@ -1,8 +1,9 @@
-"""The first samples of a data set, for whoever judges by a part of them."""
+"""Some samples of a data set in a row, for whoever judges by a part of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,19 @@ from quantstudio.core.judgement import Judging
 from quantstudio.engine.data.dataset import Batch, Dataset
 
 
-class FirstSamples:
-    """The first samples of a data set, as a data set of their own."""
+class SampleRange:
+    """Samples in a row, as a data set of their own.
 
-    def __init__(self, dataset: Dataset, count: int) -> None:
+    Args:
+        dataset: All samples.
+        count: How many; fewer where there are no more.
+        start: The first one.
+    """
+
+    def __init__(self, dataset: Dataset, count: int, *, start: int = 0) -> None:
         self._dataset = dataset
-        self._count = min(count, len(dataset))
+        self._start = min(start, len(dataset))
+        self._count = min(count, len(dataset) - self._start)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -27,7 +35,7 @@ class FirstSamples:
     def labels(self) -> NDArray[np.int64] | NDArray[np.float32] | None:
         """Labels of these samples."""
         labels = self._dataset.labels
-        return None if labels is None else labels[: self._count]
+        return None if labels is None else labels[self._start : self._start + self._count]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -68,9 +76,10 @@ class FirstSamples:
     def next_tokens(self) -> NDArray[np.int64] | None:
         """Of text, the token that follows each of these."""
         tokens = self._dataset.next_tokens
-        return None if tokens is None else tokens[: self._count]
+        return None if tokens is None else tokens[self._start : self._start + self._count]
 
     def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Samples in order."""
         last = self._count if stop is None else min(stop, self._count)
-        return self._dataset.batches(size, start=start, stop=last)
+        for batch in self._dataset.batches(size, start=self._start + start, stop=self._start + last):
+            yield replace(batch, start=batch.start - self._start)
