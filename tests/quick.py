@@ -16,7 +16,7 @@ import pytest
 LIST = Path(__file__).with_name("slow.txt")
 # What the tests of `quick` may take together, in seconds of one processor: two share it, and style, walls and
 # starting take a quarter of the minute and a half that was promised.
-BUDGET_S = 110.0
+BUDGET_S = 75.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
