@@ -63,6 +63,14 @@ def test_that_no_class_may_lose_more_than_twice_the_mean_by_default(budget, kept
     assert measured.worst.drop.value == 6.0
 
 
+@pytest.mark.parametrize(("points", "is_above"), [(0.9, False), (1.24, True)])
+def test_that_a_class_above_its_bound_by_chance_says_why_the_plan_holds(points, is_above):
+    verdicts = Verdicts(SimpleNamespace(), SearchBudget(max_drop=0.3, max_class_drop=1.0), None)  # type: ignore[arg-type]
+    said = verdicts.worst_class_note(lost(points, -1.16))
+    assert f"Class 7 loses most: {points:.2f} points of its 200 samples" in said
+    assert ("above the bound of 1, but by no more than chance" in said) is is_above
+
+
 def test_that_a_plan_that_loses_too_much_is_named_with_its_figure():
     measured = Measurement(1e-4, None, Interval(0.3, -0.2, 0.8), 512, 0.01)
     of_class = replace(measured, classes=(lost(3.55, 1.0), lost(2.0, 0.5)))

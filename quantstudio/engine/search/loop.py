@@ -465,10 +465,7 @@ class _Loop:
         self.notes += filter(None, [self.verdicts.flattery(chosen)])
         worst = self.bench.judge_classes(chosen).worst if self.budget.class_drop is not None else None
         if worst is not None and worst.drop.value > 0:
-            self.notes.append(
-                f"Class {worst.name} loses most: {worst.drop.value:.2f} points of its {worst.samples} "
-                f"samples (95 % interval {worst.drop.low:.2f} to {worst.drop.high:.2f})."
-            )
+            self.notes.append(self.verdicts.worst_class_note(worst))
 
     def _rank(self, one: Tried) -> tuple[float, float]:
         if self._objective is Quantity.KL:

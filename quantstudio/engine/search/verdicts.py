@@ -10,6 +10,7 @@ from quantstudio.core.predict.kl_model import KlModel
 from quantstudio.core.search_results import SearchBudget
 from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.search.allocation import CLASS_DROP, InfeasibleBudgetError, Quantity
+from quantstudio.engine.search.measure import ClassDrop
 from quantstudio.engine.search.request import Tried
 from quantstudio.engine.search.workbench import Workbench
 
@@ -99,6 +100,16 @@ class Verdicts:
         return (
             "Its steps were fitted on samples it was judged on, so others may lose more: search with test "
             "data, or compare the file on it."
+        )
+
+    def worst_class_note(self, worst: ClassDrop) -> str:
+        """What the class that loses most loses; above its bound, why the plan holds all the same."""
+        limit = self.budget.class_drop
+        above = limit is not None and worst.drop.value > limit
+        return (
+            f"Class {worst.name} loses most: {worst.drop.value:.2f} points of its {worst.samples} samples "
+            f"(95 % interval {worst.drop.low:.2f} to {worst.drop.high:.2f}"
+            + (f"; above the bound of {limit:g}, but by no more than chance)." if above else ").")
         )
 
     def keeps_latency(self, one: Tried) -> bool:
