@@ -14,6 +14,7 @@ from pathlib import Path
 
 from quantstudio.core.errors import OutputError
 from quantstudio.core.folders import CACHE_VARIABLE, is_cached
+from quantstudio.core.weight_files import drop_unnamed, named_weights
 
 # Temporary files of this process that are not renamed yet, with what they become.
 _unfinished: dict[Path, Path] = {}
@@ -43,6 +44,9 @@ def written_beside(target: Path) -> Iterator[Path]:
 def written_together(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """As `written_beside`, for files that belong together: none is renamed before all are whole.
 
+    Files of weights beside a model that is replaced, or not written after all, go where no model of the
+    folder names them.
+
     Args:
         targets: In the order of renaming; the one the others describe comes last.
 
@@ -50,6 +54,7 @@ def written_together(*targets: Path) -> Iterator[tuple[Path, ...]]:
         OutputError: a folder is missing, read-only or full.
     """
     temporaries: list[Path] = []
+    weights = {Path(target).parent: named_weights(Path(target)) for target in targets}
     try:
         for target in map(Path, targets):
             temporaries.append(_temporary(target))  # noqa: PERF401  one that fails must not hide the others
@@ -64,8 +69,30 @@ def written_together(*targets: Path) -> Iterator[tuple[Path, ...]]:
         raise _refused(named or Path(targets[-1]), error) from error
     finally:
         for temporary in temporaries:
+            weights[temporary.parent] |= named_weights(temporary)
             temporary.unlink(missing_ok=True)
             _unfinished.pop(temporary, None)
+        for folder, names in weights.items():
+            drop_unnamed(folder, names)
+
+
+@contextmanager
+def scratch_beside(name: Path) -> Iterator[Path]:
+    """A temporary file that ends with the block.
+
+    One that a killed process left under this name is removed.
+
+    Raises:
+        OutputError: the folder is missing, read-only or full.
+    """
+    temporary = _temporary(name)
+    try:
+        yield temporary
+    finally:
+        # Mapped after all, as Windows tells: the next one removes it.
+        with suppress(OSError):
+            temporary.unlink()
+        _unfinished.pop(temporary, None)
 
 
 def _temporary(target: Path) -> Path:

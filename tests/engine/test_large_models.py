@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -19,7 +20,7 @@ from quantstudio.core.recipe import uniform_recipe
 from quantstudio.core.schemes import preset_scheme
 from quantstudio.engine.analysis.weights import weight_histogram
 from quantstudio.engine.evaluation.footprint import file_bytes
-from quantstudio.engine.graph import mapped
+from quantstudio.engine.graph import mapped, writing
 from quantstudio.engine.graph.mapped import constants_in_file, holds_mapped, is_mapped
 from quantstudio.engine.graph.protos import as_array, as_tensor
 from quantstudio.engine.graph.writing import model_size, write_model
@@ -113,6 +114,37 @@ def test_that_a_result_too_large_for_one_file_has_its_weights_beside(large, tmp_
     np.testing.assert_array_equal(outputs_of(out / "v.onnx", x)[0], outputs_of(whole, x)[0])
     again = build_variant(large, None, recipe("weight-int8"), tmp_path / "again.onnx")
     assert (again.digest, again.weights_file) == (built.digest, built.weights_file)
+
+
+def test_that_a_rebuild_over_a_file_leaves_no_weights_behind(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "LARGEST_INLINE_BYTES", 20_000)
+    out = tmp_path / "out"
+    out.mkdir()
+    first = build_variant(large, None, recipe("weight-int8"), out / "v.onnx")
+    second = build_variant(large, None, recipe("weight-int6"), out / "v.onnx")
+    assert first.weights_file != second.weights_file
+    assert sorted(path.name for path in out.iterdir()) == ["v.onnx", second.weights_file]
+
+    def refuse(*_):
+        raise BuildError("no")
+
+    monkeypatch.setattr(build_module, "_compared", refuse)
+    with pytest.raises(BuildError):
+        build_variant(large, None, recipe("weight-int8"), out / "v.onnx")
+    assert sorted(path.name for path in out.iterdir()) == ["v.onnx", second.weights_file]
+
+
+def test_that_a_model_that_could_not_be_written_leaves_no_weights(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "LARGEST_INLINE_BYTES", 20_000)
+    (tmp_path / "out").mkdir()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "_blocks", full)
+    with pytest.raises(OSError, match="No space"):
+        write_model(large.proto, tmp_path / "out" / "v.onnx")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_that_weights_beside_go_along_when_a_file_is_exported(large, tmp_path, monkeypatch):

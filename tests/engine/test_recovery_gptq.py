@@ -18,7 +18,7 @@ from quantstudio.core.recipe import LayerRule, Recipe, uniform_recipe
 from quantstudio.core.recovered import LayerRecovered
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import open_dataset
-from quantstudio.engine.graph.protos import as_array
+from quantstudio.engine.graph.protos import as_array, as_tensor
 from quantstudio.engine.pipeline.context import StepContext
 from quantstudio.engine.quantization.emit import emit
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
@@ -266,6 +266,58 @@ def test_that_a_layer_that_never_fires_keeps_its_neighbours_right(tmp_path):
     outcome = chosen(graph, context)
     assert np.isfinite(weight(outcome.graph, "next.w")).all()
     np.testing.assert_allclose(weight(outcome.graph, "next.b"), weight(graph, "next.b"), atol=1e-5)
+
+
+def network_with_dead_layers(bias=True):
+    """x [n, 6] -> Gemm -> ReLU that is always 0 -> Gemm, and x -> Gemm -> Clip that is always 6 -> Gemm."""
+    net = NetBuilder(4)
+    ends = []
+    for name, low, kind in (("off", -100, "Relu"), ("full", 100, "Clip")):
+        start = net.op("Gemm", "x", net.weight(f"{name}.w", 6, 8), net.constant(
+            f"{name}.b", np.full(8, low, np.float32)), name=name)  # fmt: skip
+        limits = [net.constant(f"{name}.{end}", np.float32(end)) for end in (0, 6)] if kind == "Clip" else []
+        fired = net.op(kind, start, *limits, name=f"{name}_{kind}")
+        ends.append(net.gemm(fired, f"behind_{name}", 8, 4))
+    ends.append(net.gemm("x", "alive", 6, 4))
+    y = net.op("Sum", *ends, name="sum")
+    return net.model({"x": ["n", 6]}, [net.gemm(y, "last", 4, 3)])
+
+
+@pytest.mark.parametrize(
+    "scheme", [W2A8, CODEBOOK2, LayerScheme(Precision.INT4)], ids=["int2", "cb2", "alone"]
+)
+def test_that_layers_behind_dead_ones_are_rounded_plainly_and_named(tmp_path, scheme):
+    graph = opened(network_with_dead_layers(), tmp_path)
+    x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+    context, told = context_of(graph, tmp_path, scheme, x), Telling()
+    outcome = chosen(graph, context, reporter=told)
+    assert outcome.details["plain"] == ["behind_off", "behind_full"]
+    assert outcome.summary.startswith("Chose the weights of 4 layers: ")
+    assert outcome.summary.endswith(
+        " Rounded plainly, as nothing can be learned from what they read: behind_off, behind_full."
+    )
+    assert [part.layer for part in told.layers] == ["off", "full", "alive", "last"]
+    np.testing.assert_array_equal(weight(outcome.graph, "behind_full.w"), weight(graph, "behind_full.w"))
+    assert error(outcome.graph, context, graph, x) < error(graph, context, graph, x)
+
+
+def test_that_a_group_that_reads_one_value_leaves_the_others_right(tmp_path):
+    net = NetBuilder(2)
+    first = net.weight("a.w", 8, 3, 1, 1)
+    held = as_array(net.initializers[-1]).copy()
+    held[::3] = 0.0
+    net.initializers[-1].CopyFrom(as_tensor("a.w", held))
+    x = net.op("Conv", "x", first, net.constant("a.b", np.full(8, 5.0, np.float32)), name="a")
+    graph = opened(net.model({"x": ["n", 3, 6, 6]}, [net.conv(x, "b", 8, 8, group=8)]), tmp_path)
+    context = context_of(graph, tmp_path, W2A8, images())
+    outcome = chosen(graph, context)
+    assert outcome.details["plain"] == []
+    assert error(outcome.graph, context, graph, images()) < 0.6 * error(graph, context, graph, images())
+
+
+def test_that_samples_that_are_all_alike_are_one_clear_line(net, tmp_path):
+    with pytest.raises(CalibrationError, match="what every layer reads is the same in all samples"):
+        chosen(net, context_of(net, tmp_path, W2A8, np.ones((8, 3, 6, 6), np.float32)), samples=8)
 
 
 def test_that_one_sample_is_refused_in_one_line(net, tmp_path):

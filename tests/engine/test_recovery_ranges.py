@@ -48,6 +48,29 @@ def test_that_a_weight_no_input_meets_is_clipped():
     assert even[0, 0, 0] > 4
 
 
+@pytest.mark.parametrize("block", [0, 8, 5])
+def test_that_ranges_are_those_of_looking_at_whole_rows(block):
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1, 24, 200, dtype=torch.float64, generator=random).cumsum(1)
+    hessian = inputs @ inputs.transpose(1, 2) / 200
+    wanted = torch.randn(1, 6, 24, dtype=torch.float64, generator=random)
+    found = searched(wanted, hessian, LayerFormat(-4, 3, block=block), candidates=20)
+    expected, size = wanted.clone(), block or 24
+    for start in range(0, 24, size):
+        part = slice(start, start + size)
+        rows = wanted[..., part]
+        trials = []
+        for ratio in torch.linspace(1.1, 0.2, 20):
+            scale = rows.abs().amax(2, keepdim=True) / 3.5 * float(ratio)
+            trial = expected.clone()
+            trial[..., part] = (rows / scale).round().clamp(-4, 3) * scale
+            trials.append(trial)
+        off = torch.stack(trials) - wanted
+        best = ((off @ hessian) * off).sum(3).argmin(0)
+        expected = torch.stack(trials).gather(0, best[None, ..., None].expand(1, 1, 6, 24))[0]
+    torch.testing.assert_close(found, expected)
+
+
 def uneven_product():
     """x [n, 24] with inputs of very different size -> MatMul -> [n, 6]."""
     net = NetBuilder(5)

@@ -22,7 +22,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from quantstudio.core.folders import cache_folder
+from quantstudio.core.folders import cache_folder, cache_root
+from quantstudio.core.keeping import kept_if_possible
 
 # Raised whenever the same key would mean other numbers than before.
 FORMAT = 3  # 3: all 2^b levels below 8 bits
@@ -83,9 +84,12 @@ class ResultStore:
         self._connection: sqlite3.Connection | None = None
         try:
             self._connection = _opened(path)
-        except sqlite3.DatabaseError:
-            logger.warning("%s is damaged or of another version; it is replaced", path)
-            self._start_anew()
+        except sqlite3.DatabaseError as error:
+            if path.is_file():
+                logger.warning("%s is damaged or of another version; it is replaced", path)
+                self._start_anew()
+            else:
+                logger.warning("Cannot make %s (%s); results are not kept", path, error)
         if self._connection is not None:
             self._try("make room", lambda c: _make_room(c, limit_bytes))
 
@@ -170,12 +174,10 @@ class _StoredEntries:
 
 
 def default_store() -> ResultStore:
-    """The store in the cache folder.
-
-    Raises:
-        OutputError: the cache folder cannot be made.
-    """
-    return ResultStore(cache_folder("sensitivity") / "results.sqlite")
+    """The store in the cache folder."""
+    with kept_if_possible("results of analyses"):
+        cache_folder("sensitivity")
+    return ResultStore(cache_root() / "sensitivity" / "results.sqlite")
 
 
 def _opened(path: Path) -> sqlite3.Connection:

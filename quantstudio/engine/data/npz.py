@@ -9,7 +9,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -136,7 +136,8 @@ class NpzFile:
         key = hashlib.sha256(f"{member.digest}/{self.path.stat().st_mtime_ns}".encode()).hexdigest()
         target = folder / f"{key[:40]}.npy"
         if target.exists() and target.stat().st_size == info.file_size:
-            target.touch()
+            with suppress(OSError):  # of a cache that is only read
+                target.touch()
         else:
             with (
                 written_beside(target) as temporary,

@@ -8,7 +8,6 @@ file of their own while `constants_in_file` is open.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto
+
+from quantstudio.core.files import scratch_beside
 
 # Protocol buffers end at 2 GiB; the rest is room for the graph itself.
 LARGEST_INLINE_BYTES = 1_900_000_000
@@ -96,14 +97,12 @@ def constants_in_file(folder: Path, *, if_any: bool = True) -> Iterator[None]:
     if not if_any:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix=".constants-", dir=folder, ignore_cleanup_errors=True) as inside:
-        path = Path(inside) / "constants.bin"
-        with path.open("wb", buffering=0) as handle:
-            token = _open_file.set(_ConstantsFile(path, handle))
-            try:
-                yield
-            finally:
-                _open_file.reset(token)
+    with scratch_beside(folder / "constants.bin") as path, path.open("wb", buffering=0) as handle:
+        token = _open_file.set(_ConstantsFile(path, handle))
+        try:
+            yield
+        finally:
+            _open_file.reset(token)
 
 
 def kept(tensor: TensorProto) -> TensorProto:

@@ -10,6 +10,7 @@ from pathlib import Path
 from onnx import GraphProto, ModelProto, TensorProto
 
 from quantstudio.core.files import becomes, written_beside
+from quantstudio.core.weight_files import drop_unnamed
 from quantstudio.engine.graph import mapped
 from quantstudio.engine.graph.mapped import content_bytes, content_of, holds_mapped, point_to, weight_bytes
 
@@ -67,10 +68,16 @@ def write_model(model: ModelProto, path: Path) -> WrittenModel:
     if model_size(model) > mapped.LARGEST_INLINE_BYTES:
         model, weights = _with_weights_beside(model, path.parent)
     digest, size = hashlib.sha256(), 0
-    with path.open("wb") as handle:
-        for block in _blocks(model, is_whole=weights is None):
-            digest.update(block)
-            size += handle.write(block)
+    try:
+        with path.open("wb") as handle:
+            for block in _blocks(model, is_whole=weights is None):
+                digest.update(block)
+                size += handle.write(block)
+    except OSError:
+        if weights is not None:
+            path.unlink(missing_ok=True)
+            drop_unnamed(path.parent, [weights.name])
+        raise
     if weights is not None:
         size += weights.stat().st_size
     return WrittenModel(digest.hexdigest(), size, weights)

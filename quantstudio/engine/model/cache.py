@@ -25,10 +25,12 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.files import file_digest, write_bytes, write_text
-from quantstudio.core.folders import cache_folder
+from quantstudio.core.folders import cache_folder, cache_root
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.keeping import kept_if_possible
 from quantstudio.core.layers import ModelSummary
 from quantstudio.core.target import DEFAULT_TARGET
+from quantstudio.core.weight_files import drop_unnamed, named_weights
 from quantstudio.engine.graph import mapped
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.mapped import content_bytes, place_of, point_to
@@ -131,7 +133,9 @@ def _stamp(path: Path) -> tuple[int, ...]:
 def forget_graph(graph_path: Path) -> None:
     """Remove a stored graph that has no summary yet: it was not proven."""
     if not graph_path.with_suffix(".json").exists():
+        weights = named_weights(graph_path)
         graph_path.unlink(missing_ok=True)
+        drop_unnamed(graph_path.parent, weights)
 
 
 def read_graph(path: Path) -> ModelProto | None:
@@ -212,11 +216,11 @@ def remember_source(own_digest: str, external: Mapping[str, str], summary: Model
         external: SHA-256 of its data files by name.
         summary: Summary of the normalised graph.
 
-    Raises:
-        OutputError: the cache folder cannot be written.
     """
     entry = {"external": dict(external), "summary": to_json(summary)}
-    write_text(_source_entry(own_digest), _text(entry))
+    with kept_if_possible("opened models"):
+        cache_folder("sources")
+        write_text(_source_entry(own_digest), _text(entry))
 
 
 def recall_source(
@@ -239,18 +243,19 @@ def recall_source(
     summary = _summary(entry.get("summary"))
     if summary is None:
         return None
-    graph_path = graphs_folder() / f"{summary.digest}.onnx"
+    graph_path = cache_root() / "graphs" / f"{summary.digest}.onnx"
     model = read_graph(graph_path)
     if model is None:
         return None
     summary = replace(summary, source_path=str(path), graph_path=str(graph_path))
     if read_summary(graph_path) != summary:
-        write_summary(summary)
+        with kept_if_possible("names of opened models"):
+            write_summary(summary)
     return Graph(model, summary)
 
 
 def _source_entry(own_digest: str) -> Path:
-    return cache_folder("sources") / f"{own_digest}.v{NORMALISER_VERSION}.json"
+    return cache_root() / "sources" / f"{own_digest}.v{NORMALISER_VERSION}.json"
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401  any JSON value

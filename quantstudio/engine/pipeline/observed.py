@@ -7,8 +7,9 @@ from pathlib import Path
 
 from quantstudio.core.errors import CalibrationError, DataError
 from quantstudio.core.events import CancelToken, Reporter
-from quantstudio.core.folders import cache_folder
+from quantstudio.core.folders import cache_folder, cache_root
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.keeping import kept_if_possible
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import load_statistics, save_statistics
 from quantstudio.engine.calibration.observer import calibrate
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 def statistics_path(graph: Graph, dataset: Dataset, samples: int) -> Path:
     """Where the statistics of a graph over the first samples of a data set are kept; 0 samples for all."""
     seen = min(samples, len(dataset)) if samples > 0 else len(dataset)
-    return cache_folder("statistics") / f"{graph.digest[:16]}-{dataset.digest[:16]}-{seen}.npz"
+    return cache_root() / "statistics" / f"{graph.digest[:16]}-{dataset.digest[:16]}-{seen}.npz"
 
 
 def collected(
@@ -61,7 +62,9 @@ def collected(
     if kept is not None:
         return kept
     found = calibrate(graph, dataset, samples=samples, reporter=reporter, cancel=cancel)
-    save_statistics(path, found)
+    with kept_if_possible("statistics"):
+        cache_folder("statistics")
+        save_statistics(path, found)
     return found
 
 

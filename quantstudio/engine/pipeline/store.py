@@ -17,9 +17,10 @@ from typing import Any
 
 from quantstudio.core.codec import CodecError, from_json, to_json
 from quantstudio.core.files import write_text
-from quantstudio.core.folders import cache_folder
+from quantstudio.core.folders import cache_folder, cache_root, is_cached
+from quantstudio.core.keeping import kept_if_possible
 from quantstudio.engine.graph.graph import Graph
-from quantstudio.engine.model.cache import graphs_folder, read_graph, read_summary
+from quantstudio.engine.model.cache import read_graph, read_summary
 from quantstudio.engine.pipeline.context import StepOutcome
 
 _VERSION = 1
@@ -41,7 +42,7 @@ class StepStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or cache_folder("steps")
+        self._folder = folder or cache_root() / "steps"
 
     def find(self, key: str) -> tuple[StepOutcome, float] | None:
         """What the step did and the seconds it took, or None."""
@@ -50,20 +51,19 @@ class StepStore:
             entry = from_json(_Entry, json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, CodecError):
             return None
-        graph_path = graphs_folder() / f"{entry.digest}.onnx"
+        graph_path = cache_root() / "graphs" / f"{entry.digest}.onnx"
         model, summary = read_graph(graph_path), read_summary(graph_path)
         if model is None or summary is None:
             return None
         return StepOutcome(Graph(model, summary), entry.summary, entry.details), entry.seconds
 
     def put(self, key: str, outcome: StepOutcome, seconds: float) -> None:
-        """Keep what a step did.
-
-        Raises:
-            OutputError: the cache folder cannot be written.
-        """
+        """Keep what a step did; where its folder cannot be written that is logged, and it is run again."""
         entry = _Entry(outcome.graph.digest, outcome.summary, dict(outcome.details), seconds)
-        write_text(self._path(key), json.dumps(to_json(entry), indent=1, ensure_ascii=False) + "\n")
+        with kept_if_possible("finished steps"):
+            if is_cached(self._folder):
+                cache_folder("steps")
+            write_text(self._path(key), json.dumps(to_json(entry), indent=1, ensure_ascii=False) + "\n")
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"

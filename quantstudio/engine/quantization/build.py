@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -30,7 +28,7 @@ from quantstudio.core.target import Target, target_named
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.mapped import constants_in_file, holds_mapped
 from quantstudio.engine.graph.runtime import Feed, Optimization, open_session, run
-from quantstudio.engine.graph.writing import WrittenModel, model_size, write_model
+from quantstudio.engine.graph.writing import model_size, write_model
 from quantstudio.engine.model.difference import relative_difference
 from quantstudio.engine.quantization.emit import Emission, emit_with_plan
 from quantstudio.engine.quantization.kernels import built_layers, map_kernels
@@ -96,10 +94,9 @@ def build_variant(
     _check_something_changes(graph, plan)
     is_large = holds_mapped(graph.proto)
     known: KnownWeights | None = None if is_large else {}
-    with constants_in_file(cache_folder("graphs"), if_any=is_large), _written(output) as (temporary, new):
+    with constants_in_file(cache_folder("graphs"), if_any=is_large), written_beside(output) as temporary:
         emission = emit_with_plan(graph, statistics, plan, token, known)
         written = write_model(emission.model, temporary)
-        new.append(written)
         stage(1, "Reading off the kernels")
         layers = _inspected(graph, emission, target_named(plan.target), temporary, token)
         stage(2, "Comparing with the unoptimized run")
@@ -128,21 +125,6 @@ def build_variant(
         packed=packed,
         weights_file=written.weights.name if written.weights is not None else "",
     )
-
-
-@contextmanager
-def _written(output: Path) -> Iterator[tuple[Path, list[WrittenModel]]]:
-    """A path beside the output, and where to note what is written there: nothing is left of a failure."""
-    there = {path.name for path in output.parent.glob("weights-*.bin")}
-    noted: list[WrittenModel] = []
-    try:
-        with written_beside(output) as temporary:
-            yield temporary, noted
-    except BaseException:
-        for written in noted:
-            if written.weights is not None and written.weights.name not in there:
-                written.weights.unlink(missing_ok=True)
-        raise
 
 
 def _unpacks_otherwise(emission: Emission) -> bool:

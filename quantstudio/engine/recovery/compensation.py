@@ -36,6 +36,10 @@ _WORK = 2**26
 _JITTER = 0.7
 
 
+class SingularMomentsError(CalibrationError):
+    """Second moments that no damping makes positive definite: nothing can be learned from them."""
+
+
 def asymmetric_target(weight: Tensor, hessian: Tensor, wanted: Tensor) -> Tensor:
     """The weights that come closest to some output on quantized inputs: (Y x_q' + l W) (H + l)^-1.
 
@@ -46,7 +50,8 @@ def asymmetric_target(weight: Tensor, hessian: Tensor, wanted: Tensor) -> Tensor
             float network.
 
     Raises:
-        CalibrationError: the moments hold NaN or infinity, or cannot be inverted.
+        SingularMomentsError: the moments cannot be inverted.
+        CalibrationError: they hold NaN or infinity.
     """
     _check_finite(hessian, wanted)
     mean = hessian.diagonal(dim1=1, dim2=2).mean(1)
@@ -127,7 +132,8 @@ class Compensation:
         cancel: Looked at every few columns.
 
     Raises:
-        CalibrationError: the moments hold NaN or infinity, or cannot be inverted.
+        SingularMomentsError: the moments cannot be inverted.
+        CalibrationError: they hold NaN or infinity.
     """
 
     def __init__(self, target: Tensor, hessian: Tensor, cancel: CancelToken | None = None) -> None:
@@ -271,7 +277,7 @@ def _cholesky(matrix: Tensor) -> Tensor:
             return factor
         extra = (10.0**attempt * 1e-3 * mean + DAMPING_FLOOR)[:, None].expand(matrix.shape[:2])
         matrix = matrix + torch.diag_embed(extra)
-    raise CalibrationError(
+    raise SingularMomentsError(
         "the second moments of what it reads are singular",
         hint="Give more samples, or samples that differ",
     )

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, Reporter
+from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recovered import LayerRecovered
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.bias_targets import BiasTarget
 from quantstudio.engine.recovery.code_grids import Floats
-from quantstudio.engine.recovery.compensation import Compensation, asymmetric_target
+from quantstudio.engine.recovery.compensation import Compensation, SingularMomentsError, asymmetric_target
 from quantstudio.engine.recovery.gptq_layers import GptqLayer
 from quantstudio.engine.recovery.gptq_store import LayerStore
 from quantstudio.engine.recovery.second_moments import SecondMoments
@@ -64,6 +65,7 @@ class GptqRun:
         weights: Weights found, by initializer.
         shifts: What the biases are raised by, by layer.
         gains: Error of every layer that is done, with each weight rounded by itself and as they are chosen.
+        plain: Layers whose weights are rounded by themselves, as nothing can be learned from what they read.
         sums: What the outputs of layers are added to, by layer.
     """
 
@@ -78,6 +80,7 @@ class GptqRun:
     weights: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     shifts: dict[str, Floats] = field(default_factory=dict)
     gains: dict[str, LayerRecovered] = field(default_factory=dict)
+    plain: list[str] = field(default_factory=list)
     sums: dict[str, Sum] = field(init=False)
     _moments: dict[str, SecondMoments] = field(default_factory=dict)
 
@@ -94,11 +97,15 @@ class GptqRun:
     def go(self) -> None:
         """Solve all layers.
 
+        One that reads the same in every sample, such as one behind a layer that never fires, is rounded by
+        itself: its weights make no difference but to its mean, which its bias takes up.
+
         Raises:
-            CalibrationError: moments are broken; names the layer.
+            CalibrationError: moments hold NaN or infinity, which names the layer; or all layers are such.
             UnsupportedOpError: torch has no form of a node.
             JobCancelled: the run was cancelled.
         """
+        done = 0
         for node in self.walk.nodes:
             layer = self.layers.get(node.name)
             self.store.pass_by(*self._done_to(node))
@@ -107,14 +114,20 @@ class GptqRun:
                     pass
                 continue
             self.cancel.raise_if_set()
-            self.reporter.progress(len(self.gains), len(self.layers), "layers", f"Solving {layer.name}")
+            self.reporter.progress(done, len(self.layers), "layers", f"Solving {layer.name}")
             try:
                 self._find(layer, node)
             except CalibrationError as error:
                 raise CalibrationError(error.what, where=layer.name, hint=error.hint) from error
             self._pass(layer, node)
-            if len(self.gains) == len(self.layers):
-                return
+            done += 1
+            if done == len(self.layers):
+                break
+        if not self.gains:
+            raise CalibrationError(
+                "what every layer reads is the same in all samples",
+                hint=Hint("Give samples that differ, or check their transform", HintAction.CHOOSE_DATA),
+            )
 
     def _done_to(self, node: Node) -> list[str | bytes]:
         """All the plan does to a node, so that layers behind equal ones are known to be equal."""
@@ -130,7 +143,11 @@ class GptqRun:
         # A weight that several layers read is solved with what all before it saw.
         is_alone = len(layer.readers) == 1
         kept = self.store.find(layer.name, MEASURE) if is_alone else None
-        weight, gain = kept or self._solve(layer, node)
+        found = kept or self._solve(layer, node)
+        if found is None:
+            self.plain.append(layer.name)
+            return
+        weight, gain = found
         if is_alone and kept is None:
             self.store.put(weight, gain)
         self.weights[layer.weight], self.gains[layer.name] = weight, gain
@@ -139,8 +156,8 @@ class GptqRun:
             self.walk.replaced[reader, layer.matrix.slot] = on_device
         self.reporter.found(gain)
 
-    def _solve(self, layer: GptqLayer, node: Node) -> tuple[NDArray[np.float32], LayerRecovered]:
-        """A layer's weights as they lie, and what they won back."""
+    def _solve(self, layer: GptqLayer, node: Node) -> tuple[NDArray[np.float32], LayerRecovered] | None:
+        """A layer's weights as they lie, and what they won back; None where no choice of them matters."""
         real = self.fake.network.initializer(layer.weight)
         float_weight = layer.matrix.to_matrix(real.detach())
         is_centred = layer.bias is not None and self.options.corrects_biases
@@ -151,16 +168,21 @@ class GptqRun:
             moments.join(shared)
         if len(layer.readers) > 1:
             self._moments[layer.weight] = moments
+        if moments.is_constant or power <= _SMALLEST:
+            return None
         hessian, wanted = moments.hessian, float_weight.cpu().double()
         met = wanted @ moments.across
         if moments.missing is not None:
             met = met + moments.missing
         target = wanted
-        if self.options.is_asymmetric and (moments.is_apart or moments.missing is not None):
-            target = asymmetric_target(wanted, hessian, met)
-        problem = Compensation(target, hessian, self.cancel)
-        grid = layer.format.best(problem.rows, problem.row_importance)
-        chosen = problem.solved(grid, self.options.sweeps)
+        try:
+            if self.options.is_asymmetric and (moments.is_apart or moments.missing is not None):
+                target = asymmetric_target(wanted, hessian, met)
+            problem = Compensation(target, hessian, self.cancel)
+            grid = layer.format.best(problem.rows, problem.row_importance)
+            chosen = problem.solved(grid, self.options.sweeps)
+        except SingularMomentsError:
+            return None
         plain = self.fake.weights[layer.name, layer.matrix.slot].cpu()
         before, after = (
             _error(values.double(), hessian, met, power)

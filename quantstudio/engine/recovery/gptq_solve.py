@@ -30,6 +30,8 @@ Tensor = torch.Tensor
 _CHUNK = 32
 # Tokens of text that go through at most, and at once: one says as much as an image's place does.
 _TOKENS, _TOKENS_AT_ONCE = 24_576, 2048
+# Layers that a summary names.
+_NAMED = 5
 
 
 def solved(
@@ -53,7 +55,7 @@ def solved(
         cancel: Looked at between layers.
 
     Raises:
-        CalibrationError: moments are broken; names the layer.
+        CalibrationError: moments hold NaN or infinity, which names the layer; or nothing varies at all.
         UnsupportedOpError: torch has no form of a node.
         JobCancelled: `cancel` was set.
     """
@@ -125,8 +127,12 @@ def _outcome(graph: Graph, layers: Mapping[str, GptqLayer], run: GptqRun, sample
     before = float(np.mean([gain.before for gain in run.gains.values()]))
     after = float(np.mean([gain.after for gain in run.gains.values() if gain.after is not None]))
     summary = (
-        f"Chose the weights of {counted(len(layers), 'layer')}: outputs are off by {percent(after, 1)} of "
+        f"Chose the weights of {counted(len(run.gains), 'layer')}: outputs are off by {percent(after, 1)} of "
         f"their power on average, where weights rounded by themselves left {percent(before, 1)}."
     )
-    details = {"layers": len(layers), "samples": samples}
+    if run.plain:
+        names = ", ".join(run.plain[:_NAMED])
+        more = f" and {len(run.plain) - _NAMED} more" if len(run.plain) > _NAMED else ""
+        summary += f" Rounded plainly, as nothing can be learned from what they read: {names}{more}."
+    details = {"layers": len(run.gains), "samples": samples, "plain": run.plain}
     return StepOutcome(derived_graph(graph, model, summary), summary, details)

@@ -17,6 +17,7 @@ from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.pipeline.context import StepContext
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.gptq_layers import GptqLayer, gptq_layers
+from quantstudio.engine.recovery.gptq_solve import places_of
 from quantstudio.engine.recovery.second_moments import SecondMoments
 from quantstudio.engine.recovery.walk import TwoPathWalk
 from quantstudio.engine.recovery.weight_formats import LayerFormat
@@ -25,7 +26,6 @@ from quantstudio.engine.torch_graph.module import Node
 
 Tensor = torch.Tensor
 
-_CHUNK = 32
 # Input vectors the moments of a layer are made of.
 _ROWS = 12_000
 _WIDEST, _NARROWEST = 1.1, 0.2
@@ -74,12 +74,14 @@ def found_ranges(
     found = FoundRanges()
     if not layers:
         return found
-    device, count = resolve_device(context.device), min(samples, len(context.dataset))
+    device, places = resolve_device(context.device), places_of(context.dataset, samples)
+    count = sum(stop - start for start, stop in places)
     with torch_settings(worker_threads()), torch.no_grad():
         fake = fake.to(device).eval()
         feeds: list[Mapping[str, Tensor]] = [
             {name: torch.from_numpy(np.array(value)).to(device) for name, value in batch.feed.items()}
-            for batch in context.dataset.batches(_CHUNK, stop=count)
+            for start, stop in places
+            for batch in context.dataset.batches(stop - start, start=start, stop=stop)
         ]
         walk = TwoPathWalk(fake, feeds, cancel)
         for node in walk.nodes:
@@ -136,7 +138,8 @@ def _search(
 def searched(wanted: Tensor, hessian: Tensor, format_: LayerFormat, candidates: int) -> Tensor:
     """Weights rounded on the grid whose range costs the outputs least.
 
-    Blocks of columns are searched one after the other, each with those before it rounded already.
+    Blocks of columns are searched one after the other, each with those before it rounded already: what they
+    miss meets its moments once, and every candidate those within the block alone.
 
     Args:
         wanted: Weights [G, O, K].
@@ -155,18 +158,19 @@ def searched(wanted: Tensor, hessian: Tensor, format_: LayerFormat, candidates: 
         widest = (rows.abs().amax(2, keepdim=True) / reach).clamp_min(_SMALLEST)
         if format_.is_shared:
             widest = widest.max().expand_as(widest)
+        within, before = hessian[:, part, part], slice(0, start)
+        met = 2 * (found[..., before] - wanted[..., before]) @ hessian[:, before, part]
         best = torch.full(wanted.shape[:2], torch.inf, dtype=wanted.dtype)
         kept = rows.clone()
         for ratio in torch.linspace(_WIDEST, _NARROWEST if high > 1 else 0.1, candidates).tolist():
             scale = widest * ratio
-            trial = found.clone()
-            trial[..., part] = (rows / scale).round().clamp(format_.low, format_.high) * scale
-            error = _output_errors(trial - wanted, hessian)
+            trial = (rows / scale).round().clamp(format_.low, format_.high) * scale
+            error = _output_errors(trial - rows, within) + (met * (trial - rows)).sum(2)
             if format_.is_shared:
                 error = error.sum().expand_as(error)
             better = error < best
             best = torch.where(better, error, best)
-            kept = torch.where(better[..., None], trial[..., part], kept)
+            kept = torch.where(better[..., None], trial, kept)
         found[..., part] = kept
     return found
 

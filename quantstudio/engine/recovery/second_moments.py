@@ -13,6 +13,8 @@ Tensor = torch.Tensor
 
 # Vectors that are multiplied at once.
 _TOGETHER = 4096
+# Products are summed in single precision: what is left of them about the mean below this part is noise.
+_NOISE = 1e-6
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +104,11 @@ class SecondMoments:
         return self._is_apart
 
     @property
+    def is_constant(self) -> bool:
+        """Whether every vector is the same, to the digits that are summed; zero, where no mean is taken."""
+        return bool(self._constant().all())
+
+    @property
     def hessian(self) -> Tensor:
         """Mean of x_q x_q' (about the mean, if asked), float64 [G, K, K]."""
         self._flush()
@@ -126,4 +133,15 @@ class SecondMoments:
         mean = sums / count
         if not self.has_mean:
             return mean
-        return mean - torch.einsum("gi,gj->gij", left / count, self._sum_quantized / count)
+        mean -= torch.einsum("gi,gj->gij", left / count, self._sum_quantized / count)
+        # What rounding left of a group that reads one value may be negative.
+        return mean.masked_fill_(self._constant()[:, None, None], 0.0)
+
+    def _constant(self) -> Tensor:
+        """Which groups read the same vector always, [G]; none where anything is not finite."""
+        self._flush()
+        power = self._quantized.diagonal(dim1=1, dim2=2).sum(1)
+        if not self.has_mean:
+            return power == 0
+        varying = power - self._sum_quantized.square().sum(1) / max(self.count, 1)
+        return varying <= _NOISE * power

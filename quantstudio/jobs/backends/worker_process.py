@@ -219,10 +219,13 @@ def _open_log() -> RotatingFileHandler | None:
 
 def _own_folder() -> Path:
     """A folder for one worker's temporary files; those of owners that died are removed on the way."""
-    workers = cache_folder() / "workers"
-    workers.mkdir(exist_ok=True)
-    for old in workers.iterdir():
-        owner = old.name.partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=workers))
+    try:
+        workers = cache_folder("workers")
+        for old in workers.iterdir():
+            owner = old.name.partition("-")[0]
+            if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=workers))
+    except (OSError, OutputError):
+        # Only jobs that need the cache end without it, and say so.
+        return Path(tempfile.mkdtemp(prefix=f"quantstudio-{os.getpid()}-"))

@@ -222,7 +222,6 @@ def compare_job(
 
 def variant_path(model: ModelSummary, recipe: Recipe, statistics_digest: str, preset: str = "") -> Path:
     """Where a variant is built: named by what it is made of, so that the same build lands on itself."""
-    folder = cache_folder() / "variants"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder("variants")
     kind = f"{preset}-{recipe.bare.digest[:16]}" if preset else recipe.digest[:16]
     return folder / f"{model.digest[:16]}-{statistics_digest[:12] or 'none'}-{kind}.onnx"
