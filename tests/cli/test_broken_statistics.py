@@ -33,11 +33,12 @@ def network(*, dead: bool, flat: bool = False) -> onnx.ModelProto:
     right = net.gemm("x", "right", 8, 16)
     y = net.op("Relu", net.op("Add", left, right, name="sum"), name="relu")
     if flat:
-        net.constant("head.w", np.tile(np.float32([[0.3, -0.2, 0.1, 0.4, -0.1]]), (16, 1)))
+        net.constant("head.w", np.tile(np.array([0.3, -0.2, 0.1, 0.4, -0.1], np.float32), (16, 1)))
         y = net.op("Gemm", y, "head.w", net.weight("head.b", 5, scale=0.2), name="head")
     else:
         y = net.gemm(y, "head", 16, 5)
-    return net.model({"x": ["n", 8]}, [y])
+    made: onnx.ModelProto = net.model({"x": ["n", 8]}, [y])
+    return made
 
 
 @pytest.fixture(scope="module")

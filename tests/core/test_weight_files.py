@@ -68,8 +68,11 @@ def test_that_a_scratch_file_ends_with_its_block(tmp_path):
 
 
 def test_that_what_cannot_be_kept_is_logged_and_no_error(caplog):
-    with caplog.at_level(logging.WARNING), kept_if_possible("answers"):
+    def write():
         raise OutputError("no space left", where="cache")
+
+    with caplog.at_level(logging.WARNING), kept_if_possible("answers"):
+        write()
     assert [record.getMessage() for record in caplog.records] == [
         "answers are not kept, and made again the next time: cache: no space left."
     ]
