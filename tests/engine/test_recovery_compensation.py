@@ -8,7 +8,7 @@ import torch
 
 from quantstudio.core.errors import CalibrationError
 from quantstudio.engine.quantization.shared_tables import known_rows
-from quantstudio.engine.recovery import compensation
+from quantstudio.engine.recovery import compensation, second_moments
 from quantstudio.engine.recovery.code_grids import TableGrid, best_tables, best_uniform
 from quantstudio.engine.recovery.compensation import Compensation, asymmetric_target
 from quantstudio.engine.recovery.second_moments import SecondMoments
@@ -206,3 +206,16 @@ def test_that_broken_moments_are_one_clear_line():
         Compensation(target, moments * torch.nan)
     with pytest.raises(CalibrationError, match="singular"):
         Compensation(target, -moments)
+
+
+def test_that_vectors_of_many_groups_do_not_pile_up_while_they_wait(monkeypatch):
+    monkeypatch.setattr(second_moments, "_WAITING", 500)
+    rng = np.random.default_rng(4)
+    parts = [torch.from_numpy(rng.normal(size=(6, 3, 10)).astype(np.float32)) for _ in range(8)]
+    moments, held = SecondMoments(6, 3), []
+    for part in parts:
+        moments.add(part)
+        held.append(sum(one.numel() for one, _ in moments._waiting))
+    assert max(held) < 500
+    x = torch.cat(parts, dim=2).double()
+    torch.testing.assert_close(moments.hessian, x @ x.transpose(1, 2) / 80, rtol=1e-5, atol=1e-6)

@@ -90,14 +90,14 @@ def test_that_a_head_that_is_the_embedding_stays_it(opened: tuple[Graph, Dataset
 
 def test_that_windows_come_from_all_over_a_long_text(opened: tuple[Graph, Dataset], tmp_path: Path) -> None:
     graph, data = opened
-    assert places_of(data, 512) == [(0, len(data))]
+    assert places_of(data, 512, 32) == [(0, len(data))]
     tokenizer_json(tmp_path / "tokenizer.json")
     (tmp_path / "text.txt").write_text(TEXT * 400, encoding="utf-8")
     spec = DataSpec(str(tmp_path / "text.txt"), parse_transform("context=256"))
     long = dataset_of(graph, to_json(spec))
-    places = places_of(long, 20)
+    places = places_of(long, 20, 32)
     assert sum(stop - start for start, stop in places) == 20
     assert places[0][0] == 0
     assert places[-1][1] == len(long)
     assert all(stop <= start for (_, stop), (start, _) in pairwise(places))
-    assert sum(stop - start for start, stop in places_of(long, 512)) == 96
+    assert sum(stop - start for start, stop in places_of(long, 512, 32)) == 96

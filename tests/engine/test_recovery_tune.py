@@ -16,7 +16,9 @@ from quantstudio.engine.graph.protos import as_array, as_tensor
 from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline.discovery import find_steps
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
+from quantstudio.engine.recovery import lessons
 from quantstudio.engine.recovery.distillation import Distillation, output_losses
+from quantstudio.engine.recovery.lessons import samples_a_step
 from quantstudio.engine.recovery.training_settings import TuneSettings
 from quantstudio.engine.recovery.tune import tune
 from tests.engine.quantization_cases import NetBuilder, normal, opened
@@ -202,3 +204,24 @@ def test_that_class_scores_are_compared_before_their_softmax(tmp_path, last, com
     found.set_scale([[answer]])
     assert float(found.loss({compared: answer}, [answer])) == pytest.approx(0.0, abs=1e-6)
     assert float(found.loss({compared: answer.flip(1)}, [answer])) > 0.01
+
+
+def test_that_a_step_has_fewer_samples_where_one_takes_much_work_or_memory(graph, monkeypatch):
+    assert samples_a_step(graph, 300) == 32
+    macs = sum(layer.macs for layer in graph.layers)
+    monkeypatch.setattr(lessons, "_WORK", 7 * 300 * macs)
+    assert samples_a_step(graph, 300) == 7
+    assert samples_a_step(graph, 3000) == 1
+    assert samples_a_step(graph, 100) == 21
+    held = 4 * 3 * (24 + 24 + 24 + 24 + 5)
+    monkeypatch.setattr(lessons, "_STEP_BYTES", 4 * held)
+    assert samples_a_step(graph, 100) == 4
+
+
+def test_that_small_batches_tune_as_well(graph, folder, monkeypatch):
+    macs = sum(layer.macs for layer in graph.layers)
+    monkeypatch.setattr(lessons, "_WORK", 4 * 80 * macs)
+    context = context_of(graph, folder, "static-codebook2")
+    outcome = tuned(graph, context, steps=80)
+    assert outcome.details["held_out"] == 12
+    assert divergence(outcome.graph, context, graph) < 0.9 * divergence(graph, context, graph)

@@ -11,7 +11,9 @@ from quantstudio.core.events import CancelToken
 from quantstudio.core.precision import STATIC_INT8
 from quantstudio.core.recipe import Recipe, uniform_recipe
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
-from quantstudio.engine.recovery.walk import TwoPathWalk
+from quantstudio.engine.recovery import walk as walk_module
+from quantstudio.engine.recovery.held import Packed, packed
+from quantstudio.engine.recovery.walk import TwoPathWalk, samples_at_once
 from tests.engine.quantization_cases import NetBuilder, normal, opened, statistics_of
 
 CHUNKS = [normal(4, 3, 5, 5, seed=seed) for seed in (1, 2)]
@@ -79,3 +81,76 @@ def test_that_a_cancelled_walk_stops_at_the_next_chunk(graph):
     cancel.set()
     with pytest.raises(JobCancelled):
         next(steps)
+
+
+def held_along(graph):
+    """Bytes waiting behind every node of a quantized walk, and what the last node reads, chunk by chunk."""
+    walk, _ = walk_of(graph, uniform_recipe(STATIC_INT8))
+    held = []
+    for node in walk.nodes[:-1]:
+        for _ in walk.step(node):
+            pass
+        held.append(sum(chunk.held_bytes for chunk in walk.chunks))
+    return held, [walk.inputs(walk.nodes[-1], chunk) for chunk in walk.chunks]
+
+
+@torch.no_grad()
+def test_that_large_tensors_wait_in_fewer_bytes_and_are_read_as_they_were(graph, monkeypatch):
+    plain, expected = held_along(graph)
+    monkeypatch.setattr(walk_module, "LARGE_BYTES", 0)
+    small, found = held_along(graph)
+    assert max(small) < 0.5 * max(plain), "three bytes where there were eight"
+    for (real, quantized), (real_before, quantized_before) in zip(found, expected, strict=True):
+        torch.testing.assert_close(real[0], real_before[0], rtol=0, atol=0.005)
+        # What was rounded to integers comes back to the bit; the halves before it may fall on a step beside.
+        assert (quantized[0] != quantized_before[0]).float().mean() < 0.02
+
+
+@torch.no_grad()
+def test_that_a_tensor_that_is_the_same_on_both_paths_is_packed_and_read_once(graph, monkeypatch):
+    monkeypatch.setattr(walk_module, "LARGE_BYTES", 0)
+    walk, _ = walk_of(graph, Recipe())
+    for node in walk.nodes[:-1]:
+        for _ in walk.step(node):
+            pass
+    for chunk in walk.chunks:
+        (name,) = chunk.real
+        assert isinstance(chunk.real[name], Packed)
+        real, quantized = chunk.both(name)
+        assert real is quantized
+
+
+@torch.no_grad()
+def test_that_a_shift_given_with_the_last_chunk_is_in_what_is_read_behind(graph):
+    walk, _ = walk_of(graph, Recipe())
+    first = walk.nodes[0]
+    for chunk in walk.step(first, waits=True):
+        if chunk is walk.chunks[-1]:
+            walk.shifts[first.outputs[0]] = torch.ones(1, 8, 1, 1)
+    for chunk in walk.chunks:
+        real, quantized = chunk.both(first.outputs[0])
+        torch.testing.assert_close(quantized, real + 1)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0, 1e9])
+def test_that_halves_keep_eleven_bits_whatever_the_size_of_a_tensor(scale):
+    value = torch.from_numpy(normal(40, 7, seed=1)) * scale
+    found = packed(value, None)
+    assert isinstance(found, Packed)
+    assert found.stored.dtype == torch.float16
+    torch.testing.assert_close(found.value(), value, rtol=2**-11, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    "value", [torch.tensor([1.0, torch.inf]), torch.tensor([torch.nan]), torch.ones(3).long()]
+)
+def test_that_what_halves_cannot_hold_stays_as_it_is(value):
+    assert packed(value, None) is value
+
+
+def test_that_fewer_samples_go_at_once_where_their_tensors_are_large(graph, monkeypatch):
+    assert samples_at_once(graph) == 32
+    monkeypatch.setattr(walk_module, "_CHUNK_BYTES", 5 * 4 * 8 * 25)
+    assert samples_at_once(graph) == 5
+    monkeypatch.setattr(walk_module, "_CHUNK_BYTES", 1)
+    assert samples_at_once(graph) == 1

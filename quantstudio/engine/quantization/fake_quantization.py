@@ -128,10 +128,14 @@ class FakeQuantized(nn.Module):
             value = self._through(value, params)
         return self._mixed(value, fake_quantized_dynamic(value)) if index in place.dynamic else value
 
+    def params(self, node: str, index: int) -> ActivationParams | None:
+        """The quantizer an output of a node goes through; None where it stays as it is."""
+        place = self.rounding.get(node)
+        return place.writes.get(index) if place is not None and self.activations else None
+
     def written(self, node: str, index: int, value: Tensor) -> Tensor:
         """An output of a node, rounded where the file rounds it."""
-        place = self.rounding.get(node)
-        params = place.writes.get(index) if place is not None and self.activations else None
+        params = self.params(node, index)
         return value if params is None else self._through(value, params)
 
     def bias(self, layer: str, value: Tensor) -> Tensor:

@@ -159,14 +159,14 @@ class Distillation:
         return torch.stack(parts).sum()
 
 
-def feed_size(dataset: Dataset, samples: int, held_out: float) -> int:
+def feed_size(dataset: Dataset, samples: int, held_out: float, most: int = BATCH) -> int:
     """Samples of a feed of `kept_batches`; the last may have fewer."""
     wanted = math.ceil(held_out * min(samples, len(dataset)))
-    return dataset.fixed_batch or max(1, min(BATCH, wanted))
+    return dataset.fixed_batch or max(1, min(most, wanted))
 
 
 def kept_batches(
-    dataset: Dataset, samples: int, held_out: float, cancel: CancelToken
+    dataset: Dataset, samples: int, held_out: float, cancel: CancelToken, most: int = BATCH
 ) -> list[dict[str, Tensor]]:
     """The first samples as feeds of a few each, in memory: two feeds or more.
 
@@ -175,6 +175,7 @@ def kept_batches(
         samples: How many, at most.
         held_out: Part of them that will only judge: a feed holds no more than that.
         cancel: Looked at between feeds.
+        most: Most samples of a feed.
 
     Raises:
         DataError: there is one sample only, or all fit one batch of the model.
@@ -187,7 +188,7 @@ def kept_batches(
             hint=Hint("Give at least two samples, better some hundred", HintAction.CHOOSE_DATA),
         )
     feeds = []
-    for batch in dataset.batches(feed_size(dataset, samples, held_out), stop=count):
+    for batch in dataset.batches(feed_size(dataset, samples, held_out, most), stop=count):
         cancel.raise_if_set()
         feeds.append(_tensors(batch))
     if len(feeds) < 2:

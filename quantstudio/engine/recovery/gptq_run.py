@@ -231,7 +231,7 @@ class GptqRun:
         """Compute the layer on both paths, and take its mean error out of the quantized one."""
         bias = layer.bias if self.options.corrects_biases else None
         output, off, count = node.outputs[0], torch.zeros(()), 0
-        for chunk in self.walk.step(node):
+        for chunk in self.walk.step(node, waits=bias is not None):
             if bias is None:
                 continue
             real, quantized = chunk.both(output)
@@ -246,11 +246,10 @@ class GptqRun:
     def _shift(self, name: str, bias: BiasTarget, output: str, shift: Tensor) -> None:
         """Raise a layer's output on the quantized path as its bias will."""
         self.shifts[name] = np.asarray(shift)
-        for chunk in self.walk.chunks:
-            _, value = chunk.both(output)
-            shape = [1] * value.ndim
-            shape[bias.channel_axis % value.ndim] = -1
-            chunk.quantized[output] = value + shift.to(value).reshape(shape)
+        _, value = self.walk.chunks[-1].both(output)
+        shape = [1] * value.ndim
+        shape[bias.channel_axis % value.ndim] = -1
+        self.walk.shifts[output] = shift.to(value).reshape(shape)
 
 
 def _error(values: Tensor, hessian: Tensor, met: Tensor, power: float) -> float:

@@ -22,12 +22,11 @@ from quantstudio.engine.recovery.bias_targets import set_bias
 from quantstudio.engine.recovery.gptq_layers import GptqLayer, gptq_layers
 from quantstudio.engine.recovery.gptq_run import GptqOptions, GptqRun
 from quantstudio.engine.recovery.gptq_store import LayerStore, prune_layers
-from quantstudio.engine.recovery.walk import TwoPathWalk
+from quantstudio.engine.recovery.walk import TwoPathWalk, samples_at_once
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 
 Tensor = torch.Tensor
 
-_CHUNK = 32
 # Tokens of text that go through at most, and at once: one says as much as an image's place does.
 _TOKENS, _TOKENS_AT_ONCE = 24_576, 2048
 # Layers that a summary names.
@@ -60,7 +59,8 @@ def solved(
         JobCancelled: `cancel` was set.
     """
     statistics = context.statistics(graph) if context.plan.is_static else None
-    device, places = resolve_device(context.device), places_of(context.dataset, samples)
+    device = resolve_device(context.device)
+    places = places_of(context.dataset, samples, samples_at_once(graph))
     count = sum(stop - start for start, stop in places)
     fake = FakeQuantized(graph, statistics, context.plan)
     layers = gptq_layers(graph, fake, context.plan)
@@ -84,16 +84,17 @@ def solved(
     return _outcome(graph, layers, run, count)
 
 
-def places_of(dataset: Dataset, samples: int) -> list[tuple[int, int]]:
+def places_of(dataset: Dataset, samples: int, at_once: int) -> list[tuple[int, int]]:
     """Where each chunk of samples begins and ends: the first ones; from all over a text, as topics change.
 
     Args:
         dataset: Samples; of text they are windows.
         samples: Most samples; of text no more than hold some 25,000 tokens.
+        at_once: Most samples of a chunk; of text a chunk holds some 2,000 tokens.
     """
     count, following = min(samples, len(dataset)), dataset.next_tokens
     if following is None:
-        return [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+        return [(start, min(start + at_once, count)) for start in range(0, count, at_once)]
     length = following.shape[1]
     count = min(count, max(2, _TOKENS // length))
     chunk = max(1, _TOKENS_AT_ONCE // length)

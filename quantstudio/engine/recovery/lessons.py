@@ -10,13 +10,30 @@ import torch
 
 from quantstudio.core.events import CancelToken
 from quantstudio.engine.data.dataset import Dataset
-from quantstudio.engine.recovery.distillation import Distillation, feed_size, kept_batches
+from quantstudio.engine.graph.graph import Graph
+from quantstudio.engine.recovery.distillation import BATCH, Distillation, feed_size, kept_batches
 from quantstudio.engine.recovery.mixtures import Feed, mixed
+from quantstudio.engine.recovery.walk import sample_sizes
 from quantstudio.engine.torch_graph.module import TorchGraph
 
 Tensor = torch.Tensor
 # Part of the samples kept out of training, by which the best state is chosen.
 HELD_OUT = 0.2
+
+
+# Bytes of activations a step may hold, each tensor with its gradient and what rounding keeps for it, and
+# multiplications of the network that all steps may take.
+_STEP_BYTES, _COPIES, _WORK = 768 * 2**20, 3, 400_000_000_000
+
+
+def samples_a_step(graph: Graph, steps: int) -> int:
+    """Samples of a batch: fewer where one takes much memory, or much work in so many steps.
+
+    By what the network is, not by the time it takes, so that a recipe gives the same bytes anywhere.
+    """
+    held = 4 * _COPIES * sum(sample_sizes(graph))
+    work = steps * sum(layer.macs or 0 for layer in graph.layers)
+    return max(1, min(BATCH, _STEP_BYTES // max(held, 1), _WORK // max(work, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,7 @@ class Lessons:
         distillation: Which outputs are compared; it is told their variances.
         seed: For the order and the mixtures.
         is_fitted: Whether a step before was fitted to the samples.
+        most: Most samples of a batch.
         cancel: Looked at between batches.
 
     Attributes:
@@ -69,11 +87,12 @@ class Lessons:
         cancel: CancelToken,
         *,
         is_fitted: bool,
+        most: int = BATCH,
     ) -> None:
         self._teacher, self._distillation = teacher, distillation
         self._axes = dataset.sample_axes
         self._generator = torch.Generator().manual_seed(seed)
-        self._feeds = kept_batches(dataset, samples, HELD_OUT, cancel)
+        self._feeds = kept_batches(dataset, samples, HELD_OUT, cancel, most)
         held, trained = _parts(len(self._feeds))
         self._plain = self._lessons_of(self._feeds, cancel)
         distillation.set_scale([one.answers for one in self._plain])
@@ -83,7 +102,7 @@ class Lessons:
         mixtures = [self._mixed(one, other) for one, other in pairs if is_fitted]
         self.are_mixed = bool(mixtures) and None not in mixtures
         self.held = [one for one in mixtures if one] or [self._plain[place] for place in held]
-        size, total = feed_size(dataset, samples, HELD_OUT), min(samples, len(dataset))
+        size, total = feed_size(dataset, samples, HELD_OUT, most), min(samples, len(dataset))
         self.held_samples = sum(min(size, total - place * size) for place in held)
 
     @property

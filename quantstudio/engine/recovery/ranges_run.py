@@ -19,7 +19,7 @@ from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.gptq_layers import GptqLayer, gptq_layers
 from quantstudio.engine.recovery.gptq_solve import places_of
 from quantstudio.engine.recovery.second_moments import SecondMoments
-from quantstudio.engine.recovery.walk import TwoPathWalk
+from quantstudio.engine.recovery.walk import TwoPathWalk, samples_at_once
 from quantstudio.engine.recovery.weight_formats import LayerFormat
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 from quantstudio.engine.torch_graph.module import Node
@@ -74,7 +74,8 @@ def found_ranges(
     found = FoundRanges()
     if not layers:
         return found
-    device, places = resolve_device(context.device), places_of(context.dataset, samples)
+    device = resolve_device(context.device)
+    places = places_of(context.dataset, samples, samples_at_once(graph))
     count = sum(stop - start for start, stop in places)
     with torch_settings(worker_threads()), torch.no_grad():
         fake = fake.to(device).eval()

@@ -11,8 +11,8 @@ import torch
 
 Tensor = torch.Tensor
 
-# Vectors that are multiplied at once.
-_TOGETHER = 4096
+# Vectors that are multiplied at once, and numbers that wait for it: of many groups vectors are large.
+_TOGETHER, _WAITING = 4096, 2**24
 # Products are summed in single precision: what is left of them about the mean below this part is noise.
 _NOISE = 1e-6
 
@@ -58,7 +58,8 @@ class SecondMoments:
         self.count += quantized.shape[2]
         self._is_apart |= real is not None
         self._waiting.append((quantized, quantized if real is None else real))
-        if sum(one.shape[2] for one, _ in self._waiting) >= _TOGETHER:
+        vectors = sum(one.shape[2] for one, _ in self._waiting)
+        if vectors >= _TOGETHER or vectors * self.groups * self.columns >= _WAITING:
             self._flush()
 
     def add_missing(self, quantized: Tensor, missing: Tensor) -> None:

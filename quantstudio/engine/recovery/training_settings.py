@@ -28,7 +28,12 @@ class TuneSettings:
     """How long and how fast to train."""
 
     steps: int = setting(
-        300, "Steps", "Steps of training, on 32 samples each.", low=1, high=100_000, unit="steps"
+        300,
+        "Steps",
+        "Steps of training, on 32 samples each, or fewer where one takes much work or memory.",
+        low=1,
+        high=100_000,
+        unit="steps",
     )
     samples: int = setting(
         512,

@@ -22,7 +22,7 @@ from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.adam import Adam
 from quantstudio.engine.recovery.distillation import Distillation, output_losses
 from quantstudio.engine.recovery.layer_errors import LayerErrors
-from quantstudio.engine.recovery.lessons import Lesson, Lessons
+from quantstudio.engine.recovery.lessons import Lesson, Lessons, samples_a_step
 from quantstudio.engine.recovery.trained_weights import TrainedParts, write_initializers
 from quantstudio.engine.recovery.training_settings import TuneSettings
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
@@ -95,6 +95,7 @@ class _Tuning:
             context.seed,
             cancel,
             is_fitted=reference.digest != graph.digest,
+            most=samples_a_step(graph, settings.steps),
         )
         self.errors = LayerErrors(reference, context.plan, self.lessons.first)
         self.stopped = ""
