@@ -100,7 +100,8 @@ class ModelSummary:
         edges: Pairs (producer layer, consumer layer) by index into `layers`, through unlisted nodes.
         parameters: All parameters.
         weight_bytes: Bytes of all initializers.
-        file_bytes: Bytes of the normalised file.
+        file_bytes: Bytes of the file the user opened, with its data files; of the ONNX a program was exported
+            to, as it is stored.
         notes: What normalisation changed and what it could not do, one sentence each.
         verified_error: Largest absolute output difference from the original on random input, relative to
             the output's largest magnitude.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,7 @@ class Headline:
         loss: What the variant loses in `unit`, with its 95 % interval, paired; positive is worse.
         unit: "points" or "%".
         floor: Largest loss that a result may have by default, in `unit`.
+        caveat: What it leaves out, in the words of a caption: "raw maps, boxes not decoded"; mostly empty.
     """
 
     metric: str
@@ -42,6 +43,7 @@ class Headline:
     loss: Interval
     unit: str
     floor: float
+    caveat: str = ""
 
     @property
     def is_below_floor(self) -> bool:
@@ -425,6 +427,11 @@ class VariantResult(Record):
     headline: Headline | None = None
     outputs: tuple[OutputError, ...] = ()
     language: LanguageFigures | None = None
+
+    def with_size(self, size_bytes: int) -> VariantResult:
+        """The same of a file of another size: what ran may be another form of the file a person has."""
+        footprint = self.footprint and replace(self.footprint, size_bytes=size_bytes)
+        return replace(self, size_bytes=size_bytes, footprint=footprint)
 
 
 @dataclass(frozen=True, slots=True)

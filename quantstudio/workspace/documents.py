@@ -34,7 +34,7 @@ from quantstudio.workspace.file_kinds import (
     trust_request,
 )
 from quantstudio.workspace.known import Known
-from quantstudio.workspace.leaving import Leaving
+from quantstudio.workspace.leaving import OPEN, Leaving
 from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.report_data import report_of
 from quantstudio.workspace.runs.runs import Runs
@@ -72,6 +72,7 @@ class Documents:
         self._check_job = ""
         self._asked: TrustRequest | None = None  # until it is open
         self._earlier: Path | None = None
+        self._jobs = jobs
         self._jobs = jobs
         self.leaving = Leaving(jobs)
         jobs.failed.connect(self._on_job_failed)
@@ -130,6 +131,12 @@ class Documents:
                 source, trust=trust, factory=factory, state=state, on_opened=lambda: self._opened_model(path)
             ),
         )
+
+    @property
+    def under_way(self) -> JobRow | None:
+        """How far the model is that is being opened; None where none is."""
+        opening = (work.job_id for work in self._jobs.under_way if work.key == OPEN and not work.is_detached)
+        return next(map(self._jobs.row, opening), None)
 
     @property
     def to_reopen(self) -> str:

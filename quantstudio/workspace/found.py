@@ -104,6 +104,8 @@ def read_variants(findings: Findings, subject: Subject, measurement_row: str) ->
 
     model = subject.model
     name, found = base_name(model.layers), measured(model.digest)
+    # What runs is the normalised graph, which many files may share; what has a size is the file.
+    found = found and found.with_size(model.file_bytes)
     base = Variant(model.digest, name, "", Recipe(), model.graph_path, None, result=found)
 
     def beside_base(variant: str) -> VariantResult | None:

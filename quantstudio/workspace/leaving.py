@@ -9,8 +9,10 @@ from quantstudio.core.signals import Signal
 from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.spec import Lane
 
+# The key of the work that opens a model.
+OPEN = "open"
 # Over in a moment and made again when they are needed: nobody minds.
-_CHEAP = frozenset({"open", "weights", "steps first"})
+_CHEAP = frozenset({OPEN, "weights", "steps first"})
 
 
 @dataclass(frozen=True, slots=True)

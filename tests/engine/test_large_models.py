@@ -14,6 +14,7 @@ import psutil
 import pytest
 from onnx import numpy_helper
 
+from quantstudio.core import figures
 from quantstudio.core.errors import BuildError, MeasureError
 from quantstudio.core.folders import cache_folder
 from quantstudio.core.recipe import uniform_recipe
@@ -70,6 +71,17 @@ def test_that_weights_of_a_large_model_stay_in_their_file(large, source):
     assert load_graph(large.summary.graph_path).proto == large.proto
     histogram = weight_histogram(np.asarray(as_array(weights[0]), np.float32))
     assert histogram.counts.sum() == WIDTH * WIDTH
+
+
+def test_that_opening_a_large_model_says_how_much_is_read(source, small_limit):
+    told: list[str] = []
+    reporter = SimpleNamespace(
+        progress=lambda _done, _total, _unit, label: told.append(label), message=lambda *_: None
+    )
+    large = open_model(source, reporter=reporter)
+    files = sum(one.stat().st_size for one in source.parent.glob("net.onnx*"))
+    assert large.summary.file_bytes == files
+    assert told[1] == f"Normalising {figures.size(files)}, one weight at a time"
 
 
 def test_that_what_normalisation_makes_of_large_weights_is_kept_in_files(tmp_path, small_limit):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper
 
@@ -127,13 +128,32 @@ def test_that_load_graph_refuses_an_altered_file(tmp_path):
         load_graph(tmp_path / "nothing.onnx")
 
 
-def test_that_the_digest_is_that_of_the_stored_file(tmp_path):
-    summary = open_model(save(mlp(), tmp_path)).summary
+def test_that_the_digest_is_that_of_the_stored_file_and_the_size_that_of_the_users(tmp_path):
+    path = save(mlp(), tmp_path)
+    summary = open_model(path).summary
     import hashlib
 
     content = Path(summary.graph_path).read_bytes()
     assert hashlib.sha256(content).hexdigest() == summary.digest
-    assert summary.file_bytes == len(content)
+    assert summary.file_bytes == path.stat().st_size
+    assert open_model(path).summary.file_bytes == path.stat().st_size
+
+
+def test_that_the_size_of_a_model_counts_its_data_files(tmp_path):
+    path = tmp_path / "parts" / "m.onnx"
+    path.parent.mkdir()
+    onnx.save(mlp(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    files = sum(one.stat().st_size for one in path.parent.iterdir())
+    assert len(list(path.parent.iterdir())) == 2
+    assert open_model(path).summary.file_bytes == files
+
+
+def test_that_a_stored_graph_without_summary_counts_its_weights_beside(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "LARGEST_INLINE_BYTES", 1000)
+    stored = Path(open_model(save(mlp(hidden=100), tmp_path)).summary.graph_path)
+    stored.with_suffix(".json").unlink()
+    (weights,) = stored.parent.glob("*.bin")
+    assert load_graph(stored).summary.file_bytes == stored.stat().st_size + weights.stat().st_size
 
 
 def test_that_a_model_too_large_for_one_file_keeps_its_weights_beside(tmp_path, monkeypatch):

@@ -15,8 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PySide6.QtCore import QAbstractItemModel, Qt
+from PySide6.QtWidgets import QStatusBar
 
 from quantstudio.cli.compare import _row
+from quantstudio.cli.inspect import inspect_json
 from quantstudio.core.predict.table import Prediction
 from quantstudio.core.quality import quality_of
 from quantstudio.core.variants import Variant
@@ -30,10 +32,13 @@ from quantstudio.gui.features.tradeoff.plan_table import PLAN_ROLE, PlanColumn, 
 from quantstudio.gui.features.tradeoff.tradeoff_points import PLAN_KEY, PREDICTED_KEY, Cost, TradeoffPoints
 from quantstudio.gui.features.tradeoff.variant_table import VARIANT_ROLE, VariantColumn, VariantTableModel
 from quantstudio.gui.session import Session
+from quantstudio.gui.shell.status_line import StatusLine
 from quantstudio.report.csv import write_csv
-from quantstudio.report.html import render_html
+from quantstudio.report.html import cards, render_html
 from quantstudio.report.json import report_json
+from quantstudio.workspace.names import base_name
 from quantstudio.workspace.report_data import comparison, report_of
+from quantstudio.workspace.summaries import summary_of
 from tests.gui.readings import Reading, Readings, numbers
 
 
@@ -51,6 +56,7 @@ def read(session: Session, *, with_layers: bool = True) -> Readings:
         _layers(found, session)
     _python(found, session)
     _command_line(found, session)
+    _opened(found, session)
     if session.workspace.base is not None:
         _report(found, session)
     return found
@@ -89,8 +95,11 @@ def _cards(found: Readings, session: Session) -> None:
             found.text(of, "quality high", short[2], "card")
     if known.base is not None and known.base.result is not None:
         found.word("metric", card.caption.text(), "card")
-    if panel.size_card.tag.text in ("measured", "predicted"):
-        found.text(of, "size", panel.size_card.value.text(), "card")
+    size_card, opened = panel.size_card, base_name(known.layers)
+    is_opened = size_card.tag.text not in ("measured", "predicted")
+    found.text(opened if is_opened else of, "size", size_card.value.text(), "card")
+    takes = re.search(r"takes ([^;]*)", size_card.toolTip())
+    found.text(opened, "size", takes[1] if takes is not None else "", "tip of the card")
     if panel.latency_card.tag.text in ("measured", "predicted") and panel.latency_card.delta.text() != "FP32":
         found.text(of, "latency", panel.latency_card.value.text(), "card")
         ratio = numbers(panel.latency_card._deltas[0])
@@ -107,13 +116,14 @@ def _cell(model: QAbstractItemModel, row: int, column: int, role: int = Qt.ItemD
 
 
 def _variant_table(found: Readings, session: Session) -> None:
-    model = VariantTableModel(session)
+    model, known = VariantTableModel(session), session.workspace
     for row in range(model.rowCount()):
         variant: Variant = _cell(model, row, 0, VARIANT_ROLE)
         of, where = variant.name, "table of variants"
         found.text(of, "size", _cell(model, row, VariantColumn.SIZE), where)
-        if variant.build is not None:  # byte for byte what lies on the disk
-            found.exact(of, "size", Path(variant.path).stat().st_size, "file on disk")
+        if variant.is_base or variant.build is not None:  # byte for byte what lies on the disk
+            path = known.model.source_path if known.model and variant.is_base else variant.path
+            found.exact(of, "size", Path(path).stat().st_size, "file on disk")
         if variant.result is None:
             continue
         found.text(of, "quality", _cell(model, row, VariantColumn.QUALITY), where)
@@ -227,6 +237,13 @@ def _search(found: Readings, session: Session) -> None:
         point = _cell(model, row, 0, PLAN_ROLE)
         of = PLAN_KEY + known.searches.key_of(point)
         found.text(of, "size", _cell(model, row, PlanColumn.FILE), "search plans")
+        variant, time = known.variant_of(point.recipe), numbers(_cell(model, row, PlanColumn.LATENCY))
+        if variant is not None and variant.result is not None and time:
+            value, half = time[0]
+            speed = Reading(
+                variant.name, "speed-up", 1 / value, 1 / (value - half) - 1 / value, "search plans"
+            )
+            found.figures.append(speed)
         change = numbers(_cell(model, row, PlanColumn.CHANGE))
         if level is not None and change:
             value, half = change[0]
@@ -326,6 +343,19 @@ def _command_line(found: Readings, session: Session) -> None:
         found.text(one.name, "latency", f"{cells[5]} ms", where)
 
 
+def _opened(found: Readings, session: Session) -> None:
+    """What is said of the model that is open, before and beside everything measured."""
+    model, bar = session.workspace.model, QStatusBar()
+    if model is None:
+        return
+    of = base_name(model.layers)
+    found.exact(of, "size", inspect_json(model)["file_bytes"], "inspect --json")  # type: ignore[arg-type]
+    found.exact(of, "size", summary_of(session.workspace).model_bytes, "list of sessions")
+    line = StatusLine(bar, session).engine.text()
+    found.text(of, "size", line.rpartition(", ")[2], "status line")
+    bar.deleteLater()
+
+
 class _Tables(HTMLParser):
     """Cells of every table, small print apart, and cards."""
 
@@ -356,6 +386,13 @@ class _Tables(HTMLParser):
 
 def _report(found: Readings, session: Session) -> None:
     data, layers = report_of(session.workspace), {one.name: one for one in session.workspace.layers}
+    base = base_name(session.workspace.layers)
+    for card in cards(data):
+        if card.title == "Model size":
+            headline = data.headline_variant
+            found.text(headline.name if headline else base, "size", card.value, "card of the report")
+            if headline:
+                found.text(base, "size", card.detail.removeprefix(base), "card of the report")
     reader = _Tables()
     reader.feed(render_html(data))
     headings: list[str] = []

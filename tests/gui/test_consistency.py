@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import onnx
 import pytest
 from PySide6.QtWidgets import QApplication
 
@@ -21,12 +22,14 @@ from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.search_results import ActivationFamily, SearchBudget
 from quantstudio.engine.evaluation import compare as comparing
 from quantstudio.engine.evaluation import latency as timing
+from quantstudio.engine.model.open import open_model
 from quantstudio.engine.search import workbench
 from quantstudio.gui.session import Session
 from quantstudio.jobs.backends.inline import InlineBackend
 from quantstudio.project.store import Project
 from quantstudio.workspace.search_terms import SearchTerms
 from tests.engine.network_kinds import denoiser, detector, encoder, several_targets, with_integers
+from tests.engine.recipe_builds import emit
 from tests.gui.conftest import wait_until
 from tests.gui.figure_reader import active, read
 from tests.gui.readings import Readings
@@ -237,6 +240,34 @@ def test_that_the_session_showed_what_it_is_looked_at_for(looks):
     assert {"inspector", "layers.csv"} <= {one.where for one in looks.at["analyzed"].figures}
     assert "search plans" in {one.where for one in looks.at["searched"].figures}
     assert "predict()" in {one.where for one in looks.at["edited"].figures}
+
+
+def test_that_a_packed_file_that_is_opened_has_its_own_size_everywhere(home):
+    """What runs of it is a normalised form, which takes other bytes than the file."""
+    floats, data = encoder().saved(home / "packed")
+    packed = home / "packed" / "two_bits.onnx"
+    onnx.save(emit(open_model(floats), None, Recipe((LayerRule(NAMED_SCHEMES["dynamic-int2"]),))), packed)
+    session = Session(InlineBackend, project=Project.create(home / "packed.qstudio"))
+    try:
+        known = session.workspace
+        known.documents.open_path(str(packed))
+        _settle(session)
+        known.opening.set_data(DataSpec(str(data)), None)
+        before = read(session, with_layers=False)
+        known.runs.measure()
+        _settle(session)
+        after = read(session, with_layers=False)
+        assert known.model is not None
+        stored = Path(known.model.graph_path).stat().st_size
+    finally:
+        session.close()
+    own = packed.stat().st_size
+    assert stored != own
+    for found, places in ((before, 5), (after, 10)):
+        sizes = [one for one in found.figures if one.figure == "size"]
+        assert len({one.where for one in sizes}) >= places
+        assert [one for one in sizes if abs(one.value - own) > one.half + 1e-6] == []
+        assert list(found.disagreements()) == []
 
 
 @pytest.mark.parametrize(

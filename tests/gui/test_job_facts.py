@@ -26,3 +26,16 @@ def test_that_progress_says_units_and_state() -> None:
     ):
         assert progress_text(JobRow("1", "Calibrate", state, 8, 16, "batches")) == text
     assert progress_text(JobRow("1", "Calibrate", JobState.RUNNING)) == "Calibrate"
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("Reading big.onnx", "Open big.onnx: reading  1 / 4 steps"),
+        ("Normalising 2.6 GB, one weight", "Open big.onnx: normalising 2.6 GB, one weight  1 / 4 steps"),
+        ("", "Open big.onnx  1 / 4 steps"),
+    ],
+)
+def test_that_progress_in_few_unlike_steps_says_which_one_runs(label: str, text: str) -> None:
+    row = JobRow("1", "Open big.onnx", JobState.RUNNING, 1, 4, "steps", label)
+    assert progress_text(row) == text

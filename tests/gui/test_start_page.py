@@ -13,6 +13,7 @@ from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QWidget
 
 from quantstudio.core.data_spec import DataSpec
+from quantstudio.core.events import Progress
 from quantstudio.core.findings import SUMMARY
 from quantstudio.core.session_summary import MeasuredDot, SessionSummary, ShownVariant
 from quantstudio.gui.facts.recent_facts import headline_text, headline_tip, kind_text, when_text
@@ -196,6 +197,24 @@ class TestDone:
         assert drop(page, path)
         assert [*lit, page.drop_zone.is_lit] == [True, False, False]
         assert replay.submitted[0].params["path"] == str(path)
+
+    def test_that_a_model_that_takes_its_time_says_how_far_it_is(self, qtbot, start, tmp_path, replay):
+        page, layers = find(start, StartPage), find(start, LayersPanel)
+        path = tmp_path / "big.onnx"
+        path.write_bytes(OUTLINE)
+        replay.is_holding = True
+        start.session.workspace.documents.open_path(str(path))
+        doing = Progress(1, 4, "steps", "Normalising 2.6 GB, one weight at a time")
+        replay.emit(replay.submitted[-1].id, doing)
+        qtbot.waitUntil(lambda: page.drop_zone.title.text() == "Opening big.onnx")
+        assert page.drop_zone.text.text() == "Normalising 2.6 GB, one weight at a time  ·  step 2 of 4"
+        assert layers.empty.text.text().startswith("Opening big.onnx\nNormalising 2.6 GB")
+        assert not layers.empty.button.text()
+        replay.is_holding = False
+        start.session.workspace.jobs.stop()
+        settle(start)
+        assert page.drop_zone.title.text() == "Drop a model here"
+        assert layers.empty.button.text() == "Open a model…"
 
     def test_that_a_new_session_shows_it(self, qtbot, start, tmp_path):
         start.session.workspace.documents.open_path(str(make_session(tmp_path / "net.onnx")))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QFontMetrics
 
 from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.precision import Precision
@@ -16,11 +17,12 @@ from quantstudio.gui.facts.needs import (
     needs_variants,
 )
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, SORT_ROLE, LayerColumn, LayerTableModel
+from quantstudio.gui.features.layers.layer_view import NAME_MIN_PX, WIDTHS
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.features.layers.precision_chip import stored_role
 from quantstudio.gui.features.plans.key_figures_panel import KeyFiguresPanel
 from quantstudio.gui.session import Session
-from quantstudio.gui.theme import LIGHT, apply_theme
+from quantstudio.gui.theme import CAPTION_PX, LIGHT, apply_theme, ui_font
 from quantstudio.jobs.rows import LogLine, NoticeLevel
 from quantstudio.project.store import Project
 from quantstudio.workspace.values import Notification
@@ -60,6 +62,21 @@ def test_that_a_stored_layer_shows_what_the_file_holds(session):
     assert spoken.endswith("Precision: INT8 stored")
     keys = [model.index(row, LayerColumn.PRECISION).data(SORT_ROLE) for row in (0, 1)]
     assert keys == [35, 19]
+
+
+def test_that_no_chip_of_what_a_file_holds_is_cut(qtbot, session):
+    model = session.workspace.model
+    packed = [replace(one, stored_as="codebook, 2 bits") for one in model.layers]
+    session.workspace.opening.set_model(replace(model, layers=tuple(packed), digest="packed"))
+    panel = LayersPanel(session)
+    qtbot.addWidget(panel)
+    panel.resize(470, 400)
+    panel.show()
+    font = QFontMetrics(ui_font(CAPTION_PX, semibold=True))
+    assert panel.table.columnWidth(LayerColumn.PRECISION) >= font.horizontalAdvance("codebook, 2 bits") + 16
+    assert panel.table.columnWidth(LayerColumn.NAME) >= NAME_MIN_PX
+    session.workspace.opening.set_model(model_summary(6))
+    assert panel.table.columnWidth(LayerColumn.PRECISION) == WIDTHS[LayerColumn.PRECISION]
 
 
 def test_that_a_stored_layer_cannot_be_edited_and_says_why(session):

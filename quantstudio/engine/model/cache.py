@@ -38,7 +38,7 @@ from quantstudio.engine.graph.protos import all_graphs
 from quantstudio.engine.graph.writing import write_weights
 
 # Raised with every change of the normaliser or the layer list, so that old entries are not reused.
-NORMALISER_VERSION = 8
+NORMALISER_VERSION = 9
 
 # Tensors smaller than this stay inside the file: shapes and axes are read from it by other tools.
 _EXTERNAL_FROM_BYTES = 1024
@@ -178,6 +178,12 @@ def load_stored(path: Path) -> ModelProto:
             hint=Hint("Open the model file again", HintAction.OPEN_MODEL_AGAIN),
         )
     return model
+
+
+def stored_bytes(path: Path) -> int:
+    """Bytes of a stored graph with its weights, wherever they lie."""
+    names = _external_files(onnx.load(path, load_external_data=False))
+    return sum(one.stat().st_size for one in (path, *(path.parent / name for name in names)))
 
 
 def _external_files(model: ModelProto) -> set[str]:

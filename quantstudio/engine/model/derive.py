@@ -58,7 +58,6 @@ def derived_graph(parent: Graph, model: ModelProto, note: str) -> Graph:
         edges=table.edges,
         parameters=table.parameters,
         weight_bytes=table.weight_bytes,
-        file_bytes=path.stat().st_size,
         notes=(*parent.summary.notes, note),
     )
     write_summary(summary)

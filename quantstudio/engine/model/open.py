@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
+from quantstudio.core import figures
 from quantstudio.core.errors import (
     JobCancelled,
     ModelLoadError,
@@ -36,6 +37,7 @@ from quantstudio.engine.model.cache import (
     recall_source,
     remember_source,
     store_graph,
+    stored_bytes,
     write_summary,
 )
 from quantstudio.engine.model.layers import list_layers
@@ -82,6 +84,16 @@ class _Source:
     external: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     remembered: bool = True
+
+    @property
+    def onnx_bytes(self) -> int:
+        """Bytes of the ONNX file with its data files."""
+        files = (self.path, *(self.path.parent / name for name in self.external))
+        return sum(file.stat().st_size for file in files)
+
+    def file_bytes(self, stored: Path) -> int:
+        """Bytes of what the user gave; of the stored graph where that was a program."""
+        return self.onnx_bytes if Path(self.shown) == self.path != stored else stored_bytes(stored)
 
 
 def open_model(
@@ -265,9 +277,11 @@ def _write_normalised(
     source.external = external_digests(source.path, model)
     load_external(model, source.path)
     token.raise_if_set()
-    reporter.progress(1, len(_STEPS), "steps", _STEPS[1])
     # Large constants may still be in nodes here.
     is_large = holds_mapped(model) or _has_mapped_nodes(model)
+    # Minutes, perhaps, in which nothing else moves: whoever waits is told what for.
+    size = f" {figures.size(source.onnx_bytes)}, one weight at a time" if is_large else ""
+    reporter.progress(1, len(_STEPS), "steps", f"{_STEPS[1]}{size}")
     with constants_in_file(graphs_folder(), if_any=is_large):
         changes = normalise(model, rewrite=rewrite, cancel=token)
         token.raise_if_set()
@@ -302,7 +316,7 @@ def _summarise(
         edges=table.edges,
         parameters=table.parameters,
         weight_bytes=table.weight_bytes,
-        file_bytes=graph_path.stat().st_size,
+        file_bytes=source.file_bytes(graph_path),
         notes=(*source.notes, *notes, *_quantized_note(table.layers), *proof.notes),
         verified_error=proof.error,
         warnings=_values_that_are_none(model, table.layers),

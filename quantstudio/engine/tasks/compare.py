@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def compare(
     """Accuracy, agreement, latency and footprint of variants against a base, on the same samples.
 
     `graph_path` names the normalised graph that tells the input names; without it `base` itself is opened. A
-    base that is not ONNX, or that the runtime refuses without repair, is measured in its normalised form.
+    base that is not ONNX, or that the runtime refuses without repair, is measured in its normalised form; its
+    size is that of the file in any case.
     """
     token = cancel or never_cancelled()
     for variant in variants:
@@ -49,7 +51,7 @@ def compare(
             )
     graph = load_graph(graph_path) if graph_path else open_graph(base, trust=trust, cancel=token)
     measured = _runnable(Path(base), Path(graph.summary.graph_path))
-    return compare_models(
+    result = compare_models(
         measured,
         [Path(v) for v in variants],
         dataset_of(graph, data),
@@ -62,6 +64,8 @@ def compare(
         reporter=reporter,
         cancel=token,
     )
+    of_file = result.variants[0].with_size(graph.summary.file_bytes)
+    return replace(result, variants=(of_file, *result.variants[1:]))
 
 
 def _runnable(base: Path, normalised: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from quantstudio.core import figures
 from quantstudio.core.search_results import PlanFigures, PlanPoint
 from quantstudio.core.steps import StepInfo
+from quantstudio.core.variants import Variant
 from quantstudio.workspace.names import step_labels
 
 
@@ -22,9 +23,22 @@ def change_text(plan: PlanFigures) -> str:
     return figures.NOTHING if plan.drop is None else figures.points(-plan.drop)
 
 
-def latency_text(plan: PlanFigures) -> str:
+def time_ratio(point: PlanPoint, variant: Variant | None) -> float | None:
+    """Time over FP32's: of the variant it became, once measured; before, as the search timed or predicted it.
+
+    Args:
+        point: The plan.
+        variant: What was built of it, if anything.
+    """
+    result = variant.result if variant is not None else None
+    if result is not None and result.speedup is not None and result.speedup.value > 0:
+        return 1 / result.speedup.value
+    return figures_of(point).latency_ratio
+
+
+def ratio_text(ratio: float | None) -> str:
     """Time against FP32: "0.45×"."""
-    return figures.NOTHING if plan.latency_ratio is None else figures.ratio(plan.latency_ratio)
+    return figures.NOTHING if ratio is None else figures.ratio(ratio)
 
 
 def size_text(size_bytes: int | None) -> str:
@@ -37,12 +51,13 @@ def state_text(point: PlanPoint) -> str:
     return "measured" if point.measured is not None else "predicted"
 
 
-def plan_lines(point: PlanPoint, steps: Sequence[StepInfo] = ()) -> list[str]:
+def plan_lines(point: PlanPoint, steps: Sequence[StepInfo] = (), variant: Variant | None = None) -> list[str]:
     """All figures of a plan, for a tip.
 
     Args:
         point: The plan.
         steps: What is known of steps, for their names in menus.
+        variant: What was built of it, if anything.
     """
     plan = figures_of(point)
     predicted = figures.predicted(step_labels(point.predicted.left_out, steps))
@@ -54,6 +69,7 @@ def plan_lines(point: PlanPoint, steps: Sequence[StepInfo] = ()) -> list[str]:
         low, high = figures.percent(plan.metric_low), figures.percent(plan.metric_high)
         lines.append(f"accuracy there [{low}, {high}]")
     lines.append(f"{figures.number(plan.average_bits, 2)} bits per weight, {size_text(plan.size_bytes)} file")
-    timed = f", {latency_text(plan)} the time of FP32" if plan.latency_ratio is not None else ""
+    ratio = time_ratio(point, variant)
+    timed = f", {ratio_text(ratio)} the time of FP32" if ratio is not None else ""
     lines.append(f"KL {figures.significant(plan.kl)}{timed}")
     return lines

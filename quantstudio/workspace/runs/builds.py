@@ -85,3 +85,12 @@ def plan_of_preset(known: Known, subject: Subject, recipe: Recipe, plan: str) ->
 def is_file(path: str) -> bool:
     """Whether a file of the cache is still there; the cache may be emptied at any time."""
     return bool(path) and Path(path).is_file()
+
+
+def measures_alone(known: Known) -> bool:
+    """Whether the model is measured as it is: its file is quantized, and the plan changes nothing of it."""
+    model = known.model
+    if model is None or not model.can_be_quantized:
+        return model is not None
+    plan = known.plan_of(known.recipe)
+    return plan is not None and plan.is_float and any(layer.stored_as for layer in model.layers)

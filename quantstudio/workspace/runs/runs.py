@@ -31,9 +31,16 @@ from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.spec import JobSpec, Lane
 from quantstudio.workspace.edits import Edits
 from quantstudio.workspace.known import Known
+from quantstudio.workspace.leaving import OPEN
 from quantstudio.workspace.opening import Opening
 from quantstudio.workspace.runs import job_specs
-from quantstudio.workspace.runs.builds import is_file, keep_build, keep_measurements, plan_of_preset
+from quantstudio.workspace.runs.builds import (
+    is_file,
+    keep_build,
+    keep_measurements,
+    measures_alone,
+    plan_of_preset,
+)
 from quantstudio.workspace.runs.outcomes import few, measured_text
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
 from quantstudio.workspace.subject import SENSITIVITY_SAMPLES, Subject
@@ -124,8 +131,8 @@ class Runs:
 
     def measure(self) -> None:
         """Measure the recipe as it is, building it first if needed; alone what has nothing to quantize."""
-        group, model = new_group(), self._known.model
-        if model is None or model.can_be_quantized:
+        group = new_group()
+        if not measures_alone(self._known):
             self._calibrate_if_needed(group)
             self.add_build(group)
         self.add_measurement(group)
@@ -158,7 +165,7 @@ class Runs:
 
         self._jobs.abandon()
         self._add(
-            "open",
+            OPEN,
             f"Open {Path(state or path).name}",
             lambda: job_specs.open_model_job(path, trust=trust, factory=factory, state=state),
             opened,
@@ -424,7 +431,7 @@ class Runs:
         def make() -> JobSpec | None:
             known, subject = self._known, self._subject()
             chosen = [v for v in known.variants if not v.is_base and is_asked(v) and is_file(v.path)]
-            if not chosen and subject.model.can_be_quantized:
+            if not chosen and not measures_alone(known):
                 return None
             data = known.measured_on or self._needed_data()
             asked.update({v.path: subject.measurement_key(v.key) for v in chosen})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from PySide6.QtCore import (
     QEvent,
     QItemSelectionModel,
@@ -19,7 +21,7 @@ from quantstudio.core.precision import keyed_formats
 from quantstudio.gui.features.layers.layer_filter import LayerFilterModel
 from quantstudio.gui.features.layers.layer_names import LayerNameDelegate
 from quantstudio.gui.features.layers.layer_table import HEADERS, LayerColumn
-from quantstudio.gui.features.layers.precision_chip import PrecisionChipDelegate
+from quantstudio.gui.features.layers.precision_chip import PrecisionChipDelegate, stored_chip_px
 from quantstudio.gui.features.layers.sensitivity_bar import SensitivityBarDelegate
 from quantstudio.gui.features.layers.sparkline import SparklineDelegate
 
@@ -66,6 +68,7 @@ class LayerTableView(QTableView):
         self.setAccessibleName("Layers")
         self.setModel(model)
         self._chosen: dict[LayerColumn, bool] = {}
+        self._chips_px = 0
         self._set_up_delegates()
         self.setAlternatingRowColors(True)
         self.setShowGrid(False)
@@ -116,18 +119,25 @@ class LayerTableView(QTableView):
     def fit_columns(self) -> None:
         """Hide columns, least needed first, until the names have room; a choice of the user stands."""
         room = self.viewport().width() - NAME_MIN_PX
+        widths = {**WIDTHS, LayerColumn.PRECISION: max(WIDTHS[LayerColumn.PRECISION], self._chips_px)}
         shown = {c: self._chosen.get(c, True) for c in WIDTHS}
         for column in GIVING_WAY:
-            if sum(WIDTHS[c] for c, is_shown in shown.items() if is_shown) <= room:
+            if sum(widths[c] for c, is_shown in shown.items() if is_shown) <= room:
                 break
             if column not in self._chosen:
                 shown[column] = False
         for column, is_shown in shown.items():
             self.setColumnHidden(column, not is_shown)
-        used = sum(WIDTHS[c] for c, is_shown in shown.items() if is_shown)
+        self.setColumnWidth(LayerColumn.PRECISION, widths[LayerColumn.PRECISION])
+        used = sum(widths[c] for c, is_shown in shown.items() if is_shown)
         is_tight = self.viewport().width() - used < NAME_COMFORT_PX
         narrow = SENSITIVITY_NARROW_PX if is_tight else WIDTHS[LayerColumn.SENSITIVITY]
         self.setColumnWidth(LayerColumn.SENSITIVITY, narrow)
+
+    def make_room_for(self, chips: Iterable[str]) -> None:
+        """Widen the column of precisions to what the file says of itself, such as "codebook, 2 bits"."""
+        self._chips_px = max(map(stored_chip_px, chips), default=0)
+        self.fit_columns()
 
     def choose_column(self, column: LayerColumn, *, is_shown: bool) -> None:
         """Show or hide a column, whatever the width."""

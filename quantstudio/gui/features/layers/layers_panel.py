@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 from quantstudio.core import figures
 from quantstudio.core.precision import WeightFormat
 from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.gui.facts.job_facts import opening_text
 from quantstudio.gui.facts.precision_facts import precision_places
 from quantstudio.gui.features.layers.layer_filter import ALL_TYPES, LayerFilterModel
 from quantstudio.gui.features.layers.layer_table import CHOICES_ROLE, LayerColumn, LayerTableModel
@@ -30,6 +31,7 @@ from quantstudio.gui.widgets.empty_state import EmptyState
 RESORT_MS = 500
 SEARCH_PX = 190
 TYPES_LIST_PX = 170
+NO_MODEL = ("Open a model to see its layers.", "Open a model…")
 _STREAMED = (LayerColumn.WEIGHTS, LayerColumn.SQNR, LayerColumn.SENSITIVITY)
 
 
@@ -94,7 +96,7 @@ class LayersPanel(QWidget):
         header.addWidget(self.search, 2)
         self.empty = EmptyState("layers")
         self.empty.setObjectName("layers.empty")
-        self.empty.set_message("Open a model to see its layers.", "Open a model…")
+        self.empty.set_message(*NO_MODEL)
         self.stack = QStackedWidget()
         self.stack.addWidget(self.table)
         self.stack.addWidget(self.empty)
@@ -117,6 +119,7 @@ class LayersPanel(QWidget):
         self.model.modelReset.connect(self._on_model_reset)
         self.model.dataChanged.connect(self._on_data_changed)
         self._session.selection_changed.connect(self._on_session_selection)
+        self._session.jobs_changed.connect(self._show_opening)
         theme_hub().theme_changed.connect(self._on_theme_changed)
 
     # ------------------------------------------------------------------ content
@@ -138,8 +141,15 @@ class LayersPanel(QWidget):
         self.filter.set_op_type(self.types.currentData() or ALL_TYPES)
         for control in (self.types, self.search):
             control.setEnabled(has_model)
+        self.table.make_room_for({layer.stored_label for layer in self._session.workspace.layers})
         self._show_count()
         self._on_session_selection()
+
+    def _show_opening(self) -> None:
+        """While nothing is open yet, what is being opened and how far that is."""
+        row = self._session.workspace.documents.under_way
+        if self._session.workspace.model is None:
+            self.empty.set_message(*(("\n".join(opening_text(row)),) if row is not None else NO_MODEL))
 
     def _show_count(self) -> None:
         total, shown = self.model.rowCount(), self.filter.rowCount()

@@ -20,11 +20,18 @@ CHIP_MIN_WIDTH = 44
 _SIDE = 7
 _STORED_SIDE = 4
 _ARROW = 12
+_AROUND = 6
 
 
 def stored_role(layer: LayerInfo) -> str:
     """Colour role of the chip of a layer whose weights the file holds quantized."""
     return "fp" if stored_bits(layer) >= 8 else "q"
+
+
+def stored_chip_px(text: str) -> int:
+    """Width of a column in which the chip of such a layer is not cut."""
+    letters = QFontMetrics(ui_font(CAPTION_PX, semibold=True)).horizontalAdvance(text)
+    return letters + 2 * _STORED_SIDE + 2 * _AROUND
 
 
 class PrecisionCombo(QComboBox):
@@ -79,7 +86,10 @@ class PrecisionChipDelegate(CellDelegate):
         width = max(CHIP_MIN_WIDTH, QFontMetrics(font).horizontalAdvance(text) + 2 * side)
         width += _ARROW if shows_arrow else 0
         chip = QRectF(
-            rect.left() + 6, rect.center().y() - CHIP_HEIGHT / 2, min(width, rect.width() - 8), CHIP_HEIGHT
+            rect.left() + _AROUND,
+            rect.center().y() - CHIP_HEIGHT / 2,
+            min(width, rect.width() - 8),
+            CHIP_HEIGHT,
         )
         fill, ink = chip_colours(stored_role(layer) if layer.stored_as else scheme.weights.role, theme)
         if layer.stored_as:

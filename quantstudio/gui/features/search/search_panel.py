@@ -25,9 +25,8 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.recipe import Recipe
 from quantstudio.core.search_results import ANY_CLASS_DROP, ActivationFamily, Recover, SearchBudget
-from quantstudio.gui.facts.plan_facts import change_text, figures_of
+from quantstudio.gui.facts.plan_facts import change_text, figures_of, time_ratio
 from quantstudio.gui.features.search.reference_list import ReferenceList
 from quantstudio.gui.features.search.search_bounds import (
     CLASS_DROP,
@@ -304,7 +303,7 @@ class SearchPanel(BudgetPanel):
         elif chosen is not None:
             plan = figures_of(chosen)
             self.verdict_text.setProperty("role", "muted")
-            ratio = self._time_of(chosen.recipe, plan.latency_ratio)
+            ratio = time_ratio(chosen, self._session.workspace.variant_of(chosen.recipe))
             speed = f", {figures.ratio(ratio)} the time" if ratio else ""
             notes = (
                 self._session.workspace.searches.result.notes
@@ -316,12 +315,6 @@ class SearchPanel(BudgetPanel):
             self.verdict_text.setText(" ".join((sentence, *notes)))
         self.verdict_text.style().unpolish(self.verdict_text)
         self.verdict_text.style().polish(self.verdict_text)
-
-    def _time_of(self, recipe: Recipe, found: float | None) -> float | None:
-        """Time over FP32's as Compare shows it, once measured there; before, as the search timed it."""
-        variant = self._session.workspace.variant_of(recipe)
-        result = variant.result if variant is not None else None
-        return 1 / result.speedup.value if result is not None and result.speedup is not None else found
 
     def _show_foot(self) -> None:
         session = self._session

@@ -12,6 +12,8 @@ from quantstudio.gui.theme import current_theme, icon_pixmap, theme_hub
 RADIUS = 10
 ICON_PX = 30
 DASHES = (5.0, 4.0)
+_TITLE, _LIT = "Drop a model here", "Let go to open"
+_TEXT = "ONNX, PyTorch (.pt2, TorchScript) or safetensors; its data (.npz, images, text) with it"
 
 
 class DropZone(QWidget):
@@ -28,6 +30,7 @@ class DropZone(QWidget):
         self.setObjectName("start.drop")
         self.setAccessibleName("Drop a model here, with its data if you have it at hand")
         self._is_lit = False
+        self._told = (_TITLE, _TEXT)
         row = QHBoxLayout(self)
         row.setContentsMargins(22, 18, 22, 18)
         row.setSpacing(16)
@@ -35,15 +38,13 @@ class DropZone(QWidget):
         row.addWidget(self._icon)
         words = QVBoxLayout()
         words.setSpacing(2)
-        self.title = QLabel("Drop a model here")
+        self.title = QLabel(_TITLE)
         self.title.setProperty("role", "heading")
         words.addWidget(self.title)
-        text = QLabel(
-            "ONNX, PyTorch (.pt2, TorchScript) or safetensors; its data (.npz, images, text) with it"
-        )
-        text.setProperty("role", "muted")
-        text.setWordWrap(True)
-        words.addWidget(text)
+        self.text = QLabel(_TEXT)
+        self.text.setProperty("role", "muted")
+        self.text.setWordWrap(True)
+        words.addWidget(self.text)
         row.addLayout(words, 1)
         self.button = QPushButton("Open…")
         self.button.setObjectName("start.open")
@@ -63,9 +64,19 @@ class DropZone(QWidget):
         """Light up, or go back to rest."""
         if is_lit != self._is_lit:
             self._is_lit = is_lit
-            self.title.setText("Let go to open" if is_lit else "Drop a model here")
+            self._show_words()
             self._retheme()
             self.update()
+
+    def tell(self, title: str = "", text: str = "") -> None:
+        """Say what is being opened, and how far that is; nothing for what can be dropped."""
+        self._told = (title, text) if title else (_TITLE, _TEXT)
+        self._show_words()
+
+    def _show_words(self) -> None:
+        title, text = self._told
+        self.title.setText(_LIT if self._is_lit else title)
+        self.text.setText(text)
 
     @override
     def paintEvent(self, _event: QPaintEvent) -> None:

@@ -23,6 +23,7 @@ from typing_extensions import override
 from quantstudio.core.errors import QuantStudioError
 from quantstudio.core.samples import DEFAULT_SAMPLE, Sample, sample, sample_names
 from quantstudio.gui.action import Context
+from quantstudio.gui.facts.job_facts import opening_text
 from quantstudio.gui.features.start.dialogs import DeleteDialog
 from quantstudio.gui.features.start.drop_zone import DropZone
 from quantstudio.gui.features.start.pictures import Pictures
@@ -66,6 +67,7 @@ class StartPage(QWidget):
         self._column.addStretch(1)
         for signal in (self._session.model_changed, self._session.project_changed, self._session.opened):
             signal.connect(self._refresh_if_shown)
+        self._session.jobs_changed.connect(self._show_opening)
 
     # Making it.
 
@@ -143,6 +145,11 @@ class StartPage(QWidget):
         return tile
 
     # Keeping up.
+
+    def _show_opening(self) -> None:
+        """A large model takes its time: the place where it was dropped says so."""
+        row = self._session.workspace.documents.under_way
+        self.drop_zone.tell(*(opening_text(row) if row is not None else ()))
 
     @override
     def showEvent(self, event: QShowEvent) -> None:

@@ -11,13 +11,15 @@ from typing_extensions import override
 
 from quantstudio.core import figures
 from quantstudio.core.search_results import PlanPoint
+from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.plan_facts import (
     change_text,
     figures_of,
-    latency_text,
     plan_lines,
+    ratio_text,
     size_text,
     state_text,
+    time_ratio,
 )
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, ui_font
@@ -76,7 +78,7 @@ class PlanTableModel(RowModel[PlanPoint]):
             case Qt.ItemDataRole.ForegroundRole:
                 return self._colour(row, column)
             case Qt.ItemDataRole.ToolTipRole:
-                lines = plan_lines(row, self._session.workspace.steps)
+                lines = plan_lines(row, self._session.workspace.steps, self._variant(row))
                 return "\n".join([*lines, "Double-click to load this plan"])
             case _ if role == PLAN_ROLE:
                 return row
@@ -95,6 +97,9 @@ class PlanTableModel(RowModel[PlanPoint]):
     def _is_on_screen(self, point: PlanPoint) -> bool:
         return point.recipe == self._session.workspace.recipe
 
+    def _variant(self, point: PlanPoint) -> Variant | None:
+        return self._session.workspace.variant_of(point.recipe)
+
     def _name(self, point: PlanPoint) -> str:
         return plan_name(point, is_chosen=point == self._session.workspace.searches.chosen)
 
@@ -111,7 +116,7 @@ class PlanTableModel(RowModel[PlanPoint]):
             case PlanColumn.FILE:
                 return size_text(plan.size_bytes)
             case PlanColumn.LATENCY:
-                return latency_text(plan)
+                return ratio_text(time_ratio(row, self._variant(row)))
             case PlanColumn.KL:
                 return figures.significant(plan.kl, 2)
             case _:
@@ -123,7 +128,7 @@ class PlanTableModel(RowModel[PlanPoint]):
             PlanColumn.CHANGE: None if plan.drop is None else -plan.drop,
             PlanColumn.BITS: plan.average_bits,
             PlanColumn.FILE: plan.size_bytes,
-            PlanColumn.LATENCY: plan.latency_ratio,
+            PlanColumn.LATENCY: time_ratio(point, self._variant(point)),
             PlanColumn.KL: plan.kl,
         }
         if column not in keys:

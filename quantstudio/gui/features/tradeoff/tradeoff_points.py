@@ -11,7 +11,7 @@ from quantstudio.core.quality import METRIC_NAMES, SQNR, Quality, exact
 from quantstudio.core.results import Interval
 from quantstudio.core.search_results import PlanPoint, SearchBudget, SearchFront
 from quantstudio.core.variants import Variant
-from quantstudio.gui.facts.plan_facts import figures_of, plan_lines
+from quantstudio.gui.facts.plan_facts import figures_of, plan_lines, time_ratio
 from quantstudio.gui.facts.variant_facts import contents_of, latency_of, quality_of, size_of, timing_text
 from quantstudio.gui.plots.trade_off_dots import DotRole, Limits, TradeOffPoint
 from quantstudio.gui.session import Session
@@ -266,6 +266,8 @@ class TradeoffPoints:
         cost, quality = self._cost_of_plan(point), self._quality_of_plan(point)
         if cost is None or quality is None:
             return None
+        known = self._session.workspace
+        variant = known.variant_of(point.recipe)
         return TradeOffPoint(
             key=PLAN_KEY + self._session.workspace.searches.key_of(point),
             name=plan_name(point, is_chosen=role is DotRole.CHOSEN),
@@ -273,7 +275,7 @@ class TradeoffPoints:
             quality=exact(quality),
             is_current=role is DotRole.FRONT and point.recipe == self._session.workspace.recipe,
             is_predicted=point.measured is None,
-            detail="\n".join([*plan_lines(point, self._session.workspace.steps), "click to load this plan"]),
+            detail="\n".join([*plan_lines(point, known.steps, variant), "click to load this plan"]),
             role=role,
             is_named=role is DotRole.CHOSEN or (role is DotRole.TRIED and bool(point.name)),
         )
@@ -292,7 +294,8 @@ class TradeoffPoints:
             case Cost.BITS:
                 return plan.average_bits
             case _:
-                ratio = plan.latency_ratio or point.predicted.latency_ratio
+                variant = self._session.workspace.variant_of(point.recipe)
+                ratio = time_ratio(point, variant) or point.predicted.latency_ratio
                 base_ms = self._base_ms
                 return point.latency_ms if ratio is None or base_ms is None else ratio * base_ms
 
