@@ -34,6 +34,8 @@ SAMPLE = "digits_resnet"
 RECOVERED = "digits_two_bits"
 SECONDS_TO_FINISH = 240
 SETTLE_MS = 700
+# Turns of the event loop after which nothing is left to draw, however busy the machine is: each draws a view.
+CALM_TURNS, THROTTLE_MS = 40, 200
 # Points around a dialog, and how dark it makes what lies behind.
 AIR, SHADE = 10, 110
 # Longer than a notification stays: none belongs in a screenshot.
@@ -126,6 +128,7 @@ def _take(folder: Path, project: str, sizes: list[Size]) -> None:
                 for name, show in views(window).items():
                     dialog = show()
                     QTest.qWait(SETTLE_MS)
+                    _settle(app)
                     path = folder / f"{name}-{theme.name}-{size.text}.png"
                     _picture(window, dialog).save(str(path))
                     print(path)
@@ -144,6 +147,26 @@ def _take(folder: Path, project: str, sizes: list[Size]) -> None:
     take_all(lambda shown: {"improve": partial(shown.show_view, "improve")})
     window.close()
     session.close()
+
+
+def _settle(app: QApplication) -> None:
+    """Wait until views are laid out and drawn: on a busy machine a fixed time pictures them half done."""
+    from PySide6.QtCore import QTimer
+    from PySide6.QtTest import QTest
+
+    def is_due(timer: QTimer) -> bool:
+        return timer.isActive() and timer.isSingleShot() and timer.interval() <= THROTTLE_MS
+
+    calm = 0
+    while calm < CALM_TURNS:
+        is_calm = not any(
+            is_due(timer) for top in app.topLevelWidgets() for timer in top.findChildren(QTimer)
+        )
+        calm = calm + 1 if is_calm else 0
+        if is_calm:
+            app.processEvents()
+        else:
+            QTest.qWait(20)
 
 
 def _picture(window: MainWindow, dialog: object) -> QPixmap:

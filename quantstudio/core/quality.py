@@ -57,6 +57,7 @@ class Quality:
         perplexity: Of a language model, with its interval; it is what `text` says, while `value` is the
             likelihood kept, which plots and budgets take.
         base_perplexity: The same of the base.
+        caveat: What the figure leaves out, in the words of a caption; mostly empty.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Quality:
     floor: float = DEFAULT_FLOOR
     perplexity: Interval | None = None
     base_perplexity: float = math.nan
+    caveat: str = ""
 
     @property
     def short_name(self) -> str:
@@ -223,7 +225,9 @@ def _of_headline(result: VariantResult, headline: Headline, *, is_base: bool) ->
     found = _judged(
         result, headline.metric, headline.label, headline.value, None if is_base else headline.loss
     )
-    found = replace(found, base=headline.base, unit=headline.unit, floor=headline.floor)
+    found = replace(
+        found, base=headline.base, unit=headline.unit, floor=headline.floor, caveat=headline.caveat
+    )
     language = result.language
     if language is None:
         return found

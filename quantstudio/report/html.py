@@ -231,6 +231,8 @@ def _quality_card(variant: VariantResult, base: VariantResult, where: str) -> Ca
         detail += f" · 95 % {figures.interval(loss.value, signed=True)}"
     elif variant.agreement is not None:
         detail = f"output SQNR {figures.decibels(variant.agreement.sqnr_db)}, no labels"
+    if found.caveat:
+        detail += f" · {found.caveat}"
     return Card(f"{found.shown_name}{where}", found.text, change, tone, _tag(variant), detail)
 
 

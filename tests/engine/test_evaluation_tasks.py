@@ -19,6 +19,7 @@ from quantstudio.engine.analysis.sensitivity import exact_sensitivity, fisher_se
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import open_dataset
 from quantstudio.engine.evaluation.compare import compare, compare_json
+from quantstudio.engine.evaluation.inference import RAW_MAPS
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.search.measure import Judge
 from tests.engine.network_kinds import (
@@ -181,8 +182,11 @@ def test_that_labels_of_several_tags_may_be_whole_numbers(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("are_split", [False, True])
 def test_that_maps_whose_anchors_nobody_knows_are_said_to_be_that(tmp_path: Path, are_split: bool) -> None:
-    judgement = judged(raw_maps(are_split=are_split), tmp_path).judgement
+    found = judged(raw_maps(are_split=are_split), tmp_path)
+    judgement = found.judgement
     assert judgement is not None
+    # At the figure, too: nobody may take it for one of boxes.
+    assert [one.headline and one.headline.caveat for one in found.variants] == [RAW_MAPS] * 2
     assert (judgement.task, len(judgement.outputs)) == (Task.UNKNOWN, 3)
     assert "3 maps of 21 numbers a cell" in judgement.reason
     with pytest.raises(MeasureError, match="cannot be read as detect"):

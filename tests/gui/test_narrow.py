@@ -145,7 +145,7 @@ def test_that_a_legend_without_room_for_words_draws_nothing(qtbot):
     qtbot.addWidget(legend)
     legend.set_entries([("inside its interval", "#007755")], "#000000")
     legible = []
-    for width in (legend.sizeHint().width(), 60, legend.minimumSizeHint().width()):
+    for width in (legend.sizeHint().width(), 80, legend.minimumSizeHint().width()):
         legend.resize(width, 16)
         legible.append(legend.is_legible)
     assert legible == [True, True, False]

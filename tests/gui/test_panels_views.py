@@ -15,8 +15,10 @@ from quantstudio.core.findings import COSTS, CURVE, SENSITIVITY
 from quantstudio.core.precision import STATIC_INT4, STATIC_INT8
 from quantstudio.core.predict.check import Figure
 from quantstudio.core.recipe import RangeOverride
+from quantstudio.core.results import Headline, Interval
 from quantstudio.gui.facts.variant_facts import busy_text, timing_text
 from quantstudio.gui.features.compare.compare_panel import ComparePanel
+from quantstudio.gui.features.compare.compare_table import CompareTableModel
 from quantstudio.gui.features.inspect.inspect_panel import ACTIVATIONS, WEIGHTS, InspectPanel
 from quantstudio.gui.features.layers.layer_table import LayerColumn
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
@@ -27,6 +29,8 @@ from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
 from quantstudio.gui.features.tradeoff.tradeoff_points import Cost
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import DARK, LIGHT, apply_theme
+from quantstudio.report.html import cards
+from quantstudio.workspace.report_data import report_of
 from tests.gui.plot_mouse import click, double_click, move, press, release, shown
 from tests.gui.readings import numbers
 from tests.gui.sample_session import analysed_session, measured_session, with_classes
@@ -495,6 +499,27 @@ def test_that_a_slower_variant_says_slower(qtbot, measured):
     turn()
     assert "slower" in panel.latency_card.accessibleName()
     assert panel.quality_card.delta.property("role") == "good"
+
+
+def test_that_what_a_figure_leaves_out_stands_at_it(qtbot, measured):
+    def with_caveat(result):
+        loss = Interval(0.0, 0.0, 0.0)
+        return replace(
+            result, headline=Headline("r2", "Values explained", 1.0, 0.99, loss, "%", 1.0, "no boxes")
+        )
+
+    base = with_caveat(measured.workspace.base.result)
+    put_comparison(
+        measured.workspace, base, {"INT8.onnx": with_caveat(measured.workspace.variants[-1].result)}
+    )
+    panel = shown(qtbot, KeyFiguresPanel(measured), 900, 90)
+    assert panel.quality_card.note.text().startswith("no boxes")
+    assert panel.quality_card.toolTip().count("no boxes") == 1
+    table = CompareTableModel()
+    table.set_variants([one for one in measured.workspace.variants if one.result], measured.workspace.layers)
+    assert table.index(0, 0).data(Qt.ItemDataRole.ToolTipRole) == "Values explained\nno boxes"
+    quality = cards(report_of(measured.workspace))[1]
+    assert quality.detail.endswith("no boxes")
 
 
 # ---------------------------------------------------------------------- trade-off

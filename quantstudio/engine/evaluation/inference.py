@@ -23,6 +23,8 @@ _MASK_NAMES = "seg|segmentation|mask|masks|semantic|sem"
 # No hidden size of an encoder is this large; vocabularies are.
 _VOCABULARY = 4096
 _UNIT_TOLERANCE = 0.01
+# Said at the figure of a detector whose boxes nobody here can make.
+RAW_MAPS = "raw maps, boxes not decoded"
 
 Rule = Callable[[Scene, bool], Reading | None]
 
@@ -153,7 +155,7 @@ def _raw_maps(scene: Scene, is_chosen: bool) -> Reading | None:
         f"outputs are {len(scene.floats)} maps of {channels} numbers a cell, as detectors write them whose "
         "boxes are made outside the file; sizes of the anchors are not in it: values are compared"
     )
-    return scene.reading(Task.UNKNOWN, Kind.VALUES, why)
+    return scene.reading(Task.UNKNOWN, Kind.VALUES, why, caveat=RAW_MAPS)
 
 
 def _segment(scene: Scene, is_chosen: bool) -> Reading | None:

@@ -80,6 +80,7 @@ class Reading:
         has_blank: Whether tokens are read as a recogniser's: repeats and a blank left out.
         uses_labels: Whether labels judge, and not the base's outputs.
         foretells: Whether each position of a text is scores of the token that follows it.
+        caveat: What the figure of the task leaves out, in the words of a caption.
     """
 
     judgement: Judgement
@@ -93,6 +94,7 @@ class Reading:
     has_blank: bool = False
     uses_labels: bool = False
     foretells: bool = False
+    caveat: str = ""
 
     @property
     def output(self) -> str:

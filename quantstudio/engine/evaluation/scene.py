@@ -39,6 +39,7 @@ class Details(TypedDict, total=False):
     has_blank: bool
     uses_labels: bool
     foretells: bool
+    caveat: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,6 +46,8 @@ OUTPUT_BYTES = 8 << 20
 MAX_BATCH = 128
 # An output that no figure reads, and of which less is left, is told.
 UNJUDGED_DB = 10.0
+# Said at the figure where the base gives nothing to find again.
+NOTHING_FOUND = "nothing to find: values compared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +308,13 @@ def _with_headlines(
         same = replace(told, value=told.base, loss=NO_LOSS)
         found = [same, *(one or same for one in found[1:])]
     if told is not None or not any(model.task for model in models):
+        found = [one and replace(one, caveat=reading.caveat) for one in found]
         return tuple(replace(score, headline=one) for score, one in zip(scores, found, strict=True))
     reporter.message(
         "The base finds nothing on this data that a variant could find again: outputs are compared as values",
         Severity.WARNING,
     )
+    found = [one and replace(one, caveat=NOTHING_FOUND) for one in found]
     return tuple(replace(s, headline=h, metrics={}) for s, h in zip(scores, found, strict=True))
 
 

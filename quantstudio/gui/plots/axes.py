@@ -80,11 +80,12 @@ class NamedAxis(FigureAxis):
         super().__init__(orientation)
         self._elide = elide
         self._names: dict[float, str] = {}
+        self._shorter: dict[float, str] = {}
         self.setHeight(TWO_LINES_PX)
 
-    def set_names(self, names: dict[float, str]) -> None:
-        """Words by position."""
-        self._names = dict(names)
+    def set_names(self, names: dict[float, str], shorter: dict[float, str] | None = None) -> None:
+        """Words by position; the shorter ones stand where the others would be cut."""
+        self._names, self._shorter = dict(names), dict(shorter or {})
         self.setTicks([list(self._names.items())])
 
     @override
@@ -93,14 +94,20 @@ class NamedAxis(FigureAxis):
         low, high = self.range
         per_unit = self.size().width() / (high - low) if high > low else 0.0
         metrics = QFontMetrics(self.style["tickFont"] or self.font())
-        widest = max((metrics.horizontalAdvance(name) for name in self._names.values()), default=0)
+
+        def widest_of(words: dict[float, str]) -> int:
+            return max(map(metrics.horizontalAdvance, words.values()), default=0)
+
+        is_cut = self._shorter and widest_of(self._names) > 2 * per_unit - _GAP_PX
+        names = self._shorter if is_cut else self._names
+        widest = widest_of(names)
         # Every second word a line lower doubles the room.
         rows = 2 if widest > per_unit - _GAP_PX else 1
         room = int(per_unit * rows - _GAP_PX)
         self._tickLevels = [
             [
                 (at, "\n" * (i % rows) + metrics.elidedText(name, self._elide, min(room, inside)))
-                for i, (at, name) in enumerate(self._names.items())
+                for i, (at, name) in enumerate(names.items())
                 # A word that ends beyond the axis would not be drawn at all.
                 for inside in (int(2 * per_unit * min(at - low, high - at)) - 2,)
             ]

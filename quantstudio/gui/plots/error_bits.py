@@ -39,6 +39,16 @@ class PrecisionCost:
     sqnr_db: float | None
     kl: float | None
 
+    @property
+    def short_label(self) -> str:
+        """The label where columns are a few pixels wide: "4" of W4A8, "C4" of its codebook, "32" of FP32."""
+        text = NAMED_SCHEMES[self.name].short_label
+        for kind in ("A8", "A4 sim", " dyn"):
+            text = text.removesuffix(kind)
+        for word, letter in (("CB", "C"), ("TB", "T"), ("INT", ""), ("FP", "")):
+            text = text.replace(word, letter)
+        return text if NAMED_SCHEMES[self.name].is_weight_only else text.removeprefix("W")
+
 
 def precision_costs(
     schemes: Sequence[str], sqnr_db: Mapping[str, float | None], sensitivity: LayerSensitivity | None
@@ -134,7 +144,10 @@ class ErrorBitsPlot(Plot):
         self.subtitle.set_wordings(f"{layer}  ·  click a column to choose it", "click a column", "")
         axis = self.item.getAxis("bottom")
         assert isinstance(axis, NamedAxis)
-        axis.set_names({float(i): cost.label for i, cost in enumerate(self._costs)})
+        axis.set_names(
+            {float(i): cost.label for i, cost in enumerate(self._costs)},
+            {float(i): cost.short_label for i, cost in enumerate(self._costs)},
+        )
         self._draw()
         self.show_plot(self._words(layer))
 
@@ -197,12 +210,18 @@ class ErrorBitsPlot(Plot):
     def _value_text(self, index: int) -> str:
         value = self._values()[index]
         if self._costs[index].name in _FLOATS and (value is None or not math.isfinite(value)):
-            return "exact" if self._costs[index].name == "fp32" else "≈"
+            return self._exact_text() if self._costs[index].name == "fp32" else "≈"
         if value is None:
             return figures.NOTHING
         if self.measure.current == KL:
             return figures.significant(value, 2)
         return figures.number(value, 1 if len(self._costs) <= _COLUMNS_WITH_TENTHS else 0)
+
+    def _exact_text(self) -> str:
+        """What stands on the column of FP32; a word would not fit on a narrow one."""
+        if len(self._costs) <= _COLUMNS_WITH_TENTHS:
+            return "exact"
+        return "0" if self.measure.current == KL else "∞"
 
     def _words(self, layer: str) -> str:
         unit = "nats KL" if self.measure.current == KL else "dB SQNR"

@@ -14,7 +14,7 @@ _INNER = 5
 _BETWEEN = 12
 _NAME_MIN = 14
 # Less of a longer name is no word any more.
-_LEGIBLE_PX = 30
+_LEGIBLE_PX = 60
 
 
 class Legend(QWidget):

@@ -65,7 +65,7 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
         _Metric(
             _row_name(heads[key]) if key in heads else METRIC_NAMES.get(key, key),
             lambda v, r, key=key: _dash(_metric_text(v, r, key)),  # type: ignore[misc]
-            heads[key].shown_name if key in heads else "",
+            _whole_name(heads[key]) if key in heads else "",
         )
         for key in keys
     ]
@@ -87,6 +87,11 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
 def _row_name(found: Quality) -> str:
     """What a narrow column has room for."""
     return found.shown_name if len(found.shown_name) <= LETTERS_IN_NAME else found.short_name
+
+
+def _whole_name(found: Quality) -> str:
+    """For the tip: the whole name, and what the figure leaves out."""
+    return "\n".join(part for part in (found.shown_name, found.caveat) if part)
 
 
 def _metric_text(variant: Variant, result: VariantResult, key: str) -> str | None:

@@ -143,7 +143,8 @@ class KeyFiguresPanel(QWidget):
             return
         if base is not None:
             name = self._base_name()
-            self._set_quality(base.text, delta=name, tag=MEASURED, detail=f"Of the {name} model")
+            detail = _with_caveat(f"Of the {name} model", base)
+            self._set_quality(base.text, delta=name, tag=MEASURED, detail=detail, caution=base.caveat)
             return
         hint = (
             NO_MODEL
@@ -178,7 +179,13 @@ class KeyFiguresPanel(QWidget):
             detail += f"; most lost, in points: {worst}"
         ends = _ends(quality.value) if quality.has_interval else ""
         self._set_quality(
-            quality.text, delta=delta, tone=tone, tag=tag, detail=detail, more=_joined(ends, worst)
+            quality.text,
+            delta=delta,
+            tone=tone,
+            tag=tag,
+            detail=_with_caveat(detail, quality),
+            more=_joined(ends, worst),
+            caution=quality.caveat,
         )
 
     def _show_predicted_quality(
@@ -201,7 +208,7 @@ class KeyFiguresPanel(QWidget):
             tag=PREDICTED,
             detail=f"{_prediction_detail(prediction, accuracy)}{self._unknown(prediction)}",
             more=_joined(_ends(accuracy), worst),
-            caution=self._caution(prediction),
+            caution=_joined(self._caution(prediction), base.caveat if base is not None else ""),
             # Until FP32 is measured, its accuracy is that of the samples layers were judged on.
             on_calibration=base is None,
         )
@@ -386,6 +393,10 @@ def _memory_detail(memory_bytes: int, tag: str) -> str:
 def _ends(value: Interval) -> str:
     """An interval of shares, shortly: "88.1–89.9 %"."""
     return f"{figures.number(100 * value.low, 1)}–{figures.percent(value.high, 1)}"
+
+
+def _with_caveat(detail: str, quality: Quality) -> str:
+    return f"{detail}; {quality.caveat}" if quality.caveat else detail
 
 
 def _joined(*parts: str) -> str:
