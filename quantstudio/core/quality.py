@@ -125,6 +125,22 @@ class Quality:
         return figures.NOTHING if self.loss is None else loss_text(self.loss.value, self.unit)
 
     @property
+    def delta_text(self) -> str:
+        """What stands beside `text`: the change, or the factor perplexity grew by."""
+        if self.perplexity is None or self.loss is None:
+            return self.change_text
+        return f"{figures.ratio(self.perplexity.value / self.base_perplexity)} FP32's"
+
+    @property
+    def short_ends_text(self) -> str:
+        """The ends of its interval in few letters: "99.1–100.0 %", or "18.1–19.2"; perhaps none."""
+        if not self.has_interval:
+            return ""
+        if self.perplexity is not None:
+            return "–".join(figures.number(end, 1) for end in (self.perplexity.low, self.perplexity.high))
+        return share_ends(self.value)
+
+    @property
     def change_ends_text(self) -> str:
         """Both ends of that: "−0.43 to −0.10"; a dash for the base."""
         return figures.NOTHING if self.change is None else figures.interval(self.change, signed=True)
@@ -195,6 +211,11 @@ def share_interval(share: float, samples: int) -> tuple[float, float]:
     middle = (share + Z_95**2 / (2 * samples)) / scale
     half = Z_95 * math.sqrt(share * (1 - share) / samples + Z_95**2 / (4 * samples**2)) / scale
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def share_ends(value: Interval) -> str:
+    """An interval of shares, shortly: "88.1–89.9 %"."""
+    return f"{figures.number(100 * value.low, 1)}–{figures.percent(value.high, 1)}"
 
 
 def metric_text(key: str, value: float) -> str:

@@ -224,7 +224,7 @@ def _quality_card(variant: VariantResult, base: VariantResult, where: str) -> Ca
     detail = f"FP32 {before.text if before is not None else found.base_text}"
     change, tone, loss = "", "plain", loss_of(variant)
     if found.loss is not None and loss is not None:
-        change, tone = found.change_text, _loss_tone(found)
+        change, tone = found.delta_text, _loss_tone(found)
         detail += f" · change, 95 % {found.change_ends_text}"
     elif loss is not None:
         change = f"{loss.of} {figures.number(loss.value.value, 1, signed=True)} %"

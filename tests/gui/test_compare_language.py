@@ -68,6 +68,7 @@ def test_that_quality_says_perplexity_and_weighs_likelihood() -> None:
         "16.00",
     )
     assert found.ends_text == "19.00 to 21.00"
+    assert (found.short_ends_text, found.delta_text) == ("19.0–21.0", "1.25× FP32's")
     assert found.value.value == 0.8
     assert found.is_below_floor
 
@@ -95,6 +96,8 @@ def test_that_the_table_shows_perplexity_first_and_speed_with_the_cache(qtbot) -
     }
     assert model.metrics[0] == "Perplexity"
     assert model.metrics.count("Perplexity") == 1
+    assert "Agreement" not in model.metrics, "it stands there as the metric of the task"
+    assert "Likelihood, change" in model.metrics
     assert cells["Perplexity"] == ["16.00", "20.00"]
     assert cells["Over FP32's"][1].startswith("1.25")
     assert cells["Tokens per second"] == ["500.0", "500.0"]

@@ -43,8 +43,12 @@ from tests.gui.settling import settled
         (["a/a/" + "long" * 9 + "/b", "a/c"], ["…/a/" + "long" * 9 + "/b", "…/c"]),
         (["same" * 9 + "/a", "same" * 9 + "/a"], ["…/a", "…/a"]),
         (["x" * 40, "y" * 40], []),
+        (
+            [*(f"model.layers.{i}.self_attn.{kind}_proj" for i in (0, 1) for kind in "qk"), "lm_head"],
+            [f"…{i}.self_attn.{kind}_proj" for i in (0, 1) for kind in "qk"],
+        ),
     ],
-    ids=["short", "alone", "both ends", "few parts", "alike", "nothing shared"],
+    ids=["short", "alone", "both ends", "few parts", "alike", "nothing shared", "blocks and a head"],
 )
 def test_that_long_names_keep_what_tells_them_apart(names, short):
     assert list(short_names(names).values()) == short[: len(short_names(names))]

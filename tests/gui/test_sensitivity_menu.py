@@ -312,3 +312,8 @@ def test_that_the_line_and_the_classes_are_commands(qtbot, full):
     assert panel.kind == "classes"
     panel.show_kind("bars")
     panel.threshold.setChecked(False)
+
+
+def test_that_a_run_at_many_precisions_says_how_many(session):
+    session.workspace.runs.analyze_at(("int8", "int6", "int4", "int3"))
+    assert session.workspace.jobs.rows[-1].title == "Sensitivity at 4 precisions"

@@ -31,7 +31,7 @@ QPushButton:default, QPushButton[primary="true"] { background: @accent; color: @
     @accent; font-weight: 600; }
 QPushButton:default:hover, QPushButton[primary="true"]:hover { background: @accent_hover; border-color:
     @accent_hover; }
-QPushButton:default:focus { border-color: @text; }
+QPushButton:default:focus, QPushButton[primary="true"]:focus { border-color: @text; }
 QPushButton:default:disabled, QPushButton[primary="true"]:disabled { background: @grid; color: @faint;
     border-color: @grid; }
 QMenuBar { background: @surface; padding: 2px 6px; }

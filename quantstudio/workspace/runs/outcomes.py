@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from quantstudio.core.figures import counted, number, points, size
 from quantstudio.core.quality import quality_of
 from quantstudio.core.results import BuildResult, CompareResult
 from quantstudio.core.search_results import SearchResult
 
+# More of them fill the status line and tell less than their number.
+PRECISIONS_NAMED = 3
+
 
 def few(names: Iterable[str]) -> str:
     """One layer by name, several by their number."""
     listed = list(names)
     return listed[0] if len(listed) == 1 else f"{len(listed)} layers"
+
+
+def at_precisions(names: Sequence[str]) -> str:
+    """A few precisions by name, behind the title of a job; more by their number."""
+    if len(names) > PRECISIONS_NAMED:
+        return f" at {len(names)} precisions"
+    return f" at {', '.join(names)}" if names else ""
 
 
 def measured_text(found: CompareResult, *, where: str) -> str:

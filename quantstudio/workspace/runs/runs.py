@@ -41,7 +41,7 @@ from quantstudio.workspace.runs.builds import (
     measures_alone,
     plan_of_preset,
 )
-from quantstudio.workspace.runs.outcomes import few, measured_text
+from quantstudio.workspace.runs.outcomes import at_precisions, few, measured_text
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
 from quantstudio.workspace.subject import SENSITIVITY_SAMPLES, Subject
 
@@ -319,7 +319,7 @@ class Runs:
             put_run(self._known.findings, asked[-1], found)
             return f"{counted(len(found.layers), 'layer')} over {found.samples} samples, {found.method}"
 
-        more = f" at {', '.join(precisions)}" if precisions else ""
+        more = at_precisions(precisions)
         title = f"Exact sensitivity of {few(exact)}{more}" if exact else f"Sensitivity{more}"
         what = " ".join((*exact, *precisions, *("all but",) * all_but, *("accumulated",) * accumulated))
         self._add(

@@ -72,7 +72,9 @@ def _metric_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     losses = [loss for r in results[1:] if (loss := loss_of(r)) is not None]
     if losses and losses[0].of in {found.name for found in heads.values()}:
         unit = losses[0].unit
-        rows.append(_Metric("Change", lambda v, r: _dash(_change(v, r))))
+        is_likelihood = any(found.perplexity is not None for found in heads.values())
+        name = "Likelihood, change" if is_likelihood else "Change"
+        rows.append(_Metric(name, lambda v, r: _dash(_change(v, r))))
         rows.append(_Metric(f"95 % CI ({unit})", lambda v, r: _dash(_change_interval(v, r))))
     elif losses:
         rows.append(_Metric("RMS error, growth", _against_base(_growth)))
@@ -158,8 +160,9 @@ def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
     sqnr = _Metric("Output SQNR", cell(lambda r: figures.decibels(r.agreement.sqnr_db if r.agreement else 0)))
     if all(math.isnan(r.agreement.top1) for r in results if r.agreement is not None):
         return [sqnr]
-    is_headline = any(
-        found.key == AGREEMENT for r in results if (found := quality_of(r, is_base=False)) is not None
+    is_shown = any(
+        AGREEMENT in r.metrics or ((found := quality_of(r, is_base=False)) and found.key == AGREEMENT)
+        for r in results
     )
     same = _Metric(
         SHORT_NAMES[AGREEMENT],
@@ -167,7 +170,7 @@ def _agreement_rows(results: Sequence[VariantResult]) -> list[_Metric]:
         METRIC_NAMES[AGREEMENT],
     )
     return [
-        *(() if is_headline else (same,)),
+        *(() if is_shown else (same,)),
         _Metric("KL from FP32", cell(lambda r: figures.significant(r.agreement.kl if r.agreement else 0))),
         sqnr,
     ]

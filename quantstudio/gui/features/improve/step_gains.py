@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantstudio.core import figures
-from quantstudio.core.quality import Quality, loss_text
+from quantstudio.core.quality import SHORT_NAMES, Quality, loss_text
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import change_text, quality_of
 from quantstudio.gui.plots.waterfall import Level
@@ -115,7 +115,8 @@ def axis_of(stages: Sequence[Stage]) -> str:
     for stage in stages:
         found = quality_of(stage.variant) if stage.variant is not None else None
         if found is not None and found.loss is not None:
-            return f"{found.short_name} against FP32 ({found.unit})"
+            # Of a perplexity the likelihood is drawn: it rises where things improve.
+            return f"{SHORT_NAMES.get(found.key, found.name)} against FP32 ({found.unit})"
     return "Against FP32"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 
@@ -11,13 +12,15 @@ from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QStyledItemDelegate, QStyleOptionViewItem
 from typing_extensions import override
 
-LONG = 32  # characters; shorter names fit as they are
+LONG = 24  # characters; shorter names fit as they are
+# Of all names; what so many begin with tells nothing, whatever an embedding and a head are called.
+_MOST = 2 / 3
 _PARTS = re.compile(r"[^/.]+|[/.]")
 _PADDING_PX = 14
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Names without the path parts that all of them begin or end with.
+    """Names without the path parts that all of them begin or end with, or nearly all begin with.
 
     Args:
         names: Layer names, parts between slashes or dots.
@@ -32,12 +35,33 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     room = min(map(len, parts)) - 1  # something of every name stays
     first = _shared(parts, room)
     last = _shared([part[::-1] for part in parts], room - first)
-    if not first and not last:
-        return {}
+    if first or last:
+        return {name: _cut(part, first, last, separator) for name, part in zip(names, parts, strict=True)}
+    start = _start_of_most(parts)
     return {
-        name: separator.join([*["…"][: bool(first)], *part[first : len(part) - last], *["…"][: bool(last)]])
+        name: _cut(part, len(start), 0, separator)
         for name, part in zip(names, parts, strict=True)
+        if start and part[: len(start)] == start
     }
+
+
+def _cut(part: Sequence[str], first: int, last: int, separator: str) -> str:
+    kept = separator.join([*part[first : len(part) - last], *["…"][: bool(last)]])
+    # A dot behind the dots would be one too many.
+    return f"…{separator if separator != '.' else ''}{kept}" if first else kept
+
+
+def _start_of_most(parts: Sequence[Sequence[str]]) -> list[str]:
+    """Parts that most names begin with: "model", "layers" of blocks between an embedding and a head."""
+    start: list[str] = []
+    rest = [part for part in parts if len(part) > 1]
+    while rest:
+        most, count = Counter(part[len(start)] for part in rest).most_common(1)[0]
+        if count < _MOST * len(parts):
+            break
+        start.append(most)
+        rest = [part for part in rest if part[len(start) - 1] == most and len(part) > len(start) + 1]
+    return start
 
 
 def _shared(parts: Sequence[Sequence[str]], room: int) -> int:

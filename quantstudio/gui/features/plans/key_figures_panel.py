@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.predict.table import Prediction
-from quantstudio.core.quality import AGREEMENT, DEFAULT_FLOOR, METRIC_NAMES, Quality
+from quantstudio.core.quality import AGREEMENT, DEFAULT_FLOOR, METRIC_NAMES, Quality, share_ends
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
 from quantstudio.core.variants import Variant
@@ -170,21 +170,20 @@ class KeyFiguresPanel(QWidget):
         if variant.result is not None:
             detail += f", {figures.count(variant.result.samples)} samples"
         if quality.loss is not None:
-            delta, tone = quality.change_text, _measured_tone(quality)
+            delta, tone = quality.delta_text, _measured_tone(quality)
             detail += f"; {self._base_name()} has {quality.base_text}"
         if quality.has_interval:
             detail += f"; 95 % interval {quality.ends_text}"
         worst = _worst_measured(variant)
         if worst:
             detail += f"; most lost, in points: {worst}"
-        ends = _ends(quality.value) if quality.has_interval else ""
         self._set_quality(
             quality.text,
             delta=delta,
             tone=tone,
             tag=tag,
             detail=_with_caveat(detail, quality),
-            more=_joined(ends, worst),
+            more=_joined(quality.short_ends_text, worst),
             caution=quality.caveat,
         )
 
@@ -207,7 +206,7 @@ class KeyFiguresPanel(QWidget):
             tone=tone,
             tag=PREDICTED,
             detail=f"{_prediction_detail(prediction, accuracy)}{self._unknown(prediction)}",
-            more=_joined(_ends(accuracy), worst),
+            more=_joined(share_ends(accuracy), worst),
             caution=_joined(self._caution(prediction), base.caveat if base is not None else ""),
             # Until FP32 is measured, its accuracy is that of the samples layers were judged on.
             on_calibration=base is None,
@@ -390,11 +389,6 @@ def _memory_detail(memory_bytes: int, tag: str) -> str:
     return f"; peak memory of a process that runs one sample: {figures.size(memory_bytes)}, {tag}"
 
 
-def _ends(value: Interval) -> str:
-    """An interval of shares, shortly: "88.1–89.9 %"."""
-    return f"{figures.number(100 * value.low, 1)}–{figures.percent(value.high, 1)}"
-
-
 def _with_caveat(detail: str, quality: Quality) -> str:
     return f"{detail}; {quality.caveat}" if quality.caveat else detail
 
@@ -410,7 +404,7 @@ def _prediction_detail(prediction: Prediction, accuracy: Interval) -> str:
     if worst is not None:
         detail += (
             f"; class {worst.name} is most at risk: {figures.percent(worst.accuracy.value, 1)} expected, "
-            f"{rate} interval {_ends(worst.accuracy)}, {figures.percent(worst.base, 1)} in FP32"
+            f"{rate} interval {share_ends(worst.accuracy)}, {figures.percent(worst.base, 1)} in FP32"
         )
     if not prediction.plans:
         return f"{detail}; not yet checked against a measured variant"
