@@ -18,7 +18,6 @@ from quantstudio.core.version import VERSION
 from quantstudio.gui.collector import MainThreadCollector
 from quantstudio.gui.faults import Faults
 from quantstudio.gui.session import Session
-from quantstudio.gui.shell.help_dialogs import FaultDialog
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.theme import apply_theme, resolve_choice, ui_font
@@ -60,7 +59,7 @@ def main(path: str = "", demo: str = "") -> int:
         session = Session(ProcessBackend, project=first_project(settings))
         window = MainWindow(session, settings, app)
         window.plots_shown.connect(collector.exempt_what_lives)
-        faults.failed.connect(lambda what, details: FaultDialog(what, details, window).open())
+        faults.failed.connect(lambda what, details: tell_fault(what, details, window))
         if not path and not demo and session.workspace.model is None:
             window.show_view("start")
         window.show()
@@ -72,6 +71,13 @@ def main(path: str = "", demo: str = "") -> int:
     finally:
         collector.stop()
         faults.uninstall()
+
+
+def tell_fault(what: str, details: str, window: MainWindow) -> None:
+    """Open the dialog that says what failed inside the window."""
+    from quantstudio.gui.shell.help_dialogs import FaultDialog
+
+    FaultDialog(what, details, window).open()
 
 
 def make_application(arguments: list[str]) -> QApplication:

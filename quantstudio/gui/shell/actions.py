@@ -49,8 +49,8 @@ class Actions(QObject):
                 raise ValueError(f"two actions are called {action.id}")
             self._described[action.id] = action
             self._made[action.id] = self._make(action, context)
-        for action in actions:
-            self._set_icon(action)
+        self._drawn: set[str] = set()
+        self.draw_icons(action.id for action in actions if action.tool)
         self._connect()
         self.refresh()
 
@@ -65,7 +65,15 @@ class Actions(QObject):
     def set_icon(self, name: str, icon_name: str) -> None:
         """Another icon for an action, for instance the sun on the theme switch."""
         self._icons[name] = icon_name
-        self._set_icon(self._described[name])
+        if name in self._drawn:
+            self._set_icon(self._described[name])
+
+    def draw_icons(self, names: Iterable[str]) -> None:
+        """Give actions their icons, for a menu that opens: most menus of a session never do."""
+        for name in names:
+            if name not in self._drawn:
+                self._drawn.add(name)
+                self._set_icon(self._described[name])
 
     def why_not(self, name: str) -> str:
         """Why an action cannot be done now; empty where it can."""
@@ -149,8 +157,8 @@ class Actions(QObject):
             self._made[described.id].setIcon(icon(name, role))
 
     def _refresh_icons(self) -> None:
-        for described in self._described.values():
-            self._set_icon(described)
+        for name in self._drawn:
+            self._set_icon(self._described[name])
 
     def _on_setting_changed(self, key: str) -> None:
         name = key.removeprefix("shortcuts/")

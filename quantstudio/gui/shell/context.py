@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QMainWindow
 
@@ -13,9 +15,11 @@ from quantstudio.gui.shell.file_dialogs import FileDialogs
 from quantstudio.gui.shell.hint_actions import OFFERS
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.shell.views import Views
-from quantstudio.gui.widgets.command_palette import CommandPalette
 from quantstudio.gui.widgets.remedy import Remedy
 from quantstudio.gui.widgets.toast import ToastStack
+
+if TYPE_CHECKING:
+    from quantstudio.gui.widgets.command_palette import CommandPalette
 
 
 class WindowContext:
@@ -26,7 +30,6 @@ class WindowContext:
         window: The window.
         settings: What is remembered.
         toasts: Notifications.
-        palette: The command palette.
         views: Pages and docks; the window sets it once they are placed.
         actions: Every action; the window sets it once they are made.
     """
@@ -39,8 +42,14 @@ class WindowContext:
         self.window = window
         self.settings = settings
         self.toasts = ToastStack(window)
-        self.palette = CommandPalette(window)
         self._files = FileDialogs(window, settings)
+
+    @cached_property
+    def palette(self) -> CommandPalette:
+        """The command palette, made when it is first asked for."""
+        from quantstudio.gui.widgets.command_palette import CommandPalette
+
+        return CommandPalette(self.window)
 
     @property
     def folder(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QResizeEvent, QShowEvent
@@ -16,6 +18,7 @@ from quantstudio.gui.shell.actions import Actions
 from quantstudio.gui.shell.context import WindowContext
 from quantstudio.gui.shell.features import FEATURES
 from quantstudio.gui.shell.file_actions import file_commands
+from quantstudio.gui.shell.late_modules import DIALOGS, MACHINE, PAGES, import_late
 from quantstudio.gui.shell.layout_memory import LayoutMemory
 from quantstudio.gui.shell.menus import Menus
 from quantstudio.gui.shell.settings import ENGINE_KEYS, Settings
@@ -27,6 +30,9 @@ from quantstudio.gui.theme import current_theme, resolve_choice, restyle, theme_
 from quantstudio.jobs.rows import LogLine
 from quantstudio.project.store import is_session_file
 from quantstudio.workspace.values import Notification
+
+if TYPE_CHECKING:
+    from quantstudio.gui.widgets.command_palette import CommandPalette
 
 FIRST_PAINT_MS = 30
 KEEP_MS = 5000
@@ -57,7 +63,6 @@ class MainWindow(QMainWindow):
         self.setDockNestingEnabled(False)
         self.context = WindowContext(self, session, settings)
         self.toasts = self.context.toasts
-        self.palette_dialog = self.context.palette
         self.actions_list = self._make_actions()
         self.context.actions = self.actions_list
         self.views = Views(self, self.context, [view for one in features for view in one.views])
@@ -105,15 +110,25 @@ class MainWindow(QMainWindow):
         """
         self.views.toggle(name)
 
+    @property
+    def palette_dialog(self) -> CommandPalette:
+        """The command palette."""
+        return self.context.palette
+
     def show_plots(self) -> None:
         """Put the views that draw into the pages, one per turn of the event loop: the window stays usable.
 
-        Importing what they draw with takes a third of a second: another thread does it.
+        Another thread imports them before, and what opens when it is asked for afterwards.
         """
-        self.session.workspace.background.run(_import_plots, self._on_plots_imported, self._on_plots_imported)
+        self._import_late(MACHINE, self.status_line.show_machine)
+        self._import_late(PAGES, self.views.build_next)
+        self._import_late(DIALOGS, lambda: None)
 
-    def _on_plots_imported(self, _nothing: object) -> None:
-        self.views.build_next()
+    def _import_late(self, names: Sequence[str], then: Callable[[], object]) -> None:
+        def done(_nothing: object) -> None:
+            then()
+
+        self.session.workspace.background.run(partial(import_late, names), done, done)
 
     def _make_actions(self) -> Actions:
         widget_keys = tuple(row for feature in self._features for row in feature.keys)
@@ -236,12 +251,6 @@ class MainWindow(QMainWindow):
             return  # what stands behind it is what is remembered
         self._layout.save()
         self.settings.page = self.views.page
-
-
-def _import_plots() -> None:
-    # numpy.ma comes with the first call of np.unique, which the first prediction makes.
-    import numpy.ma  # noqa: F401
-    import pyqtgraph  # noqa: F401  makes no object that belongs to a thread
 
 
 def _once(parent: QObject, slot: Callable[[], None]) -> QTimer:

@@ -26,6 +26,7 @@ class Menus(QObject):
             self._name(menu, name)
             self._menus[name] = menu
             entries = self._entries(name)
+            self._draw_when_shown(menu, entries)
             if any(isinstance(entry, Choices) and not entry.text for entry in entries):
                 # What it lists stands among its actions: all of it is made anew.
                 menu.aboutToShow.connect(self._refiller(menu, entries))
@@ -46,6 +47,10 @@ class Menus(QObject):
 
         return refill
 
+    def _draw_when_shown(self, menu: QMenu, entries: Sequence[Entry]) -> None:
+        names = [entry.id for entry in entries if isinstance(entry, Action)]
+        menu.aboutToShow.connect(lambda: self._actions.draw_icons(names))
+
     def _fill(self, menu: QMenu, entries: Sequence[Entry]) -> None:
         section = entries[0].order // SECTION if entries else 0
         for entry in entries:
@@ -57,7 +62,9 @@ class Menus(QObject):
             elif isinstance(entry, Submenu):
                 submenu = menu.addMenu(entry.text)
                 self._name(submenu, entry.id)
-                self._fill(submenu, self._entries(entry.id))
+                inner = self._entries(entry.id)
+                self._draw_when_shown(submenu, inner)
+                self._fill(submenu, inner)
             elif entry.text:
                 self._add_list(menu, entry)
             else:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
-import psutil
 from PySide6.QtCore import QObject, QSize, QTimer, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton
+from shiboken6 import isValid
 
 from quantstudio.core.events import JobState
 from quantstudio.core.figures import count, counted, size
@@ -15,11 +13,8 @@ from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.jobs.rows import JobRow
-from quantstudio.jobs.worker_setup import thread_limit
-from quantstudio.workspace.values import EngineOptions
 
 MEMORY_MS = 4000
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
 class StatusLine(QObject):
@@ -32,7 +27,7 @@ class StatusLine(QObject):
         self._session = session
         self._bar = bar
         self._is_paused = False
-        self._runtime = runtime_name()
+        self._runtime = ""
         bar.setObjectName("status")
         bar.setSizeGripEnabled(False)
         self.engine = ElidedLabel(parent=bar)
@@ -66,7 +61,6 @@ class StatusLine(QObject):
         self._memory_timer.start()
         self._retheme()
         self._refresh()
-        self.show_machine()
 
     def _make_buttons(self, bar: QStatusBar) -> None:
         self.pause = QToolButton(bar)
@@ -84,8 +78,12 @@ class StatusLine(QObject):
 
     def show_machine(self) -> None:
         """Say what judges the variants, on how many threads, and how much memory all of it takes now."""
-        if self._bar.window().isMinimized():
+        # Finding that out takes as long as half the window: it is asked once the window is there.
+        from quantstudio.gui.facts.machine_facts import memory_in_use, runtime_name, threads_of
+
+        if not isValid(self._bar) or self._bar.window().isMinimized():
             return
+        self._runtime = self._runtime or runtime_name()
         options = self._session.workspace.options
         threads = counted(threads_of(options), "thread")
         used = memory_in_use()
@@ -146,38 +144,6 @@ class StatusLine(QObject):
             "Resume" if self._is_paused else "Pause after the current batch; nothing is lost"
         )
         self.stop.setIcon(icon("stop", "muted", 14))
-
-
-def runtime_name() -> str:
-    """The runtime that judges, as it is installed: "ONNX Runtime 1.31.1"; this process never loads it."""
-    for package in _RUNTIMES:
-        try:
-            return f"ONNX Runtime {version(package)}"
-        except PackageNotFoundError:
-            continue
-    return "ONNX Runtime"
-
-
-def threads_of(options: EngineOptions) -> int:
-    """Threads the runtime measures with."""
-    return options.threads or thread_limit()
-
-
-def memory_in_use() -> int:
-    """Bytes that this process and its workers hold; 0 where the system does not say."""
-    try:
-        own = psutil.Process()
-        everyone = [own, *own.children(recursive=True)]
-    except (psutil.Error, OSError):
-        return 0
-    return sum(_resident(process) for process in everyone)
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except (psutil.Error, OSError):
-        return 0  # it has just ended
 
 
 def _ended(row: JobRow) -> str:

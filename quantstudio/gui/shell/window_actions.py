@@ -9,9 +9,6 @@ from quantstudio.core.folders import config_folder
 from quantstudio.gui.action import Action, Command, Context
 from quantstudio.gui.session import Session
 from quantstudio.gui.shell.context import WindowContext
-from quantstudio.gui.shell.help_dialogs import AboutDialog, ShortcutsDialog
-from quantstudio.gui.shell.palette import palette_entries
-from quantstudio.gui.shell.settings_dialog import SettingsDialog
 from quantstudio.gui.theme import ThemeChoice, current_theme
 
 KeyRows = tuple[tuple[str, str, str], ...]
@@ -68,7 +65,7 @@ def _view(window: WindowContext) -> tuple[Command, ...]:
         Action(
             "view.palette",
             "&Command palette",
-            lambda _context: window.palette.open_with(palette_entries(window.actions, window)),
+            lambda _context: _open_palette(window),
             "view",
             110,
             "command",
@@ -112,21 +109,14 @@ def _help(window: WindowContext, widget_keys: KeyRows) -> tuple[Command, ...]:
         Action(
             "help.shortcuts",
             "&Keyboard shortcuts",
-            lambda context: ShortcutsDialog(window.actions, widget_keys, context.window).open(),
+            lambda _context: _list_keys(window, widget_keys),
             "help",
             110,
             "keyboard",
             "F1",
         ),
         Action("help.folder", "Open the &log folder", _open_log_folder, "help", 120, "log"),
-        Action(
-            "help.about",
-            "&About QuantStudio",
-            lambda context: AboutDialog(context.window).open(),
-            "help",
-            210,
-            "help",
-        ),
+        Action("help.about", "&About QuantStudio", _tell_versions, "help", 210, "help"),
     )
 
 
@@ -139,9 +129,29 @@ def _needs_redo(session: Session) -> str:
 
 
 def _edit_settings(window: WindowContext) -> None:
+    from quantstudio.gui.shell.settings_dialog import SettingsDialog
+
     dialog = SettingsDialog(window.settings, window.actions, window.window)
     window.session.workspace.runs.devices(dialog.offer_devices)
     dialog.open()
+
+
+def _open_palette(window: WindowContext) -> None:
+    from quantstudio.gui.shell.palette import palette_entries
+
+    window.palette.open_with(palette_entries(window.actions, window))
+
+
+def _list_keys(window: WindowContext, widget_keys: KeyRows) -> None:
+    from quantstudio.gui.shell.help_dialogs import ShortcutsDialog
+
+    ShortcutsDialog(window.actions, widget_keys, window.window).open()
+
+
+def _tell_versions(context: Context) -> None:
+    from quantstudio.gui.shell.help_dialogs import AboutDialog
+
+    AboutDialog(context.window).open()
 
 
 def _toggle_theme(window: WindowContext) -> None:

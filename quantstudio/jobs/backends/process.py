@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import TYPE_CHECKING
 
 from quantstudio.jobs.backends.backend import EventCallback
-from quantstudio.jobs.backends.supervisor import CANCEL_GRACE_S, Supervisor, WorkerHealth
 from quantstudio.jobs.spec import JobSpec, Lane
 
+if TYPE_CHECKING:
+    from quantstudio.jobs.backends.supervisor import Supervisor, WorkerHealth
+
+CANCEL_GRACE_S = 1.5
 # Whoever chooses data tries it a few times; a worker that has read some holds 150 MB and more.
 QUICK_IDLE_S = 60.0
 # What a check of data loads first takes a second and more on a busy machine: it is there before the job is.
@@ -43,23 +46,14 @@ class ProcessBackend:
         quick_modules: Sequence[str] = QUICK_MODULES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        def supervisor(name: str, idle_s: float | None = None, modules: Sequence[str] = ()) -> Supervisor:
-            return Supervisor(
-                on_event,
-                tasks_under=tasks_under,
-                cancel_grace_s=cancel_grace_s,
-                idle_s=idle_s,
-                is_urgent=idle_s is not None,
-                modules=modules,
-                clock=clock,
-                name=name,
-            )
-
-        self._work = supervisor("jobs")
+        self._on_event = on_event
+        self._tasks_under = tasks_under
+        self._cancel_grace_s = cancel_grace_s
+        self._quick_idle_s = quick_idle_s
+        self._quick_modules = quick_modules
+        self._clock = clock
+        self._work: Supervisor | None = None
         self._quick: Supervisor | None = None
-        self._make_quick: Callable[[], Supervisor] = partial(
-            supervisor, "quick jobs", quick_idle_s, quick_modules
-        )
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -103,7 +97,7 @@ class ProcessBackend:
     @property
     def health(self) -> WorkerHealth:
         """What is known of the worker that does the work."""
-        return self._work.health
+        return self._worker_of(Lane.WORK).health
 
     @property
     def quick_health(self) -> WorkerHealth | None:
@@ -111,11 +105,33 @@ class ProcessBackend:
         return None if self._quick is None else self._quick.health
 
     def _worker_of(self, lane: Lane) -> Supervisor:
+        """The worker of a lane, made for its first job; once closed there are no new ones for quick jobs."""
         with self._lock:
             if lane is Lane.QUICK and self._quick is None and not self._is_closed:
-                self._quick = self._make_quick()
-        return self._work if lane is not Lane.QUICK or self._quick is None else self._quick
+                self._quick = self._make("quick jobs", self._quick_idle_s, self._quick_modules)
+            if lane is Lane.QUICK and self._quick is not None:
+                return self._quick
+            if self._work is None:
+                self._work = self._make("jobs")
+                if self._is_closed:
+                    self._work.begin_close()
+            return self._work
+
+    def _make(self, name: str, idle_s: float | None = None, modules: Sequence[str] = ()) -> Supervisor:
+        # A window is on the screen before it has work to give away.
+        from quantstudio.jobs.backends.supervisor import Supervisor
+
+        return Supervisor(
+            self._on_event,
+            tasks_under=self._tasks_under,
+            cancel_grace_s=self._cancel_grace_s,
+            idle_s=idle_s,
+            is_urgent=idle_s is not None,
+            modules=modules,
+            clock=self._clock,
+            name=name,
+        )
 
     @property
     def _workers(self) -> tuple[Supervisor, ...]:
-        return (self._work,) if self._quick is None else (self._work, self._quick)
+        return tuple(worker for worker in (self._work, self._quick) if worker is not None)

@@ -36,7 +36,6 @@ from quantstudio.jobs.protocol import (
 )
 from quantstudio.jobs.spec import JobSpec
 
-CANCEL_GRACE_S = 1.5
 CLOSE_GRACE_S = 1.0
 TERMINATE_GRACE_S = 0.2
 # A beat comes every second; native code that keeps Python's lock delays it, by seconds in a sound worker.
@@ -115,7 +114,7 @@ class Supervisor:
         on_event: EventCallback,
         *,
         tasks_under: Sequence[str] = (),
-        cancel_grace_s: float = CANCEL_GRACE_S,
+        cancel_grace_s: float,
         idle_s: float | None = None,
         is_urgent: bool = False,
         modules: Sequence[str] = (),

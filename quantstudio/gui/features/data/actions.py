@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from quantstudio.gui.action import Action, Command, Context
 from quantstudio.gui.facts.needs import needs_float_weights_and_data, needs_model
-from quantstudio.gui.features.data.data_dialog import DataDialog
-from quantstudio.gui.features.data.trust_dialog import TrustDialog
 from quantstudio.workspace.values import TrustRequest
 
 
@@ -40,11 +38,15 @@ def commands() -> tuple[Command, ...]:
 
 def choose_data(context: Context, offered: str = "", offered_test: str = "") -> None:
     """Open the data dialog, with paths filled in where some were offered."""
+    from quantstudio.gui.features.data.data_dialog import DataDialog
+
     DataDialog(context, offered=offered, offered_test=offered_test).open()
 
 
 def ask_for_trust(context: Context, request: TrustRequest) -> None:
     """Open the question whether to run a file."""
+    from quantstudio.gui.features.data.trust_dialog import TrustDialog
+
     dialog = TrustDialog(request, context.window)
     dialog.trusted.connect(context.session.workspace.documents.trust)
     dialog.open()

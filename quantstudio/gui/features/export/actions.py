@@ -6,7 +6,6 @@ from pathlib import Path
 
 from quantstudio.gui.action import Action, Command, Context
 from quantstudio.gui.facts.needs import needs_model
-from quantstudio.gui.features.export.export_dialog import ExportDialog
 from quantstudio.gui.session import Session
 from quantstudio.workspace.names import file_name
 
@@ -59,6 +58,8 @@ def _export_recipe(context: Context) -> None:
 
 
 def _export(context: Context) -> None:
+    from quantstudio.gui.features.export.export_dialog import ExportDialog
+
     folder = Path(context.folder or Path.home())
     proposed = folder / f"{_named_stem(context.session)}.onnx"
     ExportDialog(context.session, str(proposed), context.window).open()

@@ -14,7 +14,6 @@ from quantstudio.gui.action import SECTION, Action, Choice, Choices, Command, Co
 from quantstudio.gui.facts.needs import needs_build, needs_float_weights_and_data, needs_model
 from quantstudio.gui.facts.precision_facts import precision_places
 from quantstudio.gui.feature import toggle_action
-from quantstudio.gui.features.plans.rules_dialog import RulesDialog
 from quantstudio.gui.session import Session
 from quantstudio.workspace.names import contents_text
 
@@ -83,7 +82,7 @@ def _recipe() -> tuple[Command, ...]:
         Action(
             "edit.rules",
             "R&ules…",
-            lambda context: RulesDialog(context.session, context.window).open(),
+            _edit_rules,
             "edit",
             240,
             "rules",
@@ -172,6 +171,12 @@ def _preset(name: str, menu: str, order: int) -> Action:
         words=f"Quantize: {text}",  # out of its menu, a preset needs its verb
         why_not=needs_float_weights_and_data,
     )
+
+
+def _edit_rules(context: Context) -> None:
+    from quantstudio.gui.features.plans.rules_dialog import RulesDialog
+
+    RulesDialog(context.session, context.window).open()
 
 
 def _needs_two_plans(session: Session) -> str:

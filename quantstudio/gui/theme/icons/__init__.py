@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QRectF, Qt
 from PySide6.QtGui import QPainter, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 
+_FOLDER = Path(__file__).parent
+
 
 @lru_cache(maxsize=128)
 def _template(name: str) -> str:
-    return (files(__package__) / f"{name}.svg").read_text(encoding="utf-8")
+    return (_FOLDER / f"{name}.svg").read_text(encoding="utf-8")
 
 
 def svg_source(name: str, color: str) -> str:

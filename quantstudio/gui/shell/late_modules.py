@@ -1,0 +1,46 @@
+"""What is imported once the window is on the screen, on another thread, so that nobody waits for it.
+
+Whatever opens when it is asked for (a dialog, the palette) is imported by the function that opens it; named
+here, it is there by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+MACHINE = ("quantstudio.gui.facts.machine_facts",)
+"""What the status line says at its right end."""
+
+# numpy.ma comes with the first call of np.unique, which the first prediction makes; pyqtgraph makes no object
+# that belongs to a thread. Together they take a third of a second.
+PAGES = (
+    "numpy.ma",
+    "pyqtgraph",
+    "quantstudio.gui.features.sensitivity.sensitivity_panel",
+    "quantstudio.gui.features.inspect.inspect_panel",
+    "quantstudio.gui.features.improve.improve_panel",
+    "quantstudio.gui.features.search.search_panel",
+    "quantstudio.gui.features.tradeoff.tradeoff_panel",
+    "quantstudio.gui.features.compare.compare_panel",
+)
+"""The pages, and what they draw with."""
+
+DIALOGS = (
+    "quantstudio.jobs.backends.supervisor",
+    "quantstudio.gui.features.data.data_dialog",
+    "quantstudio.gui.features.data.trust_dialog",
+    "quantstudio.gui.features.export.export_dialog",
+    "quantstudio.gui.features.plans.rules_dialog",
+    "quantstudio.gui.features.start.dialogs",
+    "quantstudio.gui.shell.help_dialogs",
+    "quantstudio.gui.shell.palette",
+    "quantstudio.gui.shell.settings_dialog",
+)
+"""What opens when it is asked for, and what the first job needs."""
+
+
+def import_late(names: Sequence[str]) -> None:
+    """Import modules; those that are there already cost nothing."""
+    for name in names:
+        import_module(name)
