@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from quantstudio.core.diagnosis import Diagnosis
 from quantstudio.core.errors import JobCancelled
 from quantstudio.core.hints import NO_HINT, Hint
-from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
-from quantstudio.core.results import LayerSensitivity
-from quantstudio.core.search_results import SearchFront
+
+if TYPE_CHECKING:
+    from quantstudio.core.diagnosis import Diagnosis
+    from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
+    from quantstudio.core.results import LayerSensitivity
+    from quantstudio.core.search_results import SearchFront
 
 
 class JobState(StrEnum):
@@ -64,7 +66,7 @@ class Progress:
 # What long work tells before it ends: a layer's sensitivity, first or refined; a search's front as known now;
 # what the data doctor sees at first sight; which step begins, what it won back
 # in a layer, and how a step did that was only tried.
-Part = LayerSensitivity | SearchFront | Diagnosis | StepBegun | LayerRecovered | StepTried
+Part: TypeAlias = "LayerSensitivity | SearchFront | Diagnosis | StepBegun | LayerRecovered | StepTried"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
-from quantstudio.core.predict.table import Prediction
 from quantstudio.gui.bridge import JobSignals, LoopCalls, Throttle
 from quantstudio.jobs.backends.backend import BackendFactory
 from quantstudio.project.store import Project
 from quantstudio.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from quantstudio.core.predict.table import Prediction
 
 REFRESH_MS = 60
 

@@ -6,10 +6,9 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantstudio.core.data_spec import DataSpec, parse_transform
-from quantstudio.core.diagnosis import Diagnosis
 from quantstudio.core.errors import OutputError, QuantStudioError
 from quantstudio.core.events import ErrorInfo, Part
 from quantstudio.core.figures import percent
@@ -20,6 +19,9 @@ from quantstudio.jobs.queue import JobQueue
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.questions import ask
 from quantstudio.workspace.runs.job_specs import examine_data_job
+
+if TYPE_CHECKING:
+    from quantstudio.core.diagnosis import Diagnosis
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Doctor:
             on_found: Takes the diagnosis, a first one and then a better one.
             on_failed: Takes the error where there is none; without it the user is notified.
         """
+        from quantstudio.core.diagnosis import Diagnosis
 
         def on_part(part: Part) -> None:
             if isinstance(part, Diagnosis):

@@ -18,14 +18,9 @@ from quantstudio.core.signals import Signal
 from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.rows import JobRow, NoticeLevel
 from quantstudio.project.outline import ProjectOutline
-from quantstudio.project.recipe_file import (
-    read_recipe_file,
-    write_recipe_file,
-)
 from quantstudio.project.references import ReferenceKind, content_digest, is_callable_name
 from quantstudio.project.store import SUFFIX, Project
 from quantstudio.workspace.edits import Edits
-from quantstudio.workspace.exports import Export, recipe_file_of
 from quantstudio.workspace.file_kinds import (
     MODEL_SUFFIXES,
     is_broken_onnx,
@@ -36,7 +31,6 @@ from quantstudio.workspace.file_kinds import (
 from quantstudio.workspace.known import Known
 from quantstudio.workspace.leaving import OPEN, Leaving
 from quantstudio.workspace.opening import Opening
-from quantstudio.workspace.report_data import report_of
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.sessions import earlier_session
 from quantstudio.workspace.values import TrustRequest
@@ -344,6 +338,8 @@ class Documents:
 
     def import_recipe(self, path: str) -> None:
         """Make the recipe of a file the active plan's."""
+        from quantstudio.project.recipe_file import read_recipe_file
+
         try:
             recipe = read_recipe_file(Path(path)).recipe
             if self._known.model is not None:
@@ -355,6 +351,9 @@ class Documents:
 
     def export_recipe(self, path: str) -> None:
         """Write the recipe with everything that reproduces its variant."""
+        from quantstudio.project.recipe_file import write_recipe_file
+        from quantstudio.workspace.exports import recipe_file_of
+
         try:
             write_recipe_file(Path(path), recipe_file_of(self._known, self._known.current_variant))
         except QuantStudioError as error:
@@ -364,10 +363,14 @@ class Documents:
 
     def export(self, path: str, *, with_recipe: bool = True) -> None:
         """Write the variant of the recipe as it is, building it first where needed."""
+        from quantstudio.workspace.exports import Export
+
         Export(self._known, self._runs, Path(path), with_recipe=with_recipe).start()
 
     def write_report(self, path: str) -> None:
         """Write an HTML report of everything known now."""
+        from quantstudio.workspace.report_data import report_of
+
         target = Path(path)
         try:
             data = report_of(self._known)

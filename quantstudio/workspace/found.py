@@ -11,6 +11,7 @@ from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult, VariantResult
 from quantstudio.core.search_results import SearchResult
+from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.core.time_scale import on_scale_of
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.findings import Findings
@@ -47,6 +48,20 @@ class Found:
             return None
         key = self.subject.sensitivity_key(SENSITIVITY_RUN, self.ground.graph)
         return self.findings.get(SENSITIVITY_RUN, key)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of `LayerSensitivity.by_class`; empty where there are none."""
+        return self.run.classes if self.run is not None else ()
+
+    @property
+    def analyzed(self) -> frozenset[str]:
+        """What an estimate of all layers has finished; a measured layer may know others for itself."""
+        run = self.run
+        if run is not None and run.precisions and run.method != EXACT:
+            return frozenset(run.precisions)
+        rows = [frozenset(row.by_precision) for row in self.rows.values()]
+        return frozenset.intersection(*rows) if rows else frozenset()
 
     @property
     def curve(self) -> AccuracyCurve | None:

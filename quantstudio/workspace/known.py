@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from quantstudio.core.costs import CostTable
 from quantstudio.core.data_spec import DataSpec, is_same_source
@@ -25,14 +27,10 @@ from quantstudio.core.findings import (
 )
 from quantstudio.core.hints import Hint, as_hint
 from quantstudio.core.layers import LayerInfo, ModelSummary
-from quantstudio.core.predict.check import Figure, PredictionPoint
-from quantstudio.core.predict.losses import PlanLosses
-from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.record import Records
 from quantstudio.core.results import AccuracyCurve, LayerSensitivity, SensitivityResult
 from quantstudio.core.search_results import PlanPoint, SearchResult
-from quantstudio.core.sensitivity_rows import EXACT
 from quantstudio.core.signals import Signal
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.core.steps import StepInfo, StepList
@@ -43,12 +41,18 @@ from quantstudio.project.state import Plan
 from quantstudio.project.store import Project
 from quantstudio.workspace.arrays import GONE, Arrays
 from quantstudio.workspace.background import Background
+from quantstudio.workspace.evidence import Evidence, evidence_from
 from quantstudio.workspace.findings import Findings
 from quantstudio.workspace.found import Found, read_variants
 from quantstudio.workspace.resolved import Ground, ResolvedRecipes
 from quantstudio.workspace.subject import Subject
 from quantstudio.workspace.values import EngineOptions, Notification
-from quantstudio.workspace.what_if import Evidence, WhatIf, evidence_from
+
+if TYPE_CHECKING:
+    from quantstudio.core.predict.check import Figure, PredictionPoint
+    from quantstudio.core.predict.losses import PlanLosses
+    from quantstudio.core.predict.table import Prediction
+    from quantstudio.workspace.what_if import WhatIf
 
 logger = logging.getLogger(__name__)
 _STEPS_KEY = STEPS.key()
@@ -87,7 +91,6 @@ class Known:
         self.arrays = Arrays(self.background, self._on_gone)
         self.weights_changed = self.arrays.weights_changed
         self._options = EngineOptions()
-        self._what_if = WhatIf(self.plan_of, lambda: self.weights, lambda: self.activations)
         self._revision = 0
         self._with_results: Records[Variant] | None = None
         self._variants: Records[Variant] | None = None
@@ -257,17 +260,12 @@ class Known:
     @property
     def sensitivity_classes(self) -> tuple[str, ...]:
         """Names of the classes of `LayerSensitivity.by_class`; empty where there are none."""
-        run = self.sensitivity_run
-        return run.classes if run is not None else ()
+        return self.found.classes
 
     @property
     def analyzed_precisions(self) -> frozenset[str]:
         """What an estimate of all layers has finished; a measured layer may know others for itself."""
-        run = self.sensitivity_run
-        if run is not None and run.precisions and run.method != EXACT:
-            return frozenset(run.precisions)
-        rows = [frozenset(row.by_precision) for row in self.layer_sensitivity.values()]
-        return frozenset.intersection(*rows) if rows else frozenset()
+        return self.found.analyzed
 
     @property
     def kl_of_all_layers(self) -> float | None:
@@ -319,6 +317,13 @@ class Known:
 
     # Predictions.
 
+    @cached_property
+    def _what_if(self) -> WhatIf:
+        # All that predicts is loaded for the first model, when the window is there.
+        from quantstudio.workspace.what_if import WhatIf
+
+        return WhatIf(self.plan_of, lambda: self.weights, lambda: self.activations)
+
     @property
     def prediction(self) -> Prediction | None:
         """What the recipe will cost; None without a model."""
@@ -342,11 +347,8 @@ class Known:
         """Plans of a search with what is predicted of them now, as of any other recipe."""
         return self._what_if.plans(points, self.evidence_of)
 
-    def prediction_points(self, figure: Figure = Figure.ACCURACY) -> tuple[PredictionPoint, ...]:
-        """Every measured variant with the steps of the plan against what is predicted of it from the others.
-
-        Takes some milliseconds.
-        """
+    def prediction_points(self, figure: Figure | None = None) -> tuple[PredictionPoint, ...]:
+        """Every measured variant with the plan's steps against what the others predict; of its accuracy."""
         evidence = self.evidence
         return self._what_if.points(evidence, figure) if evidence is not None else ()
 
@@ -357,8 +359,6 @@ class Known:
 
     def evidence_of(self, recipe: Recipe) -> Evidence | None:
         """What predictions of a recipe are made from; None without a model."""
-        if self.subject is None:
-            return None
         return evidence_from(self.found_of(recipe), self._results(), self._revision)
 
     # What others call.

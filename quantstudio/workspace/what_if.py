@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from quantstudio.core.costs import CostTable
 from quantstudio.core.effective_plan import EffectivePlan
-from quantstudio.core.layers import ModelSummary
 from quantstudio.core.predict.check import Figure, PredictionPoint, prediction_points
 from quantstudio.core.predict.clip_loss import Distributions
 from quantstudio.core.predict.losses import PlanLosses, plan_losses
@@ -22,72 +20,15 @@ from quantstudio.core.predict.model import (
 from quantstudio.core.predict.plans import predicted_anew
 from quantstudio.core.predict.table import Prediction, PredictionTable, fit_prediction
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.results import AccuracyCurve, LayerSensitivity, VariantResult
-from quantstudio.core.search_results import PlanPoint, SearchResult
+from quantstudio.core.search_results import PlanPoint
 from quantstudio.core.statistics import Statistics, WeightStatistics
 from quantstudio.core.target import target_or_default
-from quantstudio.core.variants import Variant
-from quantstudio.workspace.found import Found
-from quantstudio.workspace.resolved import Ground, GroundKey
+from quantstudio.workspace.evidence import Evidence
+from quantstudio.workspace.resolved import GroundKey
 from quantstudio.workspace.search_terms import DEFAULT_DROP_POINTS
 
 # Plans side by side rarely begin with more different steps than these.
 MAX_GROUNDS = 8
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What predictions are made from.
-
-    Attributes:
-        model: The model.
-        ground: The graph that costs, curve and sensitivity are about.
-        costs: Bytes and times.
-        curve: Accuracy against KL.
-        sensitivity: By layer.
-        revision: Another number for other contents of `sensitivity`, which grows in place.
-        classes: Names of the classes in it.
-        base: What was measured of the FP32 model.
-        search: The last search with the same steps.
-        variants: Everything that was built, without the base.
-    """
-
-    model: ModelSummary
-    ground: Ground
-    costs: CostTable | None
-    curve: AccuracyCurve | None
-    sensitivity: Mapping[str, LayerSensitivity]
-    revision: int
-    classes: tuple[str, ...]
-    base: VariantResult | None
-    search: SearchResult | None
-    variants: tuple[Variant, ...]
-
-
-def evidence_from(found: Found, results: Sequence[Variant], revision: int) -> Evidence | None:
-    """What predictions behind some steps are made from; None without a model.
-
-    Args:
-        found: What was found there.
-        results: The base, then every build.
-        revision: See `Evidence`.
-    """
-    if found.subject is None:
-        return None
-    run = found.run
-    base, *variants = results
-    return Evidence(
-        model=found.subject.model,
-        ground=found.ground,
-        costs=found.costs,
-        curve=found.curve,
-        sensitivity=found.rows,
-        revision=revision,
-        classes=run.classes if run is not None else (),
-        base=base.result,
-        search=found.search,
-        variants=tuple(variants),
-    )
 
 
 @dataclass
@@ -173,9 +114,10 @@ class WhatIf:
             found = made.plans[id(point)] = (point, anew)
         return found[1]
 
-    def points(self, known: Evidence, figure: Figure) -> tuple[PredictionPoint, ...]:
-        """Every measured variant against what is predicted of it from the others."""
-        return prediction_points(self._tables(known).table, self._measured(known), _judged(known), figure)
+    def points(self, known: Evidence, figure: Figure | None) -> tuple[PredictionPoint, ...]:
+        """Every measured variant against what is predicted of it from the others; of accuracy by default."""
+        table, figure = self._tables(known).table, figure or Figure.ACCURACY
+        return prediction_points(table, self._measured(known), _judged(known), figure)
 
     def _tables(self, known: Evidence) -> _Made:
         # Steps make other weights and activations; of those nobody keeps histograms.

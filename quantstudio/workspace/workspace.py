@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from quantstudio.core.aim import DEFAULT_AIM, Aim, aim_named
 from quantstudio.core.data_spec import DataSpec, parse_transform
@@ -15,7 +15,6 @@ from quantstudio.core.findings import StatisticsFile
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.judgement import INFERRED, Judging
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.predict.table import Prediction
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.results import CompareResult, SensitivityResult
 from quantstudio.core.samples import DEFAULT_SAMPLE, sample
@@ -44,7 +43,6 @@ from quantstudio.workspace.known import Known
 from quantstudio.workspace.levels import Levels
 from quantstudio.workspace.opening import Opening, let_go
 from quantstudio.workspace.output_judge import OutputJudge
-from quantstudio.workspace.report_data import comparison, known_sensitivity
 from quantstudio.workspace.runs.improvement import Improvement
 from quantstudio.workspace.runs.runs import Runs
 from quantstudio.workspace.runs.searches import Searches
@@ -52,6 +50,9 @@ from quantstudio.workspace.search_terms import SearchTerms
 from quantstudio.workspace.sessions import Sessions
 from quantstudio.workspace.summaries import Summaries
 from quantstudio.workspace.turns import Turns
+
+if TYPE_CHECKING:
+    from quantstudio.core.predict.table import Prediction
 
 
 class Workspace(Known):
@@ -304,6 +305,8 @@ class Workspace(Known):
             )
 
         self._finish(start)
+        from quantstudio.workspace.report_data import known_sensitivity
+
         return there(known_sensitivity(self))
 
     def quantize(self, recipe: str | Path | Recipe | None = None, *, aim: str | Aim = DEFAULT_AIM) -> Variant:
@@ -388,6 +391,8 @@ class Workspace(Known):
         Raises:
             CalibrationError: there is no data.
         """
+        from quantstudio.workspace.report_data import comparison
+
         self._finish(self.runs.measure_every if every else self.runs.measure)
         found = comparison([v for v in self.variants if v.is_base or v.is_current or every])
         if found is None:

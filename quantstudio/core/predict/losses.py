@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantstudio.core.effective_plan import EffectivePlan
-from quantstudio.core.predict.accuracy_law import AccuracyLaw
-from quantstudio.core.predict.model import PredictionModel
-from quantstudio.core.predict.table import PredictionTable
+if TYPE_CHECKING:
+    from quantstudio.core.effective_plan import EffectivePlan
+    from quantstudio.core.predict.accuracy_law import AccuracyLaw
+    from quantstudio.core.predict.model import PredictionModel
+    from quantstudio.core.predict.table import PredictionTable
 
 # Part of what the plan loses from which a layer is worth a look.
 NOTED_SHARE = 0.1

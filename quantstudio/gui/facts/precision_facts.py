@@ -11,7 +11,6 @@ from quantstudio.core.costs import CostTable, FileForm
 from quantstudio.core.figures import counted
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import LayerScheme
-from quantstudio.core.predict.kl_model import layer_kl
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.schemes import NAMED_SCHEMES, schemes_by_bits
 
@@ -101,6 +100,8 @@ def _size(scheme: LayerScheme, layers: Sequence[LayerInfo], costs: CostTable | N
 def _loss(
     scheme: LayerScheme, layers: Sequence[LayerInfo], sensitivity: Mapping[str, LayerSensitivity]
 ) -> str:
+    from quantstudio.core.predict.kl_model import layer_kl  # loaded for the first model
+
     total = 0.0
     for layer in layers:
         one = 0.0 if scheme.weights.name == "fp32" else layer_kl(scheme, sensitivity.get(layer.name))

@@ -17,6 +17,7 @@ MACHINE = ("quantstudio.gui.facts.machine_facts",)
 PAGES = (
     "numpy.ma",
     "pyqtgraph",
+    "quantstudio.workspace.what_if",
     "quantstudio.gui.features.sensitivity.sensitivity_panel",
     "quantstudio.gui.features.inspect.inspect_panel",
     "quantstudio.gui.features.improve.improve_panel",
@@ -24,10 +25,12 @@ PAGES = (
     "quantstudio.gui.features.tradeoff.tradeoff_panel",
     "quantstudio.gui.features.compare.compare_panel",
 )
-"""The pages, and what they draw with."""
+"""The pages, what they draw with, and what predicts."""
 
 DIALOGS = (
     "quantstudio.jobs.backends.supervisor",
+    "quantstudio.workspace.exports",
+    "quantstudio.workspace.report_data",
     "quantstudio.gui.features.data.data_dialog",
     "quantstudio.gui.features.data.trust_dialog",
     "quantstudio.gui.features.export.export_dialog",
@@ -37,7 +40,7 @@ DIALOGS = (
     "quantstudio.gui.shell.palette",
     "quantstudio.gui.shell.settings_dialog",
 )
-"""What opens when it is asked for, and what the first job needs."""
+"""What opens when it is asked for; what the first job needs, and files that are written."""
 
 
 def import_late(names: Sequence[str]) -> None:

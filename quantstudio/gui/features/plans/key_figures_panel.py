@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
-from quantstudio.core.predict.table import Prediction
 from quantstudio.core.quality import AGREEMENT, DEFAULT_FLOOR, METRIC_NAMES, Quality, share_ends
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import Interval
@@ -28,6 +28,9 @@ from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.tag import MEASURED, OUT_OF_DATE, PREDICTED
 from quantstudio.workspace.names import base_name, step_labels
 from quantstudio.workspace.values import NOT_TESTED
+
+if TYPE_CHECKING:
+    from quantstudio.core.predict.table import Prediction
 
 NO_MODEL = "Open a model"
 QUALITY = "Quality"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -16,7 +18,6 @@ from PySide6.QtWidgets import (
 from quantstudio.core import figures
 from quantstudio.core.data_spec import ON_CALIBRATION
 from quantstudio.core.figures import NOTHING, milliseconds, percent, size
-from quantstudio.core.predict.table import Prediction
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.session import Session
@@ -25,6 +26,9 @@ from quantstudio.gui.widgets.icon_button import IconButton
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.project.state import Plan
 from quantstudio.workspace.names import contents_text, step_labels
+
+if TYPE_CHECKING:
+    from quantstudio.core.predict.table import Prediction
 
 _COLUMNS = ("Plan", "Contains", "Layers quantized", "Size", "Accuracy", "Latency p50", "Figures")
 QUALITY = 4  # the column of the task's figure
