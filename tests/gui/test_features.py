@@ -134,3 +134,11 @@ def test_that_a_page_that_is_gone_is_not_asked_for(qapp, replayed_session):
     assert window.views.page == "inspect"
     window.close()
     window.deleteLater()
+
+
+def test_that_a_menu_has_its_icons_when_it_opens(full):
+    actions = full.actions_list
+    full.findChild(QMenu, "menu.file").aboutToShow.emit()
+    shown = [name for name, described in actions.described.items() if described.menu == "file"]
+    drawn = {name for name in shown if not actions[name].icon().isNull()}
+    assert drawn == {name for name in shown if actions.described[name].icon}
