@@ -31,9 +31,7 @@ def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
         return True
     if layer.groups > 1 and not weights.shares_table:
         return False
-    count, entries = weights_per_channel(layer), 1 << weights.bits
-    if weights.shares_table:
-        count = math.prod(layer.weight_shape)
+    count, entries = _weights_per_table(layer, weights), 1 << weights.bits
     packed = math.ceil(count * weights.bits / 8) + entries
     if count < _WEIGHTS_PER_ENTRY * entries or packed > _LARGEST_SHARE * count:
         return False
@@ -44,11 +42,16 @@ def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
 def why_no_codebook(layer: LayerInfo, weights: WeightFormat) -> str:
     """Why `codebook_pays` says no, in words."""
     if weights.shares_table:
-        return f"a table would take more than it saves of {math.prod(layer.weight_shape)} weights"
+        return f"a table would take more than it saves of {_weights_per_table(layer, weights)} weights"
     if layer.groups > 1:
         return "a table a channel would take more than it saves of a grouped convolution"
     count, total = weights_per_channel(layer), math.prod(layer.weight_shape)
     return f"tables would take more than they save of {total // count} channels of {count} weights"
+
+
+def _weights_per_table(layer: LayerInfo, weights: WeightFormat) -> int:
+    total = math.prod(layer.weight_shape)
+    return total // weights.tables_of(total // max(weights_per_channel(layer), 1))
 
 
 def weights_per_channel(layer: LayerInfo) -> int:

@@ -60,7 +60,7 @@ class WeightCount:
 
     Attributes:
         weights: How many there are.
-        channels: Output channels, each with a table of its own where there are codebooks.
+        channels: Output channels.
         is_matrix: Whether the weight has two axes, as its table and its picks have.
     """
 
@@ -84,8 +84,7 @@ def packs(scheme: LayerScheme) -> bool:
 def code_bytes(weights: WeightFormat, count: WeightCount) -> int:
     """Bytes of the integers of a weight in the file, tables with them.
 
-    INT8 takes a byte each; b bits take b / 8, in whole words; a codebook its indices and 2^b bytes a channel,
-    or for the layer.
+    INT8 takes a byte each; b bits take b / 8, in whole words; a codebook its indices and 2^b bytes a table.
     What would win less than the operators take that unpack it is not packed.
     """
     return packed_bytes(weights, count) or count.weights
@@ -100,9 +99,10 @@ def unpacking_bytes(weights: WeightFormat, count: WeightCount) -> int:
     if radix != NIBBLES:
         digits, size = WORDS[radix]
         taken = _DIGIT_BYTES + _WIDE_BYTES * (size > 1) + _FILL_BYTES * (count.weights % digits > 0)
-    if weights.shares_table:  # the picks are of any shape
+    tables = weights.tables_of(count.channels)
+    if weights.shares_table and tables == 1:  # the picks are of any shape
         return taken + _TABLE_BYTES
-    table = _TABLE_BYTES + _SHAPE_BYTES * (not count.is_matrix)
+    table = _TABLE_BYTES + _SHAPE_BYTES * (not count.is_matrix or tables < count.channels)
     return taken + (table if weights.has_codebook else 0)
 
 
@@ -122,7 +122,7 @@ def packed_bytes(weights: WeightFormat, count: WeightCount) -> int | None:
     radix = _radix(weights)
     if radix is None:
         return None
-    tables = radix * (1 if weights.shares_table else count.channels) if weights.has_codebook else 0
+    tables = radix * weights.tables_of(count.channels)
     least = _LEAST_CAST if radix == NIBBLES else UNPACKING_BYTES
     if math.ceil(count.weights * math.log2(radix) / 8) + tables + least >= count.weights:
         return None

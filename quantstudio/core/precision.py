@@ -17,6 +17,8 @@ from quantstudio.core.plugins import load_plugins
 PLUGINS = "quantstudio.formats"
 # Grids of so many bits are symmetric and leave out their lowest integer, where it is one of many.
 NARROW_BITS = 7
+# Channels that share a codebook where groups of them do, at least.
+GROUP_CHANNELS = 8
 
 _Row = TypeVar("_Row", "WeightFormat", "ActivationFormat")
 
@@ -34,8 +36,9 @@ class Grid(StrEnum):
     """How weights are rounded.
 
     FLOAT not at all; UNIFORM to equal steps about zero; SIGN to their sign; TERNARY to a step either side of
-    zero, or to zero; CODEBOOK to one of 2^b INT8 codes, which every output channel has of its own; TABLE to
-    one of 2^b codes that the whole layer has, times a scale a channel.
+    zero, or to zero; CODEBOOK to one of 2^b INT8 codes, which every output channel has of its own; GROUP to
+    one of 2^b codes that some channels have in common, TABLE to one that the whole layer has, both times a
+    scale a channel.
     """
 
     FLOAT = "float"
@@ -43,6 +46,7 @@ class Grid(StrEnum):
     SIGN = "sign"
     TERNARY = "ternary"
     CODEBOOK = "codebook"
+    GROUP = "group"
     TABLE = "table"
 
 
@@ -81,13 +85,23 @@ class WeightFormat:
 
     @property
     def has_codebook(self) -> bool:
-        """Whether there is a table of the codes weights take: one a channel, or one for the layer."""
-        return self.grid in (Grid.CODEBOOK, Grid.TABLE)
+        """Whether there are tables of the codes weights take."""
+        return self.grid in (Grid.CODEBOOK, Grid.GROUP, Grid.TABLE)
 
     @property
     def shares_table(self) -> bool:
-        """Whether all channels of a layer have one table, and a scale each."""
-        return self.grid is Grid.TABLE
+        """Whether channels have a table in common, and a scale each."""
+        return self.grid in (Grid.GROUP, Grid.TABLE)
+
+    def tables_of(self, channels: int) -> int:
+        """How many tables a layer of so many channels has; each serves as many, neighbours of each other.
+
+        A group is of eight channels, or of the next number that divides them.
+        """
+        if self.grid is Grid.GROUP:
+            sizes = range(GROUP_CHANNELS, channels // 2 + 1)
+            return next((channels // size for size in sizes if channels % size == 0), 1)
+        return {Grid.CODEBOOK: channels, Grid.TABLE: 1}.get(self.grid, 0)
 
     @property
     def has_range_rule(self) -> bool:
@@ -164,9 +178,11 @@ class Precision:
     INT5: Final = WeightFormat("int5", 5, "INT5", "32 levels", "5")
     INT4: Final = WeightFormat("int4", 4, "INT4", "16 levels", "4", "4", packed=Container.INT4)
     CODEBOOK4: Final = WeightFormat("codebook4", 4, "CB4", "16 own levels a channel", "4", grid=Grid.CODEBOOK)
+    GROUP4: Final = WeightFormat("group4", 4, "GB4", "16 own levels 8 channels", "4", grid=Grid.GROUP)
     TABLE4: Final = WeightFormat("table4", 4, "TB4", "16 own levels a layer", "4", grid=Grid.TABLE)
     INT3: Final = WeightFormat("int3", 3, "INT3", "8 levels", "3", packed=Container.INT4)
     CODEBOOK3: Final = WeightFormat("codebook3", 3, "CB3", "8 own levels a channel", "3", grid=Grid.CODEBOOK)
+    GROUP3: Final = WeightFormat("group3", 3, "GB3", "8 own levels 8 channels", "3", grid=Grid.GROUP)
     TABLE3: Final = WeightFormat("table3", 3, "TB3", "8 own levels a layer", "3", grid=Grid.TABLE)
     INT2: Final = WeightFormat("int2", 2, "INT2", "4 levels", "2", packed=Container.INT4)
     TERNARY: Final = WeightFormat(
@@ -174,11 +190,14 @@ class Precision:
         packed=Container.INT4,
     )  # fmt: skip
     CODEBOOK2: Final = WeightFormat("codebook2", 2, "CB2", "4 own levels a channel", "2", grid=Grid.CODEBOOK)
+    GROUP2: Final = WeightFormat("group2", 2, "GB2", "4 own levels 8 channels", "2", grid=Grid.GROUP)
     TABLE2: Final = WeightFormat("table2", 2, "TB2", "4 own levels a layer", "2", grid=Grid.TABLE)
     BINARY: Final = WeightFormat(
         "binary", 1, "Binary", "its sign times one scale", "B1", grid=Grid.SIGN, packed=Container.INT4
     )
     CODEBOOK1: Final = WeightFormat("codebook1", 1, "CB1", "2 own levels a channel", "1", grid=Grid.CODEBOOK)
+    GROUP1: Final = WeightFormat("group1", 1, "GB1", "2 own levels 8 channels", "1", grid=Grid.GROUP)
+    TABLE1: Final = WeightFormat("table1", 1, "TB1", "2 own levels a layer", "1", grid=Grid.TABLE)
 
 
 class ActivationPrecision:
@@ -293,12 +312,12 @@ class LayerScheme:
 
     @property
     def short_label(self) -> str:
-        """The label where there is little room: "CB2A8", "TB2A8" of tables, "W4A4 sim"; else the label."""
+        """The label where there is little room: "CB2A8", "GB2A8", "TB2A8" of tables, "W4A4 sim"; or it."""
         label = self.label.replace(", simulated", " sim")
         if not self.weights.has_codebook:
             return label
-        mark, word = ("TB", " table") if self.weights.shares_table else ("CB", " codebook")
-        return f"{mark}{label.removeprefix('W').replace(word, '')}"
+        grid = self.weights.grid
+        return f"{grid[0].upper()}B{label.removeprefix('W').replace(f' {grid}', '')}"
 
     @property
     def text(self) -> str:
@@ -474,27 +493,6 @@ def _row(table: Mapping[str, _Row], name: str) -> _Row:
     return found
 
 
-for _bundled in (
-    Precision.FP32,
-    Precision.FP16,
-    Precision.INT8,
-    Precision.INT6,
-    Precision.INT5,
-    Precision.INT4,
-    Precision.CODEBOOK4,
-    Precision.TABLE4,
-    Precision.INT3,
-    Precision.CODEBOOK3,
-    Precision.TABLE3,
-    Precision.INT2,
-    Precision.TERNARY,
-    Precision.CODEBOOK2,
-    Precision.TABLE2,
-    Precision.BINARY,
-    Precision.CODEBOOK1,
-    ActivationPrecision.FP32,
-    ActivationPrecision.INT8,
-    ActivationPrecision.INT8_DYNAMIC,
-    ActivationPrecision.INT4,
-):
-    register(_bundled)
+for _bundled in (*vars(Precision).values(), *vars(ActivationPrecision).values()):
+    if isinstance(_bundled, WeightFormat | ActivationFormat):
+        register(_bundled)

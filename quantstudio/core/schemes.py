@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.precision import (
+    GROUP_CHANNELS,
     ActivationFormat,
     ActivationPrecision,
     Granularity,
@@ -33,6 +34,10 @@ AUTO = "auto"
 # Weights that share a scale where they are stored alone, as MatMulNBits takes them.
 BLOCK_SIZES = ("16", "32", "64", "128", "256")
 ASYMMETRIC = "/asymmetric"
+# Widths of one kind that are listed name by name.
+_FEW = 2
+# Behind a codebook: which channels share it.
+_SHARED = {"layer": "table", f"group{GROUP_CHANNELS}": "group"}
 # Other spellings of a scheme.
 _ALIASES = {"float16": "fp16", "float32": "fp32"}
 
@@ -105,14 +110,15 @@ def _found(name: str) -> LayerScheme | None:
     """The scheme of a name; "weight-int4/64" has one scale for each block of 64 weights of a row.
 
     "weight-int4/64/asymmetric" has a zero point for each as well. "static-codebook4/layer" has one codebook
-    for all channels of a layer, as "static-table4" has.
+    for all channels of a layer, as "static-table4" has, and "static-codebook4/group8" one for eight, as
+    "static-group4" has.
 
     Raises:
         RecipeError: the blocks are of a size that no kernel takes, or the format has none, or no zero points.
     """
     plain, _, size = name.removesuffix(ASYMMETRIC).partition("/")
-    if size == "layer" and "codebook" in plain:
-        return NAMED_SCHEMES.get(plain.replace("codebook", "table"))
+    if size in _SHARED and "codebook" in plain:
+        return NAMED_SCHEMES.get(plain.replace("codebook", _SHARED[size]))
     scheme = NAMED_SCHEMES.get(_ALIASES.get(plain, plain))
     if not size:
         return None if name.endswith(ASYMMETRIC) else scheme
@@ -214,7 +220,19 @@ def listed_schemes(names: Iterable[str]) -> str:
             left = [name for name in left if name not in members]
     floats = [name for name in left if "-" not in name]
     text = ", ".join([*floats, *kinds, *(name for name in left if name not in floats)])
-    return f"{text} (W: {', '.join(formats)})" if kinds else text or "fp32"
+    return f"{text} (W: {_listed_formats(formats)})" if kinds else text or "fp32"
+
+
+def _listed_formats(names: Iterable[str]) -> str:
+    """Names, those that differ in their bits alone said together where they are many: "int8/6/5, ternary"."""
+    widths: dict[str, list[str]] = {}
+    for name in names:
+        stem = name.rstrip("0123456789")
+        widths.setdefault(stem, []).append(name.removeprefix(stem))
+    return ", ".join(
+        f"{stem}{'/'.join(bits)}" if len(bits) > _FEW else ", ".join(f"{stem}{one}" for one in bits)
+        for stem, bits in widths.items()
+    )
 
 
 def _pattern(name: str, formats: Sequence[str]) -> str:

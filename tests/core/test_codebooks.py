@@ -49,6 +49,16 @@ def test_that_a_table_pays_where_channels_have_too_few_weights_for_one_each():
     assert "144 weights" in why_no_codebook(replace(depthwise, weight_shape=(16, 1, 3, 3)), Precision.TABLE2)
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(64, 8), (33, 3), (20, 2), (10, 1), (24, 3), (7, 1), (34, 2), (1, 1)]
+)
+def test_that_groups_are_of_equal_size_and_at_least_eight_channels(channels: int, groups: int) -> None:
+    assert Precision.GROUP2.tables_of(channels) == groups
+    assert Precision.CODEBOOK2.tables_of(channels) == channels
+    assert Precision.TABLE2.tables_of(channels) == 1
+    assert Precision.INT2.tables_of(channels) == 0
+
+
 def test_that_a_layer_whose_table_does_not_pay_gets_int8_and_a_note() -> None:
     recipe = Recipe((LayerRule(NAMED_SCHEMES["static-codebook2"]),))
     plan = resolve(recipe, [CONV, DEPTHWISE, FIRST])

@@ -91,14 +91,18 @@ def test_that_unknown_names_are_told_what_there_is() -> None:
         from_json(LayerScheme, {"weights": "int9"})
 
 
-def test_that_a_codebook_of_a_layer_is_a_table() -> None:
+def test_that_a_codebook_says_which_channels_share_it() -> None:
     assert named_scheme("static-codebook3/layer") == named_scheme("static-table3")
-    with pytest.raises(RecipeError, match="unknown precision"):
-        named_scheme("static-codebook1/layer")
+    assert named_scheme("dynamic-codebook1/group8") == named_scheme("dynamic-group1")
+    for name in ("static-codebook5/layer", "static-codebook2/group7", "static-int4/group8"):
+        with pytest.raises(RecipeError, match="unknown precision"):
+            named_scheme(name)
 
 
 def test_that_long_lists_are_said_in_a_few_words() -> None:
-    formats = ", ".join(row.name for row in integer_formats())
+    formats = (
+        "int8/6/5/4/3/2, codebook4/3/2/1, group4/3/2/1, table4/3/2/1, ternary, binary"  # widths together
+    )
     static = [f"static-{row.name}" for row in integer_formats()]
     assert listed_schemes(["fp32", "fp16", *static]) == f"fp32, fp16, static-W (W: {formats})"
     assert listed_schemes(["fp32", *static[1:]]) == f"fp32, {', '.join(static[1:])}"

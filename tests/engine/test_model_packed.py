@@ -55,9 +55,11 @@ def reopened(case, scheme, folder) -> tuple[onnx.ModelProto, Graph]:
         ("ternary", "ternary packed"),
         ("binary", "binary packed"),
         ("codebook3", "codebook, 3 bits"),
+        ("group3", "group codebook, 3 bits"),
         ("table4", "table, 4 bits"),
         ("table2", "table, 2 bits"),
         ("codebook1", "codebook, 1 bit"),
+        ("table1", "table, 1 bit"),
     ],
 )
 def test_that_a_packed_file_opens_as_what_it_holds(floats, tmp_path, kind, name, text):

@@ -55,16 +55,21 @@ ERRORS = {
     Precision.INT5: 0.15,
     Precision.INT4: 0.25,
     Precision.CODEBOOK4: 0.25,
+    Precision.GROUP4: 0.25,
     Precision.TABLE4: 0.25,
     Precision.INT3: 0.5,
     Precision.CODEBOOK3: 0.5,
+    Precision.GROUP3: 0.5,
     Precision.TABLE3: 0.5,
     Precision.INT2: 0.7,
     Precision.TERNARY: 0.8,
     Precision.CODEBOOK2: 0.7,
+    Precision.GROUP2: 0.7,
     Precision.TABLE2: 0.7,
     Precision.BINARY: 1.0,
     Precision.CODEBOOK1: 1.0,
+    Precision.GROUP1: 1.0,
+    Precision.TABLE1: 1.0,
 }
 MINMAX = CalibrationSettings(method=RangeMethod.MINMAX)
 STATIC = uniform_recipe(STATIC_INT8, calibration=MINMAX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -108,7 +109,14 @@ def test_that_weights_alone_are_packed_in_front_of_their_kernel(nets, tmp_path, 
 def test_that_every_integer_comes_back(name, shape, channels):
     weights, rng = weight_format(name), np.random.default_rng(0)
     if weights.shares_table:
-        values = rng.choice(rng.permutation(np.arange(-127, 128, dtype=np.int8))[: 1 << weights.bits], shape)
+        parts = weights.tables_of(math.prod(shape[axis] for axis in channels))
+        pools = [
+            rng.permutation(np.arange(-127, 128, dtype=np.int8))[: 1 << weights.bits] for _ in range(parts)
+        ]
+        order = (*channels, *(axis for axis in range(len(shape)) if axis not in channels))
+        rows = [rng.choice(pool, math.prod(shape) // parts) for pool in pools]
+        values = np.stack(rows).reshape([shape[axis] for axis in order])
+        values = values.transpose([order.index(axis) for axis in range(len(shape))])
     elif weights.has_codebook:
         tables = np.sort(rng.integers(-127, 128, (*(shape[axis] for axis in channels), 1 << weights.bits)))
         order = (*channels, *(axis for axis in range(len(shape)) if axis not in channels))

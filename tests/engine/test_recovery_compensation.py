@@ -29,6 +29,7 @@ FORMATS = {
     "codebook1, 7 bits": LayerFormat(-63, 63, entries=2),
     "codebook2, one table": LayerFormat(-127, 127, entries=4, is_shared=True),
     "table2": LayerFormat(-127, 127, entries=4, is_scaled=True),
+    "group2": LayerFormat(-127, 127, entries=4, is_scaled=True, is_grouped=True),
 }
 
 

@@ -34,6 +34,7 @@ A8 = ActivationPrecision.INT8
 W2A8 = LayerScheme(Precision.INT2, A8)
 CODEBOOK2 = at_weights(W2A8, Precision.CODEBOOK2)
 TABLE2 = at_weights(W2A8, Precision.TABLE2)
+GROUP2 = at_weights(W2A8, Precision.GROUP2)
 SAMPLES = 48
 
 
@@ -104,6 +105,7 @@ def net(tmp_path_factory):
         pytest.param(replace(W2A8, granularity=Granularity.PER_TENSOR), id="int2, one scale"),
         pytest.param(CODEBOOK2, id="codebook2"),
         pytest.param(TABLE2, id="table2"),
+        pytest.param(GROUP2, id="group2"),
         pytest.param(at_weights(W2A8, Precision.BINARY), id="binary"),
         pytest.param(LayerScheme(Precision.INT3), id="weights alone"),
         pytest.param(LayerScheme(Precision.INT4, ActivationPrecision.INT4), id="int4, 4-bit activations"),
@@ -116,7 +118,7 @@ def test_that_the_file_is_nearer_to_the_float_network_than_with_plain_rounding(n
     assert error(outcome.graph, context, net, unseen) < 0.6 * error(net, context, net, unseen)
 
 
-@pytest.mark.parametrize("scheme", [W2A8, CODEBOOK2, TABLE2], ids=["int2", "codebook2", "table2"])
+@pytest.mark.parametrize("scheme", [W2A8, CODEBOOK2, GROUP2, TABLE2], ids=lambda one: one.weights.name)
 def test_that_quantizers_keep_the_very_weights_that_were_chosen(net, tmp_path, scheme):
     context = context_of(net, tmp_path, scheme, images())
     outcome = chosen(net, context)

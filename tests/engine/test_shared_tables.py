@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from quantstudio.core.precision import ActivationPrecision, Granularity, LayerScheme, Precision, weight_format
+from quantstudio.engine.quantization.quantized_weights import WeightSource, with_room_for_bias
 from quantstudio.engine.quantization.shared_tables import known_rows, readable, shared_rows
 from quantstudio.engine.quantization.weights import quantize_weight
 
@@ -24,9 +25,10 @@ def noise(weight: np.ndarray, name: str) -> float:
 
 
 @pytest.mark.parametrize("bits", [4, 3, 2])
-def test_that_one_table_lies_between_equal_steps_and_a_table_a_channel(bits):
+def test_that_the_more_channels_share_a_table_the_more_is_lost_and_never_as_much_as_in_equal_steps(bits):
     weight = weights(64, 64)
-    assert noise(weight, f"codebook{bits}") < noise(weight, f"table{bits}") < noise(weight, f"int{bits}")
+    losses = [noise(weight, f"{kind}{bits}") for kind in ("codebook", "group", "table", "int")]
+    assert losses == sorted(losses)
 
 
 @pytest.mark.parametrize("shape", [(16, 1, 3, 3), (32, 5, 1, 1), (7, 33)], ids=str)
@@ -39,6 +41,29 @@ def test_that_all_channels_use_one_table_and_what_lies_on_it_is_kept(shape, max_
     assert found.scales.shape == shape[:1]
     again = quantize_weight(found.dequantized, scheme, 0, max_bits=max_bits)
     np.testing.assert_allclose(again.dequantized, found.dequantized, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((16, 4, 3, 3), 0), ((33, 40), 1)], ids=str)
+def test_that_eight_channels_share_a_table_and_what_lies_on_it_is_kept(shape, axis):
+    weight, scheme = RNG.normal(size=shape).astype(np.float32), LayerScheme(Precision.GROUP2)
+    found = quantize_weight(weight, scheme, axis)
+    rows = np.moveaxis(found.values, axis, 0).reshape(shape[axis], -1)
+    parts = np.split(rows, Precision.GROUP2.tables_of(shape[axis]))
+    assert max(len(np.unique(part)) for part in parts) == 4 < len(np.unique(rows))
+    assert all(np.abs(part.astype(int)).max() == 127 for part in parts)
+    again = quantize_weight(found.dequantized, scheme, axis)
+    np.testing.assert_allclose(again.dequantized, found.dequantized, rtol=1e-6)
+
+
+def test_that_channels_with_a_bias_that_needs_room_stay_on_their_tables():
+    weight = weights(16, 24)
+    weight[3] *= 1e-6
+    source = WeightSource("w", weight, "", LayerScheme(Precision.GROUP2), 0, None)
+    before = source.quantized()
+    made, is_changed = with_room_for_bias(source, before, np.ones(16, np.float32), np.float32(0.01))
+    assert is_changed
+    assert all(set(np.unique(b)) >= set(np.unique(a)) for a, b in zip(
+        np.split(made.values, 2), np.split(before.values, 2), strict=True))  # fmt: skip
 
 
 def test_that_one_scale_and_one_table_serve_a_whole_weight():

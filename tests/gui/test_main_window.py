@@ -328,7 +328,8 @@ class TestActions:
         assert sorted([*listed[:2], *offered]) == sorted(NAMED_SCHEMES[name].text for name in names)
         four = [a.text() for a in full.findChild(QMenu, "menu.edit.scheme.4 bits").actions()]
         assert four[0] == "INT4 weights, INT8 activations"
-        assert four[-3:] == [f"{one} weights, INT4 activations, simulated" for one in ("INT4", "CB4", "TB4")]
+        names = ("INT4", "CB4", "GB4", "TB4")
+        assert four[-4:] == [f"{one} weights, INT4 activations, simulated" for one in names]
 
     def test_that_setting_all_of_a_type_is_in_the_menu(self, full):
         full.findChild(QMenu, "menu.edit.by_type").aboutToShow.emit()

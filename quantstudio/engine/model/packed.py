@@ -24,7 +24,7 @@ class PackedWeight:
 
     Attributes:
         name: The initializer that holds its bits.
-        text: How it is held: "INT4 packed", "codebook, 2 bits", "table, 2 bits".
+        text: How it is held: "INT4 packed", "codebook, 2 bits", "group codebook, 2 bits", "table, 2 bits".
         shape: Of the INT8 tensor.
         size_bytes: Bytes of its bits and of its table.
         nodes: Names of the nodes that unpack it.
@@ -54,7 +54,7 @@ def packed_weight(name: str, made: Index) -> PackedWeight | None:
     found = _digits(end.input[1], made)
     if found is None:
         return None
-    text, size = _text(end, table, made), tensor_bytes(found[0]) + tensor_bytes(table)
+    text, size = _text(end, table, moves, made), tensor_bytes(found[0]) + tensor_bytes(table)
     return PackedWeight(found[0].name, text, shape, size, _names([end, *moves, *found[1]]))
 
 
@@ -69,19 +69,27 @@ def unpacking_nodes(graph: GraphProto) -> set[str]:
     return found
 
 
-def _text(end: NodeProto, table: TensorProto, made: Index) -> str:
+def _text(end: NodeProto, table: TensorProto, moves: list[NodeProto], made: Index) -> str:
     if end.op_type == "GatherElements":
         entries = table.dims[int_attribute(end, "axis", 0)]
-        return f"codebook, {counted(max(1, math.ceil(math.log2(entries))), 'bit')}"
+        kind = "group codebook" if table.dims[0] < _channels(moves, made) else "codebook"
+        return f"{kind}, {counted(max(1, math.ceil(math.log2(entries))), 'bit')}"
     levels = made.array(table.name)
-    count = 0 if levels is None else levels.size
-    if levels is not None and count > 2 and (np.diff(levels.astype(np.int64)) != 1).any():
+    codes: list[int] = [] if levels is None else levels.astype(np.int64).tolist()
+    count = len(codes)
+    if count > 1 and codes != [-1, 1] and codes != list(range(codes[0], codes[0] + count)):
         return f"table, {counted(max(1, math.ceil(math.log2(count))), 'bit')}"
     if count == 3:
         return "ternary packed"
     if count == 2:
         return "binary packed"
     return f"INT{math.ceil(math.log2(max(count, 2)))} packed"
+
+
+def _channels(moves: list[NodeProto], made: Index) -> int:
+    """Rows the picks of some tables are brought to, a channel each; 0 where they stay as they are."""
+    shapes = [made.array(node.input[1]) for node in moves if node.op_type == "Reshape"]
+    return max((int(shape[0]) for shape in shapes if shape is not None and shape.size), default=0)
 
 
 def _names(nodes: Iterable[NodeProto]) -> frozenset[str]:

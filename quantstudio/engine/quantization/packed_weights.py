@@ -3,8 +3,8 @@
 ONNX Runtime computes what hangs on constants alone when it loads a file, before it looks for Q/DQ pairs: what
 runs is what an INT8 file runs, and the file is smaller. Four bits are a type of ONNX; other widths are digits
 of numbers in a few bytes, brought apart by division and remainder, which every runtime reads alike (shifts
-and masks are misread by some). A codebook is a table of INT8 codes, one a channel or one for the
-layer, that the digits pick from.
+and masks are misread by some). A codebook is a table of INT8 codes, of a channel, of some or of
+the layer, that the digits pick from.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def packed_values(
     radix = len(code_levels(weights)) if not weights.has_codebook else 1 << weights.bits
     if not nodes.is_packed or not _pays(values, weights, channels):
         return _plain(nodes, values, name)
-    if weights.shares_table:
-        return _from_table(nodes, values, radix, name)
     if weights.has_codebook:
-        return _from_tables(nodes, values, radix, name, channels)
+        rows = _table_rows(values, weights, channels)
+        if weights.shares_table and len(rows) == 1:
+            return _from_table(nodes, values, radix, name)
+        return _from_tables(nodes, values, rows, radix, name, channels)
     if radix == NIBBLES:
         return nodes.add("Cast", [nodes.constants.add_int4_weight(name, values)], name, to=TensorProto.INT8)
     levels = code_levels(weights)
@@ -70,15 +71,15 @@ def _pays(values: Integers, weights: WeightFormat, channels: tuple[int, ...]) ->
     if not weights.has_codebook:
         return True
     # A row with more codes than its table has room for was not rounded to one.
-    rows = _rows(values, () if weights.shares_table else channels)
+    rows = _table_rows(values, weights, channels)
     distinct = 1 + (np.diff(np.sort(rows, axis=1), axis=1) != 0).sum(axis=1).max(initial=0)
     return bool(distinct <= 1 << weights.bits)
 
 
-def _rows(values: Integers, channels: tuple[int, ...]) -> Integers:
-    """Values of one channel a row."""
+def _table_rows(values: Integers, weights: WeightFormat, channels: tuple[int, ...]) -> Integers:
+    """Values that share a table, a row each: of one channel, of some, or all."""
     rest = tuple(axis for axis in range(values.ndim) if axis not in channels)
-    count = math.prod(values.shape[axis] for axis in channels)
+    count = weights.tables_of(math.prod(values.shape[axis] for axis in channels))
     return values.transpose(*channels, *rest).reshape(count, -1)
 
 
@@ -96,10 +97,12 @@ def _from_table(nodes: NodeList, values: Integers, radix: int, name: str) -> str
     return _shaped(nodes, picked, index.size, radix, values.shape)
 
 
-def _from_tables(nodes: NodeList, values: Integers, radix: int, name: str, channels: tuple[int, ...]) -> str:
-    rows = _rows(values, channels)
+def _from_tables(
+    nodes: NodeList, values: Integers, rows: Integers, radix: int, name: str, channels: tuple[int, ...]
+) -> str:
     tables, index = _tables(rows, radix)
-    across = values.ndim == 2 and channels == (1,)  # a matrix with its channels in columns: no transposing
+    # A matrix with its channels in columns, and a table for each: no transposing.
+    across = rows.T.shape == values.shape and channels == (1,)
     if across:
         tables, index = np.ascontiguousarray(tables.T), np.ascontiguousarray(index.T)
     table = nodes.constants.add(f"{name}_table", tables)

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from quantstudio.core.errors import BuildError
-from quantstudio.core.precision import Container, Granularity, Grid, LayerScheme, integer_levels
+from quantstudio.core.precision import (
+    Container,
+    Granularity,
+    Grid,
+    LayerScheme,
+    WeightFormat,
+    integer_levels,
+)
 from quantstudio.engine.graph.builder import NodeList
 from quantstudio.engine.quantization.packed_weights import packed_values
-from quantstudio.engine.quantization.shared_tables import nearest_entries
+from quantstudio.engine.quantization.shared_tables import on_tables
 from quantstudio.engine.quantization.weights import QuantizedWeight, narrow_levels, quantize_weight
 
 FloatArray = NDArray[np.float32]
@@ -124,12 +131,20 @@ def with_room_for_bias(
     if source.is_narrow or source.scheme.weights.grid is not Grid.SIGN:
         steps = weight.dequantized / spread
         if source.scheme.weights.shares_table:  # other integers would have no place in the table
-            table = np.unique(values).astype(np.float64)
-            values = table[nearest_entries(steps.astype(np.float64), table)].astype(np.int8)
+            values = _on_own_tables(steps, weight, source.scheme.weights)
         else:
             values = np.clip(np.rint(steps), *source.levels).astype(np.int8)
     changed = replace(weight, values=values, scales=scales, dequantized=values * spread)
     return changed, True
+
+
+def _on_own_tables(steps: FloatArray, weight: QuantizedWeight, format_: WeightFormat) -> NDArray[np.int8]:
+    """The integers nearest to some steps that the tables of a weight hold."""
+    axis = weight.axis or 0
+    count = 1 if weight.axis is None else steps.shape[axis]
+    wanted, held = np.moveaxis(steps.astype(np.float64), axis, 0), np.moveaxis(weight.values, axis, 0)
+    found = on_tables(wanted.reshape(count, -1), held.reshape(count, -1), format_.tables_of(count))
+    return np.ascontiguousarray(np.moveaxis(found.reshape(held.shape), 0, axis))
 
 
 def add_dequantized(nodes: NodeList, weight: QuantizedWeight, name: str, key: Hashable) -> str:

@@ -17,20 +17,26 @@ _ROUNDS = 6
 _SMALLEST = 1e-300
 
 
-def shared_rows(rows: FloatArray, entries: int, high: int) -> tuple[NDArray[np.int8], FloatArray]:
-    """Rows [R, K] on one table of a few integers, each with a scale of its own.
+def shared_rows(
+    rows: FloatArray, entries: int, high: int, tables: int = 1
+) -> tuple[NDArray[np.int8], FloatArray]:
+    """Rows [R, K] on tables of a few integers that they share, each with a scale of its own.
 
     Rows that lie on such a table already are kept as they are (`known_rows`). For others table and scales are
     fitted in turns to the least squared error.
 
     Args:
         rows: Weights, a row each.
-        entries: Most entries of the table.
+        entries: Most entries of a table.
         high: Largest integer.
+        tables: How many there are, each for as many rows.
 
     Returns:
         Integers, shape [R, K], and scales, shape [R].
     """
+    if tables > 1:
+        parts = [shared_rows(part, entries, high) for part in np.split(rows, tables)]
+        return np.concatenate([codes for codes, _ in parts]), np.concatenate([one for _, one in parts])
     if not rows.size:
         return np.zeros(rows.shape, np.int8), np.full(len(rows), SMALLEST_SCALE, np.float32)
     scales = known_rows(rows, entries, high)
@@ -113,6 +119,21 @@ def readable(codes: DoubleArray, scales: DoubleArray, high: int) -> tuple[Double
     if len(table):
         codes = np.where(np.isin(codes, table), codes, table[nearest_entries(codes, table)])
     return codes, scales
+
+
+def on_tables(steps: DoubleArray, values: NDArray[np.int8], tables: int) -> NDArray[np.int8]:
+    """For every step the nearest of the integers that values of its table have.
+
+    Args:
+        steps: What is wanted, in steps, [R, K].
+        values: Integers that lie on the tables, [R, K].
+        tables: How many there are, each for as many rows.
+    """
+    found = np.empty(values.shape, np.int8)
+    for part in np.split(np.arange(len(values)), tables):
+        table = np.unique(values[part])
+        found[part] = table[nearest_entries(steps[part], table.astype(np.float64))]
+    return found
 
 
 def nearest_entries(values: DoubleArray, table: DoubleArray) -> NDArray[np.intp]:

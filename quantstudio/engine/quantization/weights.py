@@ -64,9 +64,9 @@ def quantize_weight(
 
     Uniform formats use the integers of `integer_levels`, BINARY is sign(w) * mean|w| (Rastegari et al. 2016,
     arXiv:1603.05279, eq. 6), TERNARY has the scale of least squared error, a codebook has 2^b integers a
-    channel, or for the whole tensor (see `codebooks`), a table 2^b integers for all channels (see
-    `shared_tables`). Groups run along the reduced axis of a matrix; where there is no single reduced axis
-    (convolutions), and for codebooks, PER_GROUP means PER_CHANNEL.
+    channel, or for the whole tensor (see `codebooks`), groups and tables 2^b integers for some channels or
+    all (see `shared_tables`). PER_GROUP runs along the reduced axis of a matrix; where there is no single
+    reduced axis (convolutions), and for codebooks, it means PER_CHANNEL.
 
     Args:
         weight: Any shape, finite.
@@ -185,7 +185,8 @@ class _Rounding:
         if not rows.size:
             return np.zeros(rows.shape, np.int8), np.full(len(rows), SMALLEST_SCALE, np.float32)
         if weights.shares_table:
-            return shared_rows(rows, 1 << weights.bits, integer_levels(weights, self.max_bits)[1])
+            high, tables = integer_levels(weights, self.max_bits)[1], weights.tables_of(len(rows))
+            return shared_rows(rows, 1 << weights.bits, high, tables)
         if weights.has_codebook:
             return codebook_rows(rows, 1 << weights.bits, integer_levels(weights, self.max_bits)[1])
         if weights.grid is Grid.SIGN:

@@ -39,9 +39,9 @@ class BlockGrid:
     is_sign: bool = False
 
     @property
-    def is_shared(self) -> bool:
-        """Never: every channel has its own."""
-        return False
+    def together(self) -> int:
+        """One: every channel has its own."""
+        return 1
 
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
         """Code and value nearest to what is wanted in one column, each [R]."""

@@ -25,8 +25,8 @@ class CodeGrid(Protocol):
     """Values by code, a row a channel: rows number the channels of all groups, [R] = [G * O]."""
 
     @property
-    def is_shared(self) -> bool:
-        """Whether all channels have the same values."""
+    def together(self) -> int:
+        """How many neighbouring rows have their values in common: none takes others alone."""
 
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
         """Code and value nearest to what is wanted in one column, each [R]."""
@@ -50,7 +50,7 @@ class CodeGrid(Protocol):
         """The grid as what is written of it shows it, and the codes in it."""
 
     def with_rows(self, other: Self, rows: NDArray[np.bool_]) -> Self:
-        """The grid with some rows of another one of its kind, [R]; all or none where they are shared."""
+        """The grid with some rows of another one of its kind, [R]; all or none of those together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +70,11 @@ class UniformGrid:
     scales: Floats
     is_sign: bool = False
     is_shared: bool = False
+
+    @property
+    def together(self) -> int:
+        """Rows with one scale."""
+        return len(self.scales) if self.is_shared else 1
 
     def nearest(self, column: int, wanted: Floats) -> tuple[Codes, Floats]:
         """Code and value nearest to what is wanted in one column, each [R]."""
@@ -131,6 +136,11 @@ class TableGrid:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_middles", (self.table[:, 1:] + self.table[:, :-1]) / 2)
         object.__setattr__(self, "_rows", np.arange(len(self.table)))
+
+    @property
+    def together(self) -> int:
+        """Rows with one table."""
+        return len(self.table) if self.is_shared else 1
 
     @classmethod
     def snapped(cls, table: Floats, steps: int, *, is_shared: bool = False) -> TableGrid:

@@ -87,10 +87,11 @@ class _Found:
         return float(self.losses.sum())
 
     def or_better(self, other: _Found) -> _Found:
-        """Every channel as it lost less; all of them alike where they share their grid."""
+        """Every channel as it lost less; those alike that have their values in common."""
         better = other.losses < self.losses
-        if self.grid.is_shared:
-            better = np.full_like(better, other.loss < self.loss)
+        if self.grid.together > 1:
+            now, then = (one.losses.reshape(-1, self.grid.together).sum(1) for one in (self, other))
+            better = np.repeat(then < now, self.grid.together)
         return _Found(
             self.grid.with_rows(other.grid, better),
             np.where(better[:, None], other.codes, self.codes),

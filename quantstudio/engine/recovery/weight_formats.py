@@ -9,7 +9,7 @@ import numpy as np
 from quantstudio.core.precision import Granularity, Grid, LayerScheme, Precision, integer_levels
 from quantstudio.engine.recovery.block_grids import best_blocks
 from quantstudio.engine.recovery.code_grids import CodeGrid, Floats, best_tables, best_uniform
-from quantstudio.engine.recovery.scaled_tables import best_shared_table
+from quantstudio.engine.recovery.scaled_tables import best_shared_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class LayerFormat:
         is_sign: Whether there is no zero.
         is_shared: Whether all channels share one scale, or one table.
         is_affine: Whether every block has a zero point of its own.
-        is_scaled: Whether channels share one table, and have a scale each.
+        is_scaled: Whether channels share a table, and have a scale each.
+        is_grouped: Whether so do some of them, and not all.
     """
 
     low: int
@@ -35,11 +36,13 @@ class LayerFormat:
     is_shared: bool = False
     is_affine: bool = False
     is_scaled: bool = False
+    is_grouped: bool = False
 
     def best(self, rows: Floats, importance: Floats) -> CodeGrid:
         """The grid with the least weighted squared error for weights [R, K], each rounded by itself."""
         if self.is_scaled:
-            return best_shared_table(rows, importance, self.entries, self.high)
+            tables = (Precision.GROUP4 if self.is_grouped else Precision.TABLE4).tables_of(len(rows))
+            return best_shared_tables(rows, importance, self.entries, self.high, tables)
         if self.entries:
             return best_tables(rows, importance, self.entries, self.high, is_shared=self.is_shared)
         importance = np.broadcast_to(importance, rows.shape)
@@ -70,7 +73,14 @@ def layer_format(
     if scheme.weights.has_codebook:
         is_one = is_tensor or is_split
         is_scaled = scheme.weights.shares_table and not is_one
-        return LayerFormat(low, high, 1 << scheme.weights.bits, is_shared=is_one, is_scaled=is_scaled)
+        return LayerFormat(
+            low,
+            high,
+            1 << scheme.weights.bits,
+            is_shared=is_one,
+            is_scaled=is_scaled,
+            is_grouped=is_scaled and scheme.weights.grid is Grid.GROUP,
+        )
     is_group = scheme.granularity is Granularity.PER_GROUP and scheme.is_weight_only and can_group
     block = scheme.group_size if is_group else 0
     is_sign = scheme.weights.grid is Grid.SIGN
