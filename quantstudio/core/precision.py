@@ -459,8 +459,12 @@ def keyed_formats() -> tuple[WeightFormat, ...]:
 
 
 def searched_formats() -> tuple[WeightFormat, ...]:
-    """The formats a search tries for every layer: uniform grids and codebooks, most bits first."""
-    return tuple(row for row in integer_formats() if row.grid is Grid.UNIFORM or row.has_codebook)
+    """The formats a search tries for every layer: uniform grids and codebooks, most bits first.
+
+    Codebooks of groups lie between those of channels and of layers, and each format makes a search dearer.
+    """
+    tried = (Grid.UNIFORM, Grid.CODEBOOK, Grid.TABLE)
+    return tuple(row for row in integer_formats() if row.grid in tried and row != Precision.TABLE1)
 
 
 def activation_formats() -> tuple[ActivationFormat, ...]:

@@ -85,8 +85,8 @@ def test_that_only_layers_with_schemes_can_be_edited(model):
         *(
             f"weight-{name}"
             for name in (
-                *("int8", "int6", "int5", "codebook4", "table4", "codebook3", "table3"),
-                *("codebook2", "table2", "codebook1"),
+                *("int8", "int6", "int5", "codebook4", "group4", "table4", "codebook3", "group3", "table3"),
+                *("codebook2", "group2", "table2", "codebook1", "group1", "table1"),
             )
         ),
     ]

@@ -46,7 +46,7 @@ def _block(rows: FloatArray, entries: int, high: int) -> tuple[NDArray[np.int8],
     is_known = _is_known(codes, entries)
     if not is_known.all():
         new = ~is_known
-        table = _tables(rows[new].astype(np.float64), entries)
+        table = means_of(rows[new].astype(np.float64), entries)
         largest = np.abs(table).max(axis=1)
         scales[new] = np.maximum((largest / high).astype(np.float32), SMALLEST_SCALE)
         steps = np.clip(np.rint(table / scales[new].astype(np.float64)[:, None]), -high, high)
@@ -72,8 +72,8 @@ def _nearest(values: FloatArray, tables: FloatArray) -> FloatArray:
     return np.take_along_axis(tables, index, axis=1)
 
 
-def _tables(rows: DoubleArray, entries: int) -> DoubleArray:
-    """Ascending means of each row."""
+def means_of(rows: DoubleArray, entries: int) -> DoubleArray:
+    """Ascending means of each row by k-means, [R, entries]."""
     ordered = np.sort(rows, axis=1)
     count = rows.shape[1]
     places = ((np.arange(entries) + 0.5) / entries * count).astype(np.int64).clip(0, count - 1)

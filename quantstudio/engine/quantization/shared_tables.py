@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstudio.core.affine import SMALLEST_SCALE
+from quantstudio.engine.quantization.codebooks import means_of
 from quantstudio.engine.quantization.weight_scales import ON_GRID, FloatArray
 
 DoubleArray = NDArray[np.float64]
@@ -34,19 +35,23 @@ def shared_rows(
     Returns:
         Integers, shape [R, K], and scales, shape [R].
     """
-    if tables > 1:
-        parts = [shared_rows(part, entries, high) for part in np.split(rows, tables)]
-        return np.concatenate([codes for codes, _ in parts]), np.concatenate([one for _, one in parts])
+    codes, scales = np.zeros(rows.shape, np.int8), np.full(len(rows), SMALLEST_SCALE, np.float32)
     if not rows.size:
-        return np.zeros(rows.shape, np.int8), np.full(len(rows), SMALLEST_SCALE, np.float32)
-    scales = known_rows(rows, entries, high)
-    if scales is not None:
-        return np.rint(rows / scales[:, None]).astype(np.int8), scales
-    weights = rows.astype(np.float64)
-    table, fitted = fitted_table(weights, np.ones_like(weights), entries, high)
-    codes = table[nearest_entries(weights / fitted[:, None], table)]
-    codes, fitted = readable(codes, fitted, high)
-    return codes.astype(np.int8), np.maximum(fitted.astype(np.float32), SMALLEST_SCALE)
+        return codes, scales
+    parts = np.split(np.arange(len(rows)), tables)
+    known = [known_rows(rows[part], entries, high) for part in parts]
+    for part, found in zip(parts, known, strict=True):
+        if found is not None:
+            codes[part], scales[part] = np.rint(rows[part] / found[:, None]).astype(np.int8), found
+    new = [part for part, found in zip(parts, known, strict=True) if found is None]
+    if new:
+        weights = rows[np.concatenate(new)].astype(np.float64)
+        fitted = fitted_tables(weights, np.ones_like(weights), entries, high, len(new))
+        for part, table, steps in zip(new, fitted[0], np.split(fitted[1], len(new)), strict=True):
+            whole = table[nearest_entries(rows[part].astype(np.float64) / steps[:, None], table)]
+            whole, own = readable(whole, steps, high)
+            codes[part], scales[part] = whole, np.maximum(own.astype(np.float32), SMALLEST_SCALE)
+    return codes, scales
 
 
 def known_rows(rows: FloatArray, entries: int, high: int) -> FloatArray | None:
@@ -141,29 +146,49 @@ def nearest_entries(values: DoubleArray, table: DoubleArray) -> NDArray[np.intp]
     return np.searchsorted((table[1:] + table[:-1]) / 2, values)
 
 
-def fitted_table(
-    rows: DoubleArray, importance: DoubleArray, entries: int, high: int
+def fitted_tables(
+    rows: DoubleArray, importance: DoubleArray, entries: int, high: int, tables: int
 ) -> tuple[DoubleArray, DoubleArray]:
-    """The table of integers, ascending, and the scale of each row, with little weighted squared error.
+    """Tables of integers, ascending, and the scale of each row, with little weighted squared error.
 
     Args:
         rows: Weights [R, K].
         importance: What an error counts, [R, K].
-        entries: Entries of the table.
+        entries: Entries of a table.
         high: Largest integer, which one of them is.
+        tables: How many there are, each for as many rows.
+
+    Returns:
+        Tables, shape [tables, entries], and scales, shape [R].
     """
     scales = np.maximum(np.abs(rows).max(axis=1), _SMALLEST)
-    table = _begun(rows / scales[:, None], importance * np.square(scales)[:, None], entries)
+    if tables == 1:
+        table = _begun(rows / scales[:, None], importance * np.square(scales)[:, None], entries)[None]
+    else:  # of few weights each: together
+        table = means_of((rows / scales[:, None]).reshape(tables, -1), entries)
+    first = entries * np.repeat(np.arange(tables), len(rows) // tables)[:, None]
     for number in range(_ROUNDS):
-        index = nearest_entries(rows / scales[:, None], table)
+        place = first + _nearest_of_own(rows / scales[:, None], table)
         if number:
             weight = (importance * np.square(scales)[:, None]).reshape(-1)
-            counts = np.bincount(index.reshape(-1), weight, entries)
+            counts = np.bincount(place.reshape(-1), weight, table.size).reshape(table.shape)
             met = (importance * rows * scales[:, None]).reshape(-1)
-            sums = np.bincount(index.reshape(-1), met, entries)
-            table = np.sort(np.divide(sums, counts, out=table.copy(), where=counts > 0))
-        scales = fitted_scales(rows, table[index], importance, scales)
-    return snapped(table, scales, high)
+            sums = np.bincount(place.reshape(-1), met, table.size).reshape(table.shape)
+            table = np.sort(np.divide(sums, counts, out=table.copy(), where=counts > 0), axis=1)
+        scales = fitted_scales(rows, table.reshape(-1)[place], importance, scales)
+    parts = [snapped(one, own, high) for one, own in zip(table, np.split(scales, tables), strict=True)]
+    return np.stack([one for one, _ in parts]), np.concatenate([own for _, own in parts])
+
+
+def _nearest_of_own(values: DoubleArray, tables: DoubleArray) -> NDArray[np.intp]:
+    """Index of the nearest entry of the table each row has, shape of the values [R, K]."""
+    if len(tables) == 1:
+        return nearest_entries(values, tables[0])
+    parts = values.reshape(len(tables), -1)
+    index = np.zeros(parts.shape, np.intp)
+    for border in ((tables[:, 1:] + tables[:, :-1]) / 2).T:
+        index += parts > border[:, None]
+    return index.reshape(values.shape)
 
 
 def fitted_scales(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantstudio.engine.quantization.shared_tables import fitted_table, readable, snapped
+from quantstudio.engine.quantization.shared_tables import fitted_tables, readable, snapped
 from quantstudio.engine.recovery.code_grids import SMALLEST, Codes, Floats, normal_equations
 
 Tensor = torch.Tensor
@@ -120,9 +120,5 @@ def best_shared_tables(
         tables: How many there are, each for as many rows.
     """
     counts = np.broadcast_to(importance, rows.shape)
-    found = [
-        fitted_table(part, own, entries, steps)
-        for part, own in zip(np.split(rows, tables), np.split(counts, tables), strict=True)
-    ]
-    scales = np.concatenate([own for _, own in found])
-    return ScaledTables(np.stack([table for table, _ in found]), np.maximum(scales, SMALLEST), steps)
+    found, scales = fitted_tables(rows, counts, entries, steps, tables)
+    return ScaledTables(found, np.maximum(scales, SMALLEST), steps)
