@@ -94,10 +94,7 @@ class WeightFormat:
         return self.grid in (Grid.GROUP, Grid.TABLE)
 
     def tables_of(self, channels: int) -> int:
-        """How many tables a layer of so many channels has; each serves as many, neighbours of each other.
-
-        A group is of eight channels, or of the next number that divides them.
-        """
+        """How many tables so many channels have; a group is of eight, or of the next number that divides."""
         if self.grid is Grid.GROUP:
             sizes = range(GROUP_CHANNELS, channels // 2 + 1)
             return next((channels // size for size in sizes if channels % size == 0), 1)
@@ -459,10 +456,7 @@ def keyed_formats() -> tuple[WeightFormat, ...]:
 
 
 def searched_formats() -> tuple[WeightFormat, ...]:
-    """The formats a search tries for every layer: uniform grids and codebooks, most bits first.
-
-    Codebooks of groups lie between those of channels and of layers, and each format makes a search dearer.
-    """
+    """The formats a search tries for every layer, most bits first: each more makes it dearer."""
     tried = (Grid.UNIFORM, Grid.CODEBOOK, Grid.TABLE)
     return tuple(row for row in integer_formats() if row.grid in tried and row != Precision.TABLE1)
 
