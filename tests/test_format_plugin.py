@@ -129,7 +129,7 @@ def test_that_the_command_line_knows_a_format_of_an_installed_package(installed,
 def test_that_help_lists_a_format_of_an_installed_package(installed):
     for command in ("quantize", "sensitivity"):
         text = output_of(COMMANDS, installed, given=json.dumps([[command, "--help"]]))
-        assert "int7" in text
+        assert "int7" in text or "int8/7/6/5" in "".join(text.split())
 
 
 def test_that_the_window_offers_and_its_worker_builds_a_format_of_an_installed_package(installed, tmp_path):

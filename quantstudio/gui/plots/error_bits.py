@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
 from quantstudio.core import figures
-from quantstudio.core.precision import LayerScheme
+from quantstudio.core.precision import Grid, LayerScheme
 from quantstudio.core.predict.kl_model import layer_kl
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.schemes import NAMED_SCHEMES
@@ -45,7 +45,7 @@ class PrecisionCost:
         text = NAMED_SCHEMES[self.name].short_label
         for kind in ("A8", "A4 sim", " dyn"):
             text = text.removesuffix(kind)
-        for word, letter in (("CB", "C"), ("TB", "T"), ("INT", ""), ("FP", "")):
+        for word, letter in (("CB", "C"), ("GB", "G"), ("TB", "T"), ("INT", ""), ("FP", "")):
             text = text.replace(word, letter)
         return text if NAMED_SCHEMES[self.name].is_weight_only else text.removeprefix("W")
 
@@ -63,7 +63,10 @@ def precision_costs(
 
 
 def columns_for(schemes: Sequence[str], current: LayerScheme) -> tuple[str, ...]:
-    """The schemes of a layer worth a column: every format in the kind it is in, the usual ones in others."""
+    """The schemes of a layer worth a column: every format in the kind it is in, the usual ones in others.
+
+    Codebooks of groups lie between those beside them: one has a column where the layer has it.
+    """
     activations = current.activations
     if current.is_float:
         kinds = (NAMED_SCHEMES[name].activations for name in schemes if not NAMED_SCHEMES[name].is_float)
@@ -72,7 +75,10 @@ def columns_for(schemes: Sequence[str], current: LayerScheme) -> tuple[str, ...]
         name
         for name in schemes
         if (scheme := NAMED_SCHEMES[name]).is_float
-        or scheme.activations == activations
+        or (
+            scheme.activations == activations
+            and (scheme.weights.grid is not Grid.GROUP or scheme.weights == current.weights)
+        )
         or (scheme.weights.key and not scheme.is_simulated)
     )
 
