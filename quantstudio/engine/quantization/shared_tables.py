@@ -165,7 +165,7 @@ def fitted_tables(
     if tables == 1:
         table = _begun(rows / scales[:, None], importance * np.square(scales)[:, None], entries)[None]
     else:  # of few weights each: together
-        table = means_of((rows / scales[:, None]).reshape(tables, -1), entries)
+        table = means_of((rows / scales[:, None]).reshape(tables, -1), entries, is_thorough=True)
     first = entries * np.repeat(np.arange(tables), len(rows) // tables)[:, None]
     for number in range(_ROUNDS):
         place = first + _nearest_of_own(rows / scales[:, None], table)
