@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from quantstudio.core.layers import LayerInfo
-from quantstudio.core.precision import WeightFormat
+from quantstudio.core.precision import Grid, WeightFormat
 
 # Weights a channel must have for each entry of its table; with fewer, the table all but lists them.
 _WEIGHTS_PER_ENTRY = 1.5
@@ -32,6 +32,8 @@ def codebook_pays(layer: LayerInfo, weights: WeightFormat) -> bool:
     if layer.groups > 1 and not weights.shares_table:
         return False
     count, entries = _weights_per_table(layer, weights), 1 << weights.bits
+    if weights.grid is Grid.GROUP and weights_per_channel(layer) < _WEIGHTS_PER_ENTRY * entries:
+        return False  # few channels with few weights each do not show what their table is
     packed = math.ceil(count * weights.bits / 8) + entries
     if count < _WEIGHTS_PER_ENTRY * entries or packed > _LARGEST_SHARE * count:
         return False

@@ -49,6 +49,17 @@ def test_that_a_table_pays_where_channels_have_too_few_weights_for_one_each():
     assert "144 weights" in why_no_codebook(replace(depthwise, weight_shape=(16, 1, 3, 3)), Precision.TABLE2)
 
 
+def test_that_channels_of_few_weights_have_no_table_in_groups():
+    depthwise = replace(DEPTHWISE, weight_shape=(96, 1, 3, 3), groups=96)
+    assert [codebook_pays(depthwise, weight_format(f"group{bits}")) for bits in (4, 3, 2)] == [
+        False,
+        False,
+        True,
+    ]
+    assert codebook_pays(CONV, Precision.GROUP4)
+    assert "72 weights" in why_no_codebook(depthwise, Precision.GROUP4)
+
+
 @pytest.mark.parametrize(
     ("channels", "groups"), [(64, 8), (33, 3), (20, 2), (10, 1), (24, 3), (7, 1), (34, 2), (1, 1)]
 )
