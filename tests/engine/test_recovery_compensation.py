@@ -11,7 +11,7 @@ from quantstudio.engine.quantization.shared_tables import known_rows
 from quantstudio.engine.recovery import compensation, second_moments
 from quantstudio.engine.recovery.code_grids import TableGrid, best_tables, best_uniform
 from quantstudio.engine.recovery.compensation import Compensation, asymmetric_target
-from quantstudio.engine.recovery.second_moments import SecondMoments
+from quantstudio.engine.recovery.second_moments import SecondMoments, leaned
 from quantstudio.engine.recovery.weight_formats import LayerFormat
 
 INT4 = LayerFormat(-8, 7)
@@ -220,3 +220,33 @@ def test_that_vectors_of_many_groups_do_not_pile_up_while_they_wait(monkeypatch)
     assert max(held) < 500
     x = torch.cat(parts, dim=2).double()
     torch.testing.assert_close(moments.hessian, x @ x.transpose(1, 2) / 80, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [24, 48])
+def test_that_weights_chosen_on_few_vectors_err_less_on_others_behind_moments_that_lean(count):
+    rng = np.random.default_rng(6)
+    seen, others = (
+        torch.from_numpy(rng.normal(size=(24, number)) + rng.normal(size=(1, number)))
+        for number in (count, 4000)
+    )
+    weight = torch.from_numpy(rng.normal(size=(1, 8, 24)))
+    hessian, future = (x[None] @ x.T[None] / x.shape[1] for x in (seen, others))
+    errors = []
+    for moments in (hessian, leaned(hessian, weight @ hessian, weight, count, 12)[0]):
+        one = Compensation(weight, moments)
+        off = one.solved(best_tables(one.rows, one.row_importance, 4, 63), 2).values - weight
+        errors.append(float((off @ future * off).sum()))
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_that_moments_of_many_samples_stay_as_they_are_and_lean_the_more_the_fewer_there_are():
+    one = problem(outputs=3, columns=5)
+    weight, hessian = one.target, one.hessian
+    met = weight @ hessian
+    assert leaned(hessian, met, weight, 40, 4)[0] is hessian, "eight vectors a column"
+    assert leaned(hessian, met, weight, 20, 5)[0] is hessian, "as many samples as columns"
+    few, fewer = (leaned(hessian, met, weight, count, 1) for count in (20, 1))
+    alike = torch.eye(5).double() * hessian.diagonal(dim1=1, dim2=2).mean()
+    torch.testing.assert_close(few[0], 0.8 * hessian + 0.2 * alike)
+    torch.testing.assert_close(few[1], weight @ few[0], msg="a target that is reached stays one")
+    torch.testing.assert_close(fewer[0], (hessian + 5 * alike) / 6)

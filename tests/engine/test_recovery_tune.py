@@ -16,7 +16,7 @@ from quantstudio.engine.graph.protos import as_array, as_tensor
 from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline.discovery import find_steps
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
-from quantstudio.engine.recovery import lessons
+from quantstudio.engine.recovery import lessons, tuning
 from quantstudio.engine.recovery.distillation import Distillation, output_losses
 from quantstudio.engine.recovery.lessons import samples_a_step
 from quantstudio.engine.recovery.training_settings import TuneSettings
@@ -225,3 +225,19 @@ def test_that_small_batches_tune_as_well(graph, folder, monkeypatch):
     outcome = tuned(graph, context, steps=80)
     assert outcome.details["held_out"] == 12
     assert divergence(outcome.graph, context, graph) < 0.9 * divergence(graph, context, graph)
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_won"),
+    [
+        ([0.8, 1.7, 0.4, 2.5, 0.9], True),
+        ([0.5, 2.4, 0.2, 3.0, 1.0], False),
+        ([1.1, 2.1, 0.6, 3.1, 1.1], False),
+    ],
+)
+def test_that_a_gain_that_batches_do_not_agree_on_is_none(ends, is_won):
+    assert tuning._is_won([1.0, 2.0, 0.5, 3.0, 1.0], ends) is is_won
+
+
+def test_that_few_batches_are_taken_at_their_word():
+    assert tuning._is_won([1.0, 2.0], [0.2, 2.4])

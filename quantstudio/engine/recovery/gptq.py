@@ -14,7 +14,7 @@ from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.pipeline.registry import setting, step
 
 # To be raised with every change of what is computed.
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from quantstudio.engine.recovery.code_grids import Floats
 from quantstudio.engine.recovery.compensation import Compensation, SingularMomentsError, asymmetric_target
 from quantstudio.engine.recovery.gptq_layers import GptqLayer
 from quantstudio.engine.recovery.gptq_store import LayerStore
-from quantstudio.engine.recovery.second_moments import SecondMoments
+from quantstudio.engine.recovery.second_moments import SecondMoments, leaned
 from quantstudio.engine.recovery.sums import Sum, sums_behind
 from quantstudio.engine.recovery.walk import Chunk, TwoPathWalk
 from quantstudio.engine.torch_graph.module import Node
@@ -174,11 +174,11 @@ class GptqRun:
         met = wanted @ moments.across
         if moments.missing is not None:
             met = met + moments.missing
-        target = wanted
+        target, (likely, asked) = wanted, leaned(hessian, met, wanted, moments.count, self.samples)
         try:
             if self.options.is_asymmetric and (moments.is_apart or moments.missing is not None):
-                target = asymmetric_target(wanted, hessian, met)
-            problem = Compensation(target, hessian, self.cancel)
+                target = asymmetric_target(wanted, likely, asked)
+            problem = Compensation(target, likely, self.cancel)
             grid = layer.format.best(problem.rows, problem.row_importance)
             chosen = problem.solved(grid, self.options.sweeps)
         except SingularMomentsError:

@@ -18,12 +18,13 @@ from quantstudio.engine.recovery.training_settings import TuneSettings
     of gradient descent through the very rounding the plan will emit, without labels. Which integer a weight
     has stays as it was, so it is best behind a step that chooses those well; as that was fitted to the
     samples, they are then mixed in pairs (tokens cannot be). Samples kept out of training say whether the
-    result is better; if it is not, nothing is changed. It costs three to four runs of the network a step.""",
+    result is better beyond chance; if it is not, nothing is changed. It costs three to four runs of the
+    network a step.""",
     source="Hinton et al. 2015, Distilling the Knowledge in a Neural Network, arXiv:1503.02531, eq. 2; "
     "Zhang et al. 2018, mixup, arXiv:1710.09412, eq. 1; "
     "Bengio et al. 2013, arXiv:1308.3432 (gradient through rounding)",
     needs=(Need.DATA, Need.STATISTICS, Need.GRADIENTS, Need.PLAN, Need.SEED, Need.FLOAT),
-    version=2,
+    version=3,
     group=StepGroup.TUNE,
 )
 def tune(

@@ -20,7 +20,7 @@ from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery.adam import Adam
-from quantstudio.engine.recovery.distillation import Distillation, output_losses
+from quantstudio.engine.recovery.distillation import BATCH, Distillation, output_losses
 from quantstudio.engine.recovery.layer_errors import LayerErrors
 from quantstudio.engine.recovery.lessons import Lesson, Lessons, samples_a_step
 from quantstudio.engine.recovery.trained_weights import TrainedParts, write_initializers
@@ -33,6 +33,9 @@ Tensor = torch.Tensor
 _LOOKS = 8
 # Scales move every weight of a channel at once: a smaller rate than biases'.
 _SCALE_RATE = 0.3
+# What is won on the samples that judge must be this many of its standard errors: less is won by chance, and
+# lost on others. With fewer batches than that nothing is known of them.
+_BEYOND_CHANCE, _FEWEST_BATCHES = 2.0, 5
 # Part of the steps over which the rate grows.
 _WARM_UP = 0.1
 
@@ -87,6 +90,9 @@ class _Tuning:
         self.student = self._quantized(graph, statistics)
         teacher = TorchGraph(original.proto, self.distillation.wanted).to(self.device)
         reference = context.unrounded or graph
+        size = samples_a_step(graph, settings.steps)
+        # Gradients of few samples are noise for the most part: Krizhevsky 2014, arXiv:1404.5997, section 5.
+        self.rate = settings.rate * math.sqrt(size / BATCH)
         self.lessons = Lessons(
             context.dataset,
             settings.samples,
@@ -95,7 +101,7 @@ class _Tuning:
             context.seed,
             cancel,
             is_fitted=reference.digest != graph.digest,
-            most=samples_a_step(graph, settings.steps),
+            most=size,
         )
         self.errors = LayerErrors(reference, context.plan, self.lessons.first)
         self.stopped = ""
@@ -109,7 +115,8 @@ class _Tuning:
             return StepOutcome(
                 self.graph, "No quantized layer has scales or biases of its own.", {"steps": 0}
             )
-        before, errors = self._held_loss(), self.errors.measured(self.student)
+        starts, errors = self._held_losses(), self.errors.measured(self.student)
+        before = _mean(starts)
         if not math.isfinite(before):
             raise DataError(
                 "the quantized network's outputs are not finite on the calibration data",
@@ -125,9 +132,10 @@ class _Tuning:
         self.student = self._quantized(
             made, self.context.statistics(made) if self.context.plan.is_static else None
         )
-        after = self._held_loss()
-        if not after < before:
+        ends = self._held_losses()
+        if not _is_won(starts, ends):
             return self._unchanged(before)
+        after = _mean(ends)
         self._tell(errors, self.errors.measured(self.student))
         summary = (
             f"Trained {counted(len(parts.weights), 'weight')} and {len(parts.biases)} sets of biases "
@@ -140,7 +148,7 @@ class _Tuning:
     def _unchanged(self, before: float) -> StepOutcome:
         summary = (
             f"Changed nothing: no state was nearer to the float network than {before:.2g} nats on "
-            f"{self.lessons.judged_on}.{self.stopped}"
+            f"{self.lessons.judged_on}, beyond chance.{self.stopped}"
         )
         return StepOutcome(self.graph, summary, self._details(before, before, 0))
 
@@ -149,7 +157,7 @@ class _Tuning:
 
     def _train(self, parts: TrainedParts, before: float) -> _Best:
         best = _Best(before, 0, parts.state())
-        rate, steps = self.settings.rate, self.settings.steps
+        rate, steps = self.rate, self.settings.steps
         optimizer = Adam(
             (parts.scale_parameters, rate * _SCALE_RATE),
             (parts.entry_parameters, rate),
@@ -169,7 +177,7 @@ class _Tuning:
             if done % every == 0 or done == steps:
                 with torch.no_grad():
                     parts.apply()
-                found = self._held_loss()
+                found = _mean(self._held_losses())
                 # Where the rate has fallen to zero is better than it looks: the best of many looks is luck.
                 if found < (before if done == steps else best.loss):
                     best = _Best(found, done, parts.state())
@@ -180,10 +188,9 @@ class _Tuning:
         found = self.student.run(lesson.feed, self.distillation.compared)
         return self.distillation.loss(found, lesson.answers)
 
-    def _held_loss(self) -> float:
+    def _held_losses(self) -> list[float]:
         with torch.no_grad():
-            losses = [float(self._loss(lesson)) for lesson in self.lessons.held]
-        return sum(losses) / len(losses)
+            return [float(self._loss(lesson)) for lesson in self.lessons.held]
 
     def _quantized(self, graph: Graph, statistics: Statistics | None) -> FakeQuantized:
         made = FakeQuantized(graph, statistics, self.context.plan).to(self.device)
@@ -194,6 +201,20 @@ class _Tuning:
     def _tell(self, before: dict[str, float], after: dict[str, float]) -> None:
         for layer, error in before.items():
             self.reporter.found(LayerRecovered(layer, error, after.get(layer), self.errors.measure))
+
+
+def _mean(losses: list[float]) -> float:
+    return sum(losses) / len(losses)
+
+
+def _is_won(before: list[float], after: list[float]) -> bool:
+    """Whether losses of the same batches fell, by more than they would by chance."""
+    won = [one - other for one, other in zip(before, after, strict=True)]
+    mean, count = _mean(won), len(won)
+    if not mean > 0 or count < _FEWEST_BATCHES:
+        return mean > 0
+    spread = math.sqrt(sum((one - mean) ** 2 for one in won) / (count - 1))
+    return mean > _BEYOND_CHANCE * spread / math.sqrt(count)
 
 
 def _share_of_rate(step: int, steps: int) -> float:

@@ -146,7 +146,7 @@ class Workbench:
         self.judge = Judge(self.opened, dataset, samples=request.samples, cancel=cancel)
         seconds = (time.process_time() - started) / worker_threads()
         names = [info.name for info in step_infos()]
-        self.recovering, self._unrecovered = recovery_steps(request.recover, names, on, seconds)
+        self.recovering, self._unrecovered = recovery_steps(request.recover, names, on, seconds, reporter)
         self._test_data = test or self._kept_apart()
         self._searched = {layer.name: layer for layer in layers}
         self.space = self._space(self._family(families), pinned, known.costs)
