@@ -8,6 +8,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
+from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 from quantstudio.gui.widgets.card import Card
 from tests.gui.conftest import find, settle
 
@@ -47,6 +48,19 @@ def test_that_the_tab_key_reaches_everything_and_comes_back(full, page, there):
     names = {widget.objectName() for widget in met}
     assert names >= there | {"layers.table", "layers.types", "layers.search"}
     assert [w.objectName() for w in met if not w.accessibleName() and not w.property("text")] == []
+
+
+def test_that_the_layers_and_plots_show_that_they_have_the_focus(full):
+    full.show_view("inspect")
+    settle(full)
+    layers, strip = find(full, LayersPanel), find(full, SensitivityStrip)
+    for widget, frame in ((layers.table, layers.card), (strip.view, strip)):
+        full.views.tabs.tabBar().setFocus()
+        before = frame.grab().toImage()
+        widget.setFocus(Qt.FocusReason.TabFocusReason)
+        assert frame.grab().toImage() != before
+        full.views.tabs.tabBar().setFocus()
+        assert frame.grab().toImage() == before
 
 
 def test_that_f6_goes_from_area_to_area(full):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pyqtgraph as pg
-from PySide6.QtCore import QPoint, QPointF, Qt, Signal
-from PySide6.QtGui import QGuiApplication, QResizeEvent
+from PySide6.QtCore import QEvent, QObject, QPoint, QPointF, Qt, Signal
+from PySide6.QtGui import QFocusEvent, QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -26,7 +26,7 @@ from quantstudio.gui.plots.axes import FigureAxis
 from quantstudio.gui.plots.export import PlotImage, image_of, save_image, save_table
 from quantstudio.gui.plots.figure import Figure, figure_view
 from quantstudio.gui.theme import CAPTION_PX, Theme, current_theme, theme_hub, ui_font
-from quantstudio.gui.widgets.card import GAP, Card
+from quantstudio.gui.widgets.card import GAP, Card, show_focus
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.legend import Legend
 
@@ -113,10 +113,17 @@ class Plot(Card):
             axis.setStyle(tickFont=ui_font(CAPTION_PX), tickLength=0, tickTextOffset=6)
         self.item.getAxis("left").setWidth(LEFT_AXIS_PX)
         self.item.showGrid(y=True, alpha=GRID_ALPHA)
+        self.view.installEventFilter(self)
         self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.view.customContextMenuRequested.connect(self._on_context_menu)
 
     # ------------------------------------------------------------------ title
+
+    @override
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.view and isinstance(event, QFocusEvent):
+            show_focus(self.view, event)
+        return super().eventFilter(watched, event)
 
     @override
     def replace_title(self, widget: QWidget) -> None:

@@ -49,6 +49,7 @@ CheckMenu::indicator:checked { background: @accent; border-color: @accent; image
 CheckMenu::indicator:checked:disabled { background: @faint; border-color: @faint; }
 QMenu::icon { padding-left: 8px; }
 QFrame[card="true"] { background: @surface; border: 1px solid @border; border-radius: 8px; }
+QFrame[card="true"][focused="true"] { border-color: @accent; }
 QFrame[toast="true"] { background: @raised; border: 1px solid @border; border-radius: 8px; }
 QLabel[role="title"] { font-weight: 600; color: @text; }
 QLabel[role="heading"] { font-size: 16px; font-weight: 600; color: @text; }

@@ -5,12 +5,18 @@ from __future__ import annotations
 from itertools import pairwise
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 
 MARGINS = (14, 10, 14, 10)
 GAP = 8
+_BY_KEY = (
+    Qt.FocusReason.TabFocusReason,
+    Qt.FocusReason.BacktabFocusReason,
+    Qt.FocusReason.ShortcutFocusReason,
+)
 
 
 class Card(QFrame):
@@ -81,3 +87,15 @@ def _tab_stops(widget: QWidget) -> list[QWidget]:
         for stop in (widget, *widget.findChildren(QWidget))
         if stop.focusPolicy() & Qt.FocusPolicy.TabFocus and stop.window() is widget.window()
     ]
+
+
+def show_focus(widget: QWidget, event: QFocusEvent) -> None:
+    """Whoever comes by the keyboard sees at the card's edge which of its plots or tables takes the keys."""
+    card: QWidget | None = widget
+    while card is not None and not card.property("card"):
+        card = card.parentWidget()
+    is_by_key = event.gotFocus() and event.reason() in _BY_KEY
+    if card is not None and bool(card.property("focused")) != is_by_key:
+        card.setProperty("focused", is_by_key)
+        card.style().unpolish(card)
+        card.style().polish(card)

@@ -58,12 +58,13 @@ class TileGrid(QWidget):
 
     def _place(self) -> None:
         columns = min(COLUMNS_MOST, max(1, (self.width() + GAP) // (WIDTH_MIN_PX + GAP)))
-        if columns == self._columns:
-            return
+        # Columns without a tile keep their place and width: tiles of several grids stand below each other.
+        width = max(WIDTH_MIN_PX, (self.width() - GAP * (columns - 1)) // columns)
         for column in range(COLUMNS_MOST):
             self._grid.setColumnStretch(column, 1 if column < columns else 0)
-            # Columns without a tile keep their place: tiles of several grids stand below each other.
-            self._grid.setColumnMinimumWidth(column, WIDTH_MIN_PX if column < columns else 0)
+            self._grid.setColumnMinimumWidth(column, width if column < columns else 0)
+        if columns == self._columns:
+            return
         self._columns = columns
         for i, tile in enumerate(self._tiles):
             self._grid.addWidget(tile, i // columns, i % columns)
