@@ -16,6 +16,7 @@ from quantstudio.gui.features.compare.compare_panel import ComparePanel
 from quantstudio.gui.features.compare.compare_table import CompareTableModel
 from quantstudio.gui.features.layers.layer_names import short_names
 from quantstudio.gui.plots.channel_ranges import ChannelRangesPlot
+from quantstudio.gui.plots.error_bits import PrecisionCost
 from quantstudio.gui.shell.page_scroll import PAGE_MINIMUM_PX, PageScroll
 from quantstudio.gui.theme import ui_font
 from quantstudio.gui.widgets.elided_combo import ElidedComboBox
@@ -260,3 +261,9 @@ def test_that_a_control_that_cannot_be_used_says_why_and_is_itself_again(qtbot):
     choice.resize(90, 28)
     assert "…" in choice.shown_text
     assert choice.toolTip() == choice.currentText()
+
+
+def test_that_narrow_columns_have_labels_short_enough_to_stay_whole():
+    named = ("fp32", "static-int8", "static-int4", "static-codebook4", "static-ternary", "weight-int4")
+    shown = [PrecisionCost(name, "", None, None).short_label for name in named]
+    assert shown == ["32", "8", "4", "C4", "T", "W4"]
