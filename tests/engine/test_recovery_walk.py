@@ -154,3 +154,14 @@ def test_that_fewer_samples_go_at_once_where_their_tensors_are_large(graph, monk
     assert samples_at_once(graph) == 5
     monkeypatch.setattr(walk_module, "_CHUNK_BYTES", 1)
     assert samples_at_once(graph) == 1
+
+
+@torch.no_grad()
+def test_that_what_was_freed_goes_back_to_the_system_where_tensors_are_large(graph, monkeypatch):
+    given = []
+    monkeypatch.setattr(walk_module, "give_back", lambda: given.append(1))
+    held_along(graph)
+    assert not given
+    monkeypatch.setattr(walk_module, "LARGE_BYTES", 0)
+    held_along(graph)
+    assert given

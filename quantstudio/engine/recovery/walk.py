@@ -19,7 +19,7 @@ from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.view import GraphView
 from quantstudio.engine.quantization.activations import ActivationParams
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
-from quantstudio.engine.recovery.held import LARGE_BYTES, Held, bytes_of, packed, read
+from quantstudio.engine.recovery.held import LARGE_BYTES, Held, bytes_of, give_back, packed, read
 from quantstudio.engine.torch_graph.module import Node, TorchGraph
 
 Tensor = torch.Tensor
@@ -102,6 +102,7 @@ class TwoPathWalk:
         device = self._network.device
         self.replaced = {slot: weight.to(device) for slot, weight in fake.weights.items()}
         self.shifts: dict[str, Tensor] = {}
+        self._packed_bytes = 0
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -191,6 +192,10 @@ class TwoPathWalk:
     def _waiting(self, value: Held, params: ActivationParams | None = None) -> Held:
         if not isinstance(value, torch.Tensor) or value.nbytes * len(self.chunks) <= LARGE_BYTES:
             return value
+        self._packed_bytes += value.nbytes
+        if self._packed_bytes > LARGE_BYTES:
+            self._packed_bytes = 0
+            give_back()
         return packed(value, params)
 
 
