@@ -24,7 +24,7 @@ from quantstudio.engine.quantization.emit import emit
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.recovery import gptq_run, gptq_store
 from quantstudio.engine.recovery.gptq import GptqSettings, choose_weights
-from quantstudio.engine.recovery.gptq_run import MEASURE, GptqRun
+from quantstudio.engine.recovery.gptq_run import FELT, MEASURE, GptqRun
 from quantstudio.engine.recovery.gptq_store import LayerStore, prune_layers
 from quantstudio.engine.recovery.sums import sums_behind
 from quantstudio.engine.torch_graph.module import TorchGraph
@@ -243,6 +243,18 @@ def test_that_every_layer_is_told_with_its_error_before_and_after(net, tmp_path)
     chosen(net, context_of(net, tmp_path, W2A8, images()), reporter=told)
     assert [part.layer for part in told.layers] == ["a", "b", "c", "d"]
     assert all(0 <= part.after < part.before for part in told.layers)
+
+
+def test_that_channels_are_chosen_together_where_asked_and_their_error_is_that_of_the_answers(net, tmp_path):
+    context = context_of(net, tmp_path, CODEBOOK2, images())
+    told = Telling()
+    outcome = chosen(net, context, reporter=told, joint=True)
+    # A table pays in one layer alone; in the others each channel counts by itself.
+    assert {part.layer: part.measure for part in told.layers} == {**dict.fromkeys("abd", MEASURE), "c": FELT}
+    assert all(0 <= part.after < part.before for part in told.layers)
+    assert outcome.graph.digest != chosen(net, context).graph.digest
+    unseen = images(seed=11)
+    assert error(outcome.graph, context, net, unseen) < 0.6 * error(net, context, net, unseen)
 
 
 def test_that_a_weight_two_layers_read_is_solved_once_for_both(tmp_path):

@@ -154,9 +154,45 @@ class TableGrid:
         codes = (wanted[:, None] > self._middles).sum(axis=1)
         return codes, self.table[self._rows, codes]
 
+    def nearest_in(self, rows: Codes, wanted: Floats) -> tuple[Codes, Floats]:
+        """Code and value nearest to what is wanted of some rows, each of their shape [N]."""
+        codes = (wanted[:, None] > self._middles[rows]).sum(axis=1)
+        return codes, self.table[rows, codes]
+
     def values(self, codes: Codes) -> Floats:
         """Values of codes [R, K]."""
         return np.take_along_axis(self.table, codes, axis=1)
+
+    def equations(self, codes: Codes, target: Floats, hessian: Floats) -> tuple[Floats, Floats]:
+        """What the entries of each row's table cost: quadratic form [R, k, k] and linear one [R, k].
+
+        Args:
+            codes: Codes [R, K].
+            target: What the weights should be, [R, K].
+            hessian: Second moments of what they meet, [K, K].
+        """
+        one, other = torch.from_numpy(target)[None], torch.from_numpy(hessian)[None]
+        gram, met = normal_equations(codes, self.table.shape[1], one, other)
+        return gram.numpy(), met.numpy()
+
+    def fitted(self, gram: Floats, met: Floats, codes: Codes) -> Floats:
+        """Entries of one row that cost least, on the grid of the container, [k].
+
+        Args:
+            gram: Quadratic form of what they cost, [k, k].
+            met: Linear one, [k].
+            codes: Codes of the row, [K]: entries that none of them has become zero.
+        """
+        used = np.bincount(codes, minlength=len(met)) > 0
+        ridge = _RIDGE * gram.diagonal().mean() + SMALLEST
+        entries = np.where(used, np.linalg.solve(gram + ridge * np.eye(len(met)), met), 0.0)
+        scale = max(float(np.abs(entries).max()) / self.steps, SMALLEST)
+        found: Floats = np.rint(entries / scale) * scale
+        return found
+
+    def with_table(self, table: Floats) -> TableGrid:
+        """The same with other entries, in whatever order, [R, k]."""
+        return replace(self, table=table)
 
     def refitted(self, codes: Codes, target: Tensor, hessian: Tensor) -> TableGrid:
         """The table that comes closest to a target at these codes; entries nobody uses become zero."""

@@ -15,7 +15,8 @@ import torch
 
 from quantstudio.core.errors import CalibrationError
 from quantstudio.core.events import CancelToken, never_cancelled
-from quantstudio.engine.recovery.code_grids import CodeGrid, Codes, Floats
+from quantstudio.engine.recovery.code_grids import CodeGrid, Codes, Floats, TableGrid
+from quantstudio.engine.recovery.coupled import CoupledChannels
 
 Tensor = torch.Tensor
 
@@ -171,13 +172,15 @@ class Compensation:
         losses: Floats = (off @ self.hessian * off).sum(2).reshape(-1).numpy()
         return losses
 
-    def solved(self, grid: CodeGrid, sweeps: int) -> Chosen:
-        """The best found over several orders of the columns, channel by channel.
+    def solved(self, grid: CodeGrid, sweeps: int, metric: Floats | None = None) -> Chosen:
+        """The best found over several orders of the columns, channel by channel; then all channels together.
 
         Args:
             grid: Where to begin.
             sweeps: How often the grid is fitted to the codes, and each code moved to where it is best given
                 all the others. No such round can lose; the last is one that gains next to nothing.
+            metric: What errors of the channels cost together, [O, O]; None where each counts by itself.
+                Where the channels have tables of their own, they are chosen once more for it.
         """
         best = self._settled(grid, self._order, sweeps)
         work = self.groups * self.outputs * self.columns**2
@@ -186,7 +189,12 @@ class Compensation:
             jitter = np.exp(_JITTER * random.normal(size=self.columns))
             order = _Order(self.hessian, self._keys * torch.from_numpy(jitter))
             best = best.or_better(self._settled(best.grid, order, sweeps))
-        values = self._values(*best.grid.readable(best.codes))
+        found, codes = best.grid, best.codes
+        if metric is not None and sweeps and isinstance(found, TableGrid) and not found.is_shared:
+            channels = CoupledChannels(self.rows, self.hessian[0].numpy(), metric, self._cancel)
+            together = channels.better(found, codes)
+            found, codes = together.grid, together.codes
+        values = self._values(*found.readable(codes))
         return Chosen(values, self.loss(values))
 
     def _settled(self, grid: CodeGrid, order: _Order, sweeps: int) -> _Found:

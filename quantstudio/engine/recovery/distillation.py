@@ -79,6 +79,32 @@ class OutputLoss:
             return _decision_divergence(found, wanted, has_logits=has_logits)
         return F.mse_loss(found.float(), wanted.float()) / (2 * variance)
 
+    def direction(
+        self, found: Tensor, variance: float, generator: torch.Generator, *, has_logits: bool
+    ) -> Tensor:
+        """A random direction whose covariance is the curvature of `value` where nothing is off, times two.
+
+        Args:
+            found: The output.
+            variance: Of its values.
+            generator: Draws the signs.
+            has_logits: Whether it holds logits, where it holds classes or decisions.
+        """
+        signs = torch.randint(0, 2, found.shape, generator=generator).to(found) * 2 - 1
+        if self.form is _Form.CLASSES:
+            axis = self._axis(found)
+            p = found.float().softmax(axis) if has_logits else found.float().clamp_min(_SMALLEST_PROBABILITY)
+            drawn = p.sqrt() * signs
+            if not has_logits:
+                return drawn / p
+            return drawn - p * drawn.sum(axis, keepdim=True)
+        if self.form is _Form.DECISIONS:
+            p = found.float().sigmoid() if has_logits else found.float()
+            p = p.clamp(_SMALLEST_DECISION, 1 - _SMALLEST_DECISION)
+            power = p * (1 - p)
+            return signs * (power.sqrt() if has_logits else power.rsqrt())
+        return signs / math.sqrt(variance)
+
     def _axis(self, scores: Tensor) -> int:
         flat = scores.ndim > 2 and scores.shape[1] > 1 and all(size == 1 for size in scores.shape[2:])
         return 1 if flat else self.class_axis
@@ -147,6 +173,20 @@ class Distillation:
             max(float(torch.cat([one[place].flatten().float() for one in answers]).var(correction=0)), 1e-12)
             for place in range(len(self.losses))
         )
+
+    def directions(self, answers: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """A random direction of every output: their covariances are what small errors cost, up to a factor.
+
+        Args:
+            answers: Outputs of the teacher.
+            generator: Draws them.
+        """
+        return [
+            loss.direction(answer.detach(), variance, generator, has_logits=has_logits)
+            for loss, answer, variance, has_logits in zip(
+                self.losses, answers, self._variances, self._has_logits, strict=True
+            )
+        ]
 
     def loss(self, found: Mapping[str, Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """Divergence of one batch, over all outputs."""

@@ -40,6 +40,14 @@ class GptqSettings:
         quantized layers before it made, and what is missing in what its output is added to besides; off, it
         is to do to its inputs what its float weights would.""",
     )
+    joint: bool = setting(
+        default=False,
+        label="Channels together",
+        explanation="""Where channels have tables of their own, they are chosen once more so that their errors
+        cancel in what the answers hang on, as far as the gradients of 128 samples tell. On Fashion-MNIST vit
+        the divergence of answers falls by a fifth at 4 bits and by a third at 3; a MobileNet did not
+        gain. Layers of many hundred inputs a channel, and language models, are left out.""",
+    )
     bias: bool = setting(
         default=True,
         label="Correct biases",
@@ -54,11 +62,13 @@ class GptqSettings:
     those still to come, so that errors cancel over the inputs the layer really gets; scales, and the tables
     of codebooks, are fitted again by least squares in between. Each layer is solved behind the quantized ones
     before it and aims at what the float network gives, so that it makes up for their errors, too: those in
-    what it reads, and those in what its output is added to, as in residual networks. It needs a few hundred
-    samples and no labels, and costs about as much as a hundred runs over them. It is what makes 2
+    what it reads, and those in what its output is added to, as in residual networks. Channels can be
+    chosen together besides, so that their errors cancel in what the answers hang on. It needs a few
+    hundred samples and no labels, and costs about as much as a hundred runs over them. It is what makes 2
     to 4 bits usable.""",
     source="Frantar et al. 2022, GPTQ, arXiv:2210.17323, algorithm 1; "
-    "Li et al. 2025, GPTAQ, arXiv:2504.02692; Lin and Wan 2025, LoaQ, arXiv:2509.06297 (sums)",
+    "Li et al. 2025, GPTAQ, arXiv:2504.02692; Lin and Wan 2025, LoaQ, arXiv:2509.06297 (sums); "
+    "Tseng et al. 2025, YAQA, arXiv:2505.22988 (channels together)",
     needs=(Need.DATA, Need.STATISTICS, Need.PLAN),
     version=VERSION,
     group=StepGroup.ROUND,
@@ -75,6 +85,6 @@ def choose_weights(
     from quantstudio.engine.recovery.gptq_run import GptqOptions
     from quantstudio.engine.recovery.gptq_solve import solved
 
-    options = GptqOptions(settings.asymmetric, settings.sweeps, settings.bias)
+    options = GptqOptions(settings.asymmetric, settings.sweeps, settings.bias, settings.joint)
     own = {"version": VERSION, "settings": to_json(settings)}
     return solved(graph, context, options, settings.samples, own, reporter, cancel)

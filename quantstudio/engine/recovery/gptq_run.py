@@ -19,6 +19,7 @@ from quantstudio.engine.recovery.code_grids import Floats
 from quantstudio.engine.recovery.compensation import Compensation, SingularMomentsError, asymmetric_target
 from quantstudio.engine.recovery.gptq_layers import GptqLayer
 from quantstudio.engine.recovery.gptq_store import LayerStore
+from quantstudio.engine.recovery.output_metric import OutputMetrics
 from quantstudio.engine.recovery.second_moments import SecondMoments, leaned
 from quantstudio.engine.recovery.sums import Sum, sums_behind
 from quantstudio.engine.recovery.walk import Chunk, TwoPathWalk
@@ -31,6 +32,8 @@ _ROWS = 20_000
 _GROUP_ROWS = 6_000
 _SMALLEST = 1e-30
 MEASURE = "power of the error at its output, of that of the output"
+# Where channels were chosen together both powers are of what the answers hang on.
+FELT = "power of the error at its output, of that of the output, as the answers hang on its channels"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,11 +45,13 @@ class GptqOptions:
             missing in what it is added to.
         sweeps: Refits of the grid, each with a round of single moves.
         corrects_biases: Whether the mean error of every layer goes into its bias.
+        is_joint: Whether channels are chosen together.
     """
 
     is_asymmetric: bool = True
     sweeps: int = 3
     corrects_biases: bool = True
+    is_joint: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +71,7 @@ class GptqRun:
         shifts: What the biases are raised by, by layer.
         gains: Error of every layer that is done, with each weight rounded by itself and as they are chosen.
         plain: Layers whose weights are rounded by themselves, as nothing can be learned from what they read.
+        metrics: What errors of the channels of layers cost together; None where each counts by itself.
         sums: What the outputs of layers are added to, by layer.
     """
 
@@ -77,6 +83,7 @@ class GptqRun:
     store: LayerStore
     reporter: Reporter
     cancel: CancelToken
+    metrics: OutputMetrics | None = None
     weights: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     shifts: dict[str, Floats] = field(default_factory=dict)
     gains: dict[str, LayerRecovered] = field(default_factory=dict)
@@ -142,7 +149,8 @@ class GptqRun:
         """Take a layer's weights from an earlier run or solve it, and put them on the quantized path."""
         # A weight that several layers read is solved with what all before it saw.
         is_alone = len(layer.readers) == 1
-        kept = self.store.find(layer.name, MEASURE) if is_alone else None
+        is_felt = self.metrics is not None and self.metrics.knows(layer.name)
+        kept = self.store.find(layer.name, FELT if is_felt else MEASURE) if is_alone else None
         found = kept or self._solve(layer, node)
         if found is None:
             self.plain.append(layer.name)
@@ -162,7 +170,8 @@ class GptqRun:
         float_weight = layer.matrix.to_matrix(real.detach())
         is_centred = layer.bias is not None and self.options.corrects_biases
         moments = SecondMoments(layer.matrix.groups, float_weight.shape[2], is_centred)
-        power = self._gather(layer, node, moments, float_weight)
+        metric = self.metrics.of(layer.name) if self.metrics is not None else None
+        power = self._gather(layer, node, moments, float_weight, metric)
         shared = self._moments.get(layer.weight)
         if shared is not None:
             moments.join(shared)
@@ -180,18 +189,20 @@ class GptqRun:
                 target = asymmetric_target(wanted, likely, asked)
             problem = Compensation(target, likely, self.cancel)
             grid = layer.format.best(problem.rows, problem.row_importance)
-            chosen = problem.solved(grid, self.options.sweeps)
+            chosen = problem.solved(grid, self.options.sweeps, None if metric is None else metric.numpy())
         except SingularMomentsError:
             return None
         plain = self.fake.weights[layer.name, layer.matrix.slot].cpu()
         before, after = (
-            _error(values.double(), hessian, met, power)
+            _error(values.double(), hessian, met, power, metric)
             for values in (layer.matrix.to_matrix(plain), chosen.values.float())
         )
         found: NDArray[np.float32] = layer.matrix.to_weight(chosen.values.float()).contiguous().numpy()
-        return found, LayerRecovered(layer.name, before, after, MEASURE)
+        return found, LayerRecovered(layer.name, before, after, MEASURE if metric is None else FELT)
 
-    def _gather(self, layer: GptqLayer, node: Node, moments: SecondMoments, weight: Tensor) -> float:
+    def _gather(
+        self, layer: GptqLayer, node: Node, moments: SecondMoments, weight: Tensor, metric: Tensor | None
+    ) -> float:
         """Add up the moments of what a layer reads; the power of what it is to write."""
         rows = _ROWS if layer.matrix.groups == 1 else _GROUP_ROWS
         limit = max(1, rows // max(self.samples, 1))
@@ -213,10 +224,11 @@ class GptqRun:
                 lost = layer.matrix.written_of(missing, number, limit)
                 moments.add_missing(seen, lost)
                 outputs = outputs + lost
-            power += float(outputs.square().sum())
+            power += float((_felt(outputs, metric) * outputs).sum())
             sums += outputs.sum(2).double()
             count += meant.shape[2]
-        mean = (sums / max(count, 1)).square().sum() if moments.has_mean else 0.0
+        means = sums[..., None] / max(count, 1)
+        mean = (_felt(means, metric) * means).sum() if moments.has_mean else 0.0
         return max(float(power / max(count, 1) - mean), _SMALLEST)
 
     def _missing(self, layer: str, chunk: Chunk, shape: torch.Size) -> Tensor | None:
@@ -252,7 +264,13 @@ class GptqRun:
         self.walk.shifts[output] = shift.to(value).reshape(shape)
 
 
-def _error(values: Tensor, hessian: Tensor, met: Tensor, power: float) -> float:
-    """Error power at the output, over its power: E|y - V x_q|^2 / E|y|^2."""
-    quantized = (values @ hessian * values).sum()
-    return max(float(power + quantized - 2 * (met * values).sum()), 0.0) / power
+def _error(values: Tensor, hessian: Tensor, met: Tensor, power: float, metric: Tensor | None) -> float:
+    """Error power at the output, over its power: E|y - V x_q|^2 / E|y|^2, in the metric of the channels."""
+    felt = _felt(values, metric)
+    quantized = (felt @ hessian * values).sum()
+    return max(float(power + quantized - 2 * (felt * met).sum()), 0.0) / power
+
+
+def _felt(outputs: Tensor, metric: Tensor | None) -> Tensor:
+    """Outputs [1, O, R] times what errors of the channels cost together."""
+    return outputs if metric is None else metric.to(outputs) @ outputs

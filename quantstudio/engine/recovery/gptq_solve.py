@@ -22,6 +22,8 @@ from quantstudio.engine.recovery.bias_targets import set_bias
 from quantstudio.engine.recovery.gptq_layers import GptqLayer, gptq_layers
 from quantstudio.engine.recovery.gptq_run import GptqOptions, GptqRun
 from quantstudio.engine.recovery.gptq_store import LayerStore, prune_layers
+from quantstudio.engine.recovery.layer_matrix import LayerMatrix
+from quantstudio.engine.recovery.output_metric import OutputMetrics
 from quantstudio.engine.recovery.walk import TwoPathWalk, samples_at_once
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 
@@ -31,6 +33,9 @@ Tensor = torch.Tensor
 _TOKENS, _TOKENS_AT_ONCE = 24_576, 2048
 # Layers that a summary names.
 _NAMED = 5
+# Channels that are chosen together, and channels times columns squared: beyond, there is no time for it, and
+# many columns make up for most by themselves.
+_MOST_JOINT, _JOINT_WORK = 2048, 1 << 24
 
 
 def solved(
@@ -74,14 +79,29 @@ def solved(
         **settings,
     }
     with torch_settings(worker_threads()), torch.no_grad():
-        fake = fake.to(device).eval()
+        fake = fake.to(device).eval().requires_grad_(False)
         walk = TwoPathWalk(fake, _feeds(context, places, device, cancel), cancel)
-        run = GptqRun(walk, fake, layers, count, options, LayerStore(inputs), reporter, cancel)
+        is_joint = options.is_joint and context.dataset.next_tokens is None
+        joint = _joint_layers(layers, fake) if is_joint else {}
+        metrics = OutputMetrics(graph, fake.network, joint, context.dataset, cancel) if joint else None
+        run = GptqRun(walk, fake, layers, count, options, LayerStore(inputs), reporter, cancel, metrics)
         try:
             run.go()
         finally:
             prune_layers()
     return _outcome(graph, layers, run, count)
+
+
+def _joint_layers(layers: Mapping[str, GptqLayer], fake: FakeQuantized) -> dict[str, LayerMatrix]:
+    """Layers whose channels can be chosen together: those with a table each, as many as there is time for."""
+    found = {}
+    for name, layer in layers.items():
+        groups, outputs, columns = layer.matrix.to_matrix(fake.network.initializer(layer.weight)).shape
+        has_tables = layer.format.entries > 0 and not (layer.format.is_shared or layer.format.is_scaled)
+        is_small = outputs <= _MOST_JOINT and outputs * columns**2 <= _JOINT_WORK
+        if has_tables and is_small and groups == len(layer.readers) == 1 < outputs:
+            found[name] = layer.matrix
+    return found
 
 
 def places_of(dataset: Dataset, samples: int, at_once: int) -> list[tuple[int, int]]:
