@@ -70,8 +70,10 @@ MAX_BUILDS = 24
 # Samples the classes of a plan are judged by, and the multiplications all of those may take.
 CLASS_SAMPLES = 4096
 CLASS_MACS = 400_000_000_000
-# Samples that no step is fitted to judge plans where there are at least these, as part of the search's own.
+# Samples that no step is fitted to judge plans where there are at least these, as part of the search's own;
+# and times as many as classes are judged by: a bound of 0.3 points is a handful of answers in a thousand.
 FEWEST_APART = 0.5
+APART = 3
 # Share of the rounds that are taken to be undisturbed.
 UNDISTURBED = 0.1
 TIMING = LatencyBudget(seconds=1.5, min_rounds=25, max_rounds=200)
@@ -409,17 +411,17 @@ class Workbench:
             return None
         asked = [value for s in completed_steps(steps, step_infos()) if (value := s.settings.get("samples"))]
         seen = max(self.judge.base.samples, self.kept.calibration.samples, *map(int, asked))
-        apart = SampleRange(self._dataset, self._class_samples(), start=seen)
+        apart = SampleRange(self._dataset, self._class_samples(APART), start=seen)
         return apart if len(apart) >= FEWEST_APART * self.judge.base.samples else None
 
-    def _class_samples(self) -> int:
+    def _class_samples(self, times: int = 1) -> int:
         """Samples that classes are judged by: a class has a tenth of them or less, so more than the search's.
 
         Bounded by the work, not by the time it takes, so that the same search gives the same plan.
         """
         work = sum(layer.macs or 0 for layer in self.opened.layers)
-        most = CLASS_MACS // work if work else CLASS_SAMPLES
-        return min(len(self._dataset), CLASS_SAMPLES, most)
+        most = times * CLASS_MACS // work if work else times * CLASS_SAMPLES
+        return min(len(self._dataset), times * CLASS_SAMPLES, most)
 
     @property
     def judges_apart(self) -> bool:
