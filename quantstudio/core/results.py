@@ -430,6 +430,8 @@ class VariantResult(Record):
 
     def with_size(self, size_bytes: int) -> VariantResult:
         """The same of a file of another size: what ran may be another form of the file a person has."""
+        if self.size_bytes == size_bytes:
+            return self
         footprint = self.footprint and replace(self.footprint, size_bytes=size_bytes)
         return replace(self, size_bytes=size_bytes, footprint=footprint)
 

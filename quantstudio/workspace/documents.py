@@ -67,7 +67,6 @@ class Documents:
         self._asked: TrustRequest | None = None  # until it is open
         self._earlier: Path | None = None
         self._jobs = jobs
-        self._jobs = jobs
         self.leaving = Leaving(jobs)
         jobs.failed.connect(self._on_job_failed)
 

@@ -19,6 +19,10 @@ from quantstudio.workspace.names import base_name
 from quantstudio.workspace.resolved import Ground
 from quantstudio.workspace.subject import Subject
 
+_MANY = 512
+# Found and given back, kept so that no new one at an old address is taken for it.
+_resized: dict[tuple[int, int], tuple[VariantResult, VariantResult]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -120,7 +124,7 @@ def read_variants(findings: Findings, subject: Subject, measurement_row: str) ->
     model = subject.model
     name, found = base_name(model.layers), measured(model.digest)
     # What runs is the normalised graph, which many files may share; what has a size is the file.
-    found = found and found.with_size(model.file_bytes)
+    found = found and _sized(found, model.file_bytes)
     base = Variant(model.digest, name, "", Recipe(), model.graph_path, None, result=found)
 
     def beside_base(variant: str) -> VariantResult | None:
@@ -129,3 +133,13 @@ def read_variants(findings: Findings, subject: Subject, measurement_row: str) ->
 
     built = sorted(findings.all(VARIANT), key=lambda one: one.created)
     return Records((base, *(replace(one, result=beside_base(one.key)) for one in built)))
+
+
+def _sized(found: VariantResult, size_bytes: int) -> VariantResult:
+    """As `with_size`, the same object each time: predictions are fitted anew for results that are others."""
+    key = (id(found), size_bytes)
+    if key not in _resized:
+        if len(_resized) >= _MANY:
+            _resized.clear()
+        _resized[key] = (found, found.with_size(size_bytes))
+    return _resized[key][1]
