@@ -45,7 +45,7 @@ class GptqSettings:
         label="Channels together",
         explanation="""Where channels have tables of their own, they are chosen once more so that their errors
         cancel in what the answers hang on, as far as the gradients of 128 samples tell. On Fashion-MNIST vit
-        the divergence of answers falls by a fifth at 4 bits and by a third at 3; a MobileNet did not
+        the divergence of answers falls by a fifth at 4 and at 3 bits; a MobileNet did not
         gain. Layers of many hundred inputs a channel, and language models, are left out.""",
     )
     bias: bool = setting(
