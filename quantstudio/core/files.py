@@ -54,7 +54,9 @@ def written_together(*targets: Path) -> Iterator[tuple[Path, ...]]:
         OutputError: a folder is missing, read-only or full.
     """
     temporaries: list[Path] = []
-    weights = {Path(target).parent: named_weights(Path(target)) for target in targets}
+    weights: dict[Path, set[str]] = {}
+    for target in map(Path, targets):
+        weights.setdefault(target.parent, set()).update(named_weights(target))
     try:
         for target in map(Path, targets):
             temporaries.append(_temporary(target))  # noqa: PERF401  one that fails must not hide the others

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from quantstudio.core.errors import OutputError
-from quantstudio.core.files import scratch_beside, write_bytes, written_beside
+from quantstudio.core.files import scratch_beside, write_bytes, written_beside, written_together
 from quantstudio.core.keeping import kept_if_possible
 from quantstudio.core.weight_files import named_weights
 
@@ -40,6 +40,20 @@ def test_that_weights_another_model_names_stay(folder):
     (folder / "other.onnx").write_bytes(naming(OLD))
     write_bytes(folder / "m.onnx", naming(NEW))
     assert files(folder) == ["m.onnx", "other.onnx", OLD, NEW]
+
+
+def test_that_weights_of_a_model_somebody_renamed_stay(folder):
+    (folder / "m.onnx").rename(folder / "m.onnx.before")
+    (folder / "m.onnx").write_bytes(naming(OLD))
+    write_bytes(folder / "m.onnx", naming(NEW))
+    assert files(folder) == ["m.onnx", "m.onnx.before", OLD, NEW]
+
+
+def test_that_weights_go_wherever_the_model_stands_among_files_written_together(folder):
+    with written_together(folder / "m.onnx", folder / "m.json") as (model, recipe):
+        model.write_bytes(naming(NEW))
+        recipe.write_bytes(b"{}")
+    assert files(folder) == ["m.json", "m.onnx", NEW]
 
 
 def test_that_weights_of_a_model_that_was_not_written_go_and_the_old_ones_stay(folder):

@@ -103,7 +103,11 @@ def test_that_a_search_says_first_what_recovering_plans_of_a_large_network_costs
     # EfficientNet-Lite0 on 128 photos: 2.5 s a pass.
     steps, _ = recovery_steps(Recover.AUTO, (STEP,), (), 2.5, Told())
     assert steps
-    assert Told.said == ["Recovering a plan takes some 153 s: 10 minutes for 4, the most."]
+    recovery_steps(Recover.AUTO, (STEP,), (), 0.22, Told())
+    assert Told.said == [
+        "Recovering a plan takes some 153 s: 10 minutes for 4, the most.",
+        "Recovering a plan takes some 16 s: 1 minute for 4, the most.",
+    ]
 
 
 def test_that_an_unknown_way_to_recover_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantstudio.core.events import JobState
-from quantstudio.gui.facts.job_facts import progress_text, time_left
+from quantstudio.gui.facts.job_facts import opening_text, progress_text, time_left
 from quantstudio.jobs.rows import JobRow
 
 
@@ -39,3 +39,9 @@ def test_that_progress_says_units_and_state() -> None:
 def test_that_progress_in_few_unlike_steps_says_which_one_runs(label: str, text: str) -> None:
     row = JobRow("1", "Open big.onnx", JobState.RUNNING, 1, 4, "steps", label)
     assert progress_text(row) == text
+
+
+def test_that_a_file_with_spaces_in_its_name_is_said_once() -> None:
+    row = JobRow("1", "Open my net.onnx", JobState.RUNNING, 0, 4, "steps", "Reading my net.onnx")
+    assert progress_text(row) == "Open my net.onnx: reading  0 / 4 steps"
+    assert opening_text(row) == ("Opening my net.onnx", "Reading  ·  step 1 of 4")

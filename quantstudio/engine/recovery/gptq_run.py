@@ -51,7 +51,7 @@ class GptqOptions:
     is_asymmetric: bool = True
     sweeps: int = 3
     corrects_biases: bool = True
-    is_joint: bool = True
+    is_joint: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -46,14 +46,12 @@ def recovery_steps(
         return (), ""
     each = _OVERHEAD + _PASSES * pass_seconds
     seconds = MAX_RECOVERED * each
-    minutes = figures.number(seconds / 60, 0)
+    minutes = figures.counted(max(1, round(seconds / 60)), "minute")
     if asked is Recover.AUTO and seconds > _SECONDS:
-        return (), f"Plans are measured as they are rounded: recovering them would take {minutes} minutes."
+        return (), f"Plans are measured as they are rounded: recovering them would take {minutes}."
     if seconds > _WORTH_SAYING:
         one = figures.number(each, 0)
-        reporter.message(
-            f"Recovering a plan takes some {one} s: {minutes} minutes for {MAX_RECOVERED}, the most."
-        )
+        reporter.message(f"Recovering a plan takes some {one} s: {minutes} for {MAX_RECOVERED}, the most.")
     return (Step(STEP),), ""
 
 

@@ -36,7 +36,7 @@ def progress_text(row: JobRow) -> str:
 
 def opening_text(row: JobRow) -> tuple[str, str]:
     """What is said in the place of a model that is being opened: a heading, and what is done now."""
-    doing = row.label.removesuffix(row.title.rpartition(" ")[2]).rstrip()
+    doing = _without_file(row)
     counted = f"step {min(row.done + 1, row.total)} of {row.total}" if row.total else ""
     return row.title.replace("Open ", "Opening ", 1), "  ·  ".join(part for part in (doing, counted) if part)
 
@@ -45,6 +45,10 @@ def _step(row: JobRow) -> str:
     """What the step under way does, where steps are unlike: one of few may take most of the time."""
     if row.unit not in _UNLIKE or row.state is not JobState.RUNNING:
         return ""
-    # The file is in the title already.
-    doing = row.label.removesuffix(row.title.rpartition(" ")[2]).rstrip()
+    doing = _without_file(row)
     return doing[:1].lower() + doing[1:]
+
+
+def _without_file(row: JobRow) -> str:
+    """What is done, less the file, spaces in its name or not, that stands in the title already."""
+    return row.label.removesuffix(row.title.partition(" ")[2]).rstrip()
