@@ -135,7 +135,9 @@ def command(
     infos = _infos()
     is_auto = method == AUTO or not (method or start.steps)
     if is_auto:
-        start = replace(start, steps=tuple(Step(info.name) for info in infos if info.is_quick))
+        start = replace(
+            start, steps=tuple(Step(info.name) for info in infos if info.is_quick and info.group.recovers)
+        )
     elif method:
         start = replace(start, steps=_named(method))
     chosen = replace(start, steps=with_settings(start.steps, settings or [], infos))

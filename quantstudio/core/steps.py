@@ -33,10 +33,22 @@ class Need(StrEnum):
 class StepGroup(StrEnum):
     """What a step is for, in the order of the work."""
 
+    COMPRESS = "compress"
     PREPARE = "prepare"
     ROUND = "round"
     CORRECT = "correct"
     TUNE = "tune"
+    TRAIN = "train"
+
+    @property
+    def keeps_floats(self) -> bool:
+        """Whether steps of this kind round nothing: what they leave is a float network."""
+        return self in (StepGroup.COMPRESS, StepGroup.PREPARE)
+
+    @property
+    def recovers(self) -> bool:
+        """Whether steps of this kind win back what rounding costs, in seconds to minutes."""
+        return self not in (StepGroup.COMPRESS, StepGroup.TRAIN)
 
 
 class SettingType(StrEnum):

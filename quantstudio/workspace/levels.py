@@ -12,7 +12,6 @@ from quantstudio.core.levels import ChannelLevels
 from quantstudio.core.precision import Granularity
 from quantstudio.core.recipe import PACKED_FILES, Recipe
 from quantstudio.core.signals import Signal
-from quantstudio.core.steps import StepGroup
 from quantstudio.jobs.queue import JobQueue
 from quantstudio.jobs.spec import JobSpec
 from quantstudio.workspace.known import Known
@@ -78,7 +77,7 @@ class Levels:
         steps = variant.build.steps if variant is not None and variant.build is not None else ()
         if not steps:
             return {}
-        prepares = {info.name for info in self._known.steps if info.group is StepGroup.PREPARE}
+        prepares = {info.name for info in self._known.steps if info.group.keeps_floats}
         rounded = ""
         for step in steps:
             if step.name not in prepares:

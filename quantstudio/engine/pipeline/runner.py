@@ -17,7 +17,7 @@ from quantstudio.core.recovered import StepBegun
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.core.steps import Need, Step, StepGroup, completed_steps, steps_before
+from quantstudio.core.steps import Need, Step, completed_steps, steps_before
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
@@ -126,7 +126,7 @@ def prepare(
         token.raise_if_set()
         definition = definitions[step.name]
         reporter.progress(index, len(plan.steps), "steps", definition.info.label)
-        if unrounded is None and definition.info.group is not StepGroup.PREPARE:
+        if unrounded is None and not definition.info.group.keeps_floats:
             unrounded = graph
         context = StepContext(
             plan=plan,

@@ -148,10 +148,12 @@ class Improvement:
 
     @property
     def candidates(self) -> tuple[StepInfo, ...]:
-        """Steps that might help and are not in the recipe: all that need no labels."""
+        """Steps that might help and are not in the recipe: all that recover and need no labels."""
         have = {step.name for step in self._known.recipe.steps}
         return tuple(
-            info for info in self._known.steps if info.name not in have and Need.LABELS not in info.needs
+            info
+            for info in self._known.steps
+            if info.name not in have and info.group.recovers and Need.LABELS not in info.needs
         )
 
     @property

@@ -11,10 +11,12 @@ from quantstudio.core.steps import StepGroup, StepInfo
 
 LOOKING = "Looking for steps…"
 GROUP_TITLES = {
+    StepGroup.COMPRESS: "Compress the network",
     StepGroup.PREPARE: "Prepare the network",
     StepGroup.ROUND: "Round its weights",
     StepGroup.CORRECT: "Correct what rounding did",
     StepGroup.TUNE: "Tune it",
+    StepGroup.TRAIN: "Train it",
 }
 
 
