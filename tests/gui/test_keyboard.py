@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, Qt
+from PySide6.QtGui import QColor, QFocusEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 
 from quantstudio.gui.features.layers.layers_panel import LayersPanel
 from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
+from quantstudio.gui.theme import DARK, LIGHT, apply_theme
 from quantstudio.gui.widgets.card import Card
 from tests.gui.conftest import find, settle
 
@@ -61,6 +63,54 @@ def test_that_the_layers_and_plots_show_that_they_have_the_focus(full):
         assert frame.grab().toImage() != before
         full.views.tabs.tabBar().setFocus()
         assert frame.grab().toImage() == before
+
+
+def test_that_the_card_of_a_table_shows_that_it_has_the_keys(qapp, full):
+    bar = full.views.tabs.tabBar()
+    for view, name in (
+        ("tradeoff", "tradeoff.table"),
+        ("compare", "compare.table"),
+        ("plans", "plans.table"),
+        ("log", "log.text"),
+    ):
+        full.show_view(view)
+        settle(full)
+        table = find(full, QWidget, name)
+        card = card_of(table)
+        for theme in (DARK, LIGHT):
+            apply_theme(qapp, theme)
+            bar.setFocus()
+            quiet = edge_of(card)
+            table.setFocus(Qt.FocusReason.TabFocusReason)
+            assert edge_of(card) == theme.color("accent") != quiet, name
+            bar.setFocus()
+            assert edge_of(card) == quiet, name
+            table.setFocus(Qt.FocusReason.MouseFocusReason)
+            assert edge_of(card) == quiet, name
+
+
+def card_of(widget: QWidget) -> QWidget:
+    """The card a widget stands on."""
+    card: QWidget | None = widget
+    while card is not None and not card.property("card"):
+        card = card.parentWidget()
+    assert card is not None
+    return card
+
+
+def edge_of(card: QWidget) -> QColor:
+    """Colour in the middle of the left edge."""
+    return card.grab().toImage().pixelColor(0, card.height() // 2)
+
+
+def test_that_the_edge_stays_while_a_menu_is_open(full):
+    full.show_view("plans")
+    settle(full)
+    table = find(full, QWidget, "plans.table")
+    table.setFocus(Qt.FocusReason.TabFocusReason)
+    for kind in (QEvent.Type.FocusOut, QEvent.Type.FocusIn):
+        QApplication.sendEvent(table, QFocusEvent(kind, Qt.FocusReason.PopupFocusReason))
+        assert card_of(table).property("focused")
 
 
 def test_that_f6_goes_from_area_to_area(full):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from typing_extensions import override
 
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 
@@ -17,6 +18,8 @@ _BY_KEY = (
     Qt.FocusReason.BacktabFocusReason,
     Qt.FocusReason.ShortcutFocusReason,
 )
+# The window, or a menu over it, took the focus and gives it back: nobody went anywhere.
+_AWAY = (Qt.FocusReason.ActiveWindowFocusReason, Qt.FocusReason.PopupFocusReason)
 
 
 class Card(QFrame):
@@ -91,6 +94,8 @@ def _tab_stops(widget: QWidget) -> list[QWidget]:
 
 def show_focus(widget: QWidget, event: QFocusEvent) -> None:
     """Whoever comes by the keyboard sees at the card's edge which of its plots or tables takes the keys."""
+    if event.reason() in _AWAY:
+        return
     card: QWidget | None = widget
     while card is not None and not card.property("card"):
         card = card.parentWidget()
@@ -99,3 +104,18 @@ def show_focus(widget: QWidget, event: QFocusEvent) -> None:
         card.setProperty("focused", is_by_key)
         card.style().unpolish(card)
         card.style().polish(card)
+
+
+class FocusEdge(QObject):
+    """Shows at the edge of a view's card that the view has the keys; it lives as long as the view."""
+
+    def __init__(self, view: QWidget) -> None:
+        super().__init__(view)
+        self._view = view
+        view.installEventFilter(self)
+
+    @override
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self._view and isinstance(event, QFocusEvent):
+            show_focus(self._view, event)
+        return super().eventFilter(watched, event)

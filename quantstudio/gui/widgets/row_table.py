@@ -9,6 +9,8 @@ from typing import TypeVar
 from PySide6.QtCore import QAbstractItemModel, Qt
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
+from quantstudio.gui.widgets.card import FocusEdge
+
 Column = TypeVar("Column", bound=IntEnum)
 ROW_PX = 30
 NAME_MIN_PX = 128
@@ -24,6 +26,7 @@ def row_table(name: str, title: str, model: QAbstractItemModel, widths: Mapping[
     table.setShowGrid(False)
     table.setWordWrap(False)
     table.setTabKeyNavigation(False)
+    FocusEdge(table)
     table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     table.setSortingEnabled(True)
     table.horizontalHeader().setSortIndicatorClearable(True)

@@ -29,7 +29,7 @@ from quantstudio.gui.plots.latency import LatencyPlot
 from quantstudio.gui.plots.size_bars import SizeBarsPlot
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
-from quantstudio.gui.widgets.card import Card
+from quantstudio.gui.widgets.card import Card, FocusEdge
 from quantstudio.gui.widgets.caution import Caution
 from quantstudio.gui.widgets.elided_combo import ElidedComboBox
 from quantstudio.gui.widgets.empty_state import EmptyState
@@ -387,6 +387,7 @@ def _table(name: str, accessible_name: str) -> QTableView:
     table.setShowGrid(False)
     table.setWordWrap(False)
     table.setTabKeyNavigation(False)  # Tab leaves the table; arrows move in it
+    FocusEdge(table)
     table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.verticalHeader().hide()

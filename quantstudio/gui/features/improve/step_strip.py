@@ -16,6 +16,7 @@ from quantstudio.gui.features.improve.step_delegate import (
     draw_bar,
 )
 from quantstudio.gui.theme import current_theme, theme_hub, ui_font
+from quantstudio.gui.widgets.card import FocusEdge
 from quantstudio.gui.widgets.elided_label import ElidedLabel
 from quantstudio.gui.widgets.reorder_list import ReorderList
 
@@ -41,6 +42,7 @@ class StepStrip(ReorderList):
         self.setFlow(QListView.Flow.LeftToRight)
         self.setWrapping(False)
         self.setMouseTracking(True)
+        FocusEdge(self)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLay
 
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import current_theme, theme_hub
+from quantstudio.gui.widgets.card import FocusEdge
 from quantstudio.jobs.rows import LogLine, NoticeLevel
 
 LINES_KEPT = 5000
@@ -33,6 +34,7 @@ class LogPanel(QWidget):
         self.text.setObjectName("log.text")
         self.text.setAccessibleName("Log lines")
         self.text.setReadOnly(True)
+        FocusEdge(self.text)
         self.text.setProperty("flat", True)
         self.text.setMaximumBlockCount(LINES_KEPT)
         self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)

@@ -13,7 +13,7 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QAction, QFocusEvent, QKeyEvent, QKeySequence, QMouseEvent, QResizeEvent
+from PySide6.QtGui import QAction, QKeyEvent, QKeySequence, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
 from typing_extensions import override
 
@@ -24,7 +24,7 @@ from quantstudio.gui.features.layers.layer_table import HEADERS, LayerColumn
 from quantstudio.gui.features.layers.precision_chip import PrecisionChipDelegate, stored_chip_px
 from quantstudio.gui.features.layers.sensitivity_bar import SensitivityBarDelegate
 from quantstudio.gui.features.layers.sparkline import SparklineDelegate
-from quantstudio.gui.widgets.card import show_focus
+from quantstudio.gui.widgets.card import FocusEdge
 
 ROW_PX = 28
 NAME_MIN_PX = 132
@@ -83,6 +83,7 @@ class LayerTableView(QTableView):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMouseTracking(True)
         self.setTabKeyNavigation(False)
+        FocusEdge(self)
         self._set_up_headers()
 
     def _set_up_delegates(self) -> None:
@@ -178,16 +179,6 @@ class LayerTableView(QTableView):
         self.choose_column(LayerColumn(action.data()), is_shown=action.isChecked())
 
     # ------------------------------------------------------------------ mouse and keys
-
-    @override
-    def focusInEvent(self, event: QFocusEvent) -> None:
-        super().focusInEvent(event)
-        show_focus(self, event)
-
-    @override
-    def focusOutEvent(self, event: QFocusEvent) -> None:
-        super().focusOutEvent(event)
-        show_focus(self, event)
 
     @override
     def mousePressEvent(self, event: QMouseEvent) -> None:

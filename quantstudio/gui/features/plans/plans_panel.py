@@ -21,6 +21,7 @@ from quantstudio.core.figures import NOTHING, milliseconds, percent, size
 from quantstudio.core.variants import Variant
 from quantstudio.gui.facts.variant_facts import quality_of
 from quantstudio.gui.session import Session
+from quantstudio.gui.widgets.card import FocusEdge
 from quantstudio.gui.widgets.enabling import allow
 from quantstudio.gui.widgets.icon_button import IconButton
 from quantstudio.gui.widgets.refresher import Refresher
@@ -95,6 +96,7 @@ class PlansPanel(QWidget):
         triggers = QAbstractItemView.EditTrigger
         table.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
         table.setTabKeyNavigation(False)
+        FocusEdge(table)
         header = table.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
