@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from PySide6.QtCore import Qt
 
 from quantstudio.gui.features.compare.compare_panel import FLIPS, LATENCY, MIN_PX, SIZES, ComparePanel
-from quantstudio.gui.features.compare.compare_table import _lines
+from quantstudio.gui.features.compare.compare_table import _heading, _lines
 from tests.gui.plot_mouse import shown
 from tests.gui.sample_session import measured_session
 from tests.gui.settling import settled
@@ -75,3 +76,29 @@ def test_that_names_of_metrics_and_plans_are_read_whole(panel):
 def test_that_long_names_are_broken_between_words_and_then_cut_in_the_middle():
     assert _lines("Search 0.5 points mixed") == ["Search 0.5", "points mixed"]
     assert _lines("resnet_for_the_small_board") == ["resnet_…l_board"]
+
+
+def test_that_a_heading_gives_way_to_the_rows_and_its_name_last():
+    held = ["W6A8", "3 W4A8 codebook", "gptq"]
+    assert _heading("Search 0.5 points", held, 9) == ["Search 0.5", "points", *held]
+    assert _heading("Search 0.5 points", held, 3) == ["Search 0.5", "points", "W6A8 · 3 W4A8 c…"]
+    assert _heading("INT8 mixed", ["INT8", "3 W4A8"], 2) == ["INT8 mixed", "INT8 · 3 W4A8"]
+    assert _heading("Search 0.5 points", held, 2) == ["Search 0.5", "points"]
+    assert _heading("Search 0.5 points of the board", held, 2) == ["Search 0.5", "points …e board"]
+
+
+def test_that_a_low_table_shows_seven_metrics_however_much_a_variant_contains(panel, monkeypatch):
+    model, table = panel.model, panel.table
+    monkeypatch.setattr(model, "_contents", tuple(" · ".join(["INT8", "4 W4", "gptq"] * 3) for _ in range(4)))
+    panel.resize(700, 720)
+    settled()
+    high = table.horizontalHeader().height()
+    panel.resize(700, 460)
+    settled()
+    assert table.horizontalHeader().height() < high / 2
+    assert table.viewport().height() >= 6.5 * table.rowHeight(0)
+    tip = model.headerData(1, Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole)
+    assert tip.count("gptq") == 3
+    panel.resize(700, 720)
+    settled()
+    assert table.horizontalHeader().height() == high

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSortFilterProxyModel, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QGridLayout,
     QHeaderView,
     QMenu,
-    QPushButton,
     QStackedWidget,
     QTableView,
     QToolButton,
@@ -35,6 +34,7 @@ from quantstudio.gui.widgets.elided_combo import ElidedComboBox
 from quantstudio.gui.widgets.empty_state import EmptyState
 from quantstudio.gui.widgets.refresher import Refresher
 from quantstudio.gui.widgets.segmented import Segmented
+from quantstudio.gui.widgets.small_button import SmallButton
 from quantstudio.workspace.names import base_name
 
 LATENCY = "latency"
@@ -44,9 +44,12 @@ GAP = 8
 WIDE_PX = 1080  # below it the table takes the whole width, and the plots share a row
 MIN_PX = 520
 SHOWN_AT_FIRST = 4  # the base and the newest three: more columns than that are chosen, not imposed
-ROW_PX = 28
+ROW_PX, LOW_ROW_PX = 28, 24
+LOW_PX = 300  # of the table: in less of it rows stand closer, and headings leave room for them
+ROWS_WANTED, LEAST_LINES = 8, 2
 METRIC_MIN_PX, METRIC_MAX_PX = 120, 220
 METRIC_AIR_PX = 24
+HEADER_AIR_PX = 16
 SAMPLE_PX = 92
 COLUMN_MIN_PX = 118  # an interval of differences in semibold
 
@@ -97,9 +100,9 @@ class ComparePanel(QWidget):
         self.menu.setObjectName("compare.menu")
         self.menu.triggered.connect(self._on_variant_toggled)
         self.choose.setMenu(self.menu)
-        self.again = QPushButton("Measure all")
-        self.again.setObjectName("compare.measure_all")
-        self.again.setAccessibleName("Measure every variant again, interleaved")
+        self.again = SmallButton(
+            "compare.measure_all", "Measure all", "Measure every variant again, interleaved"
+        )
         self.card.add_to_header(self.again)
         self.card.add_to_header(self.choose)
         self.table = _table("compare.table", "Comparison of the variants")
@@ -117,6 +120,7 @@ class ComparePanel(QWidget):
         self.empty = EmptyState("compare")
         self.empty.setObjectName("compare.empty")
         self.stack = QStackedWidget()
+        self.stack.installEventFilter(self)
         self.stack.addWidget(self.table)
         self.stack.addWidget(self.empty)
         self.caution = Caution("compare.caution", "Choose test data…", "Choose test data to measure on")
@@ -174,6 +178,20 @@ class ComparePanel(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._arrange(is_wide=event.size().width() >= WIDE_PX)
+
+    @override
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.stack and isinstance(event, QResizeEvent):
+            self._fit_rows(event.size().height())
+        return super().eventFilter(watched, event)
+
+    def _fit_rows(self, height: int) -> None:
+        """Rows before headings: what a variant contains gives way where it would leave three of them."""
+        header = self.table.horizontalHeader()
+        row = LOW_ROW_PX if height < LOW_PX else ROW_PX
+        self.table.verticalHeader().setDefaultSectionSize(row)
+        room = height - ROWS_WANTED * row - HEADER_AIR_PX
+        self.model.show_lines(max(LEAST_LINES, room // header.fontMetrics().lineSpacing()))
 
     def _arrange(self, *, is_wide: bool) -> None:
         """Four cards where there is room; else the table above, the classes and one other plot below."""

@@ -39,6 +39,7 @@ Index = QModelIndex | QPersistentModelIndex
 # Of a column that is no wider than its figures.
 LETTERS_IN_LINE = 16
 LETTERS_IN_NAME = 20
+ALL_LINES = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,7 @@ class CompareTableModel(QAbstractTableModel):
         self._details: list[str] = []
         self._where = ""
         self._accuracy_rows = 0
+        self._lines_shown = ALL_LINES
 
     def set_variants(
         self, variants: Sequence[Variant], layers: Sequence[LayerInfo] = (), *, on_calibration: bool = False
@@ -323,6 +325,12 @@ class CompareTableModel(QAbstractTableModel):
             self._cells.append(("Samples", *(figures.count(r.samples) for r in results)))
         self.endResetModel()
 
+    def show_lines(self, most: int) -> None:
+        """Head every column with so many lines at most; what does not fit is in the tip."""
+        if most != self._lines_shown:
+            self._lines_shown = most
+            self.headerDataChanged.emit(Qt.Orientation.Horizontal, 0, len(self._variants))
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the rows."""
@@ -350,8 +358,8 @@ class CompareTableModel(QAbstractTableModel):
             name, contents = self._variants[section - 1].name, self._contents[section - 1]
             if role == Qt.ItemDataRole.ToolTipRole:
                 return name if contents == name else f"{name}: {contents}"
-            parts = [name] if contents == name else [name, *contents.split(BETWEEN)]
-            return "\n".join(line for part in parts for line in _lines(part))
+            parts = [] if contents == name else contents.split(BETWEEN)
+            return "\n".join(_heading(name, parts, self._lines_shown))
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return side_of(is_right=section > 0)
         return None
@@ -392,11 +400,30 @@ class CompareTableModel(QAbstractTableModel):
         return self._variants[column - 1].is_current
 
 
+def _heading(name: str, contents: Sequence[str], most: int) -> list[str]:
+    """A name and what it contains, in no more lines than that: contents share a line, then a name is cut."""
+    named, held = _lines(name), [line for part in contents for line in _lines(part)]
+    if len(named) > most:
+        return [*named[: most - 1], _within_line(" ".join(named[most - 1 :]))]
+    left = most - len(named)
+    if len(held) <= left:
+        return [*named, *held]
+    if left == 0:
+        return named
+    last = BETWEEN.join(held[left - 1 :])
+    cut = last if len(last) <= LETTERS_IN_LINE else f"{last[: LETTERS_IN_LINE - 1].rstrip(BETWEEN)}…"
+    return [*named, *held[: left - 1], cut]
+
+
 def _lines(text: str) -> list[str]:
     """What stands in a header, broken between words; a word too long for a line loses its middle."""
-    half = (LETTERS_IN_LINE - 1) // 2
     lines = wrap(text, LETTERS_IN_LINE, break_long_words=False, break_on_hyphens=False)
-    return [one if len(one) <= LETTERS_IN_LINE else f"{one[:half]}…{one[-half:]}" for one in lines]
+    return [_within_line(line) for line in lines]
+
+
+def _within_line(text: str) -> str:
+    half = (LETTERS_IN_LINE - 1) // 2
+    return text if len(text) <= LETTERS_IN_LINE else f"{text[:half]}…{text[-half:]}"
 
 
 def _kernels(variant: Variant) -> str:
