@@ -91,3 +91,14 @@ def test_that_a_packed_file_is_not_quantized_again(floats, tmp_path):
     _, graph = reopened(floats["static"], "static-int2", tmp_path)
     with pytest.raises(RecipeError, match="INT2 packed"):
         build_variant(graph, None, uniform_recipe("dynamic-int8"), tmp_path / "again.onnx")
+
+
+def test_that_turning_what_one_index_picks_is_no_packed_weight(tmp_path):
+    net = NetBuilder()
+    net.constant("parts", np.array([0, 0, 3, 4, 4], np.int64))
+    net.constant("second", np.array(1, np.int64))
+    x = net.op("Reshape", net.matmul("x", "qkv", 16, 48), "parts", name="split")
+    x = net.op("Gather", net.op("Transpose", x, name="turn", perm=[2, 0, 3, 1, 4]), "second", name="take")
+    x = net.op("Transpose", x, name="back", perm=[0, 2, 1, 3])
+    graph = opened(net.model({"x": ["n", 6, 16]}, [x]), tmp_path)
+    assert [layer.stored_as for layer in graph.layers] == [""]

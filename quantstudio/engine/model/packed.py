@@ -136,7 +136,8 @@ def _shape(name: str, made: Index) -> tuple[int, ...] | None:
     if node.op_type == "Transpose":
         before = _shape(node.input[0], made)
         order = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), None)
-        if before is None:
+        # The shape of what a Gather picks is not that of its indices, where it reads no table of codes.
+        if before is None or (order and len(order) != len(before)):
             return None
         return tuple(before[axis] for axis in order) if order else before[::-1]
     if node.op_type in ("Cast", "Gather", "GatherElements"):

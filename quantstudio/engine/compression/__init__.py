@@ -1,0 +1,1 @@
+"""Steps that make the float network itself smaller, and what they know of its structure."""
