@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +11,8 @@ from PySide6.QtWidgets import QWidget
 from quantstudio.gui.action import Action, Command, Context
 
 Parts = Mapping[str, QWidget]
+Building = Generator[None, None, QWidget]
+"""Makes a widget piece by piece; whatever else waits has its turn at every `yield`."""
 
 
 class Place(StrEnum):
@@ -34,7 +36,8 @@ class View:
         place: Where it stands.
         order: Position among the views of that place.
         build: Makes the widget. Pages and parts are built one at a time after the first paint: import what
-            they draw with inside. A page gets the parts that stand in it, by name.
+            they draw with inside. A page gets the parts that stand in it, by name. What takes more than a
+            moment to make is made in pieces: a generator that returns the widget.
         page: Page a part stands in.
         focus: Object name of what takes the focus in a dock.
     """
@@ -43,7 +46,7 @@ class View:
     title: str
     place: Place
     order: int
-    build: Callable[[Context, Parts], QWidget]
+    build: Callable[[Context, Parts], QWidget | Building]
     page: str = ""
     focus: str = ""
 

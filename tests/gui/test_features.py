@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import isgeneratorfunction
+from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QLabel, QMenu, QToolButton
+from PySide6.QtWidgets import QLabel, QMainWindow, QMenu, QToolButton
 
 from quantstudio.gui.action import Action, Choice, Choices, Command
 from quantstudio.gui.feature import Feature, Place, View, show_action
@@ -16,6 +18,7 @@ from quantstudio.gui.shell.help_dialogs import ShortcutsDialog
 from quantstudio.gui.shell.main_window import MainWindow
 from quantstudio.gui.shell.palette import palette_entries
 from quantstudio.gui.shell.settings import Settings
+from quantstudio.gui.shell.views import Views
 from tests.gui.conftest import find, shown_window
 
 done: list[str] = []
@@ -142,3 +145,41 @@ def test_that_a_menu_has_its_icons_when_it_opens(full):
     shown = [name for name, described in actions.described.items() if described.menu == "file"]
     drawn = {name for name in shown if not actions[name].icon().isNull()}
     assert drawn == {name for name in shown if actions.described[name].icon}
+
+
+def test_that_a_page_is_built_a_piece_per_turn_of_the_event_loop(qtbot):
+    turn, seen = [0], []
+
+    def build(_context, _parts):
+        for _ in range(3):
+            seen.append(turn[0])
+            yield
+        seen.append(turn[0])
+        page = QLabel("In pieces")
+        page.setObjectName("pieces")
+        return page
+
+    window = QMainWindow()
+    qtbot.addWidget(window)
+    page = View("pieces", "Pieces", Place.PAGE, 10, build)
+    others = [
+        View(name, name, place, 10, lambda _context, _parts: QLabel("there"))
+        for name, place in (("below", Place.BELOW), ("next", Place.PAGE))
+    ]
+    nobody: Any = None
+    views = Views(window, nobody, [page, *others])
+    built = []
+    views.built.connect(lambda widget: built.append((turn[0], widget.text())))
+    while not built or built[-1][1] != "there":
+        turn[0] += 1
+        views.build_next()
+    assert seen == [1, 2, 3, 4]
+    assert built == [(5, "In pieces"), (7, "there")]
+    first = views.tabs.widget(0)
+    assert first is not None
+    assert find(first, QLabel, "pieces").text() == "In pieces"
+
+
+def test_that_no_page_of_the_program_is_built_in_one_go():
+    pages = [view for feature in FEATURES for view in feature.views if view.place is Place.PAGE]
+    assert [view.name for view in pages if not isgeneratorfunction(view.build)] == []

@@ -16,18 +16,23 @@ class PageScroll(QScrollArea):
 
     needs_changed = Signal()
 
-    def __init__(self, page: QWidget) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.setObjectName(f"scroll.{page.objectName()}")
+        self.setObjectName(f"scroll.{name}")
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setWidgetResizable(True)
         self.viewport().setAutoFillBackground(False)
-        self._holder = _Holder(page)
-        self._needed = self._holder.minimumSizeHint().width()
-        self._holder.asked_anew.connect(self._on_asked_anew)
+        self._needed = 0
+        self._holder = _Holder()
         self.setWidget(self._holder)
         self._holder.setAutoFillBackground(False)
+
+    def hold(self, page: QWidget) -> None:
+        """Show a page; last, when all around it is in place: each new parent styles it all over again."""
+        self._holder.hold(page)
+        self._needed = self._holder.minimumSizeHint().width()
+        self._holder.asked_anew.connect(self._on_asked_anew)
 
     def _on_asked_anew(self) -> None:
         needed = self._holder.minimumSizeHint().width()
@@ -44,26 +49,35 @@ class _Holder(QWidget):
 
     asked_anew = Signal()
 
-    def __init__(self, page: QWidget) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self._page: QWidget | None = None
+
+    def hold(self, page: QWidget) -> None:
         self._page = page
         page.setParent(self)
+        page.resize(self.size())
         page.installEventFilter(self)
         page.show()
+        self.updateGeometry()
 
     @override
     def minimumSizeHint(self) -> QSize:
+        if self._page is None:
+            return QSize(0, PAGE_MINIMUM_PX)
         hint, least = self._page.minimumSizeHint(), self._page.minimumSize()
         return QSize(least.width() or hint.width(), PAGE_MINIMUM_PX)
 
     @override
     def sizeHint(self) -> QSize:
-        return self._page.sizeHint().expandedTo(self.minimumSizeHint())
+        least = self.minimumSizeHint()
+        return least if self._page is None else self._page.sizeHint().expandedTo(least)
 
     @override
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self._page.resize(event.size())
+        if self._page is not None:
+            self._page.resize(event.size())
 
     @override
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

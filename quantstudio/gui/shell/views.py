@@ -21,7 +21,7 @@ from shiboken6 import isValid
 from typing_extensions import override
 
 from quantstudio.gui.action import Context
-from quantstudio.gui.feature import Place, View
+from quantstudio.gui.feature import Building, Place, View
 from quantstudio.gui.shell.page_scroll import PageScroll
 from quantstudio.gui.theme import icon, theme_hub
 from quantstudio.gui.widgets.card import Card
@@ -55,9 +55,10 @@ class Views(QObject):
         self._behind_start: list[QDockWidget] = []
         self._below_height = 0
         self._late = [made for page in self._at(Place.PAGE) for made in (*self._parts_of(page.name), page)]
+        self._building: Building | None = None
         for place in (Place.LEFT, Place.TOP, Place.BELOW):
             for view in self._at(place):
-                self._widgets[view.name] = view.build(context, {})
+                self._widgets[view.name] = built_at_once(view, context)
         # A timer of its own: PySide at times frees those of QTimer.singleShot while they wait to be deleted.
         self._next_timer = QTimer(self)
         self._next_timer.setSingleShot(True)
@@ -255,19 +256,34 @@ class Views(QObject):
             self._show_below(self.below.currentWidget())
 
     def build_next(self) -> None:
-        """Build what draws, one per turn of the event loop: the window stays usable."""
+        """Build what draws, a piece per turn of the event loop: the window stays usable."""
         if not isValid(self) or not self._late:
             return
-        view = self._late.pop(0)
-        parts = {part.name: self._widgets[part.name] for part in self._parts_of(view.name)}
-        self._widgets[view.name] = view.build(self._context, parts)
-        if view.place is Place.PAGE:
-            self._fill_page(view.name)
-        self.built.emit(self._widgets[view.name])
+        view = self._late[0]
+        if view.name not in self._widgets:
+            self._build_piece(view)
+        else:
+            self._late.pop(0)
+            if view.place is Place.PAGE:
+                self._fill_page(view.name)
+            self.built.emit(self._widgets[view.name])
         if self._late:
             self._next_timer.start(0)
         else:
             self.all_built.emit()
+
+    def _build_piece(self, view: View) -> None:
+        if self._building is None:
+            parts = {part.name: self._widgets[part.name] for part in self._parts_of(view.name)}
+            made = view.build(self._context, parts)
+            if isinstance(made, QWidget):
+                self._widgets[view.name] = made
+                return
+            self._building = made
+        try:
+            next(self._building)
+        except StopIteration as done:
+            self._widgets[view.name], self._building = done.value, None
 
     def _fill_page(self, name: str) -> None:
         page = self.tabs.widget(self.page_names.index(name))
@@ -278,9 +294,10 @@ class Views(QObject):
         placeholder = old.widget() if old is not None else None
         if placeholder is not None:
             placeholder.deleteLater()
-        scroll = PageScroll(self._widgets[name])
+        scroll = PageScroll(self._widgets[name].objectName())
         scroll.needs_changed.connect(self._fit_timer.start)
         layout.addWidget(scroll)
+        scroll.hold(self._widgets[name])
 
     # Showing.
 
@@ -346,7 +363,7 @@ class Views(QObject):
         if start is None or self.is_start_shown:
             return
         if start.name not in self._widgets:
-            self._widgets[start.name] = start.build(self._context, {})
+            self._widgets[start.name] = built_at_once(start, self._context)
             self._stack.addWidget(self._widgets[start.name])
         self._behind_start = [
             dock for dock in (self.left_dock, self.below_dock) if dock is not None and not dock.isHidden()
@@ -440,3 +457,14 @@ def _page(name: str) -> QWidget:
     layout.setSpacing(GAP)
     layout.addWidget(Card())
     return page
+
+
+def built_at_once(view: View, context: Context) -> QWidget:
+    """The widget of a view that is there from the start, whether or not it is made in pieces."""
+    made = view.build(context, {})
+    while not isinstance(made, QWidget):
+        try:
+            next(made)
+        except StopIteration as done:
+            made = done.value
+    return made

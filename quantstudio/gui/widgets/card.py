@@ -65,9 +65,10 @@ class Card(QFrame):
         self._is_title_replaced = not is_shown
         self.title.setVisible(is_shown and bool(self.title.text()))
 
-    def add_to_header(self, widget: QWidget) -> None:
-        """Put a control at the right end of the header."""
-        self.header.addWidget(widget, 0, Qt.AlignmentFlag.AlignVCenter)
+    def add_to_header(self, *widgets: QWidget) -> None:
+        """Put controls at the right end of the header."""
+        for widget in widgets:
+            self.header.addWidget(widget, 0, Qt.AlignmentFlag.AlignVCenter)
         self._tab_through_header()
 
     def add(self, widget: QWidget, stretch: int = 1) -> None:

@@ -63,7 +63,12 @@ class ComparePanel(QWidget):
 
     data_asked = Signal()
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        plots: tuple[ClassAccuracyPlot, LatencyPlot, SizeBarsPlot] | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("panel.compare")
         self._session = session
@@ -72,9 +77,11 @@ class ComparePanel(QWidget):
         self._known: set[str] = set()
         self.model = CompareTableModel(self)
         self.flips = FlipTableModel(self)
-        self.classes = ClassAccuracyPlot()
-        self.latency = LatencyPlot()
-        self.sizes = SizeBarsPlot()
+        self.classes, self.latency, self.sizes = plots or (
+            ClassAccuracyPlot(),
+            LatencyPlot(),
+            SizeBarsPlot(),
+        )
         self._build_table()
         self._build_flips()
         self._lay_out()
@@ -84,7 +91,7 @@ class ComparePanel(QWidget):
     # ------------------------------------------------------------------ building
 
     def _build_table(self) -> None:
-        self.card = Card("Comparison")
+        self.card = Card("Comparison", "", self)
         self.card.subtitle.set_wordings(
             "every figure from the same samples and interleaved runs", "same samples, interleaved runs", ""
         )
@@ -103,8 +110,7 @@ class ComparePanel(QWidget):
         self.again = SmallButton(
             "compare.measure_all", "Measure all", "Measure every variant again, interleaved"
         )
-        self.card.add_to_header(self.again)
-        self.card.add_to_header(self.choose)
+        self.card.add_to_header(self.again, self.choose)
         self.table = _table("compare.table", "Comparison of the variants")
         self.table.setModel(self.model)
         self.table.horizontalHeader().setMinimumSectionSize(COLUMN_MIN_PX)
@@ -119,7 +125,7 @@ class ComparePanel(QWidget):
         self.table.setCornerButtonEnabled(False)
         self.empty = EmptyState("compare")
         self.empty.setObjectName("compare.empty")
-        self.stack = QStackedWidget()
+        self.stack = QStackedWidget(self.card)
         self.stack.installEventFilter(self)
         self.stack.addWidget(self.table)
         self.stack.addWidget(self.empty)
@@ -142,7 +148,7 @@ class ComparePanel(QWidget):
         self.flip_table.setColumnWidth(0, SAMPLE_PX)
         self.flip_empty = EmptyState("success")
         self.flip_empty.setObjectName("compare.flips.empty")
-        self.flip_stack = QStackedWidget()
+        self.flip_stack = QStackedWidget(self.flip_card)
         self.flip_stack.addWidget(self.flip_table)
         self.flip_stack.addWidget(self.flip_empty)
         self.flip_card.add(self.flip_stack)
@@ -153,7 +159,7 @@ class ComparePanel(QWidget):
         self.variant.setAccessibleName("Variant shown class by class")
         self.variant.setMinimumContentsLength(14)
         self.classes.add_to_header(self.variant)
-        self.below = QStackedWidget()
+        self.below = QStackedWidget(self)
         self._switches: dict[str, Segmented] = {}
         choices = ((LATENCY, "Latency"), (SIZES, "Size"), (FLIPS, "Changed answers"))
         for card, key in ((self.latency, LATENCY), (self.sizes, SIZES), (self.flip_card, FLIPS)):

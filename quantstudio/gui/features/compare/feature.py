@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QWidget
-
 from quantstudio.gui.action import Context
-from quantstudio.gui.feature import Feature, Parts, Place, View
+from quantstudio.gui.feature import Building, Feature, Parts, Place, View
 from quantstudio.gui.features.compare.actions import commands
 
 
-def _build(context: Context, _parts: Parts) -> QWidget:
+def _build(context: Context, _parts: Parts) -> Building:
     from quantstudio.gui.features.compare.compare_panel import ComparePanel
+    from quantstudio.gui.plots.class_accuracy import ClassAccuracyPlot
+    from quantstudio.gui.plots.latency import LatencyPlot
+    from quantstudio.gui.plots.size_bars import SizeBarsPlot
 
-    panel = ComparePanel(context.session)
+    classes = ClassAccuracyPlot()
+    yield
+    latency = LatencyPlot()
+    yield
+    sizes = SizeBarsPlot()
+    yield
+    panel = ComparePanel(context.session, (classes, latency, sizes))
     panel.data_asked.connect(lambda: context.trigger("model.data"))
     return panel
 

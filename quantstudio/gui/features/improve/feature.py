@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QWidget
-
 from quantstudio.gui.action import Context
-from quantstudio.gui.feature import Feature, Parts, Place, View
+from quantstudio.gui.feature import Building, Feature, Parts, Place, View
 from quantstudio.gui.features.improve.actions import commands
 
 
-def _build(context: Context, _parts: Parts) -> QWidget:
+def _build(context: Context, _parts: Parts) -> Building:
     from quantstudio.gui.features.improve.improve_panel import ImprovePanel
+    from quantstudio.gui.plots.layer_recovery import LayerRecoveryPlot
+    from quantstudio.gui.plots.waterfall import WaterfallPlot
 
-    panel = ImprovePanel(context.session)
+    waterfall = WaterfallPlot()
+    yield
+    layers = LayerRecoveryPlot()
+    yield
+    panel = ImprovePanel(context.session, (waterfall, layers))
     panel.data_asked.connect(lambda: context.trigger("model.data"))
     panel.model_asked.connect(lambda: context.trigger("file.open"))
     return panel

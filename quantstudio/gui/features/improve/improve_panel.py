@@ -48,14 +48,18 @@ class ImprovePanel(QWidget):
     data_asked = Signal()
     model_asked = Signal()
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        plots: tuple[WaterfallPlot, LayerRecoveryPlot] | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("panel.improve")
         self._session = session
         self._refresher = Refresher(self)
         self.steps = StepsPanel(session)
-        self.waterfall = WaterfallPlot()
-        self.layers = LayerRecoveryPlot()
+        self.waterfall, self.layers = plots or (WaterfallPlot(), LayerRecoveryPlot())
         self._build()
         self._connect()
         self._retheme()

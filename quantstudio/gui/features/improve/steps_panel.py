@@ -106,8 +106,7 @@ class StepsPanel(Card):
         self.list.fit(self.width() - margins.left() - margins.right() - END_WIDTH_PX)
 
     def _lay_out(self) -> None:
-        for button in self.buttons.values():
-            self.add_to_header(button)
+        self.add_to_header(*self.buttons.values())
         filled = QWidget(self)
         row = QHBoxLayout(filled)
         row.setContentsMargins(0, 4, 0, 0)

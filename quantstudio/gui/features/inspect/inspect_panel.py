@@ -44,14 +44,20 @@ class InspectPanel(QWidget):
     """Histogram with clip lines, channel ranges, error against bits; below them what other features bring."""
 
     def __init__(
-        self, session: Session, parts: Iterable[QWidget] = (), parent: QWidget | None = None
+        self,
+        session: Session,
+        parts: Iterable[QWidget] = (),
+        plots: tuple[HistogramPlot, ChannelRangesPlot, ErrorBitsPlot] | None = None,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.setObjectName("panel.inspect")
         self._session = session
-        self.histogram = HistogramPlot()
-        self.channels = ChannelRangesPlot()
-        self.bits = ErrorBitsPlot()
+        self.histogram, self.channels, self.bits = plots or (
+            HistogramPlot(),
+            ChannelRangesPlot(),
+            ErrorBitsPlot(),
+        )
         self._build(parts)
         self._connect()
         for refresher in (self._histogram_refresher, self._channels_refresher, self._bits_refresher):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QWidget
-
 from quantstudio.gui.action import Context
-from quantstudio.gui.feature import Feature, Parts, Place, View
+from quantstudio.gui.feature import Building, Feature, Parts, Place, View
 from quantstudio.gui.features.sensitivity.actions import commands
 
 
-def _build(context: Context, _parts: Parts) -> QWidget:
+def _build(context: Context, _parts: Parts) -> Building:
     from quantstudio.gui.features.sensitivity.sensitivity_panel import SensitivityPanel
+    from quantstudio.gui.plots.sensitivity_classes import ClassSensitivityPlot
+    from quantstudio.gui.plots.sensitivity_strip import SensitivityStrip
 
-    return SensitivityPanel(context.session)
+    strip = SensitivityStrip()
+    yield
+    classes = ClassSensitivityPlot()
+    yield
+    return SensitivityPanel(context.session, (strip, classes))
 
 
 FEATURE = Feature(

@@ -56,7 +56,12 @@ class SensitivityPanel(QWidget):
     analyses them at further precisions.
     """
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        plots: tuple[SensitivityStrip, ClassSensitivityPlot] | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("panel.sensitivity")
         self._session = session
@@ -65,8 +70,7 @@ class SensitivityPanel(QWidget):
         self._recolour = Refresher(self, STRIP_TURN)
         self._choices = MeasureChoices()
         self._precision = REFERENCE
-        self.strip = SensitivityStrip()
-        self.classes = ClassSensitivityPlot()
+        self.strip, self.classes = plots or (SensitivityStrip(), ClassSensitivityPlot())
         self._make_controls()
         self.threshold_bar = ThresholdBar(session, self.strip)
         self.strip.body.insertWidget(1, self.threshold_bar)
@@ -78,8 +82,7 @@ class SensitivityPanel(QWidget):
         self.switches = {kind: self._switch(kind, plot) for kind, plot in self._plots.items()}
         for plot in self._plots.values():
             self.stack.addWidget(plot)
-        for widget in (self.tag, self.precision, self.sorted, self.log, self.threshold, self.more):
-            self.strip.add_to_header(widget)
+        self.strip.add_to_header(self.tag, self.precision, self.sorted, self.log, self.threshold, self.more)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.stack)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QWidget
-
 from quantstudio.gui.action import Context
-from quantstudio.gui.feature import Feature, Parts, Place, View
+from quantstudio.gui.feature import Building, Feature, Parts, Place, View
 from quantstudio.gui.features.tradeoff.actions import commands
 from quantstudio.gui.widgets.budget_panel import BudgetPanel
 
 
-def _build(context: Context, parts: Parts) -> QWidget:
+def _build(context: Context, parts: Parts) -> Building:
+    from quantstudio.gui.features.tradeoff.check_panel import CheckPanel
     from quantstudio.gui.features.tradeoff.tradeoff_panel import TradeoffPanel
+    from quantstudio.gui.plots.trade_off import TradeOffPlot
 
     (beside,) = (part for part in parts.values() if isinstance(part, BudgetPanel))
-    panel = TradeoffPanel(context.session, beside)
+    plot = TradeOffPlot()
+    yield
+    check = CheckPanel(context.session)
+    yield
+    panel = TradeoffPanel(context.session, beside, (plot, check))
     panel.data_asked.connect(lambda: context.trigger("model.data"))
     panel.model_asked.connect(lambda: context.trigger("file.open"))
     return panel

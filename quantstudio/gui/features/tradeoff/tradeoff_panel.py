@@ -84,7 +84,13 @@ class TradeoffPanel(QWidget):
     data_asked = Signal()
     model_asked = Signal()
 
-    def __init__(self, session: Session, beside: BudgetPanel, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        beside: BudgetPanel,
+        plots: tuple[TradeOffPlot, CheckPanel] | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("panel.tradeoff")
         self._session = session
@@ -92,7 +98,7 @@ class TradeoffPanel(QWidget):
         self._is_search_wanted: bool | None = None
         self._had_plans = False
         self._refresher = Refresher(self)
-        self.plot = TradeOffPlot()
+        self.plot, self.check = plots or (TradeOffPlot(), CheckPanel(session))
         self.cost = Segmented(
             (
                 (Cost.SIZE.value, "File"),
@@ -107,7 +113,6 @@ class TradeoffPanel(QWidget):
             ((TRADE_OFF, "Trade-off"), (CHECK, "Prediction check")), "Plot shown", pixels=11
         )
         self.view.setObjectName("tradeoff.view")
-        self.check = CheckPanel(session)
         self.beside = beside
         self.model = VariantTableModel(session, self)
         self.sorted = _sorted(self.model, SORT_ROLE, self)
@@ -121,24 +126,24 @@ class TradeoffPanel(QWidget):
         self._refresher.request()
 
     def _build(self) -> None:
-        self._build_tables()
-        splitter = QSplitter(Qt.Orientation.Vertical)
+        # From the outside in: each new parent styles all that is inside anew.
+        splitter = QSplitter(Qt.Orientation.Vertical, self)
         splitter.setObjectName("tradeoff.splitter")
         splitter.setHandleWidth(8)
         splitter.setChildrenCollapsible(False)
-        self.plots = QStackedWidget()
+        self.plots = QStackedWidget(splitter)
+        self.card = Card("Variants", "", splitter)
         self.plots.addWidget(self.plot)
         self.plots.addWidget(self.check)
-        splitter.addWidget(self.plots)
-        splitter.addWidget(self.card)
+        self._build_tables()
         splitter.setSizes([320, 210])
         splitter.setStretchFactor(0, 3)
         splitter.setStretchFactor(1, 1)
+        row = QHBoxLayout(self)
         left = QVBoxLayout()
         left.setSpacing(6)
         left.addLayout(self._build_top())
         left.addWidget(splitter, 1)
-        row = QHBoxLayout(self)
         # A search shown because there was room for it must not hold that room: see minimumSizeHint.
         row.setSizeConstraint(QHBoxLayout.SizeConstraint.SetNoConstraint)
         row.setContentsMargins(0, 0, 0, 0)
@@ -147,7 +152,6 @@ class TradeoffPanel(QWidget):
         row.addWidget(self.beside)
 
     def _build_tables(self) -> None:
-        self.card = Card("Variants")
         self.card.subtitle.set_wordings("double-click a row to load its recipe", "double-click to load", "")
         self.rows = Segmented(((VARIANTS, "Variants"), (PLANS, "Search plans")), "Rows shown", pixels=11)
         self.rows.setObjectName("tradeoff.rows")
@@ -161,9 +165,8 @@ class TradeoffPanel(QWidget):
         )
         self.card.body.setContentsMargins(0, 8, 0, 2)
         self.card.header.setContentsMargins(14, 0, 12, 0)
-        for button in (self.measure_all, self.load_as, self.load):
-            self.card.add_to_header(button)
-        self.stack = QStackedWidget()
+        self.card.add_to_header(self.measure_all, self.load_as, self.load)
+        self.stack = QStackedWidget(self.card)
         self.stack.addWidget(self.table)
         self.stack.addWidget(self.plans)
         self.card.add(self.stack)
