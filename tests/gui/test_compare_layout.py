@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from PySide6.QtCore import Qt
 
+from quantstudio.gui.features.compare import compare_table
 from quantstudio.gui.features.compare.compare_panel import FLIPS, LATENCY, MIN_PX, SIZES, ComparePanel
 from quantstudio.gui.features.compare.compare_table import _heading, _lines
 from tests.gui.plot_mouse import shown
@@ -89,7 +90,9 @@ def test_that_a_heading_gives_way_to_the_rows_and_its_name_last():
 
 def test_that_a_low_table_shows_seven_metrics_however_much_a_variant_contains(panel, monkeypatch):
     model, table = panel.model, panel.table
-    monkeypatch.setattr(model, "_contents", tuple(" · ".join(["INT8", "4 W4", "gptq"] * 3) for _ in range(4)))
+    contents = " · ".join(["INT8", "4 W4", "gptq"] * 3)
+    monkeypatch.setattr(compare_table, "contents_of", lambda _variant, _layers: contents)
+    model.set_variants(panel.shown, panel._session.workspace.layers)
     panel.resize(700, 720)
     settled()
     high = table.horizontalHeader().height()
