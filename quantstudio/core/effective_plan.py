@@ -15,6 +15,7 @@ from quantstudio.core.codebooks import codebook_pays, why_no_codebook
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.layer_parts import whole_name
 from quantstudio.core.layer_schemes import LayerSchemes
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import packs
@@ -368,6 +369,8 @@ def _check_exact(rule: LayerRule, listed: LayerList, legal: _Legal) -> None:
         return
     for name in rule.names:
         layer = listed.by_name.get(name)
+        if layer is None and whole_name(name) in listed.by_name:
+            continue  # a part that a step is to make
         if layer is None:
             raise RecipeError(
                 f"the recipe names layer {name!r}, which is not in this model",

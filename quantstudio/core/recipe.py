@@ -13,6 +13,7 @@ from re import Pattern
 
 from quantstudio.core.codebooks import codebook_pays
 from quantstudio.core.codec import to_json
+from quantstudio.core.layer_parts import parts_by_whole, whole_name
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision, WeightRange, at_weights
 from quantstudio.core.schemes import as_scheme
@@ -56,7 +57,8 @@ class LayerRule:
     Attributes:
         scheme: What matching layers become.
         names: Exact names of nodes, or patterns with * and ?, which fit the node's name or the path of its
-            module (`LayerInfo.label`); a layer matches if any does. Empty: every name.
+            module (`LayerInfo.label`); a layer matches if any does, and with it the parts that a step made of
+            it (`core.layer_parts`). Empty: every name.
         op_types: Operators; empty: every operator.
     """
 
@@ -68,12 +70,12 @@ class LayerRule:
         """Whether the rule speaks about this layer."""
         if self.op_types and layer.op_type not in self.op_types:
             return False
-        if not self.names or layer.name in self.names:
+        if not self.names or layer.name in self.names or whole_name(layer.name) in self.names:
             return True
+        own = {name for name in (layer.name, layer.label) if name}
+        own |= {whole_name(name) for name in own}
         patterns = [_pattern(name) for name in self.names if "*" in name or "?" in name]
-        return any(
-            pattern.fullmatch(name) for pattern in patterns for name in (layer.name, layer.label) if name
-        )
+        return any(pattern.fullmatch(name) for pattern in patterns for name in own)
 
     def by_node(self, layers: Sequence[LayerInfo]) -> LayerRule:
         """The rule as recipes hold it: a module's path that a person wrote becomes the name of its node."""
@@ -220,12 +222,14 @@ class Recipe:
         asked = dict.fromkeys(
             [layer.name for layer in layers], self.rules[last].scheme if last >= 0 else FP32
         )
-        known = len(asked)
+        known, parts = len(asked), parts_by_whole([layer.name for layer in layers])
         for rule in self.rules[last + 1 :]:
             if rule.is_exact:
                 asked.update(dict.fromkeys(rule.names, rule.scheme))
                 while len(asked) > known:  # names that no layer has come last
                     asked.popitem()
+                for whole in parts.keys() & set(rule.names):
+                    asked.update(dict.fromkeys(parts[whole], rule.scheme))
             else:
                 asked.update({layer.name: rule.scheme for layer in layers if rule.matches(layer)})
         return asked

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from onnx import NodeProto
 
+from quantstudio.core.layer_parts import part_name, whole_name
 from quantstudio.core.layers import LayerInfo
 
 # "layers.0.attn.q.bias", "stem.weight_bias" of a folded normalisation, "lstm.weight_ih_l0".
@@ -24,9 +25,9 @@ def module_path(node: NodeProto, parameters: Sequence[str], *, has_weight: bool)
         has_weight: Whether it owns a weight; a product of activations is named after its operator, too.
     """
     for name in parameters:
-        found = _PARAMETER.fullmatch(name)
+        found = _PARAMETER.fullmatch(whole_name(name))
         if found is not None:
-            return found["path"]
+            return found["path"] if whole_name(name) == name else part_name(found["path"])
     return _path_in(node, has_weight=has_weight)
 
 

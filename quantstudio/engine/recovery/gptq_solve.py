@@ -80,7 +80,7 @@ def solved(
     }
     with torch_settings(worker_threads()), torch.no_grad():
         fake = fake.to(device).eval().requires_grad_(False)
-        walk = TwoPathWalk(fake, _feeds(context, places, device, cancel), cancel)
+        walk = TwoPathWalk(fake, feeds_of(context.dataset, places, device, cancel), cancel)
         is_joint = options.is_joint and context.dataset.next_tokens is None
         joint = _joint_layers(layers, fake) if is_joint else {}
         metrics = OutputMetrics(graph, fake.network, joint, context.dataset, cancel) if joint else None
@@ -123,15 +123,16 @@ def places_of(dataset: Dataset, samples: int, at_once: int) -> list[tuple[int, i
     return [(start, start + min(chunk, count - at * chunk)) for at, start in enumerate(starts)]
 
 
-def _feeds(
-    context: StepContext, places: Sequence[tuple[int, int]], device: torch.device, cancel: CancelToken
+def feeds_of(
+    dataset: Dataset, places: Sequence[tuple[int, int]], device: torch.device, cancel: CancelToken
 ) -> list[Mapping[str, Tensor]]:
+    """The samples of every chunk, as torch reads them."""
     feeds: list[Mapping[str, Tensor]] = []
     for start, stop in places:
         cancel.raise_if_set()
         feeds.extend(
             {name: torch.from_numpy(np.array(value)).to(device) for name, value in batch.feed.items()}
-            for batch in context.dataset.batches(stop - start, start=start, stop=stop)
+            for batch in dataset.batches(stop - start, start=start, stop=stop)
         )
     return feeds
 

@@ -57,6 +57,7 @@ class OutputMetrics:
         self._generator = torch.Generator().manual_seed(_SEED)
         self._sums: dict[str, Tensor] = {}
         self._seen: dict[str, Tensor] = {}
+        self._scales: dict[str, float] = {}
         self._found: dict[str, Tensor] | None = None
 
     def knows(self, layer: str) -> bool:
@@ -75,6 +76,11 @@ class OutputMetrics:
         if self._found is None:
             self._found = self._measured()
         return self._found.get(layer)
+
+    def measured(self, layer: str) -> Tensor | None:
+        """As `of`, on one scale for all layers: what errors of one cost beside those of another."""
+        found = self.of(layer)
+        return None if found is None else found * self._scales[layer]
 
     def _measured(self) -> dict[str, Tensor]:
         device = self._network.device
@@ -104,7 +110,8 @@ class OutputMetrics:
             for name in self._layers:
                 self._network.hooks.pop(name, None)
             self._seen.clear()
-        means = {name: float(total.diagonal().mean()) for name, total in self._sums.items()}
+        means = self._scales
+        means.update({name: float(total.diagonal().mean()) for name, total in self._sums.items()})
         return {
             name: (total / means[name]).cpu()
             for name, total in self._sums.items()
