@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from quantstudio.core.predict.accuracy_law import CHANGE, Plan, accuracy_law
+from quantstudio.core.predict.accuracy_law import CHANGE, CHANGE_SPREAD, Plan, accuracy_law
 from quantstudio.core.results import AccuracyCurve
 
 # Noise changes 0.2 sqrt(KL) of the answers.
@@ -75,6 +75,21 @@ def test_that_measured_plans_correct_the_share_and_the_loss():
     assert taught.change[1] < law().change[1]
     assert taught.first_loss[0] < 0.12
     assert taught.change_spread < law().change_spread
+
+
+def test_that_a_few_plans_that_lie_close_do_not_pass_for_all_plans():
+    # Five of them leave the spread of other networks, which counts for six, more than half its say.
+    close = law([plan(float(kl), factor=1.2) for kl in np.geomspace(0.01, 0.1, 5)])
+    assert 0.13 <= close.change_spread < 0.2
+    many = law([plan(float(kl), factor=1.2) for kl in np.geomspace(0.01, 0.1, 40)])
+    assert many.change_spread < 0.11
+
+
+def test_that_no_changed_answer_where_a_handful_was_expected_is_luck():
+    none = Plan(0.0002, 0.0, 0.0, 2000)  # about five were
+    assert law([none]).change_spread < 1.25 * CHANGE_SPREAD
+    ten_times = Plan(0.25, 0.01, 0.003, 10_000)  # a hundred, where a thousand were
+    assert law([ten_times]).change_spread > 2 * CHANGE_SPREAD
 
 
 def test_that_plans_without_figures_teach_nothing():

@@ -192,6 +192,20 @@ def test_that_a_plan_that_may_collapse_has_a_bound_and_no_figure(table):
     assert found.accuracy.value == pytest.approx(0.42, abs=0.03)
 
 
+def test_that_a_ruined_plan_is_never_a_sure_figure_behind_measured_ones(table):
+    plain, ruin = fit_prediction(table, (), JUDGED), at_weights(STATIC_INT8, Precision.INT2)
+    known = []
+    for index in range(5):
+        recipe = INT8.assign([one.name for one in LAYERS[: index + 1]], STATIC_INT4)
+        expected = table.predict(plan_of(recipe), plain).kl
+        known.append(measured(recipe, kl=expected, lost=0.2 * expected, name=f"variant {index}"))
+    found = table.predict(plan_of(uniform_recipe(ruin)), fit_prediction(table, known, JUDGED))
+    assert found.kl < np.log(len(CLASSES))
+    assert found.accuracy is None
+    assert found.accuracy_at_most is not None
+    assert found.accuracy_at_most > 0.11  # chance is one in ten
+
+
 def test_that_a_size_is_that_of_a_measured_file_that_holds_the_same_or_says_it_is_no_such(table):
     names = [one.name for one in LAYERS]
     mixed = replace(INT8.assign(names[:3], FP32), emission=BIASES_APART)

@@ -22,6 +22,7 @@ from quantstudio.core.predict.kl_model import (
     kl_parts,
     part_names,
     plan_parts,
+    prior_of,
 )
 from quantstudio.core.results import LayerSensitivity
 
@@ -113,3 +114,62 @@ def test_that_plans_that_tell_nothing_leave_the_prior():
     ]
     assert fitted_kl(ruined) == KlModel()
     assert KlModel().deviation(parts_array({})) == 0.0
+
+
+def test_that_a_ruined_network_ends_where_outputs_say_nothing():
+    model, endless = prior_of(10), prior_of(0)
+    assert endless == KlModel()
+    kls = [model.kl({"int2": part}) for part in (1e-6, 1e-3, 0.1, 10.0, 1e4)]
+    assert kls == sorted(kls)
+    assert kls[-1] == pytest.approx(math.log(10), rel=1e-3)
+    assert kls[0] == pytest.approx(endless.kl({"int2": 1e-6}), rel=1e-4)
+    assert endless.kl({"int2": 10.0}) > 20
+    # There the layers decide nothing any more, but where that end lies is known no better than so.
+    assert model.deviation(parts_array({"int2": 1e4})) == pytest.approx(
+        math.hypot(0.35, model.spread), rel=0.01
+    )
+
+
+def test_that_plans_lie_the_farther_apart_the_more_they_lose_until_all_is_lost():
+    sure = replace(prior_of(10), covariance=tuple(map(tuple, np.zeros_like(prior_of(10).covariance))))
+    small, some, all_of_it = (sure.deviation(parts_array({"int4": part})) for part in (1e-6, 0.05, 1e4))
+    assert small == pytest.approx(sure.spread, rel=1e-3)
+    assert some > 1.5 * small
+    assert all_of_it == pytest.approx(sure.spread, rel=0.01)
+
+
+@pytest.mark.parametrize("part", [1e-5, 0.01, 1.0])
+def test_that_the_doubt_follows_from_every_coefficient(part):
+    # The deviation of one coefficient alone is that of the KL when it moves by as much.
+    prior, parts = prior_of(10), {"int4": part, ACTIVATIONS: part / 3}
+    values = parts_array(parts)
+    for index in (0, 1 + part_names().index("int4"), len(prior.mean) - 2, len(prior.mean) - 1):
+        covariance = np.zeros((len(prior.mean), len(prior.mean)))
+        covariance[index, index] = 1e-6
+        alone = replace(prior, covariance=tuple(map(tuple, covariance.tolist())), spread=0.0)
+        mean = np.asarray(prior.mean)
+        mean[index] += 0.001
+        moved = replace(prior, mean=tuple(mean.tolist())).kl(parts)
+        assert alone.deviation(values) == pytest.approx(abs(math.log(moved / prior.kl(parts))), rel=0.02)
+
+
+def test_that_the_interval_behind_five_measured_plans_holds_what_it_says():
+    rng, prior = np.random.default_rng(3), prior_of(10)
+    held = []
+    for _ in range(12):
+        own = replace(prior, mean=tuple(rng.normal(prior.mean, np.sqrt(np.diag(prior.covariance))).tolist()))
+        plans = [
+            parts_array({"int4": float(np.exp(x)), "int8": 1e-4, "int2": float(np.exp(y))})
+            for x, y in rng.uniform(-9, 0, (20, 2))
+        ]
+        alone = replace(own, covariance=tuple(map(tuple, np.zeros_like(own.covariance))))
+        found = [
+            own.kl_of(float(own.factors @ x)) * math.exp(alone.deviation(x) * rng.standard_normal())
+            for x in plans
+        ]
+        model = fitted_kl(list(zip(plans[:5], found[:5], strict=True)), prior)
+        held += [
+            abs(math.log(kl / model.kl_of(float(model.factors @ x)))) < 1.645 * model.deviation(x)
+            for x, kl in zip(plans[5:], found[5:], strict=True)
+        ]
+    assert 0.85 <= np.mean(held) <= 0.97

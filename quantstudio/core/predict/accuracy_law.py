@@ -29,6 +29,7 @@ CHANGE, CHANGE_SPREAD, FIRST_LOSS = (0.15, 0.3), 0.2, (0.2, 0.08)
 # Deviation of the loss of single plans, where few answers change and where many do.
 _LOSS_SPREADS = (0.13, 0.03)
 _SPREAD_PLANS = 6.0
+_ROUNDS = 12
 # Of the changed answers so many change whether they are right; the rest go from wrong to wrong.
 _TURNED = 0.8
 # Share of answers changed at 1 nat by a square root law: for curves made before shares were kept.
@@ -255,22 +256,23 @@ def _fitted_change(law: AccuracyLaw, plans: Sequence[Plan]) -> tuple[tuple[float
         return CHANGE, CHANGE_SPREAD
     kl, share, samples = (np.asarray(column, dtype=np.float64) for column in zip(*rows, strict=True))
     expected = _share(law.kl, law.changed, kl)
-    # Half an answer more keeps logarithms of no changes finite; where few change, it tells next to nothing.
+    # Half an answer more keeps logarithms of no changes finite; where few change, it tells next to nothing:
+    # a logarithm of counts is as unsure as the smaller of them, and the larger, each by half.
     found = np.log((_unbent(share) + 0.5 / samples) / (expected + 0.5 / samples))
-    counting = 1 / (samples * np.maximum(share, expected) + 1.0)
+    counting = (1 / (samples * share + 0.5) + 1 / (samples * expected + 0.5)) / 2
     if law.curve_samples:
         luck = 1 / max(law.curve_samples * float(np.median(expected)), _MIN_CHANGES)
         deviation = float(np.hypot(deviation, np.sqrt(luck)))
-    spread = CHANGE_SPREAD
-    for _ in range(5):
-        weight = 1 / (spread**2 + counting)
+    variance = CHANGE_SPREAD**2
+    for _ in range(_ROUNDS):
+        weight = 1 / (variance + counting)
         total = weight.sum() + deviation**-2
         level = float((weight @ found + mean / deviation**2) / total)
-        excess = np.square(found - level) * weight
-        ratio = (_SPREAD_PLANS + float(excess.sum())) / (_SPREAD_PLANS + len(found))
-        spread = float(np.clip(spread * np.sqrt(ratio), 0.08, 0.8))
+        # What each plan differs by as far as counting tells, and what counting leaves open.
+        own = np.square(variance * weight * (found - level)) + variance * weight * counting
+        variance = (_SPREAD_PLANS * CHANGE_SPREAD**2 + float(own.sum())) / (_SPREAD_PLANS + len(found))
     # Luck of the curve is added again where the law is read.
-    return (level, float(total**-0.5) * CHANGE[1] / deviation), spread
+    return (level, float(total**-0.5) * CHANGE[1] / deviation), float(np.sqrt(variance))
 
 
 def _fitted_loss(law: AccuracyLaw, plans: Sequence[Plan]) -> tuple[float, float]:

@@ -4,11 +4,12 @@ Layer divergences add up: the sum ranks random mixed plans nearly as their measu
 to 0.99 on seven networks). Its level is another matter: estimates of second order come out low where a
 network is very sure of its answers and where grids are coarse. So
 
-    S = sum over parts p of exp(d_p) x_p,      ln KL = a + ln S + b ln(1 + S / S0),
+    S = sum over parts p of exp(d_p) x_p,      ln U = a + ln S + b ln(1 + S / S0),      1/KL = 1/U + 1/K,
 
-x_p being the summed estimates of one weight precision, or of activations on integers. The coefficients have
-a normal prior from several networks and move towards what measured plans say; what is left over is the
-spread.
+x_p being the summed estimates of one weight precision, or of activations on integers, and K what a ruined
+network ends at: one whose outputs say nothing is about ln(classes) from FP32, however wrong its layers are.
+The coefficients have a normal prior from several networks and move towards what measured plans say; what is
+left over is the spread.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ RECOVERED_LEVEL, RECOVERED_PART = (-1.8, 1.0), (0.0, 0.6)
 # Divergence (nats) from which sums of second order fall behind.
 BEND_KL = 0.003
 # Prior mean and deviation of the coefficients, and of what a measured plan differs by (natural logarithms).
-LEVEL, PART, BEND, SPREAD = (0.4, 0.5), (0.0, 0.3), (0.25, 0.22), 0.36
+LEVEL, PART, BEND, SPREAD = (0.4, 0.5), (0.0, 0.3), (0.25, 0.22), 0.28
+# How much farther plans lie apart for each e-fold of their sum beyond the bend: layers no longer add up, in
+# every plan otherwise.
+_JOINT = 0.43
+# Deviation of ln K, and ln K where nobody knows how many classes there are: as if KLs had no end.
+CEILING_DEVIATION, _NO_CEILING = 0.35, 20.0
 # How many measured plans the prior spread counts for.
 _SPREAD_PLANS = 6.0
 # Beyond these divergences (nats) a network is untouched, or ruined and its outputs say nothing of its layers.
@@ -121,9 +127,9 @@ class KlModel:
     """Coefficients with their covariance.
 
     Attributes:
-        mean: (a, d of every part in the order of `part_names`, b).
+        mean: (a, d of every part in the order of `part_names`, b, ln K).
         covariance: Of these, row by row.
-        spread: Deviation of ln KL of a plan about the model.
+        spread: Deviation of ln KL of a plan about the model where little is lost; it grows with what is lost.
     """
 
     mean: tuple[float, ...] = field(default_factory=lambda: _prior_mean())
@@ -133,7 +139,11 @@ class KlModel:
     @cached_property
     def factors(self) -> Array:
         """exp(d_p) by part."""
-        return np.asarray(np.exp(np.asarray(self.mean[1:-1])))
+        return np.asarray(np.exp(np.asarray(self.mean[1:-2])))
+
+    @cached_property
+    def _coefficients(self) -> Array:
+        return np.asarray(self.mean)
 
     @cached_property
     def _matrix(self) -> Array:
@@ -148,10 +158,10 @@ class KlModel:
         """KL at an S."""
         if linear <= 0:
             return 0.0
-        return float(np.exp(self.mean[0] + np.log(linear) + self.mean[-1] * np.log1p(linear / BEND_KL)))
+        return float(np.exp(_log_kl(linear, self._coefficients)))
 
     def linear_of(self, kl: float) -> float:
-        """S at a KL: what a bound on the KL means for the sum."""
+        """S at a KL: what a bound on the KL means for the sum; a very large one where no plan gets there."""
         low, high = np.log(1e-12), np.log(1e4)
         for _ in range(60):
             middle = (low + high) / 2
@@ -170,8 +180,8 @@ class KlModel:
         """
         if not parts.any():
             return 0.0
-        slope = _slope(parts, self.factors, self.mean[-1])
-        return float(np.sqrt(slope @ self._matrix @ slope + self.spread**2))
+        slope, apart = _slope(parts, self._coefficients)
+        return float(np.sqrt(slope @ self._matrix @ slope + (self.spread * apart) ** 2))
 
     @property
     def scale(self) -> dict[str, float]:
@@ -180,13 +190,19 @@ class KlModel:
         return {name: float(level * factor) for name, factor in zip(part_names(), self.factors, strict=True)}
 
 
+def prior_of(classes: int) -> KlModel:
+    """What other networks showed, for a network that tells so many classes apart; 0 where nobody knows."""
+    ceiling = float(np.log(np.log(classes))) if classes > 1 else _NO_CEILING
+    return KlModel(mean=(*_prior_mean()[:-1], ceiling))
+
+
 def recovered_prior() -> KlModel:
     """What is expected of plans that are recovered before they are measured."""
     shift = LEVEL[0] - RECOVERED_LEVEL[0]
     kept = {Precision.INT8.name, *(row.sensitivity_name for row in activation_formats())}
     parts = [(shift, PART[1]) if name in kept else RECOVERED_PART for name in part_names()]
-    mean = (RECOVERED_LEVEL[0], *(value for value, _ in parts), BEND[0])
-    deviations = [RECOVERED_LEVEL[1], *(spread for _, spread in parts), BEND[1]]
+    mean = (RECOVERED_LEVEL[0], *(value for value, _ in parts), BEND[0], _NO_CEILING)
+    deviations = [RECOVERED_LEVEL[1], *(spread for _, spread in parts), BEND[1], CEILING_DEVIATION]
     return KlModel(mean, _rows(np.diag(np.square(deviations))))
 
 
@@ -205,9 +221,11 @@ def fitted_kl(points: Sequence[tuple[Array, float]], prior_model: KlModel | None
     precision = np.diag(1 / np.diag(np.asarray(start.covariance)))
     mean, variance = prior.copy(), SPREAD**2
     for _ in range(_ROUNDS):
-        factors = np.exp(mean[1:-1])
-        slopes = np.asarray([_slope(x, factors, mean[-1]) for x, _ in used])
-        rest = np.asarray([target - _log_kl(x, factors, mean) for x, target in used])
+        found = [_slope(x, mean) for x, _ in used]
+        apart = np.asarray([own for _, own in found])
+        # In deviations of single plans, which lie the farther apart the more they lose.
+        slopes = np.stack([slope for slope, _ in found]) / apart[:, None]
+        rest = np.asarray([target - _log_kl(_sum(x, mean), mean) for x, target in used]) / apart
         normal = slopes.T @ slopes / variance + precision
         step = np.linalg.solve(normal, slopes.T @ rest / variance - precision @ (mean - prior))
         mean = mean + np.clip(step, -1.0, 1.0)
@@ -219,25 +237,33 @@ def fitted_kl(points: Sequence[tuple[Array, float]], prior_model: KlModel | None
     return KlModel(tuple(mean.tolist()), _rows(np.linalg.inv(normal)), float(np.sqrt(variance)))
 
 
-def _log_kl(parts: Array, factors: Array, mean: Array) -> float:
-    linear = float(factors @ parts)
-    return float(mean[0] + np.log(linear) + mean[-1] * np.log1p(linear / BEND_KL))
+def _sum(parts: Array, mean: Array) -> float:
+    return float(np.exp(mean[1:-2]) @ parts)
 
 
-def _slope(parts: Array, factors: Array, bend: float) -> Array:
-    """Derivative of ln KL by the coefficients."""
-    weighted = factors * parts
+def _log_kl(linear: float, mean: Array) -> float:
+    free = mean[0] + np.log(linear) + mean[-2] * np.log1p(linear / BEND_KL)
+    return float(free - np.logaddexp(0.0, free - mean[-1]))
+
+
+def _slope(parts: Array, mean: Array) -> tuple[Array, float]:
+    """Derivative of ln KL by the coefficients, and how many times as far apart as others such plans lie."""
+    weighted = np.exp(mean[1:-2]) * parts
     linear = weighted.sum()
-    inner = weighted / linear * (1 + bend * linear / (linear + BEND_KL))
-    return np.concatenate([[1.0], inner, [np.log1p(linear / BEND_KL)]])
+    bent = np.log1p(linear / BEND_KL)
+    inner = weighted / linear * (1 + mean[-2] * linear / (linear + BEND_KL))
+    # Near its end a KL hangs on where that is, and no longer on what its layers lose.
+    ruined = 1 / (1 + np.exp(mean[-1] - mean[0] - np.log(linear) - mean[-2] * bent))
+    slope = np.concatenate([(1 - ruined) * np.concatenate([[1.0], inner, [bent]]), [ruined]])
+    return slope, float(np.hypot(1.0, _JOINT * (1 - ruined) * bent))
 
 
 def _prior_mean() -> tuple[float, ...]:
-    return (LEVEL[0], *(PART[0] for _ in part_names()), BEND[0])
+    return (LEVEL[0], *(PART[0] for _ in part_names()), BEND[0], _NO_CEILING)
 
 
 def _prior_covariance() -> Array:
-    return np.diag(np.square([LEVEL[1], *(PART[1] for _ in part_names()), BEND[1]]))
+    return np.diag(np.square([LEVEL[1], *(PART[1] for _ in part_names()), BEND[1], CEILING_DEVIATION]))
 
 
 def _rows(matrix: Array) -> tuple[tuple[float, ...], ...]:

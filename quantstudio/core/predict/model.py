@@ -11,7 +11,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.predict.accuracy_law import AccuracyLaw, Plan, accuracy_law
 from quantstudio.core.predict.anchors import Anchor, Anchors, Trace, anchors
 from quantstudio.core.predict.clip_loss import CLIP_SPREAD
-from quantstudio.core.predict.kl_model import Array, KlModel, fitted_kl
+from quantstudio.core.predict.kl_model import Array, KlModel, fitted_kl, prior_of
 from quantstudio.core.results import AccuracyCurve, ClassAccuracy, Interval, VariantResult
 from quantstudio.core.search_results import PlanPoint
 
@@ -266,7 +266,7 @@ def fitted_model(
         if plan.latency_ratio and raw.latency_ratio
     ]
     latency = _factor([off for off, _ in times], [noise for _, noise in times], LATENCY_LEVEL, LATENCY_SPREAD)
-    kl = fitted_kl(points)
+    kl = fitted_kl(points, prior_of(round(1 / chance) if chance > 0 else 0))
     return PredictionModel(
         kl=kl,
         law=law,
