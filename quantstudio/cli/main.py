@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from quantstudio.cli import (
     calibrate,
     compare,
+    compress,
     data,
     demo,
     devices,
@@ -57,6 +58,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": report.command,
     "devices": devices.command,
 }
+# Commands with commands of their own.
+_FAMILIES: dict[str, typer.Typer] = {"compress": compress.app}
+_NAMES = (*_COMMANDS, *_FAMILIES)
 # What a shell says of a program whose output nobody reads any more.
 UNREAD = 141
 
@@ -64,6 +68,8 @@ UNREAD = 141
 _CLASSES: dict[str, type[TyperCommand]] = {"recover": recover.RecoverCommand}
 for _name, _command in _COMMANDS.items():
     app.command(_name, cls=_CLASSES.get(_name))(_command)
+for _name, _family in _FAMILIES.items():
+    app.add_typer(_family, name=_name)
 
 
 @app.callback(invoke_without_command=True)
@@ -99,7 +105,7 @@ def invoke(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     # `quantstudio FILE` and plain `quantstudio` open the window.
     first = arguments[0] if arguments else ""
-    if first not in _COMMANDS and first not in ("--version", "--help", "-h"):
+    if first not in _NAMES and first not in ("--version", "--help", "-h"):
         arguments = ["gui", *arguments]
     try:
         _check_command(first)
@@ -108,7 +114,7 @@ def _run(arguments: list[str]) -> int:
         return exit_code_of(KeyboardInterrupt())
     except TyperException as error:
         says = getattr(error, "format_message", error.__str__)()
-        command = arguments[0] if arguments[0] in _COMMANDS else ""
+        command = arguments[0] if arguments[0] in _NAMES else ""
         usage = " ".join(["quantstudio", *filter(None, [command]), "--help"])
         sys.stderr.write(f"quantstudio: {' '.join(says.split()).rstrip('.')}. See `{usage}`.\n")
         return 2
@@ -138,9 +144,9 @@ def _check_command(first: str) -> None:
     Raises:
         UsageError: it is neither a command nor an option nor looks like a file.
     """
-    if not first or first in _COMMANDS or first.startswith("-") or Path(first).suffix or Path(first).exists():
+    if not first or first in _NAMES or first.startswith("-") or Path(first).suffix or Path(first).exists():
         return
-    close = difflib.get_close_matches(first, _COMMANDS, n=1)
+    close = difflib.get_close_matches(first, _NAMES, n=1)
     guess = f" (did you mean {close[0]!r}?)" if close else ", and no such file"
     raise UsageError(f"there is no command {first!r}{guess}")
 
@@ -149,4 +155,4 @@ class UsageError(QuantStudioError):
     """The command line cannot be understood."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(what, hint=f"Commands: {', '.join(_COMMANDS)}")
+        super().__init__(what, hint=f"Commands: {', '.join(_NAMES)}")

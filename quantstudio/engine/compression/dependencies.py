@@ -13,42 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
-from quantstudio.core.record import Record
+from quantstudio.core.channel_groups import ChannelGroup
 from quantstudio.engine.compression.flow import LONE, Flow
 from quantstudio.engine.compression.labels import Labels
 from quantstudio.engine.compression.trace import bound_shapes, walk
 from quantstudio.engine.graph.view import GraphView
-
-
-@dataclass(frozen=True, slots=True)
-class Group(Record):
-    """Units of a network that are alike: any of them can be taken away, each with all that hangs on it.
-
-    Attributes:
-        name: The first node that makes its channels; with a number where one makes several groups.
-        units: How many there are.
-        width: Channels of a layer that one unit holds: 1, or those of a head or of a convolution's group.
-        makers: Nodes whose output channels these are.
-        readers: Nodes whose weights read or scale them.
-        reason: Why none can be taken away; empty where they can.
-    """
-
-    name: str
-    units: int
-    width: int
-    makers: tuple[str, ...]
-    readers: tuple[str, ...]
-    reason: str = ""
-
-    @property
-    def is_prunable(self) -> bool:
-        """Whether units of it can be taken away."""
-        return not self.reason
-
-    @property
-    def channels(self) -> int:
-        """Channels of all its units."""
-        return self.units * self.width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,11 +31,11 @@ class Dependencies:
     """
 
     flow: Flow
-    groups: tuple[Group, ...]
+    groups: tuple[ChannelGroup, ...]
     units: Mapping[str, Labels]
 
     @property
-    def prunable(self) -> tuple[Group, ...]:
+    def prunable(self) -> tuple[ChannelGroup, ...]:
         """Groups that units can be taken from."""
         return tuple(group for group in self.groups if group.is_prunable)
 
@@ -144,8 +113,8 @@ def _named(
     readers: Mapping[_Key, Sequence[str]],
     order: Mapping[str, int],
     inner: Set[_Key],
-) -> tuple[tuple[Group, ...], dict[str, Labels]]:
-    groups: list[Group] = []
+) -> tuple[tuple[ChannelGroup, ...], dict[str, Labels]]:
+    groups: list[ChannelGroup] = []
     units: dict[str, Labels] = {}
     for (signature, reason), roots in kinds.items():
         keys = [place[:2] for place in signature]
@@ -161,7 +130,7 @@ def _named(
         width = min((times for *key, times in signature if tuple(key) not in inner), default=1)
         readers_only = tuple(one for one in read if one not in made)
         why = reason or (LONE if len(roots) == 1 else "")
-        groups.append(Group(name, len(roots), width, tuple(made), readers_only, why))
+        groups.append(ChannelGroup(name, len(roots), width, tuple(made), readers_only, why))
         units[name] = np.array(sorted(roots), dtype=np.int64)
     groups.sort(key=lambda group: min(order[name] for name in (*group.makers, *group.readers)))
     return tuple(groups), units

@@ -56,6 +56,23 @@ class Work:
     axes: tuple[Labels, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """Where channels end: a node sums over them.
+
+    Attributes:
+        node: Which node.
+        slot: Which of its inputs.
+        axis: Axis of that input.
+        labels: Of its places.
+    """
+
+    node: str
+    slot: int
+    axis: int
+    labels: Labels
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """An axis of a constant that has labels.
@@ -96,6 +113,7 @@ class Flow:
     why: dict[str, str] = field(default_factory=dict)
     edits: list[tuple[str, Edit]] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
     claims: dict[Claim, Labels] = field(default_factory=dict)
     split: dict[str, tuple[int, Labels]] = field(default_factory=dict)
 
@@ -187,6 +205,12 @@ class Flow:
     def edit(self, node: NodeProto, change: Edit) -> None:
         """What has to be done to a node of the smaller graph."""
         self.edits.append((node.name, change))
+
+    def ends(self, node: NodeProto, slot: int, axis: int) -> None:
+        """A node sums over an axis of one of its inputs."""
+        labels = self.of(node.input[slot])[axis]
+        if labels is not None:
+            self.reads.append(Read(node.name, slot, axis % len(self.of(node.input[slot])), labels))
 
     def count(self, node: NodeProto, factor: float, *axes: tuple[Axis, int]) -> None:
         """Multiply-accumulates of a node: a factor times sizes, of axes with labels or without."""

@@ -26,6 +26,7 @@ def convolution(flow: Flow, node: NodeProto) -> Sequence[Axes]:
     is_transposed = node.op_type == "ConvTranspose"
     groups = int_attribute(node, "group", 1)
     if groups == 1:
+        flow.ends(node, 0, 1)
         reads, makes = (0, 1) if is_transposed else (1, 0)
         inputs = _read(flow, node, source[1], weight, reads)
         outputs: Axis = flow.claim(node, weight, makes, makes=True)
@@ -64,6 +65,7 @@ def _grouped(flow: Flow, node: NodeProto, source: Axis, groups: int) -> tuple[Ax
         flow.labels.join_all(inputs.T)
         flow.labels.join_all(outputs.T)
         own = flow.claim(node, node.input[1], 1, is_inner=True)
+        flow.ends(node, 0, 1)
         flow.labels.join(own, inputs[0])
         return own, made
     _join_groups(flow, node, inputs, outputs)
@@ -120,6 +122,9 @@ def _summed(flow: Flow, node: NodeProto, places: Sequence[tuple[str, int]]) -> A
     """An index that is summed over; one of constants alone is no channel."""
     if all(flow.is_constant(name) for name, _axis in places):
         return None
+    for name, axis in places:
+        if not flow.is_constant(name):
+            flow.ends(node, list(node.input).index(name), axis)
     return flow.joined(node, places)
 
 

@@ -26,6 +26,7 @@ def recurrent(flow: Flow, node: NodeProto) -> Sequence[Axes]:
         raise Unprunable(f"{node.name} has its samples first")
     gates, axes = _GATES[node.op_type], flow.of(source)
     flow.keep(axes[:2], f"{node.name} runs along it")
+    flow.ends(node, 0, 2)
     if axes[2] is not None:
         flow.labels.join(axes[2], flow.claim(node, weight, 2))
     units = flow.claim(node, again, 2)

@@ -279,7 +279,9 @@ def reduce(flow: Flow, node: NodeProto) -> Sequence[Axes]:
     places = _reduced(flow, node, len(axes))
     is_sum = node.op_type in _SUMS or (node.op_type == "LpNormalization")
     for axis in places:
-        if not is_sum:
+        if is_sum:
+            flow.ends(node, 0, axis)
+        else:
             flow.keep([axes[axis]], f"{node.op_type} is taken over it")
             axes[axis] = None
     if node.op_type == "LpNormalization":

@@ -55,6 +55,11 @@ class OutputLoss:
     class_axis: int = -1
     is_probability: bool = False
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether its values are scores of classes."""
+        return self.form is _Form.CLASSES
+
     def tensor_in(self, model: onnx.ModelProto) -> tuple[str, bool]:
         """The tensor to compare, and whether it holds logits: what goes into the output's own Softmax.
 
@@ -166,6 +171,10 @@ class Distillation:
         self.compared = tuple(end[1] for end in ends)
         self._has_logits = tuple(end[2] for end in ends)
         self._variances: tuple[float, ...] = (1.0,) * len(losses)
+
+    def has_logits(self, place: int) -> bool:
+        """Whether what is compared of an output holds logits, where it holds classes or decisions."""
+        return self._has_logits[place]
 
     def set_scale(self, answers: Sequence[Sequence[Tensor]]) -> None:
         """Take the variance of each output from the teacher's answers."""
