@@ -148,6 +148,19 @@ def test_that_the_size_of_a_model_counts_its_data_files(tmp_path):
     assert open_model(path).summary.file_bytes == files
 
 
+def test_that_files_that_share_a_graph_have_a_size_each(tmp_path):
+    made = mlp()
+    lean = save(made, tmp_path)
+    made.graph.initializer.append(numpy_helper.from_array(np.ones((50, 50), np.float32), "forgotten"))
+    fat = tmp_path / "fat.onnx"
+    onnx.save(made, fat)
+    first, second = open_model(fat).summary, open_model(lean).summary
+    assert first.digest == second.digest
+    for path in (fat, lean, fat):
+        assert open_model(path).summary.file_bytes == path.stat().st_size
+        assert load_graph(first.graph_path).summary.file_bytes == path.stat().st_size  # the last one's
+
+
 def test_that_a_stored_graph_without_summary_counts_its_weights_beside(tmp_path, monkeypatch):
     monkeypatch.setattr(mapped, "LARGEST_INLINE_BYTES", 1000)
     stored = Path(open_model(save(mlp(hidden=100), tmp_path)).summary.graph_path)

@@ -61,6 +61,16 @@ def test_that_every_opset_from_7_arrives_at_21(tmp_path, opset):
     assert op_types(result.proto) == ["Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
 
 
+def test_that_weights_nothing_reads_are_left_out_and_said(tmp_path):
+    lean = mlp()
+    assert not any("nothing reads" in note for note in open_model(save(lean, tmp_path)).summary.notes)
+    lean.graph.initializer.append(numpy_helper.from_array(random(64, 64), "forgotten"))
+    path = tmp_path / "fat.onnx"
+    onnx.save(lean, path)
+    notes = open_model(path).summary.notes
+    assert any(note.startswith("Left out 1 weight that nothing reads") for note in notes)
+
+
 def test_that_a_newer_opset_is_kept(tmp_path):
     assert opened(mlp(opset=22), tmp_path, {"x": random(2, 8)}).summary.opset == 22
 

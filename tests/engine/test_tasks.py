@@ -111,11 +111,15 @@ def test_that_class_numbers_stored_as_floats_are_classes(tmp_path: Path) -> None
         variants=[graph_path],
         data=data,
         graph_path=graph_path,
+        base_bytes=12_345,
         latency=False,
         footprint=False,
     )
     assert compared.task == "classification"
     assert set(compared.variants[0].metrics) == {"top1"}
+    # Of the file that was opened: many may share one graph.
+    assert compared.variants[0].size_bytes == 12_345
+    assert compared.variants[1].size_bytes == Path(graph_path).stat().st_size
 
 
 def test_that_an_integer_output_says_nothing_about_classes(tmp_path: Path) -> None:

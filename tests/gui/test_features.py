@@ -20,6 +20,7 @@ from quantstudio.gui.shell.palette import palette_entries
 from quantstudio.gui.shell.settings import Settings
 from quantstudio.gui.shell.views import Views
 from tests.gui.conftest import find, shown_window
+from tests.workspace.samples import model_summary
 
 done: list[str] = []
 
@@ -145,6 +146,14 @@ def test_that_a_menu_has_its_icons_when_it_opens(full):
     shown = [name for name, described in actions.described.items() if described.menu == "file"]
     drawn = {name for name in shown if not actions[name].icon().isNull()}
     assert drawn == {name for name in shown if actions.described[name].icon}
+
+
+def test_that_the_palette_says_what_is_chosen_already_and_what_a_threshold_needs(window):
+    window.session.workspace.opening.set_model(model_summary(4))
+    said = {one.text: one.why_not for one in palette_entries(window.actions_list, window.context)}
+    assert said["Activation ranges: Least squared error"] == "Chosen already"
+    assert said["Activation ranges: Full range (min and max)"] == ""
+    assert said["Threshold on sensitivity"] == "Analyze sensitivity first"
 
 
 def test_that_a_page_is_built_a_piece_per_turn_of_the_event_loop(qtbot):

@@ -9,6 +9,7 @@ from onnx import GraphProto, ModelProto, ValueInfoProto, helper, inliner
 
 from quantstudio.core.errors import ModelLoadError
 from quantstudio.core.events import CancelToken, never_cancelled
+from quantstudio.engine.graph.mapped import content_bytes
 from quantstudio.engine.graph.names import unique_node_names, unique_tensor_names
 from quantstudio.engine.graph.protos import all_graphs
 from quantstudio.engine.graph.shapes import (
@@ -39,6 +40,7 @@ from quantstudio.engine.model.widen import widen
 
 # Folding a shape can make another foldable; real models settle after two rounds.
 _MAX_ROUNDS = 8
+_WEIGHT_BYTES = 1024
 
 # What exporters write for an axis that has no name.
 _NO_SYMBOLS = frozenset({"?", "-1", "None", "none", "*", "unk", "unknown"})
@@ -206,9 +208,15 @@ def _to_target(model: ModelProto, notes: list[str]) -> None:
 def _simplify(model: ModelProto, notes: list[str], token: CancelToken, *, rewrite: bool) -> None:
     graph = model.graph
     removed = folded = 0
-    for _round in range(_MAX_ROUNDS):
+    weights = _large_weights(graph)
+    for number in range(_MAX_ROUNDS):
         token.raise_if_set()
         removed += remove_no_ops(graph) + remove_dead(graph)
+        unread = len(weights - _large_weights(graph)) if number == 0 else 0
+        if unread:
+            notes.append(
+                f"Left out {_count(unread, 'weight')} that nothing reads: what is written is smaller."
+            )
         types = _types(model)
         found = fold_shapes(graph, types) + cast_like_to_cast(graph, types)
         if rewrite:
@@ -225,6 +233,11 @@ def _simplify(model: ModelProto, notes: list[str], token: CancelToken, *, rewrit
     removed += remove_no_ops(graph) + remove_dead(graph)
     if removed:
         notes.append(f"Removed {_count(removed, 'node')} without effect.")
+
+
+def _large_weights(graph: GraphProto) -> set[str]:
+    """Names of initializers that are more than shapes and scalars."""
+    return {one.name for one in graph.initializer if content_bytes(one) >= _WEIGHT_BYTES}
 
 
 def _replace_operators(model: ModelProto, notes: list[str], token: CancelToken) -> None:

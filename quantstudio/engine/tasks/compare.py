@@ -25,6 +25,7 @@ def compare(
     variants: Sequence[str],
     data: Mapping[str, Any],
     graph_path: str = "",
+    base_bytes: int = 0,
     trust: bool = False,
     names: Sequence[str] | None = None,
     threads: int | None = None,
@@ -39,7 +40,8 @@ def compare(
 
     `graph_path` names the normalised graph that tells the input names; without it `base` itself is opened. A
     base that is not ONNX, or that the runtime refuses without repair, is measured in its normalised form; its
-    size is that of the file in any case.
+    size is that of the file in any case: `base_bytes`, where only the normalised graph is named, which many
+    files may share.
     """
     token = cancel or never_cancelled()
     for variant in variants:
@@ -64,7 +66,7 @@ def compare(
         reporter=reporter,
         cancel=token,
     )
-    of_file = result.variants[0].with_size(graph.summary.file_bytes)
+    of_file = result.variants[0].with_size(base_bytes or graph.summary.file_bytes)
     return replace(result, variants=(of_file, *result.variants[1:]))
 
 

@@ -31,4 +31,6 @@ def palette_entries(actions: Actions, context: Context) -> list[PaletteEntry]:
 
 
 def _why_not(choice: Choice) -> str:
-    return "" if choice.is_enabled else choice.tip or "Not now"
+    if not choice.is_enabled:
+        return choice.tip or "Not now"
+    return "Chosen already" if choice.is_chosen else ""

@@ -209,6 +209,7 @@ def compare_job(
     params: dict[str, Any] = {
         "base": model.graph_path,
         "graph_path": model.graph_path,
+        "base_bytes": model.file_bytes,
         "variants": [str(v) for v in variants],
         "names": list(names),
         "data": to_json(data),

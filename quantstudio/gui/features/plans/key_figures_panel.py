@@ -95,7 +95,7 @@ class KeyFiguresPanel(QWidget):
             self.size_card.set_figure(figures.size(base), delta=name, detail=f"Size of the {name} model")
             return
         delta, tone = _times(base, value, "smaller", "larger")
-        detail = f"{detail}; the {self._base_name()} model takes {figures.size(base)}"
+        detail = f"{detail}; the {self._base_name()} file that was opened takes {figures.size(base)}"
         memory = self._memory_bytes(current, is_measured=tag == MEASURED)
         self.size_card.set_figure(
             figures.size(value),

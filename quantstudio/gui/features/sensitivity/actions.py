@@ -51,7 +51,7 @@ def commands() -> tuple[Command, ...]:
             "sensitivity",
             "Ctrl+Shift+H",
             "Set everything above a line to one precision",
-            why_not=needs_float_weights,
+            why_not=_needs_sensitivity,
         ),
         Action(
             "view.classes",
@@ -67,6 +67,11 @@ def commands() -> tuple[Command, ...]:
 
 def _needs_data_and_selection(session: Session) -> str:
     return needs_float_weights_and_data(session) or needs_selection(session)
+
+
+def _needs_sensitivity(session: Session) -> str:
+    known = session.workspace.layer_sensitivity
+    return needs_float_weights(session) or ("" if known else "Analyze sensitivity first")
 
 
 def _on_panel(context: Context, do: Callable[[SensitivityPanel], None]) -> None:
