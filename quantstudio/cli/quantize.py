@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +41,7 @@ from quantstudio.core.aim import DEFAULT_AIM, Aim, aim_named
 from quantstudio.core.codec import to_json
 from quantstudio.core.errors import RecipeError
 from quantstudio.core.hints import Hint, HintAction
+from quantstudio.core.layer_parts import whole_name
 from quantstudio.core.layers import LayerInfo, ModelSummary
 from quantstudio.core.precision import ActivationPrecision, activation_format, weight_format
 from quantstudio.core.preset_recipes import preset_recipe
@@ -235,7 +236,7 @@ def print_build(build: BuildResult, recipe_path: Path, *, summary: ModelSummary)
     titles = summary.titles
     rows = [
         (
-            titles.get(row.name, row.name),
+            _title(row.name, titles),
             row.weights,
             row.activations,
             row.kernel,
@@ -263,15 +264,22 @@ def print_build(build: BuildResult, recipe_path: Path, *, summary: ModelSummary)
     console.print(f"recipe: {recipe_path}")
 
 
+def _title(name: str, titles: Mapping[str, str]) -> str:
+    """What a layer is called; a part that a step made of one is called after it."""
+    whole = whole_name(name)
+    return titles.get(name) or f"{titles.get(whole, whole)}{name[len(whole) :]}"
+
+
 def packed_text(packed: PackedFile, layers: Sequence[BuiltLayer]) -> str:
     """What packing saves and costs, in a sentence or two."""
     integers = [row for row in layers if weight_format(row.weights).is_integer]
     # Weights stored alone run as floats, or in a kernel that unpacks blocks itself.
     is_int8 = all(activation_format(row.activations) != ActivationPrecision.FP32 for row in integers)
     whose = "INT8's" if is_int8 else "those of the kernels above"
+    below, whose = ("INT8", whose) if integers else ("FP32", "FP32's")
     text = (
         f"packed: {format_bytes(packed.size_bytes)}, unpacked {format_bytes(packed.unpacked_bytes)}; file, "
-        f"download and flash shrink below INT8, memory and time while it runs are {whose}."
+        f"download and flash shrink below {below}, memory and time while it runs are {whose}."
     )
     if packed.load_ms is None or packed.unpacked_load_ms is None:
         return text

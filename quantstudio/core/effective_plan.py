@@ -27,6 +27,7 @@ from quantstudio.core.recipe import (
     FIRST_EMISSION,
     LARGEST_SEED,
     PACKED_FILES,
+    SHARED_VALUES,
     ActivationScope,
     CalibrationSettings,
     LayerRule,
@@ -262,7 +263,8 @@ def resolve(
         steps=on,
         seed=recipe.seed if draws else DEFAULT_SEED,
         emission=emission,
-        unpacked=recipe.unpacked and emission == PACKED_FILES and any(map(packs, kinds)),
+        unpacked=recipe.unpacked
+        and (emission == SHARED_VALUES or (emission == PACKED_FILES and any(map(packs, kinds)))),
         recipe=recipe,
     )
 
@@ -276,12 +278,15 @@ def _emission(
     has_steps: bool,
 ) -> int:
     """The first form that gives what the form of the recipe gives: such plans keep their keys and bytes."""
-    if recipe.emission >= PACKED_FILES:
+    asked = min(recipe.emission, PACKED_FILES)
+    if recipe.emission >= SHARED_VALUES and has_steps and any(map(is_fp32, kinds)):
+        return recipe.emission
+    if asked == PACKED_FILES:
         integers = any(scheme.weights.is_integer for scheme in kinds)
         if (has_steps and integers) or any(map(packs, kinds)):
-            return recipe.emission
+            return asked
     if any(schemes[name].is_weight_only for name in listed.tables):
-        return recipe.emission  # the head of a decoder may be its embedding, stored once
+        return asked  # the head of a decoder may be its embedding, stored once
     if any(schemes[name].is_static for name in listed.products):
         return min(recipe.emission, BIASES_APART)
     return FIRST_EMISSION

@@ -157,7 +157,7 @@ def graph_key(
             "settings": {one.name: step.settings.get(one.name, one.default) for one in info.settings},
             "version": info.version,
         }
-        if info.needs_data:
+        if info.uses_data:
             inputs["data"] = data
         if Need.STATISTICS in info.needs:
             inputs["samples"] = samples

@@ -46,7 +46,7 @@ WORDS = {
     64: Word(4, 3),
     128: Word(8, 7),
 }
-NIBBLES = 16
+NIBBLES, BYTES = 16, 256
 # Bytes of the operators that unpack a weight, with their names: a cast; digits, more where a word takes
 # several bytes or is not filled; a table they pick from, and what brings the picks into a kernel's shape.
 _CAST_BYTES, _DIGIT_BYTES, _WIDE_BYTES, _FILL_BYTES, _TABLE_BYTES, _SHAPE_BYTES = 34, 175, 35, 75, 10, 75

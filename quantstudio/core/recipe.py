@@ -22,9 +22,10 @@ from quantstudio.core.target import DEFAULT_TARGET, Target, target_or_default
 
 RECIPE_SCHEMA = "quantstudio.recipe/2"
 # Forms a plan is written in. The second keeps biases apart from static products, which then run on integers;
-# the third uses all 2^b levels below 8 bits, packs what it stores, and keeps what lies on a grid already.
-FIRST_EMISSION, BIASES_APART, PACKED_FILES = 1, 2, 3
-EMISSION = PACKED_FILES
+# the third uses all 2^b levels below 8 bits, packs what it stores, and keeps what lies on a grid already; the
+# fourth stores float weights that steps let take few values as indices into tables.
+FIRST_EMISSION, BIASES_APART, PACKED_FILES, SHARED_VALUES = 1, 2, 3, 4
+EMISSION = SHARED_VALUES
 DEFAULT_SEED = 0
 LARGEST_SEED = (1 << 63) - 1  # what the generators of NumPy and torch both take
 

@@ -209,13 +209,14 @@ class AppliedStep:
 class PackedFile:
     """What packing weights of fewer than eight bits saves in a file, and what it costs when that is loaded.
 
-    While it runs, memory and time are those of INT8 weights. Figures of loading are of fresh processes that
+    So does writing float weights as indices into tables. While it runs, memory and time are those of INT8
+    weights, and of floats. Figures of loading are of fresh processes that
     load the file and run it once; None where they were not taken.
 
     Attributes:
         layers: Layers whose weights are packed.
         size_bytes: File size.
-        unpacked_bytes: Size of the same file with a byte a weight.
+        unpacked_bytes: Size of the same file with a byte a weight, or a float.
         load_ms: Time to load.
         unpacked_load_ms: The same of the unpacked file.
         peak_memory_bytes: Most memory of the process.

@@ -23,6 +23,7 @@ class Need(StrEnum):
 
     STATISTICS = "statistics"
     DATA = "data"
+    DATA_IF_ANY = "data, if there is any"  # it does its work without, too
     GRADIENTS = "gradients"
     LABELS = "labels"
     PLAN = "plan"
@@ -224,6 +225,11 @@ class StepInfo:
     def needs_data(self) -> bool:
         """Whether it cannot run without samples."""
         return any(need in self.needs for need in (Need.DATA, Need.STATISTICS, Need.GRADIENTS, Need.LABELS))
+
+    @property
+    def uses_data(self) -> bool:
+        """Whether what it computes hangs on the samples, where there are any."""
+        return self.needs_data or Need.DATA_IF_ANY in self.needs
 
     def setting(self, name: str) -> SettingInfo:
         """A setting by name.

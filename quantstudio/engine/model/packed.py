@@ -1,4 +1,4 @@
-"""Weights that a file holds packed below eight bits, recognised by the operators that unpack them."""
+"""Weights a file holds packed or as indices into tables, recognised by the operators that unpack them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from quantstudio.engine.graph.view import Index, index
 _MOVES = frozenset({"Reshape", "Slice", "Transpose"})
 _ENDS = _MOVES | {"Cast", "Gather", "GatherElements"}
 _NIBBLES = frozenset({TensorProto.INT4, TensorProto.UINT4})
+_INDICES = _NIBBLES | {TensorProto.UINT8}
 
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """An INT8 weight that constant operators unpack.
+    """A weight that constant operators unpack, to INT8 or to floats.
 
     Attributes:
         name: The initializer that holds its bits.
-        text: How it is held: "INT4 packed", "codebook, 2 bits", "group codebook, 2 bits", "table, 2 bits".
-        shape: Of the INT8 tensor.
+        text: How it is held: "INT4 packed", "codebook, 2 bits", "group codebook, 2 bits", "table, 2 bits";
+            "16 shared values" of floats.
+        shape: Of the tensor.
         size_bytes: Bytes of its bits and of its table.
         nodes: Names of the nodes that unpack it.
     """
@@ -49,7 +51,7 @@ def packed_weight(name: str, made: Index) -> PackedWeight | None:
             return None
         return PackedWeight(bits.name, "INT4 packed", shape, tensor_bytes(bits), _names([end, *moves]))
     table = made.constants.get(end.input[0]) if end.op_type in ("Gather", "GatherElements") else None
-    if table is None or table.data_type != TensorProto.INT8:
+    if table is None or table.data_type not in (TensorProto.INT8, TensorProto.FLOAT):
         return None
     found = _digits(end.input[1], made)
     if found is None:
@@ -70,6 +72,12 @@ def unpacking_nodes(graph: GraphProto) -> set[str]:
 
 
 def _text(end: NodeProto, table: TensorProto, moves: list[NodeProto], made: Index) -> str:
+    if table.data_type == TensorProto.FLOAT:
+        values = made.array(table.name)
+        if values is None:
+            return "shared values"
+        rows = np.atleast_2d(values.T if _across(end) else values)
+        return f"{max(len(np.unique(row)) for row in rows)} shared values"
     if end.op_type == "GatherElements":
         entries = table.dims[int_attribute(end, "axis", 0)]
         kind = "group codebook" if table.dims[0] < _channels(moves, made) else "codebook"
@@ -84,6 +92,11 @@ def _text(end: NodeProto, table: TensorProto, moves: list[NodeProto], made: Inde
     if count == 2:
         return "binary packed"
     return f"INT{math.ceil(math.log2(max(count, 2)))} packed"
+
+
+def _across(end: NodeProto) -> bool:
+    """Whether tables lie in columns."""
+    return end.op_type == "GatherElements" and int_attribute(end, "axis", 0) == 0
 
 
 def _channels(moves: list[NodeProto], made: Index) -> int:
@@ -110,7 +123,7 @@ def _digits(name: str, made: Index) -> tuple[TensorProto, list[NodeProto]] | Non
     node, nodes = _before_moves(name, made)
     if node is not None and node.op_type == "Cast":
         bits = made.constants.get(node.input[0])
-        return (bits, [*nodes, node]) if bits is not None and bits.data_type in _NIBBLES else None
+        return (bits, [*nodes, node]) if bits is not None and bits.data_type in _INDICES else None
     for op_type, slot in (("Mod", 0), ("Div", 0), ("MatMul", 1)):
         if node is not None and node.op_type == op_type:
             nodes.append(node)

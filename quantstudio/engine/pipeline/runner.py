@@ -250,7 +250,7 @@ def _key_inputs(
         "version": info.version,
         "origin": definition.origin,
     }
-    if info.needs_data and given.dataset is not None:
+    if info.uses_data and given.dataset is not None:
         inputs["data"] = given.dataset.digest
     if Need.STATISTICS in info.needs:
         own = given.statistics if given.statistics and given.statistics.graph_digest == graph.digest else None

@@ -130,7 +130,9 @@ def build_variant(
 def _unpacks_otherwise(emission: Emission) -> bool:
     """Whether weights are packed in a form that is not that of the unpacked file, too."""
     schemes = filter(packs, emission.plan.schemes.values())
-    return any(not scheme.is_weight_only or scheme.weights.bits < 4 for scheme in schemes)
+    return bool(emission.shared) or any(
+        not scheme.is_weight_only or scheme.weights.bits < 4 for scheme in schemes
+    )
 
 
 def _packed(
@@ -149,13 +151,13 @@ def _packed(
         write_model(unpacked, other)
         if feed is not None:
             check_same_outputs(path, other, feed, cancel)
-        layers = sum(map(packs, emission.plan.schemes.values()))
+        layers = sum(map(packs, emission.plan.schemes.values())) + len(emission.shared)
         return measured(path, other, timed, layers, cancel)
 
 
 def _holds_packed(emission: Emission) -> bool:
-    """Whether any layer has weights of fewer than eight bits."""
-    return any(map(packs, emission.plan.schemes.values()))
+    """Whether any layer has weights of fewer than eight bits, or floats that are looked up in a table."""
+    return bool(emission.shared) or any(map(packs, emission.plan.schemes.values()))
 
 
 def check_float_weights(graph: Graph, plan: EffectivePlan | None = None) -> None:

@@ -13,7 +13,7 @@ from quantstudio.core.errors import BuildError
 from quantstudio.core.events import CancelToken, never_cancelled
 from quantstudio.core.layers import LayerInfo
 from quantstudio.core.precision import FP32, LayerScheme, Precision
-from quantstudio.core.recipe import FIRST_EMISSION, PACKED_FILES
+from quantstudio.core.recipe import FIRST_EMISSION, PACKED_FILES, SHARED_VALUES
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
 from quantstudio.core.target import target_named
@@ -38,6 +38,7 @@ from quantstudio.engine.quantization.plan import (
 )
 from quantstudio.engine.quantization.qdq import add_pair, add_quantized_constant, write_static
 from quantstudio.engine.quantization.quantized_weights import KnownWeights
+from quantstudio.engine.quantization.shared_floats import shared_floats
 from quantstudio.engine.quantization.weight_only import write_weight_only
 
 PRODUCER = "QuantStudio"
@@ -55,6 +56,7 @@ class Emission:
         variant: Its name.
         parts: Names of the nodes each layer became.
         unlimited: Layers whose channels had limits of their own, which their integers go without.
+        shared: Layers of float weights that are written as tables and indices.
     """
 
     model: onnx.ModelProto
@@ -62,6 +64,7 @@ class Emission:
     variant: str
     parts: dict[str, tuple[str, ...]]
     unlimited: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
 
 def emit(graph: Graph, statistics: Statistics | None, effective: EffectivePlan) -> onnx.ModelProto:
@@ -101,7 +104,7 @@ def emit_with_plan(
     for key, value in ((RECIPE_KEY, effective.recipe_digest), (VARIANT_KEY, variant)):
         model.metadata_props.add(key=key, value=value)
     parts = {name: tuple(nodes) for name, nodes in emitter.parts.items()}
-    return Emission(model, plan, variant, parts, unlimited)
+    return Emission(model, plan, variant, parts, unlimited, tuple(emitter.shared))
 
 
 def variant_name(graph: Graph, statistics: Statistics | None, effective: EffectivePlan) -> str:
@@ -133,6 +136,8 @@ class _Emitter:
         is_first_form = effective.emission < PACKED_FILES
         self.names = NameSource(graph.proto, is_short=not is_first_form)
         self.is_packed = not is_first_form and not effective.unpacked
+        self.shares_floats = effective.emission >= SHARED_VALUES and not effective.unpacked
+        self.shared: list[str] = []
         self.constants = Constants(self.names)
         self.layers: dict[str, LayerInfo] = {layer.name: layer for layer in graph.layers}
         self.parts: dict[str, list[str]] = {}
@@ -209,10 +214,29 @@ class _Emitter:
             return
         nodes.owner = layer.name
         if scheme == FP32:
+            self._share(layer, node, scope, nodes)
             nodes.append(node)
         else:
             self._write_layer(layer, scheme, node, original, scope, nodes, inputs)
         nodes.owner = ""
+
+    def _share(self, layer: LayerInfo, node: onnx.NodeProto, scope: Scope, nodes: NodeList) -> None:
+        """Let a float layer read its weight out of a table, where that is smaller."""
+        name = layer.weight_name
+        if not self.shares_floats or scope.parent is not None or not self.view.is_constant(name):
+            return
+        made = nodes.made(("shared", name))
+        if made is None:
+            value = self.view.array(name)
+            if value is None or value.dtype != np.float32:
+                return
+            found = shared_floats(nodes, np.asarray(value, dtype=np.float32), name, layer.channel_axis)
+            made = nodes.keep(("shared", name), found or "")
+        if made:
+            self.shared.append(layer.name)
+            for slot, given in enumerate(node.input):
+                if given == name:
+                    node.input[slot] = made
 
     def _write_layer(
         self,

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from quantstudio.core.packing import NIBBLES, WORDS, WeightCount, packed_bytes
+from quantstudio.core.packing import BYTES, NIBBLES, WORDS, WeightCount, packed_bytes
 from quantstudio.core.precision import Grid, WeightFormat, integer_levels
 from quantstudio.engine.graph.builder import NodeList
 
 Integers = NDArray[np.int8]
+Values = NDArray[np.int8] | NDArray[np.float32]
 
 
 def packed_values(
@@ -40,8 +41,8 @@ def packed_values(
     if weights.has_codebook:
         rows = _table_rows(values, weights, channels)
         if weights.shares_table and len(rows) == 1:
-            return _from_table(nodes, values, radix, name)
-        return _from_tables(nodes, values, rows, radix, name, channels)
+            return from_table(nodes, values, radix, name)
+        return from_tables(nodes, values, rows, radix, name, channels)
     if radix == NIBBLES:
         return nodes.add("Cast", [nodes.constants.add_int4_weight(name, values)], name, to=TensorProto.INT8)
     levels = code_levels(weights)
@@ -83,32 +84,40 @@ def _table_rows(values: Integers, weights: WeightFormat, channels: tuple[int, ..
     return values.transpose(*channels, *rest).reshape(count, -1)
 
 
-def _from_table(nodes: NodeList, values: Integers, radix: int, name: str) -> str:
+def from_table(nodes: NodeList, values: Values, radix: int, name: str) -> str:
+    """Values as indices into one table of at most `radix`; name of the tensor."""
     levels, index = np.unique(values, return_inverse=True)
     # The largest again where there are fewer: a reader tells the bits by the length.
     table = nodes.constants.add(f"{name}_table", np.pad(levels, (0, radix - len(levels)), mode="edge"))
     index = index.reshape(values.shape)
-    if radix == NIBBLES:
-        packed = nodes.constants.add_int4_weight(name, index.astype(np.int8), signed=False)
-        picks = nodes.add("Cast", [packed], name, to=TensorProto.INT32)
-        return nodes.add("Gather", [table, picks], name)
+    if radix in (NIBBLES, BYTES):
+        return nodes.add("Gather", [table, _whole_index(nodes, index.astype(np.uint8), radix, name)], name)
     digits = _digits(nodes, index.reshape(-1).astype(np.uint8), radix, name)
     picked = nodes.add("Gather", [table, digits], name)
     return _shaped(nodes, picked, index.size, radix, values.shape)
 
 
-def _from_tables(
-    nodes: NodeList, values: Integers, rows: Integers, radix: int, name: str, channels: tuple[int, ...]
+def from_tables(
+    nodes: NodeList, values: Values, rows: Values, radix: int, name: str, channels: tuple[int, ...]
 ) -> str:
+    """Values as indices into tables of at most `radix`; name of the tensor.
+
+    Args:
+        nodes: Where they are written.
+        values: Shape of the weight.
+        rows: The same, a row each for those that share a table.
+        radix: Entries of a table.
+        name: Of the weight.
+        channels: Axes that channels lie along.
+    """
     tables, index = _tables(rows, radix)
     # A matrix with its channels in columns, and a table for each: no transposing.
     across = rows.T.shape == values.shape and channels == (1,)
     if across:
-        tables, index = np.ascontiguousarray(tables.T), np.ascontiguousarray(index.T)
+        tables, index = tables.T.copy(), index.T.copy()
     table = nodes.constants.add(f"{name}_table", tables)
-    if radix == NIBBLES:
-        packed = nodes.constants.add_int4_weight(name, index.astype(np.int8), signed=False)
-        picks = nodes.add("Cast", [packed], name, to=TensorProto.INT32)
+    if radix in (NIBBLES, BYTES):
+        picks = _whole_index(nodes, index, radix, name)
     else:
         digits = _digits(nodes, index.reshape(-1), radix, name)
         picks = _shaped(nodes, digits, index.size, radix, index.shape)
@@ -123,9 +132,18 @@ def _from_tables(
     return codes
 
 
-def _tables(rows: Integers, radix: int) -> tuple[Integers, NDArray[np.uint8]]:
+def _whole_index(nodes: NodeList, index: NDArray[np.uint8], radix: int, name: str) -> str:
+    """Indices of a width that ONNX has a type of, as a table takes them."""
+    if radix == NIBBLES:
+        packed = nodes.constants.add_int4_weight(name, index.astype(np.int8), signed=False)
+    else:
+        packed = nodes.constants.add_weight(name, index)
+    return nodes.add("Cast", [packed], name, to=TensorProto.INT32)
+
+
+def _tables(rows: Values, radix: int) -> tuple[Values, NDArray[np.uint8]]:
     """Ascending codes of each row, the largest repeated where there are fewer; the index of each value."""
-    tables = np.empty((len(rows), radix), np.int8)
+    tables = np.empty((len(rows), radix), rows.dtype)
     index = np.empty(rows.shape, np.uint8)
     for row, values in enumerate(rows):
         codes, index[row] = np.unique(values, return_inverse=True)

@@ -94,7 +94,7 @@ class Verdicts:
 
     def flattery(self, one: Tried) -> str:
         """That steps were fitted on the samples a plan was judged on; "" where others had the last word."""
-        fitted = {info.name for info in step_infos() if info.needs_data}
+        fitted = {info.name for info in step_infos() if info.uses_data}
         if self.bench.judges_apart or not any(s.is_on and s.name in fitted for s in one.recipe.steps):
             return ""
         return (

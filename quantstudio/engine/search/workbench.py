@@ -405,7 +405,7 @@ class Workbench:
 
     def _kept_apart(self) -> DatasetLike | None:
         """Samples that no step of a plan is fitted to, to judge those that have such steps; None without."""
-        fitted = {info.name for info in step_infos() if info.needs_data}
+        fitted = {info.name for info in step_infos() if info.uses_data}
         steps = [s for s in (*self.kept.steps, *self.recovering) if s.is_on and s.name in fitted]
         if not steps:
             return None
