@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 # What was told to end may need a moment, more of it on a busy machine.
-GRACE_S = 20.0
+GRACE_S = 120.0
 # Caches that libraries make once and keep: compiled kernels of torch, settings of Qt's platform.
 _LIBRARY_FILES = ("torchinductor_", ".ses", "pymp-", "numba-")
 # Threads they start once and keep: the watch over progress bars that torch's exporter draws.

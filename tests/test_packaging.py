@@ -39,7 +39,7 @@ def started(checkout: Path, *arguments: str, display: str = "") -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     return ended.stdout.strip()
 

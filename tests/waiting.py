@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 120.0  # only a hang takes this long, on a busy machine too
+PATIENCE_S = 600.0  # only a hang takes this long, on a busy machine too
 _LOOK_EVERY_S = 0.01
 
 

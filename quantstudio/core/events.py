@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
     from quantstudio.core.results import LayerSensitivity
     from quantstudio.core.search_results import SearchFront
+    from quantstudio.core.trained import TrainingPoint
 
 
 class JobState(StrEnum):
@@ -64,9 +65,11 @@ class Progress:
 
 
 # What long work tells before it ends: a layer's sensitivity, first or refined; a search's front as known now;
-# what the data doctor sees at first sight; which step begins, what it won back
-# in a layer, and how a step did that was only tried.
-Part: TypeAlias = "LayerSensitivity | SearchFront | Diagnosis | StepBegun | LayerRecovered | StepTried"
+# what the data doctor sees at first sight; which step begins, what it won back in a layer, where its training
+# stands, and how a step did that was only tried.
+Part: TypeAlias = (
+    "LayerSensitivity | SearchFront | Diagnosis | StepBegun | LayerRecovered | StepTried | TrainingPoint"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ class CancelToken:
         self._is_paused_by_user = self._is_waiting_to_time = self._is_timing = False
         self._paused_at: float | None = None
         self._paused_s = 0.0
+        self._is_asked_to_finish = False
 
     def pause(self) -> None:
         """Ask the work to wait at its next look, until `resume` or `set`; a token that is set stays so."""
@@ -179,6 +183,16 @@ class CancelToken:
             if not self._event.is_set():
                 self._is_paused_by_user = True
                 self._note_pause()
+
+    def finish(self) -> None:
+        """Ask work that can end early with what it has to do so; other work goes on. Ends a pause."""
+        self._is_asked_to_finish = True
+        self.resume()
+
+    @property
+    def is_asked_to_finish(self) -> bool:
+        """Whether to end early, with what there is."""
+        return self._is_asked_to_finish
 
     def resume(self) -> None:
         """Let the work go on; it still waits for its turn to time runs."""

@@ -17,6 +17,7 @@ from quantstudio.core.events import Event, JobEnded, Message, PartFound, Progres
 from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried
 from quantstudio.core.results import LayerSensitivity
 from quantstudio.core.search_results import SearchFront
+from quantstudio.core.trained import TrainingPoint
 from quantstudio.jobs.spec import JobSpec
 
 PROTOCOL_VERSION = 2
@@ -151,6 +152,7 @@ _PARTS: dict[str, type[Any]] = {
     "begun": StepBegun,
     "recovered": LayerRecovered,
     "tried": StepTried,
+    "trained": TrainingPoint,
 }
 _NAMES = {kind: name for table in (_COMMANDS, _MESSAGES, _EVENTS, _PARTS) for name, kind in table.items()}
 

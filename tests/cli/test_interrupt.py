@@ -128,6 +128,6 @@ def test_that_an_interrupt_while_modules_load_is_one_line_and_130(tmp_path, wher
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "quantstudio: cancelled\n")

@@ -43,7 +43,7 @@ def run_python(code: str, tmp_path: Path) -> str:
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=600,
         env=environment,
         check=False,
         cwd=Path(__file__).parents[2],

@@ -19,7 +19,7 @@ from quantstudio.workspace.script import command_line, python_code
 
 
 def run(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=600)
 
 
 @pytest.fixture

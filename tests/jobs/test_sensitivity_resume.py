@@ -24,9 +24,9 @@ from quantstudio.jobs.backends.process import ProcessBackend
 from quantstudio.jobs.spec import JobSpec, new_job
 from tests.engine.sensitivity_cases import Events
 from tests.hundred_layers import LAYERS, hundred_layers
+from tests.waiting import PATIENCE_S
 
 SAMPLES = 640
-WAIT_S = 60.0
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
 
@@ -59,12 +59,12 @@ class Listener:
         with self._changed:
             assert self._changed.wait_for(
                 lambda: self.ended is not None or (len(self.layers) >= layers and len(self.steps) >= steps),
-                WAIT_S,
+                PATIENCE_S,
             )
 
     def wait_for_end(self) -> JobEnded:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.ended is not None, WAIT_S)
+            assert self._changed.wait_for(lambda: self.ended is not None, PATIENCE_S)
         assert self.ended is not None
         return self.ended
 

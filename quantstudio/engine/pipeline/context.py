@@ -10,6 +10,7 @@ from quantstudio.core.effective_plan import EffectivePlan
 from quantstudio.core.errors import DataError
 from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.statistics import Statistics
+from quantstudio.core.steps import SettingValue
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 
@@ -28,6 +29,8 @@ class StepContext:
             the step is run by itself. A step that reads it, or `unrounded`, needs `Need.FLOAT`.
         unrounded: The graph before the first step that is not a preparation: its tensors are those of the
             step's graph without rounding. None where the step is run by itself.
+        key: Stands for all that decides what the step makes: what it keeps on the way lies under it. Empty
+            where the step is run by itself.
     """
 
     plan: EffectivePlan
@@ -37,6 +40,7 @@ class StepContext:
     collect: Callable[[Graph], Statistics] | None = None
     original: Graph | None = None
     unrounded: Graph | None = None
+    key: str = ""
 
     @property
     def target(self) -> str:
@@ -78,8 +82,11 @@ class StepOutcome:
         graph: The graph afterwards; the one before where nothing changed.
         summary: What was done to it, one line for a person.
         details: The same in figures, as JSON values.
+        settings: Settings that give this outcome, where they are others than were asked: a training that was
+            ended by hand.
     """
 
     graph: Graph
     summary: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, SettingValue] = field(default_factory=dict)

@@ -140,6 +140,7 @@ def prepare(
         reporter.found(StepBegun(index, step.name))
         told = Recovering(reporter, index)
         outcome, seconds, is_stored = _applied(graph, definition, step, context, kept, given, told, token)
+        step = replace(step, settings={**step.settings, **outcome.settings})
         applied.append(
             AppliedStep(
                 name=step.name,
@@ -231,9 +232,14 @@ def _applied(
         reporter.repeat(known[0])
         return *known, True
     started, paused = perf_counter(), cancel.paused_s
-    done = definition.apply(graph, context, definition.settings_of(step), reporter=reporter, cancel=cancel)
+    done = definition.apply(
+        graph, replace(context, key=key), definition.settings_of(step), reporter=reporter, cancel=cancel
+    )
     outcome = reporter.with_layers(done)
     seconds = perf_counter() - started - (cancel.paused_s - paused)
+    if outcome.settings:
+        step = replace(step, settings={**step.settings, **outcome.settings})
+        key = step_key(_key_inputs(graph, definition, step, context, given))
     store.put(key, outcome, seconds)
     return outcome, seconds, False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,19 @@ NARROWEST_RANGE = 1e-20
 
 @dataclass(frozen=True, slots=True)
 class ActivationParams:
-    """real = scale * (q - zero_point), q on the grid; a byte holds it, however few bits it has."""
+    """real = scale * (q - zero_point), q on the grid; a byte holds it, however few bits it has.
+
+    Attributes:
+        scale: Step, > 0.
+        zero_point: Integer that means zero.
+        grid: The integers.
+        tensor: Whose range this is: a tensor that is only moved has that of the one it is made from.
+    """
 
     scale: np.float32
     zero_point: int
     grid: IntegerGrid = ACTIVATION_GRID
+    tensor: str = field(default="", compare=False)
 
     @property
     def is_narrow(self) -> bool:
@@ -101,7 +109,7 @@ def clamped_params(params: ActivationParams, low: float, high: float) -> Activat
         scale = min(scale, _at_most(high, steps - zero_point))
     if math.isfinite(low) and zero_point > 0:
         scale = min(scale, _at_most(-low, zero_point))
-    return ActivationParams(np.float32(scale), zero_point, params.grid)
+    return replace(params, scale=np.float32(scale), zero_point=zero_point)
 
 
 def _at_most(limit: float, count: int) -> np.float32:

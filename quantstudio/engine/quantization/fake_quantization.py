@@ -125,7 +125,7 @@ class FakeQuantized(nn.Module):
         if place is None or not self.activations:
             return value
         for params in place.reads.get(index, ()):
-            value = self._through(value, params)
+            value = self.through(value, params)
         return self._mixed(value, fake_quantized_dynamic(value)) if index in place.dynamic else value
 
     def params(self, node: str, index: int) -> ActivationParams | None:
@@ -136,7 +136,7 @@ class FakeQuantized(nn.Module):
     def written(self, node: str, index: int, value: Tensor) -> Tensor:
         """An output of a node, rounded where the file rounds it."""
         params = self.params(node, index)
-        return value if params is None else self._through(value, params)
+        return value if params is None else self.through(value, params)
 
     def bias(self, layer: str, value: Tensor) -> Tensor:
         """A layer's bias on its 32-bit grid."""
@@ -147,7 +147,8 @@ class FakeQuantized(nn.Module):
         step = step.to(value.device) / factor
         return rounded(value / step) * step
 
-    def _through(self, value: Tensor, params: ActivationParams) -> Tensor:
+    def through(self, value: Tensor, params: ActivationParams) -> Tensor:
+        """A tensor behind a Q/DQ pair."""
         low, high = bounds(params)
         return self._mixed(value, fake_quantized(value, float(params.scale), params.zero_point, low, high))
 

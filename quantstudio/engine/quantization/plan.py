@@ -20,6 +20,7 @@ from quantstudio.core.precision import LayerScheme, Precision
 from quantstudio.core.recipe import FIRST_EMISSION, ActivationScope
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.target import target_named
+from quantstudio.engine.graph.learned_ranges import learned_ranges
 from quantstudio.engine.graph.protos import attribute_value
 from quantstudio.engine.graph.view import GraphView
 from quantstudio.engine.quantization.activations import (
@@ -159,6 +160,7 @@ class _StaticPlanner:
         self.target = target_named(effective.target)
         self.params: dict[tuple[str, int], ActivationParams] = {}
         self.overrides = effective.activation_ranges
+        self.learned = learned_ranges(view.nodes)
 
     def plan(self) -> Plan:
         for node in self.view.nodes:
@@ -281,9 +283,10 @@ class _StaticPlanner:
         return max(-histogram.minimum, histogram.maximum) < LARGEST_MAGNITUDE
 
     def _own_params(self, name: str, bits: int) -> ActivationParams:
-        """Scale and zero point from a tensor's own range."""
+        """Scale and zero point from a tensor's own range: set by hand, learned, or read off its histogram."""
         if (name, bits) not in self.params:
-            histogram, override = self.statistics.tensors.get(name), self.overrides.get(name)
+            histogram = self.statistics.tensors.get(name)
+            override = self.overrides.get(name) or self.learned.get((name, bits))
             if histogram is None and override is None:
                 # Calibration leaves out what only a Relu or Clip reads. Whatever that cuts off need not be
                 # represented, so the range behind it will do.
@@ -295,7 +298,8 @@ class _StaticPlanner:
                     hint=Hint("Calibrate this model again", HintAction.CALIBRATE),
                 )
             grid = self.target.activation_grid(bits)
-            self.params[name, bits] = range_params(histogram, self.calibration, override, grid)
+            params = range_params(histogram, self.calibration, override, grid)
+            self.params[name, bits] = replace(params, tensor=name)
         return self.params[name, bits]
 
     def _clip_limits(self, node: onnx.NodeProto) -> tuple[float, float] | None:

@@ -30,6 +30,19 @@ class Adam:
         ]
         self._done = 0
 
+    @property
+    def moments(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Running means of gradients and of their squares, in the order of the parameters."""
+        return [mean for _, _, mean, _ in self._parts], [square for *_, square in self._parts]
+
+    @torch.no_grad()
+    def resume(self, done: int, means: Sequence[Tensor], squares: Sequence[Tensor]) -> None:
+        """Go on behind so many steps, with what `moments` gave there."""
+        self._done = done
+        for part, mean, square in zip(self._parts, means, squares, strict=True):
+            part[2].copy_(mean)
+            part[3].copy_(square)
+
     @torch.no_grad()
     def step(self, share: float = 1.0) -> None:
         """Go one step against the gradients, and forget them.

@@ -74,15 +74,39 @@ class OutputLoss:
                         return node.input[0], True
         return self.name, not self.is_probability
 
-    def value(self, found: Tensor, wanted: Tensor, variance: float, *, has_logits: bool) -> Tensor:
-        """Divergence in nats, averaged over samples and positions."""
+    def value(
+        self,
+        found: Tensor,
+        wanted: Tensor,
+        variance: float,
+        *,
+        has_logits: bool,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Divergence in nats, averaged over samples and positions.
+
+        Args:
+            found: The output.
+            wanted: What it is to be.
+            variance: Of its values.
+            has_logits: Whether it holds logits, where it holds classes or decisions.
+            temperature: Class scores are divided by it, and the divergence is multiplied with its square, so
+                that gradients stay as large.
+        """
         if self.form is _Form.CLASSES:
             axis = self._axis(found)
-            p, q = (_log_softmax(one, axis, has_logits=has_logits) for one in (wanted, found))
-            return (p.exp() * (p - q)).sum(axis).mean()
+            p, q = (_log_softmax(one, axis, temperature, has_logits=has_logits) for one in (wanted, found))
+            return temperature**2 * (p.exp() * (p - q)).sum(axis).mean()
         if self.form is _Form.DECISIONS:
             return _decision_divergence(found, wanted, has_logits=has_logits)
         return F.mse_loss(found.float(), wanted.float()) / (2 * variance)
+
+    def same(self, found: Tensor, wanted: Tensor) -> float | None:
+        """Share of equal answers; None where they are no classes."""
+        if self.form is not _Form.CLASSES:
+            return None
+        axis = self._axis(found)
+        return float((found.argmax(axis) == wanted.argmax(axis)).float().mean())
 
     def direction(
         self, found: Tensor, variance: float, generator: torch.Generator, *, has_logits: bool
@@ -122,7 +146,15 @@ def output_losses(graph: Graph, dataset: Dataset, cancel: CancelToken) -> tuple[
         MeasureError: no output holds float numbers, or the model does not run on the data.
         JobCancelled: `cancel` was set.
     """
-    reading = graph_reading(graph, dataset, cancel)
+    return losses_of(graph_reading(graph, dataset, cancel))
+
+
+def losses_of(reading: Reading) -> tuple[OutputLoss, ...]:
+    """The loss of every float output, by how they are read.
+
+    Raises:
+        MeasureError: no output holds float numbers.
+    """
     if not reading.floats:
         raise MeasureError(
             "no output of the model holds float numbers, so there is nothing to learn from",
@@ -155,6 +187,12 @@ class Distillation:
         losses: One an output.
         teacher: The network that knows the answers.
         student: The network that is measured, as a model: its logits may have other names.
+
+    Attributes:
+        losses: One an output.
+        wanted: Tensors of the teacher that are compared.
+        compared: Those of the student.
+        has_logits: Whether they hold logits, where they hold classes or decisions.
     """
 
     def __init__(
@@ -169,7 +207,7 @@ class Distillation:
         ]
         self.wanted = tuple(end[0] for end in ends)
         self.compared = tuple(end[1] for end in ends)
-        self._has_logits = tuple(end[2] for end in ends)
+        self.has_logits = tuple(end[2] for end in ends)
         self._variances: tuple[float, ...] = (1.0,) * len(losses)
 
     def has_logits(self, place: int) -> bool:
@@ -193,19 +231,28 @@ class Distillation:
         return [
             loss.direction(answer.detach(), variance, generator, has_logits=has_logits)
             for loss, answer, variance, has_logits in zip(
-                self.losses, answers, self._variances, self._has_logits, strict=True
+                self.losses, answers, self._variances, self.has_logits, strict=True
             )
         ]
 
-    def loss(self, found: Mapping[str, Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    def loss(self, found: Mapping[str, Tensor], wanted: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
         """Divergence of one batch, over all outputs."""
         parts = [
-            loss.value(found[name], answer, variance, has_logits=has_logits)
+            loss.value(found[name], answer, variance, has_logits=has_logits, temperature=temperature)
             for loss, name, answer, variance, has_logits in zip(
-                self.losses, self.compared, wanted, self._variances, self._has_logits, strict=True
+                self.losses, self.compared, wanted, self._variances, self.has_logits, strict=True
             )
         ]
         return torch.stack(parts).sum()
+
+    def agreement(self, found: Mapping[str, Tensor], wanted: Sequence[Tensor]) -> float | None:
+        """Share of classes two networks agree on, over all outputs that have any; None without."""
+        same = [
+            loss.same(found[name], answer)
+            for loss, name, answer in zip(self.losses, self.compared, wanted, strict=True)
+        ]
+        known = [one for one in same if one is not None]
+        return sum(known) / len(known) if known else None
 
 
 def feed_size(dataset: Dataset, samples: int, held_out: float, most: int = BATCH) -> int:
@@ -252,11 +299,11 @@ def _tensors(batch: Batch) -> dict[str, Tensor]:
     return {name: torch.tensor(array) for name, array in batch.feed.items()}
 
 
-def _log_softmax(scores: Tensor, axis: int, *, has_logits: bool) -> Tensor:
+def _log_softmax(scores: Tensor, axis: int, temperature: float, *, has_logits: bool) -> Tensor:
     scores = scores.float()
     if not has_logits:
         scores = scores.clamp_min(_SMALLEST_PROBABILITY).log()
-    return F.log_softmax(scores, axis)
+    return F.log_softmax(scores if temperature == 1.0 else scores / temperature, axis)
 
 
 def _decision_divergence(found: Tensor, wanted: Tensor, *, has_logits: bool) -> Tensor:

@@ -46,6 +46,47 @@ def fake_quantized(x: Tensor, scale: float, zero_point: int, low: int, high: int
     return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, low, high)
 
 
+class _LearnedQuantization(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:  # noqa: ANN401
+        out = torch.round(x / scale).clamp_(low, high).mul_(scale)
+        ctx.save_for_backward(x, scale, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
+        x, scale, out = ctx.saved_tensors
+        # Rounding moves a value by half a step at most, cutting off by more.
+        error = out - x
+        passed = gradients[0].masked_fill(error.abs() > scale * _HALF_STEP, 0.0)
+        cut = gradients[0] - passed
+        slope = torch.dot(passed.flatten(), error.flatten()) + torch.dot(cut.flatten(), out.flatten())
+        return passed, (slope / scale.flatten()[0]).reshape(scale.shape), None, None
+
+
+# With room for what float32 makes of it.
+_HALF_STEP = 0.5 * (1 + 1e-5)
+
+
+def learned_quantized(x: Tensor, scale: Tensor, zero_point: int, low: int, high: int) -> Tensor:
+    """A tensor after a Q/DQ pair whose scale has a gradient: Esser et al. 2020, LSQ, arXiv:1902.08153, eq. 3.
+
+    Inside the range the scale's gradient is what rounding missed in steps, outside it is the integer at which
+    values were cut off.
+
+    Args:
+        x: Any shape, float32.
+        scale: Step, > 0, one number.
+        zero_point: Integer that means zero.
+        low: Smallest integer.
+        high: Largest integer.
+    """
+    result: Tensor = _LearnedQuantization.apply(  # type: ignore[no-untyped-call]
+        x, scale, low - zero_point, high - zero_point
+    )
+    return result
+
+
 def fake_quantized_dynamic(x: Tensor) -> Tensor:
     """A tensor after DynamicQuantizeLinear and back: 8 bits over the range of all its values and zero."""
     with torch.no_grad():
