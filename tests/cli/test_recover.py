@@ -167,7 +167,7 @@ def test_that_run_applies_the_same_steps_to_another_network(files, recover, tmp_
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--method", "melt"], "there is no step 'melt'. Known steps: prune, "),
+        (["--method", "melt"], "there is no step 'melt'. Known steps: "),
         (["--method", " , "], "--method ' , ' names no step"),
         (["--method", "bias", "--seed", "-1"], "the seed -1 is none"),
         (
