@@ -200,3 +200,20 @@ def test_that_layers_that_begin_alike_differ_at_the_axis(qtbot):
     plot.grab()
     drawn = [text.strip() for _, _, text in plot.item.getAxis("bottom").picture[2]]
     assert len(set(drawn)) == len(names)
+
+
+def test_that_figures_of_many_steps_do_not_run_into_each_other(qtbot):
+    plot = shown(qtbot, WaterfallPlot(), 340, 260)
+    values = [0.0, -89.83, -0.5, None, -0.4, None, None]
+    levels = [Level(f"Stage {i}", v, "" if v is None else f"{v:+.2f}") for i, v in enumerate(values)]
+    plot.show_levels(levels, "Accuracy against FP32 (points)")
+    settled()
+    # Four pixels around the letters are empty.
+    rects = [text.mapRectToScene(text.boundingRect()) for text in plot._texts if text.isVisible()]
+    assert len(rects) == len(values)
+    for i, one in enumerate(rects):
+        assert not any(one.adjusted(4, 4, -4, -4).intersects(other) for other in rects[i + 1 :]), i
+    assert [text.textItem.toPlainText() for text in plot._texts][3] == "—"
+    plot.resize(1200, 260)
+    settled()
+    assert [text.textItem.toPlainText() for text in plot._texts][3] == "not measured"

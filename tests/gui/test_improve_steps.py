@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QPushButton, QSpi
 
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import AppliedStep
-from quantstudio.core.steps import Step
+from quantstudio.core.steps import SettingInfo, SettingType, SettingValue, Step, StepInfo
 from quantstudio.gui.features.improve.settings_form import SettingsForm
 from quantstudio.gui.features.improve.step_dialog import StepDialog
 from quantstudio.gui.features.improve.step_lines import NOT_INSTALLED, step_lines
@@ -198,6 +198,31 @@ def test_that_what_another_step_did_is_not_told_of_this_one():
     applied = (AppliedStep("equalize", "Equalize layers", {}, "Evened out.", 0.1, "g"),)
     (line,) = step_lines(Recipe(steps=(Step("bias"),)), INFOS, applied)
     assert not line.is_done
+
+
+def test_that_a_form_changes_no_digit_and_marks_what_does_not_fit(qtbot):
+    rate = SettingInfo("rate", "Learning rate", SettingType.FLOAT, 1e-3, 0.0, 1.0)
+    augment = SettingInfo("augment", "Augmentation", SettingType.TEXT, "")
+    info = StepInfo("train", "Train", "Trains.", settings=(rate, augment))
+    given: dict[str, SettingValue] = {
+        "rate": 0.00012345678,
+        "augment": "my_package.augmentations:random_crop_and_flip",
+    }
+    form = SettingsForm(info, given)
+    form.resize(480, 300)
+    qtbot.addWidget(form)
+    form.show()
+    assert form.values() == given
+    line, text = form.fields["rate"], form.fields["augment"]
+    assert isinstance(line, QLineEdit)
+    assert isinstance(text, QLineEdit)
+    assert text.fontMetrics().horizontalAdvance(text.text()) < text.width()
+    line.setText("5")
+    assert form.mark_fault() == "Learning rate: 5 is not a number from 0 to 1"
+    assert line.property("invalid")
+    line.setText("3e-4")
+    assert not form.mark_fault()
+    assert not line.property("invalid")
 
 
 def test_that_every_field_of_the_form_has_a_name_and_says_what_fits(qtbot):

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QWidget
 from typing_extensions import override
 
@@ -18,8 +19,11 @@ from quantstudio.gui.theme import Theme, current_theme, ui_font
 
 _BAR = 0.62
 _ROOM_BELOW, _ROOM_ABOVE = 0.16, 0.06
+_SECOND_LINE = 0.1  # more room below, where texts stand in two lines
+_AIR_PX = 6
 _LEAST_SPAN = 0.2
-NOT_MEASURED = "not measured"
+_TEXT_PX = 11
+NOT_MEASURED, NOT_MEASURED_SHORT = "not measured", "—"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,10 @@ class WaterfallPlot(Plot):
         self._bars = pg.BarGraphItem(x=[], height=[], width=_BAR)
         self._links = pg.PlotCurveItem(connect="pairs")
         self._texts: list[pg.TextItem] = []
+        self._is_tight = False
         for item in (self._links, self._bars):
             self.item.addItem(item)
+        self.item.getViewBox().sigResized.connect(self._on_resized)
         self.retheme()
 
     @property
@@ -71,6 +77,7 @@ class WaterfallPlot(Plot):
         names = self.item.getAxis("bottom")
         assert isinstance(names, NamedAxis)
         names.set_names({float(i): level.label for i, level in enumerate(self._levels)})
+        self._is_tight = self._lacks_room()
         self.reset_view()
         self._draw(current_theme())
         parts = (f"{one.label} {one.text or NOT_MEASURED}" for one in self._levels)
@@ -126,12 +133,31 @@ class WaterfallPlot(Plot):
         self._links.setData(xs, ys, connect="pairs")
         self._links.setPen(pg.mkPen(theme.faint, width=1, style=Qt.PenStyle.DashLine))
 
+    def _lacks_room(self) -> bool:
+        """Whether texts side by side would run into each other."""
+        metrics = QFontMetrics(ui_font(_TEXT_PX, semibold=True))
+        texts = [one.text for one in self._levels if one.value is not None]
+        widest = max(map(metrics.horizontalAdvance, texts), default=0)
+        if any(one.value is None for one in self._levels):
+            widest = max(widest, metrics.horizontalAdvance(NOT_MEASURED))
+        return (widest + _AIR_PX) * (len(self._levels) + 0.9) > self.item.getViewBox().width()
+
+    def _on_resized(self) -> None:
+        if self._levels and self._is_tight != self._lacks_room():
+            self._is_tight = not self._is_tight
+            self.reset_view()
+            self._write(current_theme())
+
     def _write(self, theme: Theme) -> None:
-        spans, at = self.spans(), 0.0
+        """Figures below their bars; where these stand close, in two lines by turns."""
+        spans, at, line = self.spans(), 0.0, 0
+        unknown = NOT_MEASURED_SHORT if self._is_tight else NOT_MEASURED
         for i, text in enumerate(self.texts_of(self._texts, len(self._levels), (0.5, 0.0))):
             span = spans[i]
-            text.setFont(ui_font(11, semibold=span is not None))
-            text.setText(self._levels[i].text if span is not None else NOT_MEASURED)
+            text.setFont(ui_font(_TEXT_PX, semibold=span is not None))
+            text.setText(self._levels[i].text if span is not None else unknown)
+            text.setAnchor((0.5, -0.85 * (line % 2) if self._is_tight and span is not None else 0.0))
+            line += span is not None
             text.setColor(theme.muted if span is None else self._colour(i, span, theme))
             at = min(span) if span is not None else at
             text.setPos(i, at)
@@ -141,9 +167,10 @@ class WaterfallPlot(Plot):
         values = [level.value for level in self._levels if level.value is not None] or [0.0]
         low, high = min(0.0, *values), max(0.0, *values)
         span = max(high - low, _LEAST_SPAN)
+        below = _ROOM_BELOW + (_SECOND_LINE if self._is_tight else 0.0)
         self.item.getViewBox().setRange(
-            xRange=(-0.7, max(len(self._levels) - 0.3, 0.7)),
-            yRange=(low - _ROOM_BELOW * span, high + _ROOM_ABOVE * span),
+            xRange=(-1.2 if self._is_tight else -0.7, max(len(self._levels) - 0.3, 0.7)),
+            yRange=(low - below * span, high + _ROOM_ABOVE * span),
             padding=0,
         )
 

@@ -71,14 +71,21 @@ class SettingsForm(QWidget):
                 raise ValueError(f"{setting.label}: {error}") from error
         return found
 
-    @property
-    def fault(self) -> str:
-        """What does not fit; empty where all does."""
-        try:
-            self.values()
-        except ValueError as error:
-            return str(error)
-        return ""
+    def mark_fault(self) -> str:
+        """Colour the fields that hold what does not fit; says what is wrong with the first."""
+        faults = []
+        for setting in self._info.settings:
+            fault, field = "", self.fields[setting.name]
+            try:
+                _value(setting, field)
+            except ValueError as error:
+                fault = f"{setting.label}: {error}"
+                faults.append(fault)
+            if isinstance(field, QLineEdit) and bool(field.property("invalid")) != bool(fault):
+                field.setProperty("invalid", bool(fault))
+                field.style().unpolish(field)
+                field.style().polish(field)
+        return faults[0] if faults else ""
 
     def _row(self, setting: SettingInfo) -> QVBoxLayout:
         field = self._field(setting)
@@ -92,10 +99,12 @@ class SettingsForm(QWidget):
             column.addWidget(caption(setting.label, self, f"step.setting.{setting.name}.label", field))
         line = QHBoxLayout()
         line.setSpacing(8)
-        line.addWidget(field)
+        is_text = setting.type is SettingType.TEXT
+        line.addWidget(field, 1 if is_text else 0)
         if setting.unit and isinstance(field, QLineEdit):
             line.addWidget(QLabel(setting.unit, self))
-        line.addStretch(1)
+        if not is_text:
+            line.addStretch(1)
         column.addLayout(line)
         if setting.explanation:
             text = QLabel(setting.explanation, self)
@@ -135,7 +144,9 @@ def _show(field: Field, value: SettingValue) -> None:
     elif isinstance(field, QSpinBox):
         field.setValue(int(value))
     else:
-        field.setText(f"{value:g}" if isinstance(value, float) else str(value))
+        # Every digit: a form that is opened and closed must not change what is set.
+        field.setText(repr(value).removesuffix(".0") if isinstance(value, float) else str(value))
+        field.setCursorPosition(0)
 
 
 def _value(setting: SettingInfo, field: Field) -> SettingValue:

@@ -36,7 +36,7 @@ class StepDialog(Dialog):
             self.body.addWidget(QLabel("This step has no settings.", self))
         self.fault = QLabel("", self)
         self.fault.setObjectName("step.fault")
-        self.fault.setProperty("role", "caption")
+        self.fault.setProperty("role", "error")
         self.fault.setWordWrap(True)
         self.body.addWidget(self.fault)
         if info.source:
@@ -58,7 +58,7 @@ class StepDialog(Dialog):
         self._refresh()
 
     def _refresh(self) -> None:
-        fault = self.form.fault
+        fault = self.form.mark_fault()
         self.fault.setText(fault)
         self.fault.setVisible(bool(fault))
         self.ok.setEnabled(not fault)
