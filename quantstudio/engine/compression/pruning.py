@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from quantstudio.engine.compression.allocation import Allocation, Allocator, Rou
 from quantstudio.engine.compression.costs import Costs, byte_costs, work_costs
 from quantstudio.engine.compression.dependencies import Dependencies, dependencies
 from quantstudio.engine.compression.importance import by_answers, by_weights
+from quantstudio.engine.compression.kept_layers import kept_layers
 from quantstudio.engine.compression.pruning_settings import Budget, Criterion, PruneSettings
 from quantstudio.engine.compression.surgery import without_units
 from quantstudio.engine.evaluation.latency import LatencyBudget, interleaved_latency
@@ -128,22 +128,8 @@ class _Pruning:
         return byte_costs(graph, found) if budget is Budget.BYTES else work_costs(found)
 
     def _kept(self, found: Dependencies) -> list[str]:
-        patterns = [text.strip() for text in self.settings.keep.split(",") if text.strip()]
-        titles = self.graph.summary.titles
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) or fnmatchcase(t, pattern) for name, t in titles.items()):
-                raise RecipeError(
-                    f"keep {pattern!r} matches no layer", where="step prune", hint="`inspect` lists the names"
-                )
-        return [
-            group.name
-            for group in found.prunable
-            if any(
-                fnmatchcase(name, pattern) or fnmatchcase(titles.get(name, name), pattern)
-                for name in group.makers
-                for pattern in patterns
-            )
-        ]
+        kept = kept_layers(self.graph, self.settings.keep, "prune")
+        return [group.name for group in found.prunable if kept.intersection(group.makers)]
 
     def _in_rounds(self, start: _State, budget: Budget, share: float) -> Graph:
         whole = self._costs(self.graph, start.found, budget).after(np.zeros(len(start.found.prunable)))

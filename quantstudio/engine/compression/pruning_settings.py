@@ -60,3 +60,55 @@ class PruneSettings:
     keep: str = setting(
         "", "Layers to leave whole", "Names of layers, with * for any text, separated by commas."
     )
+
+
+class Pattern(StrEnum):
+    """Where weights may become zero."""
+
+    ANYWHERE = "anywhere"
+    TWO_OF_FOUR = "2:4"
+    FOUR_OF_EIGHT = "4:8"
+    ONE_OF_FOUR = "1:4"
+
+    @property
+    def block(self) -> tuple[int, int] | None:
+        """Of how many neighbours how many are left; None where they lie anywhere."""
+        if self is Pattern.ANYWHERE:
+            return None
+        left, of = self.value.split(":")
+        return int(left), int(of)
+
+
+class Score(StrEnum):
+    """What makes a weight matter."""
+
+    MOMENTS = "moments"
+    MAGNITUDE = "magnitude"
+
+
+@dataclass(frozen=True, slots=True)
+class SparsifySettings:
+    """How many weights become zero, and which."""
+
+    share: float = setting(
+        0.5,
+        "Zeros",
+        "Part of each layer's weights; a pattern such as 2:4 says it itself.",
+        low=0.01,
+        high=0.99,
+    )
+    pattern: Pattern = setting(
+        Pattern.ANYWHERE,
+        "Pattern",
+        """anywhere: the share of each output channel's weights that matter least. 2:4: two of four weights of
+        neighbouring inputs are left, as tensor cores multiply them; 4:8 and 1:4 alike.""",
+    )
+    score: Score = setting(
+        Score.MOMENTS,
+        "What matters",
+        "moments: its size times that of what it multiplies, on the samples. magnitude: its size alone.",
+    )
+    samples: int = setting(128, "Samples", "Samples that inputs are measured on.", low=1, unit="samples")
+    keep: str = setting(
+        "", "Layers to leave whole", "Names of layers, with * for any text, separated by commas."
+    )
