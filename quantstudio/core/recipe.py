@@ -83,6 +83,12 @@ class LayerRule:
         nodes = {layer.label: layer.name for layer in layers if layer.label}
         return replace(self, names=tuple(nodes.get(name, name) for name in self.names))
 
+    def by_title(self, layers: Sequence[LayerInfo]) -> LayerRule:
+        """The rule with what layers are called; as it is where `by_node` would not take that back."""
+        titles = {layer.name: layer.title for layer in layers}
+        named = replace(self, names=tuple(titles.get(name, name) for name in self.names))
+        return named if named.by_node(layers) == self else self
+
     @property
     def is_universal(self) -> bool:
         """Whether the rule speaks about every layer."""

@@ -50,3 +50,5 @@ def test_that_a_rule_may_be_written_in_the_words_of_the_table():
     layers = [LayerInfo(f"node_{i}", "Conv", label=f"layer{i}.conv") for i in range(2)]
     assert [LayerRule(INT8, ("layer1.*",)).matches(layer) for layer in layers] == [False, True]
     assert LayerRule(INT8, ("layer0.conv", "node_1")).by_node(layers).names == ("node_0", "node_1")
+    assert LayerRule(INT8, ("node_0", "node_1")).by_title(layers).label.startswith("layer0.conv, ")
+    assert LayerRule(INT8, ("node_*",)).by_title(layers).names == ("node_*",)

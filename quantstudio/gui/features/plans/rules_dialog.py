@@ -229,10 +229,9 @@ class RulesDialog(Dialog):
         for index, (rule, decides) in enumerate(
             zip(recipe.rules, deciding_counts(recipe, layers), strict=True)
         ):
-            item = QListWidgetItem(
-                f"{index + 1}.  {rule.label}\n     decides {decides} of {len(layers)} layers"
-            )
-            item.setToolTip(rule.label)
+            label = rule.by_title(layers).label
+            item = QListWidgetItem(f"{index + 1}.  {label}\n     decides {decides} of {len(layers)} layers")
+            item.setToolTip(label)
             self.list.addItem(item)
         self.list.setCurrentRow(min(row, self.list.count() - 1))
         self.list.blockSignals(False)
@@ -296,7 +295,7 @@ class RulesDialog(Dialog):
             own = self.scheme.findData(CUSTOM)
         if name == CUSTOM:
             self.scheme.setItemText(own, rule.scheme.label)
-        self.pattern.setText(", ".join(rule.names))
+        self.pattern.setText(", ".join(rule.by_title(self._session.workspace.layers).names))
         self.op_type.setCurrentIndex(max(0, self.op_type.findData(_TYPES.join(rule.op_types))))
         self.scheme.setCurrentIndex(self.scheme.findData(name))
 
