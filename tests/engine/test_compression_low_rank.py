@@ -19,7 +19,7 @@ from quantstudio.engine.quantization.emit import emit
 from tests.engine.quantization_cases import NetBuilder, normal, opened, outputs_of, relative_error
 from tests.engine.recovery_cases import Told, context_of
 
-HAND = {"by": RankBy.RANK, "metric": Metric.OUTPUTS, "multiple": 1}
+HAND = {"by": RankBy.RANK, "metric": Metric.OUTPUTS, "round_to": 1}
 
 
 def low(rows, columns, rank, seed):
@@ -89,7 +89,7 @@ def test_that_products_of_known_rank_compute_the_same_as_two(tmp_path):
 )
 def test_that_convolutions_of_known_rank_compute_the_same_as_two(tmp_path, attributes):
     graph = opened(convolutions(**attributes), tmp_path)
-    outcome = factored(graph, tmp_path, by=RankBy.ENERGY, energy=0.999999, metric=Metric.OUTPUTS, multiple=1)
+    outcome = factored(graph, tmp_path, by=RankBy.ENERGY, energy=0.999999, metric=Metric.OUTPUTS, round_to=1)
     found = {name: (one["form"], one["rank"]) for name, one in outcome.details["layers"].items()}
     assert found == {"a": ("lines", 2), "b": ("matrix", 3), "c": ("matrix", 2)}
     assert shapes(outcome.graph)["a::factor"] == (2, 8, 3, 1)
@@ -119,7 +119,7 @@ def net(tmp_path_factory):
 @pytest.mark.parametrize("by", [RankBy.PARAMETERS, RankBy.MACS])
 def test_that_a_budget_is_kept_and_nearly_used_up(net, by, metric):
     graph, folder = net
-    outcome = factored(graph, folder, by=by, share=0.7, metric=metric, multiple=1)
+    outcome = factored(graph, folder, by=by, share=0.7, metric=metric, round_to=1)
     weights = [layer.weight_shape[0] * layer.weight_shape[1] for layer in outcome.graph.layers]
     whole = 24 * 48 + 48 * 40 + 40 * 6
     assert 0.66 * whole < sum(weights) <= 0.7 * whole
@@ -165,7 +165,7 @@ def test_that_rules_naming_a_layer_hold_for_both_of_its_factors(net):
 def test_that_a_recipe_quantizes_what_the_step_leaves(net):
     graph, folder = net
     context = context_of(graph, folder, "weight-int8", 24)
-    step = Step("low-rank", {"by": "rank", "rank": 4, "multiple": 1})
+    step = Step("low-rank", {"by": "rank", "rank": 4, "round_to": 1})
     recipe = Recipe((LayerRule(NAMED_SCHEMES["static-int8"], ("a",)),), steps=(step,))
     prepared = prepare(graph, recipe, StepInputs(context.dataset))
     assert prepared.plan.schemes["a::factor"].weights == prepared.plan.schemes["a"].weights == Precision.INT8

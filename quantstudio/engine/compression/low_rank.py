@@ -64,7 +64,7 @@ class LowRankSettings:
         """answers: what errors of all channels do to the answers, by the gradients of 128 samples. outputs:
         their power, as part of that of the layer's output.""",
     )
-    multiple: int = setting(
+    round_to: int = setting(
         8,
         "Ranks are multiples of",
         "Kernels run channels in blocks. Layers narrower than two of them take any rank.",

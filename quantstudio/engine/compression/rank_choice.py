@@ -86,7 +86,7 @@ def chosen_ranks(
             f"{percent(settings.share, 1)} of the {what} cannot be reached; {nearest} can",
             where=_WHERE,
             hint=f"Give a share of at least {_up(least / whole):g}"
-            + (", or a smaller multiple of ranks" if settings.multiple > 1 else ""),
+            + (", or a smaller multiple of ranks" if settings.round_to > 1 else ""),
         )
     return within_budget(choices, settings.share * whole, by_macs=by_macs)
 
@@ -117,7 +117,7 @@ def candidate_ranks(layer: FactorableLayer, form: Form, settings: LowRankSetting
         if form is Form.LINES:
             rank = layer.costs(Form.MATRIX, rank)[0] // layer.costs(Form.LINES, 1)[0]
         return [rank] if 1 <= rank <= layer.largest_rank(form) else []
-    ranks = layer.ranks(form, settings.multiple)
+    ranks = layer.ranks(form, settings.round_to)
     if len(ranks) <= most:
         return list(ranks)
     return sorted({ranks[round(at * (len(ranks) - 1) / (most - 1))] for at in range(most)})
