@@ -15,6 +15,7 @@ from quantstudio.cli.compressing import (
     again_with,
     compressed,
     tell,
+    trained,
 )
 from quantstudio.cli.judged import BatchAxisOption, MetricOption, OtherOutputOption, TaskOption
 from quantstudio.cli.options import (
@@ -66,6 +67,15 @@ MultipleOption = Annotated[
 LeastOption = Annotated[
     float | None, typer.Option("--least", help="Part of each group that stays; default: 0.125.")
 ]
+PassesOption = Annotated[
+    int,
+    typer.Option(
+        "--passes",
+        min=1,
+        max=20,
+        help="Prune a part and train a part of the epochs, so many times in turn; default: 1, all at once.",
+    ),
+]
 KeepOption = Annotated[
     str, typer.Option("--keep", metavar="PATTERN,...", help="Layers that keep all their channels.")
 ]
@@ -84,6 +94,7 @@ def command(
     least: LeastOption = None,
     keep: KeepOption = "",
     epochs: EpochsOption = 0.0,
+    passes: PassesOption = 1,
     preset: PresetOption = "",
     recipe: RecipeOption = "",
     rules: RulesOption = None,
@@ -111,7 +122,7 @@ def command(
         target=target,
         samples=samples,
         seed=seed,
-        epochs=epochs,
+        epochs=epochs / passes,
         task=task,
         judged_output=judged_output,
         metric=metric,
@@ -129,16 +140,21 @@ def command(
         "samples": samples,
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    step = Step(_STEP, {**_budget(macs, bytes_, latency), **given})
-    tell(asked, _reproducible(compressed(asked, [step])))
+    step = Step(_STEP, {**_budget(macs, bytes_, latency, passes), **given})
+    steps = [step, *(one for _pass in range(1, passes) for one in (*trained(asked.epochs), step))]
+    tell(asked, _reproducible(compressed(asked, steps)))
 
 
-def _budget(macs: float | None, size: float | None, latency: float | None) -> dict[str, SettingValue]:
-    """The one budget that is given.
+def _budget(
+    macs: float | None, size: float | None, latency: float | None, passes: int
+) -> dict[str, SettingValue]:
+    """The one budget that is given; of several passes, the part that each leaves of what it gets.
 
     Raises:
-        RecipeError: none is, or several are.
+        RecipeError: none is, or several are, or a time is for several passes.
     """
+    if latency is not None and passes > 1:
+        raise RecipeError("a budget of time is found in one pass", hint="Leave --passes out, or give --macs")
     asked = (("macs", macs), ("bytes", size), ("latency", latency))
     given = [(name, amount) for name, amount in asked if amount is not None]
     if len(given) != 1:
@@ -148,7 +164,7 @@ def _budget(macs: float | None, size: float | None, latency: float | None) -> di
             hint="Give one of --macs, --bytes and --latency, such as --macs 0.5",
         )
     name, amount = given[0]
-    return {"budget": name, "amount": amount}
+    return {"budget": name, "amount": amount ** (1 / passes) if amount > 0 else amount}
 
 
 def _reproducible(done: Compressed) -> Compressed:

@@ -112,8 +112,7 @@ def compressed(asked: Asked, steps: Sequence[Step]) -> Compressed:
     check_json(asked.json, inputs=(asked.model, asked.data, asked.recipe, asked.output, str(paths.beside)))
     preset = asked.preset if asked.preset or asked.recipe else _PRESET
     start = _start(asked, preset)
-    trained = (Step("finetune", {"epochs": asked.epochs}),) if asked.epochs > 0 else ()
-    first = completed_steps([*steps, *trained], _infos())
+    first = completed_steps([*steps, *trained(asked.epochs)], _infos())
     start = replace(
         start,
         steps=(*first, *start.steps),
@@ -124,6 +123,11 @@ def compressed(asked: Asked, steps: Sequence[Step]) -> Compressed:
     check_rules(list(asked.rules), summary.layers, start.target)
     chosen = with_best_forms(start.by_node(summary.layers), preset, summary.layers)
     return _built(paths, summary, chosen)
+
+
+def trained(epochs: float) -> tuple[Step, ...]:
+    """The training that wins back what compressing costs; none of no epochs."""
+    return (Step("finetune", {"epochs": epochs}),) if epochs > 0 else ()
 
 
 def again_with(done: Compressed, steps: Sequence[Step]) -> Compressed:

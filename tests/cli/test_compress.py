@@ -85,6 +85,17 @@ def test_that_a_budget_of_time_is_written_down_as_work(prune, tmp_path, monkeypa
     assert 0 < float(settings["amount"]) < 1
 
 
+def test_that_pruning_and_training_take_turns(prune, tmp_path, capsys):
+    options = ["--macs", "0.5", "--passes", "2", "--epochs", "1", "--rounds", "1", "--round-to", "1"]
+    assert prune(tmp_path / "out.onnx", *options, "--json", "-") == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert [step["name"] for step in steps] == ["prune", "finetune", "prune", "finetune"]
+    assert steps[1]["settings"]["epochs"] == 0.5
+    left = steps[0]["details"]["macs_share"], steps[2]["details"]["macs_share"]
+    assert all(0.6 < share <= 0.71 for share in left)
+    assert left[0] * left[1] <= 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -96,6 +107,7 @@ def test_that_a_budget_of_time_is_written_down_as_work(prune, tmp_path, monkeypa
         (["--macs", "0.5", "--keep", "nothing"], "matches no layer"),
         (["--macs", "0.5", "--preset", "auto"], "preset auto measures networks as they are"),
         (["--macs", "0.5", "--samples", "0"], "--samples"),
+        (["--latency", "0.5", "--passes", "2"], "a budget of time is found in one pass"),
     ],
 )
 def test_that_bad_options_get_one_line_and_leave_the_file(prune, out, options, says, capsys):
