@@ -11,6 +11,7 @@ from quantstudio.core.events import CancelToken
 from quantstudio.core.precision import STATIC_INT8, WEIGHT_INT8
 from quantstudio.core.predict.table import PredictionTable
 from quantstudio.core.statistics_file import save_statistics
+from quantstudio.core.steps import Step
 from quantstudio.engine.analysis import costs as cost_module
 from quantstudio.engine.analysis.sensitivity import fisher_sensitivity
 from quantstudio.engine.calibration.observer import calibrate
@@ -103,6 +104,31 @@ def test_that_costs_behind_steps_are_those_of_the_file_that_is_written(net, pric
         assert predicted.weight_bytes == sum(row.weight_bytes for row in built.layers)
         # The file names its recipe and steps, some hundred bytes that the tables do not know.
         assert predicted.size_bytes == pytest.approx(built.size_bytes, rel=0.15)
+
+
+def test_that_analyses_behind_pruning_are_of_the_layers_that_are_left(net, tmp_path):
+    prune = Step("prune", {"amount": 0.6, "round_to": 1, "rounds": 1})
+    asked = recipe(prune, scheme=STATIC_INT8)
+    built = quantize(**net.task, output=str(tmp_path / "out.onnx"), recipe=to_json(asked)).build
+    before = prepare_before(net.graph, asked, StepInputs(net.dataset))
+    shapes = {layer.name: layer.weight_shape for layer in before.graph.layers}
+    assert shapes["c"][0] == shapes["b"][1] < 8 or shapes["b"][0] == shapes["a"][1] < 12
+    table = PredictionTable(
+        before.graph.layers, costs=costs(**net.task, recipe=to_json(asked)), steps=before.plan.steps
+    )
+    predicted = table.predict(resolved(asked, before.graph))
+    assert predicted.weight_bytes == sum(row.weight_bytes for row in built.layers)
+    given = {**net.task, **ASKED}
+    behind = sensitivity(**given, recipe=to_json(asked))
+    expected = fisher_sensitivity(
+        before.graph,
+        net.dataset,
+        samples=SAMPLES,
+        precisions=("int4/tensor", "int8-activations"),
+        statistics=calibrate(before.graph, net.dataset, samples=SAMPLES),
+    )
+    assert [row.by_precision for row in behind.layers] == [row.by_precision for row in expected.layers]
+    assert behind.steps == ("prune",)
 
 
 def test_that_static_schemes_are_priced_from_data_alone(net, priced):
