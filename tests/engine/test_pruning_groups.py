@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from quantstudio.engine.compression.dependencies import dependencies
+from quantstudio.engine.compression.flow import RULES
 from quantstudio.engine.compression.surgery import without_units
 from quantstudio.engine.model.open import open_model
 from tests.engine.pruning_cases import check_exact, every_other
@@ -125,6 +126,24 @@ def test_that_nothing_is_taken_from_what_an_unknown_operator_reads(tmp_path):
     groups = groups_of(opened(model, tmp_path))
     assert groups["first"].reason == "what GridSample does to channels is not known"
     assert not any(group.is_prunable for group in groups.values())
+
+
+@pytest.mark.parametrize("fault", ["raises", "other shape"])
+def test_that_a_rule_that_does_not_fit_takes_nothing_away(fault, networks, monkeypatch):
+    def rule(flow, node):
+        found = convolution(flow, node)
+        if fault == "raises":
+            raise IndexError
+        outputs = found[0][1]
+        return [(None, outputs[:-1], None, None)] if node.name == "a1" and outputs is not None else found
+
+    convolution = RULES["Conv"]
+    monkeypatch.setitem(RULES, "Conv", rule)
+    groups = groups_of(networks("resnet")[0])
+    whole = [group for group in groups.values() if "a1" in group.makers]
+    assert whole
+    assert not any(group.is_prunable for group in whole)
+    assert any(group.is_prunable for group in groups.values()) == (fault == "other shape")
 
 
 def test_that_weights_used_inside_a_branch_stay(tmp_path):

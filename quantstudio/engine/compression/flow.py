@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from quantstudio.engine.compression.labels import Axes, Axis, Labels, LabelSet
-from quantstudio.engine.graph.protos import FLOAT_TYPES, Array
+from quantstudio.engine.graph.protos import FLOAT_TYPES, Array, reads
 from quantstudio.engine.graph.view import GraphView
 
 LONE = "there is no second one"
@@ -223,6 +223,17 @@ class Flow:
     def begin(self) -> None:
         """A rule starts: nothing of its constants is claimed yet."""
         self._claimed_here.clear()
+
+    def give_up(self, node: NodeProto, reason: str) -> None:
+        """Nothing is known of a node: all that it touches stays, also what its rule claimed by then."""
+        for name in reads(node):
+            self.keep(self.axes.get(name, ()), reason)
+        for claim, labels in self.claims.items():
+            if claim.node == node.name:
+                self.labels.keep(labels, reason)
+        self.edits = [edit for edit in self.edits if edit[0] != node.name]
+        for name in node.output:
+            self.why[name] = reason
 
     def finish(self, node: NodeProto, names: Iterable[str]) -> None:
         """A rule is done: axes of its constants it did not ask for stay as they are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 from onnx import ModelProto, NodeProto
@@ -64,16 +64,30 @@ def _results(flow: Flow, node: NodeProto) -> list[Axes]:
     if known is not None:
         try:
             found = list(known(flow, node))
-            if all(axis is None for axes in found for axis in axes):
-                _say_why(flow, node)
-            return found
+            if _fits(flow, node, found):
+                if all(axis is None for axes in found for axis in axes):
+                    _say_why(flow, node)
+                return found
+            reason = f"{node.name} gives another shape than is stated"
         except Unprunable as error:
             reason = str(error)
-    for name in reads(node):
-        flow.keep(flow.axes.get(name, ()), reason)
-    for name in node.output:
-        flow.why[name] = reason
+        except (ValueError, IndexError, KeyError, ZeroDivisionError):  # a form that no rule was written for
+            reason = f"{node.name} is written in a way that is not known"
+    flow.give_up(node, reason)
     return [(None,) * len(flow.shapes.get(name, ())) for name in node.output]
+
+
+def _fits(flow: Flow, node: NodeProto, found: Sequence[Axes]) -> bool:
+    """Whether there are as many labels along each axis as there are places."""
+    for name, axes in zip(node.output, found, strict=False):
+        shape = flow.shapes.get(name)
+        if not name or shape is None or all(axis is None for axis in axes):
+            continue
+        if len(axes) != len(shape):
+            return False
+        if any(axis is not None and len(axis) != size for axis, size in zip(axes, shape, strict=True)):
+            return False
+    return True
 
 
 def _say_why(flow: Flow, node: NodeProto) -> None:
