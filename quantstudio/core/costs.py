@@ -10,9 +10,11 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from quantstudio.core.layers import LayerInfo
 from quantstudio.core.packing import WeightCount, code_bytes, unpacking_bytes
 from quantstudio.core.precision import (
     DYNAMIC_INT8,
+    FP32,
     STATIC_INT8,
     WEIGHT_INT4,
     WEIGHT_INT8,
@@ -32,12 +34,19 @@ class FileForm(StrEnum):
     """How a file holds integers.
 
     INT8 a byte each, as in files without fewer bits and in older ones; PACKED in their bits; UNPACKED a byte
-    each, in a file that has the short names of packed ones.
+    each, in a file that has the short names of packed ones; SHARED as PACKED, with floats that take few
+    values as indices into tables.
     """
 
     INT8 = "int8"
     PACKED = "packed"
     UNPACKED = "unpacked"
+    SHARED = "shared"
+
+    @property
+    def packs(self) -> bool:
+        """Whether integers lie in their bits."""
+        return self in (FileForm.PACKED, FileForm.SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,19 @@ class BorderCost:
 
 
 @dataclass(frozen=True, slots=True)
+class PricedNetwork:
+    """The layers of a graph whose steps made others of those that were opened.
+
+    Attributes:
+        layers: In execution order.
+        edges: Producer and consumer by index.
+    """
+
+    layers: tuple[LayerInfo, ...]
+    edges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CostTable:
     """Costs of every layer of one graph on one machine.
 
@@ -129,6 +151,7 @@ class CostTable:
         threads: Threads of the timed runs; 0 where nothing was timed, as in older projects.
         other_load: Share of the processors, 0 to 1, that other programs used meanwhile; None where not known.
         processor_mhz: Frequency of the processors at the end of it; None where the system does not say.
+        network: What was priced, where steps left other layers than the model had; else None.
     """
 
     layers: Mapping[str, LayerCost]
@@ -144,6 +167,7 @@ class CostTable:
     threads: int = 0
     other_load: float | None = None
     processor_mhz: float | None = None
+    network: PricedNetwork | None = None
 
     def file_bytes_of(self, layer: str, scheme: LayerScheme, *, form: FileForm) -> float:
         """Bytes a layer adds to the file beyond `structure_bytes`; NaN where nobody priced its scheme.
@@ -194,13 +218,16 @@ class CostTable:
         if row is None:
             return 0.0, 0.0
         own, rest = float(row.weight_bytes.get(name, math.nan)), f"{held_as}{PACKED}"
+        if form is FileForm.SHARED and scheme == FP32 and rest in row.weight_bytes:
+            own = float(row.weight_bytes[rest])
+            return own, own + self.overhead_bytes.get(rest, 0)
         if form is FileForm.INT8 or not scheme.weights.is_integer or scheme.is_packed:
             return own, own + self.overhead_bytes.get(name, 0)
         if rest not in row.weight_bytes:
             # Not priced in short names: a byte a weight differs from the plain file by names alone.
             is_whole = scheme.weights == Precision.INT8
             return (own, own + self.overhead_bytes.get(name, 0)) if is_whole else (math.nan, math.nan)
-        weights = scheme.weights if form is FileForm.PACKED else Precision.INT8
+        weights = scheme.weights if form.packs else Precision.INT8
         own = row.weight_bytes[rest] + code_bytes(weights, row.count)
         if name.endswith(ONE_SCALE):  # fewer scales
             own += row.weight_bytes.get(name, math.nan) - row.weight_bytes.get(held_as, math.nan)

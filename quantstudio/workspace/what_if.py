@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from quantstudio.core.effective_plan import EffectivePlan
+from quantstudio.core.costs import PricedNetwork
+from quantstudio.core.effective_plan import EffectivePlan, LayerList, fitting
 from quantstudio.core.predict.check import Figure, PredictionPoint, prediction_points
 from quantstudio.core.predict.clip_loss import Distributions
 from quantstudio.core.predict.losses import PlanLosses, plan_losses
@@ -29,6 +30,7 @@ from quantstudio.workspace.search_terms import DEFAULT_DROP_POINTS
 
 # Plans side by side rarely begin with more different steps than these.
 MAX_GROUNDS = 8
+MAX_PLANS = 1000
 
 
 @dataclass
@@ -65,17 +67,21 @@ class WhatIf:
     ) -> None:
         self._plan_of, self._weights, self._activations = plan_of, weights, activations
         self._made: dict[GroundKey, _Made] = {}
+        # Plans for the layers that steps left.
+        self._priced: tuple[PricedNetwork, LayerList] | None = None
+        self._plans: dict[int, tuple[EffectivePlan, EffectivePlan]] = {}
 
     def predict(self, known: Evidence, plan: EffectivePlan) -> Prediction:
         """What a plan will cost."""
         made = self._corrected(known)
-        return made.table.predict(plan, made.model)
+        return made.table.predict(self._on_priced(known, plan), made.model)
 
     def losses(self, known: Evidence, plan: EffectivePlan) -> PlanLosses | None:
         """What every layer takes of what a plan is predicted to lose; None where nobody knows that."""
         made = self._corrected(known)
         if made.losses is None or made.losses[0] is not plan or made.losses[1] is not made.model:
-            found = plan_losses(made.table, plan, made.model, DEFAULT_DROP_POINTS)
+            priced = self._on_priced(known, plan)
+            found = plan_losses(made.table, priced, made.model, DEFAULT_DROP_POINTS)
             made.losses = (plan, made.model, found)
         return made.losses[2]
 
@@ -110,7 +116,7 @@ class WhatIf:
         # The point is kept with its answer, so that a new one at its address is not taken for it.
         found = made.plans.get(id(point))
         if found is None:
-            anew = predicted_anew(point, plan, made.table, made.model)
+            anew = predicted_anew(point, self._on_priced(known, plan), made.table, made.model)
             found = made.plans[id(point)] = (point, anew)
         return found[1]
 
@@ -134,8 +140,9 @@ class WhatIf:
         )
         made = self._made.get(known.ground.key)
         if made is None or made.weights != len(weights) or not _same(key, made.table_of):
+            network = known.costs.network if known.costs is not None else None
             table = PredictionTable(
-                known.model.layers,
+                known.model.layers if network is None else network.layers,
                 costs=known.costs,
                 sensitivity=known.sensitivity,
                 curve=known.curve,
@@ -143,7 +150,7 @@ class WhatIf:
                 steps=known.ground.steps,
                 changing=known.ground.changing,
                 distributions=Distributions(weights, activations.tensors if activations else {}),
-                edges=known.model.edges,
+                edges=known.model.edges if network is None else network.edges,
                 weight_bits=target_or_default(known.ground.target).weight_bits,
             )
             if len(self._made) >= MAX_GROUNDS:
@@ -168,7 +175,25 @@ class WhatIf:
         plan = self._plan_of(recipe)
         if plan is None or plan.target != known.ground.target:
             return None
-        return plan if plan.steps == (*known.ground.steps, *known.ground.later) else None
+        is_own = plan.steps == (*known.ground.steps, *known.ground.later)
+        return self._on_priced(known, plan) if is_own else None
+
+    def _on_priced(self, known: Evidence, plan: EffectivePlan) -> EffectivePlan:
+        """What a plan comes to for the layers that steps left, where they left others than were opened."""
+        network = known.costs.network if known.costs is not None else None
+        if network is None:
+            return plan
+        if self._priced is None or self._priced[0] is not network:
+            self._priced = (network, LayerList(network.layers))
+            self._plans.clear()
+        # The plan is kept with its answer, so that a new one at its address is not taken for it.
+        found = self._plans.get(id(plan))
+        if found is None or found[0] is not plan:
+            if len(self._plans) > MAX_PLANS:
+                self._plans.clear()
+            recipe = replace(plan.recipe, steps=plan.steps)
+            found = self._plans[id(plan)] = (plan, fitting(recipe, self._priced[1]) or plan)
+        return found[1]
 
     def _measured(self, known: Evidence) -> list[MeasuredPlan]:
         """Measured variants that have the same steps: what others lost is no guide."""

@@ -111,7 +111,7 @@ class CostColumns:
         """Stands for what the file of a plan holds of every layer: plans that share it have one size."""
 
         def held(scheme: LayerScheme) -> Hashable:
-            weights = scheme.weights if given.form is FileForm.PACKED else given.form
+            weights = scheme.weights if given.form.packs else given.form
             return file_name(scheme), weights, scope if scheme.is_static else None
 
         return self._marks(given, held).tobytes()

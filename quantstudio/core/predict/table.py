@@ -16,7 +16,7 @@ from quantstudio.core.predict.cost_columns import CostColumns, GivenSchemes
 from quantstudio.core.predict.kl_columns import Chosen, Estimates, KlColumns
 from quantstudio.core.predict.kl_model import Array
 from quantstudio.core.predict.model import Judged, MeasuredPlan, PredictionModel, Raw, fitted_model
-from quantstudio.core.recipe import PACKED_FILES
+from quantstudio.core.recipe import PACKED_FILES, SHARED_VALUES
 from quantstudio.core.record import Record
 from quantstudio.core.results import AccuracyCurve, Interval, LayerSensitivity
 from quantstudio.core.steps import Step
@@ -149,7 +149,8 @@ class PredictionTable:
     def _given(self, chosen: Chosen, plan: EffectivePlan) -> GivenSchemes | None:
         if self._costs is None:
             return None
-        form = FileForm.UNPACKED if plan.unpacked else FileForm.PACKED
+        packed = FileForm.SHARED if plan.emission >= SHARED_VALUES else FileForm.PACKED
+        form = FileForm.UNPACKED if plan.unpacked else packed
         if plan.emission < PACKED_FILES:
             form = FileForm.INT8
         return self._costs.given(chosen, self._kl.schemes, form=form)

@@ -12,11 +12,13 @@ from scipy.optimize import nnls
 
 from quantstudio.core.costs import (
     ONE_SCALE,
+    PACKED,
     BorderCost,
     CostTable,
     LayerCost,
     LayerEdge,
     LiveTensor,
+    PricedNetwork,
     container_name,
     file_name,
 )
@@ -25,7 +27,7 @@ from quantstudio.core.errors import MeasureError, ModelLoadError
 from quantstudio.core.events import NULL_REPORTER, CancelToken, Reporter, Severity, never_cancelled
 from quantstudio.core.packing import WeightCount
 from quantstudio.core.precision import FP32, STATIC_INT8, Granularity, LayerScheme
-from quantstudio.core.recipe import Recipe, uniform_recipe
+from quantstudio.core.recipe import SHARED_VALUES, Recipe, uniform_recipe
 from quantstudio.core.results import LatencyResult
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.statistics import Statistics
@@ -120,6 +122,8 @@ def cost_table(
         structure = base.path.stat().st_size - sum(base.bytes_by_layer.values())
         overhead = {n: _overhead(graph, u, n, structure) for n, u in (uniform | one_scale).items()}
         packed = packed_prices(graph, statistics, names, structure, cancel=token)
+        shared = _shared(graph, Path(folder), token) if opened is not None else None
+        overhead |= dict(packed.overhead) | _shared_overhead(shared, structure)
     reporter.progress(len(names) + 1, len(names) + 1, "schemes", "Pricing precisions")
     tensors = live_tensors(graph)
     written = ratios.get(base.path, 1.0)
@@ -127,10 +131,10 @@ def cost_table(
     costs = CostTable(
         layers={
             name: replace(cost, memory_bytes=memory[name])
-            for name, cost in _layer_costs(graph, uniform, one_scale, packed).items()
+            for name, cost in _layer_costs(graph, uniform, one_scale, packed, shared).items()
         },
         structure_bytes=structure,
-        overhead_bytes=overhead | dict(packed.overhead),
+        overhead_bytes=overhead,
         fp32_ms=base.p50_ms / written,
         provider=resolve_provider("cpu"),
         edges=edges,
@@ -140,6 +144,7 @@ def cost_table(
         threads=timed.threads if timed is not None else 0,
         other_load=timed.other_load if timed is not None else None,
         processor_mhz=timed.processor_mhz if timed is not None else None,
+        network=_other_network(graph, opened),
     )
     return replace(costs, border=_border_cost(costs, borders, ratios))
 
@@ -167,6 +172,32 @@ def _emitted(
     path = folder / f"{file_name(scheme).replace('/', '-')}.onnx"
     write_model(emission.model, path)
     return _Uniform(emission, path, weight_bytes_by_layer(graph.layers, emission))
+
+
+def _other_network(graph: Graph, opened: Graph | None) -> PricedNetwork | None:
+    """Layers of the graph, where they are not those of the model as it was opened."""
+    if opened is None or graph.layers == opened.layers:
+        return None
+    return PricedNetwork(graph.layers, graph.summary.edges)
+
+
+def _shared(graph: Graph, folder: Path, cancel: CancelToken) -> _Uniform | None:
+    """The float file whose weights are looked up in tables; None where none of them takes few values."""
+    plan = replace(resolve(Recipe(), graph.layers), emission=SHARED_VALUES)
+    emission = emit_with_plan(graph, None, plan, cancel)
+    if not emission.shared:
+        return None
+    path = folder / "shared.onnx"
+    write_model(emission.model, path)
+    return _Uniform(emission, path, weight_bytes_by_layer(graph.layers, emission))
+
+
+def _shared_overhead(shared: _Uniform | None, structure: int) -> dict[str, float]:
+    """Bytes of the operators that look floats up, a layer."""
+    if shared is None:
+        return {}
+    extra = shared.path.stat().st_size - sum(shared.bytes_by_layer.values()) - structure
+    return {f"fp32{PACKED}": extra / len(shared.bytes_by_layer)}
 
 
 def _one_scale(
@@ -343,7 +374,11 @@ def _overhead(graph: Graph, row: _Uniform, name: str, structure: int) -> float:
 
 
 def _layer_costs(
-    graph: Graph, uniform: Mapping[str, _Uniform], one_scale: Mapping[str, _Uniform], packed: PackedPrices
+    graph: Graph,
+    uniform: Mapping[str, _Uniform],
+    one_scale: Mapping[str, _Uniform],
+    packed: PackedPrices,
+    shared: _Uniform | None,
 ) -> dict[str, LayerCost]:
     """Bytes and times of every layer; the times of one scheme add up to its measured total."""
     base = uniform["fp32"]
@@ -365,7 +400,8 @@ def _layer_costs(
                 for n, u in (*uniform.items(), *one_scale.items())
                 if n == "fp32" or n.removesuffix(ONE_SCALE) in layer.schemes
             }
-            | dict(packed.by_layer[layer.name]),
+            | dict(packed.by_layer[layer.name])
+            | ({} if shared is None else {f"fp32{PACKED}": shared.bytes_by_layer[layer.name]}),
             time_share=shares[layer.name],
             time_ratio=ratios[layer.name],
             count=WeightCount.of(layer),
