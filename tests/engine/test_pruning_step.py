@@ -162,6 +162,17 @@ def test_that_a_budget_is_kept_and_the_same_seed_gives_the_same_bytes(budget, ro
     assert all(channels[name] % 4 == 0 for name in ("stem", "a3", "b2", "b_short"))
 
 
+def test_that_work_is_counted_at_the_sizes_of_the_data(tmp_path):
+    net = NetBuilder(5)
+    x = net.op("Relu", net.conv(net.op("Relu", net.conv("x", "a", 2, 16), name="r"), "b", 16, 16), name="s")
+    x = net.op("Flatten", net.op("GlobalAveragePool", x, name="gap"), name="flat")
+    graph = opened(net.model({"x": ["n", 2, "h", "w"]}, [net.gemm(x, "c", 16, 3)]), tmp_path)
+    case = graph, context_of(graph, tmp_path, "fp32", x=normal(8, 2, 6, 5))
+    outcome = run(case, amount=0.5, rounds=1, round_to=1)
+    assert outcome.details["macs"][0] == 30 * 9 * (2 * 16 + 16 * 16) + 16 * 3
+    assert 0.3 < outcome.details["macs_share"] <= 0.5
+
+
 def test_that_the_nearest_budget_that_can_be_reached_is_named_and_can_be_given(residual):
     with pytest.raises(RecipeError, match="nearest is") as told:
         run(residual, amount=0.02, rounds=1)

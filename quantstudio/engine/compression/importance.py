@@ -221,7 +221,7 @@ class _Pass:
             scores = answers[0].detach().requires_grad_()
             flat = scores.reshape(batch.held, -1)
             chosen = torch.as_tensor(labels.astype(np.int64), device=flat.device)
-            logits = flat if self._ends.has_logits(0) else flat.clamp_min(1e-12).log()
+            logits = flat if self._ends.has_logits[0] else flat.clamp_min(1e-12).log()
             loss = torch.nn.functional.cross_entropy(logits, chosen, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, [scores])
         return [gradient]

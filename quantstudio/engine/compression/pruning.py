@@ -194,11 +194,17 @@ class _Pruning:
         timed = interleaved_latency(paths, feed, budget=LatencyBudget(seconds=_SECONDS), cancel=self.cancel)
         return 1 / timed.speedups[1].value
 
+    def _work(self, graph: Graph) -> float:
+        """Multiply-accumulates of one sample of the data."""
+        found = dependencies(graph.proto, self.sizes)
+        return work_costs(found).after(np.zeros(len(found.prunable)))
+
     # -- words -----------------------------------------------------------------------------------------
 
     def _told(self, graph: Graph, further: Mapping[str, float]) -> StepOutcome:
         before, after = channel_counts(self.graph), channel_counts(graph)
-        work = [sum(layer.macs or 0 for layer in one.layers) for one in (self.graph, graph)]
+        # Not of the table of layers, which knows no sizes but those that the model fixes.
+        work = [round(self._work(one)) for one in (self.graph, graph)]
         sizes = [one.summary.weight_bytes for one in (self.graph, graph)]
         changed = {name: (count, after[name]) for name, count in before.items() if after.get(name) != count}
         details: dict[str, Any] = {

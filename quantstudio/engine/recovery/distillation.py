@@ -210,10 +210,6 @@ class Distillation:
         self.has_logits = tuple(end[2] for end in ends)
         self._variances: tuple[float, ...] = (1.0,) * len(losses)
 
-    def has_logits(self, place: int) -> bool:
-        """Whether what is compared of an output holds logits, where it holds classes or decisions."""
-        return self._has_logits[place]
-
     def set_scale(self, answers: Sequence[Sequence[Tensor]]) -> None:
         """Take the variance of each output from the teacher's answers."""
         self._variances = tuple(
