@@ -187,6 +187,7 @@ class JobQueue:
         """Queue work; returns its id, or the id of the same work already waiting."""
         for waiting in self._waiting:
             if waiting.key == work.key:
+                self._log(NoticeLevel.INFO, f"{work.title} waits already")
                 return waiting.job_id
         self._waiting.append(work)
         is_aside = work.is_aside or work.lane is Lane.QUICK
@@ -208,15 +209,18 @@ class JobQueue:
 
     def cancel(self, job_id: str | None = None) -> None:
         """Stop one job, or everything that runs or waits."""
+        # What waits goes first: the end of one job may begin the next at once.
+        dropped = [work for work in self._waiting if job_id in (None, work.job_id)]
+        for work in dropped:
+            self._waiting.remove(work)
+            self._update(work.job_id, state=JobState.CANCELLED, outcome="Cancelled before it started")
         for running_id, job in tuple(self._running.items()):
             if job_id in (None, running_id):
                 self._update(running_id, state=JobState.CANCELLING, label="stopping")
                 self._drop_group(job.work.group)
                 self._backend.cancel(running_id)
-        for work in [w for w in self._waiting if job_id in (None, w.job_id)]:
-            self._waiting.remove(work)
-            self._update(work.job_id, state=JobState.CANCELLED, outcome="Cancelled before it started")
-            self._start_due()  # it may have held others back
+        if dropped:
+            self._start_due()  # they may have held others back
 
     def pause(self, job_id: str) -> None:
         """Let a running job wait at its next batch or layer; one that is stopping ignores it."""

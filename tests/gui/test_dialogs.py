@@ -4,7 +4,7 @@ import ast
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPointF, Qt
+from PySide6.QtCore import QPointF, QRect, Qt
 from PySide6.QtGui import QDropEvent, QKeySequence
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -25,9 +25,11 @@ from quantstudio.gui.features.plans.rules_dialog import RulesDialog, deciding_co
 from quantstudio.gui.shell.help_dialogs import AboutDialog, FaultDialog, ShortcutsDialog
 from quantstudio.gui.shell.settings_dialog import SettingsDialog
 from quantstudio.gui.theme import DARK, LIGHT, ThemeChoice, current_theme
+from quantstudio.gui.widgets.dialog import Dialog
 from quantstudio.workspace.script import command_line, python_code
 from quantstudio.workspace.values import EngineOptions, TrustRequest
 from tests.gui.conftest import find, settle
+from tests.gui.settling import settled
 
 
 @pytest.fixture
@@ -367,3 +369,25 @@ class TestHelp:
         dialog = FaultDialog("ValueError: x", "the whole trace", full)
         find(dialog, QPushButton, "fault.copy").click()
         assert qapp.clipboard().text() == "the whole trace"
+
+
+def test_that_dialogs_keep_their_buttons_on_a_low_screen(full, monkeypatch):
+    points = 500
+
+    class Screen:
+        def availableGeometry(self) -> QRect:
+            return QRect(0, 0, 800, points)
+
+    monkeypatch.setattr(Dialog, "screen", lambda _dialog: Screen())
+    for dialog in (
+        SettingsDialog(full.settings, full.actions_list, full),
+        RulesDialog(full.session, full),
+        ExportDialog(full.session, "net.onnx", full),
+        ShortcutsDialog(full.actions_list, (), full),
+    ):
+        dialog.open()
+        settled()
+        assert dialog.height() < points, dialog.objectName()
+        button = dialog.buttons.buttons()[0]
+        assert dialog.rect().contains(button.mapTo(dialog, button.rect().bottomRight())), dialog.objectName()
+        dialog.close()

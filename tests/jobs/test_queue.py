@@ -288,6 +288,25 @@ class TestWork:
         desk.add("search")
         assert desk.add("calibrate") == desk.add("calibrate")
 
+    @pytest.mark.parametrize("lane", list(Lane))
+    def test_that_stopping_everything_begins_nothing_of_what_waited(self, desk, lane):
+        desk.add("first", lane=lane)
+        waiting = [desk.add(f"next {i}", lane=one) for i, one in enumerate((*Lane, *Lane))]
+        begun = list(desk.backend.submitted)
+        desk.backend.cancel = lambda job_id: desk.queue._on_event(
+            job_id, JobEnded(JobState.CANCELLED)
+        )  # at once, as work in this process ends
+        desk.queue.cancel()
+        assert desk.backend.submitted == begun
+        assert {desk.state(one) for one in waiting} == {JobState.CANCELLED}
+        assert not desk.queue.is_busy
+
+    def test_that_work_that_waits_already_is_said(self, desk):
+        desk.add("search")
+        desk.add("calibrate")
+        desk.add("calibrate")
+        assert desk.lines[-1].text == "Calibrate waits already"
+
     def test_that_nothing_to_do_leaves_no_row(self, desk):
         desk.add("weights", make=lambda: None)
         assert desk.queue.rows == ()

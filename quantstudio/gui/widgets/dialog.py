@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -61,6 +62,14 @@ class Dialog(QDialog):
         self.buttons.setObjectName(f"{name}.buttons")
         self.buttons.rejected.connect(self.reject)
         self._layout.addWidget(self.buttons)
+
+    @override
+    def showEvent(self, event: QShowEvent) -> None:
+        """No higher than the screen: its buttons would be out of reach."""
+        most = self.screen().availableGeometry().height() - SCREEN_AIR_PX
+        if self.height() > most:
+            self.resize(self.width(), most)
+        super().showEvent(event)
 
     def fit(self) -> None:
         """Grow with the content as far as the screen goes; a dialog that was made larger stays so."""
