@@ -1,4 +1,4 @@
-"""Steps that compress, put in front of a recipe on the command line."""
+"""Steps that compress or train, put before or behind those of a recipe on the command line."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ class Asked:
     trust: bool = False
     factory: str = ""
     json: str = ""
+    default_preset: str = _PRESET
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,16 @@ class Compressed:
     recipe: Recipe
 
 
-def compressed(asked: Asked, steps: Sequence[Step]) -> Compressed:
-    """Build with steps in front of the recipe; file and recipe are written beside each other.
+def compressed(
+    asked: Asked, steps: Sequence[Step], *, behind: bool = False, reads: Sequence[str] = ()
+) -> Compressed:
+    """Build with more steps than the recipe has; file and recipe are written beside each other.
+
+    Args:
+        asked: The options.
+        steps: What is done besides.
+        behind: Whether it comes behind the steps of the recipe, and not before.
+        reads: Files that are read besides, which the output must not replace.
 
     Raises:
         RecipeError: options contradict each other, or a step is unknown or a setting wrong.
@@ -107,15 +116,15 @@ def compressed(asked: Asked, steps: Sequence[Step]) -> Compressed:
         trust=asked.trust,
         judging=judging_of(asked.task, asked.judged_output, asked.metric),
         batch_axes=batch_axes_of(list(asked.batch_axis)),
-        reads=(asked.recipe,),
+        reads=(asked.recipe, *reads),
     )
     check_json(asked.json, inputs=(asked.model, asked.data, asked.recipe, asked.output, str(paths.beside)))
-    preset = asked.preset if asked.preset or asked.recipe else _PRESET
+    preset = asked.preset if asked.preset or asked.recipe else asked.default_preset
     start = _start(asked, preset)
     first = completed_steps([*steps, *trained(asked.epochs)], _infos())
     start = replace(
         start,
-        steps=(*first, *start.steps),
+        steps=(*start.steps, *first) if behind else (*first, *start.steps),
         calibration=calibration_of("", asked.samples, start.calibration),
         seed=start.seed if asked.seed is None else asked.seed,
     )
@@ -136,10 +145,10 @@ def again_with(done: Compressed, steps: Sequence[Step]) -> Compressed:
     return _built(done.paths, done.summary, recipe)
 
 
-def tell(asked: Asked, done: Compressed) -> None:
+def tell(asked: Asked, done: Compressed, schema: str = "compress") -> None:
     """Print what was built, or write it as JSON."""
     if asked.json:
-        write_json("compress", build_json(done.build, done.file, done.paths.beside), asked.json)
+        write_json(schema, build_json(done.build, done.file, done.paths.beside), asked.json)
     if asked.json != "-":
         print_build(done.build, done.paths.beside, summary=done.summary)
 

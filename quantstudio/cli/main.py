@@ -28,6 +28,7 @@ from quantstudio.cli import (
     run,
     search,
     sensitivity,
+    train,
 )
 from quantstudio.cli.execution import CANCELLED, exit_code_of, leave
 from quantstudio.cli.progress import WARNINGS
@@ -59,7 +60,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "devices": devices.command,
 }
 # Commands with commands of their own.
-_FAMILIES: dict[str, typer.Typer] = {"compress": compress.app}
+_FAMILIES: dict[str, typer.Typer] = {"compress": compress.app, "train": train.app}
 _NAMES = (*_COMMANDS, *_FAMILIES)
 # What a shell says of a program whose output nobody reads any more.
 UNREAD = 141

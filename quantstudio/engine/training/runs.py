@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
+from quantstudio.core.errors import RecipeError
 from quantstudio.core.events import CancelToken, Reporter
 from quantstudio.core.steps import SettingValue
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.model.derive import derived_graph, editable_copy
+from quantstudio.engine.model.open import open_model
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 from quantstudio.engine.training.objective import Objective, Wanted
@@ -43,9 +47,37 @@ def distilled(
     """The graph trained towards the original network's answers, through the rounding of its plan if any."""
     names = tuple(name.strip() for name in settings.features.split(",") if name.strip())
     wanted = Wanted(temperature=settings.temperature, features=names)
+    teacher = _teacher(graph, settings)
+    if teacher is not None:
+        context = replace(context, original=teacher)
     is_quantized = not all(scheme.is_float for scheme in context.plan.schemes.values())
     label = "Learning from the original"
     return _outcome(graph, context, settings, wanted, label, reporter, cancel, is_quantized=is_quantized)
+
+
+def _teacher(graph: Graph, settings: DistillSettings) -> Graph | None:
+    """The network that is to be learned from, where the settings name one.
+
+    Raises:
+        ModelLoadError: it cannot be opened.
+        RecipeError: it is another network than the recipe was made with, or answers something else.
+    """
+    if not settings.original:
+        return None
+    found = open_model(Path(settings.original))
+    if settings.original_digest not in ("", found.digest):
+        raise RecipeError(
+            "the network to learn from is another than the recipe was made with", where=settings.original
+        )
+    for kind in ("inputs", "outputs"):
+        own, other = ([one.name for one in getattr(each.summary, kind)] for each in (graph, found))
+        if own != other:
+            raise RecipeError(
+                f"the two networks have other {kind}: {', '.join(own)} and {', '.join(other)}",
+                where=settings.original,
+                hint="Export both with the same names",
+            )
+    return found
 
 
 def _wanted(settings: TrainingSettings) -> Wanted:

@@ -72,6 +72,15 @@ class DistillSettings:
     temperature: float = setting(
         1.0, "Temperature", "Above 1, the teacher's small scores count for more.", low=0.1, high=100.0
     )
+    original: str = setting(
+        "",
+        "Another teacher",
+        "Path of a network with the same inputs and outputs to learn from; empty for the one the recipe "
+        "began with.",
+    )
+    original_digest: str = setting(
+        "", "Its digest", "SHA-256 of that network as it was opened: another one is refused. Empty takes any."
+    )
     features: str = setting(
         "",
         "Features",
