@@ -136,6 +136,15 @@ def test_that_whitened_factors_err_less_than_singular_values_alone(net):
     assert [one.layer for one in told.layers] == ["a", "b"]  # `c` would have 8 (40 + 6) weights, not 240
 
 
+def test_that_layers_too_wide_to_be_weighed_count_by_their_outputs(net, monkeypatch):
+    graph, folder = net
+    monkeypatch.setattr("quantstudio.engine.compression.low_rank_run._METRIC_BYTES", 1000)
+    outcome = factored(graph, folder, share=0.7, round_to=1)
+    assert "Errors count by the power of outputs" in outcome.summary
+    plain = factored(graph, folder, share=0.7, round_to=1, metric=Metric.OUTPUTS)
+    assert plain.details["layers"] == outcome.details["layers"]
+
+
 def test_that_layers_are_named_or_kept_by_hand(net):
     graph, folder = net
     assert list(factored(graph, folder, rank=4, layers="b, c*", **HAND).details["layers"]) == ["b", "c"]

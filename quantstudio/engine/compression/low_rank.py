@@ -62,7 +62,7 @@ class LowRankSettings:
         Metric.ANSWERS,
         "Errors by",
         """answers: what errors of all channels do to the answers, by the gradients of 128 samples. outputs:
-        their power, as part of that of the layer's output.""",
+        their power, as part of that of the layer's output; networks of very wide layers take these, too.""",
     )
     round_to: int = setting(
         8,

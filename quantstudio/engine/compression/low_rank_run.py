@@ -38,6 +38,8 @@ Tensor = torch.Tensor
 
 # Input vectors a layer's moments are made of.
 _ROWS = 20_000
+# Bytes that what errors of all channels cost together may take: of wide layers it is a large matrix each.
+_METRIC_BYTES = 2**30
 # Ranks by lines that are tried, each of which is fitted.
 _LINES_TRIED = 12
 MEASURE = "power of the error at its output, of that of the output, by singular values alone"
@@ -66,7 +68,7 @@ def factored(
         fake = fake.to(device).eval().requires_grad_(False)
         feeds = feeds_of(context.dataset, places, device, cancel)
         metrics = None
-        if settings.metric is Metric.ANSWERS:
+        if settings.metric is Metric.ANSWERS and _fits(layers):
             matrices = {name: one.matrix for name, one in layers.items()}
             metrics = OutputMetrics(graph, fake.network, matrices, context.dataset, cancel)
             # Where answers hang on nothing that is listed, each output counts by itself.
@@ -77,6 +79,11 @@ def factored(
         chosen = chosen_ranks(layers, found.choices, found.powers, settings)
         run.factor({name: one for name, one in chosen.items() if one.form is not None})
     return _outcome(graph, run, chosen)
+
+
+def _fits(layers: Mapping[str, FactorableLayer]) -> bool:
+    """Whether there is room to know what errors of all channels of every layer cost together."""
+    return sum(8 * one.outputs**2 for one in layers.values()) <= _METRIC_BYTES
 
 
 def _check_finite(layers: Mapping[str, FactorableLayer], fake: FakeQuantized) -> None:
@@ -283,6 +290,10 @@ def _outcome(graph: Graph, run: _Run, chosen: Mapping[str, Choice]) -> StepOutco
         f"between: {percent(after / before, 1)} of their weights are left. Outputs are off by "
         f"{percent(left, 1)} of their power on average; singular values alone leave {percent(alone, 1)}."
     )
+    if run.metrics is None and run.settings.metric is Metric.ANSWERS:
+        summary += (
+            " Errors count by the power of outputs, as what they do to the answers could not be weighed."
+        )
     details = {
         "layers": {name: {"form": str(one.form), "rank": one.rank} for name, one in layers.items()},
         "kept": [name for name in chosen if name not in layers],
