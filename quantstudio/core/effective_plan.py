@@ -190,6 +190,7 @@ class LayerList:
         }
         self.examples = {self.kinds[layer.name]: layer for layer in reversed(self.layers)}
         self._numbers = np.fromiter(self.kinds.values(), dtype=np.intp, count=len(self.kinds))
+        self._grouped: tuple[LayerSchemes, list[tuple[int, LayerScheme, int]]] | None = None
 
     @classmethod
     def of(cls, layers: Iterable[LayerInfo]) -> LayerList:
@@ -205,11 +206,16 @@ class LayerList:
         Args:
             schemes: Of these layers, in their order.
         """
+        known = self._grouped  # a plan is resolved, then named
+        if known is not None and known[0] is schemes:
+            return known[1]
         width = len(schemes.kinds)
         both = self._numbers * width + schemes.numbers
         counts = np.bincount(both)
         found = sorted((int((both == pair).argmax()), pair) for pair in np.flatnonzero(counts).tolist())
-        return [(pair // width, schemes.kinds[pair % width], int(counts[pair])) for _, pair in found]
+        groups = [(pair // width, schemes.kinds[pair % width], int(counts[pair])) for _, pair in found]
+        self._grouped = schemes, groups
+        return groups
 
 
 def resolve(
@@ -324,25 +330,36 @@ def _granted(
     recipe: Recipe, legal: _Legal, listed: LayerList, asked: LayerSchemes
 ) -> tuple[LayerSchemes, dict[str, str]]:
     """What every layer gets, and why it is not what was asked."""
+    groups = listed.groups(asked)
+    is_refused = any(kind in legal.refused(scheme) for kind, scheme, _ in groups)
+    has_codebooks = any(scheme.weights.has_codebook for _, scheme, _ in groups)
+    if not is_refused and not has_codebooks and recipe.activation_scope is not ActivationScope.WEIGHTED:
+        return asked, {}
     schemes, kinds, notes = dict(asked), listed.kinds, dict[str, str]()
-    if any(kind in legal.refused(scheme) for kind, scheme, _ in listed.groups(asked)):
+    if is_refused:
         for name, scheme in asked.items():
             if kinds[name] in legal.refused(scheme):
                 schemes[name], notes[name] = FP32, _refusal(listed.by_name[name], scheme)
-    if any(scheme.weights.has_codebook for scheme in asked.kinds):
+    if has_codebooks:
         for name, scheme in schemes.items():
             if scheme.weights.has_codebook and not codebook_pays(listed.by_name[name], scheme.weights):
                 schemes[name] = at_weights(scheme, Precision.INT8)
                 why = why_no_codebook(listed.by_name[name], scheme.weights)
                 notes[name] = f"{scheme.label} asked; {schemes[name].label}: {why}"
     if recipe.activation_scope is ActivationScope.WEIGHTED:
-        # Products of two activations stay float, unless a rule names them one by one.
-        named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)
-        for layer in listed:
-            if not layer.weight_name and schemes[layer.name].is_static and layer.name not in named:
-                schemes[layer.name] = FP32
-                notes[layer.name] = "stays FP32: only layers with weights are quantized in this recipe"
+        _leave_products(recipe, listed, schemes, notes)
     return LayerSchemes(schemes) if notes else asked, notes
+
+
+def _leave_products(
+    recipe: Recipe, listed: LayerList, schemes: dict[str, LayerScheme], notes: dict[str, str]
+) -> None:
+    """Products of two activations stay float, unless a rule names them one by one."""
+    named = frozenset(n for rule in recipe.rules if rule.is_exact for n in rule.names)
+    for layer in listed:
+        if not layer.weight_name and schemes[layer.name].is_static and layer.name not in named:
+            schemes[layer.name] = FP32
+            notes[layer.name] = "stays FP32: only layers with weights are quantized in this recipe"
 
 
 def _refusal(layer: LayerInfo, asked: LayerScheme) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from quantstudio.core.plugins import load_plugins
@@ -446,6 +447,11 @@ def weight_formats() -> tuple[WeightFormat, ...]:
 
 def integer_formats() -> tuple[WeightFormat, ...]:
     """Every weight format on an integer grid, most bits first."""
+    return _integer_formats(catalogue_version())
+
+
+@lru_cache(maxsize=1)
+def _integer_formats(_version: int) -> tuple[WeightFormat, ...]:
     return tuple(row for row in weight_formats() if row.is_integer)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import filterfalse
+from operator import attrgetter
 from re import Pattern
 
 from quantstudio.core.codebooks import codebook_pays
@@ -226,9 +228,8 @@ class Recipe:
         """`asked_scheme` of every layer in one pass over the rules: for many layers named one by one."""
         # What stands before a rule about every layer decides nothing.
         last = max((index for index, rule in enumerate(self.rules) if rule.is_universal), default=-1)
-        asked = dict.fromkeys(
-            [layer.name for layer in layers], self.rules[last].scheme if last >= 0 else FP32
-        )
+        names = map(attrgetter("name"), layers)
+        asked = dict.fromkeys(names, self.rules[last].scheme if last >= 0 else FP32)
         known, parts = len(asked), parts_by_whole([layer.name for layer in layers])
         for rule in self.rules[last + 1 :]:
             if rule.is_exact:
@@ -258,10 +259,11 @@ class Recipe:
         rules: list[LayerRule] = []
         for rule in self.rules:
             if rule.is_exact:
-                kept = tuple(n for n in rule.names if n not in chosen)
+                kept = tuple(filterfalse(chosen.__contains__, rule.names))
                 if not kept:
                     continue
-                rule = replace(rule, names=kept)
+                if len(kept) < len(rule.names):
+                    rule = replace(rule, names=kept)
             rules.append(rule)
         # Exact rules never name the same layer twice, so among those at the end order does not matter: one
         # line per scheme stays, however often single layers are set.

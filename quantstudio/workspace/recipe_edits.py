@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantstudio.core.effective_plan import LayerList
@@ -69,22 +69,32 @@ def with_precision(
     listed = LayerList.of(layers)
     forms, target = forms_of(weights), recipe.on_target
     firsts = {kind: _first_legal(layer, forms, target) for kind, layer in listed.examples.items()}
-    groups: dict[str, list[str]] = {}
-    skipped: list[tuple[str, str]] = []
-    for name in names:
-        kind = listed.kinds.get(name)
-        if kind is None:
-            continue
-        form = firsts[kind]
-        if form is None:
-            layer = listed.by_name[name]
-            skipped.append((name, layer.reason or f"{layer.op_type} layers have no {weights.label} form"))
-        else:
-            groups.setdefault(form, []).append(name)
+    groups = _by_form(names, listed, firsts)
+    skipped = []
+    for name in groups.pop(None, ()):
+        layer = listed.by_name[name]
+        skipped.append((name, layer.reason or f"{layer.op_type} layers have no {weights.label} form"))
     for form, members in groups.items():
-        recipe = recipe.assign(members, NAMED_SCHEMES[form])
+        recipe = recipe.assign(members, NAMED_SCHEMES[form or ""])
     chosen = [name for members in groups.values() for name in members]
     return Edit(f"Set {_few(chosen)} to {weights.label}", recipe, tuple(skipped))
+
+
+def _by_form(
+    names: Sequence[str], listed: LayerList, firsts: Mapping[int, str | None]
+) -> dict[str | None, list[str]]:
+    """Layers there are by the form their kind gets, in their order; those that can have none under None."""
+    kinds = listed.kinds
+    asked = set(map(kinds.get, names))
+    forms = {firsts[kind] for kind in asked if kind is not None}
+    if len(forms) == 1 and None not in asked:  # nearly always, and hundreds of layers
+        return {forms.pop(): list(names)}
+    groups: dict[str | None, list[str]] = {}
+    for name in names:
+        kind = kinds.get(name)
+        if kind is not None:
+            groups.setdefault(firsts[kind], []).append(name)
+    return groups
 
 
 def form_of(layer: LayerInfo, weights: WeightFormat, target: Target) -> str | None:

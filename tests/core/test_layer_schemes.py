@@ -56,3 +56,11 @@ def test_that_what_is_asked_and_given_are_one_where_nothing_is_refused():
     narrow = resolve(Recipe((LayerRule(CHOICES[2]),)), LAYERS)
     assert set(narrow.notes) == {one.name for one in LAYERS[2::3]}
     assert all(narrow.schemes[name] == FP32 != narrow.asked[name] for name in narrow.notes)
+
+
+def test_that_counting_one_plan_again_does_not_answer_for_the_next():
+    listed = LayerList(LAYERS)
+    eight, four = (LayerSchemes(dict.fromkeys(listed.by_name, one)) for one in CHOICES[1:3])
+    for schemes in (eight, eight, four, eight):
+        assert {scheme for _, scheme, _ in listed.groups(schemes)} == set(schemes.values())
+        assert sum(number for _, _, number in listed.groups(schemes)) == len(LAYERS)

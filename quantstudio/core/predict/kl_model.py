@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from math import exp, hypot, log, log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from quantstudio.core.precision import (
     LayerScheme,
     Precision,
     activation_formats,
+    catalogue_version,
     integer_formats,
 )
 from quantstudio.core.results import LayerSensitivity
@@ -56,6 +58,11 @@ _ROUNDS = 25
 
 def part_names() -> tuple[str, ...]:
     """What the KL of a plan comes from: every integer format of weights, then every one of activations."""
+    return _part_names(catalogue_version())
+
+
+@lru_cache(maxsize=1)  # asked for every prediction
+def _part_names(_version: int) -> tuple[str, ...]:
     activations = (row.sensitivity_name for row in activation_formats() if row.is_static)
     return (*(row.name for row in integer_formats()), *activations)
 
@@ -158,7 +165,7 @@ class KlModel:
         """KL at an S."""
         if linear <= 0:
             return 0.0
-        return float(np.exp(_log_kl(linear, self._coefficients)))
+        return exp(_log_kl(linear, self._coefficients))
 
     def linear_of(self, kl: float) -> float:
         """S at a KL: what a bound on the KL means for the sum; a very large one where no plan gets there."""
@@ -181,7 +188,7 @@ class KlModel:
         if not parts.any():
             return 0.0
         slope, apart = _slope(parts, self._coefficients)
-        return float(np.sqrt(slope @ self._matrix @ slope + (self.spread * apart) ** 2))
+        return sqrt(float(slope @ self._matrix @ slope) + (self.spread * apart) ** 2)
 
     @property
     def scale(self) -> dict[str, float]:
@@ -242,20 +249,23 @@ def _sum(parts: Array, mean: Array) -> float:
 
 
 def _log_kl(linear: float, mean: Array) -> float:
-    free = mean[0] + np.log(linear) + mean[-2] * np.log1p(linear / BEND_KL)
-    return float(free - np.logaddexp(0.0, free - mean[-1]))
+    level, bend, ceiling = float(mean[0]), float(mean[-2]), float(mean[-1])
+    free = level + log(linear) + bend * log1p(linear / BEND_KL)
+    return free - float(np.logaddexp(0.0, free - ceiling))
 
 
 def _slope(parts: Array, mean: Array) -> tuple[Array, float]:
     """Derivative of ln KL by the coefficients, and how many times as far apart as others such plans lie."""
+    level, bend, ceiling = float(mean[0]), float(mean[-2]), float(mean[-1])
     weighted = np.exp(mean[1:-2]) * parts
-    linear = weighted.sum()
-    bent = np.log1p(linear / BEND_KL)
-    inner = weighted / linear * (1 + mean[-2] * linear / (linear + BEND_KL))
+    linear = float(weighted.sum())
+    bent = log1p(linear / BEND_KL)
     # Near its end a KL hangs on where that is, and no longer on what its layers lose.
-    ruined = 1 / (1 + np.exp(mean[-1] - mean[0] - np.log(linear) - mean[-2] * bent))
-    slope = np.concatenate([(1 - ruined) * np.concatenate([[1.0], inner, [bent]]), [ruined]])
-    return slope, float(np.hypot(1.0, _JOINT * (1 - ruined) * bent))
+    ruined = 1 / (1 + exp(min(ceiling - level - log(linear) - bend * bent, 700.0)))
+    slope = np.empty(len(mean))
+    slope[0], slope[-2], slope[-1] = 1 - ruined, (1 - ruined) * bent, ruined
+    slope[1:-2] = weighted * ((1 - ruined) / linear * (1 + bend * linear / (linear + BEND_KL)))
+    return slope, hypot(1.0, _JOINT * (1 - ruined) * bent)
 
 
 def _prior_mean() -> tuple[float, ...]:

@@ -307,7 +307,8 @@ class PredictionTable:
         if not np.isfinite(base).any():
             return None
         # Until a plan was measured, by what it may well lose: expectations of classes lie close together.
-        index = int(np.nanargmax(base - (low if model.classes is None else value)))
+        lost = base - (low if model.classes is None else value)
+        index = int(np.where(np.isnan(lost), -np.inf, lost).argmax())
         interval = Interval(float(value[index]), float(low[index]), float(high[index]))
         return ClassPrediction(self.classes[index], float(base[index]), interval)
 
