@@ -73,7 +73,7 @@ def file_outputs(graph: Graph, context: StepContext) -> np.ndarray:
     """What the emitted file answers to all samples."""
     statistics = context.statistics(graph) if context.plan.is_static else None
     feed = next(context.dataset.batches(len(context.dataset))).feed
-    return outputs_of(emit(graph, statistics, context.plan), feed)[0]
+    return np.asarray(outputs_of(emit(graph, statistics, context.plan), feed)[0])
 
 
 class Curve(Told):

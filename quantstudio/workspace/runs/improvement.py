@@ -16,6 +16,7 @@ from quantstudio.core.recovered import LayerRecovered, StepBegun, StepTried, rec
 from quantstudio.core.results import QuantizeResult
 from quantstudio.core.signals import Signal
 from quantstudio.core.steps import Need, Step, StepInfo
+from quantstudio.core.trained import TrainingPoint, training_curve
 from quantstudio.core.variants import Variant
 from quantstudio.jobs.queue import JobQueue, Work
 from quantstudio.jobs.rows import JobRow
@@ -100,11 +101,14 @@ class Improvement:
         self._parts: tuple[Recipe, ...] = ()
         self._parts_of: tuple[Recipe, Sequence[StepInfo]] | None = None
         self._told: dict[tuple[Step, ...], dict[str, LayerRecovered]] = {}
+        self._curves: dict[tuple[Step, ...], tuple[TrainingPoint, ...]] = {}
         self._running: tuple[str, tuple[Step, ...], int] | None = None
         self._job_ids: tuple[str, ...] = ()
         self._trial = Trial()
         runs.build_told.connect(self._on_told)
         known.model_changed.connect(self._told.clear)
+        known.model_changed.connect(self._curves.clear)
+        known.data_changed.connect(self._curves.clear)
         known.model_changed.connect(self._forget_trial)
         known.data_changed.connect(self._told.clear)
 
@@ -145,6 +149,17 @@ class Improvement:
         done = variant.build.steps if variant is not None and variant.build is not None else ()
         is_there = step < min(len(done), len(steps)) and done[step].name == steps[step].name
         return recovered_layers(done[step].details) if is_there else ()
+
+    def curve(self, step: int) -> tuple[TrainingPoint, ...]:
+        """How the training of a step that is on goes, or went; empty where it does not train."""
+        steps = running_steps(self._known.recipe)
+        told = self._curves.get(steps[: step + 1])
+        if told:
+            return told
+        variant = self._known.current_variant
+        done = variant.build.steps if variant is not None and variant.build is not None else ()
+        is_there = step < min(len(done), len(steps)) and done[step].name == steps[step].name
+        return training_curve(done[step].details) if is_there else ()
 
     @property
     def candidates(self) -> tuple[StepInfo, ...]:
@@ -274,8 +289,12 @@ class Improvement:
                 self._running = (row.job_id if row is not None else "", steps, part.step)
                 if part.name:
                     self._told.pop(steps[: part.step + 1], None)
+                    self._curves.pop(steps[: part.step + 1], None)
             case LayerRecovered():
                 self._told.setdefault(steps[: part.step + 1], {})[part.layer] = part
+            case TrainingPoint():
+                trained = steps[: part.step + 1]
+                self._curves[trained] = (*self._curves.get(trained, ()), part)
             case _:
                 return
         self.changed.emit()

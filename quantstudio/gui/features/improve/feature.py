@@ -10,13 +10,16 @@ from quantstudio.gui.features.improve.actions import commands
 def _build(context: Context, _parts: Parts) -> Building:
     from quantstudio.gui.features.improve.improve_panel import ImprovePanel
     from quantstudio.gui.plots.layer_recovery import LayerRecoveryPlot
+    from quantstudio.gui.plots.training_curve import TrainingCurvePlot
     from quantstudio.gui.plots.waterfall import WaterfallPlot
 
     waterfall = WaterfallPlot()
     yield
     layers = LayerRecoveryPlot()
     yield
-    panel = ImprovePanel(context.session, (waterfall, layers))
+    curve = TrainingCurvePlot()
+    yield
+    panel = ImprovePanel(context.session, (waterfall, layers, curve))
     panel.data_asked.connect(lambda: context.trigger("model.data"))
     panel.model_asked.connect(lambda: context.trigger("file.open"))
     return panel

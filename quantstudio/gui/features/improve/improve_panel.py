@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QSplitter, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QSplitter,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from quantstudio.gui.facts.export_notice import tell_export_failed
 from quantstudio.gui.facts.needs import needs_float_weights
@@ -13,6 +22,7 @@ from quantstudio.gui.features.improve.step_gains import axis_of, levels_of, stor
 from quantstudio.gui.features.improve.steps_panel import StepsPanel
 from quantstudio.gui.features.improve.trial_lines import trial_labels, trial_rows, trial_sentence
 from quantstudio.gui.plots.layer_recovery import LayerRecoveryPlot
+from quantstudio.gui.plots.training_curve import TrainingCurvePlot
 from quantstudio.gui.plots.waterfall import WaterfallPlot
 from quantstudio.gui.session import Session
 from quantstudio.gui.theme import icon, theme_hub
@@ -51,7 +61,7 @@ class ImprovePanel(QWidget):
     def __init__(
         self,
         session: Session,
-        plots: tuple[WaterfallPlot, LayerRecoveryPlot] | None = None,
+        plots: tuple[WaterfallPlot, LayerRecoveryPlot, TrainingCurvePlot] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -59,7 +69,11 @@ class ImprovePanel(QWidget):
         self._session = session
         self._refresher = Refresher(self)
         self.steps = StepsPanel(session)
-        self.waterfall, self.layers = plots or (WaterfallPlot(), LayerRecoveryPlot())
+        self.waterfall, self.layers, self.curve = plots or (
+            WaterfallPlot(),
+            LayerRecoveryPlot(),
+            TrainingCurvePlot(),
+        )
         self._build()
         self._connect()
         self._retheme()
@@ -76,7 +90,11 @@ class ImprovePanel(QWidget):
         splitter.setHandleWidth(GAP)
         splitter.setChildrenCollapsible(False)
         splitter.addWidget(self.waterfall)
-        splitter.addWidget(self.layers)
+        self.right = QStackedWidget()
+        self.right.setObjectName("improve.right")
+        self.right.addWidget(self.layers)
+        self.right.addWidget(self.curve)
+        splitter.addWidget(self.right)
         splitter.setSizes([500, 500])
         # Its own minimum: the longest words of two plots would keep the window from getting narrow.
         splitter.setMinimumWidth(PLOTS_MIN_PX)
@@ -150,7 +168,7 @@ class ImprovePanel(QWidget):
         self.waterfall.action_asked.connect(self._on_waterfall_asked)
         self.layers.action_asked.connect(runs.quantize)
         self.layers.layer_chosen.connect(self._on_layer_chosen)
-        for plot in (self.waterfall, self.layers):
+        for plot in (self.waterfall, self.layers, self.curve):
             plot.export_failed.connect(self._on_export_failed)
         theme_hub().theme_changed.connect(self._retheme)
 
@@ -235,6 +253,11 @@ class ImprovePanel(QWidget):
         place = running if running is not None and running < len(on) else self._chosen_place()
         trial = improvement.trial
         is_trying = trial is not None and not trial.is_over and improvement.job is not None
+        curve = improvement.curve(place) if place is not None and model is not None else ()
+        self.right.setCurrentWidget(self.curve if curve and not is_trying else self.layers)
+        if curve and not is_trying and place is not None:
+            self.curve.show_curve(improvement.stages[place + 1].label, curve)
+            return
         if trial is not None and trial.tried[1:] and (is_trying or not on):
             self.layers.show_layers("", trial_rows(trial), trial_labels(trial), TRIED)
         elif model is None or not on:
