@@ -134,7 +134,7 @@ def test_that_times_of_a_scheme_add_up_to_its_measured_total():
         ]
     )
     unpacked = PackedPrices({layer.name: {} for layer in graph.layers}, {})
-    found = costs._layer_costs(graph, rows, {}, unpacked)
+    found = costs._layer_costs(graph, rows, {}, unpacked, None)
     # 8 ms go 1:2:1; of the 5 ms the norm keeps its 2, the rest goes 1:1.
     assert {name: cost.time_share for name, cost in found.items()} == {"a": 0.25, "b": 0.5, "norm": 0.25}
     assert found["a"].time_ratio == {"static-int8": pytest.approx(1.5 / 2)}

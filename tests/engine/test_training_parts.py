@@ -26,6 +26,17 @@ def static(weights):
     return scheme_of(weights, ActivationPrecision.INT8)
 
 
+def slope(tensor):
+    assert tensor.grad is not None
+    return tensor.grad
+
+
+def made(*arguments):
+    found = learned_weight(*arguments)
+    assert found is not None
+    return found
+
+
 def test_that_a_learned_scale_has_the_gradients_of_lsq():
     x = torch.tensor([-1.0, 0.3, 0.74, 5.0], requires_grad=True)
     scale = torch.tensor([0.5], requires_grad=True)
@@ -33,8 +44,8 @@ def test_that_a_learned_scale_has_the_gradients_of_lsq():
     assert out.tolist() == [0.0, 0.5, 0.5, 1.5]
     out.backward(torch.ones(4))
     # Inside: what rounding missed in steps, 1 - 0.6 and 1 - 1.48; outside: the integer it was cut off at.
-    assert x.grad.tolist() == [0.0, 1.0, 1.0, 0.0]
-    assert scale.grad.item() == pytest.approx(0 + (1 - 0.6) + (1 - 1.48) + 3)
+    assert slope(x).tolist() == [0.0, 1.0, 1.0, 0.0]
+    assert slope(scale).item() == pytest.approx(0 + (1 - 0.6) + (1 - 1.48) + 3)
 
 
 def test_that_a_zero_point_moves_both_ends():
@@ -50,11 +61,11 @@ def test_that_a_stepped_weight_is_its_integers_times_its_scale():
     assert value.tolist() == [[1.0, -0.25, 0.0], [2.0, 0.0, -4.0]]
     value.sum().backward()
     # In units of the channel: the last value of the second row was cut off, and learns nothing.
-    passed = learned.latent.grad / weight.square().mean(1, keepdim=True).sqrt()
+    passed = slope(learned.latent) / weight.square().mean(1, keepdim=True).sqrt()
     assert passed.tolist() == [[pytest.approx(1.0)] * 3, [pytest.approx(1.0), pytest.approx(1.0), 0.0]]
     missed = (4 - 3.6) + (-1 + 1.04) + (0 - 0.4)
-    assert learned.grid[0].grad[0, 0].item() == pytest.approx(0.25 * missed, abs=1e-6)
-    assert learned.grid[0].grad[1, 0].item() == pytest.approx(0.5 * (0 + 0 - 8), abs=1e-6)
+    assert slope(learned.grid[0])[0, 0].item() == pytest.approx(0.25 * missed, abs=1e-6)
+    assert slope(learned.grid[0])[1, 0].item() == pytest.approx(0.5 * (0 + 0 - 8), abs=1e-6)
 
 
 def test_that_signs_have_no_zero_and_pass_gradients_near_it():
@@ -63,7 +74,7 @@ def test_that_signs_have_no_zero_and_pass_gradients_near_it():
     value = learned.value()
     assert value.tolist() == [[1.0, -1.0, 1.0, 1.0]]
     value.sum().backward()
-    assert (learned.latent.grad != 0).tolist() == [[True, True, False, True]]
+    assert slope(learned.latent).ne(0).tolist() == [[True, True, False, True]]
 
 
 def test_that_a_table_takes_the_nearest_entry_and_assigns_anew():
@@ -72,7 +83,7 @@ def test_that_a_table_takes_the_nearest_entry_and_assigns_anew():
     layout = ScaleLayout(0, scales=np.array([1 / 127], np.float32))
     # The written values are -127, 63.5, 127 and 0: on the grid to half a step.
     written = torch.round(written * 127) / 127
-    learned = learned_weight(weight, written, layout, static(Precision.CODEBOOK2), 8)
+    learned = made(weight, written, layout, static(Precision.CODEBOOK2), 8)
     assert learned.value().tolist()[0] == pytest.approx(written.tolist()[0], abs=1e-6)
     with torch.no_grad():
         learned.latent[0, 1] *= -1
@@ -83,12 +94,12 @@ def test_that_entries_of_a_table_learn_the_sum_of_their_weights():
     weight = torch.tensor([[-1.0, 0.5, 1.0, 0.5, 0.0, 0.0]])
     written = torch.round(weight * 127) / 127
     layout = ScaleLayout(0, scales=np.array([1 / 127], np.float32))
-    learned = learned_weight(weight, written, layout, static(Precision.CODEBOOK2), 8)
+    learned = made(weight, written, layout, static(Precision.CODEBOOK2), 8)
     value = learned.value()
     (value * torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])).sum().backward()
     # Entries in ascending order: -1, held as the largest; 0 has 5 + 6, 0.5 has 2 + 4, and 1 has 3.
-    assert learned.grid[1].grad[0].tolist() == pytest.approx([0.0, 11.0, 6.0, 3.0], rel=1e-5)
-    assert learned.latent.grad[0].tolist() == pytest.approx(
+    assert slope(learned.grid[1])[0].tolist() == pytest.approx([0.0, 11.0, 6.0, 3.0], rel=1e-5)
+    assert slope(learned.latent)[0].tolist() == pytest.approx(
         [n * weight.square().mean().sqrt().item() for n in range(1, 7)], rel=1e-5
     )
 
@@ -97,7 +108,7 @@ def test_that_a_shared_table_stays_one():
     codes = torch.tensor([[127.0, -64.0, 0.0, 127.0], [127.0, 0.0, -64.0, -64.0]])
     scales = torch.tensor([[0.01], [0.1]])
     layout = ScaleLayout(0, scales=scales.numpy().reshape(-1))
-    learned = learned_weight(codes * scales, codes * scales, layout, static(Precision.TABLE2), 8)
+    learned = made(codes * scales, codes * scales, layout, static(Precision.TABLE2), 8)
     with torch.no_grad():
         learned.grid[1].add_(0.1)
     rows = learned.value() / scales
@@ -116,7 +127,9 @@ def test_that_shared_values_are_found(weight, values):
 
 def test_that_values_shared_along_a_channel_are_found():
     weight = torch.stack([torch.tensor([1.0, 2.0] * 8) * (row + 1.3) for row in range(9)])
-    values, index = shared_values(weight)
+    found = shared_values(weight)
+    assert found is not None
+    values, index = found
     assert len(values) == 18
     assert torch.equal(values[index], weight)
 
@@ -139,6 +152,7 @@ def test_that_an_epoch_has_every_sample_once_in_an_order_of_its_own(dataset):
     assert first[:95] != [place for step in range(10, 20) for place in samples.places_of(step, 0)][5:]
     picked = samples.pick([3, 7])
     assert picked.feed["x"].tolist() == [[3.0], [7.0]]
+    assert picked.labels is not None
     assert picked.labels.tolist() == [0, 1]
 
 

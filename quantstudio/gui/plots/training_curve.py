@@ -29,11 +29,12 @@ class TrainingCurvePlot(Plot):
     def __init__(self, name: str = "training_curve", parent: QWidget | None = None) -> None:
         super().__init__(name, TITLE, ("Epochs", ""), empty="", parent=parent)
         self._points: tuple[TrainingPoint, ...] = ()
-        self._trained = pg.PlotDataItem()
-        self._held = pg.PlotDataItem(symbol="o", symbolSize=_DOT_PX)
+        self._trained = pg.PlotCurveItem()
+        self._held = pg.PlotCurveItem()
+        self._looks = pg.ScatterPlotItem(size=_DOT_PX)
         self._best = pg.ScatterPlotItem(size=_DOT_PX + 4)
         self._float = pg.InfiniteLine(angle=0)
-        for item in (self._float, self._trained, self._held, self._best):
+        for item in (self._float, self._trained, self._held, self._looks, self._best):
             self.item.addItem(item)
         self.retheme()
 
@@ -68,13 +69,8 @@ class TrainingCurvePlot(Plot):
             np.asarray([point.loss for point in trained] if is_loss else [], dtype=np.float64),
             pen=pg.mkPen(theme.faint, width=_PEN_PX),
         )
-        self._held.setData(
-            epochs,
-            held,
-            pen=pg.mkPen(theme.q, width=_PEN_PX),
-            symbolPen=pg.mkPen(theme.q, width=1),
-            symbolBrush=pg.mkBrush(theme.q),
-        )
+        self._held.setData(epochs, held, pen=pg.mkPen(theme.q, width=_PEN_PX))
+        self._looks.setData(x=epochs, y=held, pen=pg.mkPen(theme.q, width=1), brush=pg.mkBrush(theme.q))
         best = [i for i, point in enumerate(self._points) if point.is_best][-1:]
         self._best.setData(
             x=epochs[best], y=held[best], pen=pg.mkPen(theme.ok, width=1), brush=pg.mkBrush(theme.ok)
