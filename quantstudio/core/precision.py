@@ -482,19 +482,14 @@ def weight_format(name: str) -> WeightFormat:
 
 
 def activation_format(name: str) -> ActivationFormat:
-    """The activation format of a name.
-
-    Raises:
-        ValueError: there is none; the message lists what there is.
-    """
+    """The activation format of a name; there being none is an error as for `weight_format`."""
     return _row(_CATALOGUE.activations(), name)
 
 
 def _row(table: Mapping[str, _Row], name: str) -> _Row:
-    found = table.get(name) if isinstance(name, str) else None
-    if found is None:
+    if not isinstance(name, str) or name not in table:
         raise ValueError(f"{name!r} is not one of {', '.join(table)}")
-    return found
+    return table[name]
 
 
 for _bundled in (*vars(Precision).values(), *vars(ActivationPrecision).values()):

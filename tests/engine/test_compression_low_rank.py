@@ -13,7 +13,8 @@ from quantstudio.core.precision import FP32, Precision
 from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.steps import Step
-from quantstudio.engine.compression.low_rank import LowRankSettings, Metric, RankBy, factor_layers
+from quantstudio.engine.compression.low_rank import factor_layers
+from quantstudio.engine.compression.low_rank_settings import LowRankSettings, Metric, RankBy
 from quantstudio.engine.pipeline.runner import StepInputs, prepare
 from quantstudio.engine.quantization.emit import emit
 from tests.engine.quantization_cases import NetBuilder, normal, opened, outputs_of, relative_error

@@ -14,7 +14,8 @@ from quantstudio.core.recipe import FIRST_EMISSION, PACKED_FILES, SHARED_VALUES,
 from quantstudio.core.schemes import NAMED_SCHEMES
 from quantstudio.core.shared_values import index_bytes, table_pays
 from quantstudio.core.steps import Step
-from quantstudio.engine.compression.share import ShareSettings, TableFor, share_weights
+from quantstudio.engine.compression.share import share_weights
+from quantstudio.engine.compression.share_settings import ShareSettings, TableFor
 from quantstudio.engine.graph.protos import as_array
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.pipeline.context import StepContext

@@ -17,7 +17,7 @@ from quantstudio.core.recovered import LayerRecovered
 from quantstudio.engine.compression.factorable import FactorableLayer, factorable_layers
 from quantstudio.engine.compression.factored_graph import write_factors
 from quantstudio.engine.compression.factors import FactorProblem, Factors, Form
-from quantstudio.engine.compression.low_rank import LowRankSettings, Metric
+from quantstudio.engine.compression.low_rank_settings import LowRankSettings, Metric
 from quantstudio.engine.compression.rank_budget import Choice
 from quantstudio.engine.compression.rank_choice import candidate_ranks, chosen_ranks, picked
 from quantstudio.engine.graph.graph import Graph

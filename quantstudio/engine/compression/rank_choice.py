@@ -10,7 +10,7 @@ from quantstudio.core.precision import FP32
 from quantstudio.core.recipe import LayerRule
 from quantstudio.engine.compression.factorable import FactorableLayer
 from quantstudio.engine.compression.factors import Form
-from quantstudio.engine.compression.low_rank import LowRankSettings, RankBy
+from quantstudio.engine.compression.low_rank_settings import LowRankSettings, RankBy
 from quantstudio.engine.compression.rank_budget import Choice, cheapest, within_budget
 
 _WHERE = "step low-rank"

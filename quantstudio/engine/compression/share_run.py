@@ -21,7 +21,7 @@ from quantstudio.core.recipe import LayerRule, Recipe
 from quantstudio.core.recovered import LayerRecovered
 from quantstudio.core.shared_values import index_bytes, table_pays
 from quantstudio.engine.compression.float_tables import MOST_FITTED, TableFormat, table_format, table_of
-from quantstudio.engine.compression.share import ShareSettings, TableFor
+from quantstudio.engine.compression.share_settings import ShareSettings, TableFor
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.graph.protos import as_tensor
 from quantstudio.engine.graph.runtime import worker_threads
