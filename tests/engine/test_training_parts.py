@@ -134,6 +134,16 @@ def test_that_values_shared_along_a_channel_are_found():
     assert torch.equal(values[index], weight)
 
 
+def test_that_values_shared_by_a_group_of_channels_are_found():
+    # Ninety groups of eight channels of seven weights: 270 values are too many for a table of the whole.
+    tables = torch.arange(270.0).reshape(90, 3)
+    weight = tables[:, torch.arange(56) % 3].reshape(720, 7)
+    found = shared_values(weight)
+    assert found is not None
+    assert found[0].tolist() == tables.flatten().tolist()
+    assert torch.equal(found[0][found[1]], weight)
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "d.npz"

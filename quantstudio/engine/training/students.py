@@ -90,7 +90,8 @@ class _FloatParameter:
 def shared_values(weight: Tensor) -> tuple[Tensor, Tensor] | None:
     """The values of a weight that shares few of them, and where each is; None of one that does not.
 
-    Shared values are those of the whole weight, or of each slice of its first or last axis by itself.
+    Shared values are those of the whole weight, or of each slice of its first or last axis by itself, or of
+    as many slices together as a channel group has.
     """
     count = weight.numel()
     if weight.ndim < 2 or not count:
@@ -100,23 +101,29 @@ def shared_values(weight: Tensor) -> tuple[Tensor, Tensor] | None:
         return values, index
     for axis in (0, weight.ndim - 1):
         rows = weight.movedim(axis, 0)
-        flat = rows.flatten(1)
-        most = min(_MOST_VALUES, flat.shape[1] // _READERS)
-        if most < 1 or len(torch.unique(flat[0])) > most:
-            continue
-        tables, places, start = [], [], 0
-        for row in flat:
-            own, where = torch.unique(row, return_inverse=True)
-            if len(own) > most:
-                break
-            tables.append(own)
-            places.append(where + start)
-            start += len(own)
-        else:
-            return torch.cat(tables), torch.stack(places).reshape(rows.shape).movedim(0, axis)
+        for size in (1, *(one for one in _GROUPS if len(rows) % one == 0 and one < len(rows))):
+            found = _values_of_groups(rows.reshape(len(rows) // size, -1))
+            if found is not None:
+                return found[0], found[1].reshape(rows.shape).movedim(0, axis)
     return None
 
 
+def _values_of_groups(groups: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The values of all rows [G, K] behind one another, and where each is; None where a row has many."""
+    most = min(_MOST_VALUES, groups.shape[1] // _READERS)
+    tables, places, start = [], [], 0
+    for row in groups:
+        own, where = torch.unique(row, return_inverse=True)
+        if len(own) > most:
+            return None
+        tables.append(own)
+        places.append(where + start)
+        start += len(own)
+    return torch.cat(tables), torch.stack(places)
+
+
+# Channels that may have a table together.
+_GROUPS = (2, 4, 8, 16, 32, 64)
 # A weight shares values where it has at most so many, each for at least so many weights on average.
 _MOST_VALUES, _READERS = 256, 4
 # Biases that are all zero are trained as well.
