@@ -101,7 +101,8 @@ def shared_values(weight: Tensor) -> tuple[Tensor, Tensor] | None:
         return values, index
     for axis in (0, weight.ndim - 1):
         rows = weight.movedim(axis, 0)
-        for size in (1, *(one for one in _GROUPS if len(rows) % one == 0 and one < len(rows))):
+        # Largest first: a part of a group would go on by itself.
+        for size in (one for one in _GROUPS if len(rows) % one == 0 and one < len(rows)):
             found = _values_of_groups(rows.reshape(len(rows) // size, -1))
             if found is not None:
                 return found[0], found[1].reshape(rows.shape).movedim(0, axis)
@@ -123,7 +124,7 @@ def _values_of_groups(groups: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 # Channels that may have a table together.
-_GROUPS = (2, 4, 8, 16, 32, 64)
+_GROUPS = (64, 32, 16, 8, 4, 2, 1)
 # A weight shares values where it has at most so many, each for at least so many weights on average.
 _MOST_VALUES, _READERS = 256, 4
 # Biases that are all zero are trained as well.
