@@ -28,6 +28,7 @@ PAGES = (
     "quantstudio.gui.plots.sensitivity_strip",
     "quantstudio.gui.plots.size_bars",
     "quantstudio.gui.plots.trade_off",
+    "quantstudio.gui.plots.training_curve",
     "quantstudio.gui.plots.waterfall",
     "quantstudio.gui.features.sensitivity.sensitivity_panel",
     "quantstudio.gui.features.inspect.inspect_panel",
