@@ -32,7 +32,7 @@ def kept_layers(graph: Graph, patterns: str, step: str) -> frozenset[str]:
             raise RecipeError(
                 f"keep {pattern!r} matches no layer",
                 where=f"step {step}",
-                hint="`quantstudio inspect` lists their names",
+                hint="Give names of layers as the model has them; * and ? stand for any characters",
             )
         found |= matched
     return frozenset(found)
