@@ -248,9 +248,22 @@ def group_norms():
     return net.model(IMAGE, [net.conv(x, "out", 12, 2, kernel=1)]), _picture()
 
 
+def padded():
+    """Pad around pictures and behind channels, Tile along them."""
+    net = NetBuilder(12)
+    x = net.op("Relu", net.conv("x", "stem", 3, 16), name="relu1")
+    x = net.op("Pad", x, net.constant("edge", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)), name="edge_pad")
+    x = net.op("Relu", net.conv(x, "second", 16, 16), name="relu2")
+    x = net.op("Pad", x, net.constant("more", np.array([0, 0, 0, 0, 0, 4, 0, 0], np.int64)), name="more_pad")
+    x = net.op("Relu", net.conv(x, "third", 20, 8), name="relu3")
+    x = net.op("Tile", x, net.constant("twice", np.array([1, 2, 1, 1], np.int64)), name="tile")
+    return net.model(IMAGE, [net.conv(x, "out", 16, 2, kernel=1)]), _picture()
+
+
 NETWORKS = {
     one.__name__: one
     for one in (
         resnet, mobilenet, efficientnet, densenet, unet, vit, bert, lstm, gru, shufflenet, group_norms,
+        padded,
     )
 }  # fmt: skip
