@@ -156,6 +156,37 @@ def test_that_a_run_that_was_ended_goes_on_to_the_same_file(graph, done, folder,
     assert not (cache_root() / "training" / "k.npz").exists()
 
 
+def test_that_a_run_that_was_ended_in_a_look_looks_again(graph, done, folder, tmp_path, monkeypatch):
+    outcome, _, told = done("static-int4")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    looks = []
+    look = training.Training._look
+
+    def ended(self):
+        looks.append(self._done)
+        if len(looks) == 4:
+            raise JobCancelled
+        return look(self)
+
+    monkeypatch.setattr(training.Training, "_look", ended)
+    with pytest.raises(JobCancelled):
+        trained(graph, context(graph, folder, "static-int4", key="k"))
+    rest = Curve()
+    again = trained(graph, context(graph, folder, "static-int4", key="k"), rest)
+    assert looks[3] == looks[4] > 0
+    assert again.graph.digest == outcome.graph.digest
+    assert [written(one) for one in rest.points] == [written(one) for one in told.points]
+
+
+def test_that_a_batch_is_added_up_from_parts_where_memory_is_short(graph, folder, monkeypatch):
+    own = context(graph, folder, "static-int4")
+    whole = trained(graph, own, epochs=1)
+    monkeypatch.setattr("quantstudio.engine.training.runs.samples_that_fit", lambda _graph: 5)
+    parts = trained(graph, own, epochs=1)
+    first, second = (constant(one.graph, "c.b") for one in (whole, parts))
+    assert np.abs(first - second).max() < 1e-3 * np.abs(first).max()
+
+
 def test_that_a_stand_that_is_broken_is_begun_anew(graph, done, folder, tmp_path, monkeypatch):
     outcome, _, _ = done("static-int4")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
@@ -166,10 +197,12 @@ def test_that_a_stand_that_is_broken_is_begun_anew(graph, done, folder, tmp_path
 
 def test_that_ending_by_hand_keeps_the_best_and_says_how_to_get_it_again(graph, folder):
     own, token = context(graph, folder, "static-int4"), CancelToken()
-    ended = trained(graph, own, Curve(token, 29, by="finish"), token)
-    assert ended.settings == {"stop": 30}
-    assert "Ended by hand behind step 30 of 57" in ended.summary
-    again = trained(graph, own, stop=30)
+    ended = trained(graph, own, Curve(token, 31, by="finish"), token)
+    assert ended.settings == {"stop": 32}
+    assert "Ended by hand behind step 32 of 57" in ended.summary
+    told = Curve()
+    again = trained(graph, own, told, stop=32)
+    assert told.points[-1].done == 32
     assert again.graph.digest == ended.graph.digest
     assert not again.settings
 

@@ -31,9 +31,13 @@ def samples_a_step(graph: Graph, steps: int) -> int:
 
     By what the network is, not by the time it takes, so that a recipe gives the same bytes anywhere.
     """
-    held = 4 * _COPIES * sum(sample_sizes(graph))
     work = steps * sum(layer.macs or 0 for layer in graph.layers)
-    return max(1, min(BATCH, _STEP_BYTES // max(held, 1), _WORK // max(work, 1)))
+    return max(1, min(BATCH, samples_that_fit(graph), _WORK // max(work, 1)))
+
+
+def samples_that_fit(graph: Graph) -> int:
+    """Samples whose activations, with their gradients, a step of training may hold at once; at least one."""
+    return max(1, _STEP_BYTES // max(4 * _COPIES * sum(sample_sizes(graph)), 1))
 
 
 @dataclass(frozen=True, slots=True)

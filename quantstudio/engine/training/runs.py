@@ -14,6 +14,7 @@ from quantstudio.engine.graph.runtime import worker_threads
 from quantstudio.engine.model.derive import derived_graph, editable_copy
 from quantstudio.engine.model.open import open_model
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
+from quantstudio.engine.recovery.lessons import samples_that_fit
 from quantstudio.engine.torch_graph.device import resolve_device, torch_settings
 from quantstudio.engine.training.objective import Objective, Wanted
 from quantstudio.engine.training.samples import Samples
@@ -115,6 +116,7 @@ def _outcome(
             rate=settings.rate,
             changes=Changes(settings.flip, settings.crop, mix),
             context=context,
+            at_once=samples_that_fit(graph),
             label=label,
             reporter=reporter,
             cancel=cancel,

@@ -87,6 +87,11 @@ class Samples:
         if not dataset.fixed_batch:
             self._keep(total, cancel)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the model insists on the batch."""
+        return bool(self._dataset.fixed_batch)
+
     def steps(self, epochs: float) -> int:
         """Steps that so many epochs have."""
         each = 1 if self._dataset.fixed_batch else self.batch

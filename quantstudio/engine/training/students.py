@@ -244,9 +244,11 @@ class QuantizedStudent(FakeQuantized):
                 self.ranges[key] = torch.ones(1, device=device).requires_grad_(True)
                 self._range_params[key] = params
                 node = made[params.tensor]
-                if node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2]:
-                    limit = float(self.network.initializer(node.inputs[2]))
-                    self._limits[key] = limit / (bounds(params)[1] - params.zero_point)
+                limit = node.inputs[2] if node.op_type == "Clip" and len(node.inputs) > 2 else ""
+                # One that is computed as the network runs folds into no kernel.
+                if limit and limit not in made and limit not in self.network.input_names:
+                    room = bounds(params)[1] - params.zero_point
+                    self._limits[key] = float(self.network.initializer(limit)) / room
 
     def _groups(self) -> list[ParameterGroup]:
         learned, floats = self.weights_learned, self._floats.tensors

@@ -28,6 +28,8 @@ from quantstudio.engine.training.students import Student
 Tensor = torch.Tensor
 # Samples of a look, seconds between stands on disk.
 _LOOK_BATCH, _BETWEEN_STANDS_S = 250, 45.0
+# A look keeps no gradients: it takes so many times the samples of a step.
+_LOOKED_AT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Training:
         rate: Largest learning rate.
         changes: What is done to samples.
         context: Seed, and key of the step for the stand on disk.
+        at_once: Samples whose activations may be in memory together: a batch is added up from so many.
         label: What is being done, for a person.
         reporter: Told of progress, and of every look.
         cancel: Looked at before every step.
@@ -102,10 +105,12 @@ class Training:
         rate: float,
         changes: Changes,
         context: StepContext,
+        at_once: int,
         label: str,
         reporter: Reporter,
         cancel: CancelToken,
     ) -> None:
+        self._at_once, self._look_size = at_once, min(_LOOK_BATCH, _LOOKED_AT * at_once)
         self._student, self._objective, self._samples = student, objective, samples
         self._schedule, self._changes, self._label = schedule, changes, label
         self._axes = context.dataset.sample_axes
@@ -129,7 +134,7 @@ class Training:
             MeasureError: the user's loss fails.
             JobCancelled: `cancel` was set; where it stands is kept.
         """
-        self._held = [self._samples.pick(places) for places in self._samples.held_batches(_LOOK_BATCH)]
+        self._held = [self._samples.pick(places) for places in self._samples.held_batches(self._look_size)]
         self._held_answers = [self._ask(picked.feed) for picked in self._held]
         self._objective.set_scale(self._held_answers)
         self._float_right = self._original_right()
@@ -160,27 +165,26 @@ class Training:
 
     def _train(self, best: _Best, done: int) -> int:
         schedule, last = self._schedule, self._schedule.last
-        self._done, kept, losses = done, time.monotonic(), self._losses
+        self._done, kept = done, time.monotonic()
+        if done and self._is_due(done) and self._curve[-1].done < done:
+            self._look_at(done, best)  # the run before was ended in the middle of this look
         for step in range(done + 1, last + 1):
             self._cancel.raise_if_set()
             if self._cancel.is_asked_to_finish:
                 self._stopped = True
                 self._note = f" Ended by hand behind step {step - 1} of {schedule.steps}."
+                if self._curve[-1].done < step - 1:
+                    self._look_at(step - 1, best)
                 break
             self._reporter.progress(step - 1, last, "steps", self._label)
             loss = self._step(step)
             if not math.isfinite(loss):
                 self._note = f" Stopped at step {step}: the loss was no longer a number{self._where()}."
                 break
-            losses.append(loss)
+            self._losses.append(loss)
             self._done = step
-            if step % schedule.between_looks == 0 or step == last:
-                held, right = self._look()
-                is_better = held < best.loss
-                if is_better:
-                    best.loss, best.step, best.state = held, step, self._state()
-                self._tell(step, sum(losses) / len(losses), held, right, is_best=is_better)
-                losses.clear()
+            if self._is_due(step):
+                self._look_at(step, best)
                 if schedule.is_stuck(step, best.step):
                     self._note = (
                         f" Stopped at step {step}: {schedule.patience:g} epochs brought nothing better."
@@ -192,24 +196,41 @@ class Training:
         self._reporter.progress(last, last, "steps", self._label)
         return self._done
 
-    def _step(self, step: int) -> float:
-        picked = self._samples.pick(self._samples.places_of(step - 1, self._seed))
-        picked, answers = self._changed(picked, step)
-        self._student.refresh()
-        found = self._student.run(picked.feed, self._objective.outputs)
-        loss = self._objective.loss(found, answers, picked)
-        value = float(loss.detach())
-        if math.isfinite(value):
-            torch.autograd.backward(loss)
-            self._optimizer.step(self._schedule.share_of_rate(step))
-        return value
+    def _is_due(self, step: int) -> bool:
+        return step % self._schedule.between_looks == 0 or step == self._schedule.last
 
-    def _changed(self, picked: Picked, step: int) -> tuple[Picked, list[Tensor]]:
-        """A batch as it is trained on, with the teacher's answers to it."""
+    def _look_at(self, step: int, best: _Best) -> None:
+        """Look at the samples kept out, and keep the state where it is the best."""
+        held, right = self._look()
+        is_better = held < best.loss
+        if is_better:
+            best.loss, best.step, best.state = held, step, self._state()
+        self._tell(step, sum(self._losses) / max(len(self._losses), 1), held, right, is_best=is_better)
+        self._losses.clear()
+
+    def _step(self, step: int) -> float:
+        """One step down the gradients of a batch, some samples of it at a time where memory is short."""
+        places, total = self._samples.places_of(step - 1, self._seed), 0.0
+        size = len(places) if self._samples.is_fixed else self._at_once
+        for start in range(0, len(places), size):
+            part = self._samples.pick(places[start : start + size])
+            picked, answers = self._changed(part, step, start)
+            self._student.refresh()
+            found = self._student.run(picked.feed, self._objective.outputs)
+            loss = self._objective.loss(found, answers, picked) * (len(picked.places) / len(places))
+            total += float(loss.detach())
+            if not math.isfinite(total):
+                return total
+            torch.autograd.backward(loss)
+        self._optimizer.step(self._schedule.share_of_rate(step))
+        return total
+
+    def _changed(self, picked: Picked, step: int, start: int) -> tuple[Picked, list[Tensor]]:
+        """Samples as they are trained on, with the teacher's answers to them."""
         changes = self._changes
         if changes.are_none:
             return picked, self._kept_answers(picked)
-        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + step) % (1 << 62))
+        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + step + (start << 40)) % (1 << 62))
         feed = augmented(
             picked.feed,
             self._axes,
