@@ -27,6 +27,7 @@ class TrainingPoint:
         float_right: The same of the original network; None where there is none to compare, and 1 without
             labels.
         is_best: Whether no state before was better.
+        is_labelled: Whether labels say what is right, and not the original network.
         step: Which of the steps of the recipe that are run, from 0; whoever runs them fills it in.
     """
 
@@ -38,6 +39,7 @@ class TrainingPoint:
     right: float | None
     float_right: float | None
     is_best: bool
+    is_labelled: bool = True
     step: int = 0
 
 

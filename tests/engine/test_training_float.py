@@ -16,7 +16,7 @@ from quantstudio.engine.training.distill import distill
 from quantstudio.engine.training.finetune import finetune
 from quantstudio.engine.training.settings import DistillSettings, TrainingSettings
 from tests.engine.quantization_cases import opened, outputs_of
-from tests.engine.training_cases import context, file_outputs, network
+from tests.engine.training_cases import Curve, context, file_outputs, network
 
 
 def tuned(graph, context, **options):
@@ -113,6 +113,19 @@ def test_that_features_are_compared_as_well(graph, sparse, folder):
     plain, with_features = taught(sparse, own), taught(sparse, own, features="relu, d")
     assert with_features.graph.digest != plain.graph.digest
     assert with_features.details["after"] < with_features.details["before"]
+
+
+def test_that_it_says_by_what_answers_are_judged(graph, folder):
+    own, told = as_float(context(graph, folder, "static-int8")), Curve()
+    settings = TrainingSettings(epochs=2, batch=16, rate=0.02, teacher=1.0)
+    outcome = finetune(graph, own, settings, reporter=told, cancel=CancelToken())
+    # The teacher alone is learned from; labels, which there are, judge all the same.
+    assert all(point.is_labelled for point in told.points)
+    assert "as the original network's" not in outcome.summary
+    labels = own.dataset.labels
+    held = [place for place in range(160) if place % 20 == 10]
+    answers = outputs_of(graph.proto, next(own.dataset.batches(160)).feed)[0].argmax(1)
+    assert told.points[0].float_right == pytest.approx((answers[held] == labels[held]).mean())
 
 
 def test_that_a_feature_nobody_has_is_refused(graph, folder):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from quantstudio.core import figures
 from quantstudio.core.events import PartFound
 from quantstudio.core.recovered import StepBegun
 from quantstudio.core.trained import TrainingPoint
@@ -47,6 +50,13 @@ def test_that_right_answers_are_drawn_with_the_line_of_fp32(plot):
     assert [point.pos().x() for point in plot._best.points()] == [1.5]
     # Three of six epochs are done: the rest of the axis is still to come.
     assert plot.item.getViewBox().viewRange()[0][1] >= 3.0
+
+
+def test_that_without_labels_answers_are_those_of_fp32(plot):
+    plot.show_curve("Learn from the original", [replace(one, is_labelled=False) for one in points()])
+    assert plot.item.getAxis("left").labelText == "Answers as FP32's (%)"
+    assert not plot._float.isVisible()
+    assert "93.00 % as FP32" in plot.accessibleDescription().replace(figures.THIN_SPACE, " ")
 
 
 def test_that_losses_are_drawn_where_answers_are_no_classes(plot):

@@ -57,6 +57,7 @@ class Objective:
         outputs: Tensors of the student the loss is made of.
         uses_labels: Whether labels count.
         is_distilled: Whether the teacher is asked.
+        judges_by_labels: Whether `right` goes by the labels, and not by the original network's answers.
 
     Raises:
         DataError: labels are asked for and there are none that fit.
@@ -85,6 +86,7 @@ class Objective:
                 "the labels are no targets of this network's outputs",
                 hint=Hint("Train without labels, or say what the outputs mean", HintAction.CHOOSE_DATA),
             )
+        self.judges_by_labels = self._labels is not None
         share = wanted.teacher if self.uses_labels else 1.0
         self._share = share if self._own is None else 0.0
         self.is_distilled = self._share > 0 or bool(wanted.features)

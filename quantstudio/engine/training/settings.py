@@ -53,7 +53,7 @@ class TrainingSettings:
     stop: int = setting(
         0,
         "Stop behind",
-        "Steps after which training was ended by hand; 0 where it was not.",
+        "Steps behind which training ends, although the rate falls as if it went on; 0 goes on to the end.",
         low=0,
         unit="steps",
     )
@@ -108,7 +108,7 @@ class DistillSettings:
     stop: int = setting(
         0,
         "Stop behind",
-        "Steps after which training was ended by hand; 0 where it was not.",
+        "Steps behind which training ends, although the rate falls as if it went on; 0 goes on to the end.",
         low=0,
         unit="steps",
     )

@@ -297,6 +297,7 @@ class Training:
             right=right,
             float_right=self._float_right,
             is_best=is_best,
+            is_labelled=self._objective.judges_by_labels,
         )
         self._curve.append(point)
         self._reporter.found(point)
@@ -383,7 +384,7 @@ def summary_of(trained: Trained, samples: Samples, objective: Objective) -> str:
     best = next(point for point in reversed(trained.curve) if point.is_best)
     right = ""
     if first.right is not None and best.right is not None:
-        kind = "right" if objective.uses_labels else "as the original network's"
+        kind = "right" if objective.judges_by_labels else "as the original network's"
         right = f", answers {kind} from {100 * first.right:.2f} to {100 * best.right:.2f} %"
     return (
         f"Trained for {best.epochs:.3g} epochs of {counted(len(samples.trained), 'sample')} towards {aims}: "

@@ -48,11 +48,16 @@ class TrainingCurvePlot(Plot):
         """Whether right answers are drawn; without classes the loss is."""
         return bool(self._points) and all(point.right is not None for point in self._points)
 
+    @property
+    def _has_line(self) -> bool:
+        last = self._points[-1] if self._points else None
+        return self.shows_answers and last is not None and last.is_labelled and last.float_right is not None
+
     def show_curve(self, step: str, points: Sequence[TrainingPoint]) -> None:
         """Draw the looks of a training; at least one."""
         self._points = tuple(points)
         last = self._points[-1]
-        self.set_labels("Epochs", "Right answers (%)" if self.shows_answers else "Loss")
+        self.set_labels("Epochs", self._axis())
         whole = f"{step}: epoch {last.epochs:.3g}, loss {last.held_loss:.3g} on samples kept out"
         self.subtitle.set_wordings(whole, f"loss {last.held_loss:.3g}", "")
         self.reset_view()
@@ -76,9 +81,15 @@ class TrainingCurvePlot(Plot):
             x=epochs[best], y=held[best], pen=pg.mkPen(theme.ok, width=1), brush=pg.mkBrush(theme.ok)
         )
         line = self._points[-1].float_right
-        self._float.setVisible(self.shows_answers and line is not None)
+        # Without labels FP32 is what is right: a line at 100 % would say nothing.
+        self._float.setVisible(self._has_line)
         self._float.setValue(100 * (line or 0.0))
         self._float.setPen(pg.mkPen(theme.faint, width=1.5, style=Qt.PenStyle.DashLine))
+
+    def _axis(self) -> str:
+        if not self.shows_answers:
+            return "Loss"
+        return "Right answers (%)" if self._points[-1].is_labelled else "Answers as FP32's (%)"
 
     def _value(self, point: TrainingPoint) -> float:
         if self.shows_answers:
@@ -92,12 +103,15 @@ class TrainingCurvePlot(Plot):
     def _said(self, point: TrainingPoint) -> str:
         if point.right is None:
             return f"loss {point.held_loss:.3g}"
-        return f"{figures.percent(point.right)} right, loss {point.held_loss:.3g}"
+        kind = "right" if point.is_labelled else "as FP32"
+        return f"{figures.percent(point.right)} {kind}, loss {point.held_loss:.3g}"
 
     @override
     def legend_entries(self, theme: Theme) -> Sequence[tuple[str, str]]:
-        if self.shows_answers:
+        if self._has_line:
             return (("kept out", theme.q), ("best", theme.ok), ("FP32", theme.faint))
+        if self.shows_answers:
+            return (("kept out", theme.q), ("best", theme.ok))
         return (("trained on", theme.faint), ("kept out", theme.q), ("best", theme.ok))
 
     @override
@@ -106,8 +120,7 @@ class TrainingCurvePlot(Plot):
             return
         values = [self._value(point) for point in self._points]
         if self.shows_answers:
-            line = self._points[-1].float_right
-            values += [100 * line] if line is not None else []
+            values += [100 * (self._points[-1].float_right or 0.0)] if self._has_line else []
         else:
             values += [point.loss for point in self._points if point.loss is not None]
         low, high = min(values), max(values)
