@@ -308,6 +308,27 @@ def completed_steps(steps: Sequence[Step], infos: Iterable[StepInfo]) -> tuple[S
     return tuple(info_of(step.name, known).completed(step) for step in steps)
 
 
+def with_outcomes(
+    steps: Iterable[Step], applied: Iterable[Mapping[str, SettingValue]], infos: Iterable[StepInfo]
+) -> tuple[Step, ...]:
+    """Steps with the settings that give what came of them, where they ended otherwise than was asked.
+
+    Args:
+        steps: Of a recipe; those that are off stay as they are.
+        applied: All settings of those that were run, in their order.
+        infos: What is known of steps.
+    """
+    known, given = {info.name: info for info in infos}, iter(applied)
+    found = []
+    for step in steps:
+        if step.is_on and step.name in known:
+            asked = known[step.name].completed(step).settings
+            other = {key: value for key, value in next(given, asked).items() if asked.get(key) != value}
+            step = replace(step, settings={**step.settings, **other}) if other else step
+        found.append(step)
+    return tuple(found)
+
+
 def filled_in(steps: Iterable[Step], infos: Iterable[StepInfo]) -> tuple[Step, ...]:
     """Steps with their settings written out as far as these are known and fit."""
     known = {info.name: info for info in infos}

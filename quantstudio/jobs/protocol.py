@@ -50,6 +50,13 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """Let this job end early with what it has, if it can."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """Let this job go on."""
 
@@ -120,11 +127,12 @@ class Pong:
 
 
 WorkerMessage = Hello | Started | JobEvent | Beat | Pong
-Command = Run | Cancel | Pause | Resume | AllowTiming | Ping | Shutdown
+Command = Run | Cancel | Finish | Pause | Resume | AllowTiming | Ping | Shutdown
 
 _COMMANDS: dict[str, type[Any]] = {
     "run": Run,
     "cancel": Cancel,
+    "finish": Finish,
     "pause": Pause,
     "resume": Resume,
     "allow_timing": AllowTiming,

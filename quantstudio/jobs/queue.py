@@ -222,6 +222,12 @@ class JobQueue:
         if dropped:
             self._start_due()  # they may have held others back
 
+    def finish(self, job_id: str) -> None:
+        """Let a running or paused job end early with what it has; one that cannot goes on."""
+        if job_id in self._running:
+            self.resume(job_id)
+            self._backend.finish(job_id)
+
     def pause(self, job_id: str) -> None:
         """Let a running job wait at its next batch or layer; one that is stopping ignores it."""
         job = self._running.get(job_id)

@@ -27,6 +27,7 @@ from quantstudio.jobs.protocol import (
     Beat,
     Cancel,
     Command,
+    Finish,
     Hello,
     JobEvent,
     Pause,
@@ -48,6 +49,7 @@ BEAT_INTERVAL_S = 1.0
 ORPHAN_GRACE_S = 2.0
 _TOKEN_ACTIONS: dict[type[Command], Callable[[CancelToken], None]] = {
     Cancel: CancelToken.set,
+    Finish: CancelToken.finish,
     Pause: CancelToken.pause,
     Resume: CancelToken.resume,
     AllowTiming: CancelToken.allow_timing,
@@ -139,7 +141,7 @@ class Worker:
             if command.is_paused:
                 token.pause()
             self._inbox.put(command.spec)
-        elif isinstance(command, Cancel | Pause | Resume | AllowTiming):
+        elif isinstance(command, Cancel | Finish | Pause | Resume | AllowTiming):
             if asked := self._tokens.get(command.job):
                 _TOKEN_ACTIONS[type(command)](asked)
         elif isinstance(command, Ping):

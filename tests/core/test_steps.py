@@ -18,6 +18,7 @@ from quantstudio.core.steps import (
     changing_steps,
     completed_steps,
     steps_before,
+    with_outcomes,
 )
 
 INFO = StepInfo(
@@ -158,3 +159,11 @@ def test_that_a_step_that_is_off_holds_nothing_up() -> None:
 
 def test_that_only_steps_that_keep_outputs_change_nothing() -> None:
     assert changing_steps([Step("equalize"), Step("prune"), Step("unknown")], STEPS) == ("prune", "unknown")
+
+
+def test_that_steps_take_over_the_settings_that_give_what_came_of_them() -> None:
+    steps = [Step("round", {"rounds": 7}), Step("round", is_on=False), Step("round"), Step("unknown")]
+    whole = dict(INFO.completed(Step("round")).settings)
+    found = with_outcomes(steps, [{**whole, "rounds": 7}, {**whole, "rounds": 3}], [INFO])
+    assert found == (steps[0], steps[1], Step("round", {"rounds": 3}), steps[3])
+    assert with_outcomes(steps, [], [INFO]) == tuple(steps)

@@ -8,20 +8,27 @@ import numpy as np
 import pytest
 import torch
 
+from quantstudio.core.codec import to_json
+from quantstudio.core.data_spec import DataSpec
 from quantstudio.core.errors import DataError, JobCancelled, MeasureError, TrustRequiredError
 from quantstudio.core.events import NULL_REPORTER, CancelToken
 from quantstudio.core.folders import CACHE_VARIABLE, cache_root
 from quantstudio.core.precision import LayerScheme
+from quantstudio.core.recipe import uniform_recipe
+from quantstudio.core.schemes import NAMED_SCHEMES
+from quantstudio.core.steps import Step
 from quantstudio.engine.graph.learned_ranges import learned_ranges, mark_range
 from quantstudio.engine.graph.protos import as_array
 from quantstudio.engine.graph.view import GraphView
+from quantstudio.engine.pipeline.store import StepStore
 from quantstudio.engine.quantization.fake_quantization import FakeQuantized
 from quantstudio.engine.quantization.plan import make_plan
+from quantstudio.engine.tasks.quantize import quantize
 from quantstudio.engine.training import training
 from quantstudio.engine.training.qat import qat
 from quantstudio.engine.training.settings import TrainingSettings
 from tests.engine.quantization_cases import opened
-from tests.engine.training_cases import SAMPLES, Curve, context, file_outputs, network, written
+from tests.engine.training_cases import CALIBRATED, SAMPLES, Curve, context, file_outputs, network, written
 
 SCHEMES = ["static-int4", "static-codebook2", "static-table2", "static-binary", "weight-int4", "dynamic-int8"]
 
@@ -292,3 +299,25 @@ def test_that_an_own_loss_trains_and_only_where_it_is_trusted(graph, folder, tmp
     own.dataset.trusted = True
     outcome = trained(graph, own, loss=f"{tmp_path}/own.py:good")
     assert outcome.details["after"] < outcome.details["before"]
+
+
+def test_that_the_recipe_of_a_training_ended_by_hand_gives_its_file(graph, folder, tmp_path, monkeypatch):
+    context(graph, folder, "static-int4")
+    recipe = replace(
+        uniform_recipe(NAMED_SCHEMES["static-int4"]),
+        calibration=CALIBRATED,
+        steps=(Step("qat", {"epochs": 6, "batch": 16, "rate": 0.02}),),
+    )
+    data = to_json(DataSpec(str(folder / f"data-True-{SAMPLES}.npz")))
+    asked = {"graph_path": graph.summary.graph_path, "data": data}
+    token = CancelToken()
+    told = Curve(token, 31, by="finish")
+    output = tmp_path / "ended.onnx"
+    ended = quantize(**asked, output=str(output), recipe=to_json(recipe), reporter=told, cancel=token)
+    assert ended.recipe.steps[0].settings["stop"] == 32
+    # The asked training, which nobody ended, is not what is in the store.
+    monkeypatch.setattr(StepStore, "find", lambda *_: None)
+    again = tmp_path / "again.onnx"
+    made = quantize(**asked, output=str(again), recipe=to_json(ended.recipe))
+    assert again.read_bytes() == output.read_bytes()
+    assert made.recipe.steps[0].settings == ended.recipe.steps[0].settings

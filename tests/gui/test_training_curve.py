@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from quantstudio.core import figures
-from quantstudio.core.events import PartFound
+from quantstudio.core.events import JobEnded, PartFound
 from quantstudio.core.recovered import StepBegun
 from quantstudio.core.trained import TrainingPoint
 from quantstudio.gui.features.improve import improve_panel as page
 from quantstudio.gui.plots.training_curve import TrainingCurvePlot
 from tests.gui.conftest import find
 from tests.gui.plot_mouse import shown
+from tests.gui.settling import settled
 from tests.gui.test_improve_page import settle, with_steps
 from tests.workspace.canned import ANSWERS
 
@@ -84,3 +85,36 @@ def test_that_the_page_shows_a_training_as_it_comes(full, runner):
     full.session.workspace.edits.remove_step(0)
     settle(full)
     assert panel.right.currentWidget() is panel.layers
+
+
+def test_that_a_training_is_ended_with_the_best_it_has_and_the_recipe_says_where(full, runner):
+    workspace = full.session.workspace
+    full.show_view("improve")
+    with_steps(full, "bias")
+    panel = find(full, page.ImprovePanel)
+    panel.steps.list.setCurrentRow(0)
+    settle(full)
+    assert panel.keep.isHidden()
+    runner.is_holding = True
+    workspace.runs.quantize()
+    job = runner.submitted[-1]
+    for part in (StepBegun(0, "bias"), *points()):
+        runner.emit(job.id, PartFound(part))
+    settled()
+    assert not panel.keep.isHidden()
+    panel.keep.click()
+    assert runner.pauses == [("finish", job.id)]
+    before = workspace.recipe
+    (answer,) = ANSWERS["quantize"](dict(job.params))
+    assert isinstance(answer, JobEnded)
+    assert answer.result is not None
+    answer.result["build"]["steps"][0]["settings"]["samples"] = 96
+    runner.answers["quantize"] = lambda params: [answer]
+    runner.is_holding = False
+    runner.release()
+    settle(full)
+    assert panel.keep.isHidden()
+    assert workspace.recipe.steps[0].settings["samples"] == 96
+    assert workspace.current_variant is not None
+    workspace.edits.undo()
+    assert workspace.recipe == before

@@ -59,6 +59,14 @@ def wait_for_cancel(*, reporter: Reporter, cancel: CancelToken) -> None:
         time.sleep(0.005)
 
 
+def wait_to_finish(*, reporter: Reporter, cancel: CancelToken) -> None:
+    """Goes on until it is told to end with what it has."""
+    reporter.found(layer_found("first"))
+    while not cancel.is_asked_to_finish:
+        cancel.raise_if_set()
+        time.sleep(0.005)
+
+
 def ignore_cancel(*, reporter: Reporter, cancel: CancelToken) -> None:
     """Hangs, deaf."""
     reporter.found(layer_found("first"))

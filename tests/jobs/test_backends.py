@@ -180,7 +180,13 @@ class BackendContract(ABC):
         job = task("count", to=1)
         self.ended(backend, recorder, job)
         for who in (job.id, "nobody"):
-            for act in (backend.cancel, backend.pause, backend.resume, backend.allow_timing):
+            for act in (
+                backend.cancel,
+                backend.pause,
+                backend.resume,
+                backend.finish,
+                backend.allow_timing,
+            ):
                 act(who)
         assert self.ended(backend, recorder, task("count", to=1)).state is JobState.SUCCEEDED
         assert len(recorder.ends(job.id)) == 1
@@ -204,6 +210,11 @@ class BackendContract(ABC):
         helper.join()
         assert still == [True]
         assert [row.name for row in layers_of(recorder.of(job.id))] == [f"layer{i}" for i in range(30)]
+
+    def test_that_a_job_ends_early_with_what_it_has(self, backend: Backend, recorder: Recorder) -> None:
+        job = task("wait_to_finish")
+        recorder.at_first_part(job.id, lambda: backend.finish(job.id))
+        assert self.ended(backend, recorder, job).state is JobState.SUCCEEDED
 
     def test_that_cancel_ends_a_pause(self, backend: Backend, recorder: Recorder) -> None:
         job = task("wait_for_cancel")

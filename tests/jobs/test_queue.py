@@ -55,6 +55,9 @@ class Backend:
     def resume(self, job_id):
         self.told.append(("resume", job_id))
 
+    def finish(self, job_id):
+        self.told.append(("finish", job_id))
+
     def allow_timing(self, job_id):
         self.told.append(("allow timing", job_id))
 
@@ -416,6 +419,14 @@ class TestEvents:
         for act in (desk.queue.pause, desk.queue.pause, desk.queue.resume, desk.queue.resume):
             act(job)
         assert desk.backend.told == [("pause", job), ("resume", job)]
+
+    def test_that_a_paused_job_that_is_to_end_early_goes_on(self, desk):
+        job = desk.add("train")
+        desk.queue.pause(job)
+        desk.queue.finish(job)
+        desk.queue.finish("nobody")
+        assert desk.backend.told == [("pause", job), ("resume", job), ("finish", job)]
+        assert desk.queue.row(job).state is JobState.RUNNING
 
     def test_that_only_old_rows_of_jobs_that_ended_are_forgotten(self, desk):
         running = desk.add("search")

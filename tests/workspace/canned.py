@@ -97,6 +97,9 @@ class ReplayRunner:
     def resume(self, job_id: str) -> None:
         self.pauses.append(("resume", job_id))
 
+    def finish(self, job_id: str) -> None:
+        self.pauses.append(("finish", job_id))
+
     def allow_timing(self, job_id: str) -> None:
         self.pauses.append(("allow timing", job_id))
 

@@ -52,6 +52,9 @@ class IdleRunner:
     def resume(self, job_id):
         pass
 
+    def finish(self, job_id):
+        pass
+
     def allow_timing(self, job_id):
         pass
 

@@ -17,7 +17,7 @@ from quantstudio.core.recovered import StepBegun
 from quantstudio.core.results import AppliedStep
 from quantstudio.core.statistics import Statistics
 from quantstudio.core.statistics_file import statistics_digest
-from quantstudio.core.steps import Need, Step, completed_steps, steps_before
+from quantstudio.core.steps import Need, Step, completed_steps, steps_before, with_outcomes
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.pipeline.context import StepContext, StepOutcome
@@ -141,25 +141,34 @@ def prepare(
         told = Recovering(reporter, index)
         outcome, seconds, is_stored = _applied(graph, definition, step, context, kept, given, told, token)
         step = replace(step, settings={**step.settings, **outcome.settings})
-        applied.append(
-            AppliedStep(
-                name=step.name,
-                label=definition.info.label,
-                settings=dict(step.settings),
-                summary=outcome.summary,
-                seconds=seconds,
-                graph_digest=outcome.graph.digest,
-                details=dict(outcome.details),
-                is_stored=is_stored,
-            )
-        )
+        applied.append(_applied_step(definition, step, outcome, seconds, is_stored=is_stored))
         reporter.message(f"{definition.info.label}: {outcome.summary}")
-        if outcome.graph.layers != graph.layers:
+        if outcome.settings:  # the plan is that of the recipe which gives this
+            infos = [one.info for one in definitions.values()]
+            recipe = replace(
+                recipe, steps=with_outcomes(recipe.steps, [one.settings for one in applied], infos)
+            )
+        if outcome.settings or outcome.graph.layers != graph.layers:
             plan = resolved(recipe, outcome.graph)
         graph = outcome.graph
     reporter.found(StepBegun(len(plan.steps), ""))
     reporter.progress(len(plan.steps), len(plan.steps), "steps", "Steps done")
     return Prepared(graph, plan, tuple(applied))
+
+
+def _applied_step(
+    definition: StepDefinition, step: Step, outcome: StepOutcome, seconds: float, *, is_stored: bool
+) -> AppliedStep:
+    return AppliedStep(
+        name=step.name,
+        label=definition.info.label,
+        settings=dict(step.settings),
+        summary=outcome.summary,
+        seconds=seconds,
+        graph_digest=outcome.graph.digest,
+        details=dict(outcome.details),
+        is_stored=is_stored,
+    )
 
 
 def prepare_before(

@@ -14,12 +14,13 @@ from quantstudio.core.hints import Hint, HintAction
 from quantstudio.core.recipe import Recipe
 from quantstudio.core.results import BuildResult, QuantizeResult
 from quantstudio.core.statistics import Statistics
-from quantstudio.core.steps import Step
+from quantstudio.core.steps import Step, with_outcomes
 from quantstudio.core.target import target_named
 from quantstudio.engine.calibration.observer import calibrate
 from quantstudio.engine.data.dataset import Dataset
 from quantstudio.engine.graph.graph import Graph
 from quantstudio.engine.model.open import load_graph
+from quantstudio.engine.pipeline.discovery import step_infos
 from quantstudio.engine.pipeline.runner import (
     StepInputs,
     completed,
@@ -83,6 +84,9 @@ def quantize(
                 graph, chosen, steps, inputs, seconds=seconds, reporter=reporter, cancel=token
             )
         built = replace(_build(graph, chosen, inputs, Path(output), reporter, token), preset=why)
+        if built.steps:
+            applied = [step.settings for step in built.steps]
+            chosen = replace(chosen, steps=with_outcomes(chosen.steps, applied, step_infos()))
         return QuantizeResult(built, chosen, dataset.digest if dataset else "")
     kept = (chosen or Recipe()).bare
     target = target_named(kept.target)

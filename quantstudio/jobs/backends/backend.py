@@ -38,6 +38,9 @@ class Backend(Protocol):
     def resume(self, job_id: str) -> None:
         """Let a paused job go on; cancelling ends a pause, too."""
 
+    def finish(self, job_id: str) -> None:
+        """Let the job end early with what it has, if it can; another goes on as it was."""
+
     def allow_timing(self, job_id: str) -> None:
         """Let a job that told `Timing` and waits go on: nothing else of ours runs now."""
 

@@ -80,6 +80,11 @@ class ProcessBackend:
         for worker in self._workers:
             worker.resume(job_id)
 
+    def finish(self, job_id: str) -> None:
+        """Let a running job end early with what it has."""
+        for worker in self._workers:
+            worker.finish(job_id)
+
     def allow_timing(self, job_id: str) -> None:
         """Let a job that told `Timing` and waits go on."""
         for worker in self._workers:

@@ -23,6 +23,8 @@ from quantstudio.jobs.protocol import (
     AllowTiming,
     Beat,
     Cancel,
+    Command,
+    Finish,
     JobEvent,
     Pause,
     Ping,
@@ -167,9 +169,13 @@ class Supervisor:
         """Let a paused job go on."""
         self._inbox.put((self._do_pause, (job_id, False)))
 
+    def finish(self, job_id: str) -> None:
+        """Let a running job end early with what it has."""
+        self._inbox.put((self._do_send, (job_id, Finish(job_id))))
+
     def allow_timing(self, job_id: str) -> None:
         """Let a job that waits for it time runs."""
-        self._inbox.put((self._do_allow_timing, (job_id,)))
+        self._inbox.put((self._do_send, (job_id, AllowTiming(job_id))))
 
     def begin_close(self) -> None:
         """End every job and the worker; returns at once."""
@@ -249,10 +255,11 @@ class Supervisor:
             running.is_paused = is_paused
             self._link.process.send(Pause(job_id) if is_paused else Resume(job_id))
 
-    def _do_allow_timing(self, job_id: str) -> None:
+    def _do_send(self, job_id: str, command: Command) -> None:
+        """Pass a command on to the job it is for, while that runs."""
         running = self._running
         if running is not None and running.spec.id == job_id and self._link is not None:
-            self._link.process.send(AllowTiming(job_id))
+            self._link.process.send(command)
 
     def _do_close(self) -> None:
         self._is_closing = True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from quantstudio.core.findings import MEASUREMENT, VARIANT
 from quantstudio.core.recipe import Recipe
-from quantstudio.core.results import BuildResult, CompareResult
+from quantstudio.core.results import BuildResult, CompareResult, QuantizeResult
+from quantstudio.core.steps import StepInfo, with_outcomes
 from quantstudio.core.time_scale import least_disturbed
 from quantstudio.core.variants import Variant
 from quantstudio.workspace.findings import Findings
@@ -44,6 +45,12 @@ def keep_build(
         )
     findings.put(VARIANT, key, variant)
     return variant
+
+
+def with_endings(recipe: Recipe, result: QuantizeResult, infos: Sequence[StepInfo]) -> Recipe:
+    """The recipe that gives what was built: steps that were ended by hand say where."""
+    steps = with_outcomes(recipe.steps, [step.settings for step in result.build.steps], infos)
+    return recipe if steps == recipe.steps else replace(recipe, steps=steps)
 
 
 def keep_measurements(

@@ -251,6 +251,18 @@ class Improvement:
         self._runs.add_measurement(group, variants=lambda: made)
         self._follow(before)
 
+    @property
+    def can_keep(self) -> bool:
+        """Whether a training runs that has been looked at: it can be ended with the best it has."""
+        step = self.running_step
+        return step is not None and bool(self.curve(step))
+
+    def keep_best(self) -> None:
+        """End the training that runs with the best state it has; the recipe says where it ended."""
+        running = self._jobs.running
+        if self.can_keep and running is not None:
+            self._jobs.finish(running.job_id)
+
     def cancel(self) -> None:
         """Stop what was started here; what is finished of it stays."""
         row = self.job

@@ -40,6 +40,7 @@ from quantstudio.workspace.runs.builds import (
     keep_measurements,
     measures_alone,
     plan_of_preset,
+    with_endings,
 )
 from quantstudio.workspace.runs.outcomes import at_precisions, few, measured_text
 from quantstudio.workspace.runs.sensitivity import SensitivityKeys, put_rows, put_run, sensitivity_keys
@@ -398,14 +399,14 @@ class Runs:
 
         def finished(result: QuantizeResult) -> str:
             asked = made[-1]
-            recipe = result.recipe if preset else asked.recipe
+            recipe = result.recipe if preset else with_endings(asked.recipe, result, self._known.steps)
             is_edited = self._known.recipe != asked.recipe
-            plan = asked.plan
-            if preset:
-                plan = plan_of_preset(self._known, asked.subject, recipe, "" if is_edited else plan)
+            plan = "" if preset and is_edited else asked.plan
+            plan = plan_of_preset(self._known, asked.subject, recipe, plan) if preset else plan
             keep_build(self._known, asked.subject, result.build, recipe, plan, asked.statistics)
-            if preset and not is_edited:  # whoever went on editing meanwhile keeps the plan on the screen
-                self._edits.set_recipe(recipe, f"Choose precisions by preset {chosen_by}")
+            if not is_edited and (preset or recipe != asked.recipe):  # else that stays on the screen
+                by_preset = f"Choose precisions by preset {chosen_by}"
+                self._edits.set_recipe(recipe, by_preset if preset else "End training")
             if on_built is not None:
                 on_built()
             return f"{size(result.build.size_bytes)} in {number(result.build.seconds, 1)} s"

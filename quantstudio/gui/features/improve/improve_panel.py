@@ -126,6 +126,11 @@ class ImprovePanel(QWidget):
         )
         self.waterfall.add_to_header(self.measure)
         self.stop = self._button("improve.stop", "Stop", "Stop what runs; what is finished of it stays")
+        self.keep = self._button(
+            "improve.keep",
+            "Keep the best",
+            "End the training with the best it has; the recipe says where",
+        )
         bar = QWidget()
         row = QHBoxLayout(bar)
         row.setContentsMargins(0, 4, 0, 2)
@@ -134,6 +139,7 @@ class ImprovePanel(QWidget):
             row.addWidget(widget)
         self.seconds.setFixedWidth(SECONDS_PX)
         row.addWidget(self.said, 1)
+        row.addWidget(self.keep)
         row.addWidget(self.stop)
         return bar
 
@@ -165,6 +171,7 @@ class ImprovePanel(QWidget):
         self.recover.clicked.connect(self.start_recovery)
         self.measure.clicked.connect(self._on_measure)
         self.stop.clicked.connect(self._on_stop)
+        self.keep.clicked.connect(session.workspace.improvement.keep_best)
         self.waterfall.action_asked.connect(self._on_waterfall_asked)
         self.layers.action_asked.connect(runs.quantize)
         self.layers.layer_chosen.connect(self._on_layer_chosen)
@@ -186,6 +193,7 @@ class ImprovePanel(QWidget):
         is_building = session.workspace.improvement.running_step is not None
         is_running = job is not None or is_building
         self.stop.setVisible(is_running)
+        self.keep.setVisible(session.workspace.improvement.can_keep)
         for widget in (self.within, self.seconds):
             widget.setVisible(not is_running)
         if job is not None or (is_building and row is not None):
