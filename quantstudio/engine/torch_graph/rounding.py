@@ -7,20 +7,19 @@ lies inside the range and is zero where it was cut off (Bengio et al. 2013, arXi
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 Tensor = torch.Tensor
 
 
 class _Round(torch.autograd.Function):
     @staticmethod
-    def forward(_: Any, x: Tensor) -> Tensor:  # noqa: ANN401  torch's context has no type
+    def forward(_: FunctionCtx, x: Tensor) -> Tensor:
         return torch.round(x)
 
     @staticmethod
-    def backward(_: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+    def backward(_: BackwardCFunction, *gradients: Tensor) -> Tensor:
         return gradients[0]
 
 
@@ -48,14 +47,15 @@ def fake_quantized(x: Tensor, scale: float, zero_point: int, low: int, high: int
 
 class _LearnedQuantization(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:  # noqa: ANN401
+    def forward(ctx: FunctionCtx, x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
         out = torch.round(x / scale).clamp_(low, high).mul_(scale)
         ctx.save_for_backward(x, scale, out)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
-        x, scale, out = ctx.saved_tensors
+    def backward(ctx: BackwardCFunction, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        x, scale, out = saved
         # Rounding moves a value by half a step at most, cutting off by more.
         error = out - x
         passed = gradients[0].masked_fill(error.abs() > scale * _HALF_STEP, 0.0)
