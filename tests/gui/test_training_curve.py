@@ -14,7 +14,6 @@ from quantstudio.gui.features.improve import improve_panel as page
 from quantstudio.gui.plots.training_curve import TrainingCurvePlot
 from tests.gui.conftest import find
 from tests.gui.plot_mouse import shown
-from tests.gui.settling import settled
 from tests.gui.test_improve_page import settle, with_steps
 from tests.workspace.canned import ANSWERS
 
@@ -87,7 +86,7 @@ def test_that_the_page_shows_a_training_as_it_comes(full, runner):
     assert panel.right.currentWidget() is panel.layers
 
 
-def test_that_a_training_is_ended_with_the_best_it_has_and_the_recipe_says_where(full, runner):
+def test_that_a_training_is_ended_with_the_best_it_has_and_the_recipe_says_where(full, runner, qtbot):
     workspace = full.session.workspace
     full.show_view("improve")
     with_steps(full, "bias")
@@ -100,8 +99,7 @@ def test_that_a_training_is_ended_with_the_best_it_has_and_the_recipe_says_where
     job = runner.submitted[-1]
     for part in (StepBegun(0, "bias"), *points()):
         runner.emit(job.id, PartFound(part))
-    settled()
-    assert not panel.keep.isHidden()
+    qtbot.waitUntil(lambda: not panel.keep.isHidden())
     panel.keep.click()
     assert runner.pauses == [("finish", job.id)]
     before = workspace.recipe
